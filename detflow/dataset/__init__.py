@@ -1,0 +1,1 @@
+"""Annotations and images in, records out. Nothing in here imports TensorFlow."""

@@ -1,0 +1,1 @@
+"""From the best checkpoint to artifacts that a runtime loads without detflow."""

@@ -1,0 +1,205 @@
+"""The only door through which detflow publishes a folder or a file: complete under its final name, or absent.
+
+A folder is built under a hidden name beside its destination, flushed to the disk, and renamed. Where the destination exists the
+two are exchanged in one step, so a reader sees the complete old folder or the complete new one. A process that dies leaves only
+a hidden folder, which the next one that publishes to the same destination removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypedDict
+
+from detflow.errors import ArtifactError, EnvironmentFault, environment_faults
+
+__all__ = [
+    "FileDigest",
+    "digest_file",
+    "digest_files",
+    "publish_directory",
+    "publish_file",
+    "require_space",
+    "sweep",
+    "verify_files",
+]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_PLAIN_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)*")
+
+
+class FileDigest(TypedDict):
+    """What a manifest says of one file: its size in bytes and its SHA-256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
+@contextlib.contextmanager
+def publish_directory(final: Path) -> Iterator[Path]:
+    """Yields an empty folder to fill; publishes it as `final` when the block ends without an error.
+
+    Args:
+        final: The destination. Its parents are made; what stands there is replaced as a whole.
+
+    Raises:
+        EnvironmentFault: The disk refuses, before the block is entered where that can be known.
+    """
+    final = Path(os.path.abspath(final))
+    with environment_faults(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        sweep(final)
+        staging = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
+        staging.mkdir()
+        lock = os.open(staging, os.O_RDONLY)
+        try:
+            # Held until the process ends: sweep() takes a folder whose lock is free for the leftover of a dead process.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield staging
+            _fsync_tree(staging)
+            _move_into_place(staging, final)
+            _fsync(final.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)
+
+
+def publish_file(final: Path, content: bytes | str) -> None:
+    """Writes a file so that `final` holds the old content or the new, never a part.
+
+    Raises:
+        EnvironmentFault: The disk refuses.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with environment_faults(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        staging = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
+        try:
+            with open(staging, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staging, final)
+            _fsync(final.parent)
+        finally:
+            staging.unlink(missing_ok=True)
+
+
+def sweep(final: Path) -> None:
+    """Removes what dead processes left behind while they were publishing to `final`."""
+    leftover = re.compile(re.escape(f".{final.name}.tmp-") + "[0-9a-f]{12}")
+    for entry in sorted(final.parent.iterdir()) if final.parent.is_dir() else ():
+        if not leftover.fullmatch(entry.name) or entry.is_symlink() or not entry.is_dir():
+            continue
+        descriptor = os.open(entry, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(entry, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def require_space(directory: Path, num_bytes: int) -> None:
+    """Refuses to start what cannot fit.
+
+    Args:
+        directory: Where the bytes go; the nearest existing parent is asked.
+        num_bytes: How many.
+
+    Raises:
+        EnvironmentFault: Fewer bytes are free; the message has both numbers.
+    """
+    existing = Path(os.path.abspath(directory))
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < num_bytes:
+        raise EnvironmentFault(f"{num_bytes:,} bytes are needed and {free:,} are free", path=directory, remedy="free some space")
+
+
+def digest_file(path: Path) -> FileDigest:
+    """Returns a file's size and SHA-256, read in pieces."""
+    digest = hashlib.sha256()
+    size = 0
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def digest_files(root: Path) -> dict[str, FileDigest]:
+    """Returns the digest of every file below `root`, by its path relative to it with forward slashes, sorted."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): digest_file(path) for path in files}
+
+
+def verify_files(root: Path, expected: Mapping[str, FileDigest]) -> None:
+    """Compares files with their manifest.
+
+    Args:
+        root: The folder that the names are relative to. A name that leaves it is refused.
+        expected: As from `digest_files`.
+
+    Raises:
+        ArtifactError: A file is missing or differs; the message says in what.
+    """
+    for name, digest in expected.items():
+        path = root / name
+        if not _PLAIN_NAME.fullmatch(name) or ".." in name.split("/") or path.is_symlink():
+            raise ArtifactError(f"the manifest names {name!r}, which is not a plain file inside the folder", path=root)
+        if not path.is_file():
+            raise ArtifactError("the file is missing, the manifest lists it", path=path)
+        size = path.stat().st_size
+        if size != digest["bytes"]:
+            raise ArtifactError(f"the file has {size:,} bytes, its manifest says {digest['bytes']:,}", path=path)
+        if digest_file(path)["sha256"] != digest["sha256"]:
+            raise ArtifactError("the content differs from the manifest's SHA-256", path=path)
+
+
+def _move_into_place(staging: Path, final: Path) -> None:
+    """Renames `staging` to `final`; an existing `final` is exchanged, so that `staging` then holds the old content."""
+    if not final.exists() and not final.is_symlink():
+        os.rename(staging, final)
+        return
+    if not final.is_dir() or final.is_symlink():
+        raise EnvironmentFault("the destination exists and is not a folder", path=final, remedy="choose another one")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(final), _RENAME_EXCHANGE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        raise OSError(code, os.strerror(code), str(final))
+    # File systems without an exchange (NFS among them): for an instant nothing has the final name.
+    aside = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
+    os.rename(final, aside)
+    os.rename(staging, final)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _fsync_tree(root: Path) -> None:
+    for directory, _, names in os.walk(root):
+        for name in names:
+            _fsync(Path(directory) / name)
+        _fsync(Path(directory))
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,246 @@
+"""The values that every stage passes on. Each is right once it exists: a constructor that is given nonsense raises.
+
+Boxes are normalised [ymin, xmin, ymax, xmax] with the origin at the image's top left corner, as the TF Object Detection API's
+records and graphs have them. Pixels exist in two places only: `Box.from_voc` on the way in and `Box.to_pixels` (or
+`Box.to_voc`) on the way out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from detflow.errors import DataError
+
+__all__ = ["Box", "Detection", "ImageSize", "LabelMap", "ObjectAnnotation", "Sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSize:
+    """Width and height in pixels, both at least 1."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"image size {self.width}x{self.height}: both sides must be at least 1")
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @property
+    def num_pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle with area inside the unit square: 0 <= min < max <= 1 on both axes."""
+
+    ymin: float
+    xmin: float
+    ymax: float
+    xmax: float
+
+    def __post_init__(self) -> None:
+        # NaN fails every comparison, so it is refused here too.
+        if not (0.0 <= self.ymin < self.ymax <= 1.0 and 0.0 <= self.xmin < self.xmax <= 1.0):
+            raise ValueError(
+                f"box [ymin {self.ymin}, xmin {self.xmin}, ymax {self.ymax}, xmax {self.xmax}]: "
+                "expected 0 <= min < max <= 1 on both axes"
+            )
+
+    @classmethod
+    def from_voc(cls, xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize) -> Box:
+        """Builds a box from VOC's pixel corners, which are 1-based and inclusive.
+
+        The VOC2012 development kit counts pixels from 1 and includes both corners: the leftmost pixel column is xmin = 1 and a
+        box over the whole width is (1, width). In continuous coordinates that box is [0, width], so 1 is taken from the minima
+        and nothing from the maxima (Detectron2 reads VOC in the same way). Real sets agree: over BCCD, raccoon and kangaroo no
+        minimum is 0, 673 are 1, and 617 boxes touch the far edge.
+
+        Raises:
+            ValueError: The corners leave the image or enclose no area.
+        """
+        return cls(ymin=(ymin - 1.0) / size.height, xmin=(xmin - 1.0) / size.width, ymax=ymax / size.height, xmax=xmax / size.width)
+
+    def to_voc(self, size: ImageSize) -> tuple[float, float, float, float]:
+        """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels: the inverse of `from_voc`."""
+        left, top, right, bottom = self.to_pixels(size)
+        return left + 1.0, top + 1.0, right, bottom
+
+    def to_pixels(self, size: ImageSize) -> tuple[float, float, float, float]:
+        """Returns (left, top, right, bottom) in continuous pixels: left 0 is the image's edge, right = width its other edge."""
+        return self.xmin * size.width, self.ymin * size.height, self.xmax * size.width, self.ymax * size.height
+
+    @property
+    def area(self) -> float:
+        """Area as a share of the image."""
+        return (self.ymax - self.ymin) * (self.xmax - self.xmin)
+
+    def iou(self, other: Box) -> float:
+        """Returns intersection over union, in [0, 1]."""
+        height = min(self.ymax, other.ymax) - max(self.ymin, other.ymin)
+        width = min(self.xmax, other.xmax) - max(self.xmin, other.xmin)
+        if height <= 0.0 or width <= 0.0:
+            return 0.0
+        intersection = height * width
+        return intersection / (self.area + other.area - intersection)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAnnotation:
+    """One labelled object.
+
+    Attributes:
+        name: The class name, non-empty.
+        box: Where it is.
+        difficult: VOC's flag: hard to recognise; evaluation counts it neither as a hit nor as a miss.
+        truncated: VOC's flag: the object goes on outside of the box.
+        pose: VOC's free text ("Unspecified", "Left", …); empty where the annotation has none.
+    """
+
+    name: str
+    box: Box
+    difficult: bool = False
+    truncated: bool = False
+    pose: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("an object needs a class name")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its objects, as it stands in a record.
+
+    Attributes:
+        key: The annotation's path inside the dataset without its suffix; unique within a dataset.
+        source_id: A number, unique within a dataset (evaluators parse `image/source_id` as an integer).
+        filename: The image's path inside the dataset.
+        size: Of the encoded image.
+        encoded: A JPEG file's bytes.
+        objects: In the order of the annotation.
+    """
+
+    key: str
+    source_id: int
+    filename: str
+    size: ImageSize
+    encoded: bytes
+    objects: tuple[ObjectAnnotation, ...]
+
+    def __post_init__(self) -> None:
+        if not self.key or not self.filename:
+            raise ValueError("a sample needs a key and a filename")
+        if self.source_id < 0:
+            raise ValueError(f"source_id {self.source_id}: expected 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One detected object: class name, its 1-based id, score in [0, 1] and box."""
+
+    name: str
+    class_id: int
+    score: float
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMap:
+    """Class names; the id of `names[i]` is i + 1, since id 0 means background in the TF Object Detection API."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not all(self.names):
+            raise ValueError("a class name is empty")
+        if len(set(self.names)) != len(self.names):
+            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise ValueError(f"class names appear twice: {', '.join(twice)}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def id_of(self, name: str) -> int:
+        """Returns the 1-based id of a class name; raises KeyError for an unknown one."""
+        try:
+            return self.names.index(name) + 1
+        except ValueError:
+            raise KeyError(name) from None
+
+    def name_of(self, class_id: int) -> str:
+        """Returns the name of a 1-based id; raises KeyError for an unknown one."""
+        if not 1 <= class_id <= len(self.names):
+            raise KeyError(class_id)
+        return self.names[class_id - 1]
+
+    def to_pbtxt(self) -> str:
+        """Returns the TF Object Detection API's text form (`StringIntLabelMap`), one item a class."""
+        return "".join(f"item {{\n  id: {i}\n  name: {_quote(name)}\n}}\n" for i, name in enumerate(self.names, start=1))
+
+    @classmethod
+    def from_pbtxt(cls, text: str, path: str | PurePath | None = None) -> LabelMap:
+        """Reads `to_pbtxt`'s form, whoever wrote it; fields other than `id` and `name` are passed over.
+
+        Args:
+            text: The file's content.
+            path: Named in errors.
+
+        Raises:
+            DataError: The text is malformed, or the ids are not 1…N.
+        """
+        items: dict[int, str] = {}
+        body = _COMMENT.sub("", text)
+        position = 0
+        while match := _ITEM.match(body, position):
+            fields = dict(_FIELD.findall(match.group(1)))
+            line = body.count("\n", 0, match.start(1)) + 1
+            if _FIELD.sub("", match.group(1)).strip(" \t\r\n,;") or "id" not in fields or "name" not in fields:
+                raise DataError("a label map item needs `id: N` and `name: '…'`", path=path, place=line)
+            try:
+                class_id = int(fields["id"])
+            except ValueError:
+                raise DataError(f"label map id {fields['id']} is not a whole number", path=path, place=line) from None
+            if class_id in items:
+                raise DataError(f"label map id {class_id} appears twice", path=path, place=line)
+            items[class_id] = _unquote(fields["name"])
+            position = match.end()
+        if body[position:].strip():
+            raise DataError(
+                "not a label map: expected `item { id: 1 name: 'cat' }`", path=path, place=body.count("\n", 0, position) + 1
+            )
+        if sorted(items) != list(range(1, len(items) + 1)):
+            raise DataError(f"label map ids are {sorted(items)}; expected 1 to {len(items)} without a gap", path=path)
+        try:
+            return cls(tuple(items[i] for i in sorted(items)))
+        except ValueError as error:
+            raise DataError(str(error), path=path) from None
+
+
+# The subset of protobuf's text format that label maps use. A quoted string may hold braces, so the item's pattern knows strings.
+_STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
+_COMMENT = re.compile(r"""(?m)^[ \t]*#.*$""")
+_ITEM = re.compile(rf"""\s*item\s*:?\s*\{{((?:[^{{}}"']|{_STRING})*)\}}""")
+_FIELD = re.compile(rf"""\b([a-z_]+)\s*:\s*({_STRING}|[-\w.]+)""")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def _quote(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    return f"'{escaped}'"
+
+
+def _unquote(text: str) -> str:
+    if text[:1] not in ("'", '"'):
+        return text
+    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match.group(1), match.group(1)), text[1:-1])

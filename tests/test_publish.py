@@ -1,0 +1,113 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from detflow.errors import ArtifactError, EnvironmentFault
+from detflow.publish import digest_files, publish_directory, publish_file, require_space, verify_files
+
+
+def leftovers(folder):
+    return [entry.name for entry in folder.iterdir() if ".tmp-" in entry.name]
+
+
+def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path):
+    final = tmp_path / "deep" / "set"
+    for content in ("old", "new"):
+        with publish_directory(final) as staging:
+            (staging / "a.txt").write_text(content)
+            assert not (final / "a.txt").exists() or (final / "a.txt").read_text() == "old"
+        assert (final / "a.txt").read_text() == content
+    assert leftovers(final.parent) == []
+
+
+def test_an_error_publishes_nothing_and_keeps_the_old_folder(tmp_path):
+    final = tmp_path / "set"
+    with publish_directory(final) as staging:
+        (staging / "a.txt").write_text("old")
+    with pytest.raises(RuntimeError), publish_directory(final) as staging:  # noqa: PT012
+        (staging / "a.txt").write_text("new")
+        raise RuntimeError
+    assert (final / "a.txt").read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_killed_writer_leaves_nothing_that_the_next_one_does_not_remove(tmp_path):
+    final = tmp_path / "set"
+    code = f"""
+import time
+from pathlib import Path
+from detflow.publish import publish_directory
+with publish_directory(Path({str(final)!r})) as staging:
+    (staging / "a.txt").write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        # A writer that lives is left alone.
+        with publish_directory(final) as staging:
+            (staging / "a.txt").write_text("first")
+        assert len(leftovers(tmp_path)) == 1
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    with publish_directory(final) as staging:
+        (staging / "a.txt").write_text("second")
+    assert leftovers(tmp_path) == []
+    assert (final / "a.txt").read_text() == "second"
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "set").write_text("mine")
+    with pytest.raises(EnvironmentFault, match="is not a folder"), publish_directory(tmp_path / "set"):
+        pass
+    assert (tmp_path / "set").read_text() == "mine"
+
+
+def test_publish_file_replaces(tmp_path):
+    publish_file(tmp_path / "a.json", "1")
+    publish_file(tmp_path / "a.json", b"2")
+    assert (tmp_path / "a.json").read_text() == "2"
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b"abd"), "SHA-256"),
+        (lambda path: path.write_bytes(b"ab"), "2 bytes"),
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: (path.unlink(), path.symlink_to("/etc/hostname")), "not a plain file"),
+    ],
+)
+def test_damage_is_found_and_named(tmp_path, damage, message):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a").write_bytes(b"abc")
+    digests = digest_files(tmp_path)
+    verify_files(tmp_path, digests)
+    damage(tmp_path / "sub" / "a")
+    with pytest.raises(ArtifactError, match=message):
+        verify_files(tmp_path, digests)
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/hostname", "a/../../b", ""])
+def test_a_manifest_cannot_point_outside(tmp_path, name):
+    with pytest.raises(ArtifactError, match="not a plain file"):
+        verify_files(tmp_path, {name: {"bytes": 1, "sha256": "0"}})
+
+
+def test_space_is_asked_for_before_the_work(tmp_path):
+    require_space(tmp_path / "not" / "there", 1)
+    with pytest.raises(EnvironmentFault, match=r"1,000,000,000,000,000 bytes are needed and [\d,]+ are free"):
+        require_space(tmp_path, 10**15)
+
+
+def test_umask_is_respected(tmp_path):
+    mask = os.umask(0o022)
+    try:
+        publish_file(tmp_path / "a", "x")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
