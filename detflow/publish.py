@@ -58,7 +58,7 @@ def publish_directory(final: Path) -> Iterator[Path]:
     final = Path(os.path.abspath(final))
     with environment_faults(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        sweep(final)
+        sweep(final.parent, final.name)
         staging = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
         staging.mkdir()
         lock = os.open(staging, os.O_RDONLY)
@@ -95,10 +95,22 @@ def publish_file(final: Path, content: bytes | str) -> None:
             staging.unlink(missing_ok=True)
 
 
-def sweep(final: Path) -> None:
-    """Removes what dead processes left behind while they were publishing to `final`."""
-    leftover = re.compile(re.escape(f".{final.name}.tmp-") + "[0-9a-f]{12}")
-    for entry in sorted(final.parent.iterdir()) if final.parent.is_dir() else ():
+def remove_directory(directory: Path) -> None:
+    """Removes a published folder so that its name never stands for a part of it."""
+    hidden = directory.parent / f".{directory.name}.tmp-{uuid.uuid4().hex[:12]}"
+    os.rename(directory, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def sweep(directory: Path, name: str | None = None) -> None:
+    """Removes the folders that dead processes left in `directory` while they were publishing.
+
+    Args:
+        directory: Where to look; may be missing.
+        name: Only leftovers of this destination; None for those of all.
+    """
+    leftover = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.tmp-[0-9a-f]{{12}}", re.DOTALL)
+    for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
         if not leftover.fullmatch(entry.name) or entry.is_symlink() or not entry.is_dir():
             continue
         descriptor = os.open(entry, os.O_RDONLY)

@@ -10,5 +10,6 @@ import os
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # oneDNN's kernels train our default model 1.4× faster on CPUs where TensorFlow leaves them off.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-# TensorFlow's start-up notes (which instructions it was built for, …) are not for users of a command.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow's start-up notes (its instruction set, a GPU driver that is not there) are not for users of a command; what
+# goes wrong later arrives as an exception.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
