@@ -231,10 +231,8 @@ def format_config(config: ExperimentConfig) -> str:
 
 def explain_config() -> Iterator[tuple[str, str, str]]:
     """Yields (name, default, description) of every setting, in the order of the schema."""
-    for section_name, section_field in ExperimentConfig.model_fields.items():
-        section = section_field.annotation
-        assert isinstance(section, type) and issubclass(section, BaseModel)
-        for name, field in section.model_fields.items():
+    for section_name in ExperimentConfig.model_fields:
+        for name, field in _section_type((section_name,)).model_fields.items():
             default = "required" if field.is_required() else yaml.safe_dump(_plain(field.default), default_flow_style=True)
             yield f"{section_name}.{name}", default.removesuffix("\n").removesuffix("\n..."), field.description or ""
 
@@ -297,7 +295,7 @@ def _first_problem(error: ValidationError, lines: dict[tuple[str, ...], int], pa
     line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
     name = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        known = _known_names(keys[:-1])
+        known = list(_section_type(keys[:-1]).model_fields)
         nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
         remedy = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
         return ConfigError(f"unknown setting {name}", path=path, place=line, remedy=remedy)
@@ -308,11 +306,12 @@ def _first_problem(error: ValidationError, lines: dict[tuple[str, ...], int], pa
     return ConfigError(f"{name}: {message[:1].lower()}{message[1:]}{value}", path=path, place=line)
 
 
-def _known_names(keys: Sequence[str]) -> list[str]:
+def _section_type(keys: Sequence[str]) -> type[BaseModel]:
+    """Returns the schema of a section by its path of names."""
     section: type[BaseModel] = ExperimentConfig
     for key in keys:
         inner = section.model_fields[key].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
+            raise TypeError(f"{key} is not a section")
         section = inner
-    return list(section.model_fields)
+    return section

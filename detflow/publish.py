@@ -12,13 +12,14 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from detflow.errors import ArtifactError, EnvironmentFault, environment_faults
 
@@ -35,6 +36,7 @@ __all__ = [
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_MAX_JSON_BYTES = 64 << 20
 _PLAIN_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)*")
 
 
@@ -180,6 +182,25 @@ def verify_files(root: Path, expected: Mapping[str, FileDigest]) -> None:
             raise ArtifactError(f"the file has {size:,} bytes, its manifest says {digest['bytes']:,}", path=path)
         if digest_file(path)["sha256"] != digest["sha256"]:
             raise ArtifactError("the content differs from the manifest's SHA-256", path=path)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Reads a manifest that detflow wrote, or that somebody says it wrote.
+
+    Raises:
+        ArtifactError: It is missing, a link, larger than 64 MiB, or not a JSON object.
+    """
+    if path.is_symlink() or not path.is_file():
+        raise ArtifactError("the file is missing", path=path)
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise ArtifactError(f"larger than {_MAX_JSON_BYTES:,} bytes", path=path)
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"not valid JSON: {error}", path=path) from None
+    if not isinstance(value, dict):
+        raise ArtifactError("expected a JSON object", path=path)
+    return value
 
 
 def _move_into_place(staging: Path, final: Path) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
-from detflow.errors import DataError
+from detflow.errors import ArtifactError, DataError
 
-__all__ = ["Box", "Detection", "ImageSize", "LabelMap", "ObjectAnnotation", "Sample"]
+__all__ = ["Box", "Detection", "ImageSize", "LabelMap", "ObjectAnnotation", "Sample", "read_label_map"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +227,24 @@ class LabelMap:
             raise DataError(str(error), path=path) from None
 
 
+def read_label_map(path: Path) -> LabelMap:
+    """Reads `label_map.pbtxt`.
+
+    Raises:
+        ArtifactError: It is missing or not a text of at most 16 MiB.
+        DataError: It is malformed.
+    """
+    if not path.is_file():
+        raise ArtifactError("the label map is missing", path=path)
+    if path.stat().st_size > _MAX_LABEL_MAP_BYTES:
+        raise ArtifactError(f"larger than {_MAX_LABEL_MAP_BYTES:,} bytes", path=path)
+    try:
+        return LabelMap.from_pbtxt(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError:
+        raise ArtifactError("not UTF-8 text", path=path) from None
+
+
+_MAX_LABEL_MAP_BYTES = 16 << 20
 # The subset of protobuf's text format that label maps use. A quoted string may hold braces, so the item's pattern knows strings.
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 _COMMENT = re.compile(r"""(?m)^[ \t]*#.*$""")

@@ -1,0 +1,61 @@
+"""An exported folder: the names inside it, its manifest, and the serving contract that every format keeps.
+
+The names, their order and their meaning are those of the TF1 Object Detection API's frozen graphs, so that scripts and servers
+written for them work unchanged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from detflow.errors import ArtifactError
+from detflow.publish import FileDigest, read_json_object, verify_files
+
+__all__ = ["CONTRACT", "INPUT_NAME", "OUTPUT_NAMES", "ArtifactDir"]
+
+INPUT_NAME: Final = "image_tensor"
+OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
+
+CONTRACT: Final[dict[str, Any]] = {
+    "inputs": {INPUT_NAME: {"dtype": "uint8", "shape": ["N", "height", "width", 3], "meaning": "RGB pixels, any size"}},
+    "outputs": {
+        "detection_boxes": {
+            "dtype": "float32",
+            "shape": ["N", "K", 4],
+            "meaning": "[ymin, xmin, ymax, xmax], normalised by the image and clipped to it",
+        },
+        "detection_scores": {"dtype": "float32", "shape": ["N", "K"], "meaning": "0 to 1, from high to low"},
+        "detection_classes": {"dtype": "float32", "shape": ["N", "K"], "meaning": "1-based ids of label_map.pbtxt"},
+        "num_detections": {"dtype": "float32", "shape": ["N"], "meaning": "valid entries; the rest is padding"},
+    },
+}
+
+
+class ArtifactDir:
+    """Names inside an exported folder. Making one touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest_path = path / "model.json"
+        self.label_map_path = path / "label_map.pbtxt"
+        self.frozen_graph_path = path / "frozen_inference_graph.pb"
+        self.saved_model_path = path / "saved_model"
+
+    def exists(self) -> bool:
+        """Tells whether this is an exported folder."""
+        return self.manifest_path.is_file()
+
+    def verify(self) -> dict[str, Any]:
+        """Returns the manifest after every file was compared with it.
+
+        Raises:
+            ArtifactError: The manifest is unreadable, or a file is missing or differs.
+        """
+        manifest = read_json_object(self.manifest_path)
+        try:
+            files = {str(name): FileDigest(bytes=int(d["bytes"]), sha256=str(d["sha256"])) for name, d in manifest["files"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ArtifactError("the manifest lists no files", path=self.manifest_path) from None
+        verify_files(self.path, files)
+        return manifest

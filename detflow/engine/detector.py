@@ -1,0 +1,138 @@
+"""A model directory, a checkpoint or an exported artifact → detections.
+
+Evaluation, prediction and the export's proof all go through here. Artifacts are run without importing Model Garden.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from detflow.artifact import INPUT_NAME, OUTPUT_NAMES, ArtifactDir
+from detflow.errors import ArtifactError
+from detflow.types import Box, Detection, LabelMap, read_label_map
+
+__all__ = ["Detector", "load_detector"]
+
+# Images of one size that follow each other go through the network together.
+_MAX_BATCH = 8
+
+Images = npt.NDArray[np.uint8]
+
+
+class Detector:
+    """Detects objects in images.
+
+    Args:
+        run: From [N, height, width, 3] uint8 to the outputs of the serving contract.
+        label_map: The classes.
+        source: What the detector was made from, for messages.
+    """
+
+    def __init__(self, run: Callable[[Images], Mapping[str, npt.NDArray[np.float32]]], label_map: LabelMap, source: Path) -> None:
+        self.run = run
+        self.label_map = label_map
+        self.source = source
+
+    def detect(self, images: Iterable[Images]) -> Iterator[list[Detection]]:
+        """Yields the detections of each image [height, width, 3] uint8 RGB, from the highest score to the lowest."""
+        for _, group in itertools.groupby(images, key=lambda image: image.shape):
+            for batch in _batches(group, _MAX_BATCH):
+                outputs = self.run(np.stack(batch))
+                for row in range(len(batch)):
+                    yield self._detections({name: values[row] for name, values in outputs.items()})
+
+    def _detections(self, outputs: Mapping[str, npt.NDArray[np.float32]]) -> list[Detection]:
+        detections = []
+        for index in range(int(outputs["num_detections"])):
+            ymin, xmin, ymax, xmax = (float(value) for value in outputs["detection_boxes"][index])
+            if not (ymin < ymax and xmin < xmax):
+                # Outside of the image, so that clipping left no area.
+                continue
+            class_id = int(outputs["detection_classes"][index])
+            score = float(outputs["detection_scores"][index])
+            detections.append(Detection(self.label_map.name_of(class_id), class_id, score, Box(ymin, xmin, ymax, xmax)))
+        return detections
+
+
+def load_detector(path: Path) -> Detector:
+    """Makes a detector from whatever the path is.
+
+    Args:
+        path: An exported folder (its frozen graph runs), a frozen graph `*.pb` with `label_map.pbtxt` beside it, a SavedModel
+            folder (label map inside `assets/` or beside it), a model directory (its best checkpoint), or a checkpoint folder.
+
+    Raises:
+        ArtifactError: It is none of these, or it is damaged.
+    """
+    if not path.exists():
+        raise ArtifactError("no such file or folder", path=path)
+    artifact = ArtifactDir(path)
+    if artifact.exists():
+        artifact.verify()
+        return _frozen_detector(artifact.frozen_graph_path, artifact.label_map_path)
+    if path.is_file() and path.suffix == ".pb" and path.name != "saved_model.pb":
+        return _frozen_detector(path, path.parent / artifact.label_map_path.name)
+    saved_model = path.parent if path.name == "saved_model.pb" else path
+    if (saved_model / "saved_model.pb").is_file():
+        beside = [saved_model / "assets" / artifact.label_map_path.name, saved_model.parent / artifact.label_map_path.name]
+        return _saved_model_detector(saved_model, next((place for place in beside if place.is_file()), beside[1]))
+    # Building a network for a checkpoint needs Model Garden, which takes seconds to import.
+    from detflow.engine.trained import load_trained_model
+
+    trained = load_trained_model(path)
+    return Detector(_numpy_outputs(trained.serving.detect_traced), trained.label_map, trained.checkpoint_path)
+
+
+def _frozen_detector(graph_path: Path, label_map_path: Path) -> Detector:
+    label_map = read_label_map(label_map_path)
+    graph = tf.compat.v1.GraphDef()
+    try:
+        graph.ParseFromString(graph_path.read_bytes())
+        function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+        pruned = function.prune(f"{INPUT_NAME}:0", {name: f"{name}:0" for name in OUTPUT_NAMES})
+    except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
+        raise ArtifactError(f"not a frozen detection graph: {_first_line(error)}", path=graph_path) from None
+    except Exception as error:
+        # protobuf's DecodeError is another class in each of its implementations.
+        if type(error).__name__ != "DecodeError":
+            raise
+        raise ArtifactError(f"not a frozen graph: {_first_line(error)}", path=graph_path) from None
+    return Detector(_numpy_outputs(pruned), label_map, graph_path)
+
+
+def _saved_model_detector(path: Path, label_map_path: Path) -> Detector:
+    label_map = read_label_map(label_map_path)
+    try:
+        loaded = tf.saved_model.load(os.fspath(path))
+        serve = loaded.signatures["serving_default"]
+    except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
+        raise ArtifactError(f"not a detection SavedModel: {_first_line(error)}", path=path) from None
+
+    # The signature does not own its variables; whoever calls it keeps the object that does.
+    def run(images: tf.Tensor, owner: object = loaded) -> Mapping[str, tf.Tensor]:
+        return serve(**{INPUT_NAME: images})  # type: ignore[no-any-return]
+
+    return Detector(_numpy_outputs(run), label_map, path)
+
+
+def _numpy_outputs(
+    function: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
+) -> Callable[[Images], dict[str, npt.NDArray[np.float32]]]:
+    return lambda images: {name: value.numpy() for name, value in function(tf.constant(images)).items()}
+
+
+def _batches(items: Iterable[Images], size: int) -> Iterator[list[Images]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

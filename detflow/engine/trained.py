@@ -1,0 +1,72 @@
+"""A trained model, ready to serve, from a model directory or one of its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from detflow.config import ExperimentConfig
+from detflow.engine.checkpoints import CheckpointState, WeightAverage, read_state, resolve_checkpoint, restore_weights
+from detflow.engine.retinanet import RetinaNet
+from detflow.engine.serving import ServingModel
+from detflow.errors import ArtifactError
+from detflow.rundir import RunDir
+from detflow.types import LabelMap, read_label_map
+
+__all__ = ["TrainedModel", "find_checkpoint", "load_trained_model"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint with its averaged weights in the network."""
+
+    serving: ServingModel
+    label_map: LabelMap
+    config: ExperimentConfig
+    run: RunDir
+    checkpoint_path: Path
+    state: CheckpointState
+
+
+def find_checkpoint(path: Path, name: str = "best") -> tuple[RunDir, Path]:
+    """Finds the run and the checkpoint folder that a path means.
+
+    Args:
+        path: A model directory, or a checkpoint folder inside one.
+        name: `best` or `last`: which checkpoint of a model directory.
+
+    Raises:
+        ArtifactError: The path is neither, or holds no good checkpoint.
+    """
+    run = RunDir(path)
+    if run.config_path.is_file():
+        return run, resolve_checkpoint(name, run, run.read_config().evaluate.metric)
+    run = RunDir(path.absolute().parent)
+    if path.is_dir() and run.config_path.is_file():
+        return run, path
+    raise ArtifactError("neither an exported folder, nor a model directory, nor a checkpoint inside one", path=path)
+
+
+def load_trained_model(
+    path: Path, name: str = "best", *, score_threshold: float | None = None, max_detections: int | None = None
+) -> TrainedModel:
+    """Builds the network of a run and loads a checkpoint into it.
+
+    Args:
+        path: As in `find_checkpoint`.
+        name: As in `find_checkpoint`.
+        score_threshold: Instead of the run's own.
+        max_detections: Instead of the run's own.
+
+    Raises:
+        ArtifactError: The run or the checkpoint is missing or damaged.
+    """
+    run, checkpoint_path = find_checkpoint(path, name)
+    config = run.read_config()
+    label_map = read_label_map(run.label_map_path)
+    state = read_state(checkpoint_path)
+    model = RetinaNet(config.model, len(label_map))
+    restore_weights(checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay))
+    changes = {"score_threshold": score_threshold, "max_detections": max_detections}
+    serving = config.evaluate.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    return TrainedModel(ServingModel(model, serving), label_map, config, run, checkpoint_path, state)
