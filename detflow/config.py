@@ -247,7 +247,8 @@ def _load_yaml(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...],
         # Aliases can make a small file describe a huge document; a configuration needs none.
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                raise ConfigError("YAML aliases are not supported", path=path, place=event.start_mark.line + 1)
+                line = None if event.start_mark is None else event.start_mark.line + 1
+                raise ConfigError("YAML aliases are not supported", path=path, place=line)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines: dict[tuple[str, ...], int] = {}
         if node is not None:

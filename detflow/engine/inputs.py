@@ -99,8 +99,8 @@ class TrainingImages:
     def batch(self, seed: int, step: int, batch_size: int) -> Batch:
         """Returns the batch of a step, counted from 0. Steps walk through the epochs without a break."""
         positions = np.arange(step * batch_size, (step + 1) * batch_size)
-        orders = {epoch: epoch_order(seed, epoch, len(self)) for epoch in set(positions // len(self))}
-        indices = np.array([orders[position // len(self)][position % len(self)] for position in positions])
+        orders = {epoch: epoch_order(seed, epoch, len(self)) for epoch in set((positions // len(self)).tolist())}
+        indices = np.array([orders[position // len(self)][position % len(self)] for position in positions.tolist()])
         num_slots = max(1, *(len(self._classes[i]) for i in indices))
         boxes = np.zeros((batch_size, num_slots, 4), np.float32)
         classes = np.full((batch_size, num_slots), -1, np.int32)
@@ -122,9 +122,8 @@ def epoch_order(seed: int, epoch: int, num_items: int) -> npt.NDArray[np.int64]:
     Items are sorted by splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators") of their number;
     NumPy's own permutations may change between its versions.
     """
-    with np.errstate(over="ignore"):
-        state = _splitmix64(_splitmix64(np.uint64(seed)) ^ np.uint64(epoch)) ^ np.arange(num_items, dtype=np.uint64)
-        return np.argsort(_splitmix64(state), kind="stable")
+    key = _splitmix64(_splitmix64(np.array([seed], np.uint64)) ^ np.uint64(epoch))
+    return np.argsort(_splitmix64(key ^ np.arange(num_items, dtype=np.uint64)), kind="stable")
 
 
 def augment(
@@ -215,28 +214,28 @@ def _boxes_in_view(
 
 
 def _cache_decoder(size: tuple[int, int]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def decode(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(encoded)[tf.newaxis], size)
         return tf.cast(tf.round(canvases[0]), tf.uint8), ratio
 
-    return decode  # type: ignore[no-any-return]
+    return tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])  # type: ignore[no-any-return]
 
 
 def _allocate(shape: tuple[int, ...], max_bytes: int, scratch_dir: Path) -> npt.NDArray[np.uint8]:
     num_bytes = int(np.prod(shape))
     if num_bytes <= max_bytes:
         return np.empty(shape, np.uint8)
-    with environment_faults(scratch_dir, remedy=f"{num_bytes:,} bytes are needed; free some space or raise data.cache_megabytes"):
-        # Without a name nothing is left behind, however the process ends. Reserved at once: a full disk must not show as a crash
-        # in the middle of training.
-        with tempfile.TemporaryFile(dir=scratch_dir) as file:
-            os.posix_fallocate(file.fileno(), 0, num_bytes)
-            return np.memmap(file, np.uint8, "r+", shape=shape)
+    remedy = f"{num_bytes:,} bytes are needed; free some space or raise data.cache_megabytes"
+    # A file without a name leaves nothing behind, however the process ends. Its space is reserved at once: a full disk must not
+    # show as a crash in the middle of training.
+    with environment_faults(scratch_dir, remedy), tempfile.TemporaryFile(dir=scratch_dir) as file:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
-def _splitmix64(values: npt.NDArray[np.uint64] | np.uint64) -> npt.NDArray[np.uint64]:
-    state = np.asarray(values, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+def _splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    state = values + np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+    result: npt.NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return result
