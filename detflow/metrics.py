@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from detflow.types import Detection, ImageSize, LabelMap, ObjectAnnotation
 
-__all__ = ["EvaluatedImage", "coco_metrics"]
+__all__ = ["EvaluatedImage", "coco_metrics", "metric_names"]
 
 # COCO's summary: average precision at 100 detections an image, average recall at 1, 10 and 100.
 _MAX_DETECTIONS = (1, 10, 100)
@@ -85,6 +85,11 @@ def coco_metrics(images: Sequence[EvaluatedImage], label_map: LabelMap) -> Mappi
         metrics[f"AP/{name}"] = _mean(precision[:, :, index, _AREAS["all"], most])
         metrics[f"AP50/{name}"] = _mean(precision[at50, :, index, _AREAS["all"], most])
     return metrics
+
+
+def metric_names(label_map: LabelMap) -> list[str]:
+    """Returns the names that `coco_metrics` gives, in its order."""
+    return list(coco_metrics([], label_map))
 
 
 def _coco_dataset(images: Sequence[EvaluatedImage], label_map: LabelMap) -> dict[str, Any]:

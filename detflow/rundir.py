@@ -36,6 +36,8 @@ class RunDir:
         self.provenance_path = path / "run.json"
         self.losses_path = path / "losses.csv"
         self.results_path = path / "results.csv"
+        # The step whose loss was not a number.
+        self.failure_path = path / "failure.json"
         self.tensorboard_dir = path / "tensorboard"
         # TensorFlow's own pointer to the newest checkpoint, for other tools. detflow writes it and never believes it.
         self.checkpoint_pointer_path = path / "checkpoint"

@@ -106,31 +106,37 @@ class Checkpoints:
         self._metric = metric
         self.state: CheckpointState | None = None
 
-    def save(self, step: int, metrics: Mapping[str, float | None] | None = None) -> CheckpointState:
+    def save(self, step: int, metrics: Mapping[str, float | None]) -> CheckpointState:
         """Publishes `ckpt-STEP`, then removes what `max_to_keep` no longer covers.
 
         Raises:
             EnvironmentFault: The disk refuses; the checkpoints from before are untouched.
         """
-        metrics = dict(metrics or {})
-        best_step, best_value = (self.state.best_step, self.state.best_value) if self.state else (None, None)
-        value = metrics.get(self._metric)
-        if value is not None and (best_value is None or value > best_value):
-            best_step, best_value = step, value
-        elif metrics and best_step is None:
-            best_step = step
+        best_step, best_value = self.best_with(step, metrics)
         final = self._run.checkpoint_path(step)
         with publish_directory(final) as staging:
             with _save_faults(final):
                 self._checkpoint.write(os.fspath(staging / _PREFIX))
             files = {name: digest_file(staging / name) for name in _FILES}
-            state = CheckpointState(step, metrics, best_step, best_value, files)
+            state = CheckpointState(step, dict(metrics), best_step, best_value, files)
             (staging / _STATE_NAME).write_text(json.dumps(asdict(state), indent=2) + "\n")
             _read_back(staging, state)
         publish_file(self._run.checkpoint_pointer_path, f'model_checkpoint_path: "{final.name}/{_PREFIX}"\n')
         self.state = state
         self._remove_old()
         return state
+
+    def is_evaluated(self, step: int) -> bool:
+        """Tells whether the newest state is of this step and has metrics."""
+        return self.state is not None and self.state.step == step and bool(self.state.metrics)
+
+    def best_with(self, step: int, metrics: Mapping[str, float | None]) -> tuple[int | None, float | None]:
+        """Returns the best step and its value, once this step's metrics count too; of two equals the later one is best."""
+        best_step, best_value = (self.state.best_step, self.state.best_value) if self.state else (None, None)
+        value = metrics.get(self._metric)
+        if metrics and (best_step is None or _order(value) >= _order(best_value)):
+            return step, value
+        return best_step, best_value
 
     def restore_latest(self) -> CheckpointState | None:
         """Restores the newest good checkpoint; damaged newer ones are set aside with a warning.
@@ -219,7 +225,7 @@ def resolve_checkpoint(name: str, run: RunDir, metric: str) -> Path:
     evaluated = [state for state in good if state.metrics]
     if name == "last" or not evaluated:
         return run.checkpoint_path(good[-1].step)
-    return run.checkpoint_path(max(evaluated, key=lambda state: (_value(state.metrics, metric), state.step)).step)
+    return run.checkpoint_path(max(evaluated, key=lambda state: (_order(state.metrics.get(metric)), state.step)).step)
 
 
 def restore_weights(path: Path, network: tf_keras.Model, average: WeightAverage) -> None:
@@ -237,8 +243,8 @@ def restore_weights(path: Path, network: tf_keras.Model, average: WeightAverage)
     average.assign_to_network()
 
 
-def _value(metrics: Mapping[str, float | None], metric: str) -> float:
-    value = metrics.get(metric)
+def _order(value: float | None) -> float:
+    """What could not be measured is worse than anything that could."""
     return -math.inf if value is None else value
 
 

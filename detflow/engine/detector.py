@@ -18,7 +18,7 @@ from detflow.artifact import INPUT_NAME, OUTPUT_NAMES, ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.types import Box, Detection, LabelMap, read_label_map
 
-__all__ = ["Detector", "load_detector"]
+__all__ = ["Detector", "eager_outputs", "load_detector"]
 
 # Images of one size that follow each other go through the network together.
 _MAX_BATCH = 8
@@ -87,7 +87,7 @@ def load_detector(path: Path) -> Detector:
     from detflow.engine.trained import load_trained_model
 
     trained = load_trained_model(path)
-    return Detector(_numpy_outputs(trained.serving.detect_traced), trained.label_map, trained.checkpoint_path)
+    return Detector(eager_outputs(trained.serving.detect_traced), trained.label_map, trained.checkpoint_path)
 
 
 def _frozen_detector(graph_path: Path, label_map_path: Path) -> Detector:
@@ -104,7 +104,7 @@ def _frozen_detector(graph_path: Path, label_map_path: Path) -> Detector:
         if type(error).__name__ != "DecodeError":
             raise
         raise ArtifactError(f"not a frozen graph: {_first_line(error)}", path=graph_path) from None
-    return Detector(_numpy_outputs(pruned), label_map, graph_path)
+    return Detector(eager_outputs(pruned), label_map, graph_path)
 
 
 def _saved_model_detector(path: Path, label_map_path: Path) -> Detector:
@@ -119,12 +119,13 @@ def _saved_model_detector(path: Path, label_map_path: Path) -> Detector:
     def run(images: tf.Tensor, owner: object = loaded) -> Mapping[str, tf.Tensor]:
         return serve(**{INPUT_NAME: images})  # type: ignore[no-any-return]
 
-    return Detector(_numpy_outputs(run), label_map, path)
+    return Detector(eager_outputs(run), label_map, path)
 
 
-def _numpy_outputs(
+def eager_outputs(
     function: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
 ) -> Callable[[Images], dict[str, npt.NDArray[np.float32]]]:
+    """Wraps a TensorFlow function of the serving contract for `Detector`: arrays in, arrays out."""
     return lambda images: {name: value.numpy() for name, value in function(tf.constant(images)).items()}
 
 

@@ -1,0 +1,82 @@
+"""Training as a person sees it: a live line on a terminal, plain lines elsewhere. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+__all__ = ["TrainingDisplay"]
+
+# Lines in a log file: often enough to see life, seldom enough to read.
+_LINE_SECONDS = 15.0
+# The rate is of the last while, so that it tells what the machine does now.
+_RATE_SECONDS = 20.0
+
+
+class TrainingDisplay:
+    """Shows notes and progress."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._live = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[status]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._live.add_task("train", total=None, status="preparing")
+        self._steps = 0
+        self._batch_size = 0
+        self._times: list[tuple[float, int]] = []
+        self._last_line = 0.0
+
+    def note(self, text: str) -> None:
+        """Prints a line."""
+        self._console.print(text, markup=False)
+
+    @contextlib.contextmanager
+    def steps(self, start: int, steps: int, batch_size: int) -> Iterator[None]:
+        """Shows the progress bar for the block, from step `start` to `steps`."""
+        self._steps, self._batch_size = steps, batch_size
+        self._live.update(self._task, total=steps, completed=start)
+        with self._live:
+            yield
+
+    def step(self, step: int, loss: float) -> None:
+        """Shows step (counted from 1), loss, images a second and time left."""
+        now = time.monotonic()
+        self._times.append((now, step))
+        while now - self._times[0][0] > _RATE_SECONDS and len(self._times) > 2:
+            self._times.pop(0)
+        seconds = now - self._times[0][0]
+        rate = (step - self._times[0][1]) / seconds if seconds > 0 else 0.0
+        left = f"{_clock((self._steps - step) / rate)} left" if rate else "…"
+        status = f"loss {loss:.3f}  {rate * self._batch_size:.1f} images/s  {left}"
+        self._live.update(self._task, completed=step, status=status)
+        if not self._console.is_terminal and (now - self._last_line > _LINE_SECONDS or step == self._steps):
+            self._last_line = now
+            self.note(f"step {step:,}/{self._steps:,}  {status}")
+
+    def evaluated(self, step: int, metrics: Mapping[str, float | None], best_step: int | None, seconds: float) -> None:
+        """Prints an evaluation's headline. Its time does not count against the rate."""
+        self._times = []
+        headline = "  ".join(f"{name} {format_metric(metrics[name])}" for name in ("AP", "AP50", "AP75"))
+        best = "best so far" if best_step == step else f"best is step {best_step:,}" if best_step is not None else ""
+        self.note(f"step {step:,}: {headline}  ({best}, {seconds:.0f} s)")
+
+
+def format_metric(value: float | None) -> str:
+    """Formats a metric for people; what could not be measured reads n/a."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,0 +1,87 @@
+"""What a run writes down about itself: every loss, every evaluation, TensorBoard's scalars, and what it was made from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from detflow.errors import ArtifactError, environment_faults
+from detflow.publish import publish_file
+from detflow.rundir import RunDir
+
+__all__ = ["Journal"]
+
+_LOSS_COLUMNS = ("step", "loss", "classification", "box", "learning_rate")
+# TensorBoard needs no point for every step.
+_SUMMARY_STEPS = 20
+
+
+class Journal:
+    """Writes losses.csv, results.csv and TensorBoard scalars.
+
+    Opening it cuts off what an interrupted run wrote after the checkpoint that is resumed from, so that no step stands twice.
+
+    Args:
+        run: The model directory.
+        start: Steps that the run has taken.
+        metric_names: Columns of results.csv.
+    """
+
+    def __init__(self, run: RunDir, start: int, metric_names: Sequence[str]) -> None:
+        self._losses_path = run.losses_path
+        self._results_path = run.results_path
+        self._metric_names = tuple(metric_names)
+        self._pending: list[tuple[Any, ...]] = []
+        _cut(run.losses_path, _LOSS_COLUMNS, start)
+        _cut(run.results_path, ("step", *self._metric_names), start)
+        with environment_faults(run.tensorboard_dir):
+            self._writer = tf.summary.create_file_writer(os.fspath(run.tensorboard_dir))
+
+    def step(self, step: int, losses: Sequence[float], learning_rate: float) -> None:
+        """Takes in the losses (total, classification, box) of a step, counted from 1; they reach the disk with `flush`."""
+        row = (step, *losses, learning_rate)
+        self._pending.append(row)
+        if step % _SUMMARY_STEPS == 0:
+            self._write_scalars(dict(zip(_LOSS_COLUMNS[1:], row[1:], strict=True)), step)
+
+    def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        """Appends a row to results.csv; what could not be measured stays empty."""
+        _append(self._results_path, [(step, *(metrics.get(name) for name in self._metric_names))])
+        self._write_scalars({f"evaluation/{name}": value for name, value in metrics.items() if value is not None}, step)
+
+    def flush(self) -> None:
+        """Brings everything to the disk. Called before a checkpoint is published, so that no step behind it is missing."""
+        _append(self._losses_path, self._pending)
+        self._pending = []
+        self._writer.flush()
+
+    def _write_scalars(self, values: Mapping[str, float], step: int) -> None:
+        with self._writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(name, value, step=step)
+
+
+def _append(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    # csv writes floats with repr(), which Python reads back to the same bits.
+    with environment_faults(path), open(path, "a", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _cut(path: Path, columns: Sequence[str], start: int) -> None:
+    """Keeps the header and the rows up to a step; a torn last line goes too."""
+    rows: list[Sequence[Any]] = [columns]
+    if start and path.is_file():
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+        if not lines or tuple(lines[0]) != tuple(columns):
+            raise ArtifactError("the columns are not those of this run", path=path, place=1, remedy="move the file away")
+        rows += [line for line in lines[1:] if len(line) == len(columns) and line[0].isdigit() and int(line[0]) <= start]
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    publish_file(path, text.getvalue())

@@ -1,0 +1,90 @@
+"""What a run's weights were made from, and in what a resumed run would differ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from detflow import __version__
+from detflow.config import ExperimentConfig
+from detflow.dataset.records import RecordsManifest
+from detflow.errors import ConfigError
+from detflow.publish import publish_file
+from detflow.rundir import RunDir
+
+__all__ = ["find_changes", "record_start", "refuse_changes"]
+
+# Settings that do not change the weights. Where the records lie does not matter; what is in them is compared by fingerprint.
+_WITHOUT_EFFECT = {"data.records", "data.cache_megabytes", "runtime.threads", "checkpoint.every_steps", "checkpoint.max_to_keep"}
+
+
+def find_changes(run: RunDir, config: ExperimentConfig, fingerprint: str, threads: int) -> list[str]:
+    """Compares a run with what is about to be done in its directory.
+
+    Args:
+        run: The model directory.
+        config: The configuration at hand.
+        fingerprint: Of the records at hand.
+        threads: CPU threads at hand.
+
+    Returns:
+        One line a difference that would change the weights; empty for a new run.
+    """
+    before = run.read_provenance()
+    if before is None:
+        return []
+    old, new = _flatten(run.read_config()), _flatten(config)
+    changes = [
+        f"{name} was {old.get(name)}, now {new[name]}" for name in new if name not in _WITHOUT_EFFECT and old.get(name) != new[name]
+    ]
+    here = _machine(fingerprint, threads)
+    return changes + [f"{name} was {before.get(name)}, now {here[name]}" for name in here if before.get(name) != here[name]]
+
+
+def record_start(
+    run: RunDir, config: ExperimentConfig, manifest: RecordsManifest, threads: int, step: int, changes: Sequence[str]
+) -> None:
+    """Writes down what the run is made from; accepted changes are added to those of before.
+
+    Args:
+        run: The model directory.
+        config: The resolved configuration.
+        manifest: Of the records.
+        threads: CPU threads.
+        step: Where the run starts or resumes.
+        changes: As from `find_changes`, accepted by the user.
+    """
+    accepted = (run.read_provenance() or {}).get("accepted_changes", [])
+    if changes:
+        accepted = [*accepted, {"step": step, "changes": list(changes)}]
+    run.write_config(config)
+    publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
+    run.write_provenance({**_machine(manifest.fingerprint, threads), "detflow": __version__, "accepted_changes": accepted})
+
+
+def refuse_changes(run: RunDir, changes: Sequence[str]) -> None:
+    """Raises ConfigError that lists the differences, where there are any."""
+    if changes:
+        raise ConfigError(
+            f"this run was started differently: {'; '.join(changes)}",
+            path=run.path,
+            remedy="pass --accept-changes to go on all the same, or choose another --model-dir",
+        )
+
+
+def _machine(fingerprint: str, threads: int) -> dict[str, Any]:
+    return {
+        "data_fingerprint": fingerprint,
+        "threads": threads,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+        "tensorflow": tf.__version__,
+    }
+
+
+def _flatten(config: ExperimentConfig) -> Mapping[str, Any]:
+    return {
+        f"{section}.{name}": value for section, values in config.model_dump(mode="json").items() for name, value in values.items()
+    }

@@ -1,0 +1,275 @@
+"""Training: one recipe that reads from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import tensorflow as tf
+import tf_keras
+
+from detflow.config import ExperimentConfig, TrainConfig
+from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.engine.checkpoints import Checkpoints, CheckpointState, WeightAverage
+from detflow.engine.detector import Detector, eager_outputs
+from detflow.engine.display import TrainingDisplay
+from detflow.engine.evaluate import evaluate_detector
+from detflow.engine.inputs import TrainingImages, augment, cache_size
+from detflow.engine.journal import Journal
+from detflow.engine.provenance import find_changes, record_start, refuse_changes
+from detflow.engine.retinanet import Losses, RetinaNet
+from detflow.engine.serving import ServingModel
+from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.metrics import metric_names
+from detflow.publish import publish_file
+from detflow.rundir import RunDir
+from detflow.types import Sample
+
+__all__ = ["TrainResult", "train"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended.
+
+    Attributes:
+        state: Of the last checkpoint; None where the run was stopped before its first one.
+        stopped_by: The signal that ended it early, or None.
+    """
+
+    state: CheckpointState | None
+    stopped_by: int | None
+
+
+def train(config: ExperimentConfig, model_dir: Path, *, accept_changes: bool = False) -> TrainResult:
+    """Trains from the last checkpoint of `model_dir`, or from the start where there is none.
+
+    Args:
+        config: What to do.
+        model_dir: Where everything goes.
+        accept_changes: Resume although data, configuration or machine differ from the run's; the differences are recorded.
+
+    Raises:
+        ConfigError: A split or metric does not exist, or the run was started differently.
+        DataError: There is nothing to train on.
+        ArtifactError: Records or checkpoints are damaged, or the loss is no longer finite.
+        EnvironmentFault: The machine refuses.
+        Locked: Another trainer holds the directory.
+    """
+    run, display = RunDir(model_dir), TrainingDisplay()
+    with run.locked(), _stop_requests() as stop:
+        threads = _set_threads(config.runtime.threads)
+        manifest = _open_records(config)
+        changes = find_changes(run, config, manifest.fingerprint, threads)
+        if not accept_changes:
+            refuse_changes(run, changes)
+
+        tf_keras.utils.set_random_seed(config.train.seed)
+        model = RetinaNet(config.model, len(manifest.label_map))
+        optimizer = _build_optimizer(config.train, model.network)
+        average = WeightAverage(model.network, config.train.ema_decay)
+        checkpoints = Checkpoints(
+            run,
+            {"network": model.network, "average": average, "optimizer": optimizer},
+            max_to_keep=config.checkpoint.max_to_keep,
+            metric=config.evaluate.metric,
+        )
+        resumed = checkpoints.restore_latest()
+        start = done = resumed.step if resumed else 0
+        if not resumed or changes:
+            record_start(run, config, manifest, threads, start, changes)
+        if resumed and done >= config.train.steps and (resumed.metrics or not config.data.eval_split):
+            display.note(f"nothing left to do: {model_dir} is at step {done:,} of {config.train.steps:,}")
+            return TrainResult(resumed, None)
+        display.note(f"{'resuming at' if resumed else 'starting from'} step {done:,} of {config.train.steps:,}")
+
+        images = _read_images(config, manifest, run)
+        display.note(f"{len(images):,} training images, {model.network.count_params():,} parameters, {threads} threads")
+        if images.num_boxes_left_out:
+            display.note(f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image")
+        take_step = _build_step(model, optimizer, average, config)
+        serving = ServingModel(model, config.evaluate)
+        detector = Detector(eager_outputs(serving.detect_traced), manifest.label_map, model_dir)
+        journal = Journal(run, start, metric_names(manifest.label_map))
+
+        with display.steps(start, config.train.steps, config.train.batch_size):
+            while True:
+                metrics: Mapping[str, float | None] = {}
+                # After a stop in the middle of an evaluation the resumed run makes up for it: best stays what it would have been.
+                if (
+                    config.data.eval_split
+                    and _is_due(done, config.evaluate.every_steps, config)
+                    and not checkpoints.is_evaluated(done)
+                ):
+                    started = time.monotonic()
+                    samples = read_samples(Path(config.data.records), manifest, config.data.eval_split)
+                    with average.applied(), contextlib.suppress(_Interrupted):
+                        metrics = evaluate_detector(detector, stop.interrupt(samples), manifest.label_map).metrics
+                        journal.evaluated(done, metrics)
+                        display.evaluated(done, metrics, checkpoints.best_with(done, metrics)[0], time.monotonic() - started)
+                if metrics or (done > start and (stop.signum or _is_due(done, config.checkpoint.every_steps, config))):
+                    journal.flush()
+                    checkpoints.save(done, metrics)
+                if stop.signum or done >= config.train.steps:
+                    break
+                batch = images.batch(config.train.seed, done, config.train.batch_size)
+                learning_rate = float(optimizer.learning_rate)
+                losses = [float(value) for value in take_step(batch.images, batch.boxes, batch.classes)]
+                done += 1
+                if not all(math.isfinite(value) for value in losses):
+                    raise _not_finite(run, done, learning_rate, losses, [images.names[index] for index in batch.indices])
+                journal.step(done, losses, learning_rate)
+                display.step(done, losses[0])
+        return TrainResult(checkpoints.state, stop.signum)
+
+
+class _Interrupted(Exception):
+    """An evaluation was given up because the run is to stop."""
+
+
+class _StopRequests:
+    """Remembers the first SIGTERM or SIGINT, so that the step at work can end and be saved; the second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None:
+            os._exit(128 + signum)
+        self.signum = signum
+
+    def interrupt(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """Passes samples on until the run is to stop."""
+        for sample in samples:
+            if self.signum is not None:
+                raise _Interrupted
+            yield sample
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[_StopRequests]:
+    stop = _StopRequests()
+    before = {signum: signal.signal(signum, stop.handle) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+class _WarmupCosine(tf_keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Rises linearly, then falls as half a cosine; a function of the step alone."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        config = self._config
+        step = tf.cast(step, tf.float32)
+        rise = tf.minimum(1.0, (step + 1.0) / (config.warmup_steps + 1.0))
+        progress = tf.clip_by_value((step - config.warmup_steps) / max(1, config.steps - config.warmup_steps), 0.0, 1.0)
+        final = config.final_learning_rate
+        return config.learning_rate * rise * (final + (1.0 - final) * 0.5 * (1.0 + tf.cos(math.pi * progress)))
+
+    def get_config(self) -> dict[str, object]:
+        return self._config.model_dump()
+
+
+def _build_optimizer(config: TrainConfig, network: tf_keras.Model) -> tf_keras.optimizers.Optimizer:
+    # XLA made a step six times slower on a CPU.
+    optimizer = tf_keras.optimizers.AdamW(_WarmupCosine(config), weight_decay=config.weight_decay, jit_compile=False)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    # Slots exist from the start, so that a checkpoint restores into them.
+    optimizer.build(network.trainable_variables)
+    return optimizer
+
+
+def _build_step(
+    model: RetinaNet, optimizer: tf_keras.optimizers.Optimizer, average: WeightAverage, config: ExperimentConfig
+) -> Callable[..., Losses]:
+    """Returns the compiled step: (images, boxes, classes) as in `inputs.Batch` → losses before the update."""
+    variables = model.network.trainable_variables
+
+    def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
+        step = tf.identity(optimizer.iterations)
+        canvases, boxes, classes = augment(
+            images, boxes, classes, seed=config.train.seed, step=step, input_size=model.input_size, config=config.augment
+        )
+        with tf.GradientTape() as tape:
+            losses = model.losses(canvases, boxes, classes)
+        gradients, _ = tf.clip_by_global_norm(tape.gradient(losses.total, variables), config.train.clip_norm)
+        optimizer.apply_gradients(
+            (gradient, variable) for gradient, variable in zip(gradients, variables, strict=True) if gradient is not None
+        )
+        average.update(step)
+        return losses
+
+    height, width = cache_size(model.input_size)
+    signature = [
+        tf.TensorSpec([config.train.batch_size, height, width, 3], tf.uint8),
+        tf.TensorSpec([config.train.batch_size, None, 4], tf.float32),
+        tf.TensorSpec([config.train.batch_size, None], tf.int32),
+    ]
+    return tf.function(take_step, input_signature=signature)  # type: ignore[no-any-return]
+
+
+def _is_due(step: int, every_steps: int, config: ExperimentConfig) -> bool:
+    return step > 0 and (step % every_steps == 0 or step == config.train.steps)
+
+
+def _open_records(config: ExperimentConfig) -> RecordsManifest:
+    """Reads the manifest and compares the shards of the splits at hand with it."""
+    records_dir = Path(config.data.records)
+    manifest = read_manifest(records_dir)
+    known = metric_names(manifest.label_map)
+    if config.evaluate.metric not in known:
+        raise ConfigError(f"evaluate.metric {config.evaluate.metric} does not exist", remedy=f"choose one of {', '.join(known)}")
+    splits = list(resolve_split(manifest, config.data.train_split))
+    if not sum(manifest.splits[name].images for name in splits):
+        raise DataError(f"split {config.data.train_split} has no images", path=records_dir)
+    if config.data.eval_split:
+        splits += resolve_split(manifest, config.data.eval_split)
+    verify_shards(records_dir, manifest, list(dict.fromkeys(splits)))
+    return manifest
+
+
+def _read_images(config: ExperimentConfig, manifest: RecordsManifest, run: RunDir) -> TrainingImages:
+    splits = resolve_split(manifest, config.data.train_split)
+    return TrainingImages(
+        read_samples(Path(config.data.records), manifest, config.data.train_split),
+        sum(manifest.splits[name].images for name in splits),
+        manifest.label_map,
+        config.model.input_size,
+        max_boxes=config.data.max_boxes,
+        max_bytes=config.data.cache_megabytes << 20,
+        scratch_dir=run.path,
+    )
+
+
+def _set_threads(threads: int) -> int:
+    """Sets TensorFlow's threads, which it takes only before its first operation, and returns the number in force."""
+    number = threads or len(os.sched_getaffinity(0))
+    if tf.config.threading.get_intra_op_parallelism_threads() != number:
+        tf.config.threading.set_intra_op_parallelism_threads(number)
+        tf.config.threading.set_inter_op_parallelism_threads(number)
+    return number
+
+
+def _not_finite(run: RunDir, step: int, learning_rate: float, losses: Sequence[float], names: Sequence[str]) -> ArtifactError:
+    """Records the step whose loss is no number; returns the error to raise. The checkpoints are of the steps before."""
+    record = {"step": step, "learning_rate": learning_rate, "losses": [str(value) for value in losses], "images": list(names)}
+    publish_file(run.failure_path, json.dumps(record, indent=2) + "\n")
+    return ArtifactError(
+        f"the loss of step {step:,} is {losses[0]} (learning rate {learning_rate:.3g}, images {', '.join(names)})",
+        path=run.path,
+        remedy=f"lower train.learning_rate; the last checkpoint is good, {run.failure_path.name} has the details",
+    )
