@@ -1,0 +1,245 @@
+"""Boxes and labels over images, for a person's eyes.
+
+Colours follow the class id, so a class keeps its colour in every picture, table and plot of a data set. They can be told apart
+with any kind of colour blindness as far as that is possible, and the label says the class in words.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from detflow.types import Box
+
+__all__ = ["class_colour", "draw_boxes"]
+
+Rgb: TypeAlias = tuple[int, int, int]
+
+# Okabe and Ito (2008), "Color Universal Design", without its black; then what Paul Tol's "muted" scheme (technical note
+# SRON/EPS/TN/09-002) adds to it. From the twelfth class on colours repeat: no eye keeps more apart.
+_PALETTE: tuple[Rgb, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+    (136, 34, 85),
+    (68, 170, 153),
+    (51, 34, 136),
+    (153, 153, 51),
+)
+_MIN_FONT_PX = 10
+_SMALLEST_FONT_PX = 8
+
+
+def class_colour(class_id: int) -> Rgb:
+    """Returns the colour (red, green, blue; 0 to 255) of a class by its 1-based id."""
+    return _PALETTE[(class_id - 1) % len(_PALETTE)]
+
+
+def draw_boxes(
+    image: Image.Image | NDArray[np.uint8],
+    boxes: Sequence[Box],
+    names: Sequence[str],
+    class_ids: Sequence[int],
+    *,
+    scores: Sequence[float] | None = None,
+    style: Literal["solid", "dashed"] = "solid",
+    labels: bool = True,
+) -> Image.Image:
+    r"""Draws boxes over a copy of an image.
+
+    By custom of this project detections are solid and the truth is dashed; call twice for both in one picture. Lines and text
+    grow with the image. A label stands above its box where there is room, else below or inside, never outside of the image; it is
+    shortened, and left out only where the image is smaller than its text. A character that no bundled font has is shown as its
+    escape (`\U0001f600`).
+
+    Args:
+        image: A Pillow image of any mode, or RGB pixels, uint8 [height, width, 3].
+        boxes: Normalised, one an object.
+        names: The class names, one a box.
+        class_ids: The 1-based class ids, one a box; they choose the colours.
+        scores: In [0, 1], one a box; shown with two digits, and the highest is drawn on top.
+        style: Of the outline.
+        labels: Whether to write names and scores.
+
+    Returns:
+        A new RGB image of the same size.
+
+    Raises:
+        ValueError: The sequences differ in length, or the pixels are not uint8 [height, width, 3].
+    """
+    if not len(boxes) == len(names) == len(class_ids) == (len(boxes) if scores is None else len(scores)):
+        raise ValueError(f"{len(boxes)} boxes, {len(names)} names, {len(class_ids)} class ids: expected one of each an object")
+    canvas = _to_rgb(image)
+    side = math.sqrt(canvas.width * canvas.height)
+    line_px = max(1, round(side / 180))
+    order = sorted(range(len(boxes)), key=lambda i: 0.0 if scores is None else scores[i])
+    draw = ImageDraw.Draw(canvas)
+    corners = {i: _to_corners(boxes[i], canvas.size) for i in order}
+    for i in order:
+        _draw_outline(draw, corners[i], class_colour(class_ids[i]), line_px, dashed=style == "dashed")
+    if labels:
+        taken = np.zeros((canvas.height, canvas.width), bool)
+        font_px = max(_MIN_FONT_PX, round(side / 38))
+        # The topmost box is named first, so that it gets the best place.
+        for i in reversed(order):
+            text = names[i] if scores is None else f"{names[i]} {scores[i]:.2f}"
+            _draw_label(canvas, taken, text, corners[i], class_colour(class_ids[i]), font_px)
+    return canvas
+
+
+def _to_rgb(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"pixels are {image.dtype} {list(image.shape)}: expected uint8 [height, width, 3]")
+    return Image.fromarray(np.ascontiguousarray(image))
+
+
+def _to_corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box's first and last pixel on both axes, inclusive as Pillow draws: (left, top, right, bottom), at least one pixel."""
+    width, height = size
+    left, top = min(math.floor(box.xmin * width), width - 1), min(math.floor(box.ymin * height), height - 1)
+    return left, top, max(left, math.ceil(box.xmax * width) - 1), max(top, math.ceil(box.ymax * height) - 1)
+
+
+def _draw_outline(
+    draw: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], colour: Rgb, line_px: int, *, dashed: bool
+) -> None:
+    left, top, right, bottom = corners
+    thick = line_px - 1
+    sides = (
+        (left, top, right, min(top + thick, bottom)),
+        (left, max(bottom - thick, top), right, bottom),
+        (left, top, min(left + thick, right), bottom),
+        (max(right - thick, left), top, right, bottom),
+    )
+    # A dark seam inside keeps a bright line visible on a bright image, and the other way round.
+    seam = (0, 0, 0) if _is_bright(colour) else (255, 255, 255)
+    if not dashed and min(right - left, bottom - top) > 4 * line_px:
+        draw.rectangle((left + line_px, top + line_px, right - line_px, bottom - line_px), outline=seam)
+    for x0, y0, x1, y1 in sides:
+        if dashed:
+            # Dashes on a line of the other brightness read as dashes on any background.
+            draw.rectangle((x0, y0, x1, y1), fill=seam)
+            _draw_dashes(draw, (x0, y0, x1, y1), colour, 4 * line_px)
+        else:
+            draw.rectangle((x0, y0, x1, y1), fill=colour)
+
+
+def _draw_dashes(draw: ImageDraw.ImageDraw, side: tuple[int, int, int, int], colour: Rgb, dash_px: int) -> None:
+    x0, y0, x1, y1 = side
+    if x1 - x0 >= y1 - y0:
+        for x in range(x0, x1 + 1, 2 * dash_px):
+            draw.rectangle((x, y0, min(x + dash_px - 1, x1), y1), fill=colour)
+    else:
+        for y in range(y0, y1 + 1, 2 * dash_px):
+            draw.rectangle((x0, y, x1, min(y + dash_px - 1, y1)), fill=colour)
+
+
+def _draw_label(
+    canvas: Image.Image, taken: NDArray[np.bool_], text: str, corners: tuple[int, int, int, int], colour: Rgb, font_px: int
+) -> None:
+    mask = _fit_text(_to_legible(text), font_px, canvas.size)
+    if mask is None:
+        return
+    left, top = _find_place(taken, corners, mask.size)
+    right, bottom = left + mask.width, top + mask.height
+    taken[top:bottom, left:right] = True
+    canvas.paste(colour, (left, top, right, bottom))
+    canvas.paste((0, 0, 0) if _is_bright(colour) else (255, 255, 255), (left, top), mask)
+
+
+def _find_place(taken: NDArray[np.bool_], corners: tuple[int, int, int, int], label: tuple[int, int]) -> tuple[int, int]:
+    """The label's top left corner: of the places around the box, the first one that covers the least of other labels."""
+    left, top, right, bottom = corners
+    width, height = label
+    places = [
+        (left, top - height),
+        (left, bottom + 1),
+        (right + 1 - width, top - height),
+        (left, top),
+        (right + 1 - width, bottom + 1),
+        (left, bottom + 1 - height),
+    ]
+    rows, columns = taken.shape
+    inside = [(min(max(x, 0), columns - width), min(max(y, 0), rows - height)) for x, y in places]
+    # A place that had to be moved into the image lies over its own box: it comes after those that fit as they are.
+    ranked = sorted(range(len(places)), key=lambda i: inside[i] != places[i])
+    return min((inside[i] for i in ranked), key=lambda place: np.count_nonzero(taken[place[1] :, place[0] :][:height, :width]))
+
+
+def _is_bright(colour: Rgb) -> bool:
+    """Whether black text reads better than white on a colour, by the contrast ratio of WCAG 2.1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (component / 255 for component in colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05)
+
+
+# --- Text -------------------------------------------------------------------------------------------------------------------
+
+
+def _fit_text(text: str, font_px: int, size: tuple[int, int]) -> Image.Image | None:
+    """Renders text that fits into an image: at the size asked for, else smaller, else shortened; None where nothing fits."""
+    for pixels in range(font_px, _SMALLEST_FONT_PX - 1, -1):
+        mask = _render_text(text, pixels)
+        if mask.width <= size[0] and mask.height <= size[1]:
+            return mask
+    for length in range(min(len(text) - 1, size[0] // 2), 0, -1):
+        mask = _render_text(text[:length] + "..", _SMALLEST_FONT_PX)
+        if mask.width <= size[0] and mask.height <= size[1]:
+            return mask
+    return None
+
+
+# A crowded picture repeats a few texts, and Pillow unpacks its font anew each time that it is asked for.
+@functools.lru_cache(maxsize=512)
+def _render_text(text: str, font_px: int) -> Image.Image:
+    """The text's coverage as an 8-bit grey image, with a margin."""
+    margin, baseline, height = max(1, font_px // 5), round(font_px * 1.08), round(font_px * 1.42)
+    if text.isascii():
+        font = ImageFont.load_default(font_px)
+        mask = Image.new("L", (math.ceil(font.getlength(text)) + 2 * margin, height))
+        ImageDraw.Draw(mask).text((margin, baseline), text, fill=255, font=font, anchor="ls")
+        return mask
+    import cv2
+
+    face = cv2.FontFace("sans")
+    width = cv2.getTextSize((0, 0), text, (0, 0), face, font_px)[2]
+    pixels = np.zeros((height, width + 2 * margin), np.uint8)
+    cv2.putText(pixels, text, (margin, baseline), 255, face, font_px)
+    return Image.fromarray(pixels)
+
+
+def _to_legible(text: str) -> str:
+    """Replaces each character that cannot be drawn by its escape."""
+    return "".join(c if _is_drawable(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_drawable(character: str) -> bool:
+    """Whether a bundled font has the character.
+
+    Pillow's has ASCII only. OpenCV 5 brings one with most living scripts; it draws a question mark for what it lacks, and it dies
+    of a lone surrogate, which is not printable.
+    """
+    if character.isascii() or not character.isprintable():
+        return character.isprintable()
+    import cv2
+
+    if not hasattr(cv2, "FontFace"):
+        return False
+    face = cv2.FontFace("sans")
+    drawn, unknown = np.zeros((24, 32), np.uint8), np.zeros((24, 32), np.uint8)
+    cv2.putText(drawn, character, (4, 18), 255, face, 16)
+    cv2.putText(unknown, "?", (4, 18), 255, face, 16)
+    return not np.array_equal(drawn, unknown)
