@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -26,6 +28,65 @@ def cli(debug: bool) -> None:
     Exit codes: 0 ok, 2 config or usage, 3 bad input, 4 corrupt artifact or failed gate,
     5 environment (disk, permission, memory), 6 locked, 130/143 interrupted/terminated.
     """  # noqa: D301 (click's paragraph mark)
+
+
+@cli.command("make-records")
+@click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The records directory; replaced as a whole.")
+@click.option("--classes", metavar="A,B,…", help="Class names in the order of their ids; no other may occur. Default: all, sorted.")
+@click.option(
+    "--split-by",
+    type=click.Choice(["auto", "lists", "folders", "seed"]),
+    default="auto",
+    show_default=True,
+    help="Where the splits come from; auto takes lists, else folders, else the seed.",
+)
+@click.option("--split", default="train=0.8,val=0.1,test=0.1", show_default=True, help="Fractions of a seeded split.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the seeded split and the records' order.")
+@click.option("--allow-leaks", is_flag=True, help="Let the same image stand in two splits.")
+@click.option("--strict", is_flag=True, help="Mend nothing: any repair or quarantine fails the run.")
+@click.option("--max-bad", metavar="N|P%", help="How many annotations may be unusable. Default: all but one.")
+@click.option("--max-pixels", type=click.IntRange(1), default=50_000_000, show_default=True, help="Larger images are refused.")
+@click.option("--jobs", type=click.IntRange(1), help="Number of processes; the result never depends on it. Default: by size.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest on stdout.")
+def make_records(
+    dataset: Path,
+    output: Path,
+    classes: str | None,
+    split_by: str,
+    split: str,
+    seed: int,
+    allow_leaks: bool,
+    strict: bool,
+    max_bad: str | None,
+    max_pixels: int,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Check DATASET, a folder of images and VOC XML, and convert it to TFRecord shards.
+
+    Originals are never touched. Every repair and every file that was set aside stands in OUTPUT's ledger.jsonl.
+    """
+    from detflow.dataset.audit import AuditOptions
+    from detflow.dataset.convert import BadLimit, ConversionOptions, convert_dataset
+    from detflow.dataset.splits import SplitBy, parse_fractions
+    from detflow.dataset.summary import format_summary
+
+    options = ConversionOptions(
+        audit=AuditOptions(
+            classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
+            max_pixels=max_pixels,
+            split_by=SplitBy(split_by),
+            fractions=parse_fractions(split),
+            seed=seed,
+            allow_leaks=allow_leaks,
+        ),
+        strict=strict,
+        max_bad=BadLimit.parse(max_bad) if max_bad else None,
+        jobs=jobs,
+    )
+    manifest = convert_dataset(dataset, output, options, announce=lambda line: print(line, file=sys.stderr))
+    print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 
 def main() -> None:

@@ -1,0 +1,504 @@
+"""Judges a dataset as a whole: every file is read, every problem is found in one pass, nothing is changed on disk.
+
+Judging one annotation is a pure function of its two files, so it runs in any number of processes. What it finds goes to a file as
+it comes; memory holds only a short summary of each sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from detflow.dataset.findings import RULES, Action, Corners, Finding
+from detflow.dataset.images import (
+    DEFAULT_MAX_PIXELS,
+    IMAGE_SUFFIXES,
+    MAX_IMAGE_BYTES,
+    ImageFacts,
+    ImageFault,
+    Treatment,
+    perceptual_hash,
+    read_image_facts,
+)
+from detflow.dataset.layout import DatasetFiles, find_files, split_extension
+from detflow.dataset.pairing import ImageNames, pair_images
+from detflow.dataset.parallel import OrderedMap
+from detflow.dataset.records import to_record_box
+from detflow.dataset.splits import DEFAULT_FRACTIONS, SplitBy, Splits, assign_splits
+from detflow.dataset.voc import MAX_XML_BYTES, VocAnnotation, VocObject, read_annotation, read_image_names
+from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
+
+__all__ = ["Audit", "AuditOptions", "AuditedSample", "Progress", "SampleSummary", "audit_dataset", "judge"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done and how much there is."""
+
+_CHUNK = 32
+_TINY_PX = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """What the user may choose.
+
+    Attributes:
+        classes: The class names in the order of their ids; None takes those that are found, sorted.
+        max_pixels: Images with more are refused from their header.
+        split_by: Where the splits come from.
+        fractions: Of a seeded split, by name.
+        seed: Of a seeded split and of the order of the records.
+        allow_leaks: The same image may be in two splits.
+    """
+
+    classes: tuple[str, ...] | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    split_by: SplitBy = SplitBy.AUTO
+    fractions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
+    seed: int = 0
+    allow_leaks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedSample:
+    """A sample that passed: everything that its record needs but the image's bytes.
+
+    Attributes:
+        annotation: The XML's path inside the dataset.
+        image: The image's path inside the dataset.
+        image_bytes: Size of the image file.
+        image_sha256: Of the image file as audited.
+        size: Of the image in the record.
+        treatment: How the file's bytes become the record's.
+        objects: With every repair made.
+    """
+
+    annotation: str
+    image: str
+    image_bytes: int
+    image_sha256: str
+    size: ImageSize
+    treatment: Treatment
+    objects: tuple[ObjectAnnotation, ...]
+
+    @property
+    def key(self) -> str:
+        """The annotation's path without its suffix."""
+        return split_extension(self.annotation)[0]
+
+    def to_json(self) -> bytes:
+        """Returns one line without its line break."""
+        objects = [
+            (one.name, one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax, one.difficult, one.truncated, one.pose)
+            for one in self.objects
+        ]
+        treatment = (self.treatment.transcode, self.treatment.turn, self.treatment.drop_exif)
+        head = (self.annotation, self.image, self.image_bytes, self.image_sha256, self.size.width, self.size.height)
+        return json.dumps((*head, treatment, objects)).encode()
+
+    @classmethod
+    def from_json(cls, line: bytes) -> AuditedSample:
+        """Reads `to_json`'s line."""
+        annotation, image, image_bytes, image_sha256, width, height, treatment, objects = json.loads(line)
+        return cls(
+            annotation=annotation,
+            image=image,
+            image_bytes=image_bytes,
+            image_sha256=image_sha256,
+            size=ImageSize(width, height),
+            treatment=Treatment(*treatment),
+            objects=tuple(ObjectAnnotation(one[0], Box(*one[1:5]), *one[5:]) for one in objects),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSummary:
+    """What is kept in memory of an audited sample.
+
+    Attributes:
+        image: The image's path inside the dataset.
+        image_bytes: Size of the image file.
+        image_sha256: Of the image file, 32 bytes.
+        image_hash: Perceptual, 32 bytes.
+        class_counts: (class name, number of objects), sorted by name.
+        offset: Where the sample's line begins in `Audit.samples_path`.
+    """
+
+    image: str
+    image_bytes: int
+    image_sha256: bytes
+    image_hash: bytes
+    class_counts: tuple[tuple[str, int], ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result of an audit.
+
+    Attributes:
+        files: What the dataset holds.
+        annotations_found: VOC annotations, usable or not.
+        samples: The usable ones, by the annotation's path, sorted.
+        quarantined: The code of each annotation that was set aside, by its path.
+        splits: Of the usable ones.
+        label_map: The classes.
+        counts: Findings by code.
+        findings_path: All findings, a JSON line each.
+        samples_path: All `AuditedSample`s, a JSON line each.
+        source_fingerprint: SHA-256 over the paths and contents that were read.
+    """
+
+    files: DatasetFiles
+    annotations_found: int
+    samples: Mapping[str, SampleSummary]
+    quarantined: Mapping[str, str]
+    splits: Splits
+    label_map: LabelMap
+    counts: Mapping[str, int]
+    findings_path: Path
+    samples_path: Path
+    source_fingerprint: str
+
+    def findings(self, *actions: Action) -> Iterator[Finding]:
+        """Yields the findings with one of the actions, or all where none is given."""
+        with open(self.findings_path, encoding="utf-8") as file:
+            for line in file:
+                finding = Finding.from_json(line)
+                if not actions or finding.action in actions:
+                    yield finding
+
+    def count(self, action: Action) -> int:
+        """Returns how many findings have an action."""
+        return sum(self.count_by_code(action).values())
+
+    def count_by_code(self, action: Action) -> dict[str, int]:
+        """Returns the number of findings of each code with an action, sorted by code."""
+        return {code: number for code, number in sorted(self.counts.items()) if RULES[code].action is action}
+
+
+def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: OrderedMap, progress: Progress) -> Audit:
+    """Audits a dataset.
+
+    Args:
+        root: The dataset's folder.
+        options: What the user chose.
+        work_dir: An existing folder for what does not fit into memory; `findings.jsonl` and `samples.jsonl` are written there.
+        workers: Where to run.
+        progress: Told how far it is.
+    """
+    files = find_files(root)
+    with open(work_dir / "findings.jsonl", "wb") as findings_file, open(work_dir / "samples.jsonl", "wb") as samples_file:
+        log = _FindingLog(findings_file)
+        log.extend(files.findings)
+        source = hashlib.sha256()
+        names, annotations = _read_names(files, workers, progress, log, source)
+        pairs = pair_images(names, files.images)
+        log.extend(pairs.findings)
+        samples = _judge_all(files, pairs.images, options, workers, progress, log, source, samples_file)
+        splits = assign_splits(files, annotations, pairs.images, options.split_by, options.fractions, options.seed)
+        splits = _keep_usable(splits, samples)
+        log.extend(splits.findings if not options.allow_leaks else [one for one in splits.findings if one.code != "split_leak"])
+    assigned = {annotation for members in splits.members.values() for annotation in members}
+    classes = options.classes
+    if classes is None:
+        classes = tuple(sorted({name for annotation in assigned for name, _ in samples[annotation].class_counts}))
+    return Audit(
+        files=files,
+        annotations_found=len(annotations),
+        samples={annotation: summary for annotation, summary in samples.items() if annotation in assigned},
+        quarantined=log.quarantined,
+        splits=splits,
+        label_map=LabelMap(classes),
+        counts=log.counts,
+        findings_path=work_dir / "findings.jsonl",
+        samples_path=work_dir / "samples.jsonl",
+        source_fingerprint=source.hexdigest(),
+    )
+
+
+class _FindingLog:
+    """Writes findings as they come and counts them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.counts: Counter[str] = Counter()
+        self.quarantined: dict[str, str] = {}
+
+    def extend(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self._file.write(finding.to_json().encode() + b"\n")
+            self.counts[finding.code] += 1
+            if finding.action is Action.QUARANTINED:
+                # An annotation counts once, under the first reason.
+                self.quarantined.setdefault(finding.path, finding.code)
+
+
+def _read_names(
+    files: DatasetFiles, workers: OrderedMap, progress: Progress, log: _FindingLog, source: hashlib._Hash
+) -> tuple[dict[str, ImageNames], list[str]]:
+    """Returns what pairing needs of every readable annotation, and the paths of all VOC annotations."""
+    names: dict[str, ImageNames] = {}
+    annotations = []
+    total = len(files.annotations)
+    results = workers(partial(_read_names_of, files.root), files.annotations, chunk=_CHUNK * 4)
+    for done, (path, (found, digest)) in enumerate(zip(files.annotations, results, strict=True), start=1):
+        progress("reading annotations", done, total)
+        source.update(path.encode("utf-8", "surrogateescape") + b"\0" + digest)
+        if not isinstance(found, Finding):
+            names[path] = found
+        else:
+            log.extend([found])
+        if not isinstance(found, Finding) or found.code != "xml_not_voc":
+            annotations.append(path)
+    return names, annotations
+
+
+def _read_names_of(root: Path, path: str) -> tuple[ImageNames | Finding, bytes]:
+    data = _read_file(root, path, MAX_XML_BYTES + 1)
+    return read_image_names(data, path), hashlib.sha256(data).digest()
+
+
+def _judge_all(
+    files: DatasetFiles,
+    pairs: Mapping[str, str],
+    options: AuditOptions,
+    workers: OrderedMap,
+    progress: Progress,
+    log: _FindingLog,
+    source: hashlib._Hash,
+    samples_file: BinaryIO,
+) -> dict[str, SampleSummary]:
+    samples: dict[str, SampleSummary] = {}
+    offset = 0
+    function = partial(judge, files.root, options.max_pixels, options.classes)
+    for done, judgement in enumerate(workers(function, pairs.items(), chunk=_CHUNK), start=1):
+        progress("checking images", done, len(pairs))
+        log.extend(judgement.findings)
+        source.update(judgement.image.encode("utf-8", "surrogateescape") + b"\0" + judgement.image_sha256)
+        if judgement.line is None:
+            continue
+        samples_file.write(judgement.line + b"\n")
+        samples[judgement.annotation] = SampleSummary(
+            image=judgement.image,
+            image_bytes=judgement.image_bytes,
+            image_sha256=judgement.image_sha256,
+            image_hash=judgement.image_hash,
+            class_counts=judgement.class_counts,
+            offset=offset,
+        )
+        offset += len(judgement.line) + 1
+    return samples
+
+
+def _keep_usable(splits: Splits, samples: Mapping[str, SampleSummary]) -> Splits:
+    members = {name: tuple(path for path in paths if path in samples) for name, paths in splits.members.items()}
+    # What is quarantined for another reason needs no split.
+    findings = tuple(one for one in splits.findings if one.code != "split_unassigned" or one.path in samples)
+    return Splits(splits.rule, members, splits.unions, findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What `judge` hands back: findings, and the sample as a line where it is usable."""
+
+    annotation: str
+    image: str
+    image_bytes: int
+    image_sha256: bytes
+    image_hash: bytes
+    class_counts: tuple[tuple[str, int], ...]
+    line: bytes | None
+    findings: tuple[Finding, ...]
+
+
+def judge(root: Path, max_pixels: int, classes: Sequence[str] | None, pair: tuple[str, str]) -> Judgement:
+    """Judges one annotation with its image.
+
+    Args:
+        root: The dataset's folder.
+        max_pixels: Images with more are refused.
+        classes: The classes that may occur; None allows any.
+        pair: The annotation's and the image's path inside the dataset.
+    """
+    annotation_path, image_path = pair
+    findings: list[Finding] = []
+    annotation, problems = read_annotation(_read_file(root, annotation_path, MAX_XML_BYTES + 1), annotation_path)
+    findings += problems
+    data = _read_file(root, image_path, MAX_IMAGE_BYTES + 1)
+    digest = hashlib.sha256(data).digest()
+    facts: ImageFacts | None = None
+    try:
+        if len(data) > MAX_IMAGE_BYTES:
+            raise ImageFault("image_too_large", f"over {MAX_IMAGE_BYTES:,} bytes")
+        facts = read_image_facts(data, max_pixels)
+    except ImageFault as fault:
+        value = f"{image_path}: {fault.value}"
+        findings.append(Finding(fault.code, annotation_path, value=value, expected=fault.expected, image=image_path))
+    sample = None
+    if annotation is not None and facts is not None:
+        sample = _judge_pair(annotation, facts, annotation_path, image_path, len(data), digest.hex(), classes, findings)
+    counts = Counter(entry.name for entry in sample.objects) if sample else Counter[str]()
+    return Judgement(
+        annotation=annotation_path,
+        image=image_path,
+        image_bytes=len(data),
+        image_sha256=digest,
+        image_hash=perceptual_hash(facts.grey) if facts else b"",
+        class_counts=tuple(sorted(counts.items())),
+        line=sample.to_json() if sample else None,
+        findings=tuple(findings),
+    )
+
+
+def _judge_pair(
+    annotation: VocAnnotation,
+    facts: ImageFacts,
+    path: str,
+    image: str,
+    image_bytes: int,
+    image_sha256: str,
+    classes: Sequence[str] | None,
+    findings: list[Finding],
+) -> AuditedSample | None:
+    turn = _decide_turn(annotation, facts, path, image, findings)
+    size = facts.turned_size if turn != 1 else facts.size
+    if _has_size_conflict(annotation, size, path, image, findings):
+        return None
+    treatment = _decide_treatment(facts, turn, path, image, findings)
+    objects = []
+    seen: dict[tuple[str, Box], int] = {}
+    refused = False
+    for entry in annotation.objects:
+        if classes is not None and entry.name not in classes:
+            nearest = next(iter(get_close_matches(entry.name, classes, n=1, cutoff=0.0)), "")
+            expected = f"perhaps {nearest!r}"
+            findings.append(
+                Finding("class_unknown", path, entry.line, entry.index, value=entry.name, expected=expected, image=image)
+            )
+            refused = True
+        elif (box := _judge_box(entry, size, path, image, findings)) is not None:
+            if (entry.name, box) in seen:
+                value = f"{entry.name}, as object {seen[entry.name, box]}"
+                findings.append(
+                    Finding("object_duplicate", path, entry.line, entry.index, value=value, image=image, before=entry.corners)
+                )
+                continue
+            seen[entry.name, box] = entry.index
+            objects.append(ObjectAnnotation(entry.name, box, entry.difficult, entry.truncated, entry.pose))
+    if refused:
+        return None
+    if not annotation.objects:
+        findings.append(Finding("no_objects", path, image=image))
+    return AuditedSample(path, image, image_bytes, image_sha256, size, treatment, tuple(objects))
+
+
+def _decide_turn(annotation: VocAnnotation, facts: ImageFacts, path: str, image: str, findings: list[Finding]) -> int:
+    """Returns the EXIF orientation to apply, and says where the annotation's size differs from the image's."""
+    stored, turned = facts.size, facts.turned_size
+    written = annotation.size
+    if facts.orientation != 1:
+        is_turned = turned != stored and written == (turned.width, turned.height)
+        value = f"EXIF orientation {facts.orientation}, stored {stored}"
+        code = "exif_applied" if is_turned else "exif_removed"
+        findings.append(Finding(code, path, annotation.size_line, value=value, image=image))
+        if is_turned:
+            return facts.orientation
+    if written == (stored.width, stored.height):
+        return 1
+    if written is None:
+        code, value = "size_missing", ""
+    else:
+        value = f"{written[0]}x{written[1]}"
+        code = "size_zero" if 0 in written else "size_swapped" if written == (stored.height, stored.width) else "size_wrong"
+    findings.append(Finding(code, path, annotation.size_line, value=value, expected=str(stored), image=image))
+    return 1
+
+
+def _has_size_conflict(annotation: VocAnnotation, size: ImageSize, path: str, image: str, findings: list[Finding]) -> bool:
+    """Whether the boxes tell that they were drawn on an image of another size: clipping those would write wrong labels."""
+    written = annotation.size
+    if written is None or 0 in written or written == (size.width, size.height):
+        return False
+    if all(_fits(entry.corners, size.width, size.height, slack=0.01) for entry in annotation.objects):
+        return False
+    if not all(_fits(entry.corners, written[0], written[1], slack=0.0) for entry in annotation.objects):
+        return False
+    value = f"<size> {written[0]}x{written[1]}, image {size}"
+    findings.append(Finding("size_conflict", path, annotation.size_line, value=value, image=image))
+    return True
+
+
+def _fits(corners: Corners, width: int, height: int, slack: float) -> bool:
+    xmin, ymin, xmax, ymax = corners
+    return max(xmin, xmax) <= width * (1 + slack) + 1 and max(ymin, ymax) <= height * (1 + slack) + 1
+
+
+def _decide_treatment(facts: ImageFacts, turn: int, path: str, image: str, findings: list[Finding]) -> Treatment:
+    announced = IMAGE_SUFFIXES.get(split_extension(image)[1].lower())
+    if announced != facts.format:
+        expected = f"named {split_extension(image)[1] or 'without an extension'}"
+        findings.append(Finding("extension_wrong", image, value=facts.kind, expected=expected, image=image))
+    if not facts.is_plain_jpeg:
+        findings.append(Finding("image_transcoded", path, value=facts.kind, image=image))
+    transcode = turn != 1 or not facts.is_plain_jpeg
+    return Treatment(transcode=transcode, turn=turn, drop_exif=facts.orientation != 1 and not transcode)
+
+
+def _judge_box(entry: VocObject, size: ImageSize, path: str, image: str, findings: list[Finding]) -> Box | None:
+    """Returns the box, mended by rule, or None where the object is to be left out."""
+
+    def find(code: str, after: Corners | None = None, expected: str = "") -> None:
+        value = f"{entry.name}: " + ", ".join(f"{tag} {corner:g}" for tag, corner in zip(_TAGS, entry.corners, strict=True))
+        findings.append(
+            Finding(
+                code,
+                path,
+                entry.line,
+                entry.index,
+                value=value,
+                expected=expected,
+                image=image,
+                before=entry.corners,
+                after=after,
+            )
+        )
+
+    xmin, ymin, xmax, ymax = entry.corners
+    if xmin == xmax or ymin == ymax:
+        find("box_zero_area")
+        return None
+    if xmin > xmax or ymin > ymax:
+        xmin, xmax = min(xmin, xmax), max(xmin, xmax)
+        ymin, ymax = min(ymin, ymax), max(ymin, ymax)
+        find("box_inverted", after=(xmin, ymin, xmax, ymax))
+    # VOC's minima count from 1 (see Box.from_voc), so the image reaches from xmin = 1 to xmax = width.
+    if xmax <= 0.0 or ymax <= 0.0 or xmin >= size.width + 1.0 or ymin >= size.height + 1.0:
+        find("box_outside", expected=f"inside {size}")
+        return None
+    clipped = max(xmin, 1.0), max(ymin, 1.0), min(xmax, float(size.width)), min(ymax, float(size.height))
+    if clipped != (xmin, ymin, xmax, ymax):
+        find("box_clipped", after=clipped, expected=f"inside {size}")
+    try:
+        box = to_record_box(Box.from_voc(*clipped, size))
+    except ValueError:
+        # Thinner than float32 can tell.
+        find("box_zero_area")
+        return None
+    if clipped[2] - clipped[0] + 1.0 < _TINY_PX or clipped[3] - clipped[1] + 1.0 < _TINY_PX:
+        find("box_tiny", after=clipped)
+    return box
+
+
+_TAGS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _read_file(root: Path, path: str, limit: int) -> bytes:
+    with open(root / path, "rb") as file:
+        return file.read(limit)

@@ -1,0 +1,346 @@
+"""From a dataset to a published records directory: audit, plan, shards, manifest.
+
+The plan is the audited, ordered list of samples. A shard is a pure function of the plan and the shard's number, so the bytes do
+not depend on the number of processes, on the order in which they finish, or on a run that was killed before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import lxml.etree
+import numpy as np
+import PIL
+import simplejpeg
+from google.protobuf import __version__ as protobuf_version
+
+from detflow import __version__
+from detflow.dataset.audit import Audit, AuditedSample, AuditOptions, Progress, audit_dataset
+from detflow.dataset.findings import Action
+from detflow.dataset.images import encode_record_jpeg
+from detflow.dataset.parallel import OrderedMap, count_cores, open_workers
+from detflow.dataset.records import (
+    FORMAT_VERSION,
+    INDEX_NAME,
+    LABEL_MAP_NAME,
+    LEDGER_NAME,
+    MANIFEST_NAME,
+    ShardInfo,
+    SplitInfo,
+    compute_fingerprint,
+    encode_sample,
+)
+from detflow.dataset.splits import SplitBy, unit_hash
+from detflow.dataset.tfrecord import frame_record
+from detflow.errors import ConfigError, DataError
+from detflow.publish import publish_directory
+from detflow.types import LabelMap, Sample
+
+__all__ = ["BadLimit", "ConversionOptions", "convert_dataset"]
+
+# TensorFlow's guide asks for shards that are large enough to stream and many enough to read in parallel.
+_SHARD_BYTES = 128 * 2**20
+_MIN_SHARDS = 4
+_MIN_SHARD_IMAGES = 32
+_MAX_NAMED = 20
+# A second process takes longer to start than this many bytes take to convert.
+_SERIAL_BYTES = 48 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class BadLimit:
+    """How many annotations may be quarantined: a number, or a share of all."""
+
+    number: int | None = None
+    percent: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> BadLimit:
+        """Reads "12" or "1.5%".
+
+        Raises:
+            ConfigError: It reads otherwise.
+        """
+        try:
+            limit = cls(percent=float(text[:-1])) if text.endswith("%") else cls(number=int(text))
+        except ValueError:
+            limit = cls(number=-1)
+        if not 0 <= (limit.number if limit.number is not None else limit.percent or 0.0) < float("inf"):
+            raise ConfigError(f"--max-bad {text!r} is neither a number nor a percentage", remedy="write 12 or 1.5%")
+        return limit
+
+    def allows(self, bad: int, total: int) -> bool:
+        """Whether `bad` of `total` may be quarantined."""
+        return bad <= self.number if self.number is not None else bad * 100.0 <= (self.percent or 0.0) * total
+
+    def __str__(self) -> str:
+        return str(self.number) if self.number is not None else f"{self.percent:g}%"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionOptions:
+    """What the user may choose.
+
+    Attributes:
+        audit: How the dataset is read and split.
+        strict: Mend nothing: any repair or quarantine fails the run.
+        max_bad: How many annotations may be quarantined; None allows any number as long as one sample is left.
+        jobs: Number of processes; None chooses. It never changes the result.
+    """
+
+    audit: AuditOptions = field(default_factory=AuditOptions)
+    strict: bool = False
+    max_bad: BadLimit | None = None
+    jobs: int | None = None
+
+
+def convert_dataset(
+    dataset: Path,
+    output: Path,
+    options: ConversionOptions,
+    progress: Progress = lambda what, done, total: None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Converts a dataset and publishes the result.
+
+    Args:
+        dataset: Its folder.
+        output: The records directory; one that is there is replaced as a whole.
+        options: What the user chose.
+        progress: Told how far it is.
+        announce: Told the problems, a line each, that make the dataset unusable.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ConfigError: `output` is something that must not be replaced.
+        DataError: The dataset cannot be used, or not under these options; nothing is published.
+        EnvironmentFault: The machine refuses; nothing is published.
+    """
+    _require_replaceable(dataset, output)
+    jobs = options.jobs or _choose_jobs(dataset)
+    with publish_directory(output) as staging, open_workers(jobs) as workers:
+        work_dir = staging / "work"
+        work_dir.mkdir()
+        audit = audit_dataset(dataset, options.audit, work_dir, workers, progress)
+        _require_acceptable(audit, options, dataset, announce)
+        splits = _write_shards(audit, options.audit.seed, staging, work_dir, workers, progress)
+        with open(staging / LEDGER_NAME, "w", encoding="utf-8") as ledger:
+            ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
+        (staging / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
+        manifest = _build_manifest(audit, options, splits, dataset)
+        (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(work_dir)
+    return manifest
+
+
+def _require_replaceable(dataset: Path, output: Path) -> None:
+    """Refuses to publish over the dataset or over anything that detflow did not make."""
+    final, source = output.resolve(), dataset.resolve()
+    if final == source or source.is_relative_to(final):
+        raise ConfigError("--output would replace the dataset", path=output, remedy="choose another folder")
+    if final.is_dir() and any(final.iterdir()) and not (final / MANIFEST_NAME).is_file():
+        raise ConfigError("the folder is not empty and holds no records", path=output, remedy="choose another folder for --output")
+
+
+def _choose_jobs(dataset: Path) -> int:
+    cores = count_cores()
+    if cores == 1:
+        return 1
+    total = 0
+    for path in dataset.rglob("*"):
+        total += path.stat().st_size if path.is_file() else 0
+        if total > _SERIAL_BYTES:
+            return cores
+    return 1
+
+
+def _require_acceptable(audit: Audit, options: ConversionOptions, dataset: Path, announce: Callable[[str], None]) -> None:
+    bad, total = len(audit.quarantined), audit.annotations_found
+    refused, repaired = audit.count(Action.REFUSED), audit.count(Action.REPAIRED)
+    error: DataError | None = None
+    actions: tuple[Action, ...] = (Action.QUARANTINED,)
+    if refused:
+        actions = (Action.REFUSED,)
+        error = DataError(f"{refused} problems must be looked at first", path=dataset, remedy="correct them; nothing was written")
+    elif not total:
+        error = DataError("no VOC annotation (XML) was found", path=dataset, remedy="name the folder that holds them")
+    elif not audit.samples:
+        error = DataError(f"none of {total} annotations is usable", path=dataset, remedy="correct the files named above")
+    elif options.strict and (bad or repaired):
+        actions = (Action.QUARANTINED, Action.REPAIRED)
+        cause = f"--strict mends nothing, and {repaired} repairs and {bad} quarantines are needed"
+        error = DataError(cause, path=dataset, remedy="correct the files, or run without --strict")
+    elif options.max_bad is not None and not options.max_bad.allows(bad, total):
+        cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
+        error = DataError(cause, path=dataset, remedy="correct the files named above")
+    elif not audit.label_map.names:
+        error = DataError("no object is left, so there is no class to learn", path=dataset, remedy="label some objects")
+    if error is None:
+        return
+    findings = [str(finding) for finding in islice(audit.findings(*actions), _MAX_NAMED)]
+    for line in findings:
+        announce(line)
+    more = sum(audit.count(action) for action in actions) - len(findings)
+    if more:
+        announce(f"… and {more:,} more")
+    raise error
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardTask:
+    """A shard's part of the plan: (offset of the sample's line, numeric source_id) in the order of the records."""
+
+    split: str
+    name: str
+    entries: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardResult:
+    info: ShardInfo
+    objects_per_class: Mapping[str, int]
+
+
+def _write_shards(
+    audit: Audit, seed: int, staging: Path, work_dir: Path, workers: OrderedMap, progress: Progress
+) -> dict[str, SplitInfo]:
+    source_ids = {annotation: number for number, annotation in enumerate(audit.samples, start=1)}
+    tasks = []
+    for split, members in audit.splits.members.items():
+        # A fixed shuffle, so that a reader that shuffles little still sees classes and scenes mixed.
+        ordered = sorted(members, key=lambda annotation: (unit_hash(seed, "order", annotation), annotation))
+        entries = [(audit.samples[annotation].offset, source_ids[annotation]) for annotation in ordered]
+        num_bytes = sum(audit.samples[annotation].image_bytes for annotation in members)
+        tasks += _plan_split(split, entries, num_bytes)
+    function = partial(_write_shard, audit.files.root, audit.samples_path, staging, work_dir, audit.label_map)
+    shards: dict[str, list[_ShardResult]] = {split: [] for split in audit.splits.members}
+    total = sum(len(task.entries) for task in tasks)
+    done = 0
+    with open(staging / INDEX_NAME, "wb") as index:
+        for task, result in zip(tasks, workers(function, tasks, chunk=1), strict=True):
+            shards[task.split].append(result)
+            index.write((work_dir / f"{task.name}.index").read_bytes())
+            done += len(task.entries)
+            progress("writing records", done, total)
+    return {split: _sum_up(results, audit.label_map) for split, results in shards.items()}
+
+
+def _plan_split(split: str, entries: Sequence[tuple[int, int]], num_bytes: int) -> list[_ShardTask]:
+    count = max(ceil(num_bytes / _SHARD_BYTES), min(_MIN_SHARDS, ceil(len(entries) / _MIN_SHARD_IMAGES)))
+    bounds = [len(entries) * number // count for number in range(count + 1)] if count else []
+    return [
+        _ShardTask(split, f"{split}-{number:05d}-of-{count:05d}.tfrecord", tuple(entries[bounds[number] : bounds[number + 1]]))
+        for number in range(count)
+    ]
+
+
+def _sum_up(results: Sequence[_ShardResult], label_map: LabelMap) -> SplitInfo:
+    counts: Counter[str] = Counter()
+    for result in results:
+        counts.update(result.objects_per_class)
+    shards = tuple(result.info for result in results)
+    per_class = {name: counts[name] for name in label_map}
+    return SplitInfo(sum(shard.records for shard in shards), sum(per_class.values()), per_class, shards)
+
+
+def _write_shard(
+    root: Path, samples_path: Path, staging: Path, work_dir: Path, label_map: LabelMap, task: _ShardTask
+) -> _ShardResult:
+    """Writes one shard and its part of the index."""
+    digest = hashlib.sha256()
+    counts: Counter[str] = Counter()
+    offset = 0
+    with (
+        open(samples_path, "rb") as samples,
+        open(staging / task.name, "xb") as shard,
+        open(work_dir / f"{task.name}.index", "x", encoding="utf-8") as index,
+    ):
+        for number, (line_offset, source_id) in enumerate(task.entries):
+            samples.seek(line_offset)
+            sample = _build_sample(root, AuditedSample.from_json(samples.readline()), source_id)
+            counts.update(entry.name for entry in sample.objects)
+            record = frame_record(encode_sample(sample, label_map))
+            shard.write(record)
+            digest.update(record)
+            entry = {
+                "source_id": source_id,
+                "key": sample.key,
+                "image": sample.filename,
+                "split": task.split,
+                "shard": task.name,
+                "record": number,
+                "offset": offset,
+                "bytes": len(record),
+            }
+            index.write(json.dumps(entry) + "\n")
+            offset += len(record)
+    return _ShardResult(ShardInfo(task.name, len(task.entries), offset, digest.hexdigest()), counts)
+
+
+def _build_sample(root: Path, audited: AuditedSample, source_id: int) -> Sample:
+    data = (root / audited.image).read_bytes()
+    if hashlib.sha256(data).hexdigest() != audited.image_sha256:
+        raise DataError("the image changed while the dataset was being converted", path=audited.image, remedy="run it again")
+    return Sample(
+        key=audited.key,
+        source_id=source_id,
+        filename=audited.image,
+        size=audited.size,
+        encoded=encode_record_jpeg(data, audited.treatment),
+        objects=audited.objects,
+    )
+
+
+def _build_manifest(audit: Audit, options: ConversionOptions, splits: Mapping[str, SplitInfo], dataset: Path) -> dict[str, Any]:
+    """Returns what `docs/records.md` describes. Nothing in it depends on the machine's clock, paths or number of processes."""
+    rule: dict[str, Any] = {"by": audit.splits.rule.value}
+    if audit.splits.rule is SplitBy.SEED:
+        rule["fractions"] = dict(options.audit.fractions)
+    return {
+        "format_version": FORMAT_VERSION,
+        "dataset": dataset.resolve().name,
+        "annotations_found": audit.annotations_found,
+        "images_found": len(audit.files.images),
+        "images_unlabelled": audit.counts.get("image_unlabelled", 0),
+        "classes": list(audit.label_map),
+        "splits": {
+            name: {
+                "images": split.images,
+                "objects": split.objects,
+                "objects_per_class": dict(split.objects_per_class),
+                "shards": [
+                    {"name": shard.name, "records": shard.records, "bytes": shard.bytes, "sha256": shard.sha256}
+                    for shard in split.shards
+                ],
+            }
+            for name, split in splits.items()
+        },
+        "unions": {name: list(parts) for name, parts in audit.splits.unions.items()},
+        "split_rule": rule,
+        "seed": options.audit.seed,
+        "repairs": audit.count_by_code(Action.REPAIRED),
+        "quarantined": dict(sorted(Counter(audit.quarantined.values()).items())),
+        "noted": audit.count_by_code(Action.NOTED),
+        "fingerprint": compute_fingerprint(audit.label_map, splits),
+        "source_fingerprint": audit.source_fingerprint,
+        "versions": {
+            "detflow": __version__,
+            "lxml": lxml.etree.__version__,
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+            "protobuf": protobuf_version,
+            "simplejpeg": ".".join(simplejpeg.__version_info__),
+        },
+    }

@@ -1,0 +1,98 @@
+"""The same function over many items, in order, in this process or in several. Results never depend on how many."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+from detflow.errors import EnvironmentFault
+
+__all__ = ["OrderedMap", "count_cores", "open_workers"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_PR_SET_PDEATHSIG = 1
+
+
+class OrderedMap:
+    """Maps in order with a bounded number of items in flight, so that memory does not grow with the input."""
+
+    def __init__(self, executor: ProcessPoolExecutor | None, jobs: int) -> None:
+        self._executor = executor
+        self._jobs = jobs
+
+    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int) -> Iterator[Result]:
+        """Yields `function(item)` for each item.
+
+        Args:
+            function: Importable by name (or a `functools.partial` of one that is), since it may run in another process.
+            items: Its arguments.
+            chunk: How many go to a process at a time.
+
+        Raises:
+            EnvironmentFault: A process died.
+        """
+        if self._executor is None:
+            yield from map(function, items)
+            return
+        remaining = iter(items)
+        pending: deque[Future[list[Result]]] = deque()
+        try:
+            while True:
+                while len(pending) < 2 * self._jobs and (piece := list(islice(remaining, chunk))):
+                    pending.append(self._executor.submit(_run, function, piece))
+                if not pending:
+                    return
+                yield from pending.popleft().result()
+        except BrokenProcessPool:
+            raise EnvironmentFault(
+                "a worker process died", remedy="look for an out-of-memory kill in the system's log, or use fewer --jobs"
+            ) from None
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+@contextmanager
+def open_workers(jobs: int) -> Iterator[OrderedMap]:
+    """Yields a map over `jobs` processes; over this one alone where `jobs` is 1."""
+    if jobs == 1:
+        yield OrderedMap(None, 1)
+        return
+    # "spawn" gives the same start on every platform and copies no lock or thread of this process.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as executor:
+        try:
+            yield OrderedMap(executor, jobs)
+        except BaseException:
+            executor.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def count_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _run(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in items]
+
+
+def _start_worker(parent: int) -> None:
+    # Ctrl-C reaches the whole process group; the parent alone decides what follows.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A killed parent must not leave writers behind.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

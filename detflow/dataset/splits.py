@@ -1,0 +1,219 @@
+"""Which sample goes into which split: as the dataset declares it in lists or folders, else by a seeded hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from detflow.dataset.findings import Finding
+from detflow.dataset.layout import SPLIT_NAMES, DatasetFiles, split_extension
+from detflow.errors import ConfigError
+
+__all__ = ["DEFAULT_FRACTIONS", "SplitBy", "Splits", "assign_splits", "parse_fractions", "unit_hash"]
+
+DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+class SplitBy(str, Enum):
+    """Where the splits come from."""
+
+    AUTO = "auto"
+    """Lists where the dataset has at least two, else folders where it has at least two, else the seed."""
+
+    LISTS = "lists"
+    FOLDERS = "folders"
+    SEED = "seed"
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The splits of a dataset.
+
+    Attributes:
+        rule: Where they come from; never AUTO.
+        members: The annotations' paths of each split, sorted. Splits are disjoint unless leaks were allowed.
+        unions: Declared lists that repeat others, such as trainval: ("train", "val"); they are not written again.
+        findings: Entries without an annotation, annotations without a split, leaks.
+    """
+
+    rule: SplitBy
+    members: Mapping[str, tuple[str, ...]]
+    unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def parse_fractions(text: str) -> dict[str, float]:
+    """Reads "train=0.8,val=0.1,test=0.1"; the sum must be 1.
+
+    Raises:
+        ConfigError: It reads otherwise.
+    """
+    fractions: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if not name or not all(char.isalnum() or char in "_." for char in name) or name in fractions or not 0.0 <= value <= 1.0:
+            raise ConfigError(f"--split {part.strip()!r} is not NAME=FRACTION", remedy="write train=0.8,val=0.1,test=0.1")
+        fractions[name] = value
+    if abs(sum(fractions.values()) - 1.0) > 1e-9:
+        raise ConfigError(f"--split fractions add up to {sum(fractions.values()):g}, not 1")
+    return fractions
+
+
+def assign_splits(
+    files: DatasetFiles,
+    annotations: Sequence[str],
+    pairs: Mapping[str, str],
+    split_by: SplitBy,
+    fractions: Mapping[str, float],
+    seed: int,
+) -> Splits:
+    """Assigns every annotation to its split.
+
+    Args:
+        files: The dataset.
+        annotations: All VOC annotations, usable or not, sorted.
+        pairs: The image of each annotation that has one.
+        split_by: What the user asked for.
+        fractions: Of a seeded split.
+        seed: Of a seeded split.
+
+    Raises:
+        ConfigError: The user asked for declared splits and there are none.
+    """
+    if split_by in (SplitBy.AUTO, SplitBy.LISTS):
+        declared = _read_lists(files, annotations, pairs)
+        if len(declared.members) >= (2 if split_by is SplitBy.AUTO else 1):
+            return declared
+    if split_by in (SplitBy.AUTO, SplitBy.FOLDERS):
+        declared = _read_folders(annotations)
+        if len(declared.members) >= (2 if split_by is SplitBy.AUTO else 1):
+            return declared
+    if split_by not in (SplitBy.AUTO, SplitBy.SEED):
+        raise ConfigError(f"the dataset declares no splits by {split_by.value}", path=files.root, remedy="use --split-by seed")
+    members: dict[str, list[str]] = {name: [] for name in fractions}
+    for annotation in annotations:
+        members[_split_of(unit_hash(seed, split_extension(annotation)[0]), fractions)].append(annotation)
+    return Splits(SplitBy.SEED, {name: tuple(paths) for name, paths in members.items()})
+
+
+def unit_hash(*parts: object) -> float:
+    """Returns a number in [0, 1) that depends on nothing but the parts."""
+    text = "\0".join(str(part) for part in parts)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def _split_of(position: float, fractions: Mapping[str, float]) -> str:
+    end = 0.0
+    for name, fraction in fractions.items():
+        end += fraction
+        if position < end:
+            return name
+    # The sum may fall short of 1 by a rounding error.
+    return next(name for name in reversed(tuple(fractions)) if fractions[name] > 0.0)
+
+
+def _read_folders(annotations: Sequence[str]) -> Splits:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    outside = []
+    for annotation in annotations:
+        name = next((folder for folder in annotation.split("/")[:-1] if folder.lower() in SPLIT_NAMES), None)
+        if name is None:
+            outside.append(annotation)
+        else:
+            found[name].append(annotation)
+    findings = tuple(Finding("split_unassigned", path, value="in no split's folder") for path in outside)
+    members = {name: tuple(found[name]) for name in sorted(found, key=_reading_order)}
+    return Splits(SplitBy.FOLDERS, members, findings=findings)
+
+
+def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str]) -> Splits:
+    finder = _EntryFinder(annotations, pairs)
+    lists: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    findings: list[Finding] = []
+    for path in files.split_lists:
+        entries = _read_entries(files.root / path)
+        if entries is None:
+            continue
+        name = split_extension(path.rpartition("/")[2])[0]
+        scope = path.split("/ImageSets/")[0] + "/" if "/ImageSets/" in path else path.rpartition("/")[0]
+        if path.startswith("ImageSets/"):
+            scope = ""
+        for line, entry in entries:
+            annotation = finder.find(entry, scope)
+            if annotation is None:
+                findings.append(Finding("split_entry_missing", path, line=line, value=entry))
+            else:
+                lists[name][annotation] = None
+    sets = {name: frozenset(members) for name, members in lists.items() if members}
+    unions = _find_unions(sets)
+    written = {name: members for name, members in sets.items() if name not in unions}
+    splits_of: defaultdict[str, list[str]] = defaultdict(list)
+    for name, listed in written.items():
+        for annotation in listed:
+            splits_of[annotation].append(name)
+    for annotation in annotations:
+        names = splits_of[annotation]
+        if not names:
+            findings.append(Finding("split_unassigned", annotation, value="in no split's list"))
+        elif len(names) > 1:
+            findings.append(Finding("split_leak", annotation, value=f"listed in {', '.join(names)}", image=pairs.get(annotation)))
+    members = {name: tuple(sorted(written[name])) for name in sorted(written, key=_reading_order)}
+    return Splits(SplitBy.LISTS, members, unions, tuple(findings))
+
+
+def _read_entries(path: Path) -> list[tuple[int, str]] | None:
+    """Returns (line, entry) of a split list; None for VOC's lists of one class (`cat_train.txt`: name and 1, 0 or -1)."""
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    entries = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    flags = [entry.split()[1:] for _, entry in entries]
+    if entries and all(flag in (["1"], ["0"], ["-1"]) for flag in flags):
+        return None
+    return entries
+
+
+def _find_unions(sets: Mapping[str, frozenset[str]]) -> dict[str, tuple[str, ...]]:
+    """Finds lists that are exactly others put together, such as VOC's trainval."""
+    unions = {}
+    for name, members in sets.items():
+        parts = [other for other, inside in sets.items() if other != name and inside < members]
+        whole = frozenset[str]().union(*(sets[part] for part in parts))
+        if len(parts) >= 2 and whole == members and sum(len(sets[part]) for part in parts) == len(members):
+            unions[name] = tuple(sorted(parts, key=_reading_order))
+    return unions
+
+
+def _reading_order(name: str) -> tuple[int, str]:
+    order = ("train", "val", "test")
+    return next((place for place, start in enumerate(order) if name.startswith(start)), len(order)), name
+
+
+class _EntryFinder:
+    """Finds the annotation that a line of a split list means: a stem, a file name or a path, of annotation or image."""
+
+    def __init__(self, annotations: Iterable[str], pairs: Mapping[str, str]) -> None:
+        self._by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for annotation in annotations:
+            names = {split_extension(path)[0].rpartition("/")[2] for path in (annotation, pairs.get(annotation, annotation))}
+            for name in names:
+                self._by_name[name].append(annotation)
+        self._pairs = pairs
+
+    def find(self, entry: str, scope: str) -> str | None:
+        stem = split_extension(entry.replace("\\", "/").removeprefix("./"))[0]
+        candidates = [path for path in self._by_name.get(stem.rpartition("/")[2], []) if path.startswith(scope)]
+        if len(candidates) > 1 and "/" in stem:
+            candidates = [path for path in candidates if self._has_path(path, stem)]
+        return candidates[0] if len(candidates) == 1 else None
+
+    def _has_path(self, annotation: str, stem: str) -> bool:
+        paths = (annotation, self._pairs.get(annotation, annotation))
+        return any(f"/{split_extension(path)[0]}".endswith(f"/{stem}") for path in paths)
