@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 _MAX_CONFIG_BYTES = 1 << 20
+# Below 16 filters the gradient of a strided 1x1 convolution in TensorFlow 2.20's oneDNN writes outside its memory
+# (docs/decisions/0003-onednn.md).
+_MIN_RESNET_WIDTH = 0.25
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -63,7 +66,7 @@ class ModelConfig(_Section):
     backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "mobilenet_v2"] = "resnet10"
     """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times faster than a mobilenet_v2 of similar size."""
     width_multiplier: PositiveFloat = 0.5
-    """Scales the number of filters of the backbone."""
+    """Scales the number of filters of the backbone; a resnet takes 0.25 and more."""
     input_size: tuple[Positive, Positive] = (256, 256)
     """[height, width] in pixels that every image is fitted into, keeping its aspect; multiples of 2^max_level."""
     min_level: Annotated[int, Field(ge=2, le=7)] = 3
@@ -85,6 +88,10 @@ class ModelConfig(_Section):
     def _check(self) -> Self:
         if self.min_level > self.max_level:
             raise ValueError(f"min_level {self.min_level} exceeds max_level {self.max_level}")
+        if self.backbone.startswith("resnet") and self.width_multiplier < _MIN_RESNET_WIDTH:
+            raise ValueError(
+                f"width_multiplier {self.width_multiplier} is below {_MIN_RESNET_WIDTH}, the least for {self.backbone}"
+            )
         stride = 2**self.max_level
         if any(side % stride for side in self.input_size):
             raise ValueError(
