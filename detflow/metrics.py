@@ -62,8 +62,7 @@ def coco_metrics(images: Sequence[EvaluatedImage], label_map: LabelMap) -> Mappi
             results.append([image_id, left, top, right - left, bottom - top, detection.score, detection.class_id])
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        # An empty list cannot be loaded; an image without detections can.
-        predictions = truth.loadRes(np.asarray(results, np.float64)) if results else COCO()
+        predictions = truth.loadRes(np.asarray(results, np.float64)) if results else _no_predictions()
         evaluation = _DifficultIgnored(truth, predictions, iouType="bbox")
         evaluation.params.imgIds = list(range(1, len(images) + 1))
         evaluation.params.catIds = list(range(1, len(label_map) + 1))
@@ -114,6 +113,14 @@ def _coco_dataset(images: Sequence[EvaluatedImage], label_map: LabelMap) -> dict
         "categories": [{"id": i, "name": name} for i, name in enumerate(label_map, start=1)],
         "annotations": annotations,
     }
+
+
+def _no_predictions() -> COCO:
+    """What `loadRes` cannot make of an empty list."""
+    predictions = COCO()
+    predictions.dataset = {"images": [], "categories": [], "annotations": []}
+    predictions.createIndex()
+    return predictions
 
 
 def _mean(values: Any) -> float | None:
