@@ -15,6 +15,7 @@ from detflow.errors import DetflowError
 
 __all__ = ["cli", "main"]
 
+_PATH = click.Path(path_type=Path)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
@@ -87,6 +88,86 @@ def make_records(
     )
     manifest = convert_dataset(dataset, output, options, announce=lambda line: print(line, file=sys.stderr))
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
+
+
+@cli.command()
+@click.option("--config", "config_path", type=_PATH, required=True, help="YAML file; see configs/ and `detflow config --explain`.")
+@click.option("--records", type=_PATH, help="Records folder, instead of the file's data.records.")
+@click.option("--model-dir", type=_PATH, help="Where checkpoints and logs go.  [default: runs/ and the config's name]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a setting, as in train.steps=600.")
+@click.option("--accept-changes", is_flag=True, help="Resume although data, config or machine differ; the changes are recorded.")
+def train(
+    config_path: Path, records: Path | None, model_dir: Path | None, overrides: tuple[str, ...], accept_changes: bool
+) -> None:
+    """Train a detector; run it again to resume.
+
+    The newest good checkpoint of the model directory is continued, to the same weights as if nothing had happened. The first
+    Ctrl-C or SIGTERM saves and stops, a second one stops at once.
+    """
+    from detflow.config import read_config
+
+    named = (f"data.records={json.dumps(str(records))}",) if records else ()
+    config = read_config(config_path, (*named, *overrides))
+
+    from detflow.engine.train import train as run_training
+
+    target = model_dir or Path("runs") / config_path.stem
+    result = run_training(config, target, accept_changes=accept_changes)
+    if result.state and result.state.best_step is not None:
+        click.echo(
+            f"best checkpoint: {target / f'ckpt-{result.state.best_step}'} ({config.evaluate.metric} {_number(result.state.best_value)})"
+        )
+    if result.stopped_by is not None:
+        saved = f"at step {result.state.step:,}" if result.state else "before the first step"
+        click.echo(f"stopped {saved}; the same command resumes", err=True)
+        sys.exit(128 + result.stopped_by)
+
+
+@cli.command()
+@click.option("--model", type=_PATH, required=True, help="Model directory (its best checkpoint), checkpoint, or exported artifact.")
+@click.option("--records", type=_PATH, required=True, help="Folder that make-records wrote.")
+@click.option("--split", default="test", show_default=True, help="Split to judge on; train+val joins two.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
+def evaluate(model: Path, records: Path, split: str, as_json: bool) -> None:
+    """Judge a model on a split: COCO metrics, per class.
+
+    Objects that VOC marks as difficult count neither as hits nor as misses.
+    """
+    from detflow.dataset.records import read_manifest, read_samples, resolve_split, verify_shards
+
+    manifest = read_manifest(records)
+    verify_shards(records, manifest, resolve_split(manifest, split))
+
+    from detflow.engine.detector import load_detector
+    from detflow.engine.evaluate import evaluate_detector
+
+    evaluation = evaluate_detector(load_detector(model), read_samples(records, manifest, split), manifest.label_map)
+    if as_json:
+        from dataclasses import asdict
+
+        click.echo(json.dumps({"model": str(model), "records": str(records), "split": split, **asdict(evaluation)}, indent=2))
+    else:
+        from detflow.tables import print_evaluation
+
+        print_evaluation(evaluation.metrics, evaluation.num_objects, f"{split}: {evaluation.num_images:,} images")
+
+
+@cli.command()
+@click.argument("config_path", type=_PATH, required=False, metavar="[FILE]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a setting, as in train.steps=600.")
+@click.option("--explain", is_flag=True, help="List every setting with its default and its meaning.")
+def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) -> None:
+    """Check a configuration file and print it with every default filled in."""
+    from detflow.config import explain_config, format_config, read_config
+
+    if explain:
+        from detflow.tables import print_settings
+
+        print_settings(explain_config())
+    elif config_path is None:
+        raise click.UsageError("name a configuration file, or pass --explain")
+    else:
+        click.echo(format_config(read_config(config_path, overrides)), nl=False)
 
 
 def main() -> None:

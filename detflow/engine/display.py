@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from detflow.tables import format_metric
+
 __all__ = ["TrainingDisplay"]
 
 # Lines in a log file: often enough to see life, seldom enough to read.
@@ -69,11 +71,6 @@ class TrainingDisplay:
         headline = "  ".join(f"{name} {format_metric(metrics[name])}" for name in ("AP", "AP50", "AP75"))
         best = "best so far" if best_step == step else f"best is step {best_step:,}" if best_step is not None else ""
         self.note(f"step {step:,}: {headline}  ({best}, {seconds:.0f} s)")
-
-
-def format_metric(value: float | None) -> str:
-    """Formats a metric for people; what could not be measured reads n/a."""
-    return "n/a" if value is None else f"{value:.3f}"
 
 
 def _clock(seconds: float) -> str:
