@@ -114,9 +114,10 @@ def train(
     target = model_dir or Path("runs") / config_path.stem
     result = run_training(config, target, accept_changes=accept_changes)
     if result.state and result.state.best_step is not None:
-        click.echo(
-            f"best checkpoint: {target / f'ckpt-{result.state.best_step}'} ({config.evaluate.metric} {_number(result.state.best_value)})"
-        )
+        from detflow.tables import format_metric
+
+        best = target / f"ckpt-{result.state.best_step}"
+        click.echo(f"best checkpoint: {best} ({config.evaluate.metric} {format_metric(result.state.best_value)})")
     if result.stopped_by is not None:
         saved = f"at step {result.state.step:,}" if result.state else "before the first step"
         click.echo(f"stopped {saved}; the same command resumes", err=True)

@@ -233,7 +233,7 @@ def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = N
 
 def format_config(config: ExperimentConfig) -> str:
     """Returns the configuration with every value, as YAML that `parse_config` reads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, allow_unicode=True)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_FlowLists, sort_keys=False, allow_unicode=True)
 
 
 def explain_config() -> Iterator[tuple[str, str, str]]:
@@ -242,6 +242,13 @@ def explain_config() -> Iterator[tuple[str, str, str]]:
         for name, field in _section_type((section_name,)).model_fields.items():
             default = "required" if field.is_required() else yaml.safe_dump(_plain(field.default), default_flow_style=True)
             yield f"{section_name}.{name}", default.removesuffix("\n").removesuffix("\n..."), field.description or ""
+
+
+class _FlowLists(yaml.SafeDumper):
+    """Writes lists on one line: they are pairs and short."""
+
+
+_FlowLists.add_representer(list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True))
 
 
 def _plain(value: Any) -> Any:
