@@ -121,8 +121,9 @@ def train(config: ExperimentConfig, model_dir: Path, *, accept_changes: bool = F
                 if stop.signum or done >= config.train.steps:
                     break
                 batch = images.batch(config.train.seed, done, config.train.batch_size)
-                learning_rate = float(optimizer.learning_rate)
                 losses = [float(value) for value in take_step(batch.images, batch.boxes, batch.classes)]
+                # Under a schedule the optimiser tells the rate of its latest step.
+                learning_rate = float(optimizer.learning_rate)
                 done += 1
                 if not all(math.isfinite(value) for value in losses):
                     raise _not_finite(run, done, learning_rate, losses, [images.names[index] for index in batch.indices])
