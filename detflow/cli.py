@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from detflow import __version__
 from detflow.errors import DetflowError
+
+if TYPE_CHECKING:
+    from detflow.dataset.convert import ConversionOptions
 
 __all__ = ["cli", "main"]
 
@@ -31,63 +36,96 @@ def cli(debug: bool) -> None:
     """  # noqa: D301 (click's paragraph mark)
 
 
+_AUDIT_OPTIONS = (
+    click.option(
+        "--classes", metavar="A,B,…", help="Class names in the order of their ids; no other may occur. Default: all, sorted."
+    ),
+    click.option(
+        "--split-by",
+        type=click.Choice(["auto", "lists", "folders", "seed"]),
+        default="auto",
+        show_default=True,
+        help="Where the splits come from; auto takes lists, else folders, else the seed.",
+    ),
+    click.option("--split", default="train=0.8,val=0.1,test=0.1", show_default=True, help="Fractions of a seeded split."),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the seeded split and the records' order."
+    ),
+    click.option("--allow-leaks", is_flag=True, help="Let the same image stand in two splits."),
+    click.option("--strict", is_flag=True, help="Mend nothing: any repair or quarantine fails the run."),
+    click.option("--max-bad", metavar="N|P%", help="How many annotations may be unusable. Default: all but one."),
+    click.option("--max-pixels", type=click.IntRange(1), default=50_000_000, show_default=True, help="Larger images are refused."),
+    click.option("--jobs", type=click.IntRange(1), help="Number of processes; the result never depends on it. Default: by size."),
+)
+
+
+def _audit_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds what make-records and check have in common; `_read_audit_options` takes it."""
+    for option in reversed(_AUDIT_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
+    from detflow.dataset.audit import AuditOptions
+    from detflow.dataset.convert import BadLimit, ConversionOptions
+    from detflow.dataset.splits import SplitBy, parse_fractions
+
+    return ConversionOptions(
+        audit=AuditOptions(
+            classes=tuple(name.strip() for name in choices["classes"].split(",")) if choices["classes"] else None,
+            max_pixels=choices["max_pixels"],
+            split_by=SplitBy(choices["split_by"]),
+            fractions=parse_fractions(choices["split"]),
+            seed=choices["seed"],
+            allow_leaks=choices["allow_leaks"],
+        ),
+        strict=choices["strict"],
+        max_bad=BadLimit.parse(choices["max_bad"]) if choices["max_bad"] else None,
+        jobs=choices["jobs"],
+    )
+
+
 @cli.command("make-records")
 @click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="The records directory; replaced as a whole.")
-@click.option("--classes", metavar="A,B,…", help="Class names in the order of their ids; no other may occur. Default: all, sorted.")
-@click.option(
-    "--split-by",
-    type=click.Choice(["auto", "lists", "folders", "seed"]),
-    default="auto",
-    show_default=True,
-    help="Where the splits come from; auto takes lists, else folders, else the seed.",
-)
-@click.option("--split", default="train=0.8,val=0.1,test=0.1", show_default=True, help="Fractions of a seeded split.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the seeded split and the records' order.")
-@click.option("--allow-leaks", is_flag=True, help="Let the same image stand in two splits.")
-@click.option("--strict", is_flag=True, help="Mend nothing: any repair or quarantine fails the run.")
-@click.option("--max-bad", metavar="N|P%", help="How many annotations may be unusable. Default: all but one.")
-@click.option("--max-pixels", type=click.IntRange(1), default=50_000_000, show_default=True, help="Larger images are refused.")
-@click.option("--jobs", type=click.IntRange(1), help="Number of processes; the result never depends on it. Default: by size.")
+@click.option("--output", required=True, type=_PATH, help="The records directory; replaced as a whole.")
+@_audit_options
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on stdout.")
-def make_records(
-    dataset: Path,
-    output: Path,
-    classes: str | None,
-    split_by: str,
-    split: str,
-    seed: int,
-    allow_leaks: bool,
-    strict: bool,
-    max_bad: str | None,
-    max_pixels: int,
-    jobs: int | None,
-    as_json: bool,
-) -> None:
+def make_records(dataset: Path, output: Path, as_json: bool, **choices: Any) -> None:
     """Check DATASET, a folder of images and VOC XML, and convert it to TFRecord shards.
 
     Originals are never touched. Every repair and every file that was set aside stands in OUTPUT's ledger.jsonl.
     """
-    from detflow.dataset.audit import AuditOptions
-    from detflow.dataset.convert import BadLimit, ConversionOptions, convert_dataset
-    from detflow.dataset.splits import SplitBy, parse_fractions
+    from detflow.dataset.convert import convert_dataset
     from detflow.dataset.summary import format_summary
 
-    options = ConversionOptions(
-        audit=AuditOptions(
-            classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
-            max_pixels=max_pixels,
-            split_by=SplitBy(split_by),
-            fractions=parse_fractions(split),
-            seed=seed,
-            allow_leaks=allow_leaks,
-        ),
-        strict=strict,
-        max_bad=BadLimit.parse(max_bad) if max_bad else None,
-        jobs=jobs,
-    )
-    manifest = convert_dataset(dataset, output, options, announce=lambda line: print(line, file=sys.stderr))
+    manifest = convert_dataset(dataset, output, _read_audit_options(choices), announce=_announce)
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
+
+
+@cli.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@_audit_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+def check(path: Path, as_json: bool, **choices: Any) -> None:
+    """Judge PATH without writing anything: a dataset folder, or TFRecord files, ours or foreign.
+
+    A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them) are judged record by record:
+    checksums, fields, boxes, classes, images, names; and which readers could use them. The options are for datasets.
+    """
+    from detflow.dataset.check import check_dataset, check_records, is_record_set
+
+    if is_record_set(path):
+        found = check_records(path, choices["jobs"])
+    else:
+        found = check_dataset(path, _read_audit_options(choices), _announce)
+    print(json.dumps(found.content, indent=2) if as_json else found.text)
+    if found.refusal is not None:
+        raise found.refusal
+
+
+def _announce(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 @cli.command()

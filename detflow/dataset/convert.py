@@ -11,7 +11,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -46,7 +46,7 @@ from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_directory
 from detflow.types import LabelMap, Sample
 
-__all__ = ["BadLimit", "ConversionOptions", "convert_dataset"]
+__all__ = ["BadLimit", "ConversionOptions", "choose_jobs", "convert_dataset", "describe_audit", "require_acceptable"]
 
 # TensorFlow's guide asks for shards that are large enough to stream and many enough to read in parallel.
 _SHARD_BYTES = 128 * 2**20
@@ -129,17 +129,17 @@ def convert_dataset(
         EnvironmentFault: The machine refuses; nothing is published.
     """
     _require_replaceable(dataset, output)
-    jobs = options.jobs or _choose_jobs(dataset)
+    jobs = options.jobs or choose_jobs(dataset)
     with publish_directory(output) as staging, open_workers(jobs) as workers:
         work_dir = staging / "work"
         work_dir.mkdir()
         audit = audit_dataset(dataset, options.audit, work_dir, workers, progress)
-        _require_acceptable(audit, options, dataset, announce)
+        require_acceptable(audit, options, dataset, announce)
         splits = _write_shards(audit, options.audit.seed, staging, work_dir, workers, progress)
         with open(staging / LEDGER_NAME, "w", encoding="utf-8") as ledger:
             ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
         (staging / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
-        manifest = _build_manifest(audit, options, splits, dataset)
+        manifest = _build_manifest(audit, options, splits)
         (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(work_dir)
     return manifest
@@ -154,7 +154,8 @@ def _require_replaceable(dataset: Path, output: Path) -> None:
         raise ConfigError("the folder is not empty and holds no records", path=output, remedy="choose another folder for --output")
 
 
-def _choose_jobs(dataset: Path) -> int:
+def choose_jobs(dataset: Path) -> int:
+    """Returns how many processes a dataset is worth."""
     cores = count_cores()
     if cores == 1:
         return 1
@@ -166,7 +167,12 @@ def _choose_jobs(dataset: Path) -> int:
     return 1
 
 
-def _require_acceptable(audit: Audit, options: ConversionOptions, dataset: Path, announce: Callable[[str], None]) -> None:
+def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Path, announce: Callable[[str], None]) -> None:
+    """Refuses a dataset that cannot be used, or not under these options; the problems are announced first.
+
+    Raises:
+        DataError: It is refused.
+    """
     bad, total = len(audit.quarantined), audit.annotations_found
     refused, repaired = audit.count(Action.REFUSED), audit.count(Action.REPAIRED)
     error: DataError | None = None
@@ -303,36 +309,45 @@ def _build_sample(root: Path, audited: AuditedSample, source_id: int) -> Sample:
     )
 
 
-def _build_manifest(audit: Audit, options: ConversionOptions, splits: Mapping[str, SplitInfo], dataset: Path) -> dict[str, Any]:
-    """Returns what `docs/records.md` describes. Nothing in it depends on the machine's clock, paths or number of processes."""
+def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
+    """Returns what an audit found, as it stands in a manifest; splits have no shards yet.
+
+    Nothing in it depends on the machine's clock, paths or number of processes.
+    """
     rule: dict[str, Any] = {"by": audit.splits.rule.value}
     if audit.splits.rule is SplitBy.SEED:
         rule["fractions"] = dict(options.audit.fractions)
+    splits = {}
+    for name, members in audit.splits.members.items():
+        counts: Counter[str] = Counter()
+        for annotation in members:
+            counts.update(dict(audit.samples[annotation].class_counts))
+        per_class = {class_name: counts[class_name] for class_name in audit.label_map}
+        splits[name] = {"images": len(members), "objects": counts.total(), "objects_per_class": per_class}
     return {
-        "format_version": FORMAT_VERSION,
-        "dataset": dataset.resolve().name,
+        "dataset": audit.files.root.name,
         "annotations_found": audit.annotations_found,
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
         "classes": list(audit.label_map),
-        "splits": {
-            name: {
-                "images": split.images,
-                "objects": split.objects,
-                "objects_per_class": dict(split.objects_per_class),
-                "shards": [
-                    {"name": shard.name, "records": shard.records, "bytes": shard.bytes, "sha256": shard.sha256}
-                    for shard in split.shards
-                ],
-            }
-            for name, split in splits.items()
-        },
+        "splits": splits,
         "unions": {name: list(parts) for name, parts in audit.splits.unions.items()},
         "split_rule": rule,
         "seed": options.audit.seed,
         "repairs": audit.count_by_code(Action.REPAIRED),
         "quarantined": dict(sorted(Counter(audit.quarantined.values()).items())),
         "noted": audit.count_by_code(Action.NOTED),
+    }
+
+
+def _build_manifest(audit: Audit, options: ConversionOptions, splits: Mapping[str, SplitInfo]) -> dict[str, Any]:
+    """Returns what `docs/records.md` describes."""
+    described = describe_audit(audit, options)
+    for name, split in splits.items():
+        described["splits"][name]["shards"] = [asdict(shard) for shard in split.shards]
+    return {
+        "format_version": FORMAT_VERSION,
+        **described,
         "fingerprint": compute_fingerprint(audit.label_map, splits),
         "source_fingerprint": audit.source_fingerprint,
         "versions": {

@@ -12,12 +12,13 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-__all__ = ["Feature", "decode_example", "encode_example"]
+__all__ = ["Feature", "decode_example", "decode_typed_example", "encode_example"]
 
 Feature = Sequence[bytes] | Sequence[float] | Sequence[int]
 """The values of one feature: bytes, floats (stored as float32) or integers (int64)."""
 
 _KINDS = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
+_TYPES = {kind: python_type for python_type, kind in _KINDS.items()}
 
 
 def encode_example(features: Mapping[str, tuple[type, Feature]]) -> bytes:
@@ -40,15 +41,24 @@ def decode_example(data: bytes) -> dict[str, Feature]:
     Raises:
         ValueError: It is none.
     """
+    return {name: values for name, (_, values) in decode_typed_example(data).items()}
+
+
+def decode_typed_example(data: bytes) -> dict[str, tuple[type | None, Feature]]:
+    """Reads a serialised tf.Example with the type of each feature; None where a feature is neither list.
+
+    Raises:
+        ValueError: It is none.
+    """
     message = _Example()
     try:
         message.ParseFromString(data)
     except DecodeError as error:
         raise ValueError(f"not a tf.Example: {error}") from None
-    features: dict[str, Feature] = {}
+    features: dict[str, tuple[type | None, Feature]] = {}
     for name, feature in message.features.feature.items():
         kind = feature.WhichOneof("kind")
-        features[name] = () if kind is None else tuple(getattr(feature, kind).value)
+        features[name] = (None, ()) if kind is None else (_TYPES[kind], tuple(getattr(feature, kind).value))
     return features
 
 

@@ -12,23 +12,31 @@ __all__ = ["format_summary"]
 _MAX_CLASSES = 12
 
 
-def format_summary(manifest: Mapping[str, Any]) -> str:
-    """Returns a manifest's summary as text of a few lines."""
-    written = {name: split["images"] for name, split in manifest["splits"].items()}
-    set_aside = sum(manifest["quarantined"].values())
+def format_summary(content: Mapping[str, Any]) -> str:
+    """Returns a summary of a few lines.
+
+    Args:
+        content: A manifest, or what `check` found, which also has `refused`.
+    """
+    usable = {name: split["images"] for name, split in content["splits"].items()}
+    set_aside = sum(content["quarantined"].values())
+    parts = [f"{sum(usable.values()):,} usable", f"{set_aside:,} quarantined"]
+    # A refused annotation has no place in any sum but this one: nothing is written as long as there is one.
+    if rest := content["annotations_found"] - sum(usable.values()) - set_aside:
+        parts.append(f"{rest:,} refused")
     lines = [
-        f"annotations   {manifest['annotations_found']:,} found = {sum(written.values()):,} written + {set_aside:,} quarantined",
-        f"images        {manifest['images_found']:,} found, {manifest['images_unlabelled']:,} without an annotation",
-        f"splits        {', '.join(f'{name} {count:,}' for name, count in written.items())} (by {manifest['split_rule']['by']})",
+        f"annotations   {content['annotations_found']:,} found = {' + '.join(parts)}",
+        f"images        {content['images_found']:,} found, {content['images_unlabelled']:,} without an annotation",
+        f"splits        {', '.join(f'{name} {count:,}' for name, count in usable.items())} (by {content['split_rule']['by']})",
     ]
-    if manifest["unions"]:
-        unions = (f"{name} = {' + '.join(parts)}" for name, parts in manifest["unions"].items())
+    if content["unions"]:
+        unions = (f"{name} = {' + '.join(parts)}" for name, parts in content["unions"].items())
         lines.append(f"              {', '.join(unions)}")
-    totals = {name: sum(split["objects_per_class"][name] for split in manifest["splits"].values()) for name in manifest["classes"]}
+    totals = {name: sum(split["objects_per_class"][name] for split in content["splits"].values()) for name in content["classes"]}
     shown = sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:_MAX_CLASSES]
     more = f", and {len(totals) - _MAX_CLASSES} more classes" if len(totals) > _MAX_CLASSES else ""
     lines.append(f"objects       {sum(totals.values()):,}: {', '.join(f'{name} {count:,}' for name, count in shown)}{more}")
-    for title, part in (("quarantined", "quarantined"), ("repaired", "repairs"), ("noted", "noted")):
-        for code, count in manifest[part].items():
+    for title, part in (("refused", "refused"), ("quarantined", "quarantined"), ("repaired", "repairs"), ("noted", "noted")):
+        for code, count in content.get(part, {}).items():
             lines.append(f"{title:<13} {count:,} × {code}: {RULES[code].meaning}; {RULES[code].remedy}")
     return "\n".join(lines)

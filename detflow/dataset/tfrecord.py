@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ import google_crc32c
 
 from detflow.errors import ArtifactError
 
-__all__ = ["FRAME_BYTES", "frame_record", "read_records"]
+__all__ = ["FRAME_BYTES", "ScannedRecord", "frame_record", "read_records", "scan_records"]
 
 FRAME_BYTES = 16
 """What framing adds to a record."""
@@ -23,6 +24,8 @@ FRAME_BYTES = 16
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
+# What a protobuf message may have.
+_MAX_DATA_BYTES = 2**31 - 1
 
 
 def frame_record(data: bytes) -> bytes:
@@ -31,36 +34,69 @@ def frame_record(data: bytes) -> bytes:
     return b"".join((_HEADER.pack(len(data), _masked_crc(length)), data, _FOOTER.pack(_masked_crc(data))))
 
 
+@dataclass(frozen=True, slots=True)
+class ScannedRecord:
+    """A record as found.
+
+    Attributes:
+        number: Its place in the file, from 0.
+        offset: Its first byte in the file.
+        data: Its content; empty where there is a fault.
+        fault: What is wrong with it, or None.
+        goes_on: Whether the next record can be found.
+    """
+
+    number: int
+    offset: int
+    data: bytes
+    fault: str | None = None
+    goes_on: bool = True
+
+
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yields (byte offset, data) of each record and checks both CRCs.
 
     Raises:
         ArtifactError: A record is damaged or cut; its place is `record N`, N from 0.
     """
+    for record in scan_records(path):
+        if record.fault is not None:
+            raise ArtifactError(record.fault, path=path, place=f"record {record.number}")
+        yield record.offset, record.data
+
+
+def scan_records(path: Path) -> Iterator[ScannedRecord]:
+    """Yields every record, damaged ones too; ends at the first one whose length cannot be trusted."""
     with open(path, "rb") as file:
         end = path.stat().st_size
         offset = number = 0
         while offset < end:
-            data = _read_record(file, path, number, offset, end)
-            yield offset, data
-            offset += FRAME_BYTES + len(data)
+            record, length = _scan_record(file, number, offset, end)
+            yield record
+            if not record.goes_on:
+                return
+            offset += FRAME_BYTES + length
             number += 1
 
 
-def _read_record(file: BinaryIO, path: Path, number: int, offset: int, end: int) -> bytes:
-    place = f"record {number}"
+def _scan_record(file: BinaryIO, number: int, offset: int, end: int) -> tuple[ScannedRecord, int]:
+    """Returns a record and how many bytes of data it has."""
+    begin = f"the record that begins at byte {offset:,}"
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size:
-        raise ArtifactError(f"the file ends inside the record that begins at byte {offset:,}", path=path, place=place)
+        return ScannedRecord(number, offset, b"", f"the file ends inside {begin}", goes_on=False), 0
     length, length_crc = _HEADER.unpack(header)
     if _masked_crc(header[:8]) != length_crc:
-        raise ArtifactError(f"the length's checksum is wrong at byte {offset:,}", path=path, place=place)
+        return ScannedRecord(number, offset, b"", f"the length's checksum is wrong at byte {offset:,}", goes_on=False), 0
     if offset + FRAME_BYTES + length > end:
-        raise ArtifactError(f"the file ends inside the record that begins at byte {offset:,}", path=path, place=place)
+        return ScannedRecord(number, offset, b"", f"the file ends inside {begin}", goes_on=False), 0
+    if length > _MAX_DATA_BYTES:
+        fault = f"{begin} has {length:,} bytes; a message has at most {_MAX_DATA_BYTES:,}"
+        return ScannedRecord(number, offset, b"", fault, goes_on=False), 0
     data = file.read(length)
     if _FOOTER.unpack(file.read(_FOOTER.size))[0] != _masked_crc(data):
-        raise ArtifactError(f"the data's checksum is wrong in the record that begins at byte {offset:,}", path=path, place=place)
-    return data
+        return ScannedRecord(number, offset, b"", f"the data's checksum is wrong in {begin}"), length
+    return ScannedRecord(number, offset, data), length
 
 
 def _masked_crc(data: bytes) -> int:

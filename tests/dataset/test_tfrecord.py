@@ -1,6 +1,6 @@
 import pytest
 
-from detflow.dataset.tfrecord import frame_record, read_records
+from detflow.dataset.tfrecord import FRAME_BYTES, frame_record, read_records, scan_records
 from detflow.errors import ArtifactError
 
 
@@ -34,6 +34,16 @@ def test_a_cut_record_is_an_error_wherever_it_is_cut(tmp_path, length):
     path.write_bytes(frame_record(b"one")[:length])
     with pytest.raises(ArtifactError, match="ends inside the record that begins at byte 0"):
         list(read_records(path))
+
+
+def test_a_scan_goes_on_after_a_damaged_payload_and_ends_at_a_damaged_length(tmp_path):
+    path = tmp_path / "a.tfrecord"
+    content = bytearray(b"".join(map(frame_record, (b"one", b"two", b"three", b"four"))))
+    content[12] ^= 1
+    content[3 * FRAME_BYTES + 11] ^= 1
+    path.write_bytes(content)
+    found = [(record.number, record.offset, record.data, record.goes_on) for record in scan_records(path)]
+    assert found == [(0, 0, b"", True), (1, 19, b"two", True), (2, 38, b"three", True), (3, 59, b"", False)]
 
 
 @pytest.mark.tf

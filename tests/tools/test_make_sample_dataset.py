@@ -2,12 +2,15 @@ import importlib.util
 import json
 import sys
 import xml.etree.ElementTree as ET
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from detflow.dataset.convert import ConversionOptions, convert_dataset
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "make_sample_dataset.py"
 SIZE = (128, 96)
@@ -221,6 +224,20 @@ def test_the_truth_counts_what_is_usable(planted, clean):
 
 def test_kinds_that_stop_a_run_are_planted_only_when_named(script):
     assert set(script.DEFECTS) - set(script.MENDABLE) == {"leak", "class_typo", "doctype", "filename_outside"}
+
+
+def test_the_converter_arrives_at_the_truth(script, tmp_path):
+    """Two independent programs: what was planted here is what make-records finds, and what is left is what was drawn."""
+    truth = script.make_dataset(tmp_path / "set", 40, 7, SIZE, script.MENDABLE)
+    manifest = convert_dataset(tmp_path / "set", tmp_path / "records", ConversionOptions())
+    assert manifest["annotations_found"] == truth["annotations_found"]
+    assert manifest["images_found"] == truth["images_found"]
+    for name, usable in truth["usable"].items():
+        split = manifest["splits"][name]
+        assert {key: split[key] for key in usable} == usable
+    handled = Counter(entry["handling"] for entry in truth["defects"])
+    assert sum(manifest["repairs"].values()) == handled["repair"] + handled["drop"]
+    assert sum(manifest["quarantined"].values()) == handled["quarantine"]
 
 
 def test_the_command_line(script, tmp_path, capsys):

@@ -1,0 +1,85 @@
+"""`detflow check`: a dataset judged as make-records would, or a TFRecord set judged record by record; nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detflow.dataset.audit import Progress, audit_dataset
+from detflow.dataset.convert import ConversionOptions, choose_jobs, describe_audit, require_acceptable
+from detflow.dataset.findings import Action
+from detflow.dataset.lint import Severity, find_record_files, lint_records
+from detflow.dataset.parallel import open_workers
+from detflow.dataset.records import MANIFEST_NAME
+from detflow.dataset.summary import format_summary
+from detflow.errors import ArtifactError, DataError, DetflowError
+
+__all__ = ["CheckResult", "check_dataset", "check_records", "is_record_set"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What was found.
+
+    Attributes:
+        text: For a terminal.
+        content: The same for programs: what `json.dumps` takes.
+        refusal: Why the data cannot be used; None where they can.
+    """
+
+    text: str
+    content: dict[str, Any]
+    refusal: DetflowError | None
+
+
+def is_record_set(path: Path) -> bool:
+    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them."""
+    return path.is_file() or (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
+
+
+def check_records(path: Path, jobs: int | None, progress: Progress = lambda what, done, total: None) -> CheckResult:
+    """Judges a TFRecord set.
+
+    Args:
+        path: One file, or the folder that holds them.
+        jobs: Number of processes; None chooses.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: There is no TFRecord file.
+    """
+    with open_workers(jobs or choose_jobs(path)) as workers:
+        report = lint_records(path, workers, progress)
+    errors = report.count(Severity.ERROR)
+    refusal = (
+        ArtifactError(f"{errors:,} errors in the TFRecord files", path=path, remedy="they are listed above") if errors else None
+    )
+    return CheckResult(report.to_text(), report.to_json(), refusal)
+
+
+def check_dataset(
+    dataset: Path,
+    options: ConversionOptions,
+    announce: Callable[[str], None],
+    progress: Progress = lambda what, done, total: None,
+) -> CheckResult:
+    """Judges a dataset.
+
+    Args:
+        dataset: Its folder.
+        options: As for a conversion.
+        announce: Told the problems, a line each, that make the dataset unusable.
+        progress: Told how far it is.
+    """
+    with tempfile.TemporaryDirectory() as work_dir, open_workers(options.jobs or choose_jobs(dataset)) as workers:
+        audit = audit_dataset(dataset, options.audit, Path(work_dir), workers, progress)
+        refusal = None
+        try:
+            require_acceptable(audit, options, dataset, announce)
+        except DataError as error:
+            refusal = error
+        content = {**describe_audit(audit, options), "refused": audit.count_by_code(Action.REFUSED)}
+    return CheckResult(format_summary(content), content, refusal)
