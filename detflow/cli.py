@@ -147,10 +147,16 @@ def train(
     named = (f"data.records={json.dumps(str(records))}",) if records else ()
     config = read_config(config_path, (*named, *overrides))
 
-    from detflow.engine.train import train as run_training
+    from detflow.engine.preflight import prepare_start
+    from detflow.rundir import RunDir
 
     target = model_dir or Path("runs") / config_path.stem
-    result = run_training(config, target, accept_changes=accept_changes)
+    with RunDir(target).locked() as run:
+        start = prepare_start(config, run, accept_changes=accept_changes)
+
+        from detflow.engine.train import train as run_training
+
+        result = run_training(config, run, start)
     if result.state and result.state.best_step is not None:
         from detflow.tables import format_metric
 

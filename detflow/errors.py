@@ -83,6 +83,9 @@ _MACHINE_ERRNOS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
     errno.EIO: "the device reported an input/output error",
+    errno.ENOTDIR: "a parent of it is not a folder",
+    errno.EEXIST: "something else of that name is there",
+    errno.ENAMETOOLONG: "the name is too long",
     errno.EMFILE: "too many open files",
     errno.ENOMEM: "out of memory",
 }

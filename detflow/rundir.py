@@ -94,8 +94,8 @@ class RunDir:
         publish_file(self.provenance_path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Makes the directory, holds its lock, and removes what a dead trainer left behind.
+    def locked(self) -> Iterator[RunDir]:
+        """Makes the directory, holds its lock, removes what a dead trainer left behind, and yields itself.
 
         Raises:
             Locked: Another process trains here; the message names it.
@@ -116,7 +116,7 @@ class RunDir:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                 sweep(self.path)
-            yield
+            yield self
         finally:
             # The file stays: unlinking it would let two trainers lock two files of one name.
             os.close(descriptor)

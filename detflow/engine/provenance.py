@@ -1,12 +1,11 @@
-"""What a run's weights were made from, and in what a resumed run would differ."""
+"""What a run's weights were made from, and in what a resumed run would differ. Does not import TensorFlow."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
-
-import tensorflow as tf
 
 from detflow import __version__
 from detflow.config import ExperimentConfig
@@ -80,7 +79,7 @@ def _machine(fingerprint: str, threads: int) -> dict[str, Any]:
         "data_fingerprint": fingerprint,
         "threads": threads,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
-        "tensorflow": tf.__version__,
+        "tensorflow": version("tensorflow"),
     }
 
 

@@ -17,17 +17,18 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config import ExperimentConfig, TrainConfig
-from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.dataset.records import RecordsManifest, read_samples, resolve_split
 from detflow.engine.checkpoints import Checkpoints, CheckpointState, WeightAverage
 from detflow.engine.detector import Detector, eager_outputs
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
 from detflow.engine.inputs import TrainingImages, augment, cache_size
 from detflow.engine.journal import Journal
-from detflow.engine.provenance import find_changes, record_start, refuse_changes
+from detflow.engine.preflight import Start
+from detflow.engine.provenance import record_start
 from detflow.engine.retinanet import Losses, RetinaNet
 from detflow.engine.serving import ServingModel
-from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.errors import ArtifactError
 from detflow.metrics import metric_names
 from detflow.publish import publish_file
 from detflow.rundir import RunDir
@@ -49,29 +50,22 @@ class TrainResult:
     stopped_by: int | None
 
 
-def train(config: ExperimentConfig, model_dir: Path, *, accept_changes: bool = False) -> TrainResult:
-    """Trains from the last checkpoint of `model_dir`, or from the start where there is none.
+def train(config: ExperimentConfig, run: RunDir, start: Start) -> TrainResult:
+    """Trains from the last checkpoint of a model directory, or from the start where there is none.
 
     Args:
         config: What to do.
-        model_dir: Where everything goes.
-        accept_changes: Resume although data, configuration or machine differ from the run's; the differences are recorded.
+        run: The model directory; the caller holds its lock.
+        start: What `prepare_start` found.
 
     Raises:
-        ConfigError: A split or metric does not exist, or the run was started differently.
-        DataError: There is nothing to train on.
-        ArtifactError: Records or checkpoints are damaged, or the loss is no longer finite.
+        DataError: An image cannot be decoded.
+        ArtifactError: The checkpoints are damaged, or the loss is no longer finite.
         EnvironmentFault: The machine refuses.
-        Locked: Another trainer holds the directory.
     """
-    run, display = RunDir(model_dir), TrainingDisplay()
-    with run.locked(), _stop_requests() as stop:
-        threads = _set_threads(config.runtime.threads)
-        manifest = _open_records(config)
-        changes = find_changes(run, config, manifest.fingerprint, threads)
-        if not accept_changes:
-            refuse_changes(run, changes)
-
+    display, manifest = TrainingDisplay(), start.manifest
+    _set_threads(start.threads)
+    with _stop_requests() as stop:
         tf_keras.utils.set_random_seed(config.train.seed)
         model = RetinaNet(config.model, len(manifest.label_map))
         optimizer = _build_optimizer(config.train, model.network)
@@ -83,24 +77,24 @@ def train(config: ExperimentConfig, model_dir: Path, *, accept_changes: bool = F
             metric=config.evaluate.metric,
         )
         resumed = checkpoints.restore_latest()
-        start = done = resumed.step if resumed else 0
-        if not resumed or changes:
-            record_start(run, config, manifest, threads, start, changes)
+        first = done = resumed.step if resumed else 0
+        if not resumed or start.changes:
+            record_start(run, config, manifest, start.threads, done, start.changes)
         if resumed and done >= config.train.steps and (resumed.metrics or not config.data.eval_split):
-            display.note(f"nothing left to do: {model_dir} is at step {done:,} of {config.train.steps:,}")
+            display.note(f"nothing left to do: {run.path} is at step {done:,} of {config.train.steps:,}")
             return TrainResult(resumed, None)
         display.note(f"{'resuming at' if resumed else 'starting from'} step {done:,} of {config.train.steps:,}")
 
         images = _read_images(config, manifest, run)
-        display.note(f"{len(images):,} training images, {model.network.count_params():,} parameters, {threads} threads")
+        display.note(f"{len(images):,} training images, {model.network.count_params():,} parameters, {start.threads} threads")
         if images.num_boxes_left_out:
             display.note(f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image")
         take_step = _build_step(model, optimizer, average, config)
         serving = ServingModel(model, config.evaluate)
-        detector = Detector(eager_outputs(serving.detect_traced), manifest.label_map, model_dir)
-        journal = Journal(run, start, metric_names(manifest.label_map))
+        detector = Detector(eager_outputs(serving.detect_traced), manifest.label_map, run.path)
+        journal = Journal(run, first, metric_names(manifest.label_map))
 
-        with display.steps(start, config.train.steps, config.train.batch_size):
+        with display.steps(first, config.train.steps, config.train.batch_size):
             while True:
                 metrics: Mapping[str, float | None] = {}
                 # After a stop in the middle of an evaluation the resumed run makes up for it: best stays what it would have been.
@@ -115,7 +109,7 @@ def train(config: ExperimentConfig, model_dir: Path, *, accept_changes: bool = F
                         metrics = evaluate_detector(detector, stop.interrupt(samples), manifest.label_map).metrics
                         journal.evaluated(done, metrics)
                         display.evaluated(done, metrics, checkpoints.best_with(done, metrics)[0], time.monotonic() - started)
-                if metrics or (done > start and (stop.signum or _is_due(done, config.checkpoint.every_steps, config))):
+                if metrics or (done > first and (stop.signum or _is_due(done, config.checkpoint.every_steps, config))):
                     journal.flush()
                     checkpoints.save(done, metrics)
                 if stop.signum or done >= config.train.steps:
@@ -227,22 +221,6 @@ def _is_due(step: int, every_steps: int, config: ExperimentConfig) -> bool:
     return step > 0 and (step % every_steps == 0 or step == config.train.steps)
 
 
-def _open_records(config: ExperimentConfig) -> RecordsManifest:
-    """Reads the manifest and compares the shards of the splits at hand with it."""
-    records_dir = Path(config.data.records)
-    manifest = read_manifest(records_dir)
-    known = metric_names(manifest.label_map)
-    if config.evaluate.metric not in known:
-        raise ConfigError(f"evaluate.metric {config.evaluate.metric} does not exist", remedy=f"choose one of {', '.join(known)}")
-    splits = list(resolve_split(manifest, config.data.train_split))
-    if not sum(manifest.splits[name].images for name in splits):
-        raise DataError(f"split {config.data.train_split} has no images", path=records_dir)
-    if config.data.eval_split:
-        splits += resolve_split(manifest, config.data.eval_split)
-    verify_shards(records_dir, manifest, list(dict.fromkeys(splits)))
-    return manifest
-
-
 def _read_images(config: ExperimentConfig, manifest: RecordsManifest, run: RunDir) -> TrainingImages:
     splits = resolve_split(manifest, config.data.train_split)
     return TrainingImages(
@@ -256,13 +234,11 @@ def _read_images(config: ExperimentConfig, manifest: RecordsManifest, run: RunDi
     )
 
 
-def _set_threads(threads: int) -> int:
-    """Sets TensorFlow's threads, which it takes only before its first operation, and returns the number in force."""
-    number = threads or len(os.sched_getaffinity(0))
+def _set_threads(number: int) -> None:
+    """Sets TensorFlow's threads, which it takes only before its first operation."""
     if tf.config.threading.get_intra_op_parallelism_threads() != number:
         tf.config.threading.set_intra_op_parallelism_threads(number)
         tf.config.threading.set_inter_op_parallelism_threads(number)
-    return number
 
 
 def _not_finite(run: RunDir, step: int, learning_rate: float, losses: Sequence[float], names: Sequence[str]) -> ArtifactError:

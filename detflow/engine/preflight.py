@@ -1,0 +1,70 @@
+"""What can be wrong with a training before TensorFlow is imported, which takes seconds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from detflow.config import ExperimentConfig
+from detflow.dataset.records import RecordsManifest, read_manifest, resolve_split, verify_shards
+from detflow.engine.provenance import find_changes, refuse_changes
+from detflow.errors import ConfigError, DataError
+from detflow.metrics import metric_names
+from detflow.rundir import RunDir
+
+__all__ = ["Start", "prepare_start"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts or resumes with.
+
+    Attributes:
+        manifest: Of records whose shards are as it says.
+        threads: CPU threads.
+        changes: Differences from how the run was started, accepted by the user.
+    """
+
+    manifest: RecordsManifest
+    threads: int
+    changes: tuple[str, ...]
+
+
+def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool = False) -> Start:
+    """Checks records, splits, metric, and in what the run would differ from before.
+
+    Args:
+        config: What is to be done.
+        run: The model directory; the caller holds its lock.
+        accept_changes: Go on although data, configuration or machine differ.
+
+    Raises:
+        ConfigError: A split or metric does not exist, or the run was started differently.
+        DataError: There is nothing to train on.
+        ArtifactError: The records are damaged.
+    """
+    manifest = _open_records(config)
+    threads = config.runtime.threads or len(os.sched_getaffinity(0))
+    changes = find_changes(run, config, manifest.fingerprint, threads)
+    if not accept_changes:
+        refuse_changes(run, changes)
+    return Start(manifest, threads, tuple(changes))
+
+
+def _open_records(config: ExperimentConfig) -> RecordsManifest:
+    """Reads the manifest and compares the shards of the splits at hand with it."""
+    records_dir = Path(config.data.records)
+    manifest = read_manifest(records_dir)
+    known = metric_names(manifest.label_map)
+    if config.evaluate.metric not in known:
+        raise ConfigError(f"evaluate.metric {config.evaluate.metric} does not exist", remedy=f"choose one of {', '.join(known)}")
+    splits = list(resolve_split(manifest, config.data.train_split))
+    if not sum(manifest.splits[name].images for name in splits):
+        raise DataError(f"split {config.data.train_split} has no images", path=records_dir)
+    if not sum(manifest.splits[name].objects for name in splits):
+        raise DataError(f"split {config.data.train_split} has no objects to learn", path=records_dir)
+    if config.data.eval_split:
+        splits += resolve_split(manifest, config.data.eval_split)
+    verify_shards(records_dir, manifest, list(dict.fromkeys(splits)))
+    return manifest
