@@ -169,13 +169,11 @@ def read_image_facts(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image
         raise ImageFault("image_unsupported", image_format, "a JPEG, PNG, WebP, BMP, TIFF or GIF")
     if image_format == "jpeg":
         return _read_jpeg_facts(data, max_pixels)
-    image = _open(data, image_format, max_pixels)
-    mode = image.mode
-    orientation = _orientation(image)
+    image, orientation = _open(data, image_format, max_pixels)
     rgb = _to_eight_bit(image)
     return ImageFacts(
         format=image_format,
-        kind=f"{image_format} {mode}",
+        kind=f"{image_format} {image.mode}",
         size=ImageSize(*rgb.size),
         orientation=orientation,
         is_plain_jpeg=False,
@@ -192,7 +190,7 @@ def encode_record_jpeg(data: bytes, treatment: Treatment) -> bytes:
     """
     if not treatment.transcode:
         return _drop_exif(data) if treatment.drop_exif else data
-    image = _to_eight_bit(_open(data, find_format(data[:16]) or "", max_pixels=None))
+    image = _to_eight_bit(_open(data, find_format(data[:16]) or "", max_pixels=None)[0])
     if treatment.turn != 1:
         image = image.transpose(_TURNS[treatment.turn])
     pixels = np.ascontiguousarray(np.asarray(image))
@@ -256,7 +254,7 @@ def _read_jpeg_facts(data: bytes, max_pixels: int) -> ImageFacts:
             # A sampling pattern that TurboJPEG's interface cannot name; libjpeg, and so Pillow, may read it all the same.
             plain = False
     if grey is None:
-        grey = _shrink(_to_eight_bit(_open(data, "jpeg", max_pixels)))
+        grey = _shrink(_to_eight_bit(_open(data, "jpeg", max_pixels)[0]))
     return ImageFacts(
         format="jpeg",
         kind=header.kind,
@@ -330,14 +328,11 @@ def _exif_orientation(exif: bytes | None) -> int:
         orientation = entries.get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001  Pillow has no one error for damaged EXIF; what nobody can read turns nothing.
         return 1
-    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+    return _valid_orientation(orientation)
 
 
-def _orientation(image: Image.Image) -> int:
-    # Pillow has already turned a TIFF by the time it is loaded.
-    if image.format == "TIFF":
-        return 1
-    return _exif_orientation(image.info.get("exif"))
+def _valid_orientation(value: object) -> int:
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _check_pixels(width: int, height: int, max_pixels: int | None) -> None:
@@ -348,8 +343,8 @@ def _check_pixels(width: int, height: int, max_pixels: int | None) -> None:
         raise ImageFault("image_unsupported", f"{width}x{height}", f"sides of at most {_JPEG_MAX_SIDE:,}, as JPEG has them")
 
 
-def _open(data: bytes, image_format: str, max_pixels: int | None) -> Image.Image:
-    """Opens with Pillow and decodes all of it."""
+def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image.Image, int]:
+    """Opens with Pillow and decodes all of it; returns the stored pixels and the EXIF orientation."""
     with warnings.catch_warnings():
         # Pillow warns of metadata it does not understand; pixels are what counts, and the gate for them is ours.
         warnings.simplefilter("ignore")
@@ -359,6 +354,7 @@ def _open(data: bytes, image_format: str, max_pixels: int | None) -> Image.Image
             num_frames = getattr(image, "n_frames", 1)
             if num_frames > 1 and image_format != "jpeg":
                 raise ImageFault("image_unsupported", f"{image_format} with {num_frames} frames", "one frame")
+            orientation = _valid_orientation(image.getexif().get(_ORIENTATION_TAG))
             image.load()
         except Image.DecompressionBombError as error:
             raise ImageFault("image_too_large", str(error).split(",")[0]) from None
@@ -368,20 +364,22 @@ def _open(data: bytes, image_format: str, max_pixels: int | None) -> Image.Image
             raise
         except Exception as error:  # noqa: BLE001  Damaged files make Pillow raise almost anything: struct.error, SyntaxError, …
             raise ImageFault("image_undecodable", f"{image_format}: {error or type(error).__name__}") from None
-    return image
+    if image_format == "tiff" and orientation != 1:
+        # Pillow turns a TIFF, and only a TIFF, while it loads it; of the turns, only 6 and 8 do not undo themselves.
+        return image.transpose(_TURNS[{6: 8, 8: 6}.get(orientation, orientation)]), orientation
+    return image, orientation
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
     """Returns the image as "L" or "RGB": alpha over white, 16 bits scaled by 1/257, palettes resolved."""
     if image.mode == "1":
         return image.convert("L")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image).astype(np.int64)
-        if values.size and (values.min() < 0 or values.max() > 65_535):
-            raise ImageFault("image_unsupported", f"{image.mode} with values from {values.min()} to {values.max()}", "8 or 16 bit")
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ImageFault("image_unsupported", "floating-point pixels", "8 or 16 bit")
+    if image.mode in ("I", "F"):
+        # 32-bit integers and floats have no stated range.
+        raise ImageFault("image_unsupported", f"{image.mode} pixels of 32 bit", "8 or 16 bit")
     return _flatten(image)
 
 
