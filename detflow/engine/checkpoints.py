@@ -152,13 +152,11 @@ class Checkpoints:
             path = self._run.checkpoint_path(step)
             try:
                 state = read_state(path)
-                _restore(self._checkpoint, path, partial=False)
             except ArtifactError as error:
                 aside = self._run.set_aside(step)
-                _log.warning(
-                    "checkpoint %s is damaged (%s); it is kept as %s and the one before is used", path.name, error, aside.name
-                )
+                _log.warning("%s is damaged and kept as %s, the checkpoint before it is used: %s", path.name, aside.name, error)
                 continue
+            _restore(self._checkpoint, path, partial=False)
             self.state = state
             return state
         if self._run.had_checkpoints():

@@ -1,0 +1,68 @@
+"""A tiny records directory and a tiny training, shared by the engine's tests."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detflow.config import parse_config
+from detflow.dataset.convert import ConversionOptions, convert_dataset
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def write_voc(root, splits):
+    """Draws a bright square on a dark ground, one an image; class `light` or `dark` by its colour."""
+    random = np.random.default_rng(0)
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    number = 0
+    for split, count in splits.items():
+        names = []
+        for _ in range(count):
+            number += 1
+            name = f"image{number:03}"
+            names.append(name)
+            pixels = random.integers(90, 130, (48, 48, 3), dtype=np.uint8)
+            left, top = (int(value) for value in random.integers(2, 24, 2))
+            kind = number % 2
+            pixels[top : top + 20, left : left + 20] = (240, 240, 60) if kind else (20, 20, 160)
+            Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+            box = "".join(f"<{tag}>{v}</{tag}>" for tag, v in zip(CORNERS, (left + 1, top + 1, left + 20, top + 20), strict=True))
+            (root / "Annotations" / f"{name}.xml").write_text(
+                f"<annotation><filename>{name}.jpg</filename><size><width>48</width><height>48</height><depth>3</depth></size>"
+                f"<object><name>{('dark', 'light')[kind]}</name><bndbox>{box}</bndbox></object></annotation>"
+            )
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
+@pytest.fixture(scope="session")
+def tiny_records(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tiny")
+    write_voc(root / "voc", {"train": 10, "val": 4, "test": 4})
+    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
+    return root / "records"
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_records):
+    """Builds a configuration of a network that takes milliseconds a step; keyword arguments override, as in train_steps=9."""
+
+    def build(**overrides):
+        settings = {
+            "data.records": str(tiny_records),
+            "model.input_size": [32, 32],
+            "model.width_multiplier": 0.25,
+            "model.num_filters": 8,
+            "model.num_head_convs": 1,
+            "model.max_level": 4,
+            "train.steps": 8,
+            "train.batch_size": 2,
+            "train.warmup_steps": 2,
+            "evaluate.every_steps": 4,
+            "checkpoint.every_steps": 2,
+            "checkpoint.max_to_keep": 2,
+        }
+        settings.update({name.replace("_", ".", 1): value for name, value in overrides.items()})
+        return parse_config("", [f"{name}={value}" for name, value in settings.items()])
+
+    return build

@@ -1,0 +1,281 @@
+import csv
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detflow.engine.checkpoints import Checkpoints
+from detflow.engine.display import TrainingDisplay
+from detflow.engine.preflight import prepare_start
+from detflow.engine.train import train
+from detflow.errors import ArtifactError, ConfigError, DataError, Locked
+from detflow.rundir import RunDir
+
+pytestmark = pytest.mark.tf
+
+
+def run_train(config, model_dir, *, accept_changes=False):
+    with RunDir(model_dir).locked() as run:
+        return train(config, run, prepare_start(config, run, accept_changes=accept_changes))
+
+
+def weights(model_dir, step):
+    reader = tf.train.load_checkpoint(str(model_dir / f"ckpt-{step}" / "ckpt"))
+    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def losses(model_dir):
+    with open(model_dir / "losses.csv", newline="") as file:
+        return list(csv.reader(file))
+
+
+def assert_same_run(one, other, step=8):
+    assert losses(one) == losses(other)
+    assert (one / "results.csv").read_text() == (other / "results.csv").read_text()
+    first, second = weights(one, step), weights(other, step)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+    states = [json.loads((path / f"ckpt-{step}" / "state.json").read_text()) for path in (one, other)]
+    assert states[0]["metrics"] == states[1]["metrics"]
+    assert states[0]["best_step"] == states[1]["best_step"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_config, tmp_path_factory):
+    """A run of 8 steps that nothing disturbed."""
+    model_dir = tmp_path_factory.mktemp("finished") / "run"
+    result = run_train(tiny_config(), model_dir)
+    assert result.stopped_by is None
+    return model_dir
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in detflow catches it."""
+
+
+def test_a_run_leaves_what_the_next_stages_need(finished):
+    assert {path.name for path in finished.iterdir()} >= {
+        "config.yaml",
+        "label_map.pbtxt",
+        "run.json",
+        "losses.csv",
+        "results.csv",
+        "tensorboard",
+        "checkpoint",
+        "ckpt-8",
+    }
+    assert [row[0] for row in losses(finished)] == ["step", *map(str, range(1, 9))]
+    rates = [float(row[4]) for row in losses(finished)[1:]]
+    assert rates[0] == pytest.approx(0.002 / 3)
+    assert rates[2] == max(rates)
+    assert rates[-1] < rates[3]
+    assert tf.train.latest_checkpoint(str(finished)) == str(finished / "ckpt-8" / "ckpt")
+    assert not [path for path in finished.rglob("*") if ".tmp-" in path.name]
+
+
+def test_only_the_newest_and_the_best_checkpoints_stay(finished):
+    best = json.loads((finished / "ckpt-8" / "state.json").read_text())["best_step"]
+    assert {path.name for path in finished.glob("ckpt-*")} == {"ckpt-6", "ckpt-8", f"ckpt-{best}"}
+
+
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_run_that_dies_ends_as_if_nothing_had_happened(finished, tiny_config, tmp_path, monkeypatch, step):
+    def die(self, done, loss):
+        if done == step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingDisplay, "step", die)
+        with pytest.raises(Killed):
+            run_train(tiny_config(), tmp_path / "run")
+    assert RunDir(tmp_path / "run").checkpoint_steps() == [n for n in (2,) if n < step]
+    run_train(tiny_config(), tmp_path / "run")
+    assert_same_run(finished, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one_before(
+    finished, tiny_config, tmp_path, monkeypatch
+):
+    save = Checkpoints.save
+
+    def die(self, step, metrics):
+        if step == 4:
+            raise Killed
+        return save(self, step, metrics)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", die)
+        with pytest.raises(Killed):
+            run_train(tiny_config(), tmp_path / "run")
+    run_train(tiny_config(), tmp_path / "run")
+    assert_same_run(finished, tmp_path / "run")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_saves_the_step_at_work(finished, tiny_config, tmp_path, monkeypatch, signum, capfd):
+    step = TrainingDisplay.step
+
+    def stop(self, done, loss):
+        step(self, done, loss)
+        if done == 3:
+            os.kill(os.getpid(), signum)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingDisplay, "step", stop)
+        result = run_train(tiny_config(), tmp_path / "run")
+    assert (result.stopped_by, result.state.step) == (signum, 3)
+    capfd.readouterr()
+    run_train(tiny_config(), tmp_path / "run")
+    assert "resuming at step 3 of 8" in capfd.readouterr().err
+    assert_same_run(finished, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_signal_during_an_evaluation_does_not_change_what_is_best(finished, tiny_config, tmp_path, monkeypatch):
+    from detflow.engine import train as module
+
+    evaluate = module.evaluate_detector
+
+    def stop(detector, samples, label_map):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(detector, samples, label_map)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate_detector", stop)
+        result = run_train(tiny_config(), tmp_path / "run")
+    assert (result.state.step, dict(result.state.metrics)) == (4, {})
+    run_train(tiny_config(), tmp_path / "run")
+    assert_same_run(finished, tmp_path / "run")
+
+
+def test_a_finished_run_has_nothing_left_to_do(copy, tiny_config, capfd):
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("ckpt-*/*")}
+    assert run_train(tiny_config(), copy).state.step == 8
+    assert "nothing left to do" in capfd.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in copy.glob("ckpt-*/*")} == before
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_named_and_the_run_ends_the_same(finished, copy, tiny_config, caplog):
+    flip(copy / "ckpt-8" / "ckpt.data-00000-of-00001")
+    run_train(tiny_config(), copy)
+    assert "ckpt-8 is damaged and kept as ckpt-8.damaged-1" in caplog.text
+    assert_same_run(finished, copy)
+
+
+@pytest.mark.slow
+def test_leftovers_of_a_dead_trainer_are_swept(copy, tiny_config):
+    (copy / ".ckpt-9.tmp-0123456789ab").mkdir()
+    run_train(tiny_config(), copy)
+    assert not (copy / ".ckpt-9.tmp-0123456789ab").exists()
+
+
+@pytest.mark.slow
+def test_changes_are_refused_with_the_difference_or_accepted_and_recorded(copy, tiny_config, monkeypatch):
+    changed = tiny_config(train_steps=10, train_learning_rate=0.001)
+    with pytest.raises(
+        ConfigError, match=r"train\.steps was 8, now 10; train\.learning_rate was 0\.002, now 0\.001.*--accept-changes"
+    ):
+        run_train(changed, copy)
+    assert run_train(changed, copy, accept_changes=True).state.step == 10
+    accepted = json.loads((copy / "run.json").read_text())["accepted_changes"]
+    assert accepted == [{"step": 8, "changes": ["train.steps was 8, now 10", "train.learning_rate was 0.002, now 0.001"]}]
+    with RunDir(copy).locked() as run:
+        prepare_start(changed, run)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+        with pytest.raises(ConfigError, match=r"threads was \d+, now 64"):
+            prepare_start(changed, run)
+
+
+def test_settings_without_effect_may_change(copy, tiny_config):
+    with RunDir(copy).locked() as run:
+        assert prepare_start(tiny_config(checkpoint_max_to_keep=9, data_cache_megabytes=1), run).changes == ()
+
+
+def test_other_data_is_a_change(copy, tiny_config, tiny_records, tmp_path):
+    other = shutil.copytree(tiny_records, tmp_path / "other")
+    config = tiny_config(data_records=str(other))
+    with RunDir(copy).locked() as run:
+        prepare_start(config, run)
+        manifest = json.loads((other / "manifest.json").read_text())
+        manifest["splits"]["val"] = manifest["splits"]["test"]
+        (other / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises((ConfigError, ArtifactError), match=r"data_fingerprint was|fingerprint"):
+            prepare_start(config, run)
+
+
+def test_another_trainer_is_named_and_left_alone(copy, tiny_config):
+    with RunDir(copy).locked(), pytest.raises(Locked, match=rf"pid {os.getpid()} on ") as caught:
+        run_train(tiny_config(), copy)
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(tiny_config, tmp_path):
+    config = tiny_config(
+        train_learning_rate=1e36, train_warmup_steps=0, train_clip_norm=1e9, data_eval_split="null", train_steps=30
+    )
+    with pytest.raises(ArtifactError, match=r"the loss of step \d+ is (nan|inf).*image\d+\.jpg.*lower train\.learning_rate"):
+        run_train(config, tmp_path / "run")
+    failure = json.loads((tmp_path / "run" / "failure.json").read_text())
+    assert failure["images"]
+    assert failure["learning_rate"] > 1e30
+    kept = RunDir(tmp_path / "run").checkpoint_steps()
+    assert all(step < failure["step"] for step in kept)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        ({"data_train_split": "trian"}, ConfigError, "trian"),
+        ({"data_eval_split": "valid"}, ConfigError, "valid"),
+        ({"evaluate_metric": "mAP"}, ConfigError, "evaluate.metric mAP does not exist"),
+        ({"data_records": "/nowhere"}, ArtifactError, "/nowhere"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(tiny_config, tmp_path, overrides, error, message):
+    with pytest.raises(error, match=message):
+        run_train(tiny_config(**overrides), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_damaged_shard_is_found_before_the_first_step(tiny_config, tiny_records, tmp_path):
+    records = shutil.copytree(tiny_records, tmp_path / "records")
+    flip(next(records.glob("train-*.tfrecord")))
+    with pytest.raises(ArtifactError, match=r"train-00000"):
+        run_train(tiny_config(data_records=str(records)), tmp_path / "run")
+
+
+def test_a_split_without_objects_is_refused(tiny_config, tiny_records, tmp_path, monkeypatch):
+    from detflow.engine import preflight
+
+    read = preflight.read_manifest
+
+    def without_objects(path):
+        import dataclasses
+
+        manifest = read(path)
+        empty = {name: dataclasses.replace(split, objects=0) for name, split in manifest.splits.items()}
+        return dataclasses.replace(manifest, splits=empty)
+
+    monkeypatch.setattr(preflight, "read_manifest", without_objects)
+    with pytest.raises(DataError, match="no objects to learn"):
+        run_train(tiny_config(), tmp_path / "run")
