@@ -12,10 +12,12 @@ from typing import Any, Final
 from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
 
-__all__ = ["CONTRACT", "INPUT_NAME", "OUTPUT_NAMES", "ArtifactDir"]
+__all__ = ["CLASS_NAMES_NODE", "CONTRACT", "INPUT_NAME", "OUTPUT_NAMES", "ArtifactDir"]
 
 INPUT_NAME: Final = "image_tensor"
 OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
+# The constant of a frozen graph that holds the class names; see the contract.
+CLASS_NAMES_NODE: Final = "class_names"
 
 CONTRACT: Final[dict[str, Any]] = {
     "inputs": {INPUT_NAME: {"dtype": "uint8", "shape": ["N", "height", "width", 3], "meaning": "RGB pixels, any size"}},
@@ -29,6 +31,10 @@ CONTRACT: Final[dict[str, Any]] = {
         "detection_classes": {"dtype": "float32", "shape": ["N", "K"], "meaning": "1-based ids of label_map.pbtxt"},
         "num_detections": {"dtype": "float32", "shape": ["N"], "meaning": "valid entries; the rest is padding"},
     },
+    "labels": {
+        "frozen_inference_graph.pb": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
+        "saved_model": "assets/label_map.pbtxt",
+    },
 }
 
 
@@ -39,6 +45,7 @@ class ArtifactDir:
         self.path = path
         self.manifest_path = path / "model.json"
         self.label_map_path = path / "label_map.pbtxt"
+        self.config_path = path / "config.yaml"
         self.frozen_graph_path = path / "frozen_inference_graph.pb"
         self.saved_model_path = path / "saved_model"
 

@@ -215,6 +215,61 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
         click.echo(format_config(read_config(config_path, overrides)), nl=False)
 
 
+@cli.command("export")
+@click.option("--ckpt", required=True, metavar="PATH", help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.")
+@click.option("--model-dir", type=_PATH, help="Model directory that best and last are about.")
+@click.option("--output", required=True, type=_PATH, help="Folder to publish; an export there is replaced.")
+@click.option("--images", type=_PATH, help="Images or records for the proof.  [default: the run's evaluation split]")
+@click.option("--score-threshold", type=click.FloatRange(0, 1), help="Drop detections below.  [default: the run's]")
+@click.option("--max-detections", type=click.IntRange(1), help="Most detections of one image.  [default: the run's]")
+@click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
+def export_command(
+    ckpt: str,
+    model_dir: Path | None,
+    output: Path,
+    images: Path | None,
+    score_threshold: float | None,
+    max_detections: int | None,
+    as_json: bool,
+) -> None:
+    """Export a checkpoint as a frozen graph and a SavedModel.
+
+    Both are run in a fresh process and compared with the checkpoint; if one disagrees, nothing is published.
+    """
+    from detflow.export import describe_card, export_model
+
+    card = export_model(
+        ckpt, output, model_dir=model_dir, images=images, score_threshold=score_threshold, max_detections=max_detections
+    )
+    click.echo(json.dumps(card, indent=2) if as_json else describe_card(card, output))
+
+
+@cli.command("predict")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--model",
+    required=True,
+    type=_PATH,
+    help="Export, frozen graph, SavedModel, model directory or checkpoint.",
+)
+@click.option("--output", required=True, type=_PATH, help="Folder to publish; predictions there are replaced.")
+@click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Leave detections below out.")
+@click.option("--overlays/--no-overlays", default=True, show_default=True, help="Draw the detections.")
+def predict_command(sources: tuple[str, ...], model: Path, output: Path, score_threshold: float, overlays: bool) -> None:
+    """Detect objects in images, folders and patterns.
+
+    Writes predictions.json, coco_results.json and overlays/. Images that cannot be read are named and passed over; if none
+    can be read, nothing is written.
+    """
+    from detflow.predict import predict
+
+    result = predict(sources, model, output, score_threshold=score_threshold, overlays=overlays)
+    for _, reason in result.failed:
+        click.echo(f"detflow: passed over: {reason}", err=True)
+    passed_over = f", {len(result.failed):,} passed over" if result.failed else ""
+    click.echo(f"{result.num_detections:,} detections on {result.num_images:,} images{passed_over} → {output}")
+
+
 def main() -> None:
     """Runs the command line; turns a `DetflowError` into one line on stderr and its exit code."""
     signal.signal(signal.SIGTERM, _terminate)

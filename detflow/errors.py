@@ -88,6 +88,9 @@ _MACHINE_ERRNOS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.EMFILE: "too many open files",
     errno.ENOMEM: "out of memory",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a file of that name is in the way",
+    errno.ENAMETOOLONG: "the name is too long",
 }
 
 

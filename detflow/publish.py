@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from detflow.errors import ArtifactError, EnvironmentFault, environment_faults
+from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, environment_faults
 
 __all__ = [
     "FileDigest",
@@ -29,6 +29,7 @@ __all__ = [
     "digest_files",
     "publish_directory",
     "publish_file",
+    "require_replaceable",
     "require_space",
     "sweep",
     "verify_files",
@@ -45,6 +46,25 @@ class FileDigest(TypedDict):
 
     bytes: int
     sha256: str
+
+
+def require_replaceable(final: Path, marker: str) -> None:
+    """Refuses to publish a folder over anything that detflow did not make.
+
+    Args:
+        final: The destination.
+        marker: The file that tells a folder of the kind that is about to be published.
+
+    Raises:
+        ConfigError: The destination is a file, or a folder that holds something and not the marker.
+    """
+    remedy = "choose another folder"
+    with environment_faults(final):
+        if final.is_dir():
+            if any(final.iterdir()) and not (final / marker).is_file():
+                raise ConfigError(f"the folder is not empty and holds no {marker}", path=final, remedy=remedy)
+        elif os.path.lexists(final):
+            raise ConfigError("the destination exists and is not a folder", path=final, remedy=remedy)
 
 
 @contextlib.contextmanager

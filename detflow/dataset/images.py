@@ -27,6 +27,7 @@ __all__ = [
     "ImageFacts",
     "ImageFault",
     "Treatment",
+    "decode_rgb",
     "encode_record_jpeg",
     "find_format",
     "perceptual_hash",
@@ -190,9 +191,7 @@ def encode_record_jpeg(data: bytes, treatment: Treatment) -> bytes:
     """
     if not treatment.transcode:
         return _drop_exif(data) if treatment.drop_exif else data
-    image = _to_eight_bit(_open(data, find_format(data[:16]) or "", max_pixels=None)[0])
-    if treatment.turn != 1:
-        image = image.transpose(_TURNS[treatment.turn])
+    image = _decode(data, treatment.turn)
     pixels = np.ascontiguousarray(np.asarray(image))
     if image.mode == "L":
         return bytes(simplejpeg.encode_jpeg(pixels[:, :, None], quality=_JPEG_QUALITY, colorspace="GRAY", colorsubsampling="Gray"))
@@ -207,6 +206,11 @@ def perceptual_hash(grey: Grey) -> bytes:
     """
     cells = np.asarray(Image.fromarray(grey).resize((17, 16), Image.Resampling.BOX), dtype=np.int16)
     return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes()
+
+
+def decode_rgb(data: bytes, turn: int = 1) -> npt.NDArray[np.uint8]:
+    """Returns the pixels [height, width, 3] of a file that `read_image_facts` accepted, after the EXIF turn (1 turns nothing)."""
+    return np.ascontiguousarray(np.asarray(_decode(data, turn).convert("RGB")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +372,12 @@ def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image
         # Pillow turns a TIFF, and only a TIFF, while it loads it; of the turns, only 6 and 8 do not undo themselves.
         return image.transpose(_TURNS[{6: 8, 8: 6}.get(orientation, orientation)]), orientation
     return image, orientation
+
+
+def _decode(data: bytes, turn: int) -> Image.Image:
+    """Returns a file's picture as "L" or "RGB", turned by an EXIF orientation."""
+    image = _to_eight_bit(_open(data, find_format(data[:16]) or "", max_pixels=None)[0])
+    return image if turn == 1 else image.transpose(_TURNS[turn])
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:

@@ -8,7 +8,6 @@ pointer can be stale or lost.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import math
@@ -21,6 +20,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from detflow.engine.faults import write_faults
 from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, digest_file, publish_directory, publish_file, read_json_object, verify_files
 from detflow.rundir import RunDir
@@ -115,7 +115,7 @@ class Checkpoints:
         best_step, best_value = self.best_with(step, metrics)
         final = self._run.checkpoint_path(step)
         with publish_directory(final) as staging:
-            with _save_faults(final):
+            with write_faults(final):
                 self._checkpoint.write(os.fspath(staging / _PREFIX))
             files = {name: digest_file(staging / name) for name in _FILES}
             state = CheckpointState(step, dict(metrics), best_step, best_value, files)
@@ -264,14 +264,3 @@ def _read_back(path: Path, state: CheckpointState) -> None:
     reader = tf.train.load_checkpoint(os.fspath(path / _PREFIX))
     if not reader.get_variable_to_shape_map():
         raise ArtifactError(f"the checkpoint of step {state.step} came out empty", path=path)
-
-
-@contextlib.contextmanager
-def _save_faults(final: Path) -> Iterator[None]:
-    """TensorFlow reports a full disk as an error of its own; it becomes the OSError that publishing understands."""
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        raise OSError(errno.ENOSPC, error.message, os.fspath(final)) from error
-    except tf.errors.PermissionDeniedError as error:
-        raise OSError(errno.EACCES, error.message, os.fspath(final)) from error

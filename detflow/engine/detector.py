@@ -15,13 +15,15 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from detflow.artifact import INPUT_NAME, OUTPUT_NAMES, ArtifactDir
-from detflow.errors import ArtifactError
+from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.types import Box, Detection, LabelMap, read_label_map
 
 __all__ = ["Detector", "eager_outputs", "load_detector"]
 
-# Images of one size that follow each other go through the network together.
+# Images of one size that follow each other go through the network together, as long as their pixels, which are resized as
+# floats, stay below 100 MB.
 _MAX_BATCH = 8
+_MAX_BATCH_PIXELS = 8_000_000
 
 Images = npt.NDArray[np.uint8]
 
@@ -41,24 +43,41 @@ class Detector:
         self.source = source
 
     def detect(self, images: Iterable[Images]) -> Iterator[list[Detection]]:
-        """Yields the detections of each image [height, width, 3] uint8 RGB, from the highest score to the lowest."""
-        for _, group in itertools.groupby(images, key=lambda image: image.shape):
-            for batch in _batches(group, _MAX_BATCH):
-                outputs = self.run(np.stack(batch))
+        """Yields the detections of each image [height, width, 3] uint8 RGB, from the highest score to the lowest.
+
+        Raises:
+            ArtifactError: The model cannot run, or does not keep the serving contract.
+            EnvironmentFault: The memory does not suffice.
+        """
+        for (height, width, *_), group in itertools.groupby(images, key=lambda image: image.shape):
+            for batch in _batches(group, max(1, min(_MAX_BATCH, _MAX_BATCH_PIXELS // (height * width)))):
+                outputs = self._run_checked(np.stack(batch))
                 for row in range(len(batch)):
                     yield self._detections({name: values[row] for name, values in outputs.items()})
 
+    def _run_checked(self, images: Images) -> Mapping[str, npt.NDArray[np.float32]]:
+        try:
+            return self.run(images)
+        except tf.errors.ResourceExhaustedError as error:
+            raise EnvironmentFault(f"the memory does not suffice: {_first_line(error)}", path=self.source) from None
+        except tf.errors.OpError as error:
+            raise ArtifactError(f"the model cannot run: {_first_line(error)}", path=self.source) from None
+
     def _detections(self, outputs: Mapping[str, npt.NDArray[np.float32]]) -> list[Detection]:
-        detections = []
-        for index in range(int(outputs["num_detections"])):
-            ymin, xmin, ymax, xmax = (float(value) for value in outputs["detection_boxes"][index])
-            if not (ymin < ymax and xmin < xmax):
-                # Outside of the image, so that clipping left no area.
-                continue
-            class_id = int(outputs["detection_classes"][index])
-            score = float(outputs["detection_scores"][index])
-            detections.append(Detection(self.label_map.name_of(class_id), class_id, score, Box(ymin, xmin, ymax, xmax)))
-        return detections
+        try:
+            count = int(outputs["num_detections"])
+            # Another tool's graph may overshoot the image by a rounding.
+            boxes = np.clip(outputs["detection_boxes"][:count], 0.0, 1.0).tolist()
+            scores, classes = outputs["detection_scores"][:count].tolist(), outputs["detection_classes"][:count].tolist()
+            return [
+                Detection(self.label_map.name_of(int(class_id)), int(class_id), score, Box(ymin, xmin, ymax, xmax))
+                for (ymin, xmin, ymax, xmax), score, class_id in zip(boxes, scores, classes, strict=True)
+                # A box outside of the image, which clipping left without area, is nothing to show.
+                if ymin < ymax and xmin < xmax
+            ]
+        except (KeyError, ValueError, TypeError) as error:
+            reason = f"there is no class {error}" if isinstance(error, KeyError) else _first_line(error)
+            raise ArtifactError(f"the outputs are not as the serving contract says: {reason}", path=self.source) from None
 
 
 def load_detector(path: Path) -> Detector:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from detflow.artifact import OUTPUT_NAMES
+from detflow.artifact import INPUT_NAME, OUTPUT_NAMES
 from detflow.config import EvaluateConfig
 from detflow.engine import preprocess
 from detflow.engine.retinanet import RetinaNet
@@ -18,14 +18,19 @@ class ServingModel(tf.Module):  # type: ignore[misc]
     Args:
         model: With the weights that serve.
         config: Threshold, suppression and number of detections.
+
+    Attributes:
+        config: As given.
     """
 
     def __init__(self, model: RetinaNet, config: EvaluateConfig) -> None:
         super().__init__()
         self._model = model
         self._network = model.network
-        self._config = config
-        self.detect_traced = tf.function(self.detect, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+        self.config = config
+        # The tensor's name becomes the input's name in every exported format.
+        spec = tf.TensorSpec([None, None, None, 3], tf.uint8, name=INPUT_NAME)
+        self.detect_traced = tf.function(self.detect, input_signature=[spec])
 
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects.
@@ -39,11 +44,11 @@ class ServingModel(tf.Module):  # type: ignore[misc]
             num_detections [N] float32. Entries from num_detections on are zeros, their class is 1.
         """
         canvases, ratio = preprocess.fit_to_canvas(images, self._model.input_size)
-        raw = self._model.detect(preprocess.normalize(canvases), self._config)
+        raw = self._model.detect(preprocess.normalize(canvases), self.config)
         values = (
             preprocess.boxes_to_image(raw.boxes, ratio),
             raw.scores,
             tf.cast(raw.classes + 1, tf.float32),
             tf.cast(raw.count, tf.float32),
         )
-        return dict(zip(OUTPUT_NAMES, values, strict=True))
+        return {name: tf.identity(value, name=name) for name, value in zip(OUTPUT_NAMES, values, strict=True)}

@@ -1,0 +1,81 @@
+"""The frozen graph: one file that TensorFlow 1 and 2 run, with the names of the TF1 Object Detection API."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
+from detflow.engine.serving import ServingModel
+from detflow.types import LabelMap
+
+__all__ = ["freeze", "write_frozen_graph"]
+
+
+def write_frozen_graph(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
+    """Writes `freeze`'s graph; the same weights give the same bytes."""
+    path.write_bytes(freeze(serving, label_map).SerializeToString(deterministic=True))
+
+
+def freeze(serving: ServingModel, label_map: LabelMap) -> tf.compat.v1.GraphDef:
+    """Turns the serving function into a graph without variables and functions.
+
+    Returns:
+        A graph from `image_tensor:0` to the four outputs of the serving contract, with the class names in the constant
+        `class_names` (string [C]; entry i names id i + 1), which can be read without running the graph.
+    """
+    function = serving.detect_traced.get_concrete_function()
+    with _native_stderr_closed():
+        frozen = convert_variables_to_constants_v2(function)
+    nodes = {node.name: node for node in frozen.graph.as_graph_def().node}
+    # Constants captured from eager code are named by a counter of this process; their order here is the same in all.
+    names = {name: f"constant_{i}" for i, name in enumerate(name for name in nodes if name.isdigit())}
+    needed = _ancestors(nodes, OUTPUT_NAMES)
+    graph = tf.compat.v1.GraphDef(versions=frozen.graph.as_graph_def().versions)
+    for node in nodes.values():
+        if node.name in needed:
+            node.name = names.get(node.name, node.name)
+            node.input[:] = [names.get(name, name) for name in node.input]
+            graph.node.append(node)
+    graph.node.append(_string_constant(CLASS_NAMES_NODE, label_map.names))
+    return graph
+
+
+def _ancestors(nodes: dict[str, tf.compat.v1.NodeDef], ends: tuple[str, ...]) -> set[str]:
+    """Returns the names of everything that `ends` are computed from, themselves included."""
+    found: set[str] = set()
+    waiting = list(ends)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            # An input is `node`, `node:output` or, for order alone, `^node`.
+            waiting += [text.removeprefix("^").partition(":")[0] for text in nodes[name].input]
+    return found
+
+
+def _string_constant(name: str, values: tuple[str, ...]) -> tf.compat.v1.NodeDef:
+    node = tf.compat.v1.NodeDef(name=name, op="Const")
+    node.attr["dtype"].type = tf.string.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto([value.encode() for value in values], tf.string))
+    return node
+
+
+@contextlib.contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Keeps TensorFlow's optimiser from telling about GPUs and sessions: no setting of its own silences it."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
