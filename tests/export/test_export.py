@@ -1,0 +1,328 @@
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detflow.artifact import CONTRACT, ArtifactDir
+from detflow.cli import cli
+from detflow.config import DataConfig
+from detflow.engine.detector import eager_outputs
+from detflow.engine.trained import load_trained_model
+from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
+from detflow.export import build, describe_card, export_model
+from detflow.export.images import find_proof_images
+from detflow.types import read_label_map
+
+pytestmark = pytest.mark.tf
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
+
+
+def random_batch(*shape):
+    return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def trained(model_dir):
+    return load_trained_model(model_dir)
+
+
+@pytest.fixture
+def session(artifact_dir):
+    """What a script from a TensorFlow 1 tutorial does: GraphDef, Session, tensors by name. It knows nothing of detflow."""
+    detection_graph = tf.Graph()
+    with detection_graph.as_default():
+        graph_def = tf.compat.v1.GraphDef()
+        with tf.io.gfile.GFile(str(artifact_dir / "frozen_inference_graph.pb"), "rb") as file:
+            graph_def.ParseFromString(file.read())
+            tf.import_graph_def(graph_def, name="")
+    session = tf.compat.v1.Session(graph=detection_graph)
+    fetches = {name: detection_graph.get_tensor_by_name(f"{name}:0") for name in OUTPUTS}
+    image_tensor = detection_graph.get_tensor_by_name("image_tensor:0")
+    yield lambda images: session.run(fetches, feed_dict={image_tensor: images})
+    session.close()
+
+
+def test_a_tensorflow_1_script_runs_the_frozen_graph(session, trained):
+    images = random_batch(3, 40, 60, 3)
+    found = session(images)
+    expected = eager_outputs(trained.serving.detect_traced)(images)
+    assert found["num_detections"].min() > 0
+    np.testing.assert_array_equal(found["num_detections"], expected["num_detections"])
+    np.testing.assert_array_equal(found["detection_classes"], expected["detection_classes"])
+    np.testing.assert_allclose(found["detection_scores"], expected["detection_scores"], atol=1e-4)
+    np.testing.assert_allclose(found["detection_boxes"], expected["detection_boxes"], atol=1e-4)
+
+
+def test_the_outputs_are_as_the_contract_says(session):
+    found = session(random_batch(2, 33, 51, 3))
+    limit = 100
+    assert {name: values.shape for name, values in found.items()} == {
+        "detection_boxes": (2, limit, 4),
+        "detection_scores": (2, limit),
+        "detection_classes": (2, limit),
+        "num_detections": (2,),
+    }
+    assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
+    assert tuple(CONTRACT["outputs"]) == OUTPUTS
+    for row in range(2):
+        count = int(found["num_detections"][row])
+        assert 0 < count < limit
+        boxes, scores = found["detection_boxes"][row], found["detection_scores"][row]
+        assert (boxes[:count, :2] <= boxes[:count, 2:]).all()
+        assert boxes.min() >= 0.0
+        assert boxes.max() <= 1.0
+        assert (np.diff(scores) <= 0.0).all()
+        assert scores[count - 1] >= 0.3
+        assert set(found["detection_classes"][row][:count]) <= {1.0, 2.0, 3.0}
+        assert not boxes[count:].any()
+        assert not scores[count:].any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (37, 20), (64, 64), (300, 500)])
+def test_the_frozen_graph_takes_any_size_and_does_not_mind_the_batch(size, session):
+    images = random_batch(3, *size, 3)
+    together = session(images)
+    for row in range(3):
+        alone = session(images[row : row + 1])
+        assert alone["num_detections"][0] == together["num_detections"][row]
+        np.testing.assert_array_equal(alone["detection_classes"][0], together["detection_classes"][row])
+        np.testing.assert_allclose(alone["detection_boxes"][0], together["detection_boxes"][row], atol=1e-5)
+
+
+def test_the_frozen_graph_holds_nothing_but_what_the_contract_needs(artifact_dir):
+    graph = tf.compat.v1.GraphDef.FromString((artifact_dir / "frozen_inference_graph.pb").read_bytes())
+    nodes = {node.name: node for node in graph.node}
+    assert [node.name for node in graph.node if node.op == "Placeholder"] == ["image_tensor"]
+    consumed = {name.removeprefix("^").partition(":")[0] for node in graph.node for name in node.input}
+    assert set(nodes) - consumed == {*OUTPUTS, "class_names"}
+    assert not graph.library.function
+    assert not [node.op for node in graph.node if "Variable" in node.op]
+    assert not [node.name for node in graph.node if node.device]
+
+
+def test_the_class_names_can_be_read_without_running_the_graph(artifact_dir, trained):
+    graph = tf.compat.v1.GraphDef.FromString((artifact_dir / "frozen_inference_graph.pb").read_bytes())
+    (node,) = [node for node in graph.node if node.name == "class_names"]
+    names = [name.decode() for name in tf.make_ndarray(node.attr["value"].tensor)]
+    assert names == list(trained.label_map) == ["disc", "Ringe & Ösen", "it's"]
+
+
+def test_the_saved_model_serves_the_same_contract(artifact_dir, trained):
+    loaded = tf.saved_model.load(str(artifact_dir / "saved_model"))
+    signature = loaded.signatures["serving_default"]
+    assert list(signature.structured_input_signature[1]) == ["image_tensor"]
+    images = random_batch(2, 40, 60, 3)
+    found = signature(image_tensor=tf.constant(images))
+    expected = trained.serving.detect_traced(images)
+    assert set(found) == set(OUTPUTS)
+    for name in OUTPUTS:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+    assert read_label_map(artifact_dir / "saved_model" / "assets" / "label_map.pbtxt") == trained.label_map
+
+
+def test_the_card_tells_origin_thresholds_and_proof(artifact_dir, model_dir, records_dir):
+    card = ArtifactDir(artifact_dir).verify()
+    assert card["classes"] == ["disc", "Ringe & Ösen", "it's"]
+    assert card["checkpoint"]["name"] == "ckpt-10"
+    assert (card["checkpoint"]["step"], card["checkpoint"]["metrics"]) == (10, {"AP": 0.5})
+    assert card["thresholds"] == {"score_threshold": 0.3, "nms_iou": 0.6, "max_detections": 100}
+    assert card["contract"] == CONTRACT
+    assert (card["parity"]["images"], card["parity"]["source"]) == ("records", f"{records_dir} val")
+    for name in ("frozen_inference_graph.pb", "saved_model"):
+        proof = card["parity"]["formats"][name]
+        assert proof["num_images"] == 21
+        assert proof["num_detections"] > 50
+        assert proof["max_differences"]["num_detections"] == proof["max_differences"]["detection_classes"] == 0.0
+        assert max(proof["max_differences"].values()) <= 1e-4
+    on_disk = {path.relative_to(artifact_dir).as_posix() for path in artifact_dir.rglob("*") if path.is_file()}
+    assert set(card["files"]) == on_disk - {"model.json"}
+    assert (artifact_dir / "config.yaml").read_text() == (model_dir / "config.yaml").read_text()
+
+
+def test_a_format_that_disagrees_is_not_published_and_the_old_export_stays(model_dir, artifact_dir, tmp_path, monkeypatch):
+    output = tmp_path / "artifact"
+    shutil.copytree(artifact_dir, output)
+    before = ArtifactDir(output).verify()
+
+    def write_with_a_wrong_weight(serving, label_map, path, write=build.write_frozen_graph):
+        write(serving, label_map, path)
+        graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+        node = next(node for node in graph.node if "scores" in node.name and "BiasAdd/ReadVariableOp/resource" in node.name)
+        bias = tf.make_ndarray(node.attr["value"].tensor).copy()
+        bias[1] += 0.01
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(bias))
+        path.write_bytes(graph.SerializeToString())
+
+    monkeypatch.setattr(build, "write_frozen_graph", write_with_a_wrong_weight)
+    with pytest.raises(ArtifactError) as caught:
+        export_model(str(model_dir), output)
+    assert str(caught.value).startswith("frozen_inference_graph.pb: ")
+    assert "ckpt-10" in str(caught.value)
+    assert ".jpg" in str(caught.value)
+    assert caught.value.exit_code == 4
+    assert ArtifactDir(output).verify() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["artifact"]
+
+
+def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_path, capfd):
+    output = tmp_path / "artifact"
+    arguments = ["--ckpt", "last", "--model-dir", model_dir, "--images", pictures_dir, "--output", output]
+    options = ["--score-threshold", "0.5", "--max-detections", "7", "--json"]
+    cli.main(["export", *map(str, arguments), *options], standalone_mode=False)
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    card = json.loads(printed.out)
+    assert card == ArtifactDir(output).verify()
+    assert card["checkpoint"]["name"] == "ckpt-20"
+    assert card["thresholds"] == {"score_threshold": 0.5, "nms_iou": 0.6, "max_detections": 7}
+    assert (card["parity"]["images"], card["parity"]["formats"]["saved_model"]["num_images"]) == ("folder", 24)
+    graph = tf.compat.v1.GraphDef.FromString((output / "frozen_inference_graph.pb").read_bytes())
+    function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    found = function.prune("image_tensor:0", ["detection_boxes:0", "detection_scores:0"])(tf.constant(random_batch(1, 50, 50, 3)))
+    assert found[0].shape == (1, 7, 4)
+    kept = found[1].numpy()[found[1].numpy() > 0]
+    assert kept.size
+    assert kept.min() >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ckpt": "best"}, "--model-dir"),
+        ({"ckpt": "ckpt-10", "model_dir": Path("run")}, "together with --model-dir"),
+    ],
+)
+def test_arguments_that_say_nothing_definite_are_refused(arguments, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        export_model(output=tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_other_things_is_never_replaced(model_dir):
+    before = sorted(path.name for path in model_dir.iterdir())
+    with pytest.raises(ConfigError, match=r"holds no model\.json"):
+        export_model(str(model_dir), model_dir)
+    assert sorted(path.name for path in model_dir.iterdir()) == before
+
+
+def test_a_destination_that_cannot_be_written_is_refused_before_tensorflow_is_imported(model_dir):
+    code = (
+        "import sys\nfrom detflow.cli import main\ntry:\n    main()\nfinally:\n    assert 'tensorflow' not in sys.modules\n"
+        "    assert 'numpy' not in sys.modules"
+    )
+    arguments = ["export", "--ckpt", str(model_dir), "--output", "/sys/detflow-export"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 5, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "/sys" in done.stderr
+
+
+def test_too_little_space_is_told_with_both_numbers(model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 12_345, 12_345))
+    with pytest.raises(EnvironmentFault, match=r"\d\d,\d{3},\d{3} bytes are needed and 12,345 are free"):
+        export_model(str(model_dir), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [500_000, 1_350_000], ids=["in the frozen graph", "in the SavedModel"])
+def test_a_disk_that_refuses_in_the_middle_publishes_nothing(limit, model_dir, tmp_path, monkeypatch):
+    if limit > 500_000:
+        monkeypatch.setattr(build, "write_frozen_graph", lambda *arguments: None)
+        limit = 500_000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(EnvironmentFault, match="size limit") as caught:
+            export_model(str(model_dir), tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_checkpoint_gives_the_same_frozen_graph(model_dir, trained, artifact_dir):
+    import tf_keras
+
+    from detflow.export.frozen import freeze
+
+    # Layers are numbered by a counter of the process; an export is the first to build a network in its own.
+    tf_keras.backend.clear_session()
+    again = load_trained_model(model_dir)
+    tf_keras.backend.clear_session()
+    third = load_trained_model(model_dir)
+    graphs = [freeze(one.serving, one.label_map).SerializeToString(deterministic=True) for one in (again, third)]
+    assert graphs[0] == graphs[1]
+
+
+def test_without_records_the_proof_takes_synthetic_pictures_and_says_so(artifact_dir):
+    proof = find_proof_images(None, DataConfig(records="nowhere"))
+    assert proof.kind == "synthetic"
+    images = dict(proof.images)
+    assert len(images) == 32
+    assert all(pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 for pixels in images.values())
+    assert len({pixels.shape for pixels in images.values()}) > 20
+    again = dict(find_proof_images(None, DataConfig(records="nowhere")).images)
+    assert all((again[name] == pixels).all() for name, pixels in images.items())
+    card = ArtifactDir(artifact_dir).verify()
+    assert "synthetic" not in describe_card(card, artifact_dir)
+    assert "synthetic pictures" in describe_card(card | {"parity": card["parity"] | {"images": "synthetic"}}, artifact_dir)
+
+
+def test_damaged_records_are_not_taken_for_missing_ones(records_dir, tmp_path):
+    copy = tmp_path / "records"
+    shutil.copytree(records_dir, copy)
+    (shard,) = copy.glob("val-*")
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(ArtifactError, match="val-"):
+        list(find_proof_images(None, DataConfig(records=str(copy))).images)
+
+
+@pytest.mark.slow
+def test_bccd_images_agree(model_dir, tmp_path):
+    images = SHARED / "bccd" / "BCCD" / "JPEGImages"
+    if not images.is_dir():
+        pytest.skip("the shared set bccd is not beside the repository")
+    card = export_model(str(model_dir), tmp_path / "out", images=images)
+    assert card["parity"]["formats"]["frozen_inference_graph.pb"]["num_images"] == 32
+
+
+@pytest.mark.slow
+def test_a_killed_export_leaves_no_folder_and_no_process(model_dir, tmp_path):
+    output = tmp_path / "out"
+    code = "from detflow.cli import main; main()"
+    arguments = [sys.executable, "-c", code, "export", "--ckpt", str(model_dir), "--output", str(output)]
+    started = time.monotonic()
+    assert subprocess.run(arguments, capture_output=True).returncode == 0
+    whole = time.monotonic() - started
+    shutil.rmtree(output)
+    marker = f"DETFLOW_TEST={tmp_path}".encode()
+    environment = {**os.environ, "DETFLOW_TEST": str(tmp_path)}
+    for share in np.random.default_rng(2).uniform(0.02, 0.98, 6):
+        process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole * share)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not output.exists() or ArtifactDir(output).verify()
+        shutil.rmtree(output, ignore_errors=True)
+        time.sleep(1.0)
+        assert not [entry for entry in Path("/proc").glob("[0-9]*") if marker in read_environment(entry)]
+    assert subprocess.run(arguments, capture_output=True).returncode == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def read_environment(process):
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
