@@ -83,6 +83,7 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
         strict=choices["strict"],
         max_bad=BadLimit.parse(choices["max_bad"]) if choices["max_bad"] else None,
         jobs=choices["jobs"],
+        report=choices.get("report", False),
     )
 
 
@@ -90,6 +91,9 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
 @click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--output", required=True, type=_PATH, help="The records directory; replaced as a whole.")
 @_audit_options
+@click.option(
+    "--report/--no-report", default=True, help="Write report.html, a page with pictures of what was found.  [default: report]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on stdout.")
 def make_records(dataset: Path, output: Path, as_json: bool, **choices: Any) -> None:
     """Check DATASET, a folder of images and VOC XML, and convert it to TFRecord shards.
@@ -106,9 +110,12 @@ def make_records(dataset: Path, output: Path, as_json: bool, **choices: Any) -> 
 @cli.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @_audit_options
+@click.option(
+    "--report", "report_path", type=_PATH, metavar="FILE", help="Write a page with pictures of what was found (datasets)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-def check(path: Path, as_json: bool, **choices: Any) -> None:
-    """Judge PATH without writing anything: a dataset folder, or TFRecord files, ours or foreign.
+def check(path: Path, report_path: Path | None, as_json: bool, **choices: Any) -> None:
+    """Judge PATH and change nothing: a dataset folder, or TFRecord files, ours or foreign.
 
     A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them) are judged record by record:
     checksums, fields, boxes, classes, images, names; and which readers could use them. The options are for datasets.
@@ -118,7 +125,7 @@ def check(path: Path, as_json: bool, **choices: Any) -> None:
     if is_record_set(path):
         found = check_records(path, choices["jobs"])
     else:
-        found = check_dataset(path, _read_audit_options(choices), _announce)
+        found = check_dataset(path, _read_audit_options(choices), _announce, report_path)
     print(json.dumps(found.content, indent=2) if as_json else found.text)
     if found.refusal is not None:
         raise found.refusal

@@ -17,9 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detflow.types import Box
 
-__all__ = ["class_colour", "draw_boxes"]
+__all__ = ["Rgb", "class_colour", "draw_boxes"]
 
 Rgb: TypeAlias = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 # Okabe and Ito (2008), "Color Universal Design", without its black; then what Paul Tol's "muted" scheme (technical note
 # SRON/EPS/TN/09-002) adds to it. From the twelfth class on colours repeat: no eye keeps more apart.

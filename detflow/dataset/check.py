@@ -14,8 +14,10 @@ from detflow.dataset.findings import Action
 from detflow.dataset.lint import Severity, find_record_files, lint_records
 from detflow.dataset.parallel import open_workers
 from detflow.dataset.records import MANIFEST_NAME
+from detflow.dataset.report import render_report
 from detflow.dataset.summary import format_summary
 from detflow.errors import ArtifactError, DataError, DetflowError
+from detflow.publish import publish_file
 
 __all__ = ["CheckResult", "check_dataset", "check_records", "is_record_set"]
 
@@ -64,6 +66,7 @@ def check_dataset(
     dataset: Path,
     options: ConversionOptions,
     announce: Callable[[str], None],
+    report_path: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> CheckResult:
     """Judges a dataset.
@@ -72,6 +75,7 @@ def check_dataset(
         dataset: Its folder.
         options: As for a conversion.
         announce: Told the problems, a line each, that make the dataset unusable.
+        report_path: Where to write the page with pictures; None writes nothing at all.
         progress: Told how far it is.
     """
     with tempfile.TemporaryDirectory() as work_dir, open_workers(options.jobs or choose_jobs(dataset)) as workers:
@@ -82,4 +86,6 @@ def check_dataset(
         except DataError as error:
             refusal = error
         content = {**describe_audit(audit, options), "refused": audit.count_by_code(Action.REFUSED)}
+        if report_path is not None:
+            publish_file(report_path, render_report(audit, content, None))
     return CheckResult(format_summary(content), content, refusal)

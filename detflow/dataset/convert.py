@@ -40,6 +40,7 @@ from detflow.dataset.records import (
     compute_fingerprint,
     encode_sample,
 )
+from detflow.dataset.report import REPORT_NAME, render_report
 from detflow.dataset.splits import SplitBy, unit_hash
 from detflow.dataset.tfrecord import frame_record
 from detflow.errors import ConfigError, DataError
@@ -96,12 +97,14 @@ class ConversionOptions:
         strict: Mend nothing: any repair or quarantine fails the run.
         max_bad: How many annotations may be quarantined; None allows any number as long as one sample is left.
         jobs: Number of processes; None chooses. It never changes the result.
+        report: Write the page with pictures.
     """
 
     audit: AuditOptions = field(default_factory=AuditOptions)
     strict: bool = False
     max_bad: BadLimit | None = None
     jobs: int | None = None
+    report: bool = True
 
 
 def convert_dataset(
@@ -139,7 +142,10 @@ def convert_dataset(
         with open(staging / LEDGER_NAME, "w", encoding="utf-8") as ledger:
             ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
         (staging / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
-        manifest = _build_manifest(audit, options, splits)
+        described = describe_audit(audit, options)
+        if options.report:
+            (staging / REPORT_NAME).write_text(render_report(audit, described, LEDGER_NAME), encoding="utf-8")
+        manifest = _build_manifest(audit, described, splits)
         (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(work_dir)
     return manifest
@@ -340,9 +346,8 @@ def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
     }
 
 
-def _build_manifest(audit: Audit, options: ConversionOptions, splits: Mapping[str, SplitInfo]) -> dict[str, Any]:
+def _build_manifest(audit: Audit, described: dict[str, Any], splits: Mapping[str, SplitInfo]) -> dict[str, Any]:
     """Returns what `docs/records.md` describes."""
-    described = describe_audit(audit, options)
     for name, split in splits.items():
         described["splits"][name]["shards"] = [asdict(shard) for shard in split.shards]
     return {

@@ -182,16 +182,20 @@ def read_image_facts(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image
     )
 
 
-def encode_record_jpeg(data: bytes, treatment: Treatment) -> bytes:
+def encode_record_jpeg(data: bytes, treatment: Treatment, max_pixels: int | None = None) -> bytes:
     """Returns the JPEG that goes into the record.
 
     Args:
         data: A file that `read_image_facts` accepted.
         treatment: What the audit decided.
+        max_pixels: More are refused from the header; needed only for a file that was not accepted before.
+
+    Raises:
+        ImageFault: A file that was not accepted before cannot be decoded.
     """
     if not treatment.transcode:
         return _drop_exif(data) if treatment.drop_exif else data
-    image = _decode(data, treatment.turn)
+    image = _decode(data, treatment.turn, max_pixels)
     pixels = np.ascontiguousarray(np.asarray(image))
     if image.mode == "L":
         return bytes(simplejpeg.encode_jpeg(pixels[:, :, None], quality=_JPEG_QUALITY, colorspace="GRAY", colorsubsampling="Gray"))
@@ -374,9 +378,9 @@ def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image
     return image, orientation
 
 
-def _decode(data: bytes, turn: int) -> Image.Image:
+def _decode(data: bytes, turn: int, max_pixels: int | None = None) -> Image.Image:
     """Returns a file's picture as "L" or "RGB", turned by an EXIF orientation."""
-    image = _to_eight_bit(_open(data, find_format(data[:16]) or "", max_pixels=None)[0])
+    image = _to_eight_bit(_open(data, find_format(data[:16]) or "", max_pixels)[0])
     return image if turn == 1 else image.transpose(_TURNS[turn])
 
 
