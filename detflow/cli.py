@@ -94,16 +94,29 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
 @click.option(
     "--report/--no-report", default=True, help="Write report.html, a page with pictures of what was found.  [default: report]"
 )
+@click.option(
+    "--keep-splits",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Earlier records of this dataset; what they hold stays in its split.",
+)
+@click.option("--write-fixed", metavar="DIR", type=_PATH, help="Also write the mended dataset as VOC.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on stdout.")
-def make_records(dataset: Path, output: Path, as_json: bool, **choices: Any) -> None:
+def make_records(
+    dataset: Path, output: Path, keep_splits: Path | None, write_fixed: Path | None, as_json: bool, **choices: Any
+) -> None:
     """Check DATASET, a folder of images and VOC XML, and convert it to TFRecord shards.
 
     Originals are never touched. Every repair and every file that was set aside stands in OUTPUT's ledger.jsonl.
     """
-    from detflow.dataset.convert import convert_dataset
-    from detflow.dataset.summary import format_summary
+    from dataclasses import replace
 
-    manifest = convert_dataset(dataset, output, _read_audit_options(choices), announce=_announce)
+    from detflow.dataset.convert import convert_dataset
+    from detflow.dataset.terminal import format_summary, show_progress
+
+    options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
+    with show_progress() as progress:
+        manifest = convert_dataset(dataset, output, options, progress, _announce)
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 
@@ -121,11 +134,13 @@ def check(path: Path, report_path: Path | None, as_json: bool, **choices: Any) -
     checksums, fields, boxes, classes, images, names; and which readers could use them. The options are for datasets.
     """
     from detflow.dataset.check import check_dataset, check_records, is_record_set
+    from detflow.dataset.terminal import show_progress
 
-    if is_record_set(path):
-        found = check_records(path, choices["jobs"])
-    else:
-        found = check_dataset(path, _read_audit_options(choices), _announce, report_path)
+    with show_progress() as progress:
+        if is_record_set(path):
+            found = check_records(path, choices["jobs"], progress)
+        else:
+            found = check_dataset(path, _read_audit_options(choices), _announce, report_path, progress)
     print(json.dumps(found.content, indent=2) if as_json else found.text)
     if found.refusal is not None:
         raise found.refusal

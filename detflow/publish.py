@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, environment_faults
+from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, Locked, environment_faults
 
 __all__ = [
     "FileDigest",
@@ -68,25 +68,32 @@ def require_replaceable(final: Path, marker: str) -> None:
 
 
 @contextlib.contextmanager
-def publish_directory(final: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill; publishes it as `final` when the block ends without an error.
+def publish_directory(final: Path, resume: str | None = None) -> Iterator[Path]:
+    """Yields a folder to fill; publishes it as `final` when the block ends without an error.
 
     Args:
         final: The destination. Its parents are made; what stands there is replaced as a whole.
+        resume: Twelve hexadecimal digits that stand for what is being built. If a process was killed while it built the same,
+            its folder is yielded with what it holds, to be checked and used again. Without, the folder is always empty.
 
     Raises:
         EnvironmentFault: The disk refuses, before the block is entered where that can be known.
+        Locked: Another process is building the same.
     """
     final = Path(os.path.abspath(final))
     with environment_faults(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        sweep(final.parent, final.name)
-        staging = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
-        staging.mkdir()
+        staging = final.parent / f".{final.name}.tmp-{resume or uuid.uuid4().hex[:12]}"
+        sweep(final.parent, final.name, keep=staging.name)
+        staging.mkdir(exist_ok=resume is not None)
         lock = os.open(staging, os.O_RDONLY)
         try:
             # Held until the process ends: sweep() takes a folder whose lock is free for the leftover of a dead process.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise Locked("another process is writing the same", path=final, remedy="wait for it") from None
+        try:
             yield staging
             _fsync_tree(staging)
             _move_into_place(staging, final)
@@ -124,16 +131,17 @@ def remove_directory(directory: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
-def sweep(directory: Path, name: str | None = None) -> None:
+def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> None:
     """Removes the folders that dead processes left in `directory` while they were publishing.
 
     Args:
         directory: Where to look; may be missing.
         name: Only leftovers of this destination; None for those of all.
+        keep: The name of a leftover that stays.
     """
     leftover = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.tmp-[0-9a-f]{{12}}", re.DOTALL)
     for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
-        if not leftover.fullmatch(entry.name) or entry.is_symlink() or not entry.is_dir():
+        if entry.name == keep or not leftover.fullmatch(entry.name) or entry.is_symlink() or not entry.is_dir():
             continue
         descriptor = os.open(entry, os.O_RDONLY)
         try:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from detflow.errors import ArtifactError, EnvironmentFault
+from detflow.errors import ArtifactError, EnvironmentFault, Locked
 from detflow.publish import digest_files, publish_directory, publish_file, require_space, verify_files
 
 
@@ -57,6 +57,30 @@ with publish_directory(Path({str(final)!r})) as staging:
         (staging / "a.txt").write_text("second")
     assert leftovers(tmp_path) == []
     assert (final / "a.txt").read_text() == "second"
+
+
+def test_a_killed_writer_of_the_same_thing_is_resumed(tmp_path):
+    final = tmp_path / "set"
+    code = f"""
+import time
+from pathlib import Path
+from detflow.publish import publish_directory
+with publish_directory(Path({str(final)!r}), resume="0123456789ab") as staging:
+    (staging / "a.txt").write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        with pytest.raises(Locked, match="another process is writing the same"), publish_directory(final, resume="0123456789ab"):
+            pass
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    with publish_directory(final, resume="0123456789ab") as staging:
+        assert (staging / "a.txt").read_text() == "half"
+        (staging / "b.txt").write_text("whole")
+    assert sorted(path.name for path in final.iterdir()) == ["a.txt", "b.txt"]
+    assert leftovers(tmp_path) == []
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from detflow.dataset.duplicates import Duplicates, find_duplicates
 from detflow.dataset.findings import RULES, Action, Corners, Finding
 from detflow.dataset.images import (
     DEFAULT_MAX_PIXELS,
@@ -24,6 +27,7 @@ from detflow.dataset.images import (
     ImageFacts,
     ImageFault,
     Treatment,
+    encode_record_jpeg,
     perceptual_hash,
     read_image_facts,
 )
@@ -31,11 +35,24 @@ from detflow.dataset.layout import DatasetFiles, find_files, split_extension
 from detflow.dataset.pairing import ImageNames, pair_images
 from detflow.dataset.parallel import OrderedMap
 from detflow.dataset.records import to_record_box
-from detflow.dataset.splits import DEFAULT_FRACTIONS, SplitBy, Splits, assign_splits
+from detflow.dataset.splits import DEFAULT_FRACTIONS, SplitBy, Splits, declared_splits, seeded_splits
 from detflow.dataset.voc import MAX_XML_BYTES, VocAnnotation, VocObject, read_annotation, read_image_names
+from detflow.errors import DataError
 from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
 
-__all__ = ["Audit", "AuditOptions", "AuditedSample", "Progress", "SampleSummary", "audit_dataset", "judge"]
+__all__ = [
+    "Audit",
+    "AuditOptions",
+    "AuditedSample",
+    "ClassCount",
+    "Judgement",
+    "Progress",
+    "SampleSummary",
+    "audit_dataset",
+    "find_near_misses",
+    "judge",
+    "read_record_image",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is."""
@@ -55,6 +72,7 @@ class AuditOptions:
         fractions: Of a seeded split, by name.
         seed: Of a seeded split and of the order of the records.
         allow_leaks: The same image may be in two splits.
+        kept_splits: The split of keys in an earlier run, which a seeded split does not move.
     """
 
     classes: tuple[str, ...] | None = None
@@ -63,6 +81,7 @@ class AuditOptions:
     fractions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
     seed: int = 0
     allow_leaks: bool = False
+    kept_splits: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +136,14 @@ class AuditedSample:
         )
 
 
+class ClassCount(NamedTuple):
+    """How many objects of a class an annotation has, and the line of the first."""
+
+    name: str
+    objects: int
+    line: int
+
+
 @dataclass(frozen=True, slots=True)
 class SampleSummary:
     """What is kept in memory of an audited sample.
@@ -126,7 +153,7 @@ class SampleSummary:
         image_bytes: Size of the image file.
         image_sha256: Of the image file, 32 bytes.
         image_hash: Perceptual, 32 bytes.
-        class_counts: (class name, number of objects), sorted by name.
+        class_counts: Of its objects, sorted by name.
         offset: Where the sample's line begins in `Audit.samples_path`.
     """
 
@@ -134,7 +161,7 @@ class SampleSummary:
     image_bytes: int
     image_sha256: bytes
     image_hash: bytes
-    class_counts: tuple[tuple[str, int], ...]
+    class_counts: tuple[ClassCount, ...]
     offset: int
 
 
@@ -202,17 +229,22 @@ def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: Or
         pairs = pair_images(names, files.images)
         log.extend(pairs.findings)
         samples = _judge_all(files, pairs.images, options, workers, progress, log, source, samples_file)
-        splits = assign_splits(files, annotations, pairs.images, options.split_by, options.fractions, options.seed)
-        splits = _keep_usable(splits, samples)
-        log.extend(splits.findings if not options.allow_leaks else [one for one in splits.findings if one.code != "split_leak"])
-    assigned = {annotation for members in splits.members.values() for annotation in members}
+        progress("comparing images", 0, 1)
+        duplicates = find_duplicates({path: (one.image_sha256, one.image_hash) for path, one in samples.items()})
+        splits = _split(files, annotations, pairs.images, samples, duplicates, options)
+        log.extend(splits.findings)
+        log.extend(_judge_duplicates(samples, duplicates, splits, options.allow_leaks))
+        members = set[str]().union(*splits.members.values())
+        assigned = {path: summary for path, summary in samples.items() if path in members}
+        log.extend(_judge_classes(assigned, splits, options.classes))
+        progress("comparing images", 1, 1)
     classes = options.classes
     if classes is None:
-        classes = tuple(sorted({name for annotation in assigned for name, _ in samples[annotation].class_counts}))
+        classes = tuple(sorted({count.name for summary in assigned.values() for count in summary.class_counts}))
     return Audit(
         files=files,
         annotations_found=len(annotations),
-        samples={annotation: summary for annotation, summary in samples.items() if annotation in assigned},
+        samples=assigned,
         quarantined=log.quarantined,
         splits=splits,
         label_map=LabelMap(classes),
@@ -247,17 +279,29 @@ def _read_names(
     names: dict[str, ImageNames] = {}
     annotations = []
     total = len(files.annotations)
+    same_key = _find_same_keys(files.annotations)
     results = workers(partial(_read_names_of, files.root), files.annotations, chunk=_CHUNK * 4)
     for done, (path, (found, digest)) in enumerate(zip(files.annotations, results, strict=True), start=1):
         progress("reading annotations", done, total)
         source.update(path.encode("utf-8", "surrogateescape") + b"\0" + digest)
-        if not isinstance(found, Finding):
-            names[path] = found
-        else:
+        if isinstance(found, Finding):
             log.extend([found])
+        elif path in same_key:
+            log.extend([Finding("key_twice", path, related=same_key[path])])
+        else:
+            names[path] = found
         if not isinstance(found, Finding) or found.code != "xml_not_voc":
             annotations.append(path)
     return names, annotations
+
+
+def _find_same_keys(annotations: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the other annotations with the same key (`a.xml` and `a.XML`) of each that has some."""
+    by_key: dict[str, list[str]] = {}
+    for path in annotations:
+        by_key.setdefault(split_extension(path)[0], []).append(path)
+    twice = [paths for paths in by_key.values() if len(paths) > 1]
+    return {path: tuple(other for other in paths if other != path) for paths in twice for path in paths}
 
 
 def _read_names_of(root: Path, path: str) -> tuple[ImageNames | Finding, bytes]:
@@ -297,11 +341,92 @@ def _judge_all(
     return samples
 
 
-def _keep_usable(splits: Splits, samples: Mapping[str, SampleSummary]) -> Splits:
-    members = {name: tuple(path for path in paths if path in samples) for name, paths in splits.members.items()}
+def _split(
+    files: DatasetFiles,
+    annotations: Sequence[str],
+    images: Mapping[str, str],
+    samples: Mapping[str, SampleSummary],
+    duplicates: Duplicates,
+    options: AuditOptions,
+) -> Splits:
+    """Returns the splits of the usable samples."""
+    declared = declared_splits(files, annotations, images, options.split_by)
+    if declared is None:
+        classes = {path: [count.name for count in summary.class_counts] for path, summary in samples.items()}
+        kept = {path: split for path in samples if (split := (options.kept_splits or {}).get(split_extension(path)[0]))}
+        return seeded_splits(duplicates.groups, classes, options.fractions, options.seed, kept)
+    members = {name: tuple(path for path in paths if path in samples) for name, paths in declared.members.items()}
     # What is quarantined for another reason needs no split.
-    findings = tuple(one for one in splits.findings if one.code != "split_unassigned" or one.path in samples)
-    return Splits(splits.rule, members, splits.unions, findings)
+    findings = [one for one in declared.findings if one.code != "split_unassigned" or one.path in samples]
+    if options.allow_leaks:
+        findings = [one for one in findings if one.code != "split_leak"]
+    return Splits(declared.rule, members, declared.unions, tuple(findings))
+
+
+def _judge_duplicates(
+    samples: Mapping[str, SampleSummary], duplicates: Duplicates, splits: Splits, allow_leaks: bool
+) -> Iterator[Finding]:
+    split_of = {path: name for name, members in splits.members.items() for path in members}
+    for path, first in duplicates.exact.items():
+        leaks = path in split_of and first in split_of and split_of[path] != split_of[first]
+        code = "split_leak" if leaks and not allow_leaks else "image_duplicate"
+        value = f"{split_of[path]}, the other in {split_of[first]}" if leaks else ""
+        yield Finding(code, path, value=value, image=samples[path].image, related=(first, samples[first].image))
+    for path, (other, distance) in duplicates.near.items():
+        leaks = path in split_of and other in split_of and split_of[path] != split_of[other]
+        value = f"{distance} of 256 bits differ" + (f"; {split_of[path]}, the other in {split_of[other]}" if leaks else "")
+        code = "split_near_leak" if leaks else "image_near_duplicate"
+        yield Finding(code, path, value=value, image=samples[path].image, related=(other, samples[other].image))
+
+
+def _judge_classes(samples: Mapping[str, SampleSummary], splits: Splits, declared: Sequence[str] | None) -> Iterator[Finding]:
+    totals: Counter[str] = Counter()
+    first: dict[str, tuple[str, int]] = {}
+    for path, summary in samples.items():
+        for count in summary.class_counts:
+            totals[count.name] += count.objects
+            first.setdefault(count.name, (path, count.line))
+    if declared is None:
+        for name, other in find_near_misses(totals):
+            path, line = first[name]
+            value, expected = f"{name!r}, {totals[name]} objects", f"perhaps {other!r}, {totals[other]} objects"
+            yield Finding("class_near_miss", path, line, value=value, expected=expected, image=samples[path].image)
+    for split, members in splits.members.items():
+        if not members:
+            yield Finding("split_empty", ".", value=split)
+            continue
+        present = {count.name for path in members for count in samples[path].class_counts}
+        for name in sorted(totals.keys() - present):
+            yield Finding("class_absent", first[name][0], value=f"no {name!r} in {split}")
+
+
+def find_near_misses(totals: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Yields (rare class, class that it may be meant for): alike but for a letter, case or separators, and 10 times rarer.
+
+    Names that differ in digits only ("type1", "type2") are a series, not an error.
+    """
+    names = sorted(totals)
+    for name in names:
+        others = [other for other in names if totals[other] >= _NEAR_MISS_RATIO * totals[name]]
+        plain = {_plain(other): other for other in others}
+        if _plain(name) in plain:
+            yield name, plain[_plain(name)]
+            continue
+        others = [other for other in others if _without_digits(other) != _without_digits(name)]
+        for other in get_close_matches(name, others, n=1, cutoff=_NEAR_MISS_CUTOFF):
+            yield name, other
+
+
+_NEAR_MISS_RATIO = 10
+_NEAR_MISS_CUTOFF = 0.85
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()
+
+
+def _without_digits(name: str) -> str:
+    return re.sub(r"\d+", "", name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +438,7 @@ class Judgement:
     image_bytes: int
     image_sha256: bytes
     image_hash: bytes
-    class_counts: tuple[tuple[str, int], ...]
+    class_counts: tuple[ClassCount, ...]
     line: bytes | None
     findings: tuple[Finding, ...]
 
@@ -344,17 +469,22 @@ def judge(root: Path, max_pixels: int, classes: Sequence[str] | None, pair: tupl
     sample = None
     if annotation is not None and facts is not None:
         sample = _judge_pair(annotation, facts, annotation_path, image_path, len(data), digest.hex(), classes, findings)
-    counts = Counter(entry.name for entry in sample.objects) if sample else Counter[str]()
     return Judgement(
         annotation=annotation_path,
         image=image_path,
         image_bytes=len(data),
         image_sha256=digest,
         image_hash=perceptual_hash(facts.grey) if facts else b"",
-        class_counts=tuple(sorted(counts.items())),
+        class_counts=_count_classes(annotation, sample) if annotation and sample else (),
         line=sample.to_json() if sample else None,
         findings=tuple(findings),
     )
+
+
+def _count_classes(annotation: VocAnnotation, sample: AuditedSample) -> tuple[ClassCount, ...]:
+    counts = Counter(entry.name for entry in sample.objects)
+    lines = {entry.name: entry.line for entry in reversed(annotation.objects)}
+    return tuple(ClassCount(name, counts[name], lines[name]) for name in sorted(counts))
 
 
 def _judge_pair(
@@ -497,6 +627,18 @@ def _judge_box(entry: VocObject, size: ImageSize, path: str, image: str, finding
 
 
 _TAGS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_record_image(root: Path, audited: AuditedSample) -> bytes:
+    """Returns the JPEG that goes into a sample's record.
+
+    Raises:
+        DataError: The image is not the one that was audited.
+    """
+    data = _read_file(root, audited.image, MAX_IMAGE_BYTES + 1)
+    if hashlib.sha256(data).hexdigest() != audited.image_sha256:
+        raise DataError("the image changed while the dataset was being converted", path=audited.image, remedy="run it again")
+    return encode_record_jpeg(data, audited.treatment)
 
 
 def _read_file(root: Path, path: str, limit: int) -> bytes:

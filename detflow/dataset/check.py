@@ -15,7 +15,7 @@ from detflow.dataset.lint import Severity, find_record_files, lint_records
 from detflow.dataset.parallel import open_workers
 from detflow.dataset.records import MANIFEST_NAME
 from detflow.dataset.report import render_report
-from detflow.dataset.summary import format_summary
+from detflow.dataset.terminal import format_summary
 from detflow.errors import ArtifactError, DataError, DetflowError
 from detflow.publish import publish_file
 

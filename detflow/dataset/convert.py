@@ -6,12 +6,14 @@ not depend on the number of processes, on the order in which they finish, or on 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -25,9 +27,9 @@ import simplejpeg
 from google.protobuf import __version__ as protobuf_version
 
 from detflow import __version__
-from detflow.dataset.audit import Audit, AuditedSample, AuditOptions, Progress, audit_dataset
+from detflow.dataset.audit import Audit, AuditedSample, AuditOptions, Progress, audit_dataset, read_record_image
 from detflow.dataset.findings import Action
-from detflow.dataset.images import encode_record_jpeg
+from detflow.dataset.fixed import write_fixed
 from detflow.dataset.parallel import OrderedMap, count_cores, open_workers
 from detflow.dataset.records import (
     FORMAT_VERSION,
@@ -39,12 +41,14 @@ from detflow.dataset.records import (
     SplitInfo,
     compute_fingerprint,
     encode_sample,
+    read_manifest,
+    read_memberships,
 )
 from detflow.dataset.report import REPORT_NAME, render_report
 from detflow.dataset.splits import SplitBy, unit_hash
 from detflow.dataset.tfrecord import frame_record
-from detflow.errors import ConfigError, DataError
-from detflow.publish import publish_directory
+from detflow.errors import ConfigError, DataError, EnvironmentFault
+from detflow.publish import digest_file, publish_directory, require_replaceable, require_space
 from detflow.types import LabelMap, Sample
 
 __all__ = ["BadLimit", "ConversionOptions", "choose_jobs", "convert_dataset", "describe_audit", "require_acceptable"]
@@ -54,8 +58,9 @@ _SHARD_BYTES = 128 * 2**20
 _MIN_SHARDS = 4
 _MIN_SHARD_IMAGES = 32
 _MAX_NAMED = 20
-# A second process takes longer to start than this many bytes take to convert.
+# A second process takes longer to start than this much takes to convert.
 _SERIAL_BYTES = 48 * 2**20
+_SERIAL_FILES = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ class ConversionOptions:
 
     Attributes:
         audit: How the dataset is read and split.
+        keep_splits: An earlier records directory whose samples stay in their splits.
+        write_fixed: A folder for the mended dataset as VOC.
         strict: Mend nothing: any repair or quarantine fails the run.
         max_bad: How many annotations may be quarantined; None allows any number as long as one sample is left.
         jobs: Number of processes; None chooses. It never changes the result.
@@ -101,6 +108,8 @@ class ConversionOptions:
     """
 
     audit: AuditOptions = field(default_factory=AuditOptions)
+    keep_splits: Path | None = None
+    write_fixed: Path | None = None
     strict: bool = False
     max_bad: BadLimit | None = None
     jobs: int | None = None
@@ -132,13 +141,21 @@ def convert_dataset(
         EnvironmentFault: The machine refuses; nothing is published.
     """
     _require_replaceable(dataset, output)
-    jobs = options.jobs or choose_jobs(dataset)
-    with publish_directory(output) as staging, open_workers(jobs) as workers:
+    audit_options = options.audit
+    if options.keep_splits is not None:
+        audit_options = replace(audit_options, kept_splits=read_memberships(options.keep_splits))
+    with ExitStack() as stack:
+        staging = stack.enter_context(publish_directory(output, resume=_name_request(dataset, options)))
+        fixed_dir = None if options.write_fixed is None else stack.enter_context(_publish_fixed(dataset, options.write_fixed))
+        workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset)))
         work_dir = staging / "work"
-        work_dir.mkdir()
-        audit = audit_dataset(dataset, options.audit, work_dir, workers, progress)
+        work_dir.mkdir(exist_ok=True)
+        audit = audit_dataset(dataset, audit_options, work_dir, workers, progress)
         require_acceptable(audit, options, dataset, announce)
-        splits = _write_shards(audit, options.audit.seed, staging, work_dir, workers, progress)
+        with _space_for(audit, output, copies=1 if fixed_dir is None else 2):
+            splits = _write_shards(audit, options.audit.seed, staging, work_dir, workers, progress)
+            if fixed_dir is not None:
+                write_fixed(audit, fixed_dir, workers, progress)
         with open(staging / LEDGER_NAME, "w", encoding="utf-8") as ledger:
             ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
         (staging / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
@@ -147,8 +164,24 @@ def convert_dataset(
             (staging / REPORT_NAME).write_text(render_report(audit, described, LEDGER_NAME), encoding="utf-8")
         manifest = _build_manifest(audit, described, splits)
         (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(work_dir)
+        _remove_strangers(staging, manifest)
     return manifest
+
+
+def _name_request(dataset: Path, options: ConversionOptions) -> str:
+    """Returns twelve hexadecimal digits for what the user asks for; a killed run is resumed by the next one that asks the same."""
+    request = repr((str(dataset.resolve()), replace(options, jobs=None), __version__))
+    return hashlib.sha256(request.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _remove_strangers(staging: Path, manifest: Mapping[str, Any]) -> None:
+    """Leaves only what the manifest is about: a killed run may have planned other shards before the dataset changed."""
+    shards = {shard["name"] for split in manifest["splits"].values() for shard in split["shards"]}
+    for entry in staging.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name not in shards | {MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME}:
+            entry.unlink()
 
 
 def _require_replaceable(dataset: Path, output: Path) -> None:
@@ -156,8 +189,30 @@ def _require_replaceable(dataset: Path, output: Path) -> None:
     final, source = output.resolve(), dataset.resolve()
     if final == source or source.is_relative_to(final):
         raise ConfigError("--output would replace the dataset", path=output, remedy="choose another folder")
-    if final.is_dir() and any(final.iterdir()) and not (final / MANIFEST_NAME).is_file():
-        raise ConfigError("the folder is not empty and holds no records", path=output, remedy="choose another folder for --output")
+    require_replaceable(output, MANIFEST_NAME)
+
+
+def _publish_fixed(dataset: Path, target: Path) -> AbstractContextManager[Path]:
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigError("--write-fixed needs a new or empty folder", path=target, remedy="choose another one")
+    if target.resolve().is_relative_to(dataset.resolve()):
+        raise ConfigError("--write-fixed would write into the dataset", path=target, remedy="choose another folder")
+    return publish_directory(target)
+
+
+@contextmanager
+def _space_for(audit: Audit, output: Path, copies: int) -> Iterator[None]:
+    """Refuses to write what cannot fit, and says how much was needed where the disk fills up all the same."""
+    needed = copies * sum(summary.image_bytes for summary in audit.samples.values())
+    require_space(output, needed)
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(output.parent).free
+        cause = f"the disk is full: about {needed:,} bytes are needed and {free:,} are free"
+        raise EnvironmentFault(cause, path=output, remedy="free some space; what stood there before is untouched") from error
 
 
 def choose_jobs(dataset: Path) -> int:
@@ -166,9 +221,9 @@ def choose_jobs(dataset: Path) -> int:
     if cores == 1:
         return 1
     total = 0
-    for path in dataset.rglob("*"):
+    for number, path in enumerate(dataset.rglob("*")):
         total += path.stat().st_size if path.is_file() else 0
-        if total > _SERIAL_BYTES:
+        if total > _SERIAL_BYTES or number > _SERIAL_FILES:
             return cores
     return 1
 
@@ -270,14 +325,20 @@ def _sum_up(results: Sequence[_ShardResult], label_map: LabelMap) -> SplitInfo:
 def _write_shard(
     root: Path, samples_path: Path, staging: Path, work_dir: Path, label_map: LabelMap, task: _ShardTask
 ) -> _ShardResult:
-    """Writes one shard and its part of the index."""
+    """Writes one shard and its part of the index, or finds that a killed run has done it."""
+    note_path = work_dir / f"{task.name}.done"
+    plan = _digest_plan(samples_path, label_map, task)
+    finished = _find_finished(note_path, plan, staging / task.name)
+    if finished is not None:
+        return finished
     digest = hashlib.sha256()
     counts: Counter[str] = Counter()
     offset = 0
+    (staging / task.name).unlink(missing_ok=True)
     with (
         open(samples_path, "rb") as samples,
         open(staging / task.name, "xb") as shard,
-        open(work_dir / f"{task.name}.index", "x", encoding="utf-8") as index,
+        open(work_dir / f"{task.name}.index", "w", encoding="utf-8") as index,
     ):
         for number, (line_offset, source_id) in enumerate(task.entries):
             samples.seek(line_offset)
@@ -298,19 +359,40 @@ def _write_shard(
             }
             index.write(json.dumps(entry) + "\n")
             offset += len(record)
-    return _ShardResult(ShardInfo(task.name, len(task.entries), offset, digest.hexdigest()), counts)
+    result = _ShardResult(ShardInfo(task.name, len(task.entries), offset, digest.hexdigest()), counts)
+    note_path.write_text(json.dumps([plan, asdict(result.info), counts]), encoding="utf-8")
+    return result
+
+
+def _digest_plan(samples_path: Path, label_map: LabelMap, task: _ShardTask) -> str:
+    """Returns the SHA-256 over all that a shard depends on; a sample's line has its image's SHA-256."""
+    digest = hashlib.sha256(repr((task.split, task.name, label_map.names)).encode())
+    with open(samples_path, "rb") as samples:
+        for line_offset, source_id in task.entries:
+            samples.seek(line_offset)
+            digest.update(b"%d " % source_id + samples.readline())
+    return digest.hexdigest()
+
+
+def _find_finished(note_path: Path, plan: str, shard: Path) -> _ShardResult | None:
+    """Returns the result of a shard that a killed run finished, if it is still all there."""
+    try:
+        done, info, counts = json.loads(note_path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        # Killed before the shard was finished, or while this very note was being written.
+        return None
+    if done != plan or not shard.is_file() or digest_file(shard) != {"bytes": info["bytes"], "sha256": info["sha256"]}:
+        return None
+    return _ShardResult(ShardInfo(**info), counts)
 
 
 def _build_sample(root: Path, audited: AuditedSample, source_id: int) -> Sample:
-    data = (root / audited.image).read_bytes()
-    if hashlib.sha256(data).hexdigest() != audited.image_sha256:
-        raise DataError("the image changed while the dataset was being converted", path=audited.image, remedy="run it again")
     return Sample(
         key=audited.key,
         source_id=source_id,
         filename=audited.image,
         size=audited.size,
-        encoded=encode_record_jpeg(data, audited.treatment),
+        encoded=read_record_image(root, audited),
         objects=audited.objects,
     )
 
@@ -323,11 +405,13 @@ def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
     rule: dict[str, Any] = {"by": audit.splits.rule.value}
     if audit.splits.rule is SplitBy.SEED:
         rule["fractions"] = dict(options.audit.fractions)
+        if options.keep_splits is not None:
+            rule["kept_from"] = read_manifest(options.keep_splits).fingerprint
     splits = {}
     for name, members in audit.splits.members.items():
         counts: Counter[str] = Counter()
         for annotation in members:
-            counts.update(dict(audit.samples[annotation].class_counts))
+            counts.update({one.name: one.objects for one in audit.samples[annotation].class_counts})
         per_class = {class_name: counts[class_name] for class_name in audit.label_map}
         splits[name] = {"images": len(members), "objects": counts.total(), "objects_per_class": per_class}
     return {

@@ -104,6 +104,15 @@ RULES: dict[str, Rule] = {
     "class_unknown": Rule(_REFUSED, "the class is not in the list of classes", "correct the name, or add it to --classes"),
     "split_unassigned": Rule(_QUARANTINED, "the declared splits leave the annotation out", "list it, or use --split-by seed"),
     "split_entry_missing": Rule(_NOTED, "a split list names what is not there", "passed over"),
+    "split_entry_twice": Rule(_NOTED, "a split list names the same image twice", "written once"),
+    "split_near_leak": Rule(_NOTED, "nearly the same image is in another split", "look at both; evaluation may flatter"),
+    "class_near_miss": Rule(_NOTED, "the class is rare and its name resembles another one", "if it is a typing error, correct it"),
+    "split_empty": Rule(_NOTED, "a split has no image", "add images, or choose other fractions"),
+    "class_absent": Rule(_NOTED, "a split has no object of a class", "evaluation there says nothing of it"),
+    "image_duplicate": Rule(_NOTED, "the image has the same bytes as another", "both are kept, in one split"),
+    "image_near_duplicate": Rule(
+        _NOTED, "the image is nearly the same as another", "both are kept; a seeded split keeps them together"
+    ),
     "split_leak": Rule(_REFUSED, "the same image is in two splits", "remove it from one, or pass --allow-leaks"),
 }
 

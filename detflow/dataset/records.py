@@ -34,6 +34,7 @@ __all__ = [
     "decode_sample",
     "encode_sample",
     "read_manifest",
+    "read_memberships",
     "read_samples",
     "resolve_split",
     "to_record_box",
@@ -211,6 +212,25 @@ def read_manifest(records_dir: Path) -> RecordsManifest:
 
 
 _REMAKE = "run detflow make-records again"
+
+
+def read_memberships(records_dir: Path) -> dict[str, str]:
+    """Returns the split of every sample of a records directory by the sample's key.
+
+    Raises:
+        ArtifactError: The manifest or the index is missing or damaged.
+    """
+    manifest = read_manifest(records_dir)
+    path = records_dir / INDEX_NAME
+    try:
+        with open(path, encoding="utf-8") as file:
+            entries = [json.loads(line) for line in file]
+        memberships = {str(entry["key"]): str(entry["split"]) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"the index cannot be read: {error}", path=path, remedy=_REMAKE) from None
+    if len(entries) != sum(split.images for split in manifest.splits.values()):
+        raise ArtifactError("the index and the manifest have different numbers of samples", path=path, remedy=_REMAKE)
+    return memberships
 
 
 def resolve_split(manifest: RecordsManifest, name: str) -> tuple[str, ...]:

@@ -392,7 +392,7 @@ def _choose_samples(audit: Audit, names: Sequence[str], per_class: int) -> dict[
     """For each class, the annotations that have it whose hash is the smallest."""
     chosen: dict[str, list[tuple[float, str]]] = {name: [] for name in names}
     for annotation, summary in audit.samples.items():
-        for name, _ in summary.class_counts:
+        for name, _, _ in summary.class_counts:
             if name in chosen:
                 rank = -unit_hash("report", name, annotation)
                 heap = chosen[name]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -13,7 +13,7 @@ from detflow.dataset.findings import Finding
 from detflow.dataset.layout import SPLIT_NAMES, DatasetFiles, split_extension
 from detflow.errors import ConfigError
 
-__all__ = ["DEFAULT_FRACTIONS", "SplitBy", "Splits", "assign_splits", "parse_fractions", "unit_hash"]
+__all__ = ["DEFAULT_FRACTIONS", "SplitBy", "Splits", "declared_splits", "parse_fractions", "seeded_splits", "unit_hash"]
 
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -67,41 +67,101 @@ def parse_fractions(text: str) -> dict[str, float]:
     return fractions
 
 
-def assign_splits(
-    files: DatasetFiles,
-    annotations: Sequence[str],
-    pairs: Mapping[str, str],
-    split_by: SplitBy,
-    fractions: Mapping[str, float],
-    seed: int,
-) -> Splits:
-    """Assigns every annotation to its split.
+def declared_splits(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str], split_by: SplitBy) -> Splits | None:
+    """Returns the splits that the dataset declares, or None where the seed is to decide.
 
     Args:
         files: The dataset.
         annotations: All VOC annotations, usable or not, sorted.
         pairs: The image of each annotation that has one.
         split_by: What the user asked for.
-        fractions: Of a seeded split.
-        seed: Of a seeded split.
 
     Raises:
         ConfigError: The user asked for declared splits and there are none.
     """
+    # One list or folder alone divides nothing: CVAT writes a default.txt, and many a set lies in a folder "train".
+    needed = 2 if split_by is SplitBy.AUTO else 1
     if split_by in (SplitBy.AUTO, SplitBy.LISTS):
         declared = _read_lists(files, annotations, pairs)
-        if len(declared.members) >= (2 if split_by is SplitBy.AUTO else 1):
+        if len(declared.members) >= needed:
             return declared
     if split_by in (SplitBy.AUTO, SplitBy.FOLDERS):
         declared = _read_folders(annotations)
-        if len(declared.members) >= (2 if split_by is SplitBy.AUTO else 1):
+        if len(declared.members) >= needed:
             return declared
-    if split_by not in (SplitBy.AUTO, SplitBy.SEED):
+    if split_by in (SplitBy.LISTS, SplitBy.FOLDERS):
         raise ConfigError(f"the dataset declares no splits by {split_by.value}", path=files.root, remedy="use --split-by seed")
-    members: dict[str, list[str]] = {name: [] for name in fractions}
-    for annotation in annotations:
-        members[_split_of(unit_hash(seed, split_extension(annotation)[0]), fractions)].append(annotation)
-    return Splits(SplitBy.SEED, {name: tuple(paths) for name, paths in members.items()})
+    return None
+
+
+def seeded_splits(
+    groups: Mapping[str, str],
+    classes: Mapping[str, Collection[str]],
+    fractions: Mapping[str, float],
+    seed: int,
+    kept: Mapping[str, str] | None = None,
+) -> Splits:
+    """Splits by a hash of the seed and the group's name, so that no image's place depends on any other group.
+
+    Groups are never divided, except where `kept` already does. Then two corrections, in a fixed order, for what chance left
+    out: no split with a fraction stays empty, and no class stays absent from a split while another split has two groups of it.
+
+    Args:
+        groups: The name of each annotation's group; see `duplicates.find_duplicates`.
+        classes: The classes of each annotation's objects.
+        fractions: By split; they add up to 1.
+        seed: Any number.
+        kept: Splits of annotations from an earlier run; they and their groups stay there.
+    """
+    kept = {annotation: split for annotation, split in (kept or {}).items() if annotation in groups and split in fractions}
+    fixed: dict[str, str] = {}
+    for annotation in sorted(kept):
+        fixed.setdefault(groups[annotation], kept[annotation])
+    names = sorted(set(groups.values()))
+    placed = {name: fixed.get(name) or _split_of(unit_hash(seed, name), fractions) for name in names}
+    classes_of: defaultdict[str, set[str]] = defaultdict(set)
+    for annotation, name in groups.items():
+        classes_of[name].update(classes[annotation])
+    _fill_gaps(placed, classes_of, [split for split, fraction in fractions.items() if fraction], frozenset(fixed), seed)
+    members: dict[str, list[str]] = {split: [] for split in fractions}
+    for annotation in sorted(groups):
+        members[kept.get(annotation) or placed[groups[annotation]]].append(annotation)
+    return Splits(SplitBy.SEED, {split: tuple(paths) for split, paths in members.items()})
+
+
+def _fill_gaps(
+    placed: dict[str, str], classes_of: Mapping[str, Collection[str]], splits: Sequence[str], fixed: Collection[str], seed: int
+) -> None:
+    """Moves single groups so that every class, rarest first, and anything at all, is in every split that it can reach."""
+    holders: defaultdict[str | None, list[str]] = defaultdict(list)
+    for name in placed:
+        holders[None].append(name)
+        for class_name in classes_of[name]:
+            holders[class_name].append(name)
+    for wanted in sorted(holders, key=lambda class_name: (len(holders[class_name]), class_name or "")):
+        for split in splits:
+            counts = Counter(placed[name] for name in holders[wanted])
+            if counts[split]:
+                continue
+            # The first split, train, has a claim even to the only group.
+            comes_first = split == splits[0]
+            donors = [
+                name
+                for name in holders[wanted]
+                if name not in fixed
+                and (comes_first or (counts[placed[name]] >= 2 and not _is_last(name, placed, classes_of, holders)))
+            ]
+            if donors:
+                chosen = min(donors, key=lambda name: (-counts[placed[name]], unit_hash(seed, "move", split, name), name))
+                placed[chosen] = split
+
+
+def _is_last(
+    name: str, placed: Mapping[str, str], classes_of: Mapping[str, Collection[str]], holders: Mapping[str | None, Sequence[str]]
+) -> bool:
+    """Whether a class would lose its last group in a split with this one."""
+    home = placed[name]
+    return any(not any(other != name and placed[other] == home for other in holders[one]) for one in classes_of[name])
 
 
 def unit_hash(*parts: object) -> float:
@@ -151,6 +211,8 @@ def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[
             annotation = finder.find(entry, scope)
             if annotation is None:
                 findings.append(Finding("split_entry_missing", path, line=line, value=entry))
+            elif annotation in lists[name]:
+                findings.append(Finding("split_entry_twice", path, line=line, value=entry))
             else:
                 lists[name][annotation] = None
     sets = {name: frozenset(members) for name, members in lists.items() if members}

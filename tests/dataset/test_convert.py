@@ -1,15 +1,24 @@
+import errno
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 
+import detflow.dataset.convert as convert_module
 from detflow.dataset.audit import AuditOptions
 from detflow.dataset.convert import BadLimit, ConversionOptions, convert_dataset
-from detflow.dataset.records import read_manifest, read_samples
+from detflow.dataset.parallel import open_workers
+from detflow.dataset.records import read_manifest, read_memberships, read_samples
 from detflow.dataset.splits import SplitBy
-from detflow.errors import ConfigError, DataError
-from detflow.publish import digest_files
+from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
+from detflow.publish import digest_files, publish_directory
 
 
 def run(*arguments):
@@ -72,6 +81,222 @@ def test_bytes_do_not_depend_on_the_number_of_processes_or_on_what_was_there(voc
     assert digests[0] == digests[1] == digests[2]
     assert "train-00000-of-00002.tfrecord" in digests[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "set", "two"]
+
+
+def kill_when(process, condition, timeout=30):
+    """Kills a run as soon as the condition holds, or lets it end."""
+    end = time.monotonic() + timeout
+    while process.poll() is None and not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+
+
+def start(dataset, output, *arguments, stderr=subprocess.DEVNULL):
+    code = "from detflow.cli import main; main()"
+    command = [sys.executable, "-c", code, "make-records", str(dataset), "--output", str(output), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
+
+
+def leftovers(folder):
+    return [path for path in folder.iterdir() if ".tmp-" in path.name]
+
+
+def test_a_killed_run_is_resumed_at_its_last_shard(voc_set, tmp_path, monkeypatch):
+    for index in range(140):
+        voc_set.add(f"{index:03d}")
+    convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
+    output = tmp_path / "out"
+    kill_when(start(voc_set.root, output, "--jobs", "1"), lambda: list(tmp_path.glob(".out.tmp-*/work/train-*.done")))
+    assert not output.exists()
+    (staging,) = leftovers(tmp_path)
+    first = staging / "train-00000-of-00004.tfrecord"
+    kept = first.stat().st_ino
+    (staging / "train-00009-of-00010.tfrecord").write_bytes(b"of another plan")
+    built = []
+    original = convert_module._build_sample
+    monkeypatch.setattr(convert_module, "_build_sample", lambda *args: built.append(args) or original(*args))
+    convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
+    assert len(built) < 140
+    assert (output / first.name).stat().st_ino == kept
+    assert digest_files(output) == digest_files(tmp_path / "whole")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_damaged_leftover_is_not_used(voc_set, tmp_path):
+    for index in range(140):
+        voc_set.add(f"{index:03d}")
+    convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
+    output = tmp_path / "out"
+    kill_when(start(voc_set.root, output, "--jobs", "1"), lambda: list(tmp_path.glob(".out.tmp-*/work/train-*.done")))
+    (staging,) = leftovers(tmp_path)
+    shard = staging / "train-00000-of-00004.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
+    convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
+    assert digest_files(output) == digest_files(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_hundred_kills_at_random_moments(voc_set, tmp_path, jobs):
+    """Acceptance row 1: after any kill there is no published set, or the complete old one; the rerun is byte-identical."""
+    for index in range(140):
+        voc_set.add(f"{index:03d}")
+    output = tmp_path / "out"
+    began = time.monotonic()
+    assert start(voc_set.root, output, "--jobs", jobs).wait() == 0
+    duration = time.monotonic() - began
+    whole = digest_files(output)
+    random = Random(0)
+    unpublished = 0
+    for number in range(100):
+        if number % 4 == 0:
+            shutil.rmtree(output, ignore_errors=True)
+        process = start(voc_set.root, output, "--jobs", jobs)
+        time.sleep(random.uniform(0.1, 1.1) * duration)
+        process.kill()
+        process.wait()
+        if output.exists():
+            assert digest_files(output) == whole
+        else:
+            unpublished += 1
+    assert unpublished
+    assert start(voc_set.root, output, "--jobs", jobs).wait() == 0
+    assert digest_files(output) == whole
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_signal_ends_the_run_and_leaves_nothing(voc_set, tmp_path, number, code, jobs):
+    for index in range(300):
+        voc_set.add(f"{index:03d}")
+    process = start(voc_set.root, tmp_path / "out", "--jobs", jobs, stderr=subprocess.PIPE)
+    while not leftovers(tmp_path):
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "Traceback" not in stderr
+    assert leftovers(tmp_path) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_of_the_same_do_not_disturb_each_other(voc_set, tmp_path):
+    voc_set.add("a")
+    request = convert_module._name_request(voc_set.root, ConversionOptions())
+    with publish_directory(tmp_path / "out", request), pytest.raises(Locked, match="another process is writing the same"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+
+
+def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, monkeypatch):
+    voc_set.add("a")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=10))
+    with pytest.raises(EnvironmentFault, match=r"[\d,]+ bytes are needed and 10 are free"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    assert list(tmp_path.iterdir()) == [voc_set.root]
+
+
+def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypatch):
+    voc_set.add("a")
+    convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    before = digest_files(tmp_path / "out")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(convert_module, "_write_shard", full)
+    with pytest.raises(EnvironmentFault, match=r"the disk is full: about [\d,]+ bytes are needed and [\d,]+ are free"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+    assert digest_files(tmp_path / "out") == before
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_size_limit_is_an_environment_fault(voc_set, tmp_path):
+    for index in range(20):
+        voc_set.add(f"{index}", image=voc_set.encode(voc_set.draw(400, 300, seed=index), quality=95), size=(400, 300))
+    limited = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); {'from detflow.cli import main; main()'}"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", limited, "make-records", str(voc_set.root), "--output", str(tmp_path / "out"), "--jobs", "1"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 5, result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [voc_set.root]
+
+
+def test_a_read_only_output_is_told_before_any_work(voc_set, tmp_path, monkeypatch):
+    voc_set.add("a")
+    monkeypatch.setattr(convert_module, "audit_dataset", lambda *args: pytest.fail("work was done"))
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(EnvironmentFault, match="permission denied"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+
+
+def test_a_worker_that_dies_is_an_environment_fault():
+    with open_workers(2) as workers, pytest.raises(EnvironmentFault, match="a worker process died"):
+        list(workers(os._exit, [1], chunk=1))
+
+
+def test_old_members_stay_with_keep_splits(voc_set, tmp_path):
+    for index in range(30):
+        voc_set.add(f"{index:03d}", voc_set.object(f"rare{index % 10}"))
+    convert_dataset(voc_set.root, tmp_path / "one", ConversionOptions())
+    before = read_memberships(tmp_path / "one")
+    for index in range(30, 60):
+        voc_set.add(f"{index:03d}", voc_set.object(f"rare{index % 10}"))
+    manifest = convert_dataset(voc_set.root, tmp_path / "two", ConversionOptions(keep_splits=tmp_path / "one"))
+    after = read_memberships(tmp_path / "two")
+    assert len(after) == 60
+    assert {key: after[key] for key in before} == before
+    assert manifest["split_rule"]["kept_from"] == read_manifest(tmp_path / "one").fingerprint
+
+
+@pytest.mark.parametrize(("number", "objects"), [(1, 1), (2, 1), (3, 0)])
+def test_tiny_datasets_give_a_result_or_a_clear_refusal(voc_set, tmp_path, number, objects):
+    for index in range(number):
+        voc_set.write(f"{index}.jpg", voc_set.encode(voc_set.draw(seed=index)))
+        voc_set.write(f"{index}.xml", voc_set.xml(*[voc_set.object()] * objects, filename=f"{index}.jpg"))
+    if objects:
+        manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+        assert manifest["splits"]["train"]["images"] >= 1
+        assert sum(split["images"] for split in manifest["splits"].values()) == number
+        assert len(list(read_samples(tmp_path / "out", read_manifest(tmp_path / "out"), "train+val+test"))) == number
+    else:
+        with pytest.raises(DataError, match="no class to learn"):
+            convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+
+
+def test_leaks_are_written_twice_only_when_allowed(voc_set, tmp_path):
+    for name in "abc":
+        voc_set.add(name)
+    voc_set.write("train.txt", "a\nb\n")
+    voc_set.write("val.txt", "b\nc\n")
+    with pytest.raises(DataError, match="1 problems must be looked at first"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(allow_leaks=True)))
+    assert {name: split["images"] for name, split in manifest["splits"].items()} == {"train": 2, "val": 2}
+
+
+def test_an_image_that_changes_meanwhile_is_found(voc_set, tmp_path, monkeypatch):
+    voc_set.add("a")
+    original = convert_module.require_acceptable
+
+    def change(*args):
+        original(*args)
+        voc_set.write("images/a.jpg", voc_set.encode(voc_set.draw(seed=99)))
+
+    monkeypatch.setattr(convert_module, "require_acceptable", change)
+    with pytest.raises(DataError, match=r"images/a\.jpg: the image changed"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
 
 
 def test_the_dataset_is_never_replaced(voc_set):
