@@ -29,6 +29,8 @@ __all__ = [
     "digest_files",
     "publish_directory",
     "publish_file",
+    "read_json_object",
+    "remove_directory",
     "require_replaceable",
     "require_space",
     "sweep",

@@ -29,7 +29,19 @@ from detflow.errors import ArtifactError, DataError
 from detflow.publish import digest_file
 from detflow.types import LabelMap
 
-__all__ = ["CHECKS", "CONSUMERS", "Check", "Issue", "LintReport", "Severity", "SplitCounts", "find_record_files", "lint_records"]
+__all__ = [
+    "CHECKS",
+    "CONSUMERS",
+    "Check",
+    "Issue",
+    "LintReport",
+    "RecordFacts",
+    "Severity",
+    "SplitCounts",
+    "find_record_files",
+    "judge_record",
+    "lint_records",
+]
 
 MODEL_GARDEN, OD_API, DETFLOW = CONSUMERS = ("Model Garden", "TF OD API", "detflow")
 """Who reads TFRecord sets of detection data."""

@@ -16,7 +16,7 @@ import tensorflow as tf
 from detflow.config import EvaluateConfig, ModelConfig
 from detflow.engine import garden
 
-__all__ = ["Losses", "RawDetections", "RetinaNet", "build_anchors"]
+__all__ = ["Losses", "RawDetections", "RetinaNet", "assign_atss", "build_anchors"]
 
 # RetinaNet (arXiv:1708.02002) found .25 and 2; 1.5 was better on a small set after 400 and after 2,400 steps.
 _FOCAL_ALPHA = 0.25

@@ -215,14 +215,14 @@ def test_too_many_pixels_are_refused_from_the_header(side, tmp_path):
     code = """
 import resource, sys, time
 from detflow.dataset.images import ImageFault, read_image_facts
-start = time.perf_counter()
+start = time.process_time()
 try:
     read_image_facts(open(sys.argv[1], "rb").read())
 except ImageFault as fault:
     assert fault.code == "image_too_large", fault
 else:
     raise AssertionError
-assert time.perf_counter() - start < 1
+assert time.process_time() - start < 1
 assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 500_000
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "bomb.png")], check=True)
