@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import detflow.engine  # noqa: F401  (sets TensorFlow's environment)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+RUN_CLASSES = ("disc", "Ringe & Ösen", "it's")
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +23,109 @@ def shared_data():
         return folder
 
     return find
+
+
+def draw_picture(width, height, seed):
+    """Flat rectangles and noise: what a network of random weights tells apart."""
+    random = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), random.integers(0, 256, 3), np.float64)
+    for _ in range(6):
+        top, left = random.integers(0, height), random.integers(0, width)
+        pixels[top : top + height // 3, left : left + width // 3] = random.integers(0, 256, 3)
+    return Image.fromarray(np.clip(pixels + random.normal(0, 8, pixels.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def pictures_dir(tmp_path_factory):
+    """24 JPEGs of several sizes with VOC XML beside them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(24):
+        width, height = ((96, 72), (60, 90), (130, 40))[number % 3]
+        draw_picture(width, height, number).save(folder / f"p{number:02}.jpg", quality=95)
+        name = RUN_CLASSES[number % 3].replace("&", "&amp;")
+        (folder / f"p{number:02}.xml").write_text(
+            f"<annotation><filename>p{number:02}.jpg</filename><size><width>{width}</width><height>{height}</height></size>"
+            f"<object><name>{name}</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>35</xmax><ymax>30</ymax></bndbox></object>"
+            "</annotation>",
+            encoding="utf-8",
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def records_dir(pictures_dir, tmp_path_factory):
+    """The pictures as records: three images to train on, the other 21 are split `val`."""
+    from detflow.dataset.audit import AuditOptions
+    from detflow.dataset.convert import ConversionOptions, convert_dataset
+
+    lists = tmp_path_factory.mktemp("voc")
+    for name in sorted(pictures_dir.iterdir()):
+        (lists / name.name).write_bytes(name.read_bytes())
+    sets = lists / "ImageSets" / "Main"
+    sets.mkdir(parents=True)
+    keys = [f"p{number:02}" for number in range(24)]
+    (sets / "train.txt").write_text("\n".join(keys[:3]) + "\n")
+    (sets / "val.txt").write_text("\n".join(keys[3:]) + "\n")
+    output = tmp_path_factory.mktemp("records") / "records"
+    convert_dataset(lists, output, ConversionOptions(audit=AuditOptions(), jobs=1))
+    return output
+
+
+@pytest.fixture(scope="session")
+def model_dir(records_dir, tmp_path_factory):
+    """A model directory with two checkpoints of random weights that detect plenty; ckpt-10 is the better one."""
+    import tf_keras
+
+    from detflow.config import ExperimentConfig
+    from detflow.engine.checkpoints import Checkpoints, WeightAverage
+    from detflow.engine.retinanet import RetinaNet
+    from detflow.rundir import RunDir
+    from detflow.types import LabelMap
+
+    config = ExperimentConfig.model_validate(
+        {
+            "data": {"records": str(records_dir)},
+            "model": {"width_multiplier": 0.25, "input_size": [64, 64], "num_filters": 16, "num_head_convs": 1},
+            "evaluate": {"score_threshold": 0.3},
+        }
+    )
+    run = RunDir(tmp_path_factory.mktemp("run") / "run")
+    run.path.mkdir()
+    run.write_config(config)
+    run.label_map_path.write_text(LabelMap(RUN_CLASSES).to_pbtxt(), encoding="utf-8")
+    tf_keras.utils.set_random_seed(3)
+    network = RetinaNet(config.model, len(RUN_CLASSES)).network
+    randomize(network, np.random.default_rng(5))
+    average = WeightAverage(network, 0.9)
+    checkpoints = Checkpoints(run, {"network": network, "average": average}, max_to_keep=3, metric="AP")
+    checkpoints.save(10, {"AP": 0.5})
+    checkpoints.save(20, {"AP": 0.4})
+    return run.path
+
+
+def randomize(network, random):
+    """Draws all weights, then scales the last layers: scores spread around the threshold, boxes stay near their anchors."""
+    for variable in network.variables:
+        shape = variable.shape.as_list()
+        if "gamma" in variable.name or "variance" in variable.name:
+            variable.assign(random.uniform(0.8, 1.2, shape))
+        elif "kernel" in variable.name:
+            variable.assign(random.normal(0.0, np.prod(shape[:-1]) ** -0.5, shape))
+        else:
+            variable.assign(random.normal(0.0, 0.1, shape))
+    logits, deltas = network(random.normal(0.0, 1.0, (8, 64, 64, 3)).astype(np.float32), training=False)
+    for name, values, spread in (("scores", logits, 1.5), ("boxes", deltas, 0.3)):
+        kernel = next(variable for variable in network.variables if variable.name.endswith(f"head/{name}/kernel:0"))
+        kernel.assign(kernel * spread / np.std(values))
+    bias = next(variable for variable in network.variables if variable.name.endswith("head/scores/bias:0"))
+    bias.assign(np.full(bias.shape, -3.0))
+
+
+@pytest.fixture(scope="session")
+def artifact_dir(model_dir, tmp_path_factory):
+    """What `detflow export` makes of the model directory."""
+    from detflow.export import export_model
+
+    output = tmp_path_factory.mktemp("artifact") / "artifact"
+    export_model(str(model_dir), output)
+    return output
