@@ -155,9 +155,15 @@ def _announce(line: str) -> None:
 @click.option("--records", type=_PATH, help="Records folder, instead of the file's data.records.")
 @click.option("--model-dir", type=_PATH, help="Where checkpoints and logs go.  [default: runs/ and the config's name]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a setting, as in train.steps=600.")
+@click.option("--time-budget", metavar="12m", help="Train for this long instead of train.steps; evaluations count.")
 @click.option("--accept-changes", is_flag=True, help="Resume although data, config or machine differ; the changes are recorded.")
 def train(
-    config_path: Path, records: Path | None, model_dir: Path | None, overrides: tuple[str, ...], accept_changes: bool
+    config_path: Path,
+    records: Path | None,
+    model_dir: Path | None,
+    overrides: tuple[str, ...],
+    time_budget: str | None,
+    accept_changes: bool,
 ) -> None:
     """Train a detector; run it again to resume.
 
@@ -166,7 +172,8 @@ def train(
     """
     from detflow.config import read_config
 
-    named = (f"data.records={json.dumps(str(records))}",) if records else ()
+    named = [f"data.records={json.dumps(str(records))}"] if records else []
+    named += [f"train.time_budget={json.dumps(time_budget)}"] if time_budget else []
     config = read_config(config_path, (*named, *overrides))
 
     from detflow.engine.preflight import prepare_start
@@ -178,7 +185,7 @@ def train(
 
         from detflow.engine.train import train as run_training
 
-        result = run_training(config, run, start)
+        result = run_training(run, start)
     if result.state and result.state.best_step is not None:
         from detflow.tables import format_metric
 

@@ -6,12 +6,13 @@ A setting is documented where it is declared; the description is what `detflow c
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from detflow.errors import ConfigError
@@ -35,10 +36,25 @@ _MAX_CONFIG_BYTES = 1 << 20
 # Below 16 filters the gradient of a strided 1x1 convolution in TensorFlow 2.20's oneDNN writes outside its memory
 # (docs/decisions/0003-onednn.md).
 _MIN_RESNET_WIDTH = 0.25
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+def _parse_seconds(value: object) -> object:
+    """Reads `12m`, `1h30m` or `90s`; numbers are seconds."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is None or not any(match.groups()):
+        raise ValueError("expected a duration such as 12m, 1h30m or 90s")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600.0 * hours + 60.0 * minutes + seconds
+
+
+Seconds = Annotated[float, BeforeValidator(_parse_seconds), Field(gt=0.0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -105,6 +121,12 @@ class TrainConfig(_Section):
 
     steps: Positive = 2400
     """Number of optimiser steps; the learning rate's schedule ends with it."""
+    time_budget: Seconds | None = None
+    """Train for this long instead (12m, 1h30m, seconds), evaluations included: the first steps are timed and fix train.steps."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after this many evaluations in a row without a gain of evaluate.metric; 0 never stops early."""
+    min_delta: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    """What counts as a gain for train.patience."""
     batch_size: Positive = 8
     """Images a step."""
     learning_rate: PositiveFloat = 0.002
@@ -158,7 +180,9 @@ class EvaluateConfig(_Section):
     every_steps: Positive = 300
     """Steps between two evaluations on `data.eval_split`; the last step is always evaluated."""
     metric: str = "AP"
-    """Metric that chooses the best checkpoint, as named in results.csv; the highest is best."""
+    """Metric that chooses the best checkpoint, as named in results.csv."""
+    mode: Literal["max", "min"] = "max"
+    """Whether the highest or the lowest value of the metric is best."""
     score_threshold: Share = 0.01
     """Detections below this score are dropped."""
     nms_iou: Share = 0.6

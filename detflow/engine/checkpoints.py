@@ -1,56 +1,28 @@
-"""Checkpoints: saved whole or not at all, verified before they are believed, the best one kept.
-
-A checkpoint is a folder `ckpt-STEP` with TensorFlow's two files and `state.json`: the step, the metrics where the step was
-evaluated, and the size and SHA-256 of the files. Which one is newest and which is best is found by looking at the folders, so no
-pointer can be stale or lost.
-"""
+"""Checkpoints: saved whole or not at all, verified before they are believed, the best one kept. `states` has the format."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
+from detflow.config import ExperimentConfig
 from detflow.engine.faults import write_faults
+from detflow.engine.states import CHECKPOINT_FILES, CHECKPOINT_PREFIX, CheckpointState, read_state, write_state
 from detflow.errors import ArtifactError
-from detflow.publish import FileDigest, digest_file, publish_directory, publish_file, read_json_object, verify_files
+from detflow.publish import digest_file, publish_directory, publish_file
 from detflow.rundir import RunDir
 
-__all__ = ["CheckpointState", "Checkpoints", "WeightAverage", "read_state", "resolve_checkpoint", "restore_weights"]
-
-_PREFIX = "ckpt"
-_FILES = (f"{_PREFIX}.index", f"{_PREFIX}.data-00000-of-00001")
-_STATE_NAME = "state.json"
+__all__ = ["Checkpoints", "WeightAverage", "restore_weights"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CheckpointState:
-    """What `state.json` says.
-
-    Attributes:
-        step: Optimiser steps taken.
-        metrics: Of the averaged weights on the evaluation split; empty where this step was not evaluated.
-        best_step: The best evaluated step so far, this one included; None before the first evaluation.
-        best_value: Its metric.
-        files: Size and SHA-256 of the checkpoint's files.
-    """
-
-    step: int
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    best_step: int | None = None
-    best_value: float | None = None
-    files: Mapping[str, FileDigest] = field(default_factory=dict)
 
 
 class WeightAverage(tf.Module):  # type: ignore[misc]
@@ -95,16 +67,21 @@ class Checkpoints:
     Args:
         run: The model directory; its lock is held by the caller.
         tracked: What is saved, by name: network, average and optimiser.
-        max_to_keep: Newest checkpoints that stay; the best stays in any case.
-        metric: Name of the metric whose highest value is best.
+        config: What is kept, and which metric is best.
+
+    Attributes:
+        state: Of the newest checkpoint that was saved or restored.
     """
 
-    def __init__(self, run: RunDir, tracked: Mapping[str, Any], *, max_to_keep: int, metric: str) -> None:
+    def __init__(self, run: RunDir, tracked: Mapping[str, Any], config: ExperimentConfig) -> None:
         self._run = run
         self._checkpoint = tf.train.Checkpoint(**tracked)
-        self._max_to_keep = max_to_keep
-        self._metric = metric
+        self._config = config
         self.state: CheckpointState | None = None
+
+    def state_after(self, step: int, metrics: Mapping[str, float | None]) -> CheckpointState:
+        """Returns the state that saving this step would leave, without its files."""
+        return (self.state or CheckpointState(0)).after(step, metrics, self._config.evaluate, self._config.train)
 
     def save(self, step: int, metrics: Mapping[str, float | None]) -> CheckpointState:
         """Publishes `ckpt-STEP`, then removes what `max_to_keep` no longer covers.
@@ -112,16 +89,15 @@ class Checkpoints:
         Raises:
             EnvironmentFault: The disk refuses; the checkpoints from before are untouched.
         """
-        best_step, best_value = self.best_with(step, metrics)
         final = self._run.checkpoint_path(step)
         with publish_directory(final) as staging:
             with write_faults(final):
-                self._checkpoint.write(os.fspath(staging / _PREFIX))
-            files = {name: digest_file(staging / name) for name in _FILES}
-            state = CheckpointState(step, dict(metrics), best_step, best_value, files)
-            (staging / _STATE_NAME).write_text(json.dumps(asdict(state), indent=2) + "\n")
+                self._checkpoint.write(os.fspath(staging / CHECKPOINT_PREFIX))
+            files = {name: digest_file(staging / name) for name in CHECKPOINT_FILES}
+            state = dataclasses.replace(self.state_after(step, metrics), files=files)
+            write_state(staging, state)
             _read_back(staging, state)
-        publish_file(self._run.checkpoint_pointer_path, f'model_checkpoint_path: "{final.name}/{_PREFIX}"\n')
+        publish_file(self._run.checkpoint_pointer_path, f'model_checkpoint_path: "{final.name}/{CHECKPOINT_PREFIX}"\n')
         self.state = state
         self._remove_old()
         return state
@@ -129,14 +105,6 @@ class Checkpoints:
     def is_evaluated(self, step: int) -> bool:
         """Tells whether the newest state is of this step and has metrics."""
         return self.state is not None and self.state.step == step and bool(self.state.metrics)
-
-    def best_with(self, step: int, metrics: Mapping[str, float | None]) -> tuple[int | None, float | None]:
-        """Returns the best step and its value, once this step's metrics count too; of two equals the later one is best."""
-        best_step, best_value = (self.state.best_step, self.state.best_value) if self.state else (None, None)
-        value = metrics.get(self._metric)
-        if metrics and (best_step is None or _order(value) >= _order(best_value)):
-            return step, value
-        return best_step, best_value
 
     def restore_latest(self) -> CheckpointState | None:
         """Restores the newest good checkpoint; damaged newer ones are set aside with a warning.
@@ -168,7 +136,7 @@ class Checkpoints:
         return None
 
     def _remove_old(self) -> None:
-        keep = set(self._run.checkpoint_steps()[-self._max_to_keep :])
+        keep = set(self._run.checkpoint_steps()[-self._config.checkpoint.max_to_keep :])
         if self.state is not None:
             keep.add(self.state.step)
             if self.state.best_step is not None:
@@ -176,54 +144,6 @@ class Checkpoints:
         for step in self._run.checkpoint_steps():
             if step not in keep:
                 self._run.remove_checkpoint(step)
-
-
-def read_state(path: Path) -> CheckpointState:
-    """Reads a checkpoint folder's state and compares its files with it.
-
-    Raises:
-        ArtifactError: Anything is missing, damaged or foreign.
-    """
-    state_path = path / _STATE_NAME
-    content = read_json_object(state_path)
-    try:
-        state = CheckpointState(**content)
-        if type(state.step) is not int or set(state.files) != set(_FILES):
-            raise ValueError("unexpected content")
-        files = {name: FileDigest(bytes=int(digest["bytes"]), sha256=str(digest["sha256"])) for name, digest in state.files.items()}
-    except (ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"not a checkpoint's state: {error}", path=state_path) from None
-    verify_files(path, files)
-    return state
-
-
-def resolve_checkpoint(name: str, run: RunDir, metric: str) -> Path:
-    """Finds the checkpoint that a word means.
-
-    Args:
-        name: `best` or `last`.
-        run: The model directory.
-        metric: What best is measured by.
-
-    Returns:
-        The folder of a checkpoint whose files are as its state says. Best is the evaluated checkpoint of the highest metric, the
-        later one of two equals; in a run without evaluations it is the last.
-
-    Raises:
-        ArtifactError: There is none.
-    """
-    good: list[CheckpointState] = []
-    for step in run.checkpoint_steps():
-        try:
-            good.append(read_state(run.checkpoint_path(step)))
-        except ArtifactError as error:
-            _log.warning("%s is passed over: %s", run.checkpoint_path(step).name, error)
-    if not good:
-        raise ArtifactError("no checkpoint that can be restored", path=run.path, remedy="train first: detflow train")
-    evaluated = [state for state in good if state.metrics]
-    if name == "last" or not evaluated:
-        return run.checkpoint_path(good[-1].step)
-    return run.checkpoint_path(max(evaluated, key=lambda state: (_order(state.metrics.get(metric)), state.step)).step)
 
 
 def restore_weights(path: Path, network: tf_keras.Model, average: WeightAverage) -> None:
@@ -241,14 +161,9 @@ def restore_weights(path: Path, network: tf_keras.Model, average: WeightAverage)
     average.assign_to_network()
 
 
-def _order(value: float | None) -> float:
-    """What could not be measured is worse than anything that could."""
-    return -math.inf if value is None else value
-
-
 def _restore(checkpoint: tf.train.Checkpoint, path: Path, *, partial: bool) -> None:
     try:
-        status = checkpoint.read(os.fspath(path / _PREFIX))
+        status = checkpoint.read(os.fspath(path / CHECKPOINT_PREFIX))
         status.assert_existing_objects_matched()
         if partial:
             status.expect_partial()
@@ -261,6 +176,6 @@ def _restore(checkpoint: tf.train.Checkpoint, path: Path, *, partial: bool) -> N
 
 def _read_back(path: Path, state: CheckpointState) -> None:
     """Proves that what was written can be opened before it gets its final name."""
-    reader = tf.train.load_checkpoint(os.fspath(path / _PREFIX))
+    reader = tf.train.load_checkpoint(os.fspath(path / CHECKPOINT_PREFIX))
     if not reader.get_variable_to_shape_map():
         raise ArtifactError(f"the checkpoint of step {state.step} came out empty", path=path)

@@ -33,7 +33,7 @@ class TrainingDisplay:
             disable=not self._console.is_terminal,
         )
         self._task = self._live.add_task("train", total=None, status="preparing")
-        self._steps = 0
+        self._steps: int | None = None
         self._batch_size = 0
         self._times: list[tuple[float, int]] = []
         self._last_line = 0.0
@@ -43,12 +43,18 @@ class TrainingDisplay:
         self._console.print(text, markup=False)
 
     @contextlib.contextmanager
-    def steps(self, start: int, steps: int, batch_size: int) -> Iterator[None]:
-        """Shows the progress bar for the block, from step `start` to `steps`."""
+    def steps(self, start: int, steps: int | None, batch_size: int) -> Iterator[None]:
+        """Shows the progress bar for the block, from step `start` to `steps`, None if still unknown."""
         self._steps, self._batch_size = steps, batch_size
         self._live.update(self._task, total=steps, completed=start)
         with self._live:
             yield
+
+    def set_steps(self, steps: int) -> None:
+        """Corrects the number of steps."""
+        self._steps = steps
+        self._live.update(self._task, total=steps)
+        self.note(f"the time budget comes to {steps:,} steps")
 
     def step(self, step: int, loss: float) -> None:
         """Shows step (counted from 1), loss, images a second and time left."""
@@ -58,12 +64,12 @@ class TrainingDisplay:
             self._times.pop(0)
         seconds = now - self._times[0][0]
         rate = (step - self._times[0][1]) / seconds if seconds > 0 else 0.0
-        left = f"{_clock((self._steps - step) / rate)} left" if rate else "…"
+        left = f"{_clock((self._steps - step) / rate)} left" if rate and self._steps else "…"
         status = f"loss {loss:.3f}  {rate * self._batch_size:.1f} images/s  {left}"
         self._live.update(self._task, completed=step, status=status)
         if not self._console.is_terminal and (now - self._last_line > _LINE_SECONDS or step == self._steps):
             self._last_line = now
-            self.note(f"step {step:,}/{self._steps:,}  {status}")
+            self.note(f"step {step:,}{f'/{self._steps:,}' if self._steps else ''}  {status}")
 
     def evaluated(self, step: int, metrics: Mapping[str, float | None], best_step: int | None, seconds: float) -> None:
         """Prints an evaluation's headline. Its time does not count against the rate."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detflow.config import ExperimentConfig
 from detflow.dataset.records import RecordsManifest, read_manifest, resolve_split, verify_shards
-from detflow.engine.provenance import find_changes, refuse_changes
+from detflow.engine.provenance import find_changes, refuse_changes, with_fixed_steps
 from detflow.errors import ConfigError, DataError
 from detflow.metrics import metric_names
 from detflow.rundir import RunDir
@@ -21,11 +21,13 @@ class Start:
     """What a training starts or resumes with.
 
     Attributes:
+        config: What is to be done; `train.steps` is final where the run has fixed it already.
         manifest: Of records whose shards are as it says.
         threads: CPU threads.
         changes: Differences from how the run was started, accepted by the user.
     """
 
+    config: ExperimentConfig
     manifest: RecordsManifest
     threads: int
     changes: tuple[str, ...]
@@ -45,11 +47,12 @@ def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool
         ArtifactError: The records are damaged.
     """
     manifest = _open_records(config)
+    config = with_fixed_steps(run, config)
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
     changes = find_changes(run, config, manifest.fingerprint, threads)
     if not accept_changes:
         refuse_changes(run, changes)
-    return Start(manifest, threads, tuple(changes))
+    return Start(config, manifest, threads, tuple(changes))
 
 
 def _open_records(config: ExperimentConfig) -> RecordsManifest:

@@ -14,7 +14,7 @@ from detflow.errors import ConfigError
 from detflow.publish import publish_file
 from detflow.rundir import RunDir
 
-__all__ = ["find_changes", "record_start", "refuse_changes"]
+__all__ = ["find_changes", "record_fixed_steps", "record_start", "refuse_changes", "with_fixed_steps", "with_steps"]
 
 # Settings that do not change the weights. Where the records lie does not matter; what is in them is compared by fingerprint.
 _WITHOUT_EFFECT = {"data.records", "data.cache_megabytes", "runtime.threads", "checkpoint.every_steps", "checkpoint.max_to_keep"}
@@ -56,12 +56,34 @@ def record_start(
         step: Where the run starts or resumes.
         changes: As from `find_changes`, accepted by the user.
     """
-    accepted = (run.read_provenance() or {}).get("accepted_changes", [])
+    before = run.read_provenance() or {}
+    accepted = before.get("accepted_changes", [])
     if changes:
         accepted = [*accepted, {"step": step, "changes": list(changes)}]
     run.write_config(config)
     publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
-    run.write_provenance({**_machine(manifest.fingerprint, threads), "detflow": __version__, "accepted_changes": accepted})
+    kept = {name: before[name] for name in ("steps_fixed_by_time_budget",) if name in before}
+    run.write_provenance({**_machine(manifest.fingerprint, threads), **kept, "detflow": __version__, "accepted_changes": accepted})
+
+
+def record_fixed_steps(run: RunDir, config: ExperimentConfig) -> None:
+    """Writes down the number of steps that a time budget came to: from here on the run is a function of the step alone."""
+    run.write_config(config)
+    run.write_provenance({**(run.read_provenance() or {}), "steps_fixed_by_time_budget": config.train.steps})
+
+
+def with_fixed_steps(run: RunDir, config: ExperimentConfig) -> ExperimentConfig:
+    """Returns the configuration with the number of steps that the run fixed when it had the same time budget."""
+    before = run.read_provenance()
+    if config.train.time_budget is None or before is None or "steps_fixed_by_time_budget" not in before:
+        return config
+    old = run.read_config().train
+    return with_steps(config, old.steps) if old.time_budget == config.train.time_budget else config
+
+
+def with_steps(config: ExperimentConfig, steps: int) -> ExperimentConfig:
+    """Returns the configuration with another number of steps."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
 
 
 def refuse_changes(run: RunDir, changes: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -18,16 +19,18 @@ import tf_keras
 
 from detflow.config import ExperimentConfig, TrainConfig
 from detflow.dataset.records import RecordsManifest, read_samples, resolve_split
-from detflow.engine.checkpoints import Checkpoints, CheckpointState, WeightAverage
+from detflow.engine.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, StepCosts, fit_steps
+from detflow.engine.checkpoints import Checkpoints, WeightAverage
 from detflow.engine.detector import Detector, eager_outputs
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
 from detflow.engine.inputs import TrainingImages, augment, cache_size
 from detflow.engine.journal import Journal
 from detflow.engine.preflight import Start
-from detflow.engine.provenance import record_start
+from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
 from detflow.engine.retinanet import Losses, RetinaNet
 from detflow.engine.serving import ServingModel
+from detflow.engine.states import CheckpointState
 from detflow.errors import ArtifactError
 from detflow.metrics import metric_names
 from detflow.publish import publish_file
@@ -35,6 +38,12 @@ from detflow.rundir import RunDir
 from detflow.types import Sample
 
 __all__ = ["TrainResult", "train"]
+
+# For the forecast of a time budget: images of the evaluation that is timed, and what a checkpoint of a few megabytes costs.
+_TIMED_IMAGES = 16
+_CHECKPOINT_SECONDS = 0.3
+# Stands for the number of steps until the time budget has fixed it.
+_OPEN_END = 10**9
 
 
 @dataclass(frozen=True)
@@ -50,40 +59,36 @@ class TrainResult:
     stopped_by: int | None
 
 
-def train(config: ExperimentConfig, run: RunDir, start: Start) -> TrainResult:
+def train(run: RunDir, start: Start) -> TrainResult:
     """Trains from the last checkpoint of a model directory, or from the start where there is none.
 
     Args:
-        config: What to do.
         run: The model directory; the caller holds its lock.
-        start: What `prepare_start` found.
+        start: What is to be done, as `prepare_start` found it.
 
     Raises:
+        ConfigError: The time budget is too short.
         DataError: An image cannot be decoded.
         ArtifactError: The checkpoints are damaged, or the loss is no longer finite.
         EnvironmentFault: The machine refuses.
     """
-    display, manifest = TrainingDisplay(), start.manifest
-    _set_threads(start.threads)
+    config, manifest, display = start.config, start.manifest, TrainingDisplay()
+    _set_threads(config.runtime.threads)
     with _stop_requests() as stop:
         tf_keras.utils.set_random_seed(config.train.seed)
         model = RetinaNet(config.model, len(manifest.label_map))
-        optimizer = _build_optimizer(config.train, model.network)
+        schedule = _WarmupCosine(config.train)
+        optimizer = _build_optimizer(config.train, schedule, model.network)
         average = WeightAverage(model.network, config.train.ema_decay)
-        checkpoints = Checkpoints(
-            run,
-            {"network": model.network, "average": average, "optimizer": optimizer},
-            max_to_keep=config.checkpoint.max_to_keep,
-            metric=config.evaluate.metric,
-        )
+        checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": optimizer}, config)
         resumed = checkpoints.restore_latest()
         first = done = resumed.step if resumed else 0
         if not resumed or start.changes:
             record_start(run, config, manifest, start.threads, done, start.changes)
-        if resumed and done >= config.train.steps and (resumed.metrics or not config.data.eval_split):
+        if resumed and _is_over(resumed, config) and (resumed.metrics or not config.data.eval_split):
             display.note(f"nothing left to do: {run.path} is at step {done:,} of {config.train.steps:,}")
             return TrainResult(resumed, None)
-        display.note(f"{'resuming at' if resumed else 'starting from'} step {done:,} of {config.train.steps:,}")
+        display.note(f"resuming at step {done:,} of {config.train.steps:,}" if resumed else "starting from scratch")
 
         images = _read_images(config, manifest, run)
         display.note(f"{len(images):,} training images, {model.network.count_params():,} parameters, {start.threads} threads")
@@ -93,8 +98,11 @@ def train(config: ExperimentConfig, run: RunDir, start: Start) -> TrainResult:
         serving = ServingModel(model, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced), manifest.label_map, run.path)
         journal = Journal(run, first, metric_names(manifest.label_map))
+        clock = None if config.train.time_budget is None or run.has_fixed_steps() else _BudgetClock(first)
+        if clock:
+            config = with_steps(config, _OPEN_END)
 
-        with display.steps(first, config.train.steps, config.train.batch_size):
+        with display.steps(first, None if clock else config.train.steps, config.train.batch_size):
             while True:
                 metrics: Mapping[str, float | None] = {}
                 # After a stop in the middle of an evaluation the resumed run makes up for it: best stays what it would have been.
@@ -108,11 +116,12 @@ def train(config: ExperimentConfig, run: RunDir, start: Start) -> TrainResult:
                     with average.applied(), contextlib.suppress(_Interrupted):
                         metrics = evaluate_detector(detector, stop.interrupt(samples), manifest.label_map).metrics
                         journal.evaluated(done, metrics)
-                        display.evaluated(done, metrics, checkpoints.best_with(done, metrics)[0], time.monotonic() - started)
+                        best_step = checkpoints.state_after(done, metrics).best_step
+                        display.evaluated(done, metrics, best_step, time.monotonic() - started)
                 if metrics or (done > first and (stop.signum or _is_due(done, config.checkpoint.every_steps, config))):
                     journal.flush()
                     checkpoints.save(done, metrics)
-                if stop.signum or done >= config.train.steps:
+                if stop.signum or (checkpoints.state and checkpoints.state.step == done and _is_over(checkpoints.state, config)):
                     break
                 batch = images.batch(config.train.seed, done, config.train.batch_size)
                 losses = [float(value) for value in take_step(batch.images, batch.boxes, batch.classes)]
@@ -123,6 +132,13 @@ def train(config: ExperimentConfig, run: RunDir, start: Start) -> TrainResult:
                     raise _not_finite(run, done, learning_rate, losses, [images.names[index] for index in batch.indices])
                 journal.step(done, losses, learning_rate)
                 display.step(done, losses[0])
+                if clock and (step_seconds := clock.step_seconds(done)):
+                    config = _fix_steps(config, manifest, step_seconds, detector, run)
+                    schedule.set_steps(config.train.steps)
+                    display.set_steps(config.train.steps)
+                    clock = None
+        if checkpoints.state and checkpoints.state.step < config.train.steps and not stop.signum:
+            display.note(f"stopped early: {checkpoints.state.stale_evaluations} evaluations without a gain")
         return TrainResult(checkpoints.state, stop.signum)
 
 
@@ -166,12 +182,18 @@ class _WarmupCosine(tf_keras.optimizers.schedules.LearningRateSchedule):  # type
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self._config = config
+        # A variable, since a time budget fixes the number of steps after the step function was compiled.
+        self._steps = tf.Variable(float(config.steps), trainable=False)
+
+    def set_steps(self, steps: int) -> None:
+        """Says how long the run will be; takes effect at the next step."""
+        self._steps.assign(float(steps))
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         config = self._config
         step = tf.cast(step, tf.float32)
         rise = tf.minimum(1.0, (step + 1.0) / (config.warmup_steps + 1.0))
-        progress = tf.clip_by_value((step - config.warmup_steps) / max(1, config.steps - config.warmup_steps), 0.0, 1.0)
+        progress = tf.clip_by_value((step - config.warmup_steps) / tf.maximum(1.0, self._steps - config.warmup_steps), 0.0, 1.0)
         final = config.final_learning_rate
         return config.learning_rate * rise * (final + (1.0 - final) * 0.5 * (1.0 + tf.cos(math.pi * progress)))
 
@@ -179,9 +201,9 @@ class _WarmupCosine(tf_keras.optimizers.schedules.LearningRateSchedule):  # type
         return self._config.model_dump()
 
 
-def _build_optimizer(config: TrainConfig, network: tf_keras.Model) -> tf_keras.optimizers.Optimizer:
+def _build_optimizer(config: TrainConfig, schedule: _WarmupCosine, network: tf_keras.Model) -> tf_keras.optimizers.Optimizer:
     # XLA made a step six times slower on a CPU.
-    optimizer = tf_keras.optimizers.AdamW(_WarmupCosine(config), weight_decay=config.weight_decay, jit_compile=False)
+    optimizer = tf_keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, jit_compile=False)
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     # Slots exist from the start, so that a checkpoint restores into them.
     optimizer.build(network.trainable_variables)
@@ -221,6 +243,47 @@ def _is_due(step: int, every_steps: int, config: ExperimentConfig) -> bool:
     return step > 0 and (step % every_steps == 0 or step == config.train.steps)
 
 
+def _is_over(state: CheckpointState, config: ExperimentConfig) -> bool:
+    """Tells whether a checkpoint is the run's last one: all steps are taken, or patience has run out."""
+    return state.step >= config.train.steps or 0 < config.train.patience <= state.stale_evaluations
+
+
+class _BudgetClock:
+    """Times the steps from the eighth to the fortieth that this process takes."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._began = 0.0
+
+    def step_seconds(self, done: int) -> float | None:
+        """Called after each step; returns seconds a step once they are known."""
+        taken = done - self._first
+        if taken == FIRST_TIMED_STEP:
+            self._began = time.monotonic()
+        return (time.monotonic() - self._began) / (taken - FIRST_TIMED_STEP) if taken == LAST_TIMED_STEP else None
+
+
+def _fix_steps(
+    config: ExperimentConfig, manifest: RecordsManifest, step_seconds: float, detector: Detector, run: RunDir
+) -> ExperimentConfig:
+    """Times an evaluation of a few images, turns the time budget into a number of steps, and records it."""
+    evaluation_seconds = 0.0
+    if config.data.eval_split:
+        samples = itertools.islice(read_samples(Path(config.data.records), manifest, config.data.eval_split), _TIMED_IMAGES)
+        few = list(samples)
+        # The first pass compiles.
+        for _ in range(2):
+            began = time.monotonic()
+            evaluate_detector(detector, few, manifest.label_map)
+            evaluation_seconds = time.monotonic() - began
+        num_images = sum(manifest.splits[name].images for name in resolve_split(manifest, config.data.eval_split))
+        evaluation_seconds *= num_images / max(1, len(few))
+    costs = StepCosts(step_seconds, evaluation_seconds, _CHECKPOINT_SECONDS)
+    config = with_steps(config, fit_steps(config.train.time_budget or 0.0, costs, config))
+    record_fixed_steps(run, config)
+    return config
+
+
 def _read_images(config: ExperimentConfig, manifest: RecordsManifest, run: RunDir) -> TrainingImages:
     splits = resolve_split(manifest, config.data.train_split)
     return TrainingImages(
@@ -235,8 +298,8 @@ def _read_images(config: ExperimentConfig, manifest: RecordsManifest, run: RunDi
 
 
 def _set_threads(number: int) -> None:
-    """Sets TensorFlow's threads, which it takes only before its first operation."""
-    if tf.config.threading.get_intra_op_parallelism_threads() != number:
+    """Sets TensorFlow's threads, which it takes only before its first operation; by itself it takes one a core."""
+    if number:
         tf.config.threading.set_intra_op_parallelism_threads(number)
         tf.config.threading.set_inter_op_parallelism_threads(number)
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config import ExperimentConfig
-from detflow.engine.checkpoints import CheckpointState, WeightAverage, read_state, resolve_checkpoint, restore_weights
+from detflow.engine.checkpoints import WeightAverage, restore_weights
 from detflow.engine.retinanet import RetinaNet
 from detflow.engine.serving import ServingModel
+from detflow.engine.states import CheckpointState, read_state, resolve_checkpoint
 from detflow.errors import ArtifactError
 from detflow.rundir import RunDir
 from detflow.types import LabelMap, read_label_map
@@ -40,7 +41,7 @@ def find_checkpoint(path: Path, name: str = "best") -> tuple[RunDir, Path]:
     """
     run = RunDir(path)
     if run.config_path.is_file():
-        return run, resolve_checkpoint(name, run, run.read_config().evaluate.metric)
+        return run, resolve_checkpoint(name, run, run.read_config().evaluate)
     run = RunDir(path.absolute().parent)
     if path.is_dir() and run.config_path.is_file():
         return run, path

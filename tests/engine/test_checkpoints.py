@@ -13,23 +13,27 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from detflow.engine.checkpoints import Checkpoints, WeightAverage, read_state, resolve_checkpoint
+from detflow.config import EvaluateConfig, parse_config
+from detflow.engine.checkpoints import Checkpoints, WeightAverage
+from detflow.engine.states import read_state, resolve_checkpoint
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.rundir import RunDir
 
 pytestmark = pytest.mark.tf
 
 
+CONFIG = parse_config("data: {records: x}", ["checkpoint.max_to_keep=2"])
+BEST_AP = EvaluateConfig()
+
+
 class Saved:
     """A run whose whole state is one vector, equal to the step."""
 
-    def __init__(self, model_dir, *, max_to_keep=2):
+    def __init__(self, model_dir):
         model_dir.mkdir(exist_ok=True)
         self.run = RunDir(model_dir)
         self.vector = tf.Variable(tf.zeros([50]))
-        self.checkpoints = Checkpoints(
-            self.run, {"network": tf.Module(), "vector": self.vector}, max_to_keep=max_to_keep, metric="AP"
-        )
+        self.checkpoints = Checkpoints(self.run, {"network": tf.Module(), "vector": self.vector}, CONFIG)
 
     def save(self, step, metrics=None):
         self.vector.assign(tf.fill([50], float(step)))
@@ -112,8 +116,8 @@ def test_the_newest_and_the_best_stay(saved):
     for step, value in enumerate([0.1, 0.9, 0.3, 0.2, 0.4], start=1):
         saved.save(step, {"AP": value})
     assert saved.run.checkpoint_steps() == [2, 4, 5]
-    assert resolve_checkpoint("best", saved.run, "AP").name == "ckpt-2"
-    assert resolve_checkpoint("last", saved.run, "AP").name == "ckpt-5"
+    assert resolve_checkpoint("best", saved.run, BEST_AP).name == "ckpt-2"
+    assert resolve_checkpoint("last", saved.run, BEST_AP).name == "ckpt-5"
 
 
 def test_best_is_remembered_across_resumes(saved):
@@ -131,28 +135,28 @@ def test_of_two_equals_the_later_is_best_and_what_cannot_be_measured_is_worst(sa
     assert saved.save(2, {"AP": 0.0}).best_step == 2
     assert saved.save(3, {"AP": 0.0}).best_step == 3
     assert saved.save(4, {"AP": None}).best_step == 3
-    assert resolve_checkpoint("best", saved.run, "AP").name == "ckpt-3"
+    assert resolve_checkpoint("best", saved.run, BEST_AP).name == "ckpt-3"
 
 
 def test_best_without_evaluations_is_the_last(saved):
     saved.save(1)
     saved.save(2)
-    assert resolve_checkpoint("best", saved.run, "AP").name == "ckpt-2"
+    assert resolve_checkpoint("best", saved.run, BEST_AP).name == "ckpt-2"
 
 
 def test_a_damaged_best_is_passed_over(saved):
     saved.save(1, {"AP": 0.5})
     saved.save(2, {"AP": 0.9})
     flip(saved.run.checkpoint_path(2) / "ckpt.index")
-    assert resolve_checkpoint("best", saved.run, "AP").name == "ckpt-1"
+    assert resolve_checkpoint("best", saved.run, BEST_AP).name == "ckpt-1"
     flip(saved.run.checkpoint_path(1) / "ckpt.index")
     with pytest.raises(ArtifactError, match="no checkpoint that can be restored"):
-        resolve_checkpoint("best", saved.run, "AP")
+        resolve_checkpoint("best", saved.run, BEST_AP)
 
 
 def test_a_checkpoint_of_another_network_is_refused_and_left_in_place(saved):
     saved.save(1)
-    other = Checkpoints(saved.run, {"vector": tf.Variable(tf.zeros([7]))}, max_to_keep=2, metric="AP")
+    other = Checkpoints(saved.run, {"vector": tf.Variable(tf.zeros([7]))}, CONFIG)
     with pytest.raises(ArtifactError, match="does not fit the model"):
         other.restore_latest()
     assert saved.run.checkpoint_steps() == [1]
@@ -188,11 +192,13 @@ import sys
 from pathlib import Path
 import detflow.engine
 import tensorflow as tf
+from detflow.config import parse_config
 from detflow.engine.checkpoints import Checkpoints
 from detflow.rundir import RunDir
+config = parse_config("data: {records: x}", ["checkpoint.max_to_keep=3"])
 with RunDir(Path(sys.argv[1])).locked() as run:
     vector = tf.Variable(tf.zeros([20000]))
-    checkpoints = Checkpoints(run, {"network": tf.Module(), "vector": vector}, max_to_keep=3, metric="AP")
+    checkpoints = Checkpoints(run, {"network": tf.Module(), "vector": vector}, config)
     state = checkpoints.restore_latest()
     step = state.step if state else 0
     assert vector.numpy()[0] == step, (vector.numpy()[0], step)

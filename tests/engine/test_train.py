@@ -20,7 +20,7 @@ pytestmark = pytest.mark.tf
 
 def run_train(config, model_dir, *, accept_changes=False):
     with RunDir(model_dir).locked() as run:
-        return train(config, run, prepare_start(config, run, accept_changes=accept_changes))
+        return train(run, prepare_start(config, run, accept_changes=accept_changes))
 
 
 def weights(model_dir, step):
@@ -279,3 +279,35 @@ def test_a_split_without_objects_is_refused(tiny_config, tiny_records, tmp_path,
     monkeypatch.setattr(preflight, "read_manifest", without_objects)
     with pytest.raises(DataError, match="no objects to learn"):
         run_train(tiny_config(), tmp_path / "run")
+
+
+def test_patience_ends_the_run_and_is_remembered(tiny_config, tmp_path, capfd):
+    config = tiny_config(train_steps=50, evaluate_every_steps=2, train_patience=2, train_min_delta=2.0)
+    result = run_train(config, tmp_path / "run")
+    assert (result.state.step, result.state.stale_evaluations) == (6, 2)
+    assert "stopped early: 2 evaluations without a gain" in capfd.readouterr().err
+    assert run_train(config, tmp_path / "run").state.step == 6
+    assert "nothing left to do" in capfd.readouterr().err
+
+
+def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(tiny_config, tmp_path, monkeypatch, capfd):
+    from detflow.engine import train as module
+
+    monkeypatch.setattr(module, "fit_steps", lambda seconds, costs, config: 46)
+    overrides = {"train_time_budget": "1m", "evaluate_every_steps": 20, "checkpoint_every_steps": 20}
+    run_train(tiny_config(**overrides), tmp_path / "whole")
+    assert "the time budget comes to 46 steps" in capfd.readouterr().err
+
+    def die(self, done, loss):
+        if done == 44:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingDisplay, "step", die)
+        with pytest.raises(Killed):
+            run_train(tiny_config(**overrides), tmp_path / "killed")
+    monkeypatch.setattr(module, "fit_steps", lambda seconds, costs, config: 99)
+    assert run_train(tiny_config(**overrides), tmp_path / "killed").state.step == 46
+    assert_same_run(tmp_path / "whole", tmp_path / "killed", 46)
+    with pytest.raises(ConfigError, match=r"train\.time_budget was 60\.0, now 120\.0"):
+        run_train(tiny_config(**{**overrides, "train_time_budget": "2m"}), tmp_path / "killed")

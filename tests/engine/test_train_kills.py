@@ -21,7 +21,7 @@ def run_training(config, model_dir):
     from detflow.engine.train import train
 
     with RunDir(model_dir).locked() as run:
-        train(config, run, prepare_start(config, run))
+        train(run, prepare_start(config, run))
 
 
 def weights(model_dir):
