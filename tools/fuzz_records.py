@@ -450,6 +450,7 @@ _NAMES_ODD = (
     "a" * 5000,
     "\U0001f600",
 )
+# U+FEFF is not among them: inside a tag's name the editions of XML 1.0 differ about it, and so do expat and libxml2.
 _PIECES = (
     *(
         "<!--x-->",
@@ -473,7 +474,6 @@ _PIECES = (
         "\x00",
         "\x01",
         "\ufffe",
-        "\ufeff",
         "\u2028",
         "\r",
         "<object/>",
@@ -803,6 +803,16 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def check_in_time(root: Path, case: Case) -> tuple[AuditedSample | None, list[Finding], str]:
+    """Runs a case under the time limit. A busy machine can starve a case once; what hangs, hangs again."""
+    try:
+        with time_limit(SECONDS_PER_CASE):
+            return check_case(root, case)
+    except TookTooLong:
+        with time_limit(SECONDS_PER_CASE):
+            return check_case(root, case)
+
+
 def run_cases(seed: int, first: int, count: int, progress: Callable[[int], None] = lambda number: None) -> Tally:
     """Runs cases one after the other in this process."""
     tally = Tally()
@@ -812,8 +822,7 @@ def run_cases(seed: int, first: int, count: int, progress: Callable[[int], None]
             case = build_case(seed, number)
             start = time.perf_counter()
             try:
-                with time_limit(SECONDS_PER_CASE):
-                    sample, findings, code = check_case(root, case)
+                sample, findings, code = check_in_time(root, case)
             except TookTooLong:
                 tally.failures.append(f"case {number}: hangs")
             except Wrong as error:

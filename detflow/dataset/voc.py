@@ -145,14 +145,15 @@ def read_annotation(data: bytes, path: str) -> tuple[VocAnnotation | None, list[
         fields = _fields(root, path, repeated=("object",))
         objects = [_read_object(element, index, path, findings) for index, element in enumerate(_objects(root, path), start=1)]
         size, size_line = _read_size(fields.get("size"), path)
+        filename, source_path = _optional_text(fields, "filename", path), _optional_text(fields, "path", path)
     except _Unreadable as error:
         return None, [error.finding]
     if None in objects:
         return None, findings
     return (
         VocAnnotation(
-            filename=_optional_text(fields, "filename", path),
-            source_path=_optional_text(fields, "path", path),
+            filename=filename,
+            source_path=source_path,
             size=size,
             size_line=size_line,
             objects=tuple(entry for entry in objects if entry is not None),

@@ -266,6 +266,15 @@ def test_a_large_file_and_many_objects_are_refused():
     assert findings == [("too_many_objects", None, None)]
 
 
+@pytest.mark.parametrize("tag", ["filename", "path"])
+def test_children_in_a_file_name_are_a_finding_for_both_readers(tag):
+    data = f"<annotation><{tag}><b/></{tag}></annotation>".encode()
+    annotation, findings = read_annotation(data, "a.xml")
+    assert annotation is None
+    assert [finding.code for finding in findings] == ["field_has_children"]
+    assert read_image_names(data, "a.xml") == findings[0]
+
+
 def test_names_alone():
     assert read_image_names(LABELIMG.encode(), "a.xml") == ("a b#1=2.jpg", r"C:\Users\me\images\a b#1=2.jpg")
     assert read_image_names(b"<annotation><filename/></annotation>", "a.xml") == (None, None)
