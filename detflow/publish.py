@@ -19,7 +19,9 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
+
+from typing_extensions import TypedDict
 
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, Locked, environment_faults
 

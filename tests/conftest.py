@@ -97,7 +97,7 @@ def model_dir(records_dir, tmp_path_factory):
     network = RetinaNet(config.model, len(RUN_CLASSES)).network
     randomize(network, np.random.default_rng(5))
     average = WeightAverage(network, 0.9)
-    checkpoints = Checkpoints(run, {"network": network, "average": average}, max_to_keep=3, metric="AP")
+    checkpoints = Checkpoints(run, {"network": network, "average": average}, config)
     checkpoints.save(10, {"AP": 0.5})
     checkpoints.save(20, {"AP": 0.4})
     return run.path

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from detflow.config import EvaluateConfig, TrainConfig
 from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
@@ -100,13 +102,14 @@ def read_state(path: Path) -> CheckpointState:
     state_path = path / _STATE_NAME
     content = read_json_object(state_path)
     try:
-        state = CheckpointState(**content)
-        if type(state.step) is not int or set(state.files) != set(CHECKPOINT_FILES):
-            raise ValueError("unexpected content")
-        files = {name: FileDigest(bytes=int(digest["bytes"]), sha256=str(digest["sha256"])) for name, digest in state.files.items()}
-    except (ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"not a checkpoint's state: {error}", path=state_path) from None
-    verify_files(path, files)
+        state = _STATE.validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise ArtifactError(f"not a checkpoint's state: {place}: {problem['msg']}", path=state_path) from None
+    if set(state.files) != set(CHECKPOINT_FILES):
+        raise ArtifactError(f"not a checkpoint's state: it lists {', '.join(sorted(state.files))}", path=state_path)
+    verify_files(path, state.files)
     return state
 
 
@@ -139,3 +142,25 @@ def resolve_checkpoint(name: str, run: RunDir, config: EvaluateConfig) -> Path:
     return run.checkpoint_path(
         max(evaluated, key=lambda state: (goodness(state.metrics.get(config.metric), config), state.step)).step
     )
+
+
+def find_checkpoint(path: Path, name: str = "best") -> tuple[RunDir, Path]:
+    """Finds the run and the checkpoint folder that a path means.
+
+    Args:
+        path: A model directory, or a checkpoint folder inside one.
+        name: `best` or `last`: which checkpoint of a model directory.
+
+    Raises:
+        ArtifactError: The path is neither, or holds no good checkpoint.
+    """
+    run = RunDir(path)
+    if run.config_path.is_file():
+        return run, resolve_checkpoint(name, run, run.read_config().evaluate)
+    run = RunDir(path.absolute().parent)
+    if path.is_dir() and run.config_path.is_file():
+        return run, path
+    raise ArtifactError("neither an exported folder, nor a model directory, nor a checkpoint inside one", path=path)
+
+
+_STATE = TypeAdapter(CheckpointState)

@@ -9,12 +9,11 @@ from detflow.config import ExperimentConfig
 from detflow.engine.checkpoints import WeightAverage, restore_weights
 from detflow.engine.retinanet import RetinaNet
 from detflow.engine.serving import ServingModel
-from detflow.engine.states import CheckpointState, read_state, resolve_checkpoint
-from detflow.errors import ArtifactError
+from detflow.engine.states import CheckpointState, find_checkpoint, read_state
 from detflow.rundir import RunDir
 from detflow.types import LabelMap, read_label_map
 
-__all__ = ["TrainedModel", "find_checkpoint", "load_trained_model"]
+__all__ = ["TrainedModel", "load_trained_model"]
 
 
 @dataclass(frozen=True)
@@ -27,25 +26,6 @@ class TrainedModel:
     run: RunDir
     checkpoint_path: Path
     state: CheckpointState
-
-
-def find_checkpoint(path: Path, name: str = "best") -> tuple[RunDir, Path]:
-    """Finds the run and the checkpoint folder that a path means.
-
-    Args:
-        path: A model directory, or a checkpoint folder inside one.
-        name: `best` or `last`: which checkpoint of a model directory.
-
-    Raises:
-        ArtifactError: The path is neither, or holds no good checkpoint.
-    """
-    run = RunDir(path)
-    if run.config_path.is_file():
-        return run, resolve_checkpoint(name, run, run.read_config().evaluate)
-    run = RunDir(path.absolute().parent)
-    if path.is_dir() and run.config_path.is_file():
-        return run, path
-    raise ArtifactError("neither an exported folder, nor a model directory, nor a checkpoint inside one", path=path)
 
 
 def load_trained_model(

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from detflow.engine.trained import find_checkpoint, load_trained_model
+from detflow.engine.states import find_checkpoint
+from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, ConfigError
 
 pytestmark = pytest.mark.tf
