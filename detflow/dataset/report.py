@@ -5,15 +5,12 @@ Galleries are capped and say so; totals are of everything. The page depends on t
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import heapq
 import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -22,20 +19,12 @@ from numpy.typing import NDArray
 from detflow.dataset.audit import Audit, AuditedSample
 from detflow.dataset.findings import RULES, Action, Corners, Finding
 from detflow.dataset.images import Treatment
+from detflow.dataset.outlines import Outline, draw_key, draw_picture
 from detflow.dataset.splits import unit_hash
-from detflow.dataset.svg import (
-    Outline,
-    draw_heatmap,
-    draw_histogram,
-    draw_key,
-    draw_picture,
-    draw_sparkline,
-    draw_stack,
-    draw_swatch,
-    escape,
-)
 from detflow.dataset.thumbnails import read_thumbnail
 from detflow.draw import class_colour
+from detflow.page.document import Section, escape, render_page, render_table
+from detflow.page.svg import draw_heatmap, draw_histogram, draw_sparkline, draw_stack, draw_swatch
 
 __all__ = ["CARDS_PER_CODE", "LINES_PER_CODE", "REPORT_NAME", "render_report"]
 
@@ -81,16 +70,20 @@ def render_report(audit: Audit, content: Mapping[str, Any], ledger: str | None) 
     found = _collect_findings(audit)
     measured = _measure(audit)
     sections = [
-        _Section("totals", "Totals", _render_totals(content, found)),
+        Section("totals", "Totals", _render_totals(content, found)),
         *_render_findings(gallery, found, ledger, Action.REFUSED),
-        _Section("classes", "Classes", _render_classes(content, measured)),
-        _Section("boxes", "Boxes", _render_charts(measured)),
-        _Section("samples", "Samples", _render_samples(gallery, measured)),
+        Section("classes", "Classes", _render_classes(content, measured)),
+        Section("boxes", "Boxes", _render_charts(measured)),
+        Section("samples", "Samples", _render_samples(gallery, measured)),
         *_render_findings(gallery, found, ledger, Action.QUARANTINED),
         *_render_findings(gallery, found, ledger, Action.REPAIRED),
         *_render_findings(gallery, found, ledger, Action.NOTED),
     ]
-    return _render_page(content, found, sections)
+    footer = (
+        f"Boxes are VOC pixel corners, counted from 1, both ends included. Galleries show at most {CARDS_PER_CODE} pictures and "
+        f"{LINES_PER_CODE} lines of each kind; totals and plots are of everything."
+    )
+    return render_page("Dataset report", content["dataset"], _render_lead(content, found), sections, footer)
 
 
 # --- What the page needs of an audit --------------------------------------------------------------------------------------------
@@ -173,14 +166,6 @@ def _to_bins(values: NDArray[np.float64], first_octave: float, bins_per_octave: 
 # --- Sections -------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
-    anchor: str
-    title: str
-    body: str
-    count: int | None = None
-
-
 def _render_totals(content: Mapping[str, Any], found: _Findings) -> str:
     splits = content["splits"]
     used = sum(split["images"] for split in splits.values())
@@ -239,18 +224,8 @@ def _render_splits(content: Mapping[str, Any]) -> str:
     note = f"Splits come from {by[content['split_rule']['by']]}.{f' {unions}.' if unions else ''}"
     objects = sum(split["objects"] for split in splits.values())
     foot = f'<td>all</td><td>{total:,}</td><td>{objects:,}</td><td></td><td class="bar"></td>'
-    table = _render_table(("split", "images", "objects", "share", ""), rows, foot)
+    table = render_table(("split", "images", "objects", "share", ""), rows, foot)
     return f'<div class="panel"><p class="soft">{note}</p>{table}</div>'
-
-
-def _render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], foot: str) -> str:
-    """Returns a table that scrolls by itself where the screen is narrow; heads are text, the rest is markup."""
-    head = "".join(f"<th>{escape(text)}</th>" if text else '<th class="bar"></th>' for text in heads)
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
-        f"<tfoot><tr>{foot}</tr></tfoot></table></div>"
-    )
 
 
 def _render_classes(content: Mapping[str, Any], measured: _Measured) -> str:
@@ -278,7 +253,7 @@ def _render_classes(content: Mapping[str, Any], measured: _Measured) -> str:
         )
     sums = "".join(f"<td>{split['objects']:,}</td>" for split in splits.values())
     foot = f'<td>all</td><td class="bar"></td><td>{sum(totals.values()):,}</td>{sums}<td></td><td></td>'
-    table = _render_table(("class", "", "objects", *splits, "images", "sizes"), rows, foot)
+    table = render_table(("class", "", "objects", *splits, "images", "sizes"), rows, foot)
     more = f'<p class="more">The {len(shown)} most frequent of {len(classes):,} classes.</p>' if len(classes) > len(shown) else ""
     return (
         '<p class="soft">Objects of each class. The number beside a name is its id in the label map; the small plot is the '
@@ -421,7 +396,7 @@ def _render_sample(gallery: _Gallery, annotation: str, name: str, split: str) ->
 # --- Findings -------------------------------------------------------------------------------------------------------------------
 
 
-def _render_findings(gallery: _Gallery, found: _Findings, ledger: str | None, action: Action) -> list[_Section]:
+def _render_findings(gallery: _Gallery, found: _Findings, ledger: str | None, action: Action) -> list[Section]:
     """Returns the section of an action's findings, or none where there are no such findings."""
     codes = [code for code in sorted(found.counts) if RULES[code].action is action]
     if not codes:
@@ -430,7 +405,7 @@ def _render_findings(gallery: _Gallery, found: _Findings, ledger: str | None, ac
     groups = "".join(_render_group(gallery, found, code, ledger) for code in codes)
     has_boxes = any(finding.before is not None for code in codes for finding in found.examples[code])
     key = f"<p>{_render_key()}</p>" if has_boxes else ""
-    return [_Section(name, title, f'<p class="soft">{lead}</p>{key}{groups}', sum(found.counts[code] for code in codes))]
+    return [Section(name, title, f'<p class="soft">{lead}</p>{key}{groups}', sum(found.counts[code] for code in codes))]
 
 
 def _render_group(gallery: _Gallery, found: _Findings, code: str, ledger: str | None) -> str:
@@ -535,40 +510,6 @@ def _to_continuous(corners: Corners) -> Corners:
     """VOC's corners count pixels from 1 and include both ends (see `Box.from_voc`)."""
     xmin, ymin, xmax, ymax = corners
     return min(xmin, xmax) - 1.0, min(ymin, ymax) - 1.0, max(xmin, xmax), max(ymin, ymax)
-
-
-# --- The page -------------------------------------------------------------------------------------------------------------------
-
-
-def _render_page(content: Mapping[str, Any], found: _Findings, sections: Sequence[_Section]) -> str:
-    style = files("detflow.dataset").joinpath("report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    name = escape(content["dataset"])
-    links = "".join(
-        f'<a href="#{one.anchor}">{one.title}{"" if one.count is None else f" <b>{one.count:,}</b>"}</a>' for one in sections
-    )
-    body = "".join(f'<section id="{one.anchor}"><h2>{one.title}</h2>{one.body}</section>' for one in sections)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{name} · dataset report</title>
-<style>{style}</style>
-</head>
-<body>
-<header><div><p class="kicker">Dataset report</p><h1>{name}</h1><p class="lead">{_render_lead(content, found)}</p></div></header>
-<nav><div>{links}</div></nav>
-<main>{body}</main>
-<footer>Boxes are VOC pixel corners, counted from 1, both ends included. Galleries show at most {CARDS_PER_CODE} pictures and
-{LINES_PER_CODE} lines of each kind; totals and plots are of everything. Written by detflow. Nothing in this page is loaded or run.
-</footer>
-</body>
-</html>
-"""
 
 
 def _render_lead(content: Mapping[str, Any], found: _Findings) -> str:
