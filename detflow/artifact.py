@@ -12,15 +12,26 @@ from typing import Any, Final
 from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
 
-__all__ = ["CLASS_NAMES_NODE", "CONTRACT", "INPUT_NAME", "OUTPUT_NAMES", "ArtifactDir"]
+__all__ = ["CLASS_NAMES_NODE", "CONTRACT", "ENCODED_INPUT_NAME", "EXAMPLE_INPUT_NAME", "INPUT_NAME", "OUTPUT_NAMES", "ArtifactDir"]
 
 INPUT_NAME: Final = "image_tensor"
+ENCODED_INPUT_NAME: Final = "encoded_image_string_tensor"
+EXAMPLE_INPUT_NAME: Final = "tf_example"
 OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 # The constant of a frozen graph that holds the class names; see the contract.
 CLASS_NAMES_NODE: Final = "class_names"
 
 CONTRACT: Final[dict[str, Any]] = {
-    "inputs": {INPUT_NAME: {"dtype": "uint8", "shape": ["N", "height", "width", 3], "meaning": "RGB pixels, any size"}},
+    # A graph or signature takes one of them.
+    "inputs": {
+        INPUT_NAME: {"dtype": "uint8", "shape": ["N", "height", "width", 3], "meaning": "RGB pixels, any size"},
+        ENCODED_INPUT_NAME: {
+            "dtype": "string",
+            "shape": ["N"],
+            "meaning": "JPEG or PNG files, each of any size; alpha is dropped and EXIF's orientation is not applied",
+        },
+        EXAMPLE_INPUT_NAME: {"dtype": "string", "shape": ["N"], "meaning": "serialised tf.Example with the file in image/encoded"},
+    },
     "outputs": {
         "detection_boxes": {
             "dtype": "float32",
@@ -32,7 +43,7 @@ CONTRACT: Final[dict[str, Any]] = {
         "num_detections": {"dtype": "float32", "shape": ["N"], "meaning": "valid entries; the rest is padding"},
     },
     "labels": {
-        "frozen_inference_graph.pb": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
+        "frozen graphs": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
         "saved_model": "assets/label_map.pbtxt",
     },
 }
@@ -47,6 +58,7 @@ class ArtifactDir:
         self.label_map_path = path / "label_map.pbtxt"
         self.config_path = path / "config.yaml"
         self.frozen_graph_path = path / "frozen_inference_graph.pb"
+        self.encoded_graph_path = path / "frozen_inference_graph_encoded.pb"
         self.saved_model_path = path / "saved_model"
 
     def exists(self) -> bool:

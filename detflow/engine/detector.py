@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from detflow.artifact import INPUT_NAME, OUTPUT_NAMES, ArtifactDir
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.types import Box, Detection, LabelMap, read_label_map
 
-__all__ = ["Detector", "eager_outputs", "load_detector"]
+__all__ = ["Detector", "Outputs", "eager_outputs", "load_detector", "load_runner"]
 
 # Images of one size that follow each other go through the network together, as long as their pixels, which are resized as
 # floats, stay below 100 MB.
@@ -26,6 +26,7 @@ _MAX_BATCH = 8
 _MAX_BATCH_PIXELS = 8_000_000
 
 Images = npt.NDArray[np.uint8]
+Outputs = Mapping[str, npt.NDArray[np.float32]]
 
 
 class Detector:
@@ -37,7 +38,7 @@ class Detector:
         source: What the detector was made from, for messages.
     """
 
-    def __init__(self, run: Callable[[Images], Mapping[str, npt.NDArray[np.float32]]], label_map: LabelMap, source: Path) -> None:
+    def __init__(self, run: Callable[[Images], Outputs], label_map: LabelMap, source: Path) -> None:
         self.run = run
         self.label_map = label_map
         self.source = source
@@ -55,7 +56,7 @@ class Detector:
                 for row in range(len(batch)):
                     yield self._detections({name: values[row] for name, values in outputs.items()})
 
-    def _run_checked(self, images: Images) -> Mapping[str, npt.NDArray[np.float32]]:
+    def _run_checked(self, images: Images) -> Outputs:
         try:
             return self.run(images)
         except tf.errors.ResourceExhaustedError as error:
@@ -63,7 +64,7 @@ class Detector:
         except tf.errors.OpError as error:
             raise ArtifactError(f"the model cannot run: {_first_line(error)}", path=self.source) from None
 
-    def _detections(self, outputs: Mapping[str, npt.NDArray[np.float32]]) -> list[Detection]:
+    def _detections(self, outputs: Outputs) -> list[Detection]:
         try:
             count = int(outputs["num_detections"])
             # Another tool's graph may overshoot the image by a rounding.
@@ -95,13 +96,13 @@ def load_detector(path: Path) -> Detector:
     artifact = ArtifactDir(path)
     if artifact.exists():
         artifact.verify()
-        return _frozen_detector(artifact.frozen_graph_path, artifact.label_map_path)
-    if path.is_file() and path.suffix == ".pb" and path.name != "saved_model.pb":
-        return _frozen_detector(path, path.parent / artifact.label_map_path.name)
+        return _artifact_detector(artifact.frozen_graph_path, artifact.label_map_path)
+    if _is_graph_file(path):
+        return _artifact_detector(path, path.parent / artifact.label_map_path.name)
     saved_model = path.parent if path.name == "saved_model.pb" else path
     if (saved_model / "saved_model.pb").is_file():
         beside = [saved_model / "assets" / artifact.label_map_path.name, saved_model.parent / artifact.label_map_path.name]
-        return _saved_model_detector(saved_model, next((place for place in beside if place.is_file()), beside[1]))
+        return _artifact_detector(saved_model, next((place for place in beside if place.is_file()), beside[1]))
     # Building a network for a checkpoint needs Model Garden, which takes seconds to import.
     from detflow.engine.trained import load_trained_model
 
@@ -109,43 +110,57 @@ def load_detector(path: Path) -> Detector:
     return Detector(eager_outputs(trained.serving.detect_traced), trained.label_map, trained.checkpoint_path)
 
 
-def _frozen_detector(graph_path: Path, label_map_path: Path) -> Detector:
-    label_map = read_label_map(label_map_path)
-    graph = tf.compat.v1.GraphDef()
+def load_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
+    """Loads a frozen graph or a SavedModel for one of the serving contract's inputs; see `artifact.CONTRACT`.
+
+    Returns:
+        From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to the outputs.
+
+    Raises:
+        ArtifactError: It is damaged, or has no such input.
+    """
     try:
-        graph.ParseFromString(graph_path.read_bytes())
-        function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-        pruned = function.prune(f"{INPUT_NAME}:0", {name: f"{name}:0" for name in OUTPUT_NAMES})
+        return _graph_runner(path, input_name) if _is_graph_file(path) else _saved_model_runner(path, input_name)
     except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
-        raise ArtifactError(f"not a frozen detection graph: {_first_line(error)}", path=graph_path) from None
+        raise ArtifactError(f"not a detection graph with input {input_name}: {_first_line(error)}", path=path) from None
     except Exception as error:
         # protobuf's DecodeError is another class in each of its implementations.
         if type(error).__name__ != "DecodeError":
             raise
-        raise ArtifactError(f"not a frozen graph: {_first_line(error)}", path=graph_path) from None
-    return Detector(eager_outputs(pruned), label_map, graph_path)
+        raise ArtifactError(f"not a graph: {_first_line(error)}", path=path) from None
 
 
-def _saved_model_detector(path: Path, label_map_path: Path) -> Detector:
+def eager_outputs(function: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]) -> Callable[[Images | Sequence[bytes]], Outputs]:
+    """Wraps a TensorFlow function of the serving contract: arrays or byte strings in, arrays out."""
+    return lambda values: {name: value.numpy() for name, value in function(tf.constant(values)).items()}
+
+
+def _is_graph_file(path: Path) -> bool:
+    return path.is_file() and path.suffix == ".pb" and path.name != "saved_model.pb"
+
+
+def _artifact_detector(path: Path, label_map_path: Path) -> Detector:
     label_map = read_label_map(label_map_path)
-    try:
-        loaded = tf.saved_model.load(os.fspath(path))
-        serve = loaded.signatures["serving_default"]
-    except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
-        raise ArtifactError(f"not a detection SavedModel: {_first_line(error)}", path=path) from None
+    return Detector(load_runner(path, INPUT_NAME), label_map, path)
+
+
+def _graph_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
+    graph = tf.compat.v1.GraphDef()
+    graph.ParseFromString(path.read_bytes())
+    function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    return eager_outputs(function.prune(f"{input_name}:0", {name: f"{name}:0" for name in OUTPUT_NAMES}))
+
+
+def _saved_model_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
+    loaded = tf.saved_model.load(os.fspath(path))
+    by_input = {tuple(serve.structured_input_signature[1]): serve for serve in loaded.signatures.values()}
+    serve = by_input[(input_name,)]
 
     # The signature does not own its variables; whoever calls it keeps the object that does.
-    def run(images: tf.Tensor, owner: object = loaded) -> Mapping[str, tf.Tensor]:
-        return serve(**{INPUT_NAME: images})  # type: ignore[no-any-return]
+    def run(values: tf.Tensor, owner: object = loaded) -> Mapping[str, tf.Tensor]:
+        return serve(**{input_name: values})  # type: ignore[no-any-return]
 
-    return Detector(eager_outputs(run), label_map, path)
-
-
-def eager_outputs(
-    function: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
-) -> Callable[[Images], dict[str, npt.NDArray[np.float32]]]:
-    """Wraps a TensorFlow function of the serving contract for `Detector`: arrays in, arrays out."""
-    return lambda images: {name: value.numpy() for name, value in function(tf.constant(images)).items()}
+    return eager_outputs(run)
 
 
 def _batches(items: Iterable[Images], size: int) -> Iterator[list[Images]]:

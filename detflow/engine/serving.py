@@ -1,10 +1,10 @@
-"""The function that every exported format runs: pixels in, detections out."""
+"""The function that every exported format runs: pixels or files in, detections out."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from detflow.artifact import INPUT_NAME, OUTPUT_NAMES
+from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
 from detflow.config import EvaluateConfig
 from detflow.engine import preprocess
 from detflow.engine.retinanet import RetinaNet
@@ -13,7 +13,7 @@ __all__ = ["ServingModel"]
 
 
 class ServingModel(tf.Module):  # type: ignore[misc]
-    """Pixels in, detections out.
+    """Pixels or files in, detections out.
 
     Args:
         model: With the weights that serve.
@@ -28,9 +28,13 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         self._model = model
         self._network = model.network
         self.config = config
-        # The tensor's name becomes the input's name in every exported format.
-        spec = tf.TensorSpec([None, None, None, 3], tf.uint8, name=INPUT_NAME)
-        self.detect_traced = tf.function(self.detect, input_signature=[spec])
+        # A tensor's name becomes the input's name in every exported format.
+        pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name=INPUT_NAME)
+        encoded = tf.TensorSpec([None], tf.string, name=ENCODED_INPUT_NAME)
+        examples = tf.TensorSpec([None], tf.string, name=EXAMPLE_INPUT_NAME)
+        self.detect_traced = tf.function(self.detect, input_signature=[pixels])
+        self.detect_encoded_traced = tf.function(self.detect_encoded, input_signature=[encoded])
+        self.detect_examples_traced = tf.function(self.detect_examples, input_signature=[examples])
 
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects.
@@ -43,7 +47,26 @@ class ServingModel(tf.Module):  # type: ignore[misc]
             detection_scores [N, K] float32 from high to low; detection_classes [N, K] float32, 1-based;
             num_detections [N] float32. Entries from num_detections on are zeros, their class is 1.
         """
-        canvases, ratio = preprocess.fit_to_canvas(images, self._model.input_size)
+        return self._detect(*preprocess.fit_to_canvas(images, self._model.input_size))
+
+    def detect_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Like `detect`, for files [N] of JPEG or PNG, each of its own size."""
+
+        def fit(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(file)[tf.newaxis], self._model.input_size)
+            return canvases[0], ratio
+
+        canvas = tf.TensorSpec([*self._model.input_size, 3], tf.float32)
+        canvases, ratios = tf.map_fn(fit, encoded, fn_output_signature=(canvas, tf.TensorSpec([2], tf.float32)))
+        return self._detect(canvases, ratios[:, tf.newaxis])
+
+    def detect_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Like `detect_encoded`, for serialised tf.Examples [N] that hold the file in `image/encoded`."""
+        fields = tf.io.parse_example(examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
+        return self.detect_encoded(fields["image/encoded"])
+
+    def _detect(self, canvases: tf.Tensor, ratio: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Ratio is [2], or [N, 1, 2] where the images have sizes of their own."""
         raw = self._model.detect(preprocess.normalize(canvases), self.config)
         values = (
             preprocess.boxes_to_image(raw.boxes, ratio),

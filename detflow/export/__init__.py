@@ -57,12 +57,14 @@ def describe_card(card: dict[str, Any], output: Path) -> str:
     checkpoint, parity = card["checkpoint"], card["parity"]
     lines = [f"{checkpoint['name']} → {output}: {len(card['classes'])} classes, {', '.join(card['classes'][:8])}"]
     for name, found in parity["formats"].items():
-        size = sum(digest["bytes"] for file, digest in card["files"].items() if file == name or file.startswith(f"{name}/"))
+        # A folder with several inputs is proved with each: `saved_model`, `saved_model tf_example`.
+        path, _, variant = name.partition(" ")
+        size = sum(digest["bytes"] for file, digest in card["files"].items() if file == path or file.startswith(f"{path}/"))
         differences = found["max_differences"]
         lines.append(
-            f"{output / name}: {size / 1e6:.1f} MB; agrees with the checkpoint on {found['num_images']} images, "
-            f"{found['num_detections']:,} detections: boxes within {differences['detection_boxes']:.1g}, "
-            f"scores within {differences['detection_scores']:.1g}"
+            f"{output / path}{f' ({variant})' if variant else f', {size / 1e6:.1f} MB'}: boxes within "
+            f"{differences['detection_boxes']:.1g}, scores within {differences['detection_scores']:.1g} of the checkpoint's, "
+            f"{found['num_detections']:,} detections on {found['num_images']} images"
         )
     if parity["images"] == "synthetic":
         lines.append("The run's records are not there: the proof ran on synthetic pictures. Name real ones with --images.")

@@ -12,25 +12,27 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
-from detflow.engine.serving import ServingModel
 from detflow.types import LabelMap
 
 __all__ = ["freeze", "write_frozen_graph"]
 
 
-def write_frozen_graph(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
+def write_frozen_graph(function: tf.types.experimental.ConcreteFunction, label_map: LabelMap, path: Path) -> None:
     """Writes `freeze`'s graph; the same weights give the same bytes."""
-    path.write_bytes(freeze(serving, label_map).SerializeToString(deterministic=True))
+    path.write_bytes(freeze(function, label_map).SerializeToString(deterministic=True))
 
 
-def freeze(serving: ServingModel, label_map: LabelMap) -> tf.compat.v1.GraphDef:
-    """Turns the serving function into a graph without variables and functions.
+def freeze(function: tf.types.experimental.ConcreteFunction, label_map: LabelMap) -> tf.compat.v1.GraphDef:
+    """Turns a serving function into a graph without variables and functions.
+
+    Args:
+        function: Of `ServingModel`.
+        label_map: The classes.
 
     Returns:
-        A graph from `image_tensor:0` to the four outputs of the serving contract, with the class names in the constant
+        A graph from the function's input to the four outputs of the serving contract, with the class names in the constant
         `class_names` (string [C]; entry i names id i + 1), which can be read without running the graph.
     """
-    function = serving.detect_traced.get_concrete_function()
     with _native_stderr_closed():
         frozen = convert_variables_to_constants_v2(function)
     nodes = {node.name: node for node in frozen.graph.as_graph_def().node}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,33 +12,32 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from PIL import Image
 
 from detflow.config import DataConfig
 from detflow.dataset.pictures import find_pictures, read_picture
 from detflow.dataset.records import MANIFEST_NAME, read_manifest, read_samples
 from detflow.engine import preprocess
+from detflow.export.verify import ProofImage
 
 __all__ = ["ProofImages", "find_proof_images"]
 
 _MAX_IMAGES = 32
 _SYNTHETIC_SEED = 7
 
-Pixels = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class ProofImages:
-    """Images with their names, to be read once.
+    """Images, to be read once.
 
     Attributes:
         kind: Where they come from.
         source: The folder, and the split of records; empty for synthetic images.
-        images: (name, [height, width, 3] uint8 RGB).
     """
 
     kind: Literal["records", "folder", "synthetic"]
     source: str
-    images: Iterable[tuple[str, Pixels]]
+    images: Iterable[ProofImage]
 
 
 def find_proof_images(chosen: Path | None, data: DataConfig) -> ProofImages:
@@ -62,18 +62,18 @@ def find_proof_images(chosen: Path | None, data: DataConfig) -> ProofImages:
     return ProofImages("synthetic", "", _synthetic())
 
 
-def _from_records(records_dir: Path, split: str) -> Iterator[tuple[str, Pixels]]:
+def _from_records(records_dir: Path, split: str) -> Iterator[ProofImage]:
     samples = read_samples(records_dir, read_manifest(records_dir), split)
     for sample in itertools.islice(samples, _MAX_IMAGES):
-        yield sample.filename, preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
+        yield ProofImage(sample.filename, preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy(), sample.encoded)
 
 
-def _from_folder(folder: Path) -> Iterator[tuple[str, Pixels]]:
+def _from_folder(folder: Path) -> Iterator[ProofImage]:
     for file in find_pictures(str(folder))[:_MAX_IMAGES]:
-        yield file.name, read_picture(file.path).pixels
+        yield _from_pixels(file.name, read_picture(file.path).pixels)
 
 
-def _synthetic() -> Iterator[tuple[str, Pixels]]:
+def _synthetic() -> Iterator[ProofImage]:
     """Yields noise of many scales with flat rectangles in it, in many sizes and aspects."""
     random = np.random.default_rng(_SYNTHETIC_SEED)
     for number in range(_MAX_IMAGES):
@@ -86,4 +86,10 @@ def _synthetic() -> Iterator[tuple[str, Pixels]]:
                 0, 256, 3
             )
         pixels = np.clip(pixels + random.normal(0.0, 12.0, pixels.shape), 0, 255)
-        yield f"synthetic-{number}", pixels.astype(np.uint8)
+        yield _from_pixels(f"synthetic-{number}", pixels.astype(np.uint8))
+
+
+def _from_pixels(name: str, pixels: npt.NDArray[np.uint8]) -> ProofImage:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return ProofImage(name, pixels, file.getvalue())

@@ -14,7 +14,7 @@ __all__ = ["write_saved_model"]
 
 
 def write_saved_model(serving: ServingModel, label_map_path: Path, directory: Path) -> None:
-    """Writes a SavedModel whose `serving_default` keeps the serving contract.
+    """Writes a SavedModel with one signature an input of the serving contract: serving_default, image_bytes and tf_example.
 
     Args:
         serving: With the weights.
@@ -28,6 +28,10 @@ def write_saved_model(serving: ServingModel, label_map_path: Path, directory: Pa
     exported = tf.Module()
     exported.weights = serving.variables
     exported.label_map = tf.saved_model.Asset(os.fspath(label_map_path))
-    signatures = {"serving_default": serving.detect_traced.get_concrete_function()}
+    signatures = {
+        "serving_default": serving.detect_traced.get_concrete_function(),
+        "image_bytes": serving.detect_encoded_traced.get_concrete_function(),
+        "tf_example": serving.detect_examples_traced.get_concrete_function(),
+    }
     with write_faults(directory):
         tf.saved_model.save(exported, os.fspath(directory), signatures=signatures)

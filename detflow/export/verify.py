@@ -21,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from detflow.artifact import OUTPUT_NAMES
+from detflow.artifact import ENCODED_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
+from detflow.dataset.example import encode_example
 from detflow.errors import ArtifactError, DetflowError
 
-__all__ = ["LIMITS", "Agreement", "FreshProcess", "compare_outputs", "prove"]
+__all__ = ["LIMITS", "Agreement", "Candidate", "FreshProcess", "ProofImage", "compare_outputs", "prove"]
 
-Images = npt.NDArray[np.uint8]
+Input = npt.NDArray[np.uint8] | Sequence[bytes]
 Outputs = Mapping[str, npt.NDArray[np.float32]]
 
 # Largest absolute difference from the checkpoint. One image's outputs are compared entry by entry, padding included; the order of
@@ -54,8 +55,46 @@ class Agreement:
     max_differences: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class ProofImage:
+    """One image in every shape that the serving contract takes.
+
+    Attributes:
+        name: For messages.
+        pixels: [height, width, 3] uint8, RGB.
+        encoded: A JPEG or PNG file that decodes to these pixels.
+    """
+
+    name: str
+    pixels: npt.NDArray[np.uint8]
+    encoded: bytes
+
+    def as_input(self, input_name: str) -> Input:
+        """Returns a batch of this image alone for one of the serving contract's inputs."""
+        if input_name == INPUT_NAME:
+            return self.pixels[np.newaxis]
+        if input_name == ENCODED_INPUT_NAME:
+            return [self.encoded]
+        return [encode_example({"image/encoded": (bytes, [self.encoded])})]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A format that is to be proved.
+
+    Attributes:
+        name: For messages and the card.
+        path: Its file or folder.
+        input_name: The input of the serving contract that it takes.
+    """
+
+    name: str
+    path: Path
+    input_name: str
+
+
 class FreshProcess:
-    """A new Python process that loads artifacts and runs them, without Model Garden. Starting it does not wait for it."""
+    """A new Python process that loads formats and runs them, without Model Garden. Starting it does not wait for it."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -74,24 +113,24 @@ class FreshProcess:
         self._process.join()
         self._process.close()
 
-    def load(self, name: str, path: Path) -> None:
-        """Loads an artifact (see `engine.detector.load_detector`) under a name.
+    def load(self, candidate: Candidate) -> None:
+        """Loads a format (see `engine.detector.load_runner`).
 
         Raises:
             ArtifactError: It cannot be loaded there.
         """
-        self._ask(name, path)
+        self._ask(candidate.name, candidate)
 
-    def run(self, name: str, images: Images) -> Outputs:
-        """Runs a loaded artifact on [N, height, width, 3] uint8.
+    def run(self, candidate: Candidate, image: ProofImage) -> Outputs:
+        """Runs a loaded format on one image.
 
         Raises:
-            ArtifactError: The artifact cannot run, or needed Model Garden to do it.
+            ArtifactError: It cannot run, or needed Model Garden to do it.
         """
-        outputs: Outputs = self._ask(name, images)
+        outputs: Outputs = self._ask(candidate.name, image.as_input(candidate.input_name))
         return outputs
 
-    def _ask(self, name: str, question: Path | Images) -> Any:
+    def _ask(self, name: str, question: Candidate | Input) -> Any:
         try:
             self._connection.send((name, question))
             answer, error = self._connection.recv()
@@ -109,9 +148,9 @@ def compare_outputs(expected: Outputs, actual: Outputs) -> dict[str, float]:
 
 
 def prove(
-    reference: Callable[[Images], Outputs],
-    candidates: Mapping[str, Callable[[Images], Outputs]],
-    images: Iterable[tuple[str, Images]],
+    reference: Callable[[ProofImage], Outputs],
+    candidates: Mapping[str, Callable[[ProofImage], Outputs]],
+    images: Iterable[ProofImage],
     *,
     reference_name: str,
 ) -> dict[str, Agreement]:
@@ -119,8 +158,8 @@ def prove(
 
     Args:
         reference: The checkpoint.
-        candidates: The formats, by the names of their files.
-        images: Name and pixels [height, width, 3] uint8 of each image; read once.
+        candidates: The formats, by name.
+        images: Read once.
         reference_name: The checkpoint's, for messages.
 
     Returns:
@@ -131,11 +170,11 @@ def prove(
     """
     seen: dict[str, list[tuple[str, dict[str, float]]]] = {name: [] for name in candidates}
     num_detections = 0
-    for image_name, pixels in images:
-        expected = reference(pixels[np.newaxis])
+    for image in images:
+        expected = reference(image)
         num_detections += int(expected["num_detections"].sum())
         for name, run in candidates.items():
-            seen[name].append((image_name, compare_outputs(expected, run(pixels[np.newaxis]))))
+            seen[name].append((image.name, compare_outputs(expected, run(image))))
     for name, differences in seen.items():
         _require_agreement(name, differences, reference_name)
     return {
@@ -164,12 +203,12 @@ def _max_difference(expected: npt.NDArray[np.float32], actual: npt.NDArray[np.fl
 
 
 def _serve(connection: Connection) -> None:
-    """Answers questions (name, path to load or images to run) with (answer, error) until the other end closes."""
+    """Answers questions (name, format to load or input to run) with (answer, error) until the other end closes."""
     # Ctrl-C reaches the whole process group; the parent decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from detflow.engine.detector import Detector, load_detector
+    from detflow.engine.detector import load_runner
 
-    detectors: dict[str, Detector] = {}
+    runners: dict[str, Callable[[Input], Outputs]] = {}
     while True:
         try:
             name, question = connection.recv()
@@ -177,10 +216,10 @@ def _serve(connection: Connection) -> None:
             return
         answer, error = None, None
         try:
-            if isinstance(question, Path):
-                detectors[name] = load_detector(question)
+            if isinstance(question, Candidate):
+                runners[name] = load_runner(question.path, question.input_name)
             else:
-                answer = detectors[name].run(question)
+                answer = runners[name](question)
         except DetflowError as fault:
             error = fault.cause
         if "official" in sys.modules:

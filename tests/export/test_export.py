@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import resource
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from detflow.artifact import CONTRACT, ArtifactDir
 from detflow.cli import cli
@@ -99,10 +101,14 @@ def test_the_frozen_graph_takes_any_size_and_does_not_mind_the_batch(size, sessi
         np.testing.assert_allclose(alone["detection_boxes"][0], together["detection_boxes"][row], atol=1e-5)
 
 
-def test_the_frozen_graph_holds_nothing_but_what_the_contract_needs(artifact_dir):
-    graph = tf.compat.v1.GraphDef.FromString((artifact_dir / "frozen_inference_graph.pb").read_bytes())
+@pytest.mark.parametrize(
+    ("file", "input_name"),
+    [("frozen_inference_graph.pb", "image_tensor"), ("frozen_inference_graph_encoded.pb", "encoded_image_string_tensor")],
+)
+def test_a_frozen_graph_holds_nothing_but_what_the_contract_needs(file, input_name, artifact_dir):
+    graph = tf.compat.v1.GraphDef.FromString((artifact_dir / file).read_bytes())
     nodes = {node.name: node for node in graph.node}
-    assert [node.name for node in graph.node if node.op == "Placeholder"] == ["image_tensor"]
+    assert [node.name for node in graph.node if node.op == "Placeholder"] == [input_name]
     consumed = {name.removeprefix("^").partition(":")[0] for node in graph.node for name in node.input}
     assert set(nodes) - consumed == {*OUTPUTS, "class_names"}
     assert not graph.library.function
@@ -130,6 +136,55 @@ def test_the_saved_model_serves_the_same_contract(artifact_dir, trained):
     assert read_label_map(artifact_dir / "saved_model" / "assets" / "label_map.pbtxt") == trained.label_map
 
 
+def encoded(pixels, image_format):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, image_format, quality=90)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def files_and_pixels():
+    """JPEG and PNG files of different sizes, and what Pillow reads from them."""
+    pictures = [random_batch(40, 60, 3), random_batch(90, 30, 3), random_batch(1, 7, 3)]
+    files = [encoded(pixels, image_format) for pixels, image_format in zip(pictures, ("JPEG", "PNG", "JPEG"), strict=True)]
+    return files, [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+
+
+def from_graph(artifact_dir, files):
+    graph = tf.compat.v1.GraphDef.FromString((artifact_dir / "frozen_inference_graph_encoded.pb").read_bytes())
+    function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    return function.prune("encoded_image_string_tensor:0", {name: f"{name}:0" for name in OUTPUTS})(tf.constant(files))
+
+
+def from_signature(artifact_dir, files):
+    loaded = tf.saved_model.load(str(artifact_dir / "saved_model"))
+    return loaded.signatures["image_bytes"](encoded_image_string_tensor=tf.constant(files))
+
+
+def from_examples(artifact_dir, files):
+    def example(file):
+        feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[file]))
+        return tf.train.Example(features=tf.train.Features(feature={"image/encoded": feature})).SerializeToString()
+
+    loaded = tf.saved_model.load(str(artifact_dir / "saved_model"))
+    return loaded.signatures["tf_example"](tf_example=tf.constant([example(file) for file in files]))
+
+
+@pytest.mark.parametrize("run", [from_graph, from_signature, from_examples])
+def test_files_of_several_sizes_give_what_their_pixels_give(run, artifact_dir, files_and_pixels, trained):
+    files, pictures = files_and_pixels
+    found = run(artifact_dir, files)
+    for row, pixels in enumerate(pictures):
+        expected = trained.serving.detect_traced(pixels[np.newaxis])
+        for name in OUTPUTS:
+            np.testing.assert_allclose(found[name][row], expected[name][0], atol=1e-4, err_msg=name)
+
+
+def test_a_file_that_is_no_image_is_an_error_not_a_detection(artifact_dir):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        from_graph(artifact_dir, [b"no image"])
+
+
 def test_the_card_tells_origin_thresholds_and_proof(artifact_dir, model_dir, records_dir):
     card = ArtifactDir(artifact_dir).verify()
     assert card["classes"] == ["disc", "Ringe & Ösen", "it's"]
@@ -138,7 +193,14 @@ def test_the_card_tells_origin_thresholds_and_proof(artifact_dir, model_dir, rec
     assert card["thresholds"] == {"score_threshold": 0.3, "nms_iou": 0.6, "max_detections": 100}
     assert card["contract"] == CONTRACT
     assert (card["parity"]["images"], card["parity"]["source"]) == ("records", f"{records_dir} val")
-    for name in ("frozen_inference_graph.pb", "saved_model"):
+    assert set(card["parity"]["formats"]) == {
+        "frozen_inference_graph.pb",
+        "frozen_inference_graph_encoded.pb",
+        "saved_model",
+        "saved_model image_bytes",
+        "saved_model tf_example",
+    }
+    for name in card["parity"]["formats"]:
         proof = card["parity"]["formats"][name]
         assert proof["num_images"] == 21
         assert proof["num_detections"] > 50
@@ -154,8 +216,8 @@ def test_a_format_that_disagrees_is_not_published_and_the_old_export_stays(model
     shutil.copytree(artifact_dir, output)
     before = ArtifactDir(output).verify()
 
-    def write_with_a_wrong_weight(serving, label_map, path, write=build.write_frozen_graph):
-        write(serving, label_map, path)
+    def write_with_a_wrong_weight(function, label_map, path, write=build.write_frozen_graph):
+        write(function, label_map, path)
         graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
         node = next(node for node in graph.node if "scores" in node.name and "BiasAdd/ReadVariableOp/resource" in node.name)
         bias = tf.make_ndarray(node.attr["value"].tensor).copy()
@@ -262,19 +324,24 @@ def test_the_same_checkpoint_gives_the_same_frozen_graph(model_dir, trained, art
     again = load_trained_model(model_dir)
     tf_keras.backend.clear_session()
     third = load_trained_model(model_dir)
-    graphs = [freeze(one.serving, one.label_map).SerializeToString(deterministic=True) for one in (again, third)]
+    graphs = [
+        freeze(one.serving.detect_traced.get_concrete_function(), one.label_map).SerializeToString(deterministic=True)
+        for one in (again, third)
+    ]
     assert graphs[0] == graphs[1]
 
 
 def test_without_records_the_proof_takes_synthetic_pictures_and_says_so(artifact_dir):
     proof = find_proof_images(None, DataConfig(records="nowhere"))
     assert proof.kind == "synthetic"
-    images = dict(proof.images)
-    assert len(images) == 32
-    assert all(pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 for pixels in images.values())
-    assert len({pixels.shape for pixels in images.values()}) > 20
-    again = dict(find_proof_images(None, DataConfig(records="nowhere")).images)
-    assert all((again[name] == pixels).all() for name, pixels in images.items())
+    images = list(proof.images)
+    assert len({image.name for image in images}) == 32
+    assert len({image.pixels.shape for image in images}) > 20
+    for image in images:
+        assert image.pixels.dtype == np.uint8
+        assert (np.asarray(Image.open(io.BytesIO(image.encoded))) == image.pixels).all()
+    again = find_proof_images(None, DataConfig(records="nowhere")).images
+    assert [image.encoded for image in again] == [image.encoded for image in images]
     card = ArtifactDir(artifact_dir).verify()
     assert "synthetic" not in describe_card(card, artifact_dir)
     assert "synthetic pictures" in describe_card(card | {"parity": card["parity"] | {"images": "synthetic"}}, artifact_dir)

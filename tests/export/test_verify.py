@@ -1,11 +1,17 @@
 import math
+import multiprocessing
 import os
+import signal
+import socket
+import sys
 
 import numpy as np
 import pytest
 
+from detflow.artifact import CONTRACT
 from detflow.errors import ArtifactError
-from detflow.export.verify import FreshProcess, compare_outputs, prove
+from detflow.export import verify
+from detflow.export.verify import Candidate, FreshProcess, ProofImage, compare_outputs, prove
 
 
 def outputs(count=2, scores=(0.9, 0.8, 0.0), classes=(1, 2, 1), shift=0.0):
@@ -17,14 +23,13 @@ def outputs(count=2, scores=(0.9, 0.8, 0.0), classes=(1, 2, 1), shift=0.0):
     }
 
 
-IMAGES = [(f"image-{number}.jpg", np.full((4, 4, 3), number, np.uint8)) for number in range(5)]
+IMAGES = [ProofImage(f"image-{number}.jpg", np.full((4, 4, 3), number, np.uint8), b"") for number in range(5)]
 
 
 def prove_against(actual):
     """`actual` gives the candidate's outputs by the image's number."""
-    return prove(
-        lambda images: outputs(), {"model.xyz": lambda images: actual(int(images[0, 0, 0, 0]))}, IMAGES, reference_name="ckpt-7"
-    )
+    candidates = {"model.xyz": lambda image: actual(int(image.pixels[0, 0, 0]))}
+    return prove(lambda image: outputs(), candidates, IMAGES, reference_name="ckpt-7")
 
 
 def test_agreement_has_the_largest_differences():
@@ -61,8 +66,8 @@ def test_a_disagreement_names_output_image_and_amount(wrong, output, amount):
 
 def test_the_limit_itself_is_allowed():
     prove(
-        lambda images: outputs(scores=(0.5, 0.25, 0)),
-        {"m": lambda images: outputs(scores=(0.5 + 9.9e-5, 0.25, 0))},
+        lambda image: outputs(scores=(0.5, 0.25, 0)),
+        {"m": lambda image: outputs(scores=(0.5 + 9.9e-5, 0.25, 0))},
         IMAGES,
         reference_name="c",
     )
@@ -84,26 +89,54 @@ def test_padding_is_compared_too():
     assert compare_outputs(outputs(), outputs(scores=(0.9, 0.8, 0.1)))["detection_scores"] > 0.09
 
 
+def test_an_image_takes_the_shape_of_every_input_of_the_contract():
+    from detflow.dataset.example import decode_example
+
+    image = ProofImage("x", np.zeros((2, 3, 3), np.uint8), b"file")
+    shapes = {name: image.as_input(name) for name in CONTRACT["inputs"]}
+    assert shapes["image_tensor"].shape == (1, 2, 3, 3)
+    assert shapes["encoded_image_string_tensor"] == [b"file"]
+    assert [decode_example(example) for example in shapes["tf_example"]] == [{"image/encoded": (b"file",)}]
+
+
 @pytest.mark.tf
-def test_a_fresh_process_runs_what_it_loads_and_refuses_what_needs_model_garden(artifact_dir, model_dir):
+def test_a_fresh_process_runs_what_it_loads(artifact_dir):
+    image = ProofImage("x", np.zeros((30, 40, 3), np.uint8), b"")
+    frozen = Candidate("frozen", artifact_dir / "frozen_inference_graph.pb", "image_tensor")
     with FreshProcess() as fresh:
-        with pytest.raises(ArtifactError, match="no such file"):
-            fresh.load("gone", artifact_dir / "gone.pb")
-        fresh.load("frozen", artifact_dir / "frozen_inference_graph.pb")
-        found = fresh.run("frozen", np.zeros((2, 30, 40, 3), np.uint8))
-        assert found["detection_boxes"].shape == (2, 100, 4)
+        with pytest.raises(ArtifactError, match=r"gone\.pb"):
+            fresh.load(Candidate("gone", artifact_dir / "gone.pb", "image_tensor"))
+        with pytest.raises(ArtifactError, match="input tf_example"):
+            fresh.load(Candidate("other", frozen.path, "tf_example"))
+        fresh.load(frozen)
+        assert fresh.run(frozen, image)["detection_boxes"].shape == (1, 100, 4)
         process = fresh._process
         assert process.is_alive()
         assert process.pid != os.getpid()
-        # A checkpoint is no artifact: building its network imports Model Garden.
-        with pytest.raises(ArtifactError, match="needs Model Garden"):
-            fresh.load("ckpt-10", model_dir / "ckpt-10")
     with pytest.raises(ValueError, match="closed"):
         process.is_alive()
+
+
+@pytest.mark.tf
+def test_a_process_that_imported_model_garden_proves_nothing(artifact_dir, monkeypatch):
+    """The far end of the pipe, run here with one question and the end of the stream."""
+    monkeypatch.setitem(sys.modules, "official", object())
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(("model", Candidate("model", artifact_dir / "frozen_inference_graph.pb", "image_tensor")))
+    with socket.socket(fileno=os.dup(ours.fileno())) as half:
+        half.shutdown(socket.SHUT_WR)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        verify._serve(theirs)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ours.recv() == (None, "it needs Model Garden to run")
+    ours.close()
+    theirs.close()
 
 
 def test_a_dead_process_is_told_by_its_exit_code(tmp_path):
     with FreshProcess() as fresh:
         fresh._process.kill()
         with pytest.raises(ArtifactError, match="exit code -9"):
-            fresh.load("model", tmp_path)
+            fresh.load(Candidate("model", tmp_path, "image_tensor"))
