@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 _PATH = click.Path(path_type=Path)
+_EXISTING = click.Path(exists=True, path_type=Path)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
@@ -148,6 +149,27 @@ def check(path: Path, report_path: Path | None, as_json: bool, **choices: Any) -
 
 def _announce(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+@cli.command()
+@click.argument("source", type=_EXISTING, metavar="DATASET_OR_RECORDS")
+@click.option("--output", type=_PATH, help="Configuration file to write; it must not exist.  [default: stdout]")
+def init(source: Path, output: Path | None) -> None:
+    """Write a configuration that is fitted to the data, with the reason for each value.
+
+    Input size, anchors, split names and length follow from the images and boxes. A dataset folder is judged as make-records
+    does it by default; the configuration then expects its records in records/NAME.
+    """
+    from detflow.fit import fit_source
+    from detflow.publish import publish_file
+
+    text = fit_source(source)
+    if output is None:
+        click.echo(text, nl=False)
+    elif output.exists():
+        raise click.UsageError(f"{output} exists; name another file")
+    else:
+        publish_file(output, text)
 
 
 @cli.command()

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from detflow.config import EvaluateConfig, ModelConfig
 from detflow.engine import garden
+from detflow.engine.anchors import build_anchors
 
-__all__ = ["Losses", "RawDetections", "RetinaNet", "assign_atss", "build_anchors"]
+__all__ = ["Losses", "RawDetections", "RetinaNet", "assign_atss"]
 
 # RetinaNet (arXiv:1708.02002) found .25 and 2; 1.5 was better on a small set after 400 and after 2,400 steps.
 _FOCAL_ALPHA = 0.25
@@ -45,38 +44,6 @@ class RawDetections(NamedTuple):
     scores: tf.Tensor
     classes: tf.Tensor
     count: tf.Tensor
-
-
-def build_anchors(config: ModelConfig) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
-    """Lays out the anchors in the order of the network's outputs.
-
-    Returns:
-        [A, 4] float32, normalised by the canvas and not clipped to it, and the number of anchors of each level.
-    """
-    height, width = config.input_size
-    sizes = [2 ** (i / config.anchors_per_octave) for i in range(config.anchors_per_octave)]
-    levels = []
-    for level in range(config.min_level, config.max_level + 1):
-        stride = 2**level
-        centre_y, centre_x = np.meshgrid(np.arange(stride / 2, height, stride), np.arange(stride / 2, width, stride), indexing="ij")
-        shapes = []
-        for size in sizes:
-            for aspect in config.aspect_ratios:
-                side = config.anchor_scale * stride * size
-                half_height, half_width = side / math.sqrt(aspect) / 2, side * math.sqrt(aspect) / 2
-                shapes.append(
-                    np.stack(
-                        [
-                            (centre_y - half_height) / height,
-                            (centre_x - half_width) / width,
-                            (centre_y + half_height) / height,
-                            (centre_x + half_width) / width,
-                        ],
-                        axis=-1,
-                    )
-                )
-        levels.append(np.stack(shapes, axis=2).reshape(-1, 4))
-    return np.concatenate(levels).astype(np.float32), tuple(len(level) for level in levels)
 
 
 class RetinaNet:

@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 
 from detflow.config import EvaluateConfig, ModelConfig
-from detflow.engine.retinanet import RetinaNet, _giou, assign_atss, build_anchors
+from detflow.engine.anchors import build_anchors
+from detflow.engine.retinanet import RetinaNet, _giou, assign_atss
 from detflow.types import Box
 
 pytestmark = pytest.mark.tf
