@@ -35,16 +35,18 @@ def freeze(function: tf.types.experimental.ConcreteFunction, label_map: LabelMap
     """
     with _native_stderr_closed():
         frozen = convert_variables_to_constants_v2(function)
-    nodes = {node.name: node for node in frozen.graph.as_graph_def().node}
-    # Constants captured from eager code are named by a counter of this process; their order here is the same in all.
-    names = {name: f"constant_{i}" for i, name in enumerate(name for name in nodes if name.isdigit())}
-    needed = _ancestors(nodes, OUTPUT_NAMES)
-    graph = tf.compat.v1.GraphDef(versions=frozen.graph.as_graph_def().versions)
-    for node in nodes.values():
-        if node.name in needed:
-            node.name = names.get(node.name, node.name)
-            node.input[:] = [names.get(name, name) for name in node.input]
-            graph.node.append(node)
+    frozen_graph = frozen.graph.as_graph_def()
+    nodes = {node.name: node for node in frozen_graph.node}
+    # Constants captured from eager code are named by a counter of this process, whose order is the same in all.
+    captured = sorted((name for name in nodes if name.isdigit()), key=int)
+    names = {name: f"constant_{i}" for i, name in enumerate(captured)}
+    graph = tf.compat.v1.GraphDef(versions=frozen_graph.versions)
+    # The optimiser emits the nodes of a loop in an order, and with a hint, that differ from run to run.
+    for node in sorted((nodes[name] for name in _ancestors(nodes, OUTPUT_NAMES)), key=lambda node: names.get(node.name, node.name)):
+        node.name = names.get(node.name, node.name)
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.attr.pop("_has_manual_control_dependencies", None)
+        graph.node.append(node)
     graph.node.append(_string_constant(CLASS_NAMES_NODE, label_map.names))
     return graph
 

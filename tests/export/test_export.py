@@ -324,11 +324,12 @@ def test_the_same_checkpoint_gives_the_same_frozen_graph(model_dir, trained, art
     again = load_trained_model(model_dir)
     tf_keras.backend.clear_session()
     third = load_trained_model(model_dir)
-    graphs = [
-        freeze(one.serving.detect_traced.get_concrete_function(), one.label_map).SerializeToString(deterministic=True)
-        for one in (again, third)
-    ]
-    assert graphs[0] == graphs[1]
+    for name in ("detect_traced", "detect_encoded_traced"):
+        graphs = [
+            freeze(getattr(one.serving, name).get_concrete_function(), one.label_map).SerializeToString(deterministic=True)
+            for one in (again, third)
+        ]
+        assert graphs[0] == graphs[1]
 
 
 def test_without_records_the_proof_takes_synthetic_pictures_and_says_so(artifact_dir):
