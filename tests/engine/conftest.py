@@ -10,8 +10,11 @@ from detflow.dataset.convert import ConversionOptions, convert_dataset
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def write_voc(root, splits):
-    """Draws a bright square on a dark ground, one an image; class `light` or `dark` by its colour."""
+def write_voc(root, splits, num_objects=None):
+    """Draws a bright or a dark square, one an image, and annotates it.
+
+    `num_objects` repeats the object, each time a little narrower; 0 leaves out those of all splits but train.
+    """
     random = np.random.default_rng(0)
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
@@ -27,10 +30,15 @@ def write_voc(root, splits):
             kind = number % 2
             pixels[top : top + 20, left : left + 20] = (240, 240, 60) if kind else (20, 20, 160)
             Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
-            box = "".join(f"<{tag}>{v}</{tag}>" for tag, v in zip(CORNERS, (left + 1, top + 1, left + 20, top + 20), strict=True))
+            copies = 1 if num_objects is None or (num_objects == 0 and split == "train") else num_objects
+            objects = ""
+            for copy in range(copies):
+                corners = (left + 1, top + 1, left + 20 - 0.001 * copy, top + 20)
+                box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(CORNERS, corners, strict=True))
+                objects += f"<object><name>{('dark', 'light')[kind]}</name><bndbox>{box}</bndbox></object>"
             (root / "Annotations" / f"{name}.xml").write_text(
                 f"<annotation><filename>{name}.jpg</filename><size><width>48</width><height>48</height><depth>3</depth></size>"
-                f"<object><name>{('dark', 'light')[kind]}</name><bndbox>{box}</bndbox></object></annotation>"
+                f"{objects}</annotation>"
             )
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
 
@@ -41,6 +49,18 @@ def tiny_records(tmp_path_factory):
     write_voc(root / "voc", {"train": 10, "val": 4, "test": 4})
     convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
     return root / "records"
+
+
+@pytest.fixture
+def voc_writer():
+    """Makes records of a drawn dataset: (folder, images by split, objects an image) → records directory."""
+
+    def write(folder, splits, num_objects):
+        write_voc(folder / "voc", splits, num_objects)
+        convert_dataset(folder / "voc", folder / "records", ConversionOptions(jobs=1, report=False))
+        return folder / "records"
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -311,3 +311,33 @@ def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(tin
     assert_same_run(tmp_path / "whole", tmp_path / "killed", 46)
     with pytest.raises(ConfigError, match=r"train\.time_budget was 60\.0, now 120\.0"):
         run_train(tiny_config(**{**overrides, "train_time_budget": "2m"}), tmp_path / "killed")
+
+
+def test_a_second_signal_leaves_at_once():
+    from detflow.engine.train import _StopRequests
+
+    child = os.fork()
+    if not child:
+        stop = _StopRequests()
+        stop.handle(signal.SIGTERM, None)
+        stop.handle(signal.SIGTERM, None)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("splits", "objects"),
+    [
+        pytest.param({"train": 1, "val": 1}, 1, id="one image"),
+        pytest.param({"train": 3, "val": 2}, 0, id="no objects to evaluate on"),
+        pytest.param({"train": 2, "val": 1}, 5000, id="5,000 objects in an image"),
+    ],
+)
+def test_small_and_crowded_sets_train(voc_writer, tiny_config, tmp_path, capfd, splits, objects):
+    records = voc_writer(tmp_path, splits, objects)
+    result = run_train(tiny_config(data_records=str(records), train_steps=3), tmp_path / "run")
+    assert result.state.step == 3
+    assert (result.state.metrics["AP"] is None) == (objects == 0)
+    if objects == 5000:
+        assert "9,400 boxes are left out: data.max_boxes is 300" in capfd.readouterr().err
