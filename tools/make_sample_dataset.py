@@ -571,7 +571,7 @@ def split_names(stems: list[str], seed: int) -> dict[str, list[str]]:
 #   drop        one object is set aside, the rest of the file is used
 #   quarantine  the picture or the annotation is set aside as a whole
 #   report      nothing changes, but it must be named
-#   fail        the run must refuse by default; such kinds are planted only when they are named
+#   fail        the run must refuse by default
 
 
 @dataclass
@@ -816,6 +816,7 @@ class Defect:
     plant: Callable[[Dataset], None]
     handling: str
     expect: str
+    only_when_named: bool = False
 
 
 DEFECTS: dict[str, Defect] = {
@@ -834,12 +835,16 @@ DEFECTS: dict[str, Defect] = {
     "duplicate_object": Defect(plant_duplicate_object, "drop", "the second of the two equal objects is set aside"),
     "unlabelled_image": Defect(plant_unlabelled_image, "report", "listed; it becomes no sample"),
     "annotation_without_image": Defect(plant_annotation_without_image, "quarantine", "listed; it becomes no sample"),
-    "leak": Defect(plant_leak, "fail", "the two files are named; allowed only on request"),
-    "class_typo": Defect(plant_class_typo, "fail", "named with the nearest class; never dropped, never its own class unasked"),
-    "doctype": Defect(plant_doctype, "fail", "refused with file and line; no file and no address is opened"),
-    "filename_outside": Defect(plant_filename_outside, "fail", "refused; nothing outside the dataset is opened"),
+    "leak": Defect(plant_leak, "fail", "the two files are named; allowed only on request", only_when_named=True),
+    "class_typo": Defect(
+        plant_class_typo, "report", "named with the nearest class; refused where classes are given", only_when_named=True
+    ),
+    "doctype": Defect(plant_doctype, "fail", "refused with file and line; no file and no address is opened", only_when_named=True),
+    "filename_outside": Defect(
+        plant_filename_outside, "fail", "refused; nothing outside the dataset is opened", only_when_named=True
+    ),
 }
-MENDABLE = tuple(kind for kind, defect in DEFECTS.items() if defect.handling != "fail")
+MENDABLE = tuple(kind for kind, defect in DEFECTS.items() if not defect.only_when_named)
 
 
 # --- The whole --------------------------------------------------------------------------------------------------------------------
@@ -939,7 +944,7 @@ def main(arguments: list[str] | None = None) -> None:
     kinds = "\n".join(f"  {kind:27} {defect.handling}: {defect.expect}" for kind, defect in DEFECTS.items())
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog=f"kinds of defects, and what a converter has to do about them ('fail' kinds are planted only when named):\n{kinds}",
+        epilog=f"kinds of defects, and what a converter has to do about them (the last four are planted only when named):\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet, or is empty")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 import math
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ _MAX_CLASS_GALLERIES = 16
 _MAX_SAMPLE_PICTURES = 48
 _MAX_OUTLINES = 300
 _MAX_SIZES = 6
+_ROWS_AT_A_TIME = 50_000
 # Bins of the charts: box sides as shares of the image from 1/256 to 1, sides in pixels from 1 to 4096, aspects from 1/16 to 16.
 _SHARE_BINS, _SIDE_BINS, _ASPECT_BINS, _CENTRE_BINS = 32, 36, 32, 24
 _OBJECTS_EDGES = (0, 1, 2, 3, 5, 9, 17, 33, 65, 129)
@@ -129,33 +131,44 @@ class _Measured:
 def _measure(audit: Audit) -> _Measured:
     """Reads every sample's line once; memory does not grow with their number."""
     measured = _Measured()
+    per_image: Counter[int] = Counter()
+    names: list[str] = []
+    rows: list[tuple[float, ...]] = []
     with open(audit.samples_path, "rb") as file:
         for line in file:
             annotation, *_, width, height, _, objects = json.loads(line)
             if annotation not in audit.samples:
                 continue
             measured.sizes[width, height] += 1
-            measured.objects[np.searchsorted(_OBJECTS_EDGES, len(objects), side="right") - 1] += 1
-            if objects:
-                _measure_objects(measured, objects, width, height)
+            per_image[bisect_right(_OBJECTS_EDGES, len(objects)) - 1] += 1
+            names += [one[0] for one in objects]
+            rows += [(*one[1:5], width, height) for one in objects]
+            if len(rows) > _ROWS_AT_A_TIME:
+                _measure_objects(measured, names, rows)
+                names, rows = [], []
+    if rows:
+        _measure_objects(measured, names, rows)
+    for place, number in per_image.items():
+        measured.objects[place] = number
+    for summary in audit.samples.values():
+        measured.class_images.update(count.name for count in summary.class_counts if count.objects)
     return measured
 
 
-def _measure_objects(measured: _Measured, objects: Sequence[Sequence[Any]], width: int, height: int) -> None:
-    names = [one[0] for one in objects]
-    ymin, xmin, ymax, xmax = np.array([one[1:5] for one in objects], np.float64).T
+def _measure_objects(measured: _Measured, names: Sequence[str], rows: Sequence[tuple[float, ...]]) -> None:
+    """Adds objects to the histograms; a row is ymin, xmin, ymax, xmax as shares, then width and height of the image in pixels."""
+    ymin, xmin, ymax, xmax, width, height = np.array(rows, np.float64).T
     wide, high = xmax - xmin, ymax - ymin
     side = _to_bins(np.sqrt(wide * width * high * height), 0.0, 3, _SIDE_BINS)
     np.add.at(measured.shares, (_to_bins(high, -8.0, 4, _SHARE_BINS), _to_bins(wide, -8.0, 4, _SHARE_BINS)), 1)
     np.add.at(measured.sides, side, 1)
     np.add.at(measured.aspects, _to_bins(wide * width / (high * height), -4.0, 4, _ASPECT_BINS), 1)
-    rows = np.minimum(((ymin + ymax) / 2 * _CENTRE_BINS).astype(int), _CENTRE_BINS - 1)
+    from_top = np.minimum(((ymin + ymax) / 2 * _CENTRE_BINS).astype(int), _CENTRE_BINS - 1)
     columns = np.minimum(((xmin + xmax) / 2 * _CENTRE_BINS).astype(int), _CENTRE_BINS - 1)
-    # Row 0 of a map is at the bottom, the image's first row at the top.
-    np.add.at(measured.centres, (_CENTRE_BINS - 1 - rows, columns), 1)
-    for name, place in zip(names, side.tolist(), strict=True):
-        measured.class_sides[name][place] += 1
-    measured.class_images.update(set(names))
+    # Row 0 of a map is at the bottom.
+    np.add.at(measured.centres, (_CENTRE_BINS - 1 - from_top, columns), 1)
+    for (name, place), number in Counter(zip(names, side.tolist(), strict=True)).items():
+        measured.class_sides[name][place] += number
 
 
 def _to_bins(values: NDArray[np.float64], first_octave: float, bins_per_octave: int, count: int) -> NDArray[np.int64]:
@@ -258,20 +271,8 @@ def _render_classes(content: Mapping[str, Any], measured: _Measured) -> str:
     return (
         '<p class="soft">Objects of each class. The number beside a name is its id in the label map; the small plot is the '
         "distribution of its sizes, from small on the left to large on the right, on one scale for all.</p>"
-        f'<div class="panel">{table}{more}</div>{_render_absences(splits, shown)}'
+        f'<div class="panel">{table}{more}</div>'
     )
-
-
-def _render_absences(splits: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """Says which classes a split cannot measure or teach."""
-    lines = []
-    for split_name, split in splits.items():
-        absent = [name for name in classes if not split["objects_per_class"][name]]
-        if split["images"] and absent:
-            names = ", ".join(escape(name) for name in absent[:_MAX_SIZES])
-            rest = f" and {len(absent) - _MAX_SIZES:,} more" if len(absent) > _MAX_SIZES else ""
-            lines.append(f"<p>Split {escape(split_name)} has no object of {names}{rest}.</p>")
-    return "".join(lines)
 
 
 def _render_charts(measured: _Measured) -> str:
@@ -367,8 +368,8 @@ def _choose_samples(audit: Audit, names: Sequence[str], per_class: int) -> dict[
     """For each class, the annotations that have it whose hash is the smallest."""
     chosen: dict[str, list[tuple[float, str]]] = {name: [] for name in names}
     for annotation, summary in audit.samples.items():
-        for name, _, _ in summary.class_counts:
-            if name in chosen:
+        for name, objects, _ in summary.class_counts:
+            if objects and name in chosen:
                 rank = -unit_hash("report", name, annotation)
                 heap = chosen[name]
                 if len(heap) < per_class:
@@ -425,7 +426,7 @@ def _render_group(gallery: _Gallery, found: _Findings, code: str, ledger: str | 
 
 
 def _render_finding(gallery: _Gallery, finding: Finding) -> str:
-    pictures = [gallery.draw_finding(finding, image) for image in gallery.images_of(finding)]
+    pictures = [gallery.draw_finding(finding, *named) for named in gallery.images_of(finding).items()]
     shown = f'<div class="pictures">{"".join(pictures)}</div>' if pictures else ""
     wide = " wide" if len(pictures) > 1 else ""
     details = escape(_describe(finding))
@@ -473,22 +474,20 @@ class _Gallery:
             file.seek(summary.offset)
             return AuditedSample.from_json(file.readline())
 
-    def images_of(self, finding: Finding) -> list[str]:
-        """The image that a finding is about, and beside it the first other one that it names."""
-        images = [self._image_of(name) for name in (finding.image, finding.path, *finding.related) if name is not None]
-        return list(dict.fromkeys(image for image in images if image is not None))[:2]
+    def images_of(self, finding: Finding) -> dict[str, str | None]:
+        """The image that a finding is about, and the first other one that it names, each with its annotation if usable."""
+        images: dict[str, str | None] = {}
+        for name in (finding.path, finding.image, *finding.related):
+            summary = self.audit.samples.get(name) if name is not None else None
+            if summary is not None:
+                images.setdefault(summary.image, name)
+            elif name in self._images:
+                images.setdefault(name, None)
+        return dict(list(images.items())[:2])
 
-    def _image_of(self, path: str) -> str | None:
-        if path in self._images:
-            return path
-        summary = self.audit.samples.get(path)
-        return None if summary is None else summary.image
-
-    def draw_finding(self, finding: Finding, image: str) -> str:
-        """Draws an image of a finding: the box as written and as mended, and the sample's other objects."""
-        sample = self.read_sample(finding.path)
-        if sample is not None and sample.image != image:
-            sample = None
+    def draw_finding(self, finding: Finding, image: str, annotation: str | None) -> str:
+        """Draws an image of a finding: the box as written and as mended, and the annotation's other objects."""
+        sample = None if annotation is None else self.read_sample(annotation)
         outlines = []
         if sample is not None:
             outlines = [Outline(one.box.to_pixels(sample.size), "faint", one.name) for one in sample.objects[:_MAX_OUTLINES]]

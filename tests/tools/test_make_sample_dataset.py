@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detflow.dataset.audit import AuditOptions
 from detflow.dataset.convert import ConversionOptions, convert_dataset
+from detflow.errors import DataError
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "make_sample_dataset.py"
 SIZE = (128, 96)
@@ -238,6 +240,24 @@ def test_the_converter_arrives_at_the_truth(script, tmp_path):
     handled = Counter(entry["handling"] for entry in truth["defects"])
     assert sum(manifest["repairs"].values()) == handled["repair"] + handled["drop"]
     assert sum(manifest["quarantined"].values()) == handled["quarantine"]
+
+
+@pytest.mark.parametrize("kind", ["leak", "doctype", "filename_outside"])
+def test_the_converter_refuses_what_it_must(script, tmp_path, kind):
+    assert script.DEFECTS[kind].handling == "fail"
+    script.make_dataset(tmp_path / "set", 12, 7, SIZE, (kind,))
+    with pytest.raises(DataError, match="1 problems must be looked at first"):
+        convert_dataset(tmp_path / "set", tmp_path / "records", ConversionOptions())
+    assert not (tmp_path / "records").exists()
+
+
+def test_the_converter_names_the_typing_error(script, tmp_path):
+    script.make_dataset(tmp_path / "set", 40, 7, SIZE, ("class_typo",))
+    manifest = convert_dataset(tmp_path / "set", tmp_path / "records", ConversionOptions())
+    assert manifest["noted"]["class_near_miss"] == 1
+    classes = ConversionOptions(audit=AuditOptions(classes=script.CLASSES))
+    with pytest.raises(DataError):
+        convert_dataset(tmp_path / "set", tmp_path / "strict", classes)
 
 
 def test_the_command_line(script, tmp_path, capsys):
