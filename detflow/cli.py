@@ -268,9 +268,9 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
 
 @cli.command("export")
 @click.option("--ckpt", required=True, metavar="PATH", help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.")
-@click.option("--model-dir", type=_PATH, help="Model directory that best and last are about.")
+@click.option("--model-dir", type=_EXISTING, help="Model directory that best and last are about.")
 @click.option("--output", required=True, type=_PATH, help="Folder to publish; an export there is replaced.")
-@click.option("--images", type=_PATH, help="Images or records for the proof.  [default: the run's evaluation split]")
+@click.option("--images", type=_EXISTING, help="Images or records for the proof.  [default: the run's evaluation split]")
 @click.option("--score-threshold", type=click.FloatRange(0, 1), help="Drop detections below.  [default: the run's]")
 @click.option("--max-detections", type=click.IntRange(1), help="Most detections of one image.  [default: the run's]")
 @click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
@@ -300,7 +300,7 @@ def export_command(
 @click.option(
     "--model",
     required=True,
-    type=_PATH,
+    type=_EXISTING,
     help="Export, frozen graph, SavedModel, model directory or checkpoint.",
 )
 @click.option("--output", required=True, type=_PATH, help="Folder to publish; predictions there are replaced.")

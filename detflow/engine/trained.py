@@ -28,21 +28,18 @@ class TrainedModel:
     state: CheckpointState
 
 
-def load_trained_model(
-    path: Path, name: str = "best", *, score_threshold: float | None = None, max_detections: int | None = None
-) -> TrainedModel:
+def load_trained_model(path: Path, *, score_threshold: float | None = None, max_detections: int | None = None) -> TrainedModel:
     """Builds the network of a run and loads a checkpoint into it.
 
     Args:
-        path: As in `find_checkpoint`.
-        name: As in `find_checkpoint`.
+        path: A model directory (its best checkpoint), or a checkpoint folder inside one.
         score_threshold: Instead of the run's own.
         max_detections: Instead of the run's own.
 
     Raises:
         ArtifactError: The run or the checkpoint is missing or damaged.
     """
-    run, checkpoint_path = find_checkpoint(path, name)
+    run, checkpoint_path = find_checkpoint(path)
     config = run.read_config()
     label_map = read_label_map(run.label_map_path)
     state = read_state(checkpoint_path)

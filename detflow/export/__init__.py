@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detflow.artifact import ArtifactDir
+from detflow.engine.states import find_checkpoint
 from detflow.errors import ConfigError
 from detflow.publish import publish_directory, require_replaceable
 
@@ -41,14 +42,14 @@ def export_model(
         ArtifactError: The checkpoint is damaged, or a format does not detect what the checkpoint detects.
         EnvironmentFault: The disk refuses.
     """
-    path, word = _resolve(ckpt, model_dir)
+    _, checkpoint = find_checkpoint(*_resolve(ckpt, model_dir))
     require_replaceable(output, ArtifactDir(output).manifest_path.name)
     # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
     with publish_directory(output) as staging:
         from detflow.export.build import build_artifact
 
         return build_artifact(
-            ArtifactDir(staging), path, word, images=images, score_threshold=score_threshold, max_detections=max_detections
+            ArtifactDir(staging), checkpoint, images=images, score_threshold=score_threshold, max_detections=max_detections
         )
 
 

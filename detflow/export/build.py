@@ -26,8 +26,7 @@ _GRAPH_BYTES = 8 << 20
 
 def build_artifact(
     artifact: ArtifactDir,
-    ckpt: Path,
-    word: str,
+    checkpoint: Path,
     *,
     images: Path | None,
     score_threshold: float | None,
@@ -37,15 +36,14 @@ def build_artifact(
 
     Args:
         artifact: The folder to fill.
-        ckpt: A model directory or a checkpoint in one.
-        word: `best` or `last`: which checkpoint of a model directory.
+        checkpoint: The checkpoint's folder.
         images: As in `export_model`.
         score_threshold: As in `export_model`.
         max_detections: As in `export_model`.
     """
     # It imports TensorFlow while this process builds the network.
     with FreshProcess() as fresh:
-        trained = load_trained_model(ckpt, word, score_threshold=score_threshold, max_detections=max_detections)
+        trained = load_trained_model(checkpoint, score_threshold=score_threshold, max_detections=max_detections)
         proof = find_proof_images(images, trained.config.data)
         candidates = _candidates(artifact)
         num_files = len({candidate.path for candidate in candidates})

@@ -142,7 +142,7 @@ def test_a_graph_of_another_kind_is_refused(tmp_path):
     with tf.Graph().as_default() as graph:
         tf.constant(1.0, name="answer")
     (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
-    with pytest.raises(ArtifactError, match="not a frozen detection graph"):
+    with pytest.raises(ArtifactError, match="not a detection graph with input image_tensor"):
         load_detector(tmp_path / "graph.pb")
 
 

@@ -279,7 +279,7 @@ def test_a_folder_with_other_things_is_never_replaced(model_dir):
 
 @pytest.mark.parametrize(
     ("ckpt", "output", "code"),
-    [("ckpt-10", "/sys/detflow-export", 5), ("ckpt-10", "{tmp}/file/out", 5)],
+    [("ckpt-10", "/sys/detflow-export", 5), ("ckpt-11", "{tmp}/out", 4), ("ckpt-10", "{tmp}/file/out", 5)],
 )
 def test_what_can_be_refused_at_once_is_refused_before_tensorflow_is_imported(ckpt, output, code, model_dir, tmp_path):
     (tmp_path / "file").write_text("in the way")
