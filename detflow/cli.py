@@ -178,6 +178,7 @@ def init(source: Path, output: Path | None) -> None:
 @click.option("--model-dir", type=_PATH, help="Where checkpoints and logs go.  [default: runs/ and the config's name]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a setting, as in train.steps=600.")
 @click.option("--time-budget", metavar="12m", help="Train for this long instead of train.steps; evaluations count.")
+@click.option("--overfit", type=click.IntRange(1), metavar="N", help="Fit N images only: shows whether the path can learn.")
 @click.option("--accept-changes", is_flag=True, help="Resume although data, config or machine differ; the changes are recorded.")
 def train(
     config_path: Path,
@@ -185,6 +186,7 @@ def train(
     model_dir: Path | None,
     overrides: tuple[str, ...],
     time_budget: str | None,
+    overfit: int | None,
     accept_changes: bool,
 ) -> None:
     """Train a detector; run it again to resume.
@@ -196,6 +198,7 @@ def train(
 
     named = [f"data.records={json.dumps(str(records))}"] if records else []
     named += [f"train.time_budget={json.dumps(time_budget)}"] if time_budget else []
+    named += [f"data.overfit={overfit}"] if overfit else []
     config = read_config(config_path, (*named, *overrides))
 
     from detflow.engine.preflight import prepare_start

@@ -70,6 +70,8 @@ class DataConfig(_Section):
     """Split that is trained on; `train+val` joins two."""
     eval_split: str | None = "val"
     """Split that is evaluated during training and chooses the best checkpoint; null evaluates nothing."""
+    overfit: Positive | None = None
+    """Train and evaluate on this many first images only, unaugmented: shows whether the path from records to boxes can learn."""
     max_boxes: Positive = 300
     """Most boxes of one image that are trained on; of an image with more, the largest are taken and the run says so."""
     cache_megabytes: Positive = 4096

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from detflow.config import AugmentConfig
 from detflow.engine import preprocess
+from detflow.engine.anchors import best_anchor_iou
 from detflow.errors import DataError, environment_faults
 from detflow.types import LabelMap, Sample
 
@@ -60,6 +61,7 @@ class TrainingImages:
     Attributes:
         names: File name of each image.
         num_boxes_left_out: Boxes above `max_boxes`.
+        num_bytes: Of all decoded images.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class TrainingImages:
         height, width = cache_size(input_size)
         decode = _cache_decoder((height, width))
         self._images = _allocate((num_samples, height, width, 3), max_bytes, scratch_dir)
+        self.num_bytes = self._images.nbytes
         self._boxes: list[npt.NDArray[np.float32]] = []
         self._classes: list[npt.NDArray[np.int32]] = []
         self.names: list[str] = []
@@ -95,6 +98,12 @@ class TrainingImages:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def anchor_recall(self, anchors: npt.NDArray[np.float32], label_map: LabelMap) -> dict[str, float]:
+        """Returns, for each class that occurs, the share of its boxes that an anchor overlaps by IoU .5 or more."""
+        best = best_anchor_iou(np.concatenate(self._boxes).astype(np.float64), anchors)
+        classes = np.concatenate(self._classes)
+        return {name: float(np.mean(best[classes == i] >= 0.5)) for i, name in enumerate(label_map) if (classes == i).any()}
 
     def batch(self, seed: int, step: int, batch_size: int) -> Batch:
         """Returns the batch of a step, counted from 0. Steps walk through the epochs without a break."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config import ExperimentConfig
-from detflow.dataset.records import RecordsManifest, read_manifest, resolve_split, verify_shards
+from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
 from detflow.engine.provenance import find_changes, refuse_changes, with_fixed_steps
 from detflow.errors import ConfigError, DataError
-from detflow.metrics import metric_names
+from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
 from detflow.rundir import RunDir
+from detflow.types import Detection, LabelMap, Sample
 
-__all__ = ["Start", "prepare_start"]
+__all__ = ["Start", "prepare_start", "score_truth"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,35 @@ class Start:
     threads: int
     changes: tuple[str, ...]
 
+    @property
+    def num_training(self) -> int:
+        """Images that are trained on."""
+        return self._count(self.config.data.train_split)
+
+    @property
+    def num_evaluation(self) -> int:
+        """Images of an evaluation; 0 where nothing is evaluated."""
+        if self.config.data.overfit:
+            return self.num_training
+        return self._count(self.config.data.eval_split) if self.config.data.eval_split else 0
+
+    def training_samples(self) -> Iterator[Sample]:
+        """Reads the training images."""
+        return itertools.islice(self._read(self.config.data.train_split), self.num_training)
+
+    def evaluation_samples(self) -> Iterator[Sample]:
+        """Reads the images of an evaluation."""
+        if self.config.data.overfit:
+            return self.training_samples()
+        return self._read(self.config.data.eval_split) if self.config.data.eval_split else iter(())
+
+    def _read(self, split: str) -> Iterator[Sample]:
+        return read_samples(Path(self.config.data.records), self.manifest, split)
+
+    def _count(self, split: str) -> int:
+        count = sum(self.manifest.splits[name].images for name in resolve_split(self.manifest, split))
+        return min(count, self.config.data.overfit or count)
+
 
 def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool = False) -> Start:
     """Checks records, splits, metric, and in what the run would differ from before.
@@ -47,12 +79,30 @@ def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool
         ArtifactError: The records are damaged.
     """
     manifest = _open_records(config)
+    if config.data.overfit:
+        config = config.model_copy(update={"augment": config.augment.model_copy(update={"enabled": False})})
     config = with_fixed_steps(run, config)
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
     changes = find_changes(run, config, manifest.fingerprint, threads)
     if not accept_changes:
         refuse_changes(run, changes)
     return Start(config, manifest, threads, tuple(changes))
+
+
+def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
+    """Returns the AP of the truth handed in as prediction: what a perfect detector could reach.
+
+    It is 1, unless images have more objects than COCO's 100 detections; None where there are no objects.
+    """
+    images = [
+        EvaluatedImage(
+            sample.size,
+            sample.objects,
+            [Detection(item.name, label_map.id_of(item.name), 1.0, item.box) for item in sample.objects],
+        )
+        for sample in samples
+    ]
+    return coco_metrics(images, label_map)["AP"]
 
 
 def _open_records(config: ExperimentConfig) -> RecordsManifest:

@@ -11,14 +11,13 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import tensorflow as tf
 import tf_keras
 
 from detflow.config import ExperimentConfig, TrainConfig
-from detflow.dataset.records import RecordsManifest, read_samples, resolve_split
+from detflow.engine.anchors import build_anchors
 from detflow.engine.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, StepCosts, fit_steps
 from detflow.engine.checkpoints import Checkpoints, WeightAverage
 from detflow.engine.detector import Detector, eager_outputs
@@ -26,15 +25,16 @@ from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
 from detflow.engine.inputs import TrainingImages, augment, cache_size
 from detflow.engine.journal import Journal
-from detflow.engine.preflight import Start
+from detflow.engine.preflight import Start, score_truth
 from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
 from detflow.engine.retinanet import Losses, RetinaNet
 from detflow.engine.serving import ServingModel
 from detflow.engine.states import CheckpointState
 from detflow.errors import ArtifactError
 from detflow.metrics import metric_names
-from detflow.publish import publish_file
+from detflow.publish import publish_file, require_space
 from detflow.rundir import RunDir
+from detflow.tables import format_metric
 from detflow.types import Sample
 
 __all__ = ["TrainResult", "train"]
@@ -42,6 +42,8 @@ __all__ = ["TrainResult", "train"]
 # For the forecast of a time budget: images of the evaluation that is timed, and what a checkpoint of a few megabytes costs.
 _TIMED_IMAGES = 16
 _CHECKPOINT_SECONDS = 0.3
+# An overfitted detector that finds less than this has a fault in its data or its settings.
+_LEARNT_AP50 = 0.9
 # Stands for the number of steps until the time budget has fixed it.
 _OPEN_END = 10**9
 
@@ -85,15 +87,22 @@ def train(run: RunDir, start: Start) -> TrainResult:
         first = done = resumed.step if resumed else 0
         if not resumed or start.changes:
             record_start(run, config, manifest, start.threads, done, start.changes)
-        if resumed and _is_over(resumed, config) and (resumed.metrics or not config.data.eval_split):
+        if resumed and _is_over(resumed, config) and (resumed.metrics or not start.num_evaluation):
             display.note(f"nothing left to do: {run.path} is at step {done:,} of {config.train.steps:,}")
             return TrainResult(resumed, None)
         display.note(f"resuming at step {done:,} of {config.train.steps:,}" if resumed else "starting from scratch")
 
-        images = _read_images(config, manifest, run)
-        display.note(f"{len(images):,} training images, {model.network.count_params():,} parameters, {start.threads} threads")
-        if images.num_boxes_left_out:
-            display.note(f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image")
+        images = TrainingImages(
+            start.training_samples(),
+            start.num_training,
+            manifest.label_map,
+            model.input_size,
+            max_boxes=config.data.max_boxes,
+            max_bytes=config.data.cache_megabytes << 20,
+            scratch_dir=run.path,
+        )
+        for line in _forecast(start, run, model, images):
+            display.note(line)
         take_step = _build_step(model, optimizer, average, config)
         serving = ServingModel(model, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced), manifest.label_map, run.path)
@@ -107,14 +116,15 @@ def train(run: RunDir, start: Start) -> TrainResult:
                 metrics: Mapping[str, float | None] = {}
                 # After a stop in the middle of an evaluation the resumed run makes up for it: best stays what it would have been.
                 if (
-                    config.data.eval_split
+                    start.num_evaluation
                     and _is_due(done, config.evaluate.every_steps, config)
                     and not checkpoints.is_evaluated(done)
                 ):
                     started = time.monotonic()
-                    samples = read_samples(Path(config.data.records), manifest, config.data.eval_split)
                     with average.applied(), contextlib.suppress(_Interrupted):
-                        metrics = evaluate_detector(detector, stop.interrupt(samples), manifest.label_map).metrics
+                        metrics = evaluate_detector(
+                            detector, stop.interrupt(start.evaluation_samples()), manifest.label_map
+                        ).metrics
                         journal.evaluated(done, metrics)
                         best_step = checkpoints.state_after(done, metrics).best_step
                         display.evaluated(done, metrics, best_step, time.monotonic() - started)
@@ -133,10 +143,13 @@ def train(run: RunDir, start: Start) -> TrainResult:
                 journal.step(done, losses, learning_rate)
                 display.step(done, losses[0])
                 if clock and (step_seconds := clock.step_seconds(done)):
-                    config = _fix_steps(config, manifest, step_seconds, detector, run)
+                    config = _fix_steps(start, step_seconds, detector, run)
                     schedule.set_steps(config.train.steps)
                     display.set_steps(config.train.steps)
                     clock = None
+        if config.data.overfit and checkpoints.state and checkpoints.state.metrics:
+            learnt = (checkpoints.state.metrics["AP50"] or 0.0) >= _LEARNT_AP50
+            display.note(f"overfitting {start.num_training} images: the path can{'' if learnt else 'not'} learn them")
         if checkpoints.state and checkpoints.state.step < config.train.steps and not stop.signum:
             display.note(f"stopped early: {checkpoints.state.stale_evaluations} evaluations without a gain")
         return TrainResult(checkpoints.state, stop.signum)
@@ -263,38 +276,38 @@ class _BudgetClock:
         return (time.monotonic() - self._began) / (taken - FIRST_TIMED_STEP) if taken == LAST_TIMED_STEP else None
 
 
-def _fix_steps(
-    config: ExperimentConfig, manifest: RecordsManifest, step_seconds: float, detector: Detector, run: RunDir
-) -> ExperimentConfig:
+def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDir) -> ExperimentConfig:
     """Times an evaluation of a few images, turns the time budget into a number of steps, and records it."""
+    few = list(itertools.islice(start.evaluation_samples(), _TIMED_IMAGES))
     evaluation_seconds = 0.0
-    if config.data.eval_split:
-        samples = itertools.islice(read_samples(Path(config.data.records), manifest, config.data.eval_split), _TIMED_IMAGES)
-        few = list(samples)
-        # The first pass compiles.
-        for _ in range(2):
-            began = time.monotonic()
-            evaluate_detector(detector, few, manifest.label_map)
-            evaluation_seconds = time.monotonic() - began
-        num_images = sum(manifest.splits[name].images for name in resolve_split(manifest, config.data.eval_split))
-        evaluation_seconds *= num_images / max(1, len(few))
+    # The first pass compiles.
+    for _ in range(2 if few else 0):
+        began = time.monotonic()
+        evaluate_detector(detector, few, start.manifest.label_map)
+        evaluation_seconds = (time.monotonic() - began) * start.num_evaluation / len(few)
     costs = StepCosts(step_seconds, evaluation_seconds, _CHECKPOINT_SECONDS)
-    config = with_steps(config, fit_steps(config.train.time_budget or 0.0, costs, config))
+    config = with_steps(start.config, fit_steps(start.config.train.time_budget or 0.0, costs, start.config))
     record_fixed_steps(run, config)
     return config
 
 
-def _read_images(config: ExperimentConfig, manifest: RecordsManifest, run: RunDir) -> TrainingImages:
-    splits = resolve_split(manifest, config.data.train_split)
-    return TrainingImages(
-        read_samples(Path(config.data.records), manifest, config.data.train_split),
-        sum(manifest.splits[name].images for name in splits),
-        manifest.label_map,
-        config.model.input_size,
-        max_boxes=config.data.max_boxes,
-        max_bytes=config.data.cache_megabytes << 20,
-        scratch_dir=run.path,
-    )
+def _forecast(start: Start, run: RunDir, model: RetinaNet, images: TrainingImages) -> Iterator[str]:
+    """Says what the run has before it; refuses when the checkpoints cannot fit on the disk."""
+    config, label_map = start.config, start.manifest.label_map
+    # Weights, their average, and two moments each in AdamW.
+    checkpoint_bytes = 4 * sum(variable.shape.num_elements() * variable.dtype.size for variable in model.network.variables)
+    # Those that are kept, the best one, and the one that is being written.
+    disk_bytes = (config.checkpoint.max_to_keep + 2) * checkpoint_bytes
+    require_space(run.path, disk_bytes)
+    yield f"{len(images):,} training images, {model.network.count_params():,} parameters, {start.threads} threads"
+    yield f"{images.num_bytes / 1e6:,.0f} MB of decoded images, up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
+    if images.num_boxes_left_out:
+        yield f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image"
+    recall = images.anchor_recall(build_anchors(config.model)[0], label_map)
+    yield f"boxes that an anchor overlaps by IoU .5: {', '.join(f'{name} {share:.0%}' for name, share in recall.items())}"
+    if start.num_evaluation:
+        ceiling = score_truth(start.evaluation_samples(), label_map)
+        yield f"{start.num_evaluation:,} images to evaluate on; the truth itself scores AP {format_metric(ceiling)}"
 
 
 def _set_threads(number: int) -> None:
