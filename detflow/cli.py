@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from detflow import __version__
-from detflow.errors import DetflowError
+from detflow.errors import ArtifactError, DetflowError
 
 if TYPE_CHECKING:
     from detflow.dataset.convert import ConversionOptions
@@ -249,6 +249,32 @@ def evaluate(model: Path, records: Path, split: str, as_json: bool) -> None:
         from detflow.tables import print_evaluation
 
         print_evaluation(evaluation.metrics, evaluation.num_objects, f"{split}: {evaluation.num_images:,} images")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="runs")
+def runs(folder: Path) -> None:
+    """List the model directories in FOLDER and their checkpoints: step, metric, size."""
+    from detflow.engine.states import CheckpointState, list_checkpoints, list_runs
+    from detflow.tables import format_metric, print_rows
+
+    rows = []
+    for run in list_runs(folder):
+        config = run.read_config()
+        rows.append((str(run.path), f"of {config.train.steps:,}", config.evaluate.metric, "", ""))
+        states = list(list_checkpoints(run))
+        best = next((state.best_step for _, state in reversed(states) if isinstance(state, CheckpointState)), None)
+        for path, state in states:
+            if isinstance(state, CheckpointState):
+                size = sum(digest["bytes"] for digest in state.files.values()) / 1e6
+                metric = format_metric(state.metrics[config.evaluate.metric]) if state.metrics else ""
+                note = "best" if state.step == best else ""
+                rows.append((f"  {path.name}", f"{state.step:,}", metric, f"{size:.1f} MB", note))
+            else:
+                rows.append((f"  {path.name}", "", "", "", "damaged"))
+    if not rows:
+        raise ArtifactError("no model directory here", path=folder)
+    print_rows(("run", "step", "metric", "size", ""), rows)
 
 
 @cli.command()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["format_metric", "print_evaluation", "print_settings"]
+__all__ = ["format_metric", "print_evaluation", "print_rows", "print_settings"]
 
 
 def format_metric(value: float | None) -> str:
@@ -32,6 +32,16 @@ def print_evaluation(metrics: Mapping[str, float | None], num_objects: Mapping[s
     console.print(table)
     rest = [name for name in metrics if "/" not in name and name not in ("AP", "AP50")]
     console.print("  ".join(f"{name} {format_metric(metrics[name])}" for name in rest), soft_wrap=True)
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a plain table; all columns but the first are numbers or short."""
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
 
 
 def print_settings(rows: Iterable[tuple[str, str, str]]) -> None:

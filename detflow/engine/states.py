@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,8 @@ __all__ = [
     "CHECKPOINT_PREFIX",
     "CheckpointState",
     "goodness",
+    "list_checkpoints",
+    "list_runs",
     "read_state",
     "resolve_checkpoint",
     "write_state",
@@ -129,11 +131,11 @@ def resolve_checkpoint(name: str, run: RunDir, config: EvaluateConfig) -> Path:
         ArtifactError: There is none.
     """
     good: list[CheckpointState] = []
-    for step in run.checkpoint_steps():
-        try:
-            good.append(read_state(run.checkpoint_path(step)))
-        except ArtifactError as error:
-            _log.warning("%s is passed over: %s", run.checkpoint_path(step).name, error)
+    for path, state in list_checkpoints(run):
+        if isinstance(state, CheckpointState):
+            good.append(state)
+        else:
+            _log.warning("%s is passed over: %s", path.name, state)
     if not good:
         raise ArtifactError("no checkpoint that can be restored", path=run.path, remedy="train first: detflow train")
     evaluated = [state for state in good if state.metrics]
@@ -161,6 +163,24 @@ def find_checkpoint(path: Path, name: str = "best") -> tuple[RunDir, Path]:
     if path.is_dir() and run.config_path.is_file():
         return run, path
     raise ArtifactError("neither an exported folder, nor a model directory, nor a checkpoint inside one", path=path)
+
+
+def list_runs(folder: Path) -> Iterator[RunDir]:
+    """Yields the model directories in a folder, or the folder itself if it is one, sorted by path."""
+    candidates = [folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())]
+    for path in candidates:
+        if RunDir(path).config_path.is_file():
+            yield RunDir(path)
+
+
+def list_checkpoints(run: RunDir) -> Iterator[tuple[Path, CheckpointState | ArtifactError]]:
+    """Yields the checkpoints of a run, oldest first, each with its state, or with what is wrong with it."""
+    for step in run.checkpoint_steps():
+        path = run.checkpoint_path(step)
+        try:
+            yield path, read_state(path)
+        except ArtifactError as error:
+            yield path, error
 
 
 _STATE = TypeAdapter(CheckpointState)

@@ -7,7 +7,9 @@ import signal
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
 
+from detflow.cli import cli
 from detflow.engine.checkpoints import Checkpoints
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.preflight import prepare_start
@@ -341,3 +343,14 @@ def test_small_and_crowded_sets_train(voc_writer, tiny_config, tmp_path, capfd, 
     assert (result.state.metrics["AP"] is None) == (objects == 0)
     if objects == 5000:
         assert "9,400 boxes are left out: data.max_boxes is 300" in capfd.readouterr().err
+
+
+def test_runs_lists_every_checkpoint_and_what_is_wrong_with_it(copy):
+    flip(copy / "ckpt-6" / "ckpt.index")
+    shown = CliRunner().invoke(cli, ["runs", str(copy.parent)])
+    assert shown.exit_code == 0
+    lines = [" ".join(line.split()) for line in shown.output.splitlines()]
+    assert "ckpt-6 damaged" in lines
+    assert any(line.startswith("ckpt-8 8 0.") and " MB" in line for line in lines)
+    assert sum(line.endswith(" best") for line in lines) == 1
+    assert isinstance(CliRunner().invoke(cli, ["runs", str(copy / "tensorboard")]).exception, ArtifactError)
