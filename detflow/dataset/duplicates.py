@@ -34,13 +34,12 @@ class Duplicates:
     """Who belongs together.
 
     Attributes:
-        groups: By annotation, a name of its group that depends on the members' contents only; an image that is alone is a
-            group too.
+        groups: By annotation, the name of its group: the least SHA-256 of its members. An image that is alone is a group too.
         exact: By annotation, the first annotation whose image has the same bytes.
         near: By annotation, the nearest earlier annotation with another file, and the distance in bits.
     """
 
-    groups: Mapping[str, str]
+    groups: Mapping[str, bytes]
     exact: Mapping[str, str]
     near: Mapping[str, tuple[str, int]]
 
@@ -65,9 +64,9 @@ def find_duplicates(digests: Mapping[str, tuple[bytes, bytes]]) -> Duplicates:
     near: dict[int, tuple[int, int]] = {}
     _link(hashes, np.arange(len(distinct)), MAX_DISTANCE, labels, near)
     _divide(hashes, labels)
-    names: dict[int, str] = {}
+    names: dict[int, bytes] = {}
     for label, annotation in zip(labels.tolist(), distinct, strict=True):
-        name = digests[annotation][0].hex()
+        name = digests[annotation][0]
         names[label] = min(names.get(label, name), name)
     groups = {annotation: names[label] for label, annotation in zip(labels.tolist(), distinct, strict=True)}
     groups.update({annotation: groups[first] for annotation, first in exact.items()})
@@ -116,8 +115,9 @@ def _link(hashes: _Hashes, members: _Indices, limit: int, labels: _Indices, near
 
 
 def _join(labels: _Indices, one: np.int64, others: _Indices) -> None:
-    joined = np.unique(np.append(labels[others], labels[one]))
-    labels[np.isin(labels, joined)] = joined[0]
+    first, *rest = sorted({int(labels[one]), *labels[others].tolist()})
+    for label in rest:
+        labels[labels == label] = first
 
 
 def _buckets(hashes: _Hashes, members: _Indices) -> Iterator[_Indices]:

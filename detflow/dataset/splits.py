@@ -95,8 +95,8 @@ def declared_splits(files: DatasetFiles, annotations: Sequence[str], pairs: Mapp
 
 
 def seeded_splits(
-    groups: Mapping[str, str],
-    classes: Mapping[str, Collection[str]],
+    groups: Mapping[str, bytes],
+    classes: Mapping[str, tuple[str, ...]],
     fractions: Mapping[str, float],
     seed: int,
     kept: Mapping[str, str] | None = None,
@@ -114,14 +114,15 @@ def seeded_splits(
         kept: Splits of annotations from an earlier run; they and their groups stay there.
     """
     kept = {annotation: split for annotation, split in (kept or {}).items() if annotation in groups and split in fractions}
-    fixed: dict[str, str] = {}
+    fixed: dict[bytes, str] = {}
     for annotation in sorted(kept):
         fixed.setdefault(groups[annotation], kept[annotation])
     names = sorted(set(groups.values()))
-    placed = {name: fixed.get(name) or _split_of(unit_hash(seed, name), fractions) for name in names}
-    classes_of: defaultdict[str, set[str]] = defaultdict(set)
+    placed = {name: fixed.get(name) or _split_of(unit_hash(seed, name.hex()), fractions) for name in names}
+    classes_of: dict[bytes, tuple[str, ...]] = {}
     for annotation, name in groups.items():
-        classes_of[name].update(classes[annotation])
+        held, added = classes_of.get(name, ()), classes[annotation]
+        classes_of[name] = held + tuple(one for one in added if one not in held) if held else added
     _fill_gaps(placed, classes_of, [split for split, fraction in fractions.items() if fraction], frozenset(fixed), seed)
     members: dict[str, list[str]] = {split: [] for split in fractions}
     for annotation in sorted(groups):
@@ -130,10 +131,14 @@ def seeded_splits(
 
 
 def _fill_gaps(
-    placed: dict[str, str], classes_of: Mapping[str, Collection[str]], splits: Sequence[str], fixed: Collection[str], seed: int
+    placed: dict[bytes, str],
+    classes_of: Mapping[bytes, Collection[str]],
+    splits: Sequence[str],
+    fixed: Collection[bytes],
+    seed: int,
 ) -> None:
     """Moves single groups so that every class, rarest first, and anything at all, is in every split that it can reach."""
-    holders: defaultdict[str | None, list[str]] = defaultdict(list)
+    holders: defaultdict[str | None, list[bytes]] = defaultdict(list)
     for name in placed:
         holders[None].append(name)
         for class_name in classes_of[name]:
@@ -152,12 +157,15 @@ def _fill_gaps(
                 and (comes_first or (counts[placed[name]] >= 2 and not _is_last(name, placed, classes_of, holders)))
             ]
             if donors:
-                chosen = min(donors, key=lambda name: (-counts[placed[name]], unit_hash(seed, "move", split, name), name))
+                chosen = min(donors, key=lambda name: (-counts[placed[name]], unit_hash(seed, "move", split, name.hex()), name))
                 placed[chosen] = split
 
 
 def _is_last(
-    name: str, placed: Mapping[str, str], classes_of: Mapping[str, Collection[str]], holders: Mapping[str | None, Sequence[str]]
+    name: bytes,
+    placed: Mapping[bytes, str],
+    classes_of: Mapping[bytes, Collection[str]],
+    holders: Mapping[str | None, Sequence[bytes]],
 ) -> bool:
     """Whether a class would lose its last group in a split with this one."""
     home = placed[name]

@@ -25,6 +25,7 @@ MAX_OBJECTS = 20_000
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # int() would take "１２" and "1_000", float() would take "nan": this takes plain ASCII decimals only.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]*)?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
+_FOUR_NUMBERS = re.compile(r"\s*N\s*,\s*N\s*,\s*N\s*,\s*N\s*".replace("N", _NUMBER.pattern))
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 # libxml2 finds a DOCTYPE only after it has read what is declared inside; these bytes are looked for first.
 _DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"))
@@ -184,14 +185,12 @@ def _parse(data: bytes, path: str) -> etree._Element:
     # An encoding of which the bytes above know nothing may still have hidden one.
     if root.getroottree().docinfo.internalDTD is not None:
         raise _Unreadable(Finding("xml_doctype", path, line=1, value="<!DOCTYPE"))
-    if _local_name(root) != "annotation":
-        raise _Unreadable(Finding("xml_not_voc", path, line=_line(root), value=f"<{_local_name(root)}>"))
+    if "}" in root.tag:
+        for element in root.iter():
+            element.tag = element.tag.rpartition("}")[2]
+    if root.tag != "annotation":
+        raise _Unreadable(Finding("xml_not_voc", path, line=_line(root), value=f"<{root.tag}>"))
     return root
-
-
-def _local_name(element: etree._Element) -> str:
-    tag = element.tag
-    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
 def _line(element: etree._Element) -> int:
@@ -201,12 +200,14 @@ def _line(element: etree._Element) -> int:
 
 def _fields(parent: etree._Element, path: str, repeated: tuple[str, ...] = ()) -> dict[str, etree._Element]:
     """Returns the direct children by tag; one that stands twice is ambiguous."""
-    fields: dict[str, etree._Element] = {}
+    fields = {child.tag: child for child in parent}
+    if len(fields) == len(parent):
+        return fields
+    seen = set()
     for child in parent:
-        tag = _local_name(child)
-        if tag in fields and tag in _READ and tag not in repeated:
-            raise _Unreadable(Finding("field_twice", path, line=_line(child), value=f"<{tag}>"))
-        fields[tag] = child
+        if child.tag in seen and child.tag in _READ and child.tag not in repeated:
+            raise _Unreadable(Finding("field_twice", path, line=_line(child), value=f"<{child.tag}>"))
+        seen.add(child.tag)
     return fields
 
 
@@ -215,29 +216,30 @@ _READ = frozenset({"filename", "path", "size", "width", "height", "name", "bndbo
 
 
 def _objects(root: etree._Element, path: str) -> list[etree._Element]:
-    objects = [child for child in root if _local_name(child) == "object"]
+    objects = root.findall("object")
     if len(objects) > MAX_OBJECTS:
         raise _Unreadable(Finding("too_many_objects", path, value=f"{len(objects):,}", expected=f"at most {MAX_OBJECTS:,}"))
-    direct = set(objects)
-    for element in root.iter("{*}object"):
-        if element not in direct:
-            raise _Unreadable(Finding("object_nested", path, line=_line(element)))
+    if sum(1 for _ in root.iter("object")) > len(objects):
+        nested = next(element for element in root.iter("object") if element.getparent() is not root)
+        raise _Unreadable(Finding("object_nested", path, line=_line(nested)))
     return objects
 
 
-def _text(element: etree._Element, path: str) -> str:
+def _text(element: etree._Element | None, path: str) -> str:
+    """Returns an element's text as it stands, empty for a missing element."""
+    if element is None:
+        return ""
     if len(element):
-        raise _Unreadable(Finding("field_has_children", path, line=_line(element), value=f"<{_local_name(element)}>"))
-    return (element.text or "").strip()
+        raise _Unreadable(Finding("field_has_children", path, line=_line(element), value=f"<{element.tag}>"))
+    return element.text or ""
 
 
 def _optional_text(fields: dict[str, etree._Element], tag: str, path: str) -> str | None:
-    element = fields.get(tag)
-    return None if element is None else _text(element, path) or None
+    return _text(fields.get(tag), path).strip() or None
 
 
 def _number(text: str) -> float | None:
-    if not _NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(text.strip()):
         return None
     value = float(text)
     return value if math.isfinite(value) else None
@@ -258,7 +260,7 @@ def _read_object(element: etree._Element, index: int, path: str, findings: list[
     """Returns the object, or None after a finding that quarantines the annotation."""
     line = _line(element)
     fields = _fields(element, path)
-    written = _raw_text(fields.get("name"), path)
+    written = _text(fields.get("name"), path)
     name = " ".join(written.split())
     if not name:
         findings.append(Finding("name_missing", path, line=line, object_index=index))
@@ -275,15 +277,8 @@ def _read_object(element: etree._Element, index: int, path: str, findings: list[
         corners=corners,
         difficult=_read_flag(fields.get("difficult"), index, path, findings),
         truncated=_read_flag(fields.get("truncated"), index, path, findings),
-        pose=_optional_text(fields, "pose", path) or "",
+        pose=_text(fields.get("pose"), path).strip(),
     )
-
-
-def _raw_text(element: etree._Element | None, path: str) -> str:
-    if element is None:
-        return ""
-    _text(element, path)
-    return element.text or ""
 
 
 def _read_corners(
@@ -295,24 +290,24 @@ def _read_corners(
         value = f"{name}: no <bndbox>" if element is None else f"{name}: no {', '.join(missing)}"
         findings.append(Finding("box_missing", path, line=line, object_index=index, value=value))
         return None
-    corners = []
-    for tag in _CORNERS:
-        text = _text(fields[tag], path)
-        number = _number(text)
-        if number is None:
-            value = f"{name}: {tag} {text[:40]!r}"
+    texts = [_text(fields[tag], path) for tag in _CORNERS]
+    # One look at all four, since nearly all are in order.
+    in_order = _FOUR_NUMBERS.fullmatch(",".join(texts)) is not None and math.isfinite(sum(map(float, texts)))
+    for tag, text in () if in_order else zip(_CORNERS, texts, strict=True):
+        if _number(text) is None:
+            value = f"{name}: {tag} {text.strip()[:40]!r}"
             findings.append(Finding("box_not_a_number", path, line=_line(fields[tag]), object_index=index, value=value))
             return None
-        corners.append(number)
-    xmin, ymin, xmax, ymax = corners
+    xmin, ymin, xmax, ymax = map(float, texts)
     return xmin, ymin, xmax, ymax
 
 
 def _read_flag(element: etree._Element | None, index: int, path: str, findings: list[Finding]) -> bool:
-    text = "" if element is None else _text(element, path).lower()
-    if text in _FLAGS:
-        return _FLAGS[text]
-    value = f"<{_local_name(element)}> {text[:40]!r}" if element is not None else ""
-    line = None if element is None else _line(element)
-    findings.append(Finding("flag_unreadable", path, line=line, object_index=index, value=value))
-    return False
+    text = _text(element, path)
+    flag = _FLAGS.get(text)
+    if flag is None:
+        flag = _FLAGS.get(text.strip().lower())
+    if flag is None and element is not None:
+        value = f"<{element.tag}> {text.strip()[:40]!r}"
+        findings.append(Finding("flag_unreadable", path, line=_line(element), object_index=index, value=value))
+    return flag or False

@@ -88,8 +88,8 @@ def test_asking_for_what_is_not_declared_is_an_error(voc_set, split_by):
 
 def seeded(number, classes=lambda index: ["cat"], seed=0, kept=None, fractions=FRACTIONS, start=0):
     names = [f"{index:05d}" for index in range(start, number)]
-    groups = {name: f"g{name}" for name in names}
-    return seeded_splits(groups, {name: classes(int(name)) for name in names}, fractions, seed, kept)
+    groups = {name: f"g{name}".encode() for name in names}
+    return seeded_splits(groups, {name: tuple(sorted(set(classes(int(name))))) for name in names}, fractions, seed, kept)
 
 
 def place(splits):
@@ -125,11 +125,11 @@ def test_the_seed_matters_and_repeats():
 
 def test_groups_stay_together():
     names = [f"{index:04d}" for index in range(900)]
-    groups = {name: f"g{int(name) // 3}" for name in names}
-    placed = place(seeded_splits(groups, {name: ["cat"] for name in names}, FRACTIONS, 0))
+    groups = {name: f"g{int(name) // 3}".encode() for name in names}
+    placed = place(seeded_splits(groups, dict.fromkeys(names, ("cat",)), FRACTIONS, 0))
     assert all(placed[name] == placed[f"{int(name) // 3 * 3:04d}"] for name in names)
     # A group goes where its first member was kept.
-    kept = place(seeded_splits(groups, {name: ["cat"] for name in names}, FRACTIONS, 7, {"0000": "test"}))
+    kept = place(seeded_splits(groups, dict.fromkeys(names, ("cat",)), FRACTIONS, 7, {"0000": "test"}))
     assert kept["0001"] == kept["0002"] == "test"
 
 
