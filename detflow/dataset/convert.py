@@ -61,6 +61,7 @@ _MAX_NAMED = 20
 # A second process takes longer to start than this much takes to convert.
 _SERIAL_BYTES = 48 * 2**20
 _SERIAL_FILES = 4_000
+_TEXT_BYTES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +157,15 @@ def convert_dataset(
             splits = _write_shards(audit, options.audit.seed, staging, work_dir, workers, progress)
             if fixed_dir is not None:
                 write_fixed(audit, fixed_dir, workers, progress)
-        with open(staging / LEDGER_NAME, "w", encoding="utf-8") as ledger:
-            ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
-        (staging / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
-        described = describe_audit(audit, options)
-        if options.report:
-            (staging / REPORT_NAME).write_text(render_report(audit, described, LEDGER_NAME), encoding="utf-8")
-        manifest = _build_manifest(audit, described, splits)
-        (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        _remove_strangers(staging, manifest)
+            with open(staging / LEDGER_NAME, "w", encoding="utf-8") as ledger:
+                ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
+            (staging / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
+            described = describe_audit(audit, options)
+            if options.report:
+                (staging / REPORT_NAME).write_text(render_report(audit, described, LEDGER_NAME), encoding="utf-8")
+            manifest = _build_manifest(audit, described, splits)
+            (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            _remove_strangers(staging, manifest)
     return manifest
 
 
@@ -203,7 +204,8 @@ def _publish_fixed(dataset: Path, target: Path) -> AbstractContextManager[Path]:
 @contextmanager
 def _space_for(audit: Audit, output: Path, copies: int) -> Iterator[None]:
     """Refuses to write what cannot fit, and says how much was needed where the disk fills up all the same."""
-    needed = copies * sum(summary.image_bytes for summary in audit.samples.values())
+    # Annotations, index and ledger come to less than this for all but crowded images.
+    needed = sum(copies * summary.image_bytes + _TEXT_BYTES for summary in audit.samples.values())
     require_space(output, needed)
     try:
         yield
