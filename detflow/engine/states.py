@@ -25,6 +25,7 @@ __all__ = [
     "CHECKPOINT_FILES",
     "CHECKPOINT_PREFIX",
     "CheckpointState",
+    "find_checkpoint",
     "goodness",
     "list_checkpoints",
     "list_runs",

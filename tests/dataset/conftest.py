@@ -1,22 +1,8 @@
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-@pytest.fixture
-def shared_data():
-    def find(name):
-        folder = SHARED / name
-        if not folder.is_dir():
-            pytest.skip(f"the shared set {name} is not beside the repository")
-        return folder
-
-    return find
 
 
 def draw(width=64, height=48, seed=0, mode="RGB"):

@@ -91,7 +91,8 @@ def test_only_the_newest_and_the_best_checkpoints_stay(finished):
     assert {path.name for path in finished.glob("ckpt-*")} == {"ckpt-6", "ckpt-8", f"ckpt-{best}"}
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_run_that_dies_ends_as_if_nothing_had_happened(finished, tiny_config, tmp_path, monkeypatch, step):
     def die(self, done, loss):
         if done == step:
@@ -230,6 +231,7 @@ def test_another_trainer_is_named_and_left_alone(copy, tiny_config):
     assert caught.value.exit_code == 6
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(tiny_config, tmp_path):
     config = tiny_config(
@@ -283,6 +285,7 @@ def test_a_split_without_objects_is_refused(tiny_config, tiny_records, tmp_path,
         run_train(tiny_config(), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_patience_ends_the_run_and_is_remembered(tiny_config, tmp_path, capfd):
     config = tiny_config(train_steps=50, evaluate_every_steps=2, train_patience=2, train_min_delta=2.0)
     result = run_train(config, tmp_path / "run")
@@ -292,6 +295,7 @@ def test_patience_ends_the_run_and_is_remembered(tiny_config, tmp_path, capfd):
     assert "nothing left to do" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(tiny_config, tmp_path, monkeypatch, capfd):
     from detflow.engine import train as module
 

@@ -236,6 +236,7 @@ def test_a_format_that_disagrees_is_not_published_and_the_old_export_stays(model
     assert [entry.name for entry in tmp_path.iterdir()] == ["artifact"]
 
 
+@pytest.mark.slow
 def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_path, capfd):
     output = tmp_path / "artifact"
     arguments = ["--ckpt", "last", "--model-dir", model_dir, "--images", pictures_dir, "--output", output]
@@ -314,6 +315,7 @@ def test_a_disk_that_refuses_in_the_middle_publishes_nothing(limit, model_dir, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_frozen_graph(model_dir, trained, artifact_dir):
     import tf_keras
 
