@@ -226,29 +226,26 @@ def train(
 @click.option("--model", type=_PATH, required=True, help="Model directory (its best checkpoint), checkpoint, or exported artifact.")
 @click.option("--records", type=_PATH, required=True, help="Folder that make-records wrote.")
 @click.option("--split", default="test", show_default=True, help="Split to judge on; train+val joins two.")
+@click.option("--output", type=_PATH, help="Folder to publish: evaluation.html, plots, numbers; an evaluation there is replaced.")
+@click.option(
+    "--score-threshold", type=click.FloatRange(0, 1), help="For precision, confusion and errors.  [default: the best F1's]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
-def evaluate(model: Path, records: Path, split: str, as_json: bool) -> None:
-    """Judge a model on a split: COCO metrics, per class.
+def evaluate(model: Path, records: Path, split: str, output: Path | None, score_threshold: float | None, as_json: bool) -> None:
+    """Judge a model on a split: COCO and VOC metrics, per class, and what each kind of error costs.
 
     Objects that VOC marks as difficult count neither as hits nor as misses.
     """
-    from detflow.dataset.records import read_manifest, read_samples, resolve_split, verify_shards
+    from detflow.evaluation.analysis import describe_analysis, print_analysis
+    from detflow.evaluation.run import MARKER_NAME, evaluate_model
 
-    manifest = read_manifest(records)
-    verify_shards(records, manifest, resolve_split(manifest, split))
-
-    from detflow.engine.detector import load_detector
-    from detflow.engine.evaluate import evaluate_detector
-
-    evaluation = evaluate_detector(load_detector(model), read_samples(records, manifest, split), manifest.label_map)
+    analysis = evaluate_model(model, records, split, output=output, score_threshold=score_threshold)
     if as_json:
-        from dataclasses import asdict
-
-        click.echo(json.dumps({"model": str(model), "records": str(records), "split": split, **asdict(evaluation)}, indent=2))
+        click.echo(json.dumps(describe_analysis(analysis), indent=2))
     else:
-        from detflow.tables import print_evaluation
-
-        print_evaluation(evaluation.metrics, evaluation.num_objects, f"{split}: {evaluation.num_images:,} images")
+        print_analysis(analysis)
+    if output is not None:
+        click.echo(f"report: {output / MARKER_NAME}", err=True)
 
 
 @cli.command()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["format_metric", "print_evaluation", "print_rows", "print_settings"]
+__all__ = ["EvaluationRow", "format_metric", "print_evaluation", "print_rows", "print_settings"]
 
 
 def format_metric(value: float | None) -> str:
@@ -16,22 +17,55 @@ def format_metric(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def print_evaluation(metrics: Mapping[str, float | None], num_objects: Mapping[str, int], title: str) -> None:
-    """Prints metrics, named as `metrics.coco_metrics` does, as a table of classes and a line of the rest."""
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One line of the table of an evaluation; what could not be measured is None."""
+
+    name: str
+    objects: int
+    ap: float | None
+    ap50: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+def print_evaluation(
+    title: str, rows: Sequence[EvaluationRow], total: EvaluationRow, rest: Iterable[tuple[str, Mapping[str, float | None]]]
+) -> None:
+    """Prints an evaluation on one screen.
+
+    Args:
+        title: Above it.
+        rows: One a class; of many only the worst are printed.
+        total: Of all classes.
+        rest: Lines below the table: a heading and values by their names.
+    """
     console = Console(highlight=False)
     table = Table(title=title, title_justify="left")
-    table.add_column("class")
-    for name in ("objects", "AP", "AP50"):
-        table.add_column(name, justify="right")
-    for name, count in num_objects.items():
-        table.add_row(Text(name), f"{count:,}", format_metric(metrics[f"AP/{name}"]), format_metric(metrics[f"AP50/{name}"]))
+    table.add_column("class", overflow="fold")
+    for name in ("objects", "AP", "AP50", "precision", "recall", "F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    shown = rows if len(rows) <= _MAX_ROWS else sorted(rows, key=lambda row: (row.ap is None, row.ap))[:_MAX_ROWS]
+    for row in shown:
+        table.add_row(*_cells(row))
+    if len(rows) > len(shown):
+        table.add_row(f"… and {len(rows) - len(shown):,} better ones", style="dim")
     table.add_section()
-    table.add_row(
-        "all", f"{sum(num_objects.values()):,}", format_metric(metrics["AP"]), format_metric(metrics["AP50"]), style="bold"
-    )
+    table.add_row(*_cells(total), style="bold")
     console.print(table)
-    rest = [name for name in metrics if "/" not in name and name not in ("AP", "AP50")]
-    console.print("  ".join(f"{name} {format_metric(metrics[name])}" for name in rest), soft_wrap=True)
+    for heading, values in rest:
+        line = "  ".join(f"{name} {format_metric(value)}" for name, value in values.items())
+        console.print(Text(f"{heading} {line}".strip()), soft_wrap=True)
+
+
+# A terminal of 24 lines holds the table with its frame, and the lines below it.
+_MAX_ROWS = 12
+
+
+def _cells(row: EvaluationRow) -> tuple[Text, ...]:
+    values = (row.ap, row.ap50, row.precision, row.recall, row.f1)
+    return Text(row.name), Text(f"{row.objects:,}"), *(Text(format_metric(value)) for value in values)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,9 +1,9 @@
-"""Samples × detector → metrics."""
+"""Samples × detector → truth beside detections, and COCO's metrics of them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,31 +16,38 @@ from detflow.errors import ConfigError
 from detflow.metrics import EvaluatedImage, coco_metrics
 from detflow.types import LabelMap, Sample
 
-__all__ = ["Evaluation", "evaluate_detector"]
+__all__ = ["Evaluation", "detect_samples", "evaluate_detector"]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """What was detected, and how good it is.
 
     Attributes:
+        images: Truth and detections.
         metrics: As from `metrics.coco_metrics`.
-        num_images: Images judged.
-        num_objects: Objects by class name.
     """
 
+    images: Sequence[EvaluatedImage]
     metrics: Mapping[str, float | None]
-    num_images: int
-    num_objects: Mapping[str, int]
 
 
 def evaluate_detector(detector: Detector, samples: Iterable[Sample], label_map: LabelMap) -> Evaluation:
-    """Judges a detector on samples that are read once.
+    """Judges a detector on samples that are read once; arguments and errors are those of `detect_samples`."""
+    _, images = detect_samples(detector, samples, label_map)
+    return Evaluation(images, coco_metrics(images, label_map))
+
+
+def detect_samples(detector: Detector, samples: Iterable[Sample], label_map: LabelMap) -> tuple[list[Sample], list[EvaluatedImage]]:
+    """Runs a detector on samples that are read once.
 
     Args:
         detector: What is judged.
         samples: The truth.
         label_map: Of the samples.
+
+    Returns:
+        The samples in order without their pictures, and of each its truth and detections.
 
     Raises:
         ConfigError: The detector was trained on other classes than the samples have.
@@ -61,8 +68,4 @@ def evaluate_detector(detector: Detector, samples: Iterable[Sample], label_map: 
 
     detections = list(detector.detect(pixels()))
     images = [EvaluatedImage(sample.size, sample.objects, found) for sample, found in zip(judged, detections, strict=True)]
-    counts = dict.fromkeys(label_map, 0)
-    for sample in judged:
-        for item in sample.objects:
-            counts[item.name] += 1
-    return Evaluation(coco_metrics(images, label_map), len(images), counts)
+    return judged, images

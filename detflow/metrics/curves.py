@@ -60,16 +60,24 @@ class Curve:
             return None
         return self.at(float(self.thresholds[int(self.f1.argmax())]))
 
+    def f1_at(self, thresholds: Floats) -> Floats:
+        """Returns F1 at each of several thresholds; not a number where there are no objects."""
+        right, wrong = self._counts_at(thresholds)
+        return 2 * right / (right + wrong + self.num_truths) if self.num_truths else np.full(len(thresholds), np.nan)
+
     def at(self, threshold: float) -> OperatingPoint:
         """Returns the point of a threshold."""
-        count = int(np.count_nonzero(self.thresholds >= threshold))
-        right, wrong = (self.right[count - 1], self.wrong[count - 1]) if count else (0.0, 0.0)
+        (right,), (wrong,) = self._counts_at(np.array([threshold]))
         return OperatingPoint(
             threshold,
             precision=float(right / (right + wrong)) if right + wrong else None,
             recall=float(right / self.num_truths) if self.num_truths else None,
             f1=float(2 * right / (right + wrong + self.num_truths)) if self.num_truths else None,
         )
+
+    def _counts_at(self, thresholds: Floats) -> tuple[Floats, Floats]:
+        count = np.searchsorted(-self.thresholds, -thresholds, side="right")
+        return np.insert(self.right, 0, 0.0)[count], np.insert(self.wrong, 0, 0.0)[count]
 
 
 def class_curves(matches: Matches, label_map: LabelMap) -> dict[str, Curve]:

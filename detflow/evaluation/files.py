@@ -1,0 +1,137 @@
+"""The files of an evaluation: numbers for programs, plots, and the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detflow.evaluation.analysis import Analysis, describe_analysis
+from detflow.evaluation.page import chosen_images, render_evaluation
+from detflow.evaluation.plots import DARK, PLOTS, draw_plot
+from detflow.metrics.errors import ErrorType
+from detflow.types import LabelMap, Sample
+
+__all__ = ["write_evaluation"]
+
+_THRESHOLDS = np.arange(101) / 100
+
+
+def write_evaluation(
+    folder: Path,
+    page_name: str,
+    analysis: Analysis,
+    samples: Sequence[Sample],
+    read_pictures: Callable[[Collection[int]], Mapping[int, bytes]],
+) -> None:
+    """Writes metrics.json, results.csv, curves.csv, predictions.json, ground_truth.json, the plots and the page.
+
+    Args:
+        folder: Where, an empty folder.
+        page_name: Of the page.
+        analysis: What was found.
+        samples: One an image, for names and numbers.
+        read_pictures: From indices of images to their JPEG files.
+    """
+    document = json.dumps(describe_analysis(analysis), indent=2)
+    (folder / "metrics.json").write_text(document + "\n", encoding="utf-8")
+    _write_csv(folder / "results.csv", _class_rows(analysis))
+    _write_csv(folder / "curves.csv", _curve_rows(analysis))
+    (folder / "predictions.json").write_text(_to_json_lines(_predictions(analysis, samples)), encoding="utf-8")
+    (folder / "ground_truth.json").write_text(json.dumps(_ground_truth(analysis.label_map, samples)) + "\n", encoding="utf-8")
+    plots = {}
+    for name in PLOTS:
+        light = draw_plot(name, analysis)
+        (folder / f"{name}.png").write_bytes(light)
+        plots[name] = (light, draw_plot(name, analysis, DARK))
+    pictures = read_pictures(frozenset(chosen_images(analysis)))
+    page = render_evaluation(analysis, [sample.filename for sample in samples], plots, pictures)
+    (folder / page_name).write_text(page, encoding="utf-8")
+
+
+def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    # csv writes None as an empty cell and floats with repr(), which reads back to the same bits.
+    csv.writer(text).writerows(rows)
+    path.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _class_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
+    metrics = list(next(iter(analysis.class_metrics.values()), {}))
+    points = ("precision", "recall", "f1")
+    yield [
+        *("class", "id", "images", "objects", "difficult"),
+        *metrics,
+        *("score_threshold", *points),
+        *("best_threshold", *(f"best_{name}" for name in points)),
+        *(f"errors_{kind.value}" for kind in ErrorType),
+    ]
+    errors = analysis.error_counts()
+    for class_id, (name, curve) in enumerate(analysis.curves.items(), start=1):
+        best = asdict(curve.best) if curve.best else dict.fromkeys(("threshold", *points))
+        yield [
+            *(name, class_id, *asdict(analysis.counts[name]).values()),
+            *analysis.class_metrics[name].values(),
+            *asdict(curve.at(analysis.score_threshold)).values(),
+            *best.values(),
+            *(errors[name][kind] for kind in ErrorType),
+        ]
+
+
+def _curve_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
+    yield ["class", "id", "threshold", "precision", "recall", "f1"]
+    # Id 0 without a name: all classes pooled.
+    for class_id, (name, curve) in enumerate([("", analysis.overall), *analysis.curves.items()]):
+        yield from ([name, class_id, *asdict(curve.at(threshold)).values()] for threshold in _THRESHOLDS.tolist())
+
+
+def _predictions(analysis: Analysis, samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
+    """Yields COCO's results format."""
+    for sample, image in zip(samples, analysis.images, strict=True):
+        for detection in image.detections:
+            box = _to_coco_box(*detection.box.to_pixels(image.size))
+            yield {"image_id": sample.source_id, "category_id": detection.class_id, "bbox": box, "score": detection.score}
+
+
+def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Returns COCO's dataset format, so that the predictions can be judged with other tools."""
+    annotations: list[dict[str, Any]] = []
+    ids = {name: class_id for class_id, name in enumerate(label_map, start=1)}
+    for sample in samples:
+        for item in sample.objects:
+            box = _to_coco_box(*item.box.to_pixels(sample.size))
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": sample.source_id,
+                    "category_id": ids[item.name],
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                    "difficult": int(item.difficult),
+                }
+            )
+    return {
+        "images": [
+            {"id": one.source_id, "file_name": one.filename, "width": one.size.width, "height": one.size.height} for one in samples
+        ],
+        "categories": [{"id": class_id, "name": name} for name, class_id in ids.items()],
+        "annotations": annotations,
+    }
+
+
+def _to_coco_box(left: float, top: float, right: float, bottom: float) -> list[float]:
+    # Not rounded: whoever judges these files again gets the same numbers.
+    return [left, top, right - left, bottom - top]
+
+
+def _to_json_lines(entries: Iterable[dict[str, Any]]) -> str:
+    """A JSON array with one entry a line."""
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    return f"[\n{lines}\n]\n"

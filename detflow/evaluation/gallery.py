@@ -1,0 +1,167 @@
+"""Which images a model is worst on, and pictures of them."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from detflow.draw import draw_boxes
+from detflow.evaluation.analysis import Analysis
+from detflow.metrics.coco import EvaluatedImage
+from detflow.metrics.errors import DetectionError, ErrorType
+
+__all__ = ["BadImage", "describe_errors", "draw_errors", "worst_images", "worst_images_of"]
+
+_SIDE_PX = 560
+_MAX_ENLARGEMENT = 12
+_QUALITY = 82
+# So many boxes of each kind are drawn: more hide the picture, and naming thousands takes long.
+_MAX_BOXES, _MAX_NAMED = 300, 40
+
+
+@dataclass(frozen=True, slots=True)
+class BadImage:
+    """An image with errors.
+
+    Attributes:
+        index: Of the image.
+        cost: About how much AP its errors cost.
+        errors: From the worst to the least.
+    """
+
+    index: int
+    cost: float
+    errors: Sequence[DetectionError]
+
+
+def worst_images(analysis: Analysis) -> list[BadImage]:
+    """Returns all images with errors at the threshold, the worst first."""
+    return _rank(analysis, analysis.errors)
+
+
+def worst_images_of(analysis: Analysis, class_id: int) -> list[BadImage]:
+    """Returns the images with errors that hurt a class, and only those errors, the worst first."""
+    return _rank(analysis, [error for error in analysis.errors if class_id in analysis.error_classes(error)])
+
+
+def _rank(analysis: Analysis, errors: Iterable[DetectionError]) -> list[BadImage]:
+    weights = _class_weights(analysis)
+    by_image: defaultdict[int, list[tuple[float, DetectionError]]] = defaultdict(list)
+    for error in errors:
+        by_image[_image_of(analysis, error)].append((_cost(analysis, error, weights), error))
+    bad = []
+    for index, rated in by_image.items():
+        rated.sort(key=lambda one: -one[0])
+        bad.append(BadImage(index, sum(cost for cost, _ in rated), [error for _, error in rated]))
+    return sorted(bad, key=lambda one: (-one.cost, one.index))
+
+
+def _image_of(analysis: Analysis, error: DetectionError) -> int:
+    matches = analysis.matches
+    return int(matches.truth_images[error.truth] if error.detection is None else matches.images[error.detection])
+
+
+def _class_weights(analysis: Analysis) -> dict[int, float]:
+    """What one object weighs in its class' AP; a class without objects, which has no AP, weighs as little as the data allow."""
+    totals = {class_id: analysis.matches.num_truths(class_id) for class_id in range(1, len(analysis.label_map) + 1)}
+    least = 1.0 / max(1, sum(totals.values()))
+    return {class_id: 1.0 / total if total else least for class_id, total in totals.items()}
+
+
+def _cost(analysis: Analysis, error: DetectionError, weights: Mapping[int, float]) -> float:
+    """A missed object costs its whole weight, a false positive as much of it as the model is sure."""
+    score = 1.0 if error.detection is None else float(analysis.matches.scores[error.detection])
+    return score * sum(weights[class_id] for class_id in analysis.error_classes(error))
+
+
+def describe_errors(analysis: Analysis, bad: BadImage) -> str:
+    """Returns an image's errors in words, the frequent ones first: "3 cat missed, dog taken for cat"."""
+    phrases = Counter(_phrase(analysis, error) for error in bad.errors)
+    return ", ".join(f"{count:,} × {phrase}" if count > 1 else phrase for phrase, count in phrases.most_common())
+
+
+def _phrase(analysis: Analysis, error: DetectionError) -> str:
+    names, matches = analysis.label_map, analysis.matches
+    true = "" if error.truth is None else names.name_of(int(matches.truth_class_ids[error.truth]))
+    if error.detection is None:
+        return f"{true} missed"
+    detected = names.name_of(int(matches.class_ids[error.detection]))
+    return {
+        ErrorType.CLASSIFICATION: f"{true} taken for {detected}",
+        ErrorType.LOCALISATION: f"{detected} out of place",
+        ErrorType.BOTH: f"{detected} out of place beside {true}",
+        ErrorType.DUPLICATE: f"{detected} found twice",
+        ErrorType.BACKGROUND: f"{detected} where there is none",
+    }[error.type]
+
+
+def draw_errors(analysis: Analysis, bad: BadImage, jpeg: bytes) -> bytes:
+    """Draws an image's truth dashed and the detections at the threshold solid; only what is wrong is named.
+
+    Args:
+        analysis: Of the image.
+        bad: The image and the errors to name.
+        jpeg: The image's file.
+
+    Returns:
+        A JPEG file of a size for a page.
+    """
+    image, matches = analysis.images[bad.index], analysis.matches
+    false = [int(matches.places[e.detection]) for e in bad.errors if e.detection is not None][:_MAX_NAMED]
+    missed = [int(matches.truth_places[e.truth]) for e in bad.errors if e.detection is None and e.truth is not None][:_MAX_NAMED]
+    shown = [place for place, one in enumerate(image.detections) if one.score >= analysis.score_threshold]
+    picture = _resize(Image.open(io.BytesIO(jpeg)))
+    picture = _draw_truth(picture, analysis, image, _without(range(len(image.objects)), missed), named=False)
+    picture = _draw_detections(picture, image, _without(shown, false), named=False)
+    picture = _draw_truth(picture, analysis, image, missed, named=True)
+    picture = _draw_detections(picture, image, false, named=True)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def _without(places: Iterable[int], others: Iterable[int]) -> list[int]:
+    left_out = set(others)
+    return [place for place in places if place not in left_out]
+
+
+def _resize(picture: Image.Image) -> Image.Image:
+    """Brings the longer side to the page's size; small pictures grow, so that their boxes can be told apart."""
+    factor = min(_MAX_ENLARGEMENT, _SIDE_PX / max(picture.size))
+    if factor < 1:
+        # Lets the decoder skip what is not needed.
+        picture.draft("RGB", (round(picture.width * factor), round(picture.height * factor)))
+        factor = _SIDE_PX / max(picture.size)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+
+
+def _draw_truth(
+    picture: Image.Image, analysis: Analysis, image: EvaluatedImage, places: Sequence[int], *, named: bool
+) -> Image.Image:
+    chosen = [image.objects[place] for place in places[:_MAX_BOXES]]
+    ids = {name: class_id for class_id, name in enumerate(analysis.label_map, start=1)}
+    return draw_boxes(
+        picture,
+        [one.box for one in chosen],
+        [f"missed {one.name}" for one in chosen],
+        [ids[one.name] for one in chosen],
+        style="dashed",
+        labels=named,
+    )
+
+
+def _draw_detections(picture: Image.Image, image: EvaluatedImage, places: Sequence[int], *, named: bool) -> Image.Image:
+    chosen = [image.detections[place] for place in places[:_MAX_BOXES]]
+    return draw_boxes(
+        picture,
+        [one.box for one in chosen],
+        [one.name for one in chosen],
+        [one.class_id for one in chosen],
+        scores=[one.score for one in chosen],
+        labels=named,
+    )

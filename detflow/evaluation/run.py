@@ -1,0 +1,93 @@
+"""`detflow evaluate`: a model and records → an analysis, and the folder that shows it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.dataset.terminal import show_progress
+from detflow.errors import DataError
+from detflow.evaluation.analysis import Analysis, Subject, analyse
+from detflow.publish import publish_directory, require_replaceable
+from detflow.types import Sample
+
+__all__ = ["MARKER_NAME", "evaluate_model"]
+
+MARKER_NAME = "evaluation.html"
+"""The file that tells a folder of this kind."""
+
+
+def evaluate_model(
+    model: Path, records: Path, split: str, *, output: Path | None = None, score_threshold: float | None = None
+) -> Analysis:
+    """Judges a model on a split, and publishes what was found.
+
+    Args:
+        model: As `engine.detector.load_detector` takes it.
+        records: Folder that make-records wrote.
+        split: As `resolve_split` takes it.
+        output: Folder to publish; an evaluation that stands there is replaced as a whole. None publishes nothing.
+        score_threshold: As in `analyse`.
+
+    Raises:
+        ConfigError: There is no such split, the model has other classes, or the output folder holds other things.
+        DataError: The split has no images.
+        ArtifactError: Model or records are damaged.
+        EnvironmentFault: The disk refuses.
+    """
+    manifest = read_manifest(records)
+    splits = resolve_split(manifest, split)
+    if not sum(manifest.splits[name].images for name in splits):
+        raise DataError(f"split {split} has no images to judge on", path=records, remedy="choose another split")
+    verify_shards(records, manifest, splits)
+    if output is None:
+        analysis, _ = _judge(model, records, manifest, split, score_threshold)
+        return analysis
+    require_replaceable(output, MARKER_NAME)
+    # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
+    with publish_directory(output) as staging:
+        analysis, samples = _judge(model, records, manifest, split, score_threshold)
+
+        from detflow.evaluation.files import write_evaluation
+
+        write_evaluation(staging, MARKER_NAME, analysis, samples, _picture_reader(records, manifest, split))
+    return analysis
+
+
+def _judge(
+    model: Path, records: Path, manifest: RecordsManifest, split: str, score_threshold: float | None
+) -> tuple[Analysis, list[Sample]]:
+    from detflow.engine.detector import load_detector
+    from detflow.engine.evaluate import detect_samples
+
+    detector = load_detector(model)
+    with _shown_samples(records, manifest, split) as samples:
+        judged, images = detect_samples(detector, samples, manifest.label_map)
+    subject = Subject(str(model), str(detector.source), str(records), split, manifest.fingerprint)
+    return analyse(images, manifest.label_map, subject, score_threshold), judged
+
+
+@contextlib.contextmanager
+def _shown_samples(records: Path, manifest: RecordsManifest, split: str) -> Iterator[Iterator[Sample]]:
+    """Yields the samples; whoever reads them moves a bar."""
+    total = sum(manifest.splits[name].images for name in resolve_split(manifest, split))
+    with show_progress() as progress:
+
+        def counted() -> Iterator[Sample]:
+            for number, sample in enumerate(read_samples(records, manifest, split), start=1):
+                yield sample
+                progress("detecting", number, total)
+
+        yield counted()
+
+
+def _picture_reader(records: Path, manifest: RecordsManifest, split: str) -> Callable[[Collection[int]], dict[int, bytes]]:
+    """Returns a function from places in the split to the images' files: the records are read again for a few of them."""
+
+    def read(wanted: Collection[int]) -> dict[int, bytes]:
+        samples = enumerate(read_samples(records, manifest, split))
+        return {index: sample.encoded for index, sample in samples if index in wanted}
+
+    return read
