@@ -21,6 +21,8 @@ __all__ = ["chosen_images", "render_evaluation"]
 
 _MAX_CLASS_ROWS = 200
 _MAX_CONFUSIONS = 12
+# More rows of a matrix are not readable at half a page's width.
+_MAX_NARROW_CLASSES = 14
 _MAX_WORST = 12
 _MAX_CLASS_PICTURES, _MAX_GALLERIES, _MAX_OF_CLASS = 36, 12, 6
 _MEANINGS = {
@@ -166,7 +168,7 @@ def _render_classes(analysis: Analysis, plots: Mapping[str, tuple[bytes, bytes]]
     chart = (
         f"<details><summary>The {min(measured, MAX_BARS)} worst classes as a chart</summary>{figure}</details>" if measured else ""
     )
-    return f'<p class="soft">{lead}</p><div class="panel">{render_table(heads, rows, foot)}{more}{chart}</div>'
+    return f'<p class="soft">{lead}</p><div class="panel by-class">{render_table(heads, rows, foot)}{more}{chart}</div>'
 
 
 def _render_class(analysis: Analysis, name: str) -> tuple[str, ...]:
@@ -226,8 +228,9 @@ def _render_confusion(analysis: Analysis, plots: Mapping[str, tuple[bytes, bytes
         f"Objects and detections with a score of at least {analysis.confusion.score_threshold:.2f} that overlap with an IoU of at "
         f"least {analysis.confusion.iou:g} belong together, one to one; a detection of the right class goes first. {note}"
     )
+    matrix = _render_plot("confusion_matrix", plots, "confusion matrix", wide=len(names) > _MAX_NARROW_CLASSES)
     return (
-        f'<p class="soft">{lead}</p><div class="plots">{_render_plot("confusion_matrix", plots, "confusion matrix")}'
+        f'<p class="soft">{lead}</p><div class="plots">{matrix}'
         f'<div class="panel"><h3>Confused classes</h3>{table}{more}</div></div>'
     )
 
@@ -302,10 +305,11 @@ def _render_cards(analysis: Analysis, chosen: Sequence[BadImage], filenames: Seq
     return f'<div class="cards large">{"".join(cards)}</div>'
 
 
-def _render_plot(name: str, plots: Mapping[str, tuple[bytes, bytes]], label: str) -> str:
+def _render_plot(name: str, plots: Mapping[str, tuple[bytes, bytes]], label: str, *, wide: bool = False) -> str:
     light, dark = (_to_data(image, "png") for image in plots[name])
+    kind = "plot wide" if wide else "plot"
     return (
-        f'<figure class="panel plot"><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<figure class="panel {kind}"><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{escape(label)}"></picture></figure>'
     )
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patheffects import withStroke
 
-from detflow.draw import class_colour
+from detflow.draw import Rgb, class_colour
 from detflow.evaluation.analysis import Analysis
 from detflow.metrics.coco import Floats
 from detflow.tables import format_metric
@@ -106,7 +106,8 @@ def _draw_precision_recall(figure: Figure, analysis: Analysis, theme: Theme) -> 
     }
     values = {name: analysis.class_metrics[name]["AP50"] for name in lines}
     _draw_lines(axes, analysis, theme, _RECALL_POINTS, lines, values)
-    if lines:
+    # One class is its own mean.
+    if len(lines) > 1:
         label = f"mean of {len(lines)} classes  {format_metric(analysis.metrics['AP50'])}"
         axes.plot(_RECALL_POINTS, np.mean(list(lines.values()), axis=0), color=theme.ink, linewidth=2.6, label=label, zorder=4)
     _finish(figure, axes, theme, "AP50", bool(lines))
@@ -120,24 +121,24 @@ def _draw_f1(figure: Figure, analysis: Analysis, theme: Theme) -> None:
             lines[name] = curve.f1_at(_THRESHOLD_POINTS)
             values[name] = curve.best.f1 if curve.best else 0.0
     _draw_lines(axes, analysis, theme, _THRESHOLD_POINTS, lines, values)
-    if lines:
-        pooled = analysis.overall.f1_at(_THRESHOLD_POINTS)
-        best = analysis.overall.best
+    best = analysis.overall.best
+    if len(lines) > 1:
         label = f"all objects pooled  {format_metric(best.f1 if best else 0.0)}"
+        pooled = analysis.overall.f1_at(_THRESHOLD_POINTS)
         axes.plot(_THRESHOLD_POINTS, pooled, color=theme.ink, linewidth=2.6, label=label, zorder=4)
-        if best:
-            axes.axvline(best.threshold, color=theme.soft, linewidth=1.2, linestyle=(0, (3, 3)))
-            side, shift = ("right", -5) if best.threshold > 0.5 else ("left", 5)
-            axes.annotate(
-                f"best at {best.threshold:.2f}",
-                (best.threshold, 0.03),
-                xytext=(shift, 0),
-                textcoords="offset points",
-                ha=side,
-                color=theme.ink,
-                path_effects=[withStroke(linewidth=3, foreground=theme.ground)],
-                zorder=5,
-            )
+    if best:
+        axes.axvline(best.threshold, color=theme.soft, linewidth=1.2, linestyle=(0, (3, 3)))
+        side, shift = ("right", -5) if best.threshold > 0.5 else ("left", 5)
+        axes.annotate(
+            f"best at {best.threshold:.2f}",
+            (best.threshold, 0.03),
+            xytext=(shift, 0),
+            textcoords="offset points",
+            ha=side,
+            color=theme.ink,
+            path_effects=[withStroke(linewidth=3, foreground=theme.ground)],
+            zorder=5,
+        )
     _finish(figure, axes, theme, "best F1", bool(lines))
 
 
@@ -226,6 +227,8 @@ PLOTS: Final[dict[str, Callable[[Figure, Analysis, Theme], None]]] = {
 
 def _unit_axes(figure: Figure, x_label: str, y_label: str, title: str) -> Any:
     axes = figure.add_subplot()
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_xlim(0, 1.003)
     axes.set_ylim(0, 1.015)
     axes.set_xlabel(x_label)
@@ -242,16 +245,21 @@ def _draw_lines(
     worst = sorted(lines, key=lambda name: values[name] or 0.0)[:_MAX_NAMED_LINES]
     for name in [name for name in lines if name not in worst]:
         axes.plot(places, lines[name], color=theme.soft, linewidth=0.7, alpha=0.35)
+    used: set[tuple[Rgb, int]] = set()
     for number, name in enumerate(sorted(worst, key=lambda name: analysis.label_map.id_of(name))):
+        colour = class_colour(analysis.label_map.id_of(name))
+        dashes = [(number + shift) % len(_DASHES) for shift in range(len(_DASHES))]
+        dash = next((one for one in dashes if (colour, one) not in used), dashes[0])
+        used.add((colour, dash))
         axes.plot(
             places,
             lines[name],
-            color=_to_unit(class_colour(analysis.label_map.id_of(name))),
-            linestyle=_DASHES[number % len(_DASHES)],
+            color=_to_unit(colour),
+            linestyle=_DASHES[dash],
             linewidth=1.9,
             label=f"{_shorten(name)}  {format_metric(values[name])}",
-            # Keeps yellow visible on white and indigo on black.
-            path_effects=[withStroke(linewidth=2.9, foreground=theme.soft, alpha=0.45)] if number % len(_DASHES) == 0 else None,
+            # Keeps yellow visible on white and indigo on black; below dashes it would fill the gaps.
+            path_effects=[withStroke(linewidth=2.9, foreground=theme.soft, alpha=0.45)] if dash == 0 else None,
             zorder=3,
         )
 

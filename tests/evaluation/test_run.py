@@ -1,0 +1,144 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from detflow.dataset.audit import AuditOptions
+from detflow.dataset.convert import ConversionOptions, convert_dataset
+from detflow.errors import ConfigError, DataError, EnvironmentFault
+from detflow.evaluation.run import evaluate_model
+
+# As the fixture model_dir has them.
+CLASSES = ("disc", "Ringe & Ösen", "it's")
+
+
+@pytest.fixture(scope="module")
+def records_of_little(tmp_path_factory):
+    """Splits train (an object), bare (one image, none) and void (no image)."""
+    root = tmp_path_factory.mktemp("little")
+    (root / "voc").mkdir()
+    for name, item in {
+        "a": "<object><name>disc</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>35</xmax><ymax>30</ymax></bndbox></object>",
+        "b": "",
+    }.items():
+        Image.new("RGB", (60, 40), (len(item) % 255, 90, 30)).save(root / "voc" / f"{name}.jpg")
+        (root / "voc" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename><size><width>60</width><height>40</height></size>{item}</annotation>"
+        )
+    sets = root / "voc" / "ImageSets" / "Main"
+    sets.mkdir(parents=True)
+    for split, names in {"train": "a\n", "bare": "b\n"}.items():
+        (sets / f"{split}.txt").write_text(names)
+    convert_dataset(root / "voc", root / "records", ConversionOptions(audit=AuditOptions(classes=CLASSES), jobs=1))
+    manifest = json.loads((root / "records" / "manifest.json").read_text())
+    manifest["splits"]["void"] = {"images": 0, "objects": 0, "objects_per_class": dict.fromkeys(CLASSES, 0), "shards": []}
+    (root / "records" / "manifest.json").write_text(json.dumps(manifest))
+    return root / "records"
+
+
+@pytest.fixture(scope="module")
+def records_of_run(pictures_dir, tmp_path_factory):
+    """Three pictures to train on and 21 in split `val`, with the classes in the order in which the model has them."""
+    root = tmp_path_factory.mktemp("run")
+    shutil.copytree(pictures_dir, root / "voc")
+    sets = root / "voc" / "ImageSets" / "Main"
+    sets.mkdir(parents=True)
+    for split, numbers in {"train": range(3), "val": range(3, 24)}.items():
+        (sets / f"{split}.txt").write_text("".join(f"p{number:02}\n" for number in numbers))
+    convert_dataset(root / "voc", root / "records", ConversionOptions(audit=AuditOptions(classes=CLASSES), jobs=1))
+    return root / "records"
+
+
+def test_what_can_be_refused_is_refused_before_tensorflow_is_imported(records_of_little, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("")
+    code = (
+        "import sys; from pathlib import Path; from detflow.evaluation.run import evaluate_model\n"
+        "from detflow.errors import DetflowError\n"
+        "for split, output in (('void', None), ('none', None), ('bare', 'other')):\n"
+        "    try: evaluate_model(Path('model'), Path(sys.argv[1]), split, output=output and Path(output))\n"
+        "    except DetflowError as error: print(error.exit_code, error)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    arguments = [sys.executable, "-c", code, str(records_of_little)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    void, unknown, other = done.stdout.splitlines()
+    assert void == f"3 {records_of_little}: split void has no images to judge on; choose another split"
+    assert unknown.startswith("2 there is no split 'none'; ")
+    assert other == "2 other: the folder is not empty and holds no evaluation.html; choose another folder"
+    assert os.listdir(tmp_path / "other") == ["thesis.txt"]
+
+
+def test_the_refusals_have_their_kinds(records_of_little, tmp_path):
+    with pytest.raises(DataError, match="no images"):
+        evaluate_model(tmp_path, records_of_little, "void")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="not a folder"):
+        evaluate_model(tmp_path, records_of_little, "bare", output=tmp_path / "file")
+    with pytest.raises(EnvironmentFault, match="file"):
+        evaluate_model(tmp_path, records_of_little, "bare", output=tmp_path / "file" / "out")
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("split", ["train", "bare"])
+def test_one_image_with_and_without_objects(records_of_little, model_dir, tmp_path, split):
+    analysis = evaluate_model(model_dir, records_of_little, split, output=tmp_path / "out")
+    assert len(analysis.images) == 1
+    assert (analysis.metrics["AP"] is None) == (split == "bare")
+    assert (tmp_path / "out" / "evaluation.html").stat().st_size > 10_000
+
+
+@pytest.mark.tf
+def test_a_model_directory_a_checkpoint_and_an_artifact_are_judged_alike(records_of_run, model_dir, artifact_dir, tmp_path):
+    analyses = [evaluate_model(model, records_of_run, "val") for model in (model_dir, model_dir / "ckpt-10", artifact_dir)]
+    for analysis in analyses[1:]:
+        assert analysis.metrics == pytest.approx(analyses[0].metrics, abs=1e-3)
+    assert [analysis.subject.model for analysis in analyses] == [str(model_dir), str(model_dir / "ckpt-10"), str(artifact_dir)]
+    assert analyses[0].subject.source == str(model_dir / "ckpt-10")
+
+
+@pytest.mark.tf
+def test_the_command(records_of_run, model_dir, tmp_path):
+    from click.testing import CliRunner
+
+    from detflow.cli import cli
+
+    arguments = ["evaluate", "--model", str(model_dir), "--records", str(records_of_run), "--split", "val"]
+    shown = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "out"), "--json", "--score-threshold", "0.1"])
+    assert shown.exit_code == 0, shown.output
+    document = json.loads(shown.stdout)
+    assert document == json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (document["split"], document["num_images"], document["score_threshold"]) == ("val", 21, 0.1)
+    assert document["num_objects"] == {"Ringe & Ösen": 7, "disc": 7, "it's": 7}
+    assert {"AP", "AP50/disc", "VOC07_mAP"} <= set(document["metrics"])
+    assert str(tmp_path / "out" / "evaluation.html") in shown.stderr
+    # Again over it, and nothing of the old one stays.
+    (tmp_path / "out" / "stale.txt").write_text("")
+    table = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "out")])
+    assert table.exit_code == 0, table.output
+    assert "AP50 lost to:" in table.stdout
+    assert not (tmp_path / "out" / "stale.txt").exists()
+
+
+@pytest.mark.tf
+def test_a_fault_publishes_nothing(records_of_run, model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("detflow.evaluation.files.render_evaluation", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate_model(model_dir, records_of_run, "val", output=tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.tf
+def test_damaged_records_are_found_before_they_are_judged(records_of_run, model_dir, tmp_path):
+    from detflow.errors import ArtifactError
+
+    shutil.copytree(records_of_run, tmp_path / "records")
+    [shard, *_] = sorted((tmp_path / "records").glob("val-*"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    with pytest.raises(ArtifactError, match="record"):
+        evaluate_model(model_dir, tmp_path / "records", "val")
