@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detflow.dataset.records import read_manifest, read_samples
+from detflow.engine.detector import Detector
+from detflow.engine.evaluate import detect_samples, evaluate_detector
+from detflow.errors import ConfigError
+from detflow.metrics import coco_metrics
+from detflow.types import LabelMap
+
+pytestmark = pytest.mark.tf
+
+
+def detector_of_truth(samples, label_map):
+    """Finds every object of the samples, which come in their order; each has one object."""
+    truths = iter(samples)
+
+    def run(images):
+        objects = [next(truths).objects[0] for _ in images]
+        return {
+            "detection_boxes": np.array([[[o.box.ymin, o.box.xmin, o.box.ymax, o.box.xmax]] for o in objects], np.float32),
+            "detection_scores": np.full((len(images), 1), 0.8, np.float32),
+            "detection_classes": np.array([[label_map.id_of(o.name)] for o in objects], np.float32),
+            "num_detections": np.ones(len(images), np.float32),
+        }
+
+    return Detector(run, label_map, Path("model"))
+
+
+def test_the_truth_as_detections_scores_one(tiny_records):
+    manifest = read_manifest(tiny_records)
+    samples = list(read_samples(tiny_records, manifest, "train"))
+    evaluation = evaluate_detector(detector_of_truth(samples, manifest.label_map), iter(samples), manifest.label_map)
+    assert evaluation.metrics["AP"] == pytest.approx(1.0)
+    assert evaluation.metrics == coco_metrics(evaluation.images, manifest.label_map)
+
+
+def test_samples_keep_their_order_and_lose_their_pictures(tiny_records):
+    manifest = read_manifest(tiny_records)
+    samples = list(read_samples(tiny_records, manifest, "train"))
+    judged, images = detect_samples(detector_of_truth(samples, manifest.label_map), iter(samples), manifest.label_map)
+    assert [one.key for one in judged] == [one.key for one in samples]
+    assert {one.encoded for one in judged} == {b""}
+    for sample, image in zip(samples, images, strict=True):
+        assert image.objects == sample.objects
+        assert [one.name for one in image.detections] == [one.name for one in sample.objects]
+
+
+def test_other_classes_are_refused(tiny_records):
+    manifest = read_manifest(tiny_records)
+    other = LabelMap((*manifest.label_map.names, "third"))
+    with pytest.raises(ConfigError, match="the model knows the classes .*third; the records have dark, light"):
+        evaluate_detector(detector_of_truth([], other), iter([]), manifest.label_map)
