@@ -51,5 +51,5 @@ def test_samples_keep_their_order_and_lose_their_pictures(tiny_records):
 def test_other_classes_are_refused(tiny_records):
     manifest = read_manifest(tiny_records)
     other = LabelMap((*manifest.label_map.names, "third"))
-    with pytest.raises(ConfigError, match="the model knows the classes .*third; the records have dark, light"):
+    with pytest.raises(ConfigError, match=r"the model knows the classes .*third; the records have dark, light"):
         evaluate_detector(detector_of_truth([], other), iter([]), manifest.label_map)
