@@ -227,7 +227,7 @@ def _cache_decoder(size: tuple[int, int]) -> Callable[[tf.Tensor], tuple[tf.Tens
         canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(encoded)[tf.newaxis], size)
         return tf.cast(tf.round(canvases[0]), tf.uint8), ratio
 
-    return tf.function(decode, input_signature=[tf.TensorSpec([], tf.string)])  # type: ignore[no-any-return]
+    return tf.function(decode, autograph=False, input_signature=[tf.TensorSpec([], tf.string)])  # type: ignore[no-any-return]
 
 
 def _allocate(shape: tuple[int, ...], max_bytes: int, scratch_dir: Path) -> npt.NDArray[np.uint8]:

@@ -32,9 +32,9 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name=INPUT_NAME)
         encoded = tf.TensorSpec([None], tf.string, name=ENCODED_INPUT_NAME)
         examples = tf.TensorSpec([None], tf.string, name=EXAMPLE_INPUT_NAME)
-        self.detect_traced = tf.function(self.detect, input_signature=[pixels])
-        self.detect_encoded_traced = tf.function(self.detect_encoded, input_signature=[encoded])
-        self.detect_examples_traced = tf.function(self.detect_examples, input_signature=[examples])
+        self.detect_traced = tf.function(self.detect, autograph=False, input_signature=[pixels])
+        self.detect_encoded_traced = tf.function(self.detect_encoded, autograph=False, input_signature=[encoded])
+        self.detect_examples_traced = tf.function(self.detect_examples, autograph=False, input_signature=[examples])
 
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects.

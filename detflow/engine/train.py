@@ -249,7 +249,8 @@ def _build_step(
         tf.TensorSpec([config.train.batch_size, None, 4], tf.float32),
         tf.TensorSpec([config.train.batch_size, None], tf.int32),
     ]
-    return tf.function(take_step, input_signature=signature)  # type: ignore[no-any-return]
+    # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
+    return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
 
 
 def _is_due(step: int, every_steps: int, config: ExperimentConfig) -> bool:
