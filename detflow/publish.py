@@ -119,10 +119,11 @@ def publish_file(final: Path, content: bytes | str) -> None:
         staging = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
         try:
             with open(staging, "xb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(staging, final)
+                os.replace(staging, final)
             _fsync(final.parent)
         finally:
             staging.unlink(missing_ok=True)
@@ -136,7 +137,7 @@ def remove_directory(directory: Path) -> None:
 
 
 def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> None:
-    """Removes the folders that dead processes left in `directory` while they were publishing.
+    """Removes the folders and files that dead processes left in `directory` while they were publishing.
 
     Args:
         directory: Where to look; may be missing.
@@ -145,15 +146,18 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
     """
     leftover = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.tmp-[0-9a-f]{{12}}", re.DOTALL)
     for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
-        if entry.name == keep or not leftover.fullmatch(entry.name) or entry.is_symlink() or not entry.is_dir():
+        if entry.name == keep or not leftover.fullmatch(entry.name) or entry.is_symlink():
             continue
-        descriptor = os.open(entry, os.O_RDONLY)
+        descriptor = os.open(entry, os.O_RDONLY | os.O_NONBLOCK)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
         except BlockingIOError:
+            # Its writer lives.
             continue
-        else:
-            shutil.rmtree(entry, ignore_errors=True)
         finally:
             os.close(descriptor)
 

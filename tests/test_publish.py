@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -6,7 +7,7 @@ import sys
 import pytest
 
 from detflow.errors import ArtifactError, EnvironmentFault, Locked
-from detflow.publish import digest_files, publish_directory, publish_file, require_space, verify_files
+from detflow.publish import digest_files, publish_directory, publish_file, require_space, sweep, verify_files
 
 
 def leftovers(folder):
@@ -135,3 +136,14 @@ def test_umask_is_respected(tmp_path):
     finally:
         os.umask(mask)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_file_of_a_killed_writer_is_swept_and_that_of_a_living_one_is_not(tmp_path):
+    dead, alive = tmp_path / ".a.json.tmp-0123456789ab", tmp_path / ".b.json.tmp-0123456789ab"
+    dead.write_text("half")
+    with open(alive, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        sweep(tmp_path)
+        assert [entry.name for entry in tmp_path.iterdir()] == [alive.name]
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []

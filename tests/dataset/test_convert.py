@@ -86,9 +86,11 @@ def test_bytes_do_not_depend_on_the_number_of_processes_or_on_what_was_there(voc
 def run_until(dataset, output, jobs, function, number):
     """Runs make-records in a process that sends itself a signal when a function of convert.py returns."""
     code = f"""
-import os
+import os, signal
 import detflow.dataset.convert as convert
 from detflow.cli import main
+# A shell starts background jobs with SIGINT ignored, and a child inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 original = convert.{function}
 def wrapper(*args):
     result = original(*args)
