@@ -110,6 +110,7 @@ def test_losses_are_finite_without_any_object(model):
     assert float(losses.box) == 0.0
 
 
+@pytest.mark.slow
 def test_an_image_is_learnt():
     """The loss of one image falls, and the object is found where it is: assignment, decoding and classes fit together."""
     tf.keras.utils.set_random_seed(1)

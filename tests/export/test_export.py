@@ -211,6 +211,7 @@ def test_the_card_tells_origin_thresholds_and_proof(artifact_dir, model_dir, rec
     assert (artifact_dir / "config.yaml").read_text() == (model_dir / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_format_that_disagrees_is_not_published_and_the_old_export_stays(model_dir, artifact_dir, tmp_path, monkeypatch):
     output = tmp_path / "artifact"
     shutil.copytree(artifact_dir, output)
