@@ -115,9 +115,9 @@ def randomize(network, random):
             variable.assign(random.normal(0.0, 0.1, shape))
     logits, deltas = network(random.normal(0.0, 1.0, (8, 64, 64, 3)).astype(np.float32), training=False)
     for name, values, spread in (("scores", logits, 1.5), ("boxes", deltas, 0.3)):
-        kernel = next(variable for variable in network.variables if variable.name.endswith(f"head/{name}/kernel:0"))
+        kernel = next(variable for variable in network.variables if variable.name.endswith(f"/{name}/kernel:0"))
         kernel.assign(kernel * spread / np.std(values))
-    bias = next(variable for variable in network.variables if variable.name.endswith("head/scores/bias:0"))
+    bias = next(variable for variable in network.variables if variable.name.endswith("/scores/bias:0"))
     bias.assign(np.full(bias.shape, -3.0))
 
 
