@@ -60,9 +60,11 @@ def record_start(
     accepted = before.get("accepted_changes", [])
     if changes:
         accepted = [*accepted, {"step": step, "changes": list(changes)}]
+    # Another time budget is to be turned into another number of steps.
+    same_budget = bool(before) and run.read_config().train.time_budget == config.train.time_budget
+    kept = {name: before[name] for name in ("steps_fixed_by_time_budget",) if same_budget and name in before}
     run.write_config(config)
     publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
-    kept = {name: before[name] for name in ("steps_fixed_by_time_budget",) if name in before}
     run.write_provenance({**_machine(manifest.fingerprint, threads), **kept, "detflow": __version__, "accepted_changes": accepted})
 
 
