@@ -148,7 +148,7 @@ def convert_dataset(
     with ExitStack() as stack:
         staging = stack.enter_context(publish_directory(output, resume=_name_request(dataset, options)))
         fixed_dir = None if options.write_fixed is None else stack.enter_context(_publish_fixed(dataset, options.write_fixed))
-        workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset)))
+        workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert"))
         work_dir = staging / "work"
         work_dir.mkdir(exist_ok=True)
         audit = audit_dataset(dataset, audit_options, work_dir, workers, progress)
