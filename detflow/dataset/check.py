@@ -78,7 +78,10 @@ def check_dataset(
         report_path: Where to write the page with pictures; None writes nothing at all.
         progress: Told how far it is.
     """
-    with tempfile.TemporaryDirectory() as work_dir, open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert") as workers:
+    with (
+        tempfile.TemporaryDirectory() as work_dir,
+        open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert") as workers,
+    ):
         audit = audit_dataset(dataset, options.audit, Path(work_dir), workers, progress)
         refusal = None
         try:

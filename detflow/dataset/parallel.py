@@ -61,11 +61,11 @@ class OrderedMap:
                     pending.append(self._executor.submit(_run, function, piece))
                 if not pending:
                     return
-                if not pending[0].done() and len(pending) < _PIECES_IN_FLIGHT * self._jobs:
-                    if piece := list(islice(remaining, chunk)):
-                        pending.append(_run_here(function, piece))
-                        continue
-                yield from pending.popleft().result()
+                may_go_on = not pending[0].done() and len(pending) < _PIECES_IN_FLIGHT * self._jobs
+                if may_go_on and (piece := list(islice(remaining, chunk))):
+                    pending.append(_run_here(function, piece))
+                else:
+                    yield from pending.popleft().result()
         except BrokenProcessPool:
             raise EnvironmentFault(
                 "a worker process died", remedy="look for an out-of-memory kill in the system's log, or use fewer --jobs"

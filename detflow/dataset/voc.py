@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from lxml import etree
 
@@ -46,7 +46,7 @@ class VocObject(NamedTuple):
     """An `<object>` as written.
 
     Attributes:
-        index: Its place among the file's objects, from 1.
+        number: Its place among the file's objects, from 1.
         line: Of the `<object>` tag.
         name: The class name with white space collapsed.
         corners: VOC pixel corners xmin, ymin, xmax, ymax: finite, in no certain order, perhaps outside of the image.
@@ -55,7 +55,7 @@ class VocObject(NamedTuple):
         pose: VOC's free text.
     """
 
-    index: int
+    number: int
     line: int
     name: str
     corners: Corners
@@ -204,7 +204,7 @@ def _line_of(parent: etree._Element | None, tag: str) -> int | None:
     return None if element is None else _line(element)
 
 
-def _fields(children: Collection[etree._Element], path: str) -> dict[str, _Field]:
+def _fields(children: etree._Element | list[etree._Element], path: str) -> dict[str, _Field]:
     """Returns an element's children by tag: the text of one that has no children itself; one that stands twice is ambiguous."""
     fields: dict[str, _Field] = {child.tag: child if len(child) else child.text or "" for child in children}
     if len(fields) == len(children):
@@ -231,8 +231,8 @@ def _objects(root: etree._Element, path: str) -> list[etree._Element]:
     objects = root.findall("object")
     if len(objects) > MAX_OBJECTS:
         raise _Unreadable(Finding("too_many_objects", path, value=f"{len(objects):,}", expected=f"at most {MAX_OBJECTS:,}"))
-    for nested in _find_nested_objects(root):
-        raise _Unreadable(Finding("object_nested", path, line=_line(nested)))
+    if nested := cast("list[etree._Element]", _find_nested_objects(root)):
+        raise _Unreadable(Finding("object_nested", path, line=_line(nested[0])))
     return objects
 
 
