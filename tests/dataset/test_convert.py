@@ -205,7 +205,7 @@ def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, 
     assert list(tmp_path.iterdir()) == [voc_set.root]
 
 
-@pytest.mark.parametrize("function", ["_write_shard", "render_report", "_remove_strangers"])
+@pytest.mark.parametrize("function", ["convert._write_shard", "report.render_report", "convert._remove_strangers"])
 def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypatch, function):
     voc_set.add("a")
     convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
@@ -214,7 +214,7 @@ def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypat
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(convert_module, function, full)
+    monkeypatch.setattr(f"detflow.dataset.{function}", full)
     with pytest.raises(EnvironmentFault, match=r"the disk is full: about [\d,]+ bytes are needed and [\d,]+ are free"):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
     assert digest_files(tmp_path / "out") == before
