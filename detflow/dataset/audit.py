@@ -235,7 +235,7 @@ def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: Or
         log.extend(files.findings)
         collected = _Collected(log, samples_file)
         names, annotations, judged = _read_all(files, options, workers, progress, collected)
-        pairs = pair_images(names, files.images)
+        pairs = pair_images(names, files.images, [path for path in annotations if path not in names])
         log.extend(pairs.findings)
         rest = {annotation: image for annotation, image in pairs.images.items() if annotation not in judged}
         _judge_rest(files, rest, options, workers, progress, collected)

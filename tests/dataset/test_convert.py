@@ -1,6 +1,5 @@
 import errno
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,6 @@ import pytest
 import detflow.dataset.convert as convert_module
 from detflow.dataset.audit import AuditOptions
 from detflow.dataset.convert import BadLimit, ConversionOptions, convert_dataset
-from detflow.dataset.parallel import open_workers
 from detflow.dataset.records import read_manifest, read_memberships, read_samples
 from detflow.dataset.splits import SplitBy
 from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
@@ -247,11 +245,6 @@ def test_a_read_only_output_is_told_before_any_work(voc_set, tmp_path, monkeypat
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     with pytest.raises(EnvironmentFault, match="permission denied"):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
-
-
-def test_a_worker_that_dies_is_an_environment_fault():
-    with open_workers(2) as workers, pytest.raises(EnvironmentFault, match="a worker process died"):
-        list(workers(os._exit, [1], chunk=1))
 
 
 def test_old_members_stay_with_keep_splits(voc_set, tmp_path):
