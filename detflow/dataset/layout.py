@@ -90,8 +90,9 @@ def split_extension(name: str) -> tuple[str, str]:
 
 def _may_declare_split(path: str) -> bool:
     *folders, name = path.split("/")
-    if folders[-2:] == ["ImageSets", "Main"] or folders[-1:] == ["ImageSets"]:
-        return True
+    if "ImageSets" in folders:
+        # VOC's other lists (Layout, Segmentation, Action) have the same names and divide other images.
+        return folders[-2:] == ["ImageSets", "Main"] or folders[-1] == "ImageSets"
     return split_extension(name)[0].lower() in SPLIT_NAMES
 
 
