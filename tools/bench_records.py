@@ -53,8 +53,8 @@ def draw_dataset(target: Path, count: int) -> int:
     (target / "images").mkdir(parents=True)
     (target / "annotations").mkdir()
     for number in range(count):
-        coarse = random.integers(0, 256, (4, 6, 3), dtype=np.uint8)
-        pixels = np.repeat(np.repeat(coarse, 8, axis=0), 8, axis=1)
+        coarse = random.integers(0, 256, (16, 24, 3), dtype=np.uint8)
+        pixels = np.repeat(np.repeat(coarse, 2, axis=0), 2, axis=1)
         jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=80)
         (target / "images" / f"{number:06d}.jpg").write_bytes(jpeg)
         objects = "".join(

@@ -183,6 +183,9 @@ def _settle(claims: Sequence[_Claim], findings: list[Finding]) -> list[_Claim]:
     settled = []
     for claim in claims:
         rivals = by_image[claim.image]
+        if len(rivals) == 1:
+            settled.append(claim)
+            continue
         best = max(rival.strength for rival in rivals)
         wins = claim.strength == best and sum(rival.strength == best for rival in rivals) == 1
         if wins:
