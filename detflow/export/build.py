@@ -59,7 +59,7 @@ def build_artifact(
 
         for candidate in candidates:
             fresh.load(candidate)
-        detect = eager_outputs(serving.detect_traced)
+        detect = eager_outputs(serving.detect_traced, trained.checkpoint_path)
         agreements = prove(
             lambda image: detect(image.as_input(INPUT_NAME)),
             {candidate.name: functools.partial(fresh.run, candidate) for candidate in candidates},

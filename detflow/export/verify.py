@@ -114,7 +114,7 @@ class FreshProcess:
         self._process.close()
 
     def load(self, candidate: Candidate) -> None:
-        """Loads a format (see `engine.detector.load_runner`).
+        """Loads a format (see `models.load_runner`).
 
         Raises:
             ArtifactError: It cannot be loaded there.
@@ -206,7 +206,7 @@ def _serve(connection: Connection) -> None:
     """Answers questions (name, format to load or input to run) with (answer, error) until the other end closes."""
     # Ctrl-C reaches the whole process group; the parent decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from detflow.engine.detector import load_runner
+    from detflow.models import load_runner
 
     runners: dict[str, Callable[[Input], Outputs]] = {}
     while True:
