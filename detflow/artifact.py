@@ -141,6 +141,7 @@ class ArtifactDir:
         self.frozen_graph_path = path / "frozen_inference_graph.pb"
         self.encoded_graph_path = path / "frozen_inference_graph_encoded.pb"
         self.saved_model_path = path / "saved_model"
+        self.onnx_path = path / "model.onnx"
 
     def exists(self) -> bool:
         """Tells whether this is an exported folder."""

@@ -20,7 +20,7 @@ from detflow.publish import publish_directory, require_replaceable
 from detflow.types import Detection, ImageSize
 
 if TYPE_CHECKING:
-    from detflow.engine.detector import Detector
+    from detflow.runtime.detector import Detector
 
 __all__ = ["COCO_RESULTS_NAME", "OVERLAYS_NAME", "PREDICTIONS_NAME", "Predictions", "predict"]
 
@@ -61,7 +61,7 @@ def predict(
 
     Args:
         sources: Files, folders and patterns, as `find_pictures` takes them.
-        model: As `engine.detector.load_detector` takes it.
+        model: As `models.load_detector` takes it.
         output: The folder to publish; predictions that stand there are replaced as a whole.
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to draw the detections.
@@ -76,7 +76,7 @@ def predict(
     require_replaceable(output, PREDICTIONS_NAME)
     # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
     with publish_directory(output) as staging:
-        from detflow.engine.detector import load_detector
+        from detflow.models import load_detector
 
         detector = load_detector(model)
         failed: list[tuple[str, str]] = []

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from detflow.engine import preprocess
-from detflow.engine.detector import Detector
 from detflow.errors import ConfigError
 from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.runtime.detector import Detector
 from detflow.types import LabelMap, Sample
 
 __all__ = ["Evaluation", "detect_samples", "evaluate_detector"]

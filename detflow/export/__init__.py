@@ -77,16 +77,17 @@ def describe_card(card: dict[str, Any], output: Path) -> str:
     checkpoint, parity = card["checkpoint"], card["parity"]
     lines = [f"{checkpoint['name']} → {output}: {len(card['classes'])} classes, {', '.join(card['classes'][:8])}"]
     for found in card["formats"].values():
+        measures = [f"; {name} {_with_change(value, found['change'][name])}" for name, value in (found["metrics"] or {}).items()]
         for name, entry in found["entries"].items():
             # A folder with several inputs is proved with each: `saved_model`, `saved_model tf_example`.
             path, _, signature = name.partition(" ")
             size = sum(digest["bytes"] for file, digest in card["files"].items() if file == path or file.startswith(f"{path}/"))
             lines.append(
                 f"{output / path}{f' ({signature})' if signature else f', {size / 1e6:.1f} MB'}: {_describe_agreement(entry)}"
+                # Measured on the first entry.
+                + "".join(measures)
             )
-        if found["metrics"] is not None:
-            measures = (f"{name} {_with_change(value, found['change'][name])}" for name, value in found["metrics"].items())
-            lines[-1] += f"; {', '.join(measures)}"
+            measures = []
     if parity["images"] == "synthetic":
         lines.append("The run's records are not there: the proof ran on synthetic pictures. Name real ones with --images.")
     return "\n".join(lines)

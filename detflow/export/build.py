@@ -74,7 +74,7 @@ def build_artifact(artifact: ArtifactDir, checkpoint: Path, options: ExportOptio
 
         artifact.label_map_path.write_text(trained.label_map.to_pbtxt(), encoding="utf-8")
         artifact.config_path.write_text(format_config(trained.config), encoding="utf-8")
-        detect = eager_outputs(trained.serving.detect_traced)
+        detect = eager_outputs(trained.serving.detect_traced, trained.checkpoint_path)
         reference = measure_reference(lambda image: detect(image.as_input(INPUT_NAME)), proof, trained)
         job = Job(trained, artifact, lambda: read_training_samples(options.images, data))
         results = {

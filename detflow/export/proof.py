@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.artifact import ArtifactDir, Format
-from detflow.engine.detector import Detector
 from detflow.engine.trained import TrainedModel
 from detflow.errors import ArtifactError, DataError
 from detflow.export.formats import Gate
@@ -24,6 +23,7 @@ from detflow.export.verify import (
     ProofImage,
 )
 from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.runtime.detector import Detector
 from detflow.types import LabelMap
 
 __all__ = ["METRICS", "Proof", "Reference", "examine", "measure_reference"]

@@ -17,7 +17,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +54,7 @@ LIMITS: Final[dict[str, float]] = {
 }
 
 
-# The modules that load a format for a runtime (`load_runner(path, input_name)`), and what must not come in with them: the proof
-# that a format needs neither Model Garden nor, where that is its point, TensorFlow.
-_LOADERS: Final[Mapping[Runtime, str]] = {"tensorflow": "detflow.engine.detector"}
+# What must not come in with a format: Model Garden never, and TensorFlow only where it is the runtime.
 _GARDEN: Final = "official"
 _TENSORFLOW: Final = "tensorflow"
 
@@ -173,7 +171,7 @@ class FreshProcess:
         self._process.close()
 
     def load(self, candidate: Candidate) -> None:
-        """Loads a format; what was loaded under its name before is forgotten.
+        """Loads a format (see `models.load_runner`); what was loaded under its name before is forgotten.
 
         Raises:
             ArtifactError: It cannot be loaded there.
@@ -272,14 +270,21 @@ class ExactComparison(Comparison):
         return Agreement(len(self._seen), self._num_detections, differences)
 
 
+class _Matched(NamedTuple):
+    """One image: how many detections had to be found again, and descriptions of those that were not."""
+
+    image_name: str
+    num_wanted: int
+    lost: list[str]
+
+
 class MatchedComparison(Comparison):
     """Detection by detection, within a tolerance."""
 
     def __init__(self, name: str, reference_name: str, tolerance: Tolerance) -> None:
         super().__init__(name, reference_name)
         self._tolerance = tolerance
-        # Of each image: its name, how many detections had to be found again, how many were, and what the first lost one was.
-        self._seen: list[tuple[str, int, int, str]] = []
+        self._seen: list[_Matched] = []
 
     def add(self, image_name: str, expected: Outputs, actual: Outputs) -> None:
         """See `Comparison`.
@@ -299,24 +304,28 @@ class MatchedComparison(Comparison):
         wanted_ones, found_ones = (_rows(outputs) for outputs in (expected, actual))
         wanted_ones = [one for one in wanted_ones if one[1] >= self._tolerance.score_threshold]
         lost = _lost(wanted_ones, found_ones, self._tolerance)
-        self._seen.append((image_name, len(wanted_ones), len(wanted_ones) - len(lost), lost[0] if lost else ""))
+        self._seen.append(_Matched(image_name, len(wanted_ones), lost))
 
     @property
     def worst_image(self) -> str:
         """See `Comparison`."""
-        return max(self._seen, key=lambda one: one[1] - one[2])[0]
+        return self._worst.image_name
+
+    @property
+    def _worst(self) -> _Matched:
+        return max(self._seen, key=lambda one: len(one.lost))
 
     def conclude(self) -> Agreement:
         """See `Comparison`."""
-        limits = self._tolerance
-        wanted, found = (sum(one[place] for one in self._seen) for place in (1, 2))
-        share = found / wanted if wanted else 1.0
+        limits, worst = self._tolerance, self._worst
+        wanted = sum(one.num_wanted for one in self._seen)
+        share = 1.0 - sum(len(one.lost) for one in self._seen) / max(wanted, 1)
         if share < limits.min_share:
-            image, here, found_here, lost = max(self._seen, key=lambda one: one[1] - one[2])
             raise ArtifactError(
                 f"{share:.1%} of {self._reference_name}'s {wanted:,} detections with a score of {limits.score_threshold:g} and "
                 f"more are found again (IoU {limits.min_iou:g}, score within {limits.max_score_difference:g}), asked are "
-                f"{limits.min_share:.1%}; worst is image {image}: {found_here} of {here}, lost is {lost}",
+                f"{limits.min_share:.1%}; worst is image {worst.image_name}: lost {len(worst.lost)} of "
+                f"{worst.num_wanted}, such as {worst.lost[0]}",
                 path=self._name,
             )
         return Agreement(len(self._seen), wanted, {}, share)
@@ -373,7 +382,11 @@ def _serve(connection: Connection, runtime: Runtime) -> None:
     """Answers questions (name, format to load or input to run) with (answer, error) until the other end closes."""
     # Ctrl-C reaches the whole process group; the parent decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    load_runner = import_module(_LOADERS[runtime]).load_runner
+    from detflow.models import load_runner
+
+    if runtime == _TENSORFLOW:
+        # Takes seconds, while the parent builds the network.
+        import_module("detflow.engine.detector")
 
     runners: dict[str, Callable[[Input], Outputs]] = {}
     while True:

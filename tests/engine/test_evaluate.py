@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from detflow.dataset.records import read_manifest, read_samples
-from detflow.engine.detector import Detector
 from detflow.engine.evaluate import detect_samples, evaluate_detector
 from detflow.errors import ConfigError
 from detflow.metrics import coco_metrics
+from detflow.runtime.detector import Detector
 from detflow.types import LabelMap
 
 pytestmark = pytest.mark.tf
