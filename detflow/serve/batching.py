@@ -43,6 +43,9 @@ class Batcher:
     Args:
         limits: Of the queue and of a batch.
         metrics: Where sizes and lengths are counted.
+
+    Attributes:
+        busy: Whether the network's thread is at work; it goes on when `run` is cancelled.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:

@@ -131,7 +131,7 @@ class ModelStore:
 
     Attributes:
         fault: Why the newest export does not serve, without paths; None where it does.
-        loading: Whether a model is being loaded.
+        loading: Whether a thread is loading a model; it goes on when `run` is cancelled.
     """
 
     def __init__(self, source: ArtifactSource, name: str, metrics: Metrics, poll_s: float = 2.0) -> None:
@@ -193,6 +193,7 @@ class ModelStore:
         try:
             model = await self._in_thread(self.source.load)
         except Exception as error:  # noqa: BLE001  Whatever a new export does wrong, the old one goes on serving.
+            self.loading = False
             self._error = error
             self.fault = error.cause if isinstance(error, DetflowError) else type(error).__name__
             self._metrics.loads.labels("refused").inc()
@@ -200,8 +201,7 @@ class ModelStore:
                 defect = None if isinstance(error, DetflowError) else error
                 _log.error("the new export is refused, the old one goes on serving: %s", error, exc_info=defect)
             return
-        finally:
-            self.loading = False
+        self.loading = False
         renewed = self._current is not None
         self._current, self.fault = model, None
         self._metrics.loads.labels("loaded").inc()
