@@ -93,11 +93,11 @@ function show(file) {
 }
 
 function draw() {
-  const least = Number(element("threshold").value);
-  element("least").textContent = least.toFixed(2);
+  const threshold = Number(element("threshold").value);
+  element("shown").textContent = threshold.toFixed(2);
   if (state.answer === null) return;
   const all = state.answer.detections;
-  const kept = all.filter((one) => one.score >= least);
+  const kept = all.filter((one) => one.score >= threshold);
   if (!kept.includes(state.lit)) state.lit = null;
   // The highest score is drawn last, on top.
   element("boxes").replaceChildren(...kept.map(drawBox).reverse());
@@ -105,7 +105,7 @@ function draw() {
   element("list").replaceChildren(...kept.map(drawEntry));
   drawCounts(kept);
   const hidden = all.length - kept.length;
-  const below = hidden ? `, ${hidden} below the least score` : "";
+  const below = hidden ? `, ${hidden} below the threshold` : "";
   say(`${kept.length} ${kept.length === 1 ? "object" : "objects"}${below} · ${state.seconds.toFixed(2)} s`);
 }
 

@@ -61,7 +61,7 @@ def test_a_person_uploads_a_picture_and_sees_boxes(browser, served, kit, tmp_pat
     browser.call("POST", "/url", url=str(served.client.base_url))
     kit.wait_until(lambda: browser.text("#classes") == "Finds 3 classes: red, green, <b>blue</b>")
     browser.type_into("#file", tmp_path / "picture.png")
-    kit.wait_until(lambda: browser.text("#status").startswith("1 object, 1 below the least score"))
+    kit.wait_until(lambda: browser.text("#status").startswith("1 object, 1 below the threshold"))
     # A class's name is text, whatever it looks like.
     assert boxes(browser) == ["<b>blue</b> 0.90"]
     assert browser.text("#list").split("\n") == ["<b>blue</b>", "0.90"]
@@ -78,7 +78,7 @@ def test_a_person_uploads_a_picture_and_sees_boxes(browser, served, kit, tmp_pat
     assert sorted(boxes(browser)) == ["<b>blue</b> 0.20", "<b>blue</b> 0.90"]
     assert browser.text("#counts") == "<b>blue</b> 2"
     browser.type_into("#threshold", "\ue013" * 11)
-    assert (browser.text("#least"), boxes(browser)) == ("0.21", ["<b>blue</b> 0.90"])
+    assert (browser.text("#shown"), boxes(browser)) == ("0.21", ["<b>blue</b> 0.90"])
     assert kit.metric(served.client, 'detflow_requests_total{route="predict"') == asked
 
     browser.type_into("#list button", "\ue007")
