@@ -296,29 +296,52 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
 @click.option("--ckpt", required=True, metavar="PATH", help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.")
 @click.option("--model-dir", type=_EXISTING, help="Model directory that best and last are about.")
 @click.option("--output", required=True, type=_PATH, help="Folder to publish; an export there is replaced.")
-@click.option("--images", type=_EXISTING, help="Images or records for the proof.  [default: the run's evaluation split]")
+@click.option(
+    "--formats",
+    default="frozen,saved_model",
+    show_default=True,
+    metavar="NAMES",
+    help="Formats with commas between, or all; docs/export.md lists them.",
+)
+@click.option("--images", type=_EXISTING, help="Images or records for the proof.  [default: the run's records]")
+@click.option("--split", help="Split of the records for the proof.  [default: the run's evaluation split]")
 @click.option("--score-threshold", type=click.FloatRange(0, 1), help="Drop detections below.  [default: the run's]")
 @click.option("--max-detections", type=click.IntRange(1), help="Most detections of one image.  [default: the run's]")
+@click.option("--max-ap-drop", type=click.FloatRange(0, 1), help="AP that a format may lose.  [default: 0.005, int8: 0.02]")
 @click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
 def export_command(
     ckpt: str,
     model_dir: Path | None,
     output: Path,
+    formats: str,
     images: Path | None,
+    split: str | None,
     score_threshold: float | None,
     max_detections: int | None,
+    max_ap_drop: float | None,
     as_json: bool,
 ) -> None:
-    """Export a checkpoint as a frozen graph and a SavedModel.
+    """Export a checkpoint as a frozen graph, a SavedModel, or in other formats.
 
-    Both are run in a fresh process and compared with the checkpoint; if one disagrees, nothing is published.
+    Each format is run in a fresh process and compared with the checkpoint. One that disagrees is not published, and the exit
+    code is 4; if none passes, nothing is published.
     """
-    from detflow.export import describe_card, export_model
+    from detflow.export import describe_card, export_model, find_failure
 
     card = export_model(
-        ckpt, output, model_dir=model_dir, images=images, score_threshold=score_threshold, max_detections=max_detections
+        ckpt,
+        output,
+        model_dir=model_dir,
+        formats=formats,
+        images=images,
+        split=split,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+        max_ap_drop=max_ap_drop,
     )
     click.echo(json.dumps(card, indent=2) if as_json else describe_card(card, output))
+    if failure := find_failure(card, output):
+        raise failure
 
 
 @cli.command("predict")
