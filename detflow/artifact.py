@@ -21,6 +21,7 @@ __all__ = [
     "EXAMPLE_INPUT_NAME",
     "FORMATS",
     "INPUT_NAME",
+    "OPENCV_SIGNATURE",
     "OUTPUT_NAMES",
     "ArtifactDir",
     "Entry",
@@ -32,8 +33,11 @@ INPUT_NAME: Final = "image_tensor"
 ENCODED_INPUT_NAME: Final = "encoded_image_string_tensor"
 EXAMPLE_INPUT_NAME: Final = "tf_example"
 OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-# The constant of a frozen graph that holds the class names; see the contract.
+# The constant of a frozen graph, and the property of an ONNX file, that holds the class names; see the contract.
 CLASS_NAMES_NODE: Final = "class_names"
+
+# The entry of an ONNX file that OpenCV reads it by.
+OPENCV_SIGNATURE: Final = "OpenCV"
 
 CONTRACT: Final[dict[str, Any]] = {
     # A graph or signature takes one of them.
@@ -59,10 +63,12 @@ CONTRACT: Final[dict[str, Any]] = {
     "labels": {
         "frozen graphs": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
         "saved_model": "assets/label_map.pbtxt",
+        "onnx": f"metadata_props {CLASS_NAMES_NODE}: JSON list; entry i names id i + 1",
+        "openvino": "model_info labels, with blanks between and _ for the blanks inside",
     },
 }
 
-Runtime = Literal["tensorflow"]
+Runtime = Literal["tensorflow", "onnxruntime", "openvino"]
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,13 @@ class Entry:
         path: The file or folder that a runtime loads, relative to the exported folder.
         input_name: The input of the serving contract that it takes.
         signature: Its name among several of one file; empty where there is one.
+        is_optional: The format stays although this one fails, which the card then tells.
     """
 
     path: str
     input_name: str
     signature: str = ""
+    is_optional: bool = False
 
     @property
     def name(self) -> str:
@@ -125,6 +133,16 @@ FORMATS: Final[Mapping[str, Format]] = {
                 Entry("saved_model", EXAMPLE_INPUT_NAME, "tf_example"),
             ),
         ),
+        Format(
+            "onnx",
+            "onnxruntime",
+            (
+                Entry("model.onnx", INPUT_NAME),
+                # Its reader is younger, and its older releases know no sizes but fixed ones.
+                Entry("model.onnx", INPUT_NAME, OPENCV_SIGNATURE, is_optional=True),
+            ),
+        ),
+        Format("openvino", "openvino", (Entry("openvino/model.xml", INPUT_NAME),)),
     )
 }
 """Every format that an exported folder can hold, by name."""
@@ -141,7 +159,6 @@ class ArtifactDir:
         self.frozen_graph_path = path / "frozen_inference_graph.pb"
         self.encoded_graph_path = path / "frozen_inference_graph_encoded.pb"
         self.saved_model_path = path / "saved_model"
-        self.onnx_path = path / "model.onnx"
 
     def exists(self) -> bool:
         """Tells whether this is an exported folder."""

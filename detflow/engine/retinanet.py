@@ -61,14 +61,18 @@ class RetinaNet(DetectionModel):
         box *= _BOX_LOSS_WEIGHT
         return Losses(classification + box, {"classification": classification, "box": box})
 
+    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs the network on normalised canvases [B, height, width, 3]: boxes [B, A, 4] and scores [B, A, C] of all anchors."""
+        logits, deltas = self.network(canvases, training=False)
+        return _decode(deltas, self._anchors), tf.sigmoid(logits)
+
     def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
         """See `DetectionModel.detect`."""
-        logits, deltas = self.network(canvases, training=False)
-        boxes = _decode(deltas, self._anchors)
+        boxes, scores = self.predict(canvases)
         # The kernel suppresses class by class and takes one box for all classes; it costs a fifteenth of tf.image's v2.
         kept = tf.image.combined_non_max_suppression(
             boxes[:, :, tf.newaxis, :],
-            tf.sigmoid(logits),
+            scores,
             max_output_size_per_class=config.max_detections,
             max_total_size=config.max_detections,
             iou_threshold=config.nms_iou,

@@ -105,7 +105,9 @@ def _describe_format(name: str, result: FormatResult, reference: Reference, file
         "entries": {
             entry.name: {"path": entry.path, "input": entry.input_name, **asdict(passed.proof.agreements[entry.name])}
             for entry in form.entries
+            if entry.name in passed.proof.agreements
         },
+        "refused": dict(passed.proof.refused),
         "gate": asdict(result.gate),
         **_describe_metrics(passed.proof, reference),
         **passed.notes,

@@ -56,11 +56,13 @@ class Proof:
 
     Attributes:
         agreements: By entry, as far as they agree.
+        refused: By optional entry that does not work, why not.
         metrics: AP and AP50 of the first entry; None where it could not be measured.
         failure: Why the format may not be published; None if it may.
     """
 
     agreements: Mapping[str, Agreement]
+    refused: Mapping[str, str]
     metrics: Mapping[str, float | None] | None
     failure: ArtifactError | None
 
@@ -104,11 +106,12 @@ def examine(
     """
     agreements: dict[str, Agreement] = {}
     metrics: Mapping[str, float | None] | None = None
-    try:
-        for number, entry in enumerate(form.entries):
-            candidate = Candidate(entry.name, artifact.path / entry.path, entry.input_name)
-            comparison = _comparison(entry.name, gate, reference.name)
-            ledger = _Ledger(label_map, candidate.path)
+    refused: dict[str, str] = {}
+    for number, entry in enumerate(form.entries):
+        candidate = Candidate(entry.name, artifact.path / entry.path, entry.input_name, entry.signature)
+        comparison = _comparison(entry.name, gate, reference.name)
+        ledger = _Ledger(label_map, candidate.path)
+        try:
             fresh.load(candidate)
             pairs = zip(proof.images, reference.outputs, strict=True)
             for image, expected in pairs if number == 0 else itertools.islice(pairs, _FURTHER_IMAGES):
@@ -120,9 +123,11 @@ def examine(
             agreements[entry.name] = comparison.conclude()
             if number == 0:
                 _require_ap(entry.name, gate, reference, metrics, comparison.worst_image)
-    except ArtifactError as failure:
-        return Proof(agreements, metrics, failure)
-    return Proof(agreements, metrics, None)
+        except ArtifactError as failure:
+            if not entry.is_optional:
+                return Proof(agreements, refused, metrics, failure)
+            refused[entry.name] = failure.cause
+    return Proof(agreements, refused, metrics, None)
 
 
 def _comparison(name: str, gate: Gate, reference_name: str) -> Comparison:

@@ -132,11 +132,13 @@ class Candidate:
         name: For messages and the card.
         path: Its file or folder.
         input_name: The input of the serving contract that it takes.
+        signature: As in `artifact.Entry`.
     """
 
     name: str
     path: Path
     input_name: str
+    signature: str = ""
 
 
 class FreshProcess:
@@ -397,7 +399,7 @@ def _serve(connection: Connection, runtime: Runtime) -> None:
         answer, error = None, None
         try:
             if isinstance(question, Candidate):
-                runners[name] = load_runner(question.path, question.input_name)
+                runners[name] = load_runner(question.path, question.input_name, question.signature)
             else:
                 answer = runners[name](question)
         except DetflowError as fault:
