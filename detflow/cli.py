@@ -112,12 +112,16 @@ def make_records(
     """
     from dataclasses import replace
 
-    from detflow.dataset.convert import convert_dataset
-    from detflow.dataset.terminal import format_summary, show_progress
+    from detflow.dataset.parallel import choose_jobs, open_workers
 
-    options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
-    with show_progress() as progress:
-        manifest = convert_dataset(dataset, output, options, progress, _announce)
+    # The other processes start, and import what they need, while this one does.
+    with open_workers(choices["jobs"] or choose_jobs(dataset), "detflow.dataset.convert") as workers:
+        from detflow.dataset.convert import convert_dataset
+        from detflow.dataset.terminal import format_summary, show_progress
+
+        options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
+        with show_progress() as progress:
+            manifest = convert_dataset(dataset, output, options, progress, _announce, workers)
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 

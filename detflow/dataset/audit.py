@@ -235,7 +235,7 @@ def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: Or
         log.extend(files.findings)
         collected = _Collected(log, samples_file)
         names, annotations, judged = _read_all(files, options, workers, progress, collected)
-        pairs = pair_images(names, files.images)
+        pairs = pair_images(names, files.images, [path for path in annotations if path not in names])
         log.extend(pairs.findings)
         rest = {annotation: image for annotation, image in pairs.images.items() if annotation not in judged}
         _judge_rest(files, rest, options, workers, progress, collected)
@@ -787,6 +787,9 @@ def read_record_image(root: Path, audited: AuditedSample) -> tuple[bytes, str]:
 
 def _read_file(root: Path, path: str, limit: int) -> bytes:
     """Returns a file's content, or its first `limit` bytes."""
-    with open(f"{root}/{path}", "rb", buffering=0) as file:
-        # A bounded read allocates all of the bound.
-        return file.readall() if os.fstat(file.fileno()).st_size <= limit else file.read(limit)
+    descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # A read allocates what it is asked for.
+        return os.read(descriptor, min(limit, os.fstat(descriptor).st_size))
+    finally:
+        os.close(descriptor)

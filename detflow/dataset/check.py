@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from detflow.dataset.audit import Progress, audit_dataset
-from detflow.dataset.convert import ConversionOptions, choose_jobs, describe_audit, require_acceptable
+from detflow.dataset.convert import ConversionOptions, describe_audit, require_acceptable
 from detflow.dataset.findings import Action
 from detflow.dataset.lint import Severity, find_record_files, lint_records
-from detflow.dataset.parallel import open_workers
+from detflow.dataset.parallel import choose_jobs, open_workers
 from detflow.dataset.records import MANIFEST_NAME
-from detflow.dataset.report import render_report
 from detflow.dataset.terminal import format_summary
 from detflow.errors import ArtifactError, DataError, DetflowError
 from detflow.publish import publish_file
@@ -90,5 +89,7 @@ def check_dataset(
             refusal = error
         content = {**describe_audit(audit, options), "refused": audit.count_by_code(Action.REFUSED)}
         if report_path is not None:
+            from detflow.dataset.report import render_report
+
             publish_file(report_path, render_report(audit, content, None))
     return CheckResult(format_summary(content), content, refusal)
