@@ -7,6 +7,7 @@ does not filter), so it stands in the graph as two matrix products whose weights
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from detflow.config import EvaluateConfig
 from detflow.engine.serving import ServingModel
 from detflow.errors import ArtifactError
 from detflow.runtime.canvas import MEAN_RGB, STDDEV_RGB
+from detflow.runtime.quiet import native_stderr_closed
 from detflow.types import LabelMap
 
 __all__ = ["build_onnx_model", "write_onnx"]
@@ -101,14 +103,22 @@ def _convert_network(serving: ServingModel) -> onnx.GraphProto:
         return {_BOXES: boxes, _SCORES: tf.transpose(scores, [0, 2, 1])}
 
     function = tf.function(predict, autograph=False, input_signature=[spec])
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    model, _ = tf2onnx.convert.from_graph_def(
-        frozen.graph.as_graph_def(),
-        input_names=[tensor.name for tensor in frozen.inputs],
-        output_names=[tensor.name for tensor in frozen.outputs],
-        opset=_OPSET,
-        inputs_as_nchw=[tensor.name for tensor in frozen.inputs],
-    )
+    with native_stderr_closed():
+        frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    # It calls deprecated parts of TensorFlow, which is no news for a user.
+    logger, level = tf.get_logger(), tf.get_logger().level
+    logger.setLevel(logging.ERROR)
+    try:
+        with native_stderr_closed():
+            model, _ = tf2onnx.convert.from_graph_def(
+                frozen.graph.as_graph_def(),
+                input_names=[tensor.name for tensor in frozen.inputs],
+                output_names=[tensor.name for tensor in frozen.outputs],
+                opset=_OPSET,
+                inputs_as_nchw=[tensor.name for tensor in frozen.inputs],
+            )
+    finally:
+        logger.setLevel(level)
     names = {model.graph.input[0].name: _CANVASES}
     names |= {output.name: name for output, name in zip(model.graph.output, sorted((_BOXES, _SCORES)), strict=True)}
     for node in model.graph.node:
