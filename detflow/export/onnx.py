@@ -61,7 +61,7 @@ def build_onnx_model(serving: ServingModel, label_map: LabelMap) -> onnx.ModelPr
     graph = _Graph()
     ratio = _add_resize(graph, serving.input_size)
     graph.add_converted(_convert_network(serving))
-    _add_suppression(graph, serving.config, ratio)
+    _add_suppression(graph, serving.config, len(label_map), ratio)
     sides = {"K": serving.config.max_detections}
     model = helper.make_model(
         helper.make_graph(
@@ -247,15 +247,17 @@ class _Axis:
         return add("Reshape", add("MatMul", self._weights, taken), shape)
 
 
-def _add_suppression(graph: _Graph, config: EvaluateConfig, ratio: str) -> None:
+def _add_suppression(graph: _Graph, config: EvaluateConfig, num_classes: int, ratio: str) -> None:
     """Adds class-wise suppression, the choice of the best of all classes, and the way back from the canvas to the image."""
     add, constant, integers = graph.add, graph.constant, graph.integers
     limit = config.max_detections
     thresholds = (constant([config.nms_iou]), constant([config.score_threshold]))
-    # Rows of (image, class, anchor).
+    # Rows of (image, class, anchor). OpenCV dies of a tensor without entries, so one row more points to a class that is not there.
     selected = add("NonMaxSuppression", _BOXES, _SCORES, integers(limit), *thresholds)
-    nothing = add("ConstantOfShape", add("Shape", _SCORES), value=numpy_helper.from_array(np.zeros(1, np.float32)))
-    kept = add("ScatterND", nothing, selected, add("GatherND", _SCORES, selected))
+    selected = add("Concat", selected, constant([[0, num_classes, 0]], np.int64), axis=0)
+    scores = add("Pad", _SCORES, integers(0, 0, 0, 0, 1, 0))
+    nothing = add("ConstantOfShape", add("Shape", scores), value=numpy_helper.from_array(np.zeros(1, np.float32)))
+    kept = add("ScatterND", nothing, selected, add("GatherND", scores, selected))
     flat = add("Reshape", kept, integers(0, -1))
     # As many as are asked for must be there.
     flat = add("Pad", flat, integers(0, 0, 0, limit))

@@ -47,7 +47,8 @@ def test_every_size_gives_what_tensorflow_gives_whatever_the_batch(size, run, re
     images = draw(*size)
     together = run(images)
     expected = reference(tf.constant(images))
-    assert expected["num_detections"].numpy().min() > 0
+    # Some of these have none, which is a case of its own.
+    assert (expected["num_detections"].numpy().max() > 0) == (min(size) > 1 or size == (1, 1))
     assert tuple(together) == OUTPUT_NAMES
     for name in OUTPUT_NAMES:
         assert together[name].dtype == np.float32
