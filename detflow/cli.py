@@ -354,20 +354,33 @@ def export_command(
     "--model",
     required=True,
     type=_EXISTING,
-    help="Export, frozen graph, SavedModel, model directory or checkpoint.",
+    help="Export, one of its files (model.onnx, …), SavedModel, model directory or checkpoint.",
 )
 @click.option("--output", required=True, type=_PATH, help="Folder to publish; predictions there are replaced.")
 @click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Leave detections below out.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Draw the detections.")
-def predict_command(sources: tuple[str, ...], model: Path, output: Path, score_threshold: float, overlays: bool) -> None:
-    """Detect objects in images, folders and patterns.
+@click.option(
+    "--formats",
+    default="coco",
+    show_default=True,
+    metavar="NAMES",
+    help="Further files, with commas between: coco, csv, voc (images with VOC XML, for a labelling tool or make-records).",
+)
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Of a video, every Nth frame.")
+def predict_command(
+    sources: tuple[str, ...], model: Path, output: Path, score_threshold: float, overlays: bool, formats: str, every: int
+) -> None:
+    """Detect objects in images, videos, folders and patterns.
 
-    Writes predictions.json, coco_results.json and overlays/. Images that cannot be read are named and passed over; if none
-    can be read, nothing is written.
+    Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own. Files that cannot be read are
+    named and passed over; if none can be read, nothing is written. An exported folder with ONNX or TFLite inside predicts
+    without TensorFlow.
     """
-    from detflow.predict import predict
+    from detflow.predict import parse_formats, predict
 
-    result = predict(sources, model, output, score_threshold=score_threshold, overlays=overlays)
+    result = predict(
+        sources, model, output, score_threshold=score_threshold, overlays=overlays, formats=parse_formats(formats), every=every
+    )
     for _, reason in result.failed:
         click.echo(f"detflow: passed over: {reason}", err=True)
     passed_over = f", {len(result.failed):,} passed over" if result.failed else ""

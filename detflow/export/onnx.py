@@ -7,6 +7,7 @@ does not filter), so it stands in the graph as two matrix products whose weights
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from detflow.config import EvaluateConfig
 from detflow.engine.serving import ServingModel
 from detflow.errors import ArtifactError
 from detflow.runtime.canvas import MEAN_RGB, STDDEV_RGB
+from detflow.runtime.quiet import native_stderr_closed
 from detflow.types import LabelMap
 
 __all__ = ["build_onnx_model", "write_onnx"]
@@ -59,7 +61,7 @@ def build_onnx_model(serving: ServingModel, label_map: LabelMap) -> onnx.ModelPr
     graph = _Graph()
     ratio = _add_resize(graph, serving.input_size)
     graph.add_converted(_convert_network(serving))
-    _add_suppression(graph, serving.config, ratio)
+    _add_suppression(graph, serving.config, len(label_map), ratio)
     sides = {"K": serving.config.max_detections}
     model = helper.make_model(
         helper.make_graph(
@@ -101,14 +103,22 @@ def _convert_network(serving: ServingModel) -> onnx.GraphProto:
         return {_BOXES: boxes, _SCORES: tf.transpose(scores, [0, 2, 1])}
 
     function = tf.function(predict, autograph=False, input_signature=[spec])
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    model, _ = tf2onnx.convert.from_graph_def(
-        frozen.graph.as_graph_def(),
-        input_names=[tensor.name for tensor in frozen.inputs],
-        output_names=[tensor.name for tensor in frozen.outputs],
-        opset=_OPSET,
-        inputs_as_nchw=[tensor.name for tensor in frozen.inputs],
-    )
+    with native_stderr_closed():
+        frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    # It calls deprecated parts of TensorFlow, which is no news for a user.
+    logger, level = tf.get_logger(), tf.get_logger().level
+    logger.setLevel(logging.ERROR)
+    try:
+        with native_stderr_closed():
+            model, _ = tf2onnx.convert.from_graph_def(
+                frozen.graph.as_graph_def(),
+                input_names=[tensor.name for tensor in frozen.inputs],
+                output_names=[tensor.name for tensor in frozen.outputs],
+                opset=_OPSET,
+                inputs_as_nchw=[tensor.name for tensor in frozen.inputs],
+            )
+    finally:
+        logger.setLevel(level)
     names = {model.graph.input[0].name: _CANVASES}
     names |= {output.name: name for output, name in zip(model.graph.output, sorted((_BOXES, _SCORES)), strict=True)}
     for node in model.graph.node:
@@ -237,15 +247,17 @@ class _Axis:
         return add("Reshape", add("MatMul", self._weights, taken), shape)
 
 
-def _add_suppression(graph: _Graph, config: EvaluateConfig, ratio: str) -> None:
+def _add_suppression(graph: _Graph, config: EvaluateConfig, num_classes: int, ratio: str) -> None:
     """Adds class-wise suppression, the choice of the best of all classes, and the way back from the canvas to the image."""
     add, constant, integers = graph.add, graph.constant, graph.integers
     limit = config.max_detections
     thresholds = (constant([config.nms_iou]), constant([config.score_threshold]))
-    # Rows of (image, class, anchor).
+    # Rows of (image, class, anchor). OpenCV dies of a tensor without entries, so one row more points to a class that is not there.
     selected = add("NonMaxSuppression", _BOXES, _SCORES, integers(limit), *thresholds)
-    nothing = add("ConstantOfShape", add("Shape", _SCORES), value=numpy_helper.from_array(np.zeros(1, np.float32)))
-    kept = add("ScatterND", nothing, selected, add("GatherND", _SCORES, selected))
+    selected = add("Concat", selected, constant([[0, num_classes, 0]], np.int64), axis=0)
+    scores = add("Pad", _SCORES, integers(0, 0, 0, 0, 1, 0))
+    nothing = add("ConstantOfShape", add("Shape", scores), value=numpy_helper.from_array(np.zeros(1, np.float32)))
+    kept = add("ScatterND", nothing, selected, add("GatherND", scores, selected))
     flat = add("Reshape", kept, integers(0, -1))
     # As many as are asked for must be there.
     flat = add("Pad", flat, integers(0, 0, 0, limit))

@@ -304,7 +304,8 @@ class MatchedComparison(Comparison):
                     path=self._name,
                 )
         wanted_ones, found_ones = (_rows(outputs) for outputs in (expected, actual))
-        wanted_ones = [one for one in wanted_ones if one[1] >= self._tolerance.score_threshold]
+        # A box outside of the image has no area after clipping: it overlaps nothing, and there is nothing to show of it.
+        wanted_ones = [one for one in wanted_ones if one[1] >= self._tolerance.score_threshold and (one[2][2:] > one[2][:2]).all()]
         lost = _lost(wanted_ones, found_ones, self._tolerance)
         self._seen.append(_Matched(image_name, len(wanted_ones), lost))
 
