@@ -93,6 +93,10 @@ class ImageFault(Exception):
         self.value = value
         self.expected = expected
 
+    def __str__(self) -> str:
+        expected = f"; expected {self.expected}" if self.expected else ""
+        return f"{self.code.replace('_', ' ')}: {self.value}{expected}"
+
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
