@@ -788,7 +788,10 @@ def read_record_image(root: Path, audited: AuditedSample) -> tuple[bytes, str]:
 
 def _read_file(root: Path, path: str, limit: int) -> bytes:
     """Returns a file's content, or its first `limit` bytes."""
-    descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DataError("the file was removed while the dataset was being read", path=path, remedy="run it again") from None
     try:
         # A read allocates what it is asked for.
         return os.read(descriptor, min(limit, os.fstat(descriptor).st_size))
