@@ -132,7 +132,7 @@ def _find_image(annotation: str, filename: str | None, source_path: str | None, 
 
 def _is_unsafe(filename: str) -> bool:
     """A POSIX path that leaves its folder. A drive letter leads nowhere here; its last part is a name like any other."""
-    return filename.startswith("/") or "\0" in filename or ".." in _SEPARATORS.split(filename)
+    return filename.startswith("/") or "\0" in filename or (".." in filename and ".." in _SEPARATORS.split(filename))
 
 
 def _levels(source: str, index: Mapping[str, list[str]]) -> Iterable[list[str]]:
