@@ -7,7 +7,7 @@ import tensorflow as tf
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
 from detflow.config import EvaluateConfig
 from detflow.engine import preprocess
-from detflow.engine.retinanet import RetinaNet
+from detflow.engine.architecture import DetectionModel
 
 __all__ = ["ServingModel"]
 
@@ -23,7 +23,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         config: As given.
     """
 
-    def __init__(self, model: RetinaNet, config: EvaluateConfig) -> None:
+    def __init__(self, model: DetectionModel, config: EvaluateConfig) -> None:
         super().__init__()
         self._model = model
         self._network = model.network
