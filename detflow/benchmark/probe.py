@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from detflow.dataset.images import decode_upright
+from detflow.dataset.records import read_manifest, read_samples
 from detflow.errors import DetflowError
+from detflow.metrics import EvaluatedImage, coco_metrics
 from detflow.models import load_runner
+from detflow.runtime.detector import Detector, Runner
 
 __all__ = ["main"]
 
@@ -73,7 +76,19 @@ def _measure(request: dict[str, Any]) -> None:
         "images_per_second": request["batch"] / (_percentile(in_batches, 50) / 1e3),
         "peak_bytes": peak_bytes,
     }
+    if request["records"] is not None:
+        result["ap"] = _measure_ap(Path(request["records"]), request["split"], run, path)
     print(json.dumps(result), flush=True)
+
+
+def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | None:
+    manifest = read_manifest(records)
+    detector = Detector(run, manifest.label_map, path)
+    images = []
+    for sample in read_samples(records, manifest, split):
+        (found,) = detector.detect([decode_upright(sample.encoded)[0]])
+        images.append(EvaluatedImage(sample.size, sample.objects, found))
+    return coco_metrics(images, manifest.label_map)["AP"]
 
 
 def _time_in_turns(actions: dict[str, Callable[[int], object]], count: int, seconds: float) -> dict[str, Sequence[float]]:
@@ -89,7 +104,7 @@ def _time_in_turns(actions: dict[str, Callable[[int], object]], count: int, seco
             action(turn % count)
             times[name].append(time.perf_counter() - start)
         turn += 1
-    return {name: values for name, values in times.items()}
+    return dict(times)
 
 
 def _percentile(seconds: Sequence[float], share: float) -> float:

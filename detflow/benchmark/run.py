@@ -18,14 +18,13 @@ import numpy as np
 import simplejpeg
 
 from detflow.artifact import FORMATS, INPUT_NAME, ArtifactDir, Entry
-from detflow.dataset.images import decode_upright
 from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split
 from detflow.dataset.terminal import show_progress
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.publish import digest_files, publish_directory, require_replaceable
 from detflow.tables import format_metric, print_rows
 
-__all__ = ["MARKER_NAME", "PLOT_NAME", "BenchmarkOptions", "Measurement", "benchmark_artifacts", "describe_benchmark", "print_benchmark"]
+__all__ = ["MARKER_NAME", "PLOT_NAME", "BenchmarkOptions", "Measurement", "benchmark_artifacts", "describe_benchmark", "parse_threads", "print_benchmark"]
 
 MARKER_NAME: Final = "benchmark.json"
 PLOT_NAME: Final = "benchmark.png"
@@ -83,6 +82,18 @@ class Measurement:
     def first(self) -> Mapping[str, Any]:
         """With the first of the thread numbers."""
         return next(iter(self.by_threads.values()))
+
+
+def parse_threads(text: str) -> tuple[int, ...]:
+    """Reads `1,2,4`.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--threads {text}: expected numbers with commas between, as in 1,2")
+    return tuple(int(part) for part in parts)
 
 
 def benchmark_artifacts(artifacts: Sequence[Path], options: BenchmarkOptions, output: Path | None = None) -> list[Measurement]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_rgb, read_image_facts
+from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_upright
 from detflow.errors import DataError
 
 __all__ = ["Picture", "PictureFile", "find_pictures", "read_picture"]
@@ -74,8 +74,7 @@ def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", path=path) from error
     try:
-        facts = read_image_facts(data, max_pixels)
-        return Picture(decode_rgb(data, facts.orientation), facts.orientation)
+        return Picture(*decode_upright(data, max_pixels))
     except ImageFault as fault:
         expected = f"; expected {fault.expected}" if fault.expected else ""
         raise DataError(f"{fault.code.replace('_', ' ')}: {fault.value}{expected}", path=path) from None

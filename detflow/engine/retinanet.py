@@ -7,15 +7,15 @@ M box slots (at least 1), C classes.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from detflow.config import EvaluateConfig, ModelConfig
 from detflow.engine import garden
 from detflow.engine.anchors import build_anchors
+from detflow.engine.architecture import DetectionModel, Losses, RawDetections
 
-__all__ = ["Losses", "RawDetections", "RetinaNet", "assign_atss"]
+__all__ = ["RetinaNet", "assign_atss"]
 
 # RetinaNet (arXiv:1708.02002) found .25 and 2; 1.5 was better on a small set after 400 and after 2,400 steps.
 _FOCAL_ALPHA = 0.25
@@ -29,48 +29,22 @@ _MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 _EPSILON = 1e-7
 
 
-class Losses(NamedTuple):
-    """Scalars: what is minimised, and its parts."""
+class RetinaNet(DetectionModel):
+    """The network maps to (class logits [B, A, C], box deltas [B, A, 4])."""
 
-    total: tf.Tensor
-    classification: tf.Tensor
-    box: tf.Tensor
-
-
-class RawDetections(NamedTuple):
-    """Boxes [B, K, 4], scores [B, K] from high to low, classes [B, K] counted from 0, number of valid ones [B] int32."""
-
-    boxes: tf.Tensor
-    scores: tf.Tensor
-    classes: tf.Tensor
-    count: tf.Tensor
-
-
-class RetinaNet:
-    """The network together with what its outputs mean.
-
-    Attributes:
-        network: From normalised canvases [B, height, width, 3] to (class logits [B, A, C], box deltas [B, A, 4]).
-        input_size: The canvas: (height, width) in pixels.
-    """
+    loss_names = ("classification", "box")
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
-        self.network = garden.build_retinanet_network(config, num_classes)
+        self.network, self.parts = garden.build_retinanet_network(config, num_classes)
         self.input_size = config.input_size
         self.num_classes = num_classes
-        anchors, self._level_sizes = build_anchors(config)
-        self._anchors = tf.constant(anchors)
+        self.anchors, self._level_sizes = build_anchors(config)
+        self._anchors = tf.constant(self.anchors)
         # IoU does not change when both axes are stretched, but GIoU's enclosing box and ATSS' distances do: pixels are square.
         self._canvas_scale = tf.constant([*config.input_size, *config.input_size], tf.float32)
 
-    def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
-        """Computes the training loss.
-
-        Args:
-            canvases: Normalised [B, height, width, 3] float32.
-            boxes: [B, M, 4] float32; an empty slot is all zeros.
-            classes: [B, M] int32, counted from 0; -1 in an empty slot.
-        """
+    def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
+        """See `DetectionModel.losses`; nothing here is random."""
         logits, deltas = self.network(canvases, training=True)
         matched = assign_atss(self._anchors, self._level_sizes, boxes * self._canvas_scale, classes >= 0, self._canvas_scale)
         positive = matched >= 0
@@ -85,15 +59,15 @@ class RetinaNet:
         predicted = _decode(deltas, self._anchors) * self._canvas_scale
         box = tf.reduce_sum(tf.where(positive, 1.0 - _giou(predicted, target_boxes), 0.0)) / num_positives
         box *= _BOX_LOSS_WEIGHT
-        return Losses(classification + box, classification, box)
+        return Losses(classification + box, {"classification": classification, "box": box})
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Runs the network on normalised canvases [B, height, width, 3]: boxes [B, A, 4] and scores [B, A, C] of all anchors."""
+        """See `DetectionModel.predict`."""
         logits, deltas = self.network(canvases, training=False)
         return _decode(deltas, self._anchors), tf.sigmoid(logits)
 
     def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """Runs the network on normalised canvases [B, height, width, 3] and suppresses duplicates."""
+        """See `DetectionModel.detect`."""
         boxes, scores = self.predict(canvases)
         # The kernel suppresses class by class and takes one box for all classes; it costs a fifteenth of tf.image's v2.
         kept = tf.image.combined_non_max_suppression(

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config import ExperimentConfig, TrainConfig
-from detflow.engine.anchors import build_anchors
+from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, StepCosts, fit_steps
 from detflow.engine.checkpoints import Checkpoints, WeightAverage
 from detflow.engine.detector import eager_outputs
@@ -25,9 +25,9 @@ from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
 from detflow.engine.inputs import TrainingImages, augment, cache_size
 from detflow.engine.journal import Journal
+from detflow.engine.model import build_model
 from detflow.engine.preflight import Start, score_truth
 from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
-from detflow.engine.retinanet import Losses, RetinaNet
 from detflow.engine.serving import ServingModel
 from detflow.engine.states import CheckpointState
 from detflow.errors import ArtifactError
@@ -79,7 +79,7 @@ def train(run: RunDir, start: Start) -> TrainResult:
     _set_threads(config.runtime.threads)
     with _stop_requests() as stop:
         tf_keras.utils.set_random_seed(config.train.seed)
-        model = RetinaNet(config.model, len(manifest.label_map))
+        model = build_model(config.model, len(manifest.label_map))
         schedule = _WarmupCosine(config.train)
         optimizer = _build_optimizer(config.train, schedule, model.network)
         average = WeightAverage(model.network, config.train.ema_decay)
@@ -107,7 +107,7 @@ def train(run: RunDir, start: Start) -> TrainResult:
         take_step = _build_step(model, optimizer, average, config)
         serving = ServingModel(model, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
-        journal = Journal(run, first, metric_names(manifest.label_map))
+        journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map))
         clock = None if config.train.time_budget is None or run.has_fixed_steps() else _BudgetClock(first)
         if clock:
             config = with_steps(config, _OPEN_END)
@@ -135,7 +135,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
                 if stop.signum or (checkpoints.state and checkpoints.state.step == done and _is_over(checkpoints.state, config)):
                     break
                 batch = images.batch(config.train.seed, done, config.train.batch_size)
-                losses = [float(value) for value in take_step(batch.images, batch.boxes, batch.classes)]
+                total, parts = take_step(batch.images, batch.boxes, batch.classes)
+                losses = [float(total), *(float(parts[name]) for name in model.loss_names)]
                 # Under a schedule the optimiser tells the rate of its latest step.
                 learning_rate = float(optimizer.learning_rate)
                 done += 1
@@ -225,7 +226,7 @@ def _build_optimizer(config: TrainConfig, schedule: _WarmupCosine, network: tf_k
 
 
 def _build_step(
-    model: RetinaNet, optimizer: tf_keras.optimizers.Optimizer, average: WeightAverage, config: ExperimentConfig
+    model: DetectionModel, optimizer: tf_keras.optimizers.Optimizer, average: WeightAverage, config: ExperimentConfig
 ) -> Callable[..., Losses]:
     """Returns the compiled step: (images, boxes, classes) as in `inputs.Batch` → losses before the update."""
     variables = model.network.trainable_variables
@@ -236,7 +237,7 @@ def _build_step(
             images, boxes, classes, seed=config.train.seed, step=step, input_size=model.input_size, config=config.augment
         )
         with tf.GradientTape() as tape:
-            losses = model.losses(canvases, boxes, classes)
+            losses = model.losses(canvases, boxes, classes, tf.stack([tf.constant(config.train.seed, tf.int64), step]))
         gradients, _ = tf.clip_by_global_norm(tape.gradient(losses.total, variables), config.train.clip_norm)
         optimizer.apply_gradients(
             (gradient, variable) for gradient, variable in zip(gradients, variables, strict=True) if gradient is not None
@@ -293,7 +294,7 @@ def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDi
     return config
 
 
-def _forecast(start: Start, run: RunDir, model: RetinaNet, images: TrainingImages) -> Iterator[str]:
+def _forecast(start: Start, run: RunDir, model: DetectionModel, images: TrainingImages) -> Iterator[str]:
     """Says what the run has before it; refuses when the checkpoints cannot fit on the disk."""
     config, label_map = start.config, start.manifest.label_map
     # Weights, their average, and two moments each in AdamW.
@@ -305,7 +306,7 @@ def _forecast(start: Start, run: RunDir, model: RetinaNet, images: TrainingImage
     yield f"{images.num_bytes / 1e6:,.0f} MB of decoded images, up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
     if images.num_boxes_left_out:
         yield f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image"
-    recall = images.anchor_recall(build_anchors(config.model)[0], label_map)
+    recall = images.anchor_recall(model.anchors, label_map)
     yield f"boxes that an anchor overlaps by IoU .5: {', '.join(f'{name} {share:.0%}' for name, share in recall.items())}"
     if start.num_evaluation:
         ceiling = score_truth(start.evaluation_samples(), label_map)
