@@ -112,12 +112,16 @@ def make_records(
     """
     from dataclasses import replace
 
-    from detflow.dataset.convert import convert_dataset
-    from detflow.dataset.terminal import format_summary, show_progress
+    from detflow.dataset.parallel import choose_jobs, open_workers
 
-    options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
-    with show_progress() as progress:
-        manifest = convert_dataset(dataset, output, options, progress, _announce)
+    # The other processes start, and import what they need, while this one does.
+    with open_workers(choices["jobs"] or choose_jobs(dataset), "detflow.dataset.convert") as workers:
+        from detflow.dataset.convert import convert_dataset
+        from detflow.dataset.terminal import format_summary, show_progress
+
+        options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
+        with show_progress() as progress:
+            manifest = convert_dataset(dataset, output, options, progress, _announce, workers)
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 
@@ -419,6 +423,67 @@ def benchmark_command(
         click.echo(json.dumps(describe_benchmark(found, options), indent=2))
     else:
         print_benchmark(found)
+
+
+@cli.command("serve")
+@click.argument("artifact", metavar="DIR", type=_EXISTING)
+@click.option("--name", help="What clients call the model.  [default: the folder's name]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all of this machine's.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="0 takes any free one.")
+@click.option(
+    "--token-file",
+    type=_EXISTING,
+    help="Clients must send its content as Authorization: Bearer.  [default: the variable DETFLOW_TOKEN, else no token]",
+)
+@click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME", help="Serve requests whose Host header is NAME.")
+@click.option("--threads", type=click.IntRange(1), help="Cores for one batch.  [default: all]")
+@click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Most pictures in one batch.")
+@click.option(
+    "--max-delay-ms", type=click.FloatRange(0), default=5.0, show_default=True, help="Longest wait for others on their way."
+)
+@click.option("--max-queue", type=click.IntRange(1), default=128, show_default=True, help="Pictures in work; beyond → 429.")
+@click.option("--max-instances", type=click.IntRange(1), default=32, show_default=True, help="Pictures of one request; more → 413.")
+@click.option("--max-body-mb", type=click.IntRange(1), default=16, show_default=True, help="MiB of one request; more → 413.")
+@click.option("--max-pixels", type=click.IntRange(1), default=25_000_000, show_default=True, help="Of one picture; more → 413.")
+@click.option("--max-memory-mb", type=click.IntRange(1), default=512, show_default=True, help="MiB of all requests; beyond → 429.")
+@click.option("--body-s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to send a body; more → 408.")
+@click.option("--deadline-s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to detect; more → 504.")
+@click.option("--drain-s", type=click.FloatRange(1), default=20.0, show_default=True, help="Seconds that a shutdown waits.")
+def serve_command(
+    artifact: Path,
+    name: str | None,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    threads: int | None,
+    max_body_mb: int,
+    max_memory_mb: int,
+    max_delay_ms: float,
+    **bounds: Any,
+) -> None:
+    """Serve an export over HTTP: TF Serving's REST calls, uploads, metrics, and a page to try it with.
+
+    A new export that is published at DIR replaces the old one without a pause, if it is sound. SIGTERM or Ctrl-C ends the server
+    when the requests in flight are answered; a second one ends it at once.
+    """
+    from detflow.serve.limits import Limits
+    from detflow.serve.server import ServerOptions, read_token, serve
+
+    limits = Limits(max_body_bytes=max_body_mb << 20, max_held_bytes=max_memory_mb << 20, max_delay_s=max_delay_ms / 1000, **bounds)
+    serve(
+        artifact,
+        ServerOptions(
+            name=name if name is not None else artifact.resolve().name,
+            host=host,
+            port=port,
+            token=read_token(token_file),
+            allowed_hosts=allowed_hosts,
+            threads=threads,
+            limits=limits,
+        ),
+        click.echo,
+    )
 
 
 def main() -> None:

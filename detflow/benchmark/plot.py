@@ -37,8 +37,12 @@ def draw_benchmark(found: Sequence[Measurement]) -> bytes:
             # Formats of one network have nearly the same AP: their names take turns above and below.
             side = 1 if number % 2 else -1
             axes.annotate(
-                label, (latency["p50"], height), xytext=(6, side * (7 + 11 * ((number - 1) // 2 % 3))), textcoords="offset points",
-                fontsize=8.5, va="bottom" if side > 0 else "top",
+                label,
+                (latency["p50"], height),
+                xytext=(6, side * (7 + 11 * ((number - 1) // 2 % 3))),
+                textcoords="offset points",
+                fontsize=8.5,
+                va="bottom" if side > 0 else "top",
             )
         known = [one.ap for one in found if one.ap is not None]
         low, high = (min(known), max(known)) if known else (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""What one measurement's process does: `python -m detflow.benchmark.probe`, with a request as JSON on stdin.
+"""What one measurement's process does: `python -m detflow.benchmark.probe REQUEST`, the request as JSON.
 
 It tells of its first detections on stdout as soon as it has them, and of everything else on a second line.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from detflow.dataset.images import decode_upright
+from detflow.dataset.images import decode_pixels
 from detflow.dataset.records import read_manifest, read_samples
 from detflow.errors import DetflowError
 from detflow.metrics import EvaluatedImage, coco_metrics
@@ -29,11 +29,11 @@ _MIN_RUNS = 5
 
 def main() -> None:
     """Measures; a fault that a user can act on goes to stderr in one line, with its exit code."""
-    request = json.load(sys.stdin)
+    request = json.loads(sys.argv[1])
     try:
         _measure(request)
     except DetflowError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
 
 
@@ -43,21 +43,21 @@ def _measure(request: dict[str, Any]) -> None:
     run = load_runner(path, signature=signature, threads=threads)
 
     def detect(file: bytes) -> object:
-        pixels, _ = decode_upright(file)
+        pixels, _ = decode_pixels(file)
         return run(pixels[np.newaxis])
 
     detect(files[0])
-    print(json.dumps({"detected": True}), flush=True)
+    _tell({"detected": True})
 
     from detflow.benchmark.network import load_bare_network
 
-    pixels = [decode_upright(file)[0] for file in files]
+    pixels = [decode_pixels(file)[0] for file in files]
     bare = load_bare_network(path, signature, threads)
     # In turns, so that whatever else the machine does slows all of them.
     times = _time_in_turns(
         {
             "end_to_end": lambda i: detect(files[i]),
-            "decode": lambda i: decode_upright(files[i]),
+            "decode": lambda i: decode_pixels(files[i]),
             "detect": lambda i: run(pixels[i][np.newaxis]),
             "network": lambda i: bare(),
         },
@@ -78,7 +78,12 @@ def _measure(request: dict[str, Any]) -> None:
     }
     if request["records"] is not None:
         result["ap"] = _measure_ap(Path(request["records"]), request["split"], run, path)
-    print(json.dumps(result), flush=True)
+    _tell(result)
+
+
+def _tell(message: dict[str, Any]) -> None:
+    sys.stdout.write(f"{json.dumps(message)}\n")
+    sys.stdout.flush()
 
 
 def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | None:
@@ -86,7 +91,7 @@ def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | N
     detector = Detector(run, manifest.label_map, path)
     images = []
     for sample in read_samples(records, manifest, split):
-        (found,) = detector.detect([decode_upright(sample.encoded)[0]])
+        (found,) = detector.detect([decode_pixels(sample.encoded)[0]])
         images.append(EvaluatedImage(sample.size, sample.objects, found))
     return coco_metrics(images, manifest.label_map)["AP"]
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import numpy as np
 import simplejpeg
@@ -24,7 +24,16 @@ from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.publish import digest_files, publish_directory, require_replaceable
 from detflow.tables import format_metric, print_rows
 
-__all__ = ["MARKER_NAME", "PLOT_NAME", "BenchmarkOptions", "Measurement", "benchmark_artifacts", "describe_benchmark", "parse_threads", "print_benchmark"]
+__all__ = [
+    "MARKER_NAME",
+    "PLOT_NAME",
+    "BenchmarkOptions",
+    "Measurement",
+    "benchmark_artifacts",
+    "describe_benchmark",
+    "parse_threads",
+    "print_benchmark",
+]
 
 MARKER_NAME: Final = "benchmark.json"
 PLOT_NAME: Final = "benchmark.png"
@@ -220,22 +229,17 @@ def _measure(
 def _probe(request: Mapping[str, Any], name: str) -> tuple[float, dict[str, Any]]:
     """Returns the seconds from the start of a process to its first detections, and what it measured."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "detflow.benchmark.probe"]
-    process = subprocess.Popen(  # noqa: S603  Nothing of the user's is in it.
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdin.write(json.dumps(request))
-        process.stdin.close()
-        process.stdout.readline()
-        first_s = time.perf_counter() - start
-        result = process.stdout.readline()
-        errors = process.stderr.read()
+    command = [sys.executable, "-m", "detflow.benchmark.probe", json.dumps(request)]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:  # noqa: S603
+            answers = cast("IO[str]", process.stdout)
+            answers.readline()
+            first_s = time.perf_counter() - start
+            result = answers.readline()
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
     if process.returncode:
-        reason = errors.strip().splitlines()[-1] if errors.strip() else f"its process ended with {process.returncode}"
+        reason = said[-1] if said else f"its process ended with {process.returncode}"
         raise ArtifactError(f"it cannot be measured: {reason}", path=name)
     told: dict[str, Any] = json.loads(result)
     return first_s, told

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_upright
+from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_pixels
 from detflow.errors import DataError
 
-__all__ = ["Picture", "PictureFile", "find_pictures", "read_picture"]
+__all__ = ["Picture", "PictureFile", "decode_picture", "find_pictures", "read_picture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,23 @@ def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", path=path) from error
     try:
-        return Picture(*decode_upright(data, max_pixels))
+        return decode_picture(data, max_pixels)
     except ImageFault as fault:
-        expected = f"; expected {fault.expected}" if fault.expected else ""
-        raise DataError(f"{fault.code.replace('_', ' ')}: {fault.value}{expected}", path=path) from None
+        raise DataError(str(fault), path=path) from None
+
+
+def decode_picture(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True) -> Picture:
+    """Decodes a file's bytes; alpha lies over white, everything becomes 8-bit RGB.
+
+    Args:
+        data: The whole file.
+        max_pixels: More are refused from the header.
+        upright: Whether to apply the EXIF orientation.
+
+    Raises:
+        ImageFault: It is no image, has too many pixels, is damaged or of an unsupported kind.
+    """
+    return Picture(*decode_pixels(data, max_pixels, upright=upright))
 
 
 def _expand(path: Path, further_suffixes: Collection[str]) -> list[PictureFile]:

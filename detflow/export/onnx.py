@@ -86,6 +86,7 @@ def build_onnx_model(serving: ServingModel, label_map: LabelMap) -> onnx.ModelPr
 
 # --- The network ----------------------------------------------------------------------------------------------------------------
 
+
 def _convert_network(serving: ServingModel) -> onnx.GraphProto:
     # It imports much of TensorFlow's own tools, for which the other formats should not wait.
     import tf2onnx

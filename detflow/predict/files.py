@@ -16,6 +16,7 @@ from detflow.dataset.voc import write_annotation
 from detflow.draw import draw_boxes
 from detflow.errors import ConfigError
 from detflow.predict.frames import Frame
+from detflow.results import PIXEL_DIGITS, describe_detections
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 __all__ = [
@@ -46,7 +47,6 @@ FURTHER_FORMATS: Final = ("coco", "csv", "voc")
 _OVERLAY_QUALITY = 90
 # Frames become JPEGs as `dataset.images` makes them.
 _FRAME_QUALITY = 95
-_PIXEL_DIGITS = 3
 # File systems take 255 bytes; a number and the suffix are to fit as well.
 _MAX_STEM_BYTES = 200
 _CSV_COLUMNS = ("file", "frame", "time_s", "width", "height", "name", "class_id", "score", "left", "top", "right", "bottom")
@@ -76,16 +76,7 @@ def describe_frame(frame: Frame, found: Iterable[Detection], number: int) -> dic
         "width": size.width,
         "height": size.height,
         "exif_orientation": frame.picture.orientation,
-        "detections": [
-            {
-                "name": detection.name,
-                "class_id": detection.class_id,
-                "score": detection.score,
-                "box": [detection.box.ymin, detection.box.xmin, detection.box.ymax, detection.box.xmax],
-                "box_px": [round(value, _PIXEL_DIGITS) for value in detection.box.to_pixels(size)],
-            }
-            for detection in found
-        ],
+        "detections": describe_detections(found, size),
     }
 
 
@@ -165,7 +156,7 @@ def _coco_results(entries: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, An
             yield {
                 "image_id": entry["id"],
                 "category_id": detection["class_id"],
-                "bbox": [left, top, round(right - left, _PIXEL_DIGITS), round(bottom - top, _PIXEL_DIGITS)],
+                "bbox": [left, top, round(right - left, PIXEL_DIGITS), round(bottom - top, PIXEL_DIGITS)],
                 "score": detection["score"],
             }
 

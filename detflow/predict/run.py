@@ -26,6 +26,7 @@ from detflow.predict.files import (
 )
 from detflow.predict.frames import Frame, find_media, read_frames
 from detflow.publish import publish_directory, require_replaceable
+from detflow.results import FRAME
 from detflow.types import Detection
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Predictions", "predict"]
 
 _FORMAT_VERSION = 2
-_FRAME = (
-    "box is [ymin, xmin, ymax, xmax] normalised by the image, box_px is [left, top, right, bottom] in pixels; "
-    "both, like width and height, are of the upright image, with the EXIF orientation applied"
-)
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def predict(
             "model": str(model),
             "classes": list(detector.label_map),
             "score_threshold": score_threshold,
-            "frame": _FRAME,
+            "frame": FRAME,
             "images": entries,
             "failed": [{"file": name, "reason": reason} for name, reason in failed],
         }

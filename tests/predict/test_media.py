@@ -118,7 +118,17 @@ def test_damaged_videos_are_named_and_passed_over(pictures, pictures_dir, onnx_p
     (folder / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'whole.avi'}\n#EXT-X-ENDLIST\n")
     (folder / "empty.mkv").write_bytes(b"")
     (folder / "good.jpg").write_bytes((pictures_dir / "p00.jpg").read_bytes())
-    command = [sys.executable, "-m", "detflow", "predict", str(folder), "--model", str(onnx_path), "--output", str(tmp_path / "found")]
+    command = [
+        sys.executable,
+        "-m",
+        "detflow",
+        "predict",
+        str(folder),
+        "--model",
+        str(onnx_path),
+        "--output",
+        str(tmp_path / "found"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
     report = read(tmp_path / "found")
