@@ -163,6 +163,7 @@ class ArtifactDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest_path = path / "model.json"
+        self.page_path = path / "card.html"
         self.label_map_path = path / "label_map.pbtxt"
         self.config_path = path / "config.yaml"
         self.frozen_graph_path = path / "frozen_inference_graph.pb"

@@ -33,7 +33,7 @@ def draw_benchmark(found: Sequence[Measurement]) -> bytes:
             height = one.ap or 0.0
             axes.plot([latency["p50"], latency["p95"]], [height, height], color=colour, linewidth=1.5, alpha=0.6)
             axes.plot(latency["p50"], height, "o", color=colour, markersize=8)
-            label = one.entry if one.ap is not None else f"{one.entry} (AP unknown)"
+            label = one.name if one.ap is not None else f"{one.name} (AP unknown)"
             # Formats of one network have nearly the same AP: their names take turns above and below.
             side = 1 if number % 2 else -1
             axes.annotate(

@@ -72,7 +72,7 @@ class Measurement:
     Attributes:
         artifact: The exported folder.
         format: The format's name.
-        entry: The entry's name.
+        signature: The entry's, where the format has several ways in; else empty.
         bytes: Of the format's files.
         cold_start_s: From starting a process to its first detections.
         by_threads: What `probe` tells, by the number of threads.
@@ -81,11 +81,16 @@ class Measurement:
 
     artifact: str
     format: str
-    entry: str
+    signature: str
     bytes: int
     cold_start_s: float
     by_threads: Mapping[int, Mapping[str, Any]]
     ap: float | None
+
+    @property
+    def name(self) -> str:
+        """For tables and plots."""
+        return f"{self.format} {self.signature}".rstrip()
 
     @property
     def first(self) -> Mapping[str, Any]:
@@ -150,7 +155,7 @@ def print_benchmark(found: Sequence[Measurement]) -> None:
             milliseconds = told["milliseconds"]
             rows.append(
                 (
-                    f"{one.entry}" if first else "",
+                    one.name if first else "",
                     f"{threads}",
                     f"{milliseconds['end_to_end']['p50']:.1f}",
                     f"{milliseconds['end_to_end']['p95']:.1f}",
@@ -163,7 +168,7 @@ def print_benchmark(found: Sequence[Measurement]) -> None:
                     format_metric(one.ap) if first else "",
                 )
             )
-    heads = ("format", "threads", "p50 ms", "p95 ms", "network ms", "ratio", "img/s", "peak MB", "start s", "MB", "AP")
+    heads = ("ms from JPEG to boxes", "threads", "p50", "p95", "network", "ratio", "img/s", "peak MB", "start s", "MB", "AP")
     print_rows(heads, rows)
 
 
@@ -223,7 +228,7 @@ def _measure(
         by_threads[threads] = told
     sizes = digest_files(path)
     num_bytes = sum(digest["bytes"] for file, digest in sizes.items() if file.partition("/")[0] in FORMATS[name].paths)
-    return Measurement(str(path), name, entry.name, num_bytes, cold_start_s, by_threads, ap)
+    return Measurement(str(path), name, entry.signature, num_bytes, cold_start_s, by_threads, ap)
 
 
 def _probe(request: Mapping[str, Any], name: str) -> tuple[float, dict[str, Any]]:
