@@ -110,7 +110,7 @@ def _render_format(name: str, found: Mapping[str, Any], largest: int) -> tuple[s
     notes = [f"{entry} fails: {reason}" for entry, reason in found["refused"].items()]
     if found.get("rung"):
         notes.append(f"{found['rung']}")
-    paths = f'<div class="mono soft">{escape(", ".join(found["paths"]))}</div>'
+    paths = "".join(f'<div class="mono soft">{escape(path)}</div>' for path in found["paths"])
     more = "".join(f'<div class="soft">{escape(note)}</div>' for note in notes)
     bar = draw_stack([(round(1000 * found["bytes"] / largest), "accent")], f"{found['bytes']:,} bytes", 1000)
     return (

@@ -36,7 +36,7 @@ from PIL import Image
 session = onnxruntime.InferenceSession("{path}")
 names = json.loads(session.get_modelmeta().custom_metadata_map["{labels}"])
 photo = np.asarray(Image.open("photo.jpg").convert("RGB"))
-boxes, scores, classes, count = session.run([{outputs}], {{"image_tensor": photo[np.newaxis]}})
+boxes, scores, classes, count = session.run(None, {{"image_tensor": photo[np.newaxis]}})
 for i in range(int(count[0])):
     print(names[int(classes[0, i]) - 1], scores[0, i], boxes[0, i])
 """
