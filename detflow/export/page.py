@@ -191,7 +191,7 @@ def _render_origin(card: Mapping[str, Any]) -> str:
     facts = {
         "checkpoint": f"{checkpoint['name']}, step {checkpoint['step']:,}",
         "its metrics in training": ", ".join(f"{key} {format_metric(value)}" for key, value in checkpoint["metrics"].items()),
-        "training data's fingerprint": str(card["training"].get("data_fingerprint", "")),
+        "training data's fingerprint": str((card["training"] or {}).get("data_fingerprint", "")),
         "proved on": f"{card['parity']['source'] or 'synthetic pictures'}, {card['parity']['num_images']:,} images",
         "canvas": f"{canvas['height']} × {canvas['width']} pixels; an image is fitted into it and keeps its aspect",
         "score threshold": f"{thresholds['score_threshold']:g}",

@@ -44,9 +44,10 @@ for i in range(int(count[0])):
 _OPENCV = """import cv2
 
 net = cv2.dnn.readNetFromONNX("{path}")
-photo = cv2.cvtColor(cv2.imread("photo.jpg", cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
-net.setInput(photo[None], "image_tensor")
-boxes, scores, classes, count = net.forward([{outputs}])
+photo = cv2.imread("photo.jpg", cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+net.setInput(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)[None], "image_tensor")
+names = [{outputs}]
+boxes, scores, classes, count = net.forward(names)
 print(int(count[0]), boxes[0, 0], scores[0, 0], int(classes[0, 0]))
 """
 
