@@ -15,6 +15,8 @@ from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
 
 __all__ = [
+    "BOXES_NAME",
+    "CANVASES_NAME",
     "CLASS_NAMES_NODE",
     "CONTRACT",
     "ENCODED_INPUT_NAME",
@@ -23,6 +25,7 @@ __all__ = [
     "INPUT_NAME",
     "OPENCV_SIGNATURE",
     "OUTPUT_NAMES",
+    "SCORES_NAME",
     "ArtifactDir",
     "Entry",
     "Format",
@@ -35,6 +38,12 @@ EXAMPLE_INPUT_NAME: Final = "tf_example"
 OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 # The constant of a frozen graph, and the property of an ONNX file, that holds the class names; see the contract.
 CLASS_NAMES_NODE: Final = "class_names"
+
+# Tensors inside an ONNX file, and inside OpenVINO's made from it: the network lies between the normalised canvases
+# [N, 3, height, width] and, of all anchors, the boxes [N, A, 4], normalised by the canvas, and the scores [N, C, A].
+CANVASES_NAME: Final = "canvases"
+BOXES_NAME: Final = "boxes"
+SCORES_NAME: Final = "scores"
 
 # The entry of an ONNX file that OpenCV reads it by.
 OPENCV_SIGNATURE: Final = "OpenCV"
@@ -154,6 +163,7 @@ class ArtifactDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest_path = path / "model.json"
+        self.page_path = path / "card.html"
         self.label_map_path = path / "label_map.pbtxt"
         self.config_path = path / "config.yaml"
         self.frozen_graph_path = path / "frozen_inference_graph.pb"

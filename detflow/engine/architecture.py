@@ -70,6 +70,10 @@ class DetectionModel(abc.ABC):
         """
 
     @abc.abstractmethod
+    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs the network on normalised canvases [B, height, width, 3]: boxes [B, N, 4] and scores [B, N, C], as yet unsorted."""
+
+    @abc.abstractmethod
     def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
         """Runs the network on normalised canvases [B, height, width, 3] and suppresses duplicates."""
 

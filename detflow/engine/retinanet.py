@@ -59,7 +59,7 @@ class RetinaNet(DetectionModel):
         return Losses(classification + box, {"classification": classification, "box": box})
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Runs the network on normalised canvases [B, height, width, 3]: boxes [B, A, 4] and scores [B, A, C] of all anchors."""
+        """See `DetectionModel.predict`."""
         logits, deltas = self.network(canvases, training=False)
         return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
 

@@ -42,7 +42,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         return self._model.input_size
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """From normalised canvases to the boxes and scores of all anchors: see `RetinaNet.predict`."""
+        """From normalised canvases to boxes and scores before suppression: see `DetectionModel.predict`."""
         return self._model.predict(canvases)
 
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
