@@ -17,10 +17,11 @@ from detflow.dataset.pictures import Picture, PictureFile, find_pictures, read_p
 from detflow.draw import draw_boxes
 from detflow.errors import DataError
 from detflow.publish import publish_directory, require_replaceable
+from detflow.results import FRAME, PIXEL_DIGITS, describe_detections
 from detflow.types import Detection, ImageSize
 
 if TYPE_CHECKING:
-    from detflow.engine.detector import Detector
+    from detflow.runtime.detector import Detector
 
 __all__ = ["COCO_RESULTS_NAME", "OVERLAYS_NAME", "PREDICTIONS_NAME", "Predictions", "predict"]
 
@@ -29,12 +30,7 @@ COCO_RESULTS_NAME = "coco_results.json"
 OVERLAYS_NAME = "overlays"
 
 _FORMAT_VERSION = 1
-_FRAME = (
-    "box is [ymin, xmin, ymax, xmax] normalised by the image, box_px is [left, top, right, bottom] in pixels; "
-    "both, like width and height, are of the upright image, with the EXIF orientation applied"
-)
 _OVERLAY_QUALITY = 90
-_PIXEL_DIGITS = 3
 # File systems take 255 bytes; a number and the suffix are to fit as well.
 _MAX_STEM_BYTES = 200
 
@@ -61,7 +57,7 @@ def predict(
 
     Args:
         sources: Files, folders and patterns, as `find_pictures` takes them.
-        model: As `engine.detector.load_detector` takes it.
+        model: As `models.load_detector` takes it.
         output: The folder to publish; predictions that stand there are replaced as a whole.
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to draw the detections.
@@ -76,7 +72,7 @@ def predict(
     require_replaceable(output, PREDICTIONS_NAME)
     # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
     with publish_directory(output) as staging:
-        from detflow.engine.detector import load_detector
+        from detflow.models import load_detector
 
         detector = load_detector(model)
         failed: list[tuple[str, str]] = []
@@ -96,7 +92,7 @@ def predict(
             "model": str(model),
             "classes": list(detector.label_map),
             "score_threshold": score_threshold,
-            "frame": _FRAME,
+            "frame": FRAME,
             "images": entries,
             "failed": [{"file": name, "reason": reason} for name, reason in failed],
         }
@@ -138,16 +134,7 @@ def _describe(file: PictureFile, picture: Picture, found: Iterable[Detection], n
         "width": size.width,
         "height": size.height,
         "exif_orientation": picture.orientation,
-        "detections": [
-            {
-                "name": detection.name,
-                "class_id": detection.class_id,
-                "score": detection.score,
-                "box": [detection.box.ymin, detection.box.xmin, detection.box.ymax, detection.box.xmax],
-                "box_px": [round(value, _PIXEL_DIGITS) for value in detection.box.to_pixels(size)],
-            }
-            for detection in found
-        ],
+        "detections": describe_detections(found, size),
     }
 
 
@@ -164,7 +151,7 @@ def _coco_results(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
             yield {
                 "image_id": entry["id"],
                 "category_id": detection["class_id"],
-                "bbox": [left, top, round(right - left, _PIXEL_DIGITS), round(bottom - top, _PIXEL_DIGITS)],
+                "bbox": [left, top, round(right - left, PIXEL_DIGITS), round(bottom - top, PIXEL_DIGITS)],
                 "score": detection["score"],
             }
 

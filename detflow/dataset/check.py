@@ -53,7 +53,7 @@ def check_records(path: Path, jobs: int | None, progress: Progress = lambda what
     Raises:
         DataError: There is no TFRecord file.
     """
-    with open_workers(jobs or choose_jobs(path)) as workers:
+    with open_workers(jobs or choose_jobs(path), "detflow.dataset.lint") as workers:
         report = lint_records(path, workers, progress)
     errors = report.count(Severity.ERROR)
     refusal = (
@@ -78,7 +78,10 @@ def check_dataset(
         report_path: Where to write the page with pictures; None writes nothing at all.
         progress: Told how far it is.
     """
-    with tempfile.TemporaryDirectory() as work_dir, open_workers(options.jobs or choose_jobs(dataset)) as workers:
+    with (
+        tempfile.TemporaryDirectory() as work_dir,
+        open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert") as workers,
+    ):
         audit = audit_dataset(dataset, options.audit, Path(work_dir), workers, progress)
         refusal = None
         try:

@@ -40,16 +40,17 @@ from detflow.dataset.records import (
     ShardInfo,
     SplitInfo,
     compute_fingerprint,
-    encode_sample,
+    encode_record,
     read_manifest,
     read_memberships,
+    to_class_ids,
 )
 from detflow.dataset.report import REPORT_NAME, render_report
 from detflow.dataset.splits import SplitBy, unit_hash
 from detflow.dataset.tfrecord import frame_record
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.publish import digest_file, publish_directory, require_replaceable, require_space
-from detflow.types import LabelMap, Sample
+from detflow.types import LabelMap
 
 __all__ = ["BadLimit", "ConversionOptions", "choose_jobs", "convert_dataset", "describe_audit", "require_acceptable"]
 
@@ -148,7 +149,7 @@ def convert_dataset(
     with ExitStack() as stack:
         staging = stack.enter_context(publish_directory(output, resume=_name_request(dataset, options)))
         fixed_dir = None if options.write_fixed is None else stack.enter_context(_publish_fixed(dataset, options.write_fixed))
-        workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset)))
+        workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert"))
         work_dir = staging / "work"
         work_dir.mkdir(exist_ok=True)
         audit = audit_dataset(dataset, audit_options, work_dir, workers, progress)
@@ -335,6 +336,7 @@ def _write_shard(
         return finished
     digest = hashlib.sha256()
     counts: Counter[str] = Counter()
+    class_ids = to_class_ids(label_map)
     offset = 0
     (staging / task.name).unlink(missing_ok=True)
     with (
@@ -344,15 +346,26 @@ def _write_shard(
     ):
         for number, (line_offset, source_id) in enumerate(task.entries):
             samples.seek(line_offset)
-            sample = _build_sample(root, AuditedSample.from_json(samples.readline()), source_id)
-            counts.update(entry.name for entry in sample.objects)
-            record = frame_record(encode_sample(sample, label_map))
+            audited = AuditedSample.from_json(samples.readline())
+            counts.update(audited.columns.names)
+            encoded, encoded_sha256 = read_record_image(root, audited)
+            data = encode_record(
+                key=audited.key,
+                source_id=source_id,
+                filename=audited.image,
+                size=audited.size,
+                encoded=encoded,
+                encoded_sha256=encoded_sha256,
+                columns=audited.columns,
+                class_ids=class_ids,
+            )
+            record = frame_record(data)
             shard.write(record)
             digest.update(record)
             entry = {
                 "source_id": source_id,
-                "key": sample.key,
-                "image": sample.filename,
+                "key": audited.key,
+                "image": audited.image,
                 "split": task.split,
                 "shard": task.name,
                 "record": number,
@@ -386,17 +399,6 @@ def _find_finished(note_path: Path, plan: str, shard: Path) -> _ShardResult | No
     if done != plan or not shard.is_file() or digest_file(shard) != {"bytes": info["bytes"], "sha256": info["sha256"]}:
         return None
     return _ShardResult(ShardInfo(**info), counts)
-
-
-def _build_sample(root: Path, audited: AuditedSample, source_id: int) -> Sample:
-    return Sample(
-        key=audited.key,
-        source_id=source_id,
-        filename=audited.image,
-        size=audited.size,
-        encoded=read_record_image(root, audited),
-        objects=audited.objects,
-    )
 
 
 def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:

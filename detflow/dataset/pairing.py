@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from detflow.dataset.findings import Finding
 from detflow.dataset.layout import split_extension
 
-__all__ = ["ImageNames", "Pairs", "pair_images"]
+__all__ = ["ImageNames", "Pairs", "find_own_images", "has_own_image", "pair_images"]
 
 ImageNames = tuple["str | None", "str | None"]
 """An annotation's `<filename>` and `<path>`."""
@@ -33,6 +33,36 @@ class Pairs:
     findings: tuple[Finding, ...]
 
 
+def find_own_images(annotations: Sequence[str], images: Sequence[str]) -> dict[str, str]:
+    """Returns the one image that has an annotation's own name, for each annotation that is the only one of its name.
+
+    Such an annotation has the best claim to that image whatever the other files say, so it need not wait for them: if it does
+    claim it, which `has_own_image` tells from its content.
+
+    Args:
+        annotations: The annotations' paths.
+        images: The images' paths.
+    """
+    index = _build_index(images)
+    names = [_fold(_own_name(annotation)) for annotation in annotations]
+    counts = Counter(names)
+    own = {}
+    for annotation, name in zip(annotations, names, strict=True):
+        candidates = index.get(name, [])
+        if counts[name] == 1 and len(candidates) == 1 and _fold(_own_name(candidates[0])) == name:
+            own[annotation] = candidates[0]
+    return own
+
+
+def has_own_image(annotation: str, names: ImageNames) -> bool:
+    """Whether an annotation claims the image of `find_own_images`: `pair_images` then gives it that one and no other."""
+    filename, source_path = names
+    if filename is not None and _is_unsafe(filename):
+        return False
+    source = filename or source_path
+    return source is None or _fold(_own_name(_SEPARATORS.sub("/", source))) == _fold(_own_name(annotation))
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     annotation: str
@@ -43,8 +73,8 @@ class _Claim:
     @property
     def strength(self) -> tuple[bool, int]:
         """An annotation that has the image's own name, and the nearer one, has the better right."""
-        own = _fold(_name(split_extension(self.annotation)[0]))
-        return own == _fold(_name(split_extension(self.image)[0])), _shared_folders(self.annotation, self.image)
+        own = _fold(_own_name(self.annotation)) == _fold(_own_name(self.image))
+        return own, _shared_folders(self.annotation, self.image)
 
 
 def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs:
@@ -81,7 +111,7 @@ def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs
 def _find_image(annotation: str, filename: str | None, source_path: str | None, index: Mapping[str, list[str]]) -> _Claim | Finding:
     if filename is not None and _is_unsafe(filename):
         return Finding("path_unsafe", annotation, value=filename[:200])
-    own = _name(split_extension(annotation)[0])
+    own = _own_name(annotation)
     tail = _SEPARATORS.split(source_path)[-1] if source_path else None
     written = filename or "no <filename>"
     for source, code in ((filename, None), (tail, "paired_by_path"), (own, "paired_by_stem")):
@@ -175,6 +205,10 @@ def _build_index(images: Sequence[str]) -> dict[str, list[str]]:
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
+
+
+def _own_name(path: str) -> str:
+    return _name(split_extension(path)[0])
 
 
 def _fold(name: str) -> str:

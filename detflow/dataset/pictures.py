@@ -14,7 +14,7 @@ import numpy.typing as npt
 from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_rgb, read_image_facts
 from detflow.errors import DataError
 
-__all__ = ["Picture", "PictureFile", "find_pictures", "read_picture"]
+__all__ = ["Picture", "PictureFile", "decode_picture", "find_pictures", "read_picture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,25 @@ def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", path=path) from error
     try:
-        facts = read_image_facts(data, max_pixels)
-        return Picture(decode_rgb(data, facts.orientation), facts.orientation)
+        return decode_picture(data, max_pixels)
     except ImageFault as fault:
-        expected = f"; expected {fault.expected}" if fault.expected else ""
-        raise DataError(f"{fault.code.replace('_', ' ')}: {fault.value}{expected}", path=path) from None
+        raise DataError(str(fault), path=path) from None
+
+
+def decode_picture(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True) -> Picture:
+    """Decodes a file's bytes; alpha lies over white, everything becomes 8-bit RGB.
+
+    Args:
+        data: The whole file.
+        max_pixels: More are refused from the header.
+        upright: Whether to apply the EXIF orientation.
+
+    Raises:
+        ImageFault: It is no image, has too many pixels, is damaged or of an unsupported kind.
+    """
+    facts = read_image_facts(data, max_pixels)
+    orientation = facts.orientation if upright else 1
+    return Picture(decode_rgb(data, orientation), orientation)
 
 
 def _expand(path: Path) -> list[PictureFile]:

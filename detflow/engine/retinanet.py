@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from detflow.config import EvaluateConfig, ModelConfig
+from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
-from detflow.engine.architecture import DetectionModel, Losses, RawDetections, suppress
+from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.engine.garden.retinanet import build_retinanet_network
 
@@ -58,11 +58,10 @@ class RetinaNet(DetectionModel):
         box *= _BOX_LOSS_WEIGHT
         return Losses(classification + box, {"classification": classification, "box": box})
 
-    def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """See `DetectionModel.detect`."""
+    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `DetectionModel.predict`; a box an anchor."""
         logits, deltas = self.network(canvases, training=False)
-        boxes = decode_boxes(deltas, self._anchors)
-        return suppress(boxes[:, :, tf.newaxis], tf.sigmoid(logits), config)
+        return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
 
 
 def assign_atss(

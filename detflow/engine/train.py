@@ -20,7 +20,7 @@ from detflow.config import ExperimentConfig, TrainConfig
 from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, StepCosts, fit_steps
 from detflow.engine.checkpoints import Checkpoints, WeightAverage
-from detflow.engine.detector import Detector, eager_outputs
+from detflow.engine.detector import eager_outputs
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
 from detflow.engine.inputs import TrainingImages, augment, cache_size
@@ -34,6 +34,7 @@ from detflow.errors import ArtifactError
 from detflow.metrics import metric_names
 from detflow.publish import publish_file, require_space
 from detflow.rundir import RunDir
+from detflow.runtime.detector import Detector
 from detflow.tables import format_metric
 from detflow.types import Sample
 
@@ -105,7 +106,7 @@ def train(run: RunDir, start: Start) -> TrainResult:
             display.note(line)
         take_step = _build_step(model, optimizer, average, config)
         serving = ServingModel(model, config.evaluate)
-        detector = Detector(eager_outputs(serving.detect_traced), manifest.label_map, run.path)
+        detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
         journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map))
         clock = None if config.train.time_budget is None or run.has_fixed_steps() else _BudgetClock(first)
         if clock:

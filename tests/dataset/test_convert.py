@@ -125,8 +125,8 @@ def test_a_killed_run_is_resumed_at_its_last_shard(voc_set, tmp_path, monkeypatc
     kept = first.stat().st_ino
     (staging / "train-00009-of-00010.tfrecord").write_bytes(b"of another plan")
     built = []
-    original = convert_module._build_sample
-    monkeypatch.setattr(convert_module, "_build_sample", lambda *args: built.append(args) or original(*args))
+    original = convert_module.encode_record
+    monkeypatch.setattr(convert_module, "encode_record", lambda **parts: built.append(parts["key"]) or original(**parts))
     convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
     assert len(built) < 140
     assert (output / first.name).stat().st_ino == kept
