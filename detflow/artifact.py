@@ -1,7 +1,8 @@
 """An exported folder: its formats and the names inside it, its manifest, and the serving contract that every format keeps.
 
 The names, their order and their meaning are those of the TF1 Object Detection API's frozen graphs, so that scripts and servers
-written for them work unchanged.
+written for them work unchanged. A TFLite file keeps another contract, that of mobile libraries; `runtime.tflite` leads from one to
+the other.
 """
 
 from __future__ import annotations
@@ -59,10 +60,11 @@ CONTRACT: Final[dict[str, Any]] = {
     "labels": {
         "frozen graphs": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
         "saved_model": "assets/label_map.pbtxt",
+        "TFLite": "labels.txt, packed into the file; line i, counted from 1, names id i",
     },
 }
 
-Runtime = Literal["tensorflow"]
+Runtime = Literal["tensorflow", "litert"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,10 @@ FORMATS: Final[Mapping[str, Format]] = {
                 Entry("saved_model", EXAMPLE_INPUT_NAME, "tf_example"),
             ),
         ),
+        Format("tflite", "litert", (Entry("model.tflite", INPUT_NAME),)),
+        Format("tflite_float16", "litert", (Entry("model_float16.tflite", INPUT_NAME),)),
+        Format("tflite_dynamic", "litert", (Entry("model_dynamic.tflite", INPUT_NAME),)),
+        Format("tflite_int8", "litert", (Entry("model_int8.tflite", INPUT_NAME),)),
     )
 }
 """Every format that an exported folder can hold, by name."""

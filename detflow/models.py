@@ -10,6 +10,7 @@ from detflow.artifact import INPUT_NAME, ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.runtime.detector import Detector, Images, Outputs, Runner
 from detflow.runtime.onnx import load_onnx
+from detflow.runtime.tflite import load_tflite
 from detflow.types import read_label_map
 
 __all__ = ["load_detector", "load_runner"]
@@ -17,7 +18,7 @@ __all__ = ["load_detector", "load_runner"]
 # The formats of an exported folder from the one that is preferred on: without TensorFlow, and fast.
 _PREFERRED: Final = ("onnx_path", "frozen_graph_path")
 # What runs without TensorFlow, by its suffix.
-_LIGHT_RUNTIMES: Final[dict[str, Callable[[Path], Runner]]] = {".onnx": load_onnx}
+_LIGHT_RUNTIMES: Final[dict[str, Callable[[Path], Runner]]] = {".onnx": load_onnx, ".tflite": load_tflite}
 
 
 def load_detector(path: Path) -> Detector:

@@ -77,6 +77,10 @@ class RetinaNet(DetectionModel):
         )
         return RawDetections(kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections)
 
+    def decode(self, deltas: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+        """Turns deltas [K, 4] of the anchors with the indices [K] into boxes [K, 4], which may reach out of the canvas."""
+        return _decode(deltas, tf.gather(self._anchors, indices))
+
 
 def assign_atss(
     anchors: tf.Tensor, level_sizes: tuple[int, ...], boxes_px: tf.Tensor, valid: tf.Tensor, canvas_scale: tf.Tensor

@@ -36,6 +36,11 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         self.detect_encoded_traced = tf.function(self.detect_encoded, autograph=False, input_signature=[encoded])
         self.detect_examples_traced = tf.function(self.detect_examples, autograph=False, input_signature=[examples])
 
+    @property
+    def model(self) -> DetectionModel:
+        """The model with the weights that serve."""
+        return self._model
+
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects.
 
