@@ -11,17 +11,28 @@ from detflow.errors import ArtifactError
 from detflow.runtime.detector import Detector, Images, Outputs, Runner
 from detflow.runtime.onnx import load_onnx, load_with_opencv
 from detflow.runtime.openvino import load_openvino
+from detflow.runtime.tflite import load_tflite
 from detflow.types import read_label_map
 
 __all__ = ["load_detector", "load_runner"]
 
 # The formats of an exported folder from the one that is preferred on: without TensorFlow, and started in an instant. OpenVINO's
 # takes seconds to compile its kernels, and may not be installed where it is read.
-_PREFERRED: Final = ("onnx", "frozen", "saved_model", "openvino")
+_PREFERRED: Final = (
+    "onnx",
+    "tflite",
+    "frozen",
+    "saved_model",
+    "tflite_float16",
+    "tflite_dynamic",
+    "tflite_int8",
+    "openvino",
+)
 # What runs without TensorFlow, by its suffix and the entry's signature.
 _LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[..., Runner]]] = {
     (".onnx", ""): load_onnx,
     (".onnx", OPENCV_SIGNATURE): load_with_opencv,
+    (".tflite", ""): load_tflite,
     (".xml", ""): load_openvino,
 }
 

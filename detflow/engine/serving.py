@@ -45,6 +45,11 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         """From normalised canvases to boxes and scores before suppression: see `DetectionModel.predict`."""
         return self._model.predict(canvases)
 
+    @property
+    def model(self) -> DetectionModel:
+        """The model with the weights that serve."""
+        return self._model
+
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects.
 
