@@ -11,17 +11,28 @@ from detflow.errors import ArtifactError
 from detflow.runtime.detector import Detector, Images, Outputs, Runner
 from detflow.runtime.onnx import load_onnx, load_with_opencv
 from detflow.runtime.openvino import load_openvino
+from detflow.runtime.tflite import load_tflite
 from detflow.types import read_label_map
 
 __all__ = ["load_detector", "load_runner"]
 
 # The formats of an exported folder from the one that is preferred on: without TensorFlow, and started in an instant. OpenVINO's
 # takes seconds to compile its kernels, and may not be installed where it is read.
-_PREFERRED: Final = ("onnx", "frozen", "saved_model", "openvino")
+_PREFERRED: Final = (
+    "onnx",
+    "tflite",
+    "frozen",
+    "saved_model",
+    "tflite_float16",
+    "tflite_dynamic",
+    "tflite_int8",
+    "openvino",
+)
 # What runs without TensorFlow, by its suffix and the entry's signature.
-_LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[[Path], Runner]]] = {
+_LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[..., Runner]]] = {
     (".onnx", ""): load_onnx,
     (".onnx", OPENCV_SIGNATURE): load_with_opencv,
+    (".tflite", ""): load_tflite,
     (".xml", ""): load_openvino,
 }
 
@@ -58,13 +69,16 @@ def load_detector(path: Path) -> Detector:
     return load_checkpoint_detector(path)
 
 
-def load_runner(path: Path, input_name: str = INPUT_NAME, signature: str = "") -> Callable[[Images | Sequence[bytes]], Outputs]:
+def load_runner(
+    path: Path, input_name: str = INPUT_NAME, signature: str = "", *, threads: int = 0
+) -> Callable[[Images | Sequence[bytes]], Outputs]:
     """Loads a file or SavedModel of any exported format.
 
     Args:
         path: The file or folder.
         input_name: One of the serving contract's inputs; see `artifact.CONTRACT`.
         signature: As in `artifact.Entry`; that of a SavedModel follows from the input.
+        threads: Of one operation; 0 takes one a core. TensorFlow's are fixed when it first runs.
 
     Returns:
         From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to the outputs.
@@ -76,10 +90,10 @@ def load_runner(path: Path, input_name: str = INPUT_NAME, signature: str = "") -
     if light is not None:
         if input_name != INPUT_NAME:
             raise ArtifactError(f"not a detection graph with input {input_name}", path=path)
-        return light(path)  # type: ignore[no-any-return]
+        return light(path, threads=threads)  # type: ignore[no-any-return]
     from detflow.engine.detector import load_runner as load_tensorflow_runner
 
-    return load_tensorflow_runner(path, input_name)
+    return load_tensorflow_runner(path, input_name, threads=threads)
 
 
 def _artifact_detector(path: Path, label_map_path: Path) -> Detector:

@@ -42,8 +42,13 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         return self._model.input_size
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """From normalised canvases to the boxes and scores of all anchors: see `RetinaNet.predict`."""
+        """From normalised canvases to boxes and scores before suppression: see `DetectionModel.predict`."""
         return self._model.predict(canvases)
+
+    @property
+    def model(self) -> DetectionModel:
+        """The model with the weights that serve."""
+        return self._model
 
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects.
