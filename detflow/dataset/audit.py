@@ -1,8 +1,8 @@
 """Judges a dataset as a whole: every file is read, every problem is found in one pass, nothing is changed on disk.
 
 Judging one annotation is a pure function of its two files, so it runs in any number of processes. Most annotations have an image of
-their own name to themselves and are judged when they are read; the rest waits until all names are known. What is found goes to a file
-as it comes; memory holds only a short summary of each sample.
+their own name to themselves and are judged when they are read; the rest waits until all names are known. What is found goes to a
+file as it comes; memory holds only a short summary of each sample.
 """
 
 from __future__ import annotations
