@@ -199,7 +199,7 @@ def _add_resize(graph: _Graph, canvas_size: tuple[int, int]) -> str:
 
 
 class _Axis:
-    """The resize along one axis: see `runtime.canvas`, which does the same in NumPy.
+    """The resize along one axis: see `runtime.canvas.triangle_weights`.
 
     Output rows go in blocks of up to eight, and each block is the product of its weights with the input rows that it takes. All
     blocks take equally many, so that one batched product makes them all.
