@@ -1,7 +1,8 @@
 """An exported folder: its formats and the names inside it, its manifest, and the serving contract that every format keeps.
 
 The names, their order and their meaning are those of the TF1 Object Detection API's frozen graphs, so that scripts and servers
-written for them work unchanged.
+written for them work unchanged. A TFLite file keeps another contract, that of mobile libraries; `runtime.tflite` leads from one to
+the other.
 """
 
 from __future__ import annotations
@@ -74,10 +75,11 @@ CONTRACT: Final[dict[str, Any]] = {
         "saved_model": "assets/label_map.pbtxt",
         "onnx": f"metadata_props {CLASS_NAMES_NODE}: JSON list; entry i names id i + 1",
         "openvino": "model_info labels, with blanks between and _ for the blanks inside",
+        "TFLite": "labels.txt, packed into the file; line i, counted from 1, names id i",
     },
 }
 
-Runtime = Literal["tensorflow", "onnxruntime", "openvino"]
+Runtime = Literal["tensorflow", "onnxruntime", "openvino", "litert"]
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,10 @@ FORMATS: Final[Mapping[str, Format]] = {
             ),
         ),
         Format("openvino", "openvino", (Entry("openvino/model.xml", INPUT_NAME),)),
+        Format("tflite", "litert", (Entry("model.tflite", INPUT_NAME),)),
+        Format("tflite_float16", "litert", (Entry("model_float16.tflite", INPUT_NAME),)),
+        Format("tflite_dynamic", "litert", (Entry("model_dynamic.tflite", INPUT_NAME),)),
+        Format("tflite_int8", "litert", (Entry("model_int8.tflite", INPUT_NAME),)),
     )
 }
 """Every format that an exported folder can hold, by name."""

@@ -68,6 +68,10 @@ class RetinaNet(DetectionModel):
         boxes, scores = self.predict(canvases)
         return suppress(boxes[:, :, tf.newaxis], scores, config)
 
+    def decode(self, deltas: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+        """Turns deltas [K, 4] of the anchors with the indices [K] into boxes [K, 4], which may reach out of the canvas."""
+        return decode_boxes(deltas, tf.gather(self._anchors, indices))
+
 
 def assign_atss(
     anchors: tf.Tensor, level_sizes: tuple[int, ...], boxes_px: tf.Tensor, valid: tf.Tensor, canvas_scale: tf.Tensor
