@@ -304,18 +304,18 @@ class _Collected:
     def note_file(self, path: str, digest: bytes) -> None:
         self.source.update(path.encode("utf-8", "surrogateescape") + b"\0" + digest)
 
-    def add(self, judgement: Judgement) -> None:
+    def add(self, annotation: str, image: str, judgement: Judgement) -> None:
         self.log.extend(judgement.findings)
-        self.note_file(judgement.image, judgement.image_sha256)
+        self.note_file(image, judgement.image_sha256)
         if judgement.line is None:
             return
         self.samples_file.write(judgement.line + b"\n")
-        self.samples[judgement.annotation] = SampleSummary(
-            image=judgement.image,
+        self.samples[annotation] = SampleSummary(
+            image=image,
             image_bytes=judgement.image_bytes,
             image_sha256=judgement.image_sha256,
             image_hash=judgement.image_hash,
-            # Names that come from another process are copies, one for each sample.
+            # Names that come from another process are copies, one for each sample; so are its paths.
             class_counts=tuple(ClassCount(intern(name), objects, line) for name, objects, line in judgement.class_counts),
             offset=self.num_bytes,
         )
@@ -346,9 +346,10 @@ def _read_all(
         elif path in same_key:
             collected.log.extend([Finding("key_twice", path, related=same_key[path])])
         else:
-            names[path] = reading.names
+            # `<path>` is looked at only where there is no `<filename>`, or a stale one.
+            names[path] = (reading.names[0], None) if reading.judgement and reading.names[0] else reading.names
         if reading.judgement is not None:
-            collected.add(reading.judgement)
+            collected.add(path, own_images[path], reading.judgement)
             judged.add(path)
         if not isinstance(reading.names, Finding) or reading.names.code != "xml_not_voc":
             annotations.append(path)
@@ -380,9 +381,9 @@ def _judge_rest(
     """Judges the pairs that only all names together could tell."""
     function = partial(judge_batch, files.root, options.max_pixels, options.classes)
     judgements = chain.from_iterable(workers(function, _batches(pairs.items()), chunk=1))
-    for done, judgement in enumerate(judgements, start=1):
+    for done, ((annotation, image), judgement) in enumerate(zip(pairs.items(), judgements, strict=True), start=1):
         progress("checking what had to be paired", done, len(pairs))
-        collected.add(judgement)
+        collected.add(annotation, image, judgement)
 
 
 def _split(

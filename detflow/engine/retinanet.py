@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from detflow.config import EvaluateConfig, ModelConfig
+from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
-from detflow.engine.architecture import DetectionModel, Losses, RawDetections, suppress
+from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.engine.garden.retinanet import build_retinanet_network
 
@@ -59,14 +59,9 @@ class RetinaNet(DetectionModel):
         return Losses(classification + box, {"classification": classification, "box": box})
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `DetectionModel.predict`."""
+        """See `DetectionModel.predict`; a box an anchor."""
         logits, deltas = self.network(canvases, training=False)
         return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
-
-    def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """See `DetectionModel.detect`."""
-        boxes, scores = self.predict(canvases)
-        return suppress(boxes[:, :, tf.newaxis], scores, config)
 
     def decode(self, deltas: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         """Turns deltas [K, 4] of the anchors with the indices [K] into boxes [K, 4], which may reach out of the canvas."""

@@ -140,11 +140,11 @@ _SAME_NETWORK: Final = Gate(Tolerance(score_threshold=0.05, min_iou=0.99, max_sc
 EXPORTS: Final[Mapping[str, Export]] = {
     "frozen": Export(_write_frozen, _EXACT),
     "saved_model": Export(_write_saved_model, _EXACT),
-    "onnx": Export(_write_onnx, _SAME_NETWORK),
-    "openvino": Export(_write_openvino, _SAME_NETWORK),
     "tflite": Export(functools.partial(_write_tflite, "tflite", "float32"), _FLOAT),
     "tflite_float16": Export(functools.partial(_write_tflite, "tflite_float16", "float16"), _FLOAT),
     "tflite_dynamic": Export(functools.partial(_write_tflite, "tflite_dynamic", "dynamic"), _INT8),
     "tflite_int8": Export(_write_tflite_int8, _INT8),
+    "onnx": Export(_write_onnx, _SAME_NETWORK),
+    "openvino": Export(_write_openvino, _SAME_NETWORK),
 }
 """Every format that can be exported, in the order in which they are written."""

@@ -165,7 +165,7 @@ def test_every_cut_jpeg_is_found(pictures, progressive):
 def test_corrupt_entropy_data_is_found(pictures):
     data = bytearray(pictures.encode(pictures.draw(200, 200), quality=95))
     data[len(data) // 2 : len(data) // 2 + 4] = b"\xff\xd9\x00\x00"
-    with pytest.raises(ImageFault, match="image_undecodable"):
+    with pytest.raises(ImageFault, match="image undecodable"):
         read_image_facts(bytes(data))
 
 
@@ -205,7 +205,7 @@ def test_the_reduced_decode_refuses_what_a_full_one_refuses(pictures, options):
 def test_other_cut_formats_are_found(pictures, image_format):
     data = pictures.encode(pictures.draw(), image_format)
     for share in (0.3, 0.6, 0.9):
-        with pytest.raises(ImageFault, match="image_undecodable"):
+        with pytest.raises(ImageFault, match="image undecodable"):
             read_image_facts(data[: int(len(data) * share)])
 
 
@@ -220,7 +220,7 @@ def test_other_cut_formats_are_found(pictures, image_format):
     ],
 )
 def test_what_is_no_image_is_named(data, code):
-    with pytest.raises(ImageFault, match=code):
+    with pytest.raises(ImageFault, match=code.replace("_", " ")):
         read_image_facts(data)
 
 
@@ -268,7 +268,7 @@ assert int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1
 def test_a_jpeg_header_that_promises_too_much_is_refused(pictures):
     data = pictures.encode(pictures.draw())
     place = data.index(b"\xff\xc0") + 5
-    with pytest.raises(ImageFault, match="image_too_large"):
+    with pytest.raises(ImageFault, match="image too large"):
         read_image_facts(data[:place] + struct.pack(">HH", 60_000, 60_000) + data[place + 4 :])
 
 
