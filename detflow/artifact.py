@@ -16,13 +16,17 @@ from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
 
 __all__ = [
+    "BOXES_NAME",
+    "CANVASES_NAME",
     "CLASS_NAMES_NODE",
     "CONTRACT",
     "ENCODED_INPUT_NAME",
     "EXAMPLE_INPUT_NAME",
     "FORMATS",
     "INPUT_NAME",
+    "OPENCV_SIGNATURE",
     "OUTPUT_NAMES",
+    "SCORES_NAME",
     "ArtifactDir",
     "Entry",
     "Format",
@@ -33,8 +37,17 @@ INPUT_NAME: Final = "image_tensor"
 ENCODED_INPUT_NAME: Final = "encoded_image_string_tensor"
 EXAMPLE_INPUT_NAME: Final = "tf_example"
 OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-# The constant of a frozen graph that holds the class names; see the contract.
+# The constant of a frozen graph, and the property of an ONNX file, that holds the class names; see the contract.
 CLASS_NAMES_NODE: Final = "class_names"
+
+# Tensors inside an ONNX file, and inside OpenVINO's made from it: the network lies between the normalised canvases
+# [N, 3, height, width] and, of all anchors, the boxes [N, A, 4], normalised by the canvas, and the scores [N, C, A].
+CANVASES_NAME: Final = "canvases"
+BOXES_NAME: Final = "boxes"
+SCORES_NAME: Final = "scores"
+
+# The entry of an ONNX file that OpenCV reads it by.
+OPENCV_SIGNATURE: Final = "OpenCV"
 
 CONTRACT: Final[dict[str, Any]] = {
     # A graph or signature takes one of them.
@@ -60,11 +73,13 @@ CONTRACT: Final[dict[str, Any]] = {
     "labels": {
         "frozen graphs": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
         "saved_model": "assets/label_map.pbtxt",
+        "onnx": f"metadata_props {CLASS_NAMES_NODE}: JSON list; entry i names id i + 1",
+        "openvino": "model_info labels, with blanks between and _ for the blanks inside",
         "TFLite": "labels.txt, packed into the file; line i, counted from 1, names id i",
     },
 }
 
-Runtime = Literal["tensorflow", "litert"]
+Runtime = Literal["tensorflow", "onnxruntime", "openvino", "litert"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +90,13 @@ class Entry:
         path: The file or folder that a runtime loads, relative to the exported folder.
         input_name: The input of the serving contract that it takes.
         signature: Its name among several of one file; empty where there is one.
+        is_optional: The format stays although this one fails, which the card then tells.
     """
 
     path: str
     input_name: str
     signature: str = ""
+    is_optional: bool = False
 
     @property
     def name(self) -> str:
@@ -127,6 +144,16 @@ FORMATS: Final[Mapping[str, Format]] = {
                 Entry("saved_model", EXAMPLE_INPUT_NAME, "tf_example"),
             ),
         ),
+        Format(
+            "onnx",
+            "onnxruntime",
+            (
+                Entry("model.onnx", INPUT_NAME),
+                # Its reader is younger, and its older releases know no sizes but fixed ones.
+                Entry("model.onnx", INPUT_NAME, OPENCV_SIGNATURE, is_optional=True),
+            ),
+        ),
+        Format("openvino", "openvino", (Entry("openvino/model.xml", INPUT_NAME),)),
         Format("tflite", "litert", (Entry("model.tflite", INPUT_NAME),)),
         Format("tflite_float16", "litert", (Entry("model_float16.tflite", INPUT_NAME),)),
         Format("tflite_dynamic", "litert", (Entry("model_dynamic.tflite", INPUT_NAME),)),
@@ -142,12 +169,12 @@ class ArtifactDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest_path = path / "model.json"
+        self.page_path = path / "card.html"
         self.label_map_path = path / "label_map.pbtxt"
         self.config_path = path / "config.yaml"
         self.frozen_graph_path = path / "frozen_inference_graph.pb"
         self.encoded_graph_path = path / "frozen_inference_graph_encoded.pb"
         self.saved_model_path = path / "saved_model"
-        self.onnx_path = path / "model.onnx"
 
     def exists(self) -> bool:
         """Tells whether this is an exported folder."""

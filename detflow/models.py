@@ -6,19 +6,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from detflow.artifact import INPUT_NAME, ArtifactDir
+from detflow.artifact import FORMATS, INPUT_NAME, OPENCV_SIGNATURE, ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.runtime.detector import Detector, Images, Outputs, Runner
-from detflow.runtime.onnx import load_onnx
+from detflow.runtime.onnx import load_onnx, load_with_opencv
+from detflow.runtime.openvino import has_openvino, load_openvino
 from detflow.runtime.tflite import load_tflite
 from detflow.types import read_label_map
 
 __all__ = ["load_detector", "load_runner"]
 
-# The formats of an exported folder from the one that is preferred on: without TensorFlow, and fast.
-_PREFERRED: Final = ("onnx_path", "frozen_graph_path")
-# What runs without TensorFlow, by its suffix.
-_LIGHT_RUNTIMES: Final[dict[str, Callable[[Path], Runner]]] = {".onnx": load_onnx, ".tflite": load_tflite}
+# The formats of an exported folder from the one that is preferred on: without TensorFlow, and fast. OpenVINO's may lie where no
+# OpenVINO is installed.
+_PREFERRED: Final = ("onnx", "tflite", "tflite_float16", "tflite_int8", "tflite_dynamic", "openvino", "frozen", "saved_model")
+# What runs without TensorFlow, by its suffix and the entry's signature.
+_LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[..., Runner]]] = {
+    (".onnx", ""): load_onnx,
+    (".onnx", OPENCV_SIGNATURE): load_with_opencv,
+    (".tflite", ""): load_tflite,
+    (".xml", ""): load_openvino,
+}
 
 
 def load_detector(path: Path) -> Detector:
@@ -26,8 +33,8 @@ def load_detector(path: Path) -> Detector:
 
     Args:
         path: An exported folder (the fastest of its formats that needs no TensorFlow runs, else its frozen graph); one of its files
-            (`*.onnx`, `*.pb`) with `label_map.pbtxt` beside it; a SavedModel folder (label map inside `assets/` or beside it); a
-            model directory (its best checkpoint); or a checkpoint folder.
+            (`*.onnx`, `*.tflite`, `*.xml`, `*.pb`) with `label_map.pbtxt` beside it or beside its folder; a SavedModel folder
+            (label map inside `assets/` or beside it); a model directory (its best checkpoint); or a checkpoint folder.
 
     Raises:
         ArtifactError: It is none of these, or it is damaged.
@@ -37,22 +44,32 @@ def load_detector(path: Path) -> Detector:
     artifact = ArtifactDir(path)
     if artifact.exists():
         artifact.verify()
-        files = [getattr(artifact, name) for name in _PREFERRED]
-        file = next((file for file in files if file.is_file()), artifact.saved_model_path)
+        files = [artifact.path / FORMATS[name].entries[0].path for name in _PREFERRED]
+        file = next((file for file in files if file.exists() and (file.suffix != ".xml" or has_openvino())), None)
+        if file is None:
+            raise ArtifactError("the exported folder holds no format that detflow runs", path=path)
         return _artifact_detector(file, artifact.label_map_path)
-    if path.suffix in _LIGHT_RUNTIMES or _is_graph_file(path):
-        return _artifact_detector(path, path.parent / artifact.label_map_path.name)
+    name = artifact.label_map_path.name
+    if (path.suffix, "") in _LIGHT_RUNTIMES or _is_graph_file(path):
+        return _artifact_detector(path, _first_file(path.parent / name, path.parent.parent / name))
     saved_model = path.parent if path.name == "saved_model.pb" else path
     if (saved_model / "saved_model.pb").is_file():
-        beside = [saved_model / "assets" / artifact.label_map_path.name, saved_model.parent / artifact.label_map_path.name]
-        return _artifact_detector(saved_model, next((place for place in beside if place.is_file()), beside[1]))
+        return _artifact_detector(saved_model, _first_file(saved_model / "assets" / name, saved_model.parent / name))
     from detflow.engine.detector import load_checkpoint_detector
 
     return load_checkpoint_detector(path)
 
 
-def load_runner(path: Path, input_name: str = INPUT_NAME) -> Callable[[Images | Sequence[bytes]], Outputs]:
-    """Loads a file or SavedModel of any exported format for one of the serving contract's inputs; see `artifact.CONTRACT`.
+def load_runner(
+    path: Path, input_name: str = INPUT_NAME, signature: str = "", *, threads: int = 0
+) -> Callable[[Images | Sequence[bytes]], Outputs]:
+    """Loads a file or SavedModel of any exported format.
+
+    Args:
+        path: The file or folder.
+        input_name: One of the serving contract's inputs; see `artifact.CONTRACT`.
+        signature: As in `artifact.Entry`; that of a SavedModel follows from the input.
+        threads: Of one operation; 0 takes one a core. TensorFlow's are fixed when it first runs.
 
     Returns:
         From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to the outputs.
@@ -60,19 +77,24 @@ def load_runner(path: Path, input_name: str = INPUT_NAME) -> Callable[[Images | 
     Raises:
         ArtifactError: It is damaged, or has no such input.
     """
-    light: Any = _LIGHT_RUNTIMES.get(path.suffix)
+    light: Any = _LIGHT_RUNTIMES.get((path.suffix, signature))
     if light is not None:
         if input_name != INPUT_NAME:
             raise ArtifactError(f"not a detection graph with input {input_name}", path=path)
-        return light(path)  # type: ignore[no-any-return]
+        return light(path, threads=threads)  # type: ignore[no-any-return]
     from detflow.engine.detector import load_runner as load_tensorflow_runner
 
-    return load_tensorflow_runner(path, input_name)
+    return load_tensorflow_runner(path, input_name, threads=threads)
 
 
 def _artifact_detector(path: Path, label_map_path: Path) -> Detector:
     label_map = read_label_map(label_map_path)
     return Detector(load_runner(path), label_map, path)
+
+
+def _first_file(*places: Path) -> Path:
+    """Returns the first that is there; the first of all where none is."""
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _is_graph_file(path: Path) -> bool:

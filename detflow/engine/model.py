@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from detflow.config import ModelConfig
 from detflow.engine.architecture import DetectionModel
+from detflow.engine.faster_rcnn import FasterRCNN
 from detflow.engine.retinanet import RetinaNet
+from detflow.engine.yolo import Yolo
 
 __all__ = ["build_model"]
+
+_ARCHITECTURES: dict[str, Callable[[ModelConfig, int], DetectionModel]] = {
+    "retinanet": RetinaNet,
+    "faster_rcnn": FasterRCNN,
+    "yolo": Yolo,
+}
 
 
 def build_model(config: ModelConfig, num_classes: int) -> DetectionModel:
@@ -18,5 +28,8 @@ def build_model(config: ModelConfig, num_classes: int) -> DetectionModel:
 
     Returns:
         The model, its weights drawn from TensorFlow's global seed.
+
+    Raises:
+        ConfigError: `model.garden` says what Model Garden cannot build.
     """
-    return RetinaNet(config, num_classes)
+    return _ARCHITECTURES[config.architecture](config, num_classes)

@@ -6,14 +6,13 @@ M box slots (at least 1), C classes.
 
 from __future__ import annotations
 
-import math
-
 import tensorflow as tf
 
-from detflow.config import EvaluateConfig, ModelConfig
-from detflow.engine import garden
+from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
-from detflow.engine.architecture import DetectionModel, Losses, RawDetections
+from detflow.engine.architecture import DetectionModel, Losses
+from detflow.engine.boxes import box_area, decode_boxes, pairwise_iou
+from detflow.engine.garden.retinanet import build_retinanet_network
 
 __all__ = ["RetinaNet", "assign_atss"]
 
@@ -24,8 +23,6 @@ _FOCAL_GAMMA = 1.5
 _BOX_LOSS_WEIGHT = 2.0
 # Candidates a level, the one constant of ATSS; the paper found 7 to 17 alike (arXiv:1912.02424, table 5).
 _ATSS_TOP_K = 9
-# Deltas of sizes are logarithms. e^4.135 = 62.5: a box may be that much larger than its anchor, and exp() stays finite.
-_MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 _EPSILON = 1e-7
 
 
@@ -35,7 +32,7 @@ class RetinaNet(DetectionModel):
     loss_names = ("classification", "box")
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
-        self.network, self.parts = garden.build_retinanet_network(config, num_classes)
+        self.network, self.parts = build_retinanet_network(config, num_classes)
         self.input_size = config.input_size
         self.num_classes = num_classes
         self.anchors, self._level_sizes = build_anchors(config)
@@ -56,30 +53,19 @@ class RetinaNet(DetectionModel):
         one_hot = tf.one_hot(target_class, self.num_classes)
         classification = tf.reduce_sum(_focal_loss(logits, one_hot)) / num_positives
 
-        predicted = _decode(deltas, self._anchors) * self._canvas_scale
+        predicted = decode_boxes(deltas, self._anchors) * self._canvas_scale
         box = tf.reduce_sum(tf.where(positive, 1.0 - _giou(predicted, target_boxes), 0.0)) / num_positives
         box *= _BOX_LOSS_WEIGHT
         return Losses(classification + box, {"classification": classification, "box": box})
 
-    def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """See `DetectionModel.detect`."""
+    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `DetectionModel.predict`; a box an anchor."""
         logits, deltas = self.network(canvases, training=False)
-        boxes = _decode(deltas, self._anchors)
-        # The kernel suppresses class by class and takes one box for all classes; it costs a fifteenth of tf.image's v2.
-        kept = tf.image.combined_non_max_suppression(
-            boxes[:, :, tf.newaxis, :],
-            tf.sigmoid(logits),
-            max_output_size_per_class=config.max_detections,
-            max_total_size=config.max_detections,
-            iou_threshold=config.nms_iou,
-            score_threshold=config.score_threshold,
-            clip_boxes=True,
-        )
-        return RawDetections(kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections)
+        return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
 
     def decode(self, deltas: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
         """Turns deltas [K, 4] of the anchors with the indices [K] into boxes [K, 4], which may reach out of the canvas."""
-        return _decode(deltas, tf.gather(self._anchors, indices))
+        return decode_boxes(deltas, tf.gather(self._anchors, indices))
 
 
 def assign_atss(
@@ -102,7 +88,7 @@ def assign_atss(
         [B, A] int32: the slot that an anchor is matched with, or -1.
     """
     anchors_px = anchors * canvas_scale
-    iou = _pairwise_iou(boxes_px, anchors_px)
+    iou = pairwise_iou(boxes_px, anchors_px)
     centres = (anchors_px[:, :2] + anchors_px[:, 2:]) / 2
     box_centres = (boxes_px[..., :2] + boxes_px[..., 2:]) / 2
     distance = tf.reduce_sum(tf.square(box_centres[:, :, tf.newaxis] - centres), -1)
@@ -139,31 +125,13 @@ def _focal_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     return alpha * tf.pow(miss + _EPSILON, _FOCAL_GAMMA) * cross_entropy
 
 
-def _decode(deltas: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """Turns deltas [B, A, 4] = (dy, dx, log height, log width, in anchor sizes) into boxes, as Faster R-CNN defines them."""
-    size = anchors[:, 2:] - anchors[:, :2]
-    centre = (anchors[:, :2] + anchors[:, 2:]) / 2 + deltas[..., :2] * size
-    half = size * tf.exp(tf.minimum(deltas[..., 2:], _MAX_LOG_SCALE)) / 2
-    return tf.concat([centre - half, centre + half], -1)
-
-
-def _area(boxes: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_prod(tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), -1)
-
-
-def _pairwise_iou(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """IoU [B, M, A] of boxes [B, M, 4] with anchors [A, 4]; 0 for an empty slot."""
-    top_left = tf.maximum(boxes[:, :, tf.newaxis, :2], anchors[:, :2])
-    bottom_right = tf.minimum(boxes[:, :, tf.newaxis, 2:], anchors[:, 2:])
-    intersection = tf.reduce_prod(tf.maximum(bottom_right - top_left, 0.0), -1)
-    return intersection / (_area(boxes)[..., tf.newaxis] + _area(anchors) - intersection)
-
-
 def _giou(predicted: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Generalised IoU of pairs (arXiv:1902.09630), in (-1, 1]."""
-    intersection = _area(
+    intersection = box_area(
         tf.concat([tf.maximum(predicted[..., :2], target[..., :2]), tf.minimum(predicted[..., 2:], target[..., 2:])], -1)
     )
-    hull = _area(tf.concat([tf.minimum(predicted[..., :2], target[..., :2]), tf.maximum(predicted[..., 2:], target[..., 2:])], -1))
-    union = _area(predicted) + _area(target) - intersection
+    hull = box_area(
+        tf.concat([tf.minimum(predicted[..., :2], target[..., :2]), tf.maximum(predicted[..., 2:], target[..., 2:])], -1)
+    )
+    union = box_area(predicted) + box_area(target) - intersection
     return intersection / (union + _EPSILON) - (hull - union) / (hull + _EPSILON)

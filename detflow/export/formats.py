@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from detflow.artifact import FORMATS, ArtifactDir
 from detflow.errors import ConfigError
 from detflow.export.verify import Tolerance
+from detflow.runtime.openvino import has_openvino, require_openvino
 
 if TYPE_CHECKING:
     from detflow.engine.trained import TrainedModel
@@ -70,14 +71,19 @@ class Export:
 def parse_formats(text: str) -> tuple[str, ...]:
     """Reads `frozen,tflite` or `all`; returns names of `EXPORTS` in its order.
 
+    All is what can be written here: OpenVINO is an extra.
+
     Raises:
         ConfigError: There is no such format.
+        EnvironmentFault: OpenVINO is asked for and not installed.
     """
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name != "all" and name not in EXPORTS:
             raise ConfigError(f"--formats {text}: there is no format {name!r}", remedy=f"choose from {', '.join(EXPORTS)}, or all")
-    return tuple(name for name in EXPORTS if name in names or "all" in names)
+    if "openvino" in names:
+        require_openvino()
+    return tuple(name for name in EXPORTS if name in names or ("all" in names and (name != "openvino" or has_openvino())))
 
 
 def _write_frozen(job: Job) -> Iterator[Notes]:
@@ -94,6 +100,20 @@ def _write_saved_model(job: Job) -> Iterator[Notes]:
     from detflow.export.saved_model import write_saved_model
 
     write_saved_model(job.trained.serving, job.artifact.label_map_path, job.artifact.path / FORMATS["saved_model"].paths[0])
+    yield {}
+
+
+def _write_onnx(job: Job) -> Iterator[Notes]:
+    from detflow.export.onnx import write_onnx
+
+    write_onnx(job.trained.serving, job.trained.label_map, job.artifact.path / FORMATS["onnx"].entries[0].path)
+    yield {}
+
+
+def _write_openvino(job: Job) -> Iterator[Notes]:
+    from detflow.export.openvino import write_openvino
+
+    write_openvino(job.trained.serving, job.trained.label_map, job.artifact.path / FORMATS["openvino"].entries[0].path)
     yield {}
 
 
@@ -114,6 +134,9 @@ _EXACT: Final = Gate(None, 0.005)
 _FLOAT: Final = Gate(Tolerance(score_threshold=0.3, min_iou=0.9, max_score_difference=0.05, min_share=0.98), 0.005)
 _INT8: Final = Gate(Tolerance(score_threshold=0.3, min_iou=0.75, max_score_difference=0.15, min_share=0.9), 0.02)
 
+# Another library rounds elsewhere; what is at a threshold falls to one side or the other.
+_SAME_NETWORK: Final = Gate(Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005)
+
 EXPORTS: Final[Mapping[str, Export]] = {
     "frozen": Export(_write_frozen, _EXACT),
     "saved_model": Export(_write_saved_model, _EXACT),
@@ -121,5 +144,7 @@ EXPORTS: Final[Mapping[str, Export]] = {
     "tflite_float16": Export(functools.partial(_write_tflite, "tflite_float16", "float16"), _FLOAT),
     "tflite_dynamic": Export(functools.partial(_write_tflite, "tflite_dynamic", "dynamic"), _INT8),
     "tflite_int8": Export(_write_tflite_int8, _INT8),
+    "onnx": Export(_write_onnx, _SAME_NETWORK),
+    "openvino": Export(_write_openvino, _SAME_NETWORK),
 }
 """Every format that can be exported, in the order in which they are written."""

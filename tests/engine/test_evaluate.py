@@ -48,6 +48,14 @@ def test_samples_keep_their_order_and_lose_their_pictures(tiny_records):
         assert [one.name for one in image.detections] == [one.name for one in sample.objects]
 
 
+def test_classes_in_another_order_are_matched_by_name(tiny_records):
+    manifest = read_manifest(tiny_records)
+    samples = list(read_samples(tiny_records, manifest, "train"))
+    reversed_map = LabelMap(tuple(reversed(manifest.label_map.names)))
+    evaluation = evaluate_detector(detector_of_truth(samples, reversed_map), iter(samples), manifest.label_map)
+    assert evaluation.metrics["AP"] == pytest.approx(1.0)
+
+
 def test_other_classes_are_refused(tiny_records):
     manifest = read_manifest(tiny_records)
     other = LabelMap((*manifest.label_map.names, "third"))
