@@ -10,6 +10,7 @@ from pathlib import Path
 
 from detflow.config import ExperimentConfig
 from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.engine.precision import Precision, resolve_precision
 from detflow.engine.provenance import find_changes, refuse_changes, with_fixed_steps
 from detflow.errors import ConfigError, DataError
 from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
@@ -27,12 +28,14 @@ class Start:
         config: What is to be done; `train.steps` is final where the run has fixed it already.
         manifest: Of records whose shards are as it says.
         threads: CPU threads.
+        precision: What the network computes in while it trains.
         changes: Differences from how the run was started, accepted by the user.
     """
 
     config: ExperimentConfig
     manifest: RecordsManifest
     threads: int
+    precision: Precision
     changes: tuple[str, ...]
 
     @property
@@ -83,10 +86,11 @@ def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool
         config = config.model_copy(update={"augment": config.augment.model_copy(update={"enabled": False})})
     config = with_fixed_steps(run, config)
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
-    changes = find_changes(run, config, manifest.fingerprint, threads)
+    precision = resolve_precision(config.runtime.precision)
+    changes = find_changes(run, config, manifest.fingerprint, threads, precision)
     if not accept_changes:
         refuse_changes(run, changes)
-    return Start(config, manifest, threads, tuple(changes))
+    return Start(config, manifest, threads, precision, tuple(changes))
 
 
 def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:

@@ -71,7 +71,8 @@ class RetinaNet:
             boxes: [B, M, 4] float32; an empty slot is all zeros.
             classes: [B, M] int32, counted from 0; -1 in an empty slot.
         """
-        logits, deltas = self.network(canvases, training=True)
+        # Whatever the network computes in, what follows needs float32.
+        logits, deltas = (tf.cast(output, tf.float32) for output in self.network(canvases, training=True))
         matched = assign_atss(self._anchors, self._level_sizes, boxes * self._canvas_scale, classes >= 0, self._canvas_scale)
         positive = matched >= 0
         slot = tf.maximum(matched, 0)
