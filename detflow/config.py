@@ -157,6 +157,14 @@ class TrainConfig(_Section):
     """Decay of the weights' moving average, which is what is evaluated and exported; 0 uses the plain weights."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Initial weights, order of images and augmentation follow from it."""
+    init_from: str | None = None
+    """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow checkpoint, its .tar.gz, an
+    http(s) address, or a published name (docs/training.md). What has the same name and shape is taken."""
+    init_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    """SHA-256 that the archive or a file of the checkpoint of train.init_from must have."""
+    freeze: tuple[str, ...] = ()
+    """Parts that stay as they are, batch norm statistics included: backbone, backbone.level1 to level5, decoder, head, or a
+    pattern such as backbone.level[12]."""
 
 
 class AugmentConfig(_Section):

@@ -5,6 +5,8 @@ Leaf modules are imported, since `import tensorflow_models` needs packages that 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 import tf_keras
 from official.vision.modeling.backbones import mobilenet, resnet
@@ -13,14 +15,21 @@ from official.vision.modeling.heads import dense_prediction_heads
 
 from detflow.config import ModelConfig
 
-__all__ = ["build_retinanet_network"]
+__all__ = ["GardenNetwork", "build_retinanet_network"]
 
 # Garden's default, .99, averages over more steps than a short run has.
 _NORM_MOMENTUM = 0.9
 _NORM_EPSILON = 1e-3
 
 
-def build_retinanet_network(config: ModelConfig, num_classes: int) -> tf_keras.Model:
+class GardenNetwork(NamedTuple):
+    """A network and the Model Garden sub-models in it, by the names that their checkpoints have."""
+
+    network: tf_keras.Model
+    parts: dict[str, tf_keras.layers.Layer]
+
+
+def build_retinanet_network(config: ModelConfig, num_classes: int) -> GardenNetwork:
     """Builds backbone, feature pyramid and head.
 
     Args:
@@ -28,7 +37,7 @@ def build_retinanet_network(config: ModelConfig, num_classes: int) -> tf_keras.M
         num_classes: Without background: the head predicts one logit a class.
 
     Returns:
-        A model from normalised images [batch, height, width, 3] float32 to (class logits [batch, anchors, num_classes],
+        A network from normalised images [batch, height, width, 3] float32 to (class logits [batch, anchors, num_classes],
         box deltas [batch, anchors, 4]), anchors level by level from the finest, row by row, cell by cell.
     """
     height, width = config.input_size
@@ -59,7 +68,8 @@ def build_retinanet_network(config: ModelConfig, num_classes: int) -> tf_keras.M
         [tf.reshape(scores[level], [-1, _num_rows(scores[level], num_classes), num_classes]) for level in levels], 1
     )
     box_deltas = tf.concat([tf.reshape(boxes[level], [-1, _num_rows(boxes[level], 4), 4]) for level in levels], 1)
-    return tf_keras.Model(images, (class_logits, box_deltas), name="retinanet")
+    network = tf_keras.Model(images, (class_logits, box_deltas), name="retinanet")
+    return GardenNetwork(network, {"backbone": backbone, "decoder": decoder, "head": head})
 
 
 def _num_rows(tensor: tf.Tensor, depth: int) -> int:

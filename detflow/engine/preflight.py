@@ -12,6 +12,7 @@ from detflow.config import ExperimentConfig
 from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
 from detflow.engine.precision import Precision, resolve_precision
 from detflow.engine.provenance import find_changes, refuse_changes, with_fixed_steps
+from detflow.engine.weight_sources import InitialWeights, find_initial_weights
 from detflow.errors import ConfigError, DataError
 from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
 from detflow.rundir import RunDir
@@ -29,6 +30,7 @@ class Start:
         manifest: Of records whose shards are as it says.
         threads: CPU threads.
         precision: What the network computes in while it trains.
+        initial: Weights to start with; None from scratch, and for a run that goes on.
         changes: Differences from how the run was started, accepted by the user.
     """
 
@@ -36,6 +38,7 @@ class Start:
     manifest: RecordsManifest
     threads: int
     precision: Precision
+    initial: InitialWeights | None
     changes: tuple[str, ...]
 
     @property
@@ -77,9 +80,10 @@ def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool
         accept_changes: Go on although data, configuration or machine differ.
 
     Raises:
-        ConfigError: A split or metric does not exist, or the run was started differently.
+        ConfigError: A split, metric or source of weights does not exist, or the run was started differently.
         DataError: There is nothing to train on.
-        ArtifactError: The records are damaged.
+        ArtifactError: The records or the initial weights are damaged.
+        EnvironmentFault: Initial weights cannot be downloaded.
     """
     manifest = _open_records(config)
     if config.data.overfit:
@@ -87,10 +91,12 @@ def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool
     config = with_fixed_steps(run, config)
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
     precision = resolve_precision(config.runtime.precision)
-    changes = find_changes(run, config, manifest.fingerprint, threads, precision)
+    # Only the first step needs them: a run goes on without.
+    initial = None if run.had_checkpoints() else find_initial_weights(config.train)
+    changes = find_changes(run, config, manifest.fingerprint, threads, precision, initial.digests if initial else None)
     if not accept_changes:
         refuse_changes(run, changes)
-    return Start(config, manifest, threads, precision, tuple(changes))
+    return Start(config, manifest, threads, precision, initial, tuple(changes))
 
 
 def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:

@@ -51,11 +51,12 @@ class RetinaNet:
 
     Attributes:
         network: From normalised canvases [B, height, width, 3] to (class logits [B, A, C], box deltas [B, A, 4]).
+        parts: Model Garden's sub-models that the network is made of: `backbone`, `decoder` and `head`.
         input_size: The canvas: (height, width) in pixels.
     """
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
-        self.network = garden.build_retinanet_network(config, num_classes)
+        self.network, self.parts = garden.build_retinanet_network(config, num_classes)
         self.input_size = config.input_size
         self.num_classes = num_classes
         anchors, self._level_sizes = build_anchors(config)

@@ -23,11 +23,13 @@ from detflow.engine.checkpoints import Checkpoints, WeightAverage
 from detflow.engine.detector import Detector, eager_outputs
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
+from detflow.engine.freeze import freeze
 from detflow.engine.inputs import TrainingImages
 from detflow.engine.journal import Journal
 from detflow.engine.optimizer import LearningRate, build_optimizer
 from detflow.engine.precision import is_native, network_precision
 from detflow.engine.preflight import Start, score_truth
+from detflow.engine.pretrained import restore_initial_weights
 from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
 from detflow.engine.retinanet import RetinaNet
 from detflow.engine.serving import ServingModel
@@ -83,20 +85,31 @@ def train(run: RunDir, start: Start) -> TrainResult:
         tf_keras.utils.set_random_seed(config.train.seed)
         with network_precision(start.precision):
             model = RetinaNet(config.model, len(manifest.label_map))
+        restored = restore_initial_weights(start.initial, model) if start.initial else None
         # What is evaluated and exported computes in float32, whatever training does.
         served = model if start.precision == "float32" else RetinaNet(config.model, len(manifest.label_map))
         average = WeightAverage(model.network, config.train.ema_decay, served.network)
+        freeze(model.parts, config.train.freeze)
         schedule = LearningRate(config.train)
         optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, start.precision)
         checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": optimizer}, config)
         resumed = checkpoints.restore_latest()
         first = done = resumed.step if resumed else 0
         if not resumed or start.changes:
-            record_start(run, config, manifest, start.threads, start.precision, done, start.changes)
+            initial = restored.record() if restored else None
+            record_start(run, config, manifest, start.threads, start.precision, done, start.changes, initial)
         if resumed and _is_over(resumed, config) and (resumed.metrics or not start.num_evaluation):
             display.note(f"nothing left to do: {run.path} is at step {done:,} of {config.train.steps:,}")
             return TrainResult(resumed, None)
-        display.note(f"resuming at step {done:,} of {config.train.steps:,}" if resumed else "starting from scratch")
+        display.note(
+            f"resuming at step {done:,} of {config.train.steps:,}"
+            if resumed
+            else "starting from scratch"
+            if not restored
+            else "starting from weights"
+        )
+        for line in restored.lines() if restored else ():
+            display.note(line)
 
         images = TrainingImages(
             start.training_samples(),
@@ -245,7 +258,9 @@ def _forecast(
     # Those that are kept, the best one, and the one that is being written.
     disk_bytes = (config.checkpoint.max_to_keep + 2) * checkpoint_bytes
     require_space(run.path, disk_bytes)
-    yield f"{len(images):,} training images, {model.network.count_params():,} parameters"
+    trained = sum(variable.shape.num_elements() for variable in model.network.trainable_variables)
+    frozen = f", {', '.join(config.train.freeze)} frozen" if config.train.freeze else ""
+    yield f"{len(images):,} training images, {trained:,} of {model.network.count_params():,} parameters train{frozen}"
     yield f"{start.threads} threads, {start.precision}"
     if not is_native(start.precision):
         yield f"this machine has no instructions for {start.precision}: training works, but slower than in float32"
