@@ -1,4 +1,4 @@
-"""An exported folder: the names inside it, its manifest, and the serving contract that every format keeps.
+"""An exported folder: its formats and the names inside it, its manifest, and the serving contract that every format keeps.
 
 The names, their order and their meaning are those of the TF1 Object Detection API's frozen graphs, so that scripts and servers
 written for them work unchanged.
@@ -6,20 +6,38 @@ written for them work unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
 
-__all__ = ["CLASS_NAMES_NODE", "CONTRACT", "ENCODED_INPUT_NAME", "EXAMPLE_INPUT_NAME", "INPUT_NAME", "OUTPUT_NAMES", "ArtifactDir"]
+__all__ = [
+    "CLASS_NAMES_NODE",
+    "CONTRACT",
+    "ENCODED_INPUT_NAME",
+    "EXAMPLE_INPUT_NAME",
+    "FORMATS",
+    "INPUT_NAME",
+    "OPENCV_SIGNATURE",
+    "OUTPUT_NAMES",
+    "ArtifactDir",
+    "Entry",
+    "Format",
+    "Runtime",
+]
 
 INPUT_NAME: Final = "image_tensor"
 ENCODED_INPUT_NAME: Final = "encoded_image_string_tensor"
 EXAMPLE_INPUT_NAME: Final = "tf_example"
 OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-# The constant of a frozen graph that holds the class names; see the contract.
+# The constant of a frozen graph, and the property of an ONNX file, that holds the class names; see the contract.
 CLASS_NAMES_NODE: Final = "class_names"
+
+# The entry of an ONNX file that OpenCV reads it by.
+OPENCV_SIGNATURE: Final = "OpenCV"
 
 CONTRACT: Final[dict[str, Any]] = {
     # A graph or signature takes one of them.
@@ -45,8 +63,89 @@ CONTRACT: Final[dict[str, Any]] = {
     "labels": {
         "frozen graphs": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
         "saved_model": "assets/label_map.pbtxt",
+        "onnx": f"metadata_props {CLASS_NAMES_NODE}: JSON list; entry i names id i + 1",
+        "openvino": "model_info labels, with blanks between and _ for the blanks inside",
     },
 }
+
+Runtime = Literal["tensorflow", "onnxruntime", "openvino"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way into a format.
+
+    Attributes:
+        path: The file or folder that a runtime loads, relative to the exported folder.
+        input_name: The input of the serving contract that it takes.
+        signature: Its name among several of one file; empty where there is one.
+        is_optional: The format stays although this one fails, which the card then tells.
+    """
+
+    path: str
+    input_name: str
+    signature: str = ""
+    is_optional: bool = False
+
+    @property
+    def name(self) -> str:
+        """For messages and the card."""
+        return f"{self.path} {self.signature}".rstrip()
+
+
+@dataclass(frozen=True)
+class Format:
+    """What an exported folder holds for one kind of runtime.
+
+    Attributes:
+        name: As in `detflow export --formats` and in the card.
+        runtime: What runs it.
+        entries: Ways in; the first one takes pixels.
+    """
+
+    name: str
+    runtime: Runtime
+    entries: tuple[Entry, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its files and folders, relative to the exported folder."""
+        return tuple(dict.fromkeys(entry.path.partition("/")[0] for entry in self.entries))
+
+
+FORMATS: Final[Mapping[str, Format]] = {
+    entry.name: entry
+    for entry in (
+        Format(
+            "frozen",
+            "tensorflow",
+            (
+                Entry("frozen_inference_graph.pb", INPUT_NAME),
+                Entry("frozen_inference_graph_encoded.pb", ENCODED_INPUT_NAME),
+            ),
+        ),
+        Format(
+            "saved_model",
+            "tensorflow",
+            (
+                Entry("saved_model", INPUT_NAME),
+                Entry("saved_model", ENCODED_INPUT_NAME, "image_bytes"),
+                Entry("saved_model", EXAMPLE_INPUT_NAME, "tf_example"),
+            ),
+        ),
+        Format(
+            "onnx",
+            "onnxruntime",
+            (
+                Entry("model.onnx", INPUT_NAME),
+                # Its reader is younger, and its older releases know no sizes but fixed ones.
+                Entry("model.onnx", INPUT_NAME, OPENCV_SIGNATURE, is_optional=True),
+            ),
+        ),
+        Format("openvino", "openvino", (Entry("openvino/model.xml", INPUT_NAME),)),
+    )
+}
+"""Every format that an exported folder can hold, by name."""
 
 
 class ArtifactDir:

@@ -112,12 +112,16 @@ def make_records(
     """
     from dataclasses import replace
 
-    from detflow.dataset.convert import convert_dataset
-    from detflow.dataset.terminal import format_summary, show_progress
+    from detflow.dataset.parallel import choose_jobs, open_workers
 
-    options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
-    with show_progress() as progress:
-        manifest = convert_dataset(dataset, output, options, progress, _announce)
+    # The other processes start, and import what they need, while this one does.
+    with open_workers(choices["jobs"] or choose_jobs(dataset), "detflow.dataset.convert") as workers:
+        from detflow.dataset.convert import convert_dataset
+        from detflow.dataset.terminal import format_summary, show_progress
+
+        options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
+        with show_progress() as progress:
+            manifest = convert_dataset(dataset, output, options, progress, _announce, workers)
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 
@@ -296,29 +300,52 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
 @click.option("--ckpt", required=True, metavar="PATH", help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.")
 @click.option("--model-dir", type=_EXISTING, help="Model directory that best and last are about.")
 @click.option("--output", required=True, type=_PATH, help="Folder to publish; an export there is replaced.")
-@click.option("--images", type=_EXISTING, help="Images or records for the proof.  [default: the run's evaluation split]")
+@click.option(
+    "--formats",
+    default="frozen,saved_model",
+    show_default=True,
+    metavar="NAMES",
+    help="Formats with commas between, or all; docs/export.md lists them.",
+)
+@click.option("--images", type=_EXISTING, help="Images or records for the proof.  [default: the run's records]")
+@click.option("--split", help="Split of the records for the proof.  [default: the run's evaluation split]")
 @click.option("--score-threshold", type=click.FloatRange(0, 1), help="Drop detections below.  [default: the run's]")
 @click.option("--max-detections", type=click.IntRange(1), help="Most detections of one image.  [default: the run's]")
+@click.option("--max-ap-drop", type=click.FloatRange(0, 1), help="AP that a format may lose.  [default: 0.005, int8: 0.02]")
 @click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
 def export_command(
     ckpt: str,
     model_dir: Path | None,
     output: Path,
+    formats: str,
     images: Path | None,
+    split: str | None,
     score_threshold: float | None,
     max_detections: int | None,
+    max_ap_drop: float | None,
     as_json: bool,
 ) -> None:
-    """Export a checkpoint as a frozen graph and a SavedModel.
+    """Export a checkpoint as a frozen graph, a SavedModel, or in other formats.
 
-    Both are run in a fresh process and compared with the checkpoint; if one disagrees, nothing is published.
+    Each format is run in a fresh process and compared with the checkpoint. One that disagrees is not published, and the exit
+    code is 4; if none passes, nothing is published.
     """
-    from detflow.export import describe_card, export_model
+    from detflow.export import describe_card, export_model, find_failure
 
     card = export_model(
-        ckpt, output, model_dir=model_dir, images=images, score_threshold=score_threshold, max_detections=max_detections
+        ckpt,
+        output,
+        model_dir=model_dir,
+        formats=formats,
+        images=images,
+        split=split,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+        max_ap_drop=max_ap_drop,
     )
     click.echo(json.dumps(card, indent=2) if as_json else describe_card(card, output))
+    if failure := find_failure(card, output):
+        raise failure
 
 
 @cli.command("predict")
@@ -327,24 +354,98 @@ def export_command(
     "--model",
     required=True,
     type=_EXISTING,
-    help="Export, frozen graph, SavedModel, model directory or checkpoint.",
+    help="Export, one of its files (model.onnx, …), SavedModel, model directory or checkpoint.",
 )
 @click.option("--output", required=True, type=_PATH, help="Folder to publish; predictions there are replaced.")
 @click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Leave detections below out.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Draw the detections.")
-def predict_command(sources: tuple[str, ...], model: Path, output: Path, score_threshold: float, overlays: bool) -> None:
-    """Detect objects in images, folders and patterns.
+@click.option(
+    "--formats",
+    default="coco",
+    show_default=True,
+    metavar="NAMES",
+    help="Further files, with commas between: coco, csv, voc (images with VOC XML, for a labelling tool or make-records).",
+)
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Of a video, every Nth frame.")
+def predict_command(
+    sources: tuple[str, ...], model: Path, output: Path, score_threshold: float, overlays: bool, formats: str, every: int
+) -> None:
+    """Detect objects in images, videos, folders and patterns.
 
-    Writes predictions.json, coco_results.json and overlays/. Images that cannot be read are named and passed over; if none
-    can be read, nothing is written.
+    Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own. Files that cannot be read are
+    named and passed over; if none can be read, nothing is written. An exported folder with ONNX or TFLite inside predicts
+    without TensorFlow.
     """
-    from detflow.predict import predict
+    from detflow.predict import parse_formats, predict
 
-    result = predict(sources, model, output, score_threshold=score_threshold, overlays=overlays)
+    result = predict(
+        sources, model, output, score_threshold=score_threshold, overlays=overlays, formats=parse_formats(formats), every=every
+    )
     for _, reason in result.failed:
         click.echo(f"detflow: passed over: {reason}", err=True)
     passed_over = f", {len(result.failed):,} passed over" if result.failed else ""
     click.echo(f"{result.num_detections:,} detections on {result.num_images:,} images{passed_over} → {output}")
+
+
+@cli.command("serve")
+@click.argument("artifact", metavar="DIR", type=_EXISTING)
+@click.option("--name", help="What clients call the model.  [default: the folder's name]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all of this machine's.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="0 takes any free one.")
+@click.option(
+    "--token-file",
+    type=_EXISTING,
+    help="Clients must send its content as Authorization: Bearer.  [default: the variable DETFLOW_TOKEN, else no token]",
+)
+@click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME", help="Serve requests whose Host header is NAME.")
+@click.option("--threads", type=click.IntRange(1), help="Cores for one batch.  [default: all]")
+@click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Most pictures in one batch.")
+@click.option(
+    "--max-delay-ms", type=click.FloatRange(0), default=5.0, show_default=True, help="Longest wait for others on their way."
+)
+@click.option("--max-queue", type=click.IntRange(1), default=128, show_default=True, help="Pictures in work; beyond → 429.")
+@click.option("--max-instances", type=click.IntRange(1), default=32, show_default=True, help="Pictures of one request; more → 413.")
+@click.option("--max-body-mb", type=click.IntRange(1), default=16, show_default=True, help="MiB of one request; more → 413.")
+@click.option("--max-pixels", type=click.IntRange(1), default=25_000_000, show_default=True, help="Of one picture; more → 413.")
+@click.option("--max-memory-mb", type=click.IntRange(1), default=512, show_default=True, help="MiB of all requests; beyond → 429.")
+@click.option("--body-s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to send a body; more → 408.")
+@click.option("--deadline-s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to detect; more → 504.")
+@click.option("--drain-s", type=click.FloatRange(1), default=20.0, show_default=True, help="Seconds that a shutdown waits.")
+def serve_command(
+    artifact: Path,
+    name: str | None,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    threads: int | None,
+    max_body_mb: int,
+    max_memory_mb: int,
+    max_delay_ms: float,
+    **bounds: Any,
+) -> None:
+    """Serve an export over HTTP: TF Serving's REST calls, uploads, metrics, and a page to try it with.
+
+    A new export that is published at DIR replaces the old one without a pause, if it is sound. SIGTERM or Ctrl-C ends the server
+    when the requests in flight are answered; a second one ends it at once.
+    """
+    from detflow.serve.limits import Limits
+    from detflow.serve.server import ServerOptions, read_token, serve
+
+    limits = Limits(max_body_bytes=max_body_mb << 20, max_held_bytes=max_memory_mb << 20, max_delay_s=max_delay_ms / 1000, **bounds)
+    serve(
+        artifact,
+        ServerOptions(
+            name=name if name is not None else artifact.resolve().name,
+            host=host,
+            port=port,
+            token=read_token(token_file),
+            allowed_hosts=allowed_hosts,
+            threads=threads,
+            limits=limits,
+        ),
+        click.echo,
+    )
 
 
 def main() -> None:

@@ -79,12 +79,37 @@ class DataConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """The network: a RetinaNet made of Model Garden's backbone, feature pyramid and head."""
+    """The network, made of Model Garden's parts."""
 
-    backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "mobilenet_v2"] = "resnet10"
+    preset: Literal[
+        "retinanet_resnet10",
+        "retinanet_mobilenet_v2",
+        "retinanet_mobilenet_v3",
+        "retinanet_spinenet49_mobile",
+        "retinanet_resnet50",
+        "faster_rcnn_resnet50",
+        "yolo_v7_tiny",
+    ] = "retinanet_resnet10"
+    """Starting point: gives the other settings of this section their defaults; docs/training.md says which one to pick."""
+    architecture: Literal["retinanet", "faster_rcnn", "yolo"] = "retinanet"
+    """What the backbone's features become: retinanet and yolo in one pass, faster_rcnn by proposals that are looked at again."""
+    backbone: Literal[
+        "resnet10",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "mobilenet_v3_large",
+        "spinenet49_mobile",
+        "spinenet49s_mobile",
+        "spinenet49xs_mobile",
+        "yolov7_nano",
+        "yolov7_tiny",
+    ] = "resnet10"
     """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times faster than a mobilenet_v2 of similar size."""
     width_multiplier: PositiveFloat = 0.5
-    """Scales the number of filters of the backbone; a resnet takes 0.25 and more."""
+    """Scales the number of filters of a resnet (0.25 and more) or mobilenet; 1 for the others, which have one width."""
     input_size: tuple[Positive, Positive] = (256, 256)
     """[height, width] in pixels that every image is fitted into, keeping its aspect; multiples of 2^max_level."""
     min_level: Annotated[int, Field(ge=2, le=7)] = 3
@@ -92,15 +117,32 @@ class ModelConfig(_Section):
     max_level: Annotated[int, Field(ge=2, le=7)] = 5
     """Coarsest level of the feature pyramid."""
     num_filters: Positive = 64
-    """Filters of the feature pyramid and of the head."""
+    """Filters of the feature pyramid and of the head; yolo has its own."""
     num_head_convs: Annotated[int, Field(ge=0, le=8)] = 2
-    """Convolutions of the class and of the box branch before their predictions."""
+    """Convolutions of the head before its predictions: of each branch of a retinanet, of the second stage of a faster_rcnn."""
     anchor_scale: PositiveFloat = 4.0
     """Side of the smallest anchor of a level in strides of that level."""
     anchors_per_octave: Annotated[int, Field(ge=1, le=4)] = 1
     """Anchor sizes of one level between its scale and twice its scale."""
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
     """Width over height of the anchors."""
+    garden: dict[str, dict[str, Any]] = {}
+    """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}; they win over the settings above."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        preset = _PRESETS.get(str(values.get("preset", cls.model_fields["preset"].default)), {})
+        garden = values.get("garden", {})
+        if isinstance(garden, dict) and "garden" in preset:
+            merged = dict(garden)
+            for part, parameters in preset["garden"].items():
+                own = garden.get(part, {})
+                merged[part] = {**parameters, **own} if isinstance(own, dict) else own
+            garden = merged
+        return {**preset, **values, "garden": garden}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -110,12 +152,82 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"width_multiplier {self.width_multiplier} is below {_MIN_RESNET_WIDTH}, the least for {self.backbone}"
             )
+        self._check_backbone()
         stride = 2**self.max_level
         if any(side % stride for side in self.input_size):
+            near = [max(stride, round(side / stride) * stride) for side in self.input_size]
             raise ValueError(
-                f"input_size {list(self.input_size)} must be multiples of {stride}, the stride of max_level {self.max_level}"
+                f"input_size {list(self.input_size)} must be multiples of {stride}, the stride of max_level {self.max_level}; "
+                f"set it to {near}" + (" or lower max_level" if self.max_level > self.min_level else "")
             )
         return self
+
+    def _check_backbone(self) -> None:
+        """Refuses what a backbone cannot be combined with."""
+        is_yolo, is_spinenet = self.backbone.startswith("yolov7"), self.backbone.startswith("spinenet")
+        if is_yolo != (self.architecture == "yolo"):
+            raise ValueError(
+                f"backbone {self.backbone} does not go with architecture {self.architecture}; "
+                "yolo takes yolov7_nano or yolov7_tiny, which nothing else takes"
+            )
+        if (is_yolo or is_spinenet) and self.width_multiplier != 1.0:
+            raise ValueError(f"{self.backbone} has one width; set width_multiplier to 1")
+        if is_yolo and (self.min_level, self.max_level) != (3, 5):
+            raise ValueError(f"{self.backbone} has levels 3 to 5; set min_level and max_level to these")
+        if is_spinenet and self.min_level < 3:
+            raise ValueError(f"{self.backbone} has levels 3 to 7; raise min_level {self.min_level}")
+        if self.min_level > 5 and not is_spinenet:
+            raise ValueError(f"the features of {self.backbone} end at level 5; lower min_level {self.min_level}")
+
+
+# What each preset sets beside the schema's defaults. Levels, filters, convolutions and activations are those of Model Garden's
+# published COCO models, so that their weights fit. One anchor a cell is enough for ATSS (arXiv:1912.02424, section 4.4.2).
+_MOBILE: dict[str, Any] = {"width_multiplier": 1.0, "max_level": 7, "num_filters": 128, "num_head_convs": 4}
+_SEPARABLE: dict[str, Any] = {"use_separable_conv": True}
+_PRESETS: dict[str, dict[str, Any]] = {
+    "retinanet_resnet10": {},
+    "retinanet_mobilenet_v2": {
+        **_MOBILE,
+        "backbone": "mobilenet_v2",
+        "garden": {"decoder": _SEPARABLE, "head": _SEPARABLE, "norm_activation": {"activation": "relu6"}},
+    },
+    "retinanet_mobilenet_v3": {
+        **_MOBILE,
+        "backbone": "mobilenet_v3_large",
+        "garden": {"decoder": _SEPARABLE, "head": _SEPARABLE, "norm_activation": {"activation": "relu6"}},
+    },
+    "retinanet_spinenet49_mobile": {
+        **_MOBILE,
+        "backbone": "spinenet49_mobile",
+        "num_filters": 48,
+        "garden": {"head": _SEPARABLE, "norm_activation": {"activation": "hard_swish"}},
+    },
+    "retinanet_resnet50": {
+        "backbone": "resnet50",
+        "width_multiplier": 1.0,
+        "max_level": 7,
+        "num_filters": 256,
+        "num_head_convs": 4,
+    },
+    "faster_rcnn_resnet50": {
+        "architecture": "faster_rcnn",
+        "backbone": "resnet50",
+        "width_multiplier": 1.0,
+        "min_level": 2,
+        "max_level": 6,
+        "num_filters": 256,
+        "num_head_convs": 4,
+        "anchor_scale": 8.0,
+        "aspect_ratios": [0.5, 1.0, 2.0],
+    },
+    "yolo_v7_tiny": {
+        "architecture": "yolo",
+        "backbone": "yolov7_tiny",
+        "width_multiplier": 1.0,
+        "anchor_scale": 3.0,
+        "aspect_ratios": [0.5, 1.0, 2.0],
+    },
+}
 
 
 class TrainConfig(_Section):

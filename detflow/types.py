@@ -56,17 +56,23 @@ class Box:
 
     @classmethod
     def from_voc(cls, xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize) -> Box:
-        """Builds a box from VOC's pixel corners, which are 1-based and inclusive.
+        """Builds a box from VOC's pixel corners (see `normalise_voc`).
+
+        Raises:
+            ValueError: The corners leave the image or enclose no area.
+        """
+        return cls(*cls.normalise_voc(xmin, ymin, xmax, ymax, size))
+
+    @staticmethod
+    def normalise_voc(xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize) -> tuple[float, float, float, float]:
+        """Returns ymin, xmin, ymax, xmax as shares of the image; VOC's pixel corners are 1-based and inclusive.
 
         The VOC2012 development kit counts pixels from 1 and includes both corners: the leftmost pixel column is xmin = 1 and a
         box over the whole width is (1, width). In continuous coordinates that box is [0, width], so 1 is taken from the minima
         and nothing from the maxima (Detectron2 reads VOC in the same way). Real sets agree: over BCCD, raccoon and kangaroo no
         minimum is 0, 673 are 1, and 617 boxes touch the far edge.
-
-        Raises:
-            ValueError: The corners leave the image or enclose no area.
         """
-        return cls(ymin=(ymin - 1.0) / size.height, xmin=(xmin - 1.0) / size.width, ymax=ymax / size.height, xmax=xmax / size.width)
+        return (ymin - 1.0) / size.height, (xmin - 1.0) / size.width, ymax / size.height, xmax / size.width
 
     def to_voc(self, size: ImageSize) -> tuple[float, float, float, float]:
         """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels: the inverse of `from_voc`."""

@@ -78,7 +78,7 @@ def model_dir(records_dir, tmp_path_factory):
 
     from detflow.config import ExperimentConfig
     from detflow.engine.checkpoints import Checkpoints, WeightAverage
-    from detflow.engine.retinanet import RetinaNet
+    from detflow.engine.model import build_model
     from detflow.rundir import RunDir
     from detflow.types import LabelMap
 
@@ -94,7 +94,7 @@ def model_dir(records_dir, tmp_path_factory):
     run.write_config(config)
     run.label_map_path.write_text(LabelMap(RUN_CLASSES).to_pbtxt(), encoding="utf-8")
     tf_keras.utils.set_random_seed(3)
-    network = RetinaNet(config.model, len(RUN_CLASSES)).network
+    network = build_model(config.model, len(RUN_CLASSES)).network
     randomize(network, np.random.default_rng(5))
     average = WeightAverage(network, 0.9)
     checkpoints = Checkpoints(run, {"network": network, "average": average}, config)
@@ -129,3 +129,20 @@ def artifact_dir(model_dir, tmp_path_factory):
     output = tmp_path_factory.mktemp("artifact") / "artifact"
     export_model(str(model_dir), output)
     return output
+
+
+@pytest.fixture(scope="session")
+def onnx_dir(model_dir, tmp_path_factory):
+    """The model directory as a frozen graph, as ONNX and, where it is installed, as OpenVINO's files."""
+    from detflow.export import export_model
+    from detflow.runtime.openvino import has_openvino
+
+    output = tmp_path_factory.mktemp("onnx") / "artifact"
+    export_model(str(model_dir), output, formats="frozen,onnx,openvino" if has_openvino() else "frozen,onnx")
+    return output
+
+
+@pytest.fixture(scope="session")
+def onnx_path(onnx_dir):
+    """The ONNX file of that export, its label map beside it."""
+    return onnx_dir / "model.onnx"

@@ -11,6 +11,8 @@ import json
 import os
 import re
 import unicodedata
+from array import array
+from binascii import a2b_base64, b2a_base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from sys import intern
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from detflow.dataset.duplicates import Duplicates, find_duplicates
 from detflow.dataset.findings import RULES, Action, Corners, Finding
@@ -35,9 +37,9 @@ from detflow.dataset.images import (
     read_image_facts,
 )
 from detflow.dataset.layout import DatasetFiles, find_files, split_extension
-from detflow.dataset.pairing import ImageNames, pair_images
+from detflow.dataset.pairing import ImageNames, find_own_images, has_own_image, pair_images
 from detflow.dataset.parallel import OrderedMap
-from detflow.dataset.records import to_record_box
+from detflow.dataset.records import ObjectColumns, round_to_record, to_record_box
 from detflow.dataset.splits import DEFAULT_FRACTIONS, SplitBy, Splits, declared_splits, seeded_splits
 from detflow.dataset.voc import MAX_XML_BYTES, VocAnnotation, VocObject, read_annotation, read_image_names
 from detflow.errors import DataError
@@ -50,11 +52,13 @@ __all__ = [
     "ClassCount",
     "Judgement",
     "Progress",
+    "Reading",
     "SampleSummary",
     "audit_dataset",
     "find_near_misses",
     "judge",
     "judge_batch",
+    "read_batch",
     "read_record_image",
 ]
 
@@ -63,6 +67,8 @@ Progress = Callable[[str, int, int], None]
 
 _CHUNK = 64
 _TINY_PX = 2.0
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class AuditedSample:
         image_sha256: Of the image file as audited.
         size: Of the image in the record.
         treatment: How the file's bytes become the record's.
-        objects: With every repair made.
+        columns: Its objects, with every repair made.
     """
 
     annotation: str
@@ -108,7 +114,12 @@ class AuditedSample:
     image_sha256: str
     size: ImageSize
     treatment: Treatment
-    objects: tuple[ObjectAnnotation, ...]
+    columns: ObjectColumns
+
+    @property
+    def objects(self) -> tuple[ObjectAnnotation, ...]:
+        """The same as values that were checked."""
+        return self.columns.to_objects()
 
     @property
     def key(self) -> str:
@@ -117,27 +128,21 @@ class AuditedSample:
 
     def to_json(self) -> bytes:
         """Returns one line without its line break."""
-        objects = [
-            (one.name, one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax, one.difficult, one.truncated, one.pose)
-            for one in self.objects
-        ]
+        names, boxes, *rest = self.columns
         treatment = (self.treatment.transcode, self.treatment.turn, self.treatment.drop_exif)
         head = (self.annotation, self.image, self.image_bytes, self.image_sha256, self.size.width, self.size.height)
-        return json.dumps((*head, treatment, objects)).encode()
+        # As decimals, the boxes would take as long as all the rest.
+        packed = b2a_base64(array("f", chain.from_iterable(boxes)), newline=False).decode()
+        return json.dumps((*head, treatment, names, packed, *rest)).encode()
 
     @classmethod
     def from_json(cls, line: bytes) -> AuditedSample:
         """Reads `to_json`'s line."""
-        annotation, image, image_bytes, image_sha256, width, height, treatment, objects = json.loads(line)
-        return cls(
-            annotation=annotation,
-            image=image,
-            image_bytes=image_bytes,
-            image_sha256=image_sha256,
-            size=ImageSize(width, height),
-            treatment=Treatment(*treatment),
-            objects=tuple(ObjectAnnotation(one[0], Box(*one[1:5]), *one[5:]) for one in objects),
-        )
+        annotation, image, image_bytes, image_sha256, width, height, treatment, names, packed, *rest = json.loads(line)
+        floats = iter(array("f", a2b_base64(packed)))
+        boxes = list(zip(floats, floats, floats, floats, strict=True))
+        columns = ObjectColumns(names, boxes, *rest)
+        return cls(annotation, image, image_bytes, image_sha256, ImageSize(width, height), Treatment(*treatment), columns)
 
 
 class ClassCount(NamedTuple):
@@ -228,11 +233,13 @@ def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: Or
     with open(work_dir / "findings.jsonl", "wb") as findings_file, open(work_dir / "samples.jsonl", "wb") as samples_file:
         log = _FindingLog(findings_file)
         log.extend(files.findings)
-        source = hashlib.sha256()
-        names, annotations = _read_names(files, workers, progress, log, source)
-        pairs = pair_images(names, files.images)
+        collected = _Collected(log, samples_file)
+        names, annotations, judged = _read_all(files, options, workers, progress, collected)
+        pairs = pair_images(names, files.images, [path for path in annotations if path not in names])
         log.extend(pairs.findings)
-        samples = _judge_all(files, pairs.images, options, workers, progress, log, source, samples_file)
+        rest = {annotation: image for annotation, image in pairs.images.items() if annotation not in judged}
+        _judge_rest(files, rest, options, workers, progress, collected)
+        samples = dict(sorted(collected.samples.items()))
         progress("comparing images", 0, 1)
         duplicates = find_duplicates({path: (one.image_sha256, one.image_hash) for path, one in samples.items()})
         splits = _split(files, annotations, pairs.images, samples, duplicates, options)
@@ -255,7 +262,7 @@ def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: Or
         counts=log.counts,
         findings_path=work_dir / "findings.jsonl",
         samples_path=work_dir / "samples.jsonl",
-        source_fingerprint=source.hexdigest(),
+        source_fingerprint=collected.source.hexdigest(),
     )
 
 
@@ -276,27 +283,81 @@ class _FindingLog:
                 self.quarantined.setdefault(finding.path, finding.code)
 
 
-def _read_names(
-    files: DatasetFiles, workers: OrderedMap, progress: Progress, log: _FindingLog, source: hashlib._Hash
-) -> tuple[dict[str, ImageNames], list[str]]:
-    """Returns what pairing needs of every readable annotation, and the paths of all VOC annotations."""
+@dataclass(slots=True)
+class _Collected:
+    """What the passes over the files add up to.
+
+    Attributes:
+        log: Where findings go.
+        samples_file: Where the lines of usable samples go.
+        source: Over all paths and contents that were read.
+        samples: The usable ones.
+        num_bytes: What was written to `samples_file`.
+    """
+
+    log: _FindingLog
+    samples_file: BinaryIO
+    source: hashlib._Hash = field(default_factory=hashlib.sha256)
+    samples: dict[str, SampleSummary] = field(default_factory=dict)
+    num_bytes: int = 0
+
+    def note_file(self, path: str, digest: bytes) -> None:
+        self.source.update(path.encode("utf-8", "surrogateescape") + b"\0" + digest)
+
+    def add(self, judgement: Judgement) -> None:
+        self.log.extend(judgement.findings)
+        self.note_file(judgement.image, judgement.image_sha256)
+        if judgement.line is None:
+            return
+        self.samples_file.write(judgement.line + b"\n")
+        self.samples[judgement.annotation] = SampleSummary(
+            image=judgement.image,
+            image_bytes=judgement.image_bytes,
+            image_sha256=judgement.image_sha256,
+            image_hash=judgement.image_hash,
+            # Names that come from another process are copies, one for each sample.
+            class_counts=tuple(ClassCount(intern(name), objects, line) for name, objects, line in judgement.class_counts),
+            offset=self.num_bytes,
+        )
+        self.num_bytes += len(judgement.line) + 1
+
+
+def _read_all(
+    files: DatasetFiles, options: AuditOptions, workers: OrderedMap, progress: Progress, collected: _Collected
+) -> tuple[dict[str, ImageNames], list[str], set[str]]:
+    """Reads every annotation, and judges those at once whose image is certain.
+
+    Returns:
+        What pairing needs of every readable annotation, the paths of all VOC annotations, and of those that were judged.
+    """
     names: dict[str, ImageNames] = {}
     annotations = []
+    judged = set()
     total = len(files.annotations)
     same_key = _find_same_keys(files.annotations)
-    results = workers(partial(_read_names_of, files.root), files.annotations, chunk=_CHUNK)
-    for done, (path, (found, digest)) in enumerate(zip(files.annotations, results, strict=True), start=1):
-        progress("reading annotations", done, total)
-        source.update(path.encode("utf-8", "surrogateescape") + b"\0" + digest)
-        if isinstance(found, Finding):
-            log.extend([found])
+    own_images = find_own_images(files.annotations, files.images)
+    function = partial(read_batch, files.root, options.max_pixels, options.classes)
+    results = chain.from_iterable(workers(function, _batches((path, own_images.get(path)) for path in files.annotations), chunk=1))
+    for done, (path, reading) in enumerate(zip(files.annotations, results, strict=True), start=1):
+        progress("checking", done, total)
+        collected.note_file(path, reading.digest)
+        if isinstance(reading.names, Finding):
+            collected.log.extend([reading.names])
         elif path in same_key:
-            log.extend([Finding("key_twice", path, related=same_key[path])])
+            collected.log.extend([Finding("key_twice", path, related=same_key[path])])
         else:
-            names[path] = found
-        if not isinstance(found, Finding) or found.code != "xml_not_voc":
+            names[path] = reading.names
+        if reading.judgement is not None:
+            collected.add(reading.judgement)
+            judged.add(path)
+        if not isinstance(reading.names, Finding) or reading.names.code != "xml_not_voc":
             annotations.append(path)
-    return names, annotations
+    return names, annotations, judged
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    remaining = iter(items)
+    return iter(lambda: list(islice(remaining, _CHUNK)), [])
 
 
 def _find_same_keys(annotations: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -308,44 +369,20 @@ def _find_same_keys(annotations: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {path: tuple(other for other in paths if other != path) for paths in twice for path in paths}
 
 
-def _read_names_of(root: Path, path: str) -> tuple[ImageNames | Finding, bytes]:
-    data = _read_file(root, path, MAX_XML_BYTES + 1)
-    return read_image_names(data, path), hashlib.sha256(data).digest()
-
-
-def _judge_all(
+def _judge_rest(
     files: DatasetFiles,
     pairs: Mapping[str, str],
     options: AuditOptions,
     workers: OrderedMap,
     progress: Progress,
-    log: _FindingLog,
-    source: hashlib._Hash,
-    samples_file: BinaryIO,
-) -> dict[str, SampleSummary]:
-    samples: dict[str, SampleSummary] = {}
-    offset = 0
+    collected: _Collected,
+) -> None:
+    """Judges the pairs that only all names together could tell."""
     function = partial(judge_batch, files.root, options.max_pixels, options.classes)
-    remaining = iter(pairs.items())
-    batches = iter(lambda: list(islice(remaining, _CHUNK)), [])
-    for done, judgement in enumerate(chain.from_iterable(workers(function, batches, chunk=1)), start=1):
-        progress("checking images", done, len(pairs))
-        log.extend(judgement.findings)
-        source.update(judgement.image.encode("utf-8", "surrogateescape") + b"\0" + judgement.image_sha256)
-        if judgement.line is None:
-            continue
-        samples_file.write(judgement.line + b"\n")
-        samples[judgement.annotation] = SampleSummary(
-            image=judgement.image,
-            image_bytes=judgement.image_bytes,
-            image_sha256=judgement.image_sha256,
-            image_hash=judgement.image_hash,
-            # Names that come from another process are copies, one for each sample.
-            class_counts=tuple(ClassCount(intern(one.name), one.objects, one.line) for one in judgement.class_counts),
-            offset=offset,
-        )
-        offset += len(judgement.line) + 1
-    return samples
+    judgements = chain.from_iterable(workers(function, _batches(pairs.items()), chunk=1))
+    for done, judgement in enumerate(judgements, start=1):
+        progress("checking what had to be paired", done, len(pairs))
+        collected.add(judgement)
 
 
 def _split(
@@ -474,6 +511,59 @@ def judge_batch(root: Path, max_pixels: int, classes: Sequence[str] | None, pair
         pairs: The annotation's and the image's path inside the dataset.
     """
     annotations = [read_annotation(_read_file(root, path, MAX_XML_BYTES + 1), path) for path, _ in pairs]
+    return _judge_read(root, max_pixels, classes, pairs, annotations)
+
+
+class Reading(NamedTuple):
+    """What `read_batch` hands back of an annotation.
+
+    Attributes:
+        names: What pairing needs, or why the annotation cannot be read.
+        digest: SHA-256 of the file, 32 bytes.
+        judgement: Where its image is certain.
+    """
+
+    names: ImageNames | Finding
+    digest: bytes
+    judgement: Judgement | None
+
+
+def read_batch(
+    root: Path, max_pixels: int, classes: Sequence[str] | None, tasks: Sequence[tuple[str, str | None]]
+) -> list[Reading]:
+    """Reads annotations, and judges those whose image is certain (see `pairing.has_own_image`).
+
+    Args:
+        root: The dataset's folder.
+        max_pixels: Images with more are refused.
+        classes: The classes that may occur; None allows any.
+        tasks: The annotation's path, and its own image's where it has one.
+    """
+    contents = [_read_file(root, path, MAX_XML_BYTES + 1) for path, _ in tasks]
+    names: list[ImageNames | Finding] = []
+    pairs, annotations = [], []
+    for (path, image), data in zip(tasks, contents, strict=True):
+        annotation, findings = read_annotation(data, path) if image is not None else (None, [])
+        found = read_image_names(data, path) if annotation is None else (annotation.filename, annotation.source_path)
+        names.append(found)
+        if image is not None and not isinstance(found, Finding) and has_own_image(path, found):
+            pairs.append((path, image))
+            annotations.append((annotation, findings))
+    judged = {one.annotation: one for one in _judge_read(root, max_pixels, classes, pairs, annotations)}
+    return [
+        Reading(found, hashlib.sha256(data).digest(), judged.get(path))
+        for (path, _), data, found in zip(tasks, contents, names, strict=True)
+    ]
+
+
+def _judge_read(
+    root: Path,
+    max_pixels: int,
+    classes: Sequence[str] | None,
+    pairs: Sequence[tuple[str, str]],
+    annotations: Sequence[tuple[VocAnnotation | None, list[Finding]]],
+) -> list[Judgement]:
+    """Judges annotations as read."""
     images = [_examine_image(root, path, max_pixels) for _, path in pairs]
     hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
     samples = [
@@ -520,9 +610,11 @@ def _examine_image(root: Path, path: str, max_pixels: int) -> _Examined:
 
 
 def _count_classes(annotation: VocAnnotation, sample: AuditedSample) -> tuple[ClassCount, ...]:
-    counts = Counter(entry.name for entry in sample.objects)
-    lines = {entry.name: entry.line for entry in reversed(annotation.objects)}
-    return tuple(ClassCount(name, counts[name], lines[name]) for name in sorted(counts))
+    counts = Counter(sample.columns.names)
+    return tuple(
+        ClassCount(name, counts[name], next(entry.line for entry in annotation.objects if entry.name == name))
+        for name in sorted(counts)
+    )
 
 
 def _judge_pair(
@@ -538,31 +630,51 @@ def _judge_pair(
     if _has_size_conflict(annotation, size, path, image, findings):
         return None
     treatment = _decide_treatment(facts, turn, path, image, findings)
-    objects = []
-    seen: dict[tuple[str, Box], int] = {}
+    kept = []
+    boxes = []
     refused = False
     for entry in annotation.objects:
         if classes is not None and entry.name not in classes:
             nearest = next(iter(get_close_matches(entry.name, classes, n=1, cutoff=0.0)), "")
             expected = f"perhaps {nearest!r}"
             findings.append(
-                Finding("class_unknown", path, entry.line, entry.index, value=entry.name, expected=expected, image=image)
+                Finding("class_unknown", path, entry.line, entry.number, value=entry.name, expected=expected, image=image)
             )
             refused = True
-        elif (box := _judge_box(entry, size, path, image, findings)) is not None:
-            if (entry.name, box) in seen:
-                value = f"{entry.name}, as object {seen[entry.name, box]}"
-                findings.append(
-                    Finding("object_duplicate", path, entry.line, entry.index, value=value, image=image, before=entry.corners)
-                )
-                continue
-            seen[entry.name, box] = entry.index
-            objects.append(ObjectAnnotation(entry.name, box, entry.difficult, entry.truncated, entry.pose))
+        elif _is_in_order(entry.corners, size):
+            kept.append(entry)
+            boxes.append(Box.normalise_voc(*entry.corners, size))
+        elif (box := _mend_box(entry, size, path, image, findings)) is not None:
+            kept.append(entry)
+            boxes.append((box.ymin, box.xmin, box.ymax, box.xmax))
     if refused:
         return None
     if not annotation.objects:
         findings.append(Finding("no_objects", path, image=image))
-    return AuditedSample(path, image, examined.num_bytes, examined.sha256.hex(), size, treatment, tuple(objects))
+    columns = _drop_duplicates(kept, round_to_record(boxes), path, image, findings)
+    return AuditedSample(path, image, examined.num_bytes, examined.sha256.hex(), size, treatment, columns)
+
+
+def _drop_duplicates(
+    entries: Sequence[VocObject], boxes: Sequence[Corners], path: str, image: str, findings: list[Finding]
+) -> ObjectColumns:
+    """Returns the objects but for those with the class and the box of an earlier one."""
+    first: dict[tuple[str, Corners], VocObject] = {}
+    for entry, box in zip(entries, boxes, strict=True):
+        earlier = first.setdefault((entry.name, box), entry)
+        if earlier is not entry:
+            value = f"{entry.name}, as object {earlier.number}"
+            findings.append(
+                Finding("object_duplicate", path, entry.line, entry.number, value=value, image=image, before=entry.corners)
+            )
+    kept = first.values()
+    return ObjectColumns(
+        names=[entry.name for entry in kept],
+        boxes_yxyx=[box for _, box in first],
+        difficult=[int(entry.difficult) for entry in kept],
+        truncated=[int(entry.truncated) for entry in kept],
+        poses=[entry.pose for entry in kept],
+    )
 
 
 def _decide_turn(annotation: VocAnnotation, facts: ImageFacts, path: str, image: str, findings: list[Finding]) -> int:
@@ -617,7 +729,14 @@ def _decide_treatment(facts: ImageFacts, turn: int, path: str, image: str, findi
     return Treatment(transcode=transcode, turn=turn, drop_exif=facts.orientation != 1 and not transcode)
 
 
-def _judge_box(entry: VocObject, size: ImageSize, path: str, image: str, findings: list[Finding]) -> Box | None:
+def _is_in_order(corners: Corners, size: ImageSize) -> bool:
+    """Whether no rule of `_mend_box` has anything to say, which is so of nearly every box."""
+    xmin, ymin, xmax, ymax = corners
+    is_inside = xmin >= 1.0 and ymin >= 1.0 and xmax <= size.width and ymax <= size.height
+    return is_inside and xmax - xmin + 1.0 >= _TINY_PX and ymax - ymin + 1.0 >= _TINY_PX
+
+
+def _mend_box(entry: VocObject, size: ImageSize, path: str, image: str, findings: list[Finding]) -> Box | None:
     """Returns the box, mended by rule, or None where the object is to be left out."""
     xmin, ymin, xmax, ymax = entry.corners
     if xmin == xmax or ymin == ymax:
@@ -647,14 +766,14 @@ def _judge_box(entry: VocObject, size: ImageSize, path: str, image: str, finding
 
 def _box_finding(code: str, entry: VocObject, path: str, image: str, after: Corners | None = None, expected: str = "") -> Finding:
     value = f"{entry.name}: " + ", ".join(f"{tag} {corner:g}" for tag, corner in zip(_TAGS, entry.corners, strict=True))
-    return Finding(code, path, entry.line, entry.index, value, expected, image, before=entry.corners, after=after)
+    return Finding(code, path, entry.line, entry.number, value, expected, image, before=entry.corners, after=after)
 
 
 _TAGS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_record_image(root: Path, audited: AuditedSample) -> bytes:
-    """Returns the JPEG that goes into a sample's record.
+def read_record_image(root: Path, audited: AuditedSample) -> tuple[bytes, str]:
+    """Returns the JPEG that goes into a sample's record, and its SHA-256 in hexadecimal.
 
     Raises:
         DataError: The image is not the one that was audited.
@@ -662,11 +781,15 @@ def read_record_image(root: Path, audited: AuditedSample) -> bytes:
     data = _read_file(root, audited.image, MAX_IMAGE_BYTES + 1)
     if hashlib.sha256(data).hexdigest() != audited.image_sha256:
         raise DataError("the image changed while the dataset was being converted", path=audited.image, remedy="run it again")
-    return encode_record_jpeg(data, audited.treatment)
+    encoded = encode_record_jpeg(data, audited.treatment)
+    return encoded, audited.image_sha256 if encoded is data else hashlib.sha256(encoded).hexdigest()
 
 
 def _read_file(root: Path, path: str, limit: int) -> bytes:
     """Returns a file's content, or its first `limit` bytes."""
-    with open(f"{root}/{path}", "rb", buffering=0) as file:
-        # A bounded read allocates all of the bound.
-        return file.readall() if os.fstat(file.fileno()).st_size <= limit else file.read(limit)
+    descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # A read allocates what it is asked for.
+        return os.read(descriptor, min(limit, os.fstat(descriptor).st_size))
+    finally:
+        os.close(descriptor)

@@ -19,10 +19,11 @@ MAX_DISTANCE = 40
 _Hashes = npt.NDArray[np.uint64]
 _Indices = npt.NDArray[np.int64]
 
-# All pairs are compared up to this many images. Above it, only those that share 16 adjacent bits of the hash: of pairs 24 bits
-# apart 98 % do, of pairs 12 bits apart all.
+# All pairs are compared up to this many images. Above it, only those that share 16 adjacent bits of the hash (of pairs 24 bits
+# apart 98 % do, of pairs 12 bits apart all) and are near one another in the order of the bits that follow.
 _ALL_PAIRS = 16_384
-_BLOCK = 256
+_BLOCK = 64
+_WINDOW = 64
 # Of a fixed camera's images all are near one another. A group above this share is divided at half the distance, and again.
 _MAX_SHARE = 0.1
 _MIN_DIVIDED = 8
@@ -60,8 +61,8 @@ def find_duplicates(digests: Mapping[str, tuple[bytes, bytes]]) -> Duplicates:
         np.frombuffer(b"".join(digests[annotation][1] for annotation in distinct), dtype=">u8").reshape(-1, 4).astype(np.uint64)
     )
     labels = np.arange(len(distinct))
-    near: dict[int, tuple[int, int]] = {}
-    _link(hashes, np.arange(len(distinct)), MAX_DISTANCE, labels, near)
+    nearest = np.full(len(distinct), _NONE)
+    _link(hashes, np.arange(len(distinct)), MAX_DISTANCE, labels, nearest)
     _divide(hashes, labels)
     names: dict[int, bytes] = {}
     for label, annotation in zip(labels.tolist(), distinct, strict=True):
@@ -72,7 +73,10 @@ def find_duplicates(digests: Mapping[str, tuple[bytes, bytes]]) -> Duplicates:
     return Duplicates(
         groups=groups,
         exact=exact,
-        near={distinct[one]: (distinct[other], distance) for one, (other, distance) in sorted(near.items())},
+        near={
+            distinct[index]: (distinct[nearest[index] % _STRIDE], int(nearest[index] // _STRIDE))
+            for index in np.flatnonzero(nearest < _NONE).tolist()
+        },
     )
 
 
@@ -87,56 +91,84 @@ def _divide(hashes: _Hashes, labels: _Indices) -> None:
             return
         for label in large:
             members = np.flatnonzero(labels == label)
-            labels[members] = members
             if distance:
-                _link(hashes, members, distance, labels, {})
+                _link(hashes, members, distance, labels, np.full(len(labels), _NONE))
+            else:
+                labels[members] = members
         if not distance:
             return
         distance //= 2
 
 
-def _link(hashes: _Hashes, members: _Indices, limit: int, labels: _Indices, near: dict[int, tuple[int, int]]) -> None:
+def _link(hashes: _Hashes, members: _Indices, limit: int, labels: _Indices, nearest: _Indices) -> None:
     """Gives members within `limit` bits, directly or over others, one label; notes the nearest earlier neighbour of each."""
-    for bucket in _buckets(hashes, members):
-        for start in range(0, len(bucket), _BLOCK):
-            rows = bucket[start : start + _BLOCK]
-            distances = _distances(hashes[rows], hashes[bucket[: start + len(rows)]])
-            # Each row is compared with those before it.
-            distances[np.arange(len(bucket[: start + len(rows)])) >= start + np.arange(len(rows))[:, None]] = 257
-            for row in np.flatnonzero((distances <= limit).any(axis=1)):
-                neighbours = bucket[np.flatnonzero(distances[row] <= limit)]
-                _join(labels, rows[row], neighbours)
-                closest = int(distances[row].argmin())
-                found = (int(bucket[closest]), int(distances[row, closest]))
-                known = near.get(int(rows[row]))
-                if known is None or found[1] < known[1]:
-                    near[int(rows[row])] = found
+    if not members.size:
+        return
+    # Copies of a picture in other files are as near as can be; the first stands for all.
+    _, firsts, places = np.unique(hashes[members], axis=0, return_index=True, return_inverse=True)
+    pictures = members[firsts][places.reshape(-1)]
+    labels[members] = pictures
+    is_copy = pictures != members
+    nearest[members[is_copy]] = pictures[is_copy]
+    for earlier, later, distances in _close_pairs(hashes, members[~is_copy], limit):
+        _join(labels, earlier, later)
+        np.minimum.at(nearest, later, distances * _STRIDE + earlier)
+    labels[members] = _find_roots(labels, members)
 
 
-def _join(labels: _Indices, one: np.int64, others: _Indices) -> None:
-    first, *rest = sorted({int(labels[one]), *labels[others].tolist()})
-    for label in rest:
-        labels[labels == label] = first
+# A neighbour and its distance as one number, the nearer one the smaller.
+_STRIDE = 2**40
+_NONE = 257 * _STRIDE
 
 
-def _buckets(hashes: _Hashes, members: _Indices) -> Iterator[_Indices]:
-    """Yields sets of members, sorted, within which all pairs are compared."""
+def _join(labels: _Indices, ones: _Indices, others: _Indices) -> None:
+    """Joins pairs. A label leads to another's index, and at last to a root that is its own label."""
+    while True:
+        one_roots, other_roots = _find_roots(labels, ones), _find_roots(labels, others)
+        apart = one_roots != other_roots
+        if not apart.any():
+            return
+        ones, others, one_roots, other_roots = ones[apart], others[apart], one_roots[apart], other_roots[apart]
+        np.minimum.at(labels, np.maximum(one_roots, other_roots), np.minimum(one_roots, other_roots))
+
+
+def _find_roots(labels: _Indices, members: _Indices) -> _Indices:
+    roots = labels[members]
+    while not np.array_equal(further := labels[roots], roots):
+        roots = further
+    return roots
+
+
+def _close_pairs(hashes: _Hashes, members: _Indices, limit: int) -> Iterator[tuple[_Indices, _Indices, _Indices]]:
+    """Yields pairs of members within `limit` bits: the earlier one, the later one, the distance. A pair may come twice."""
     if len(members) <= _ALL_PAIRS:
-        yield members
+        for start in range(0, len(members), _BLOCK):
+            rows, columns = members[start : start + _BLOCK], members[: start + _BLOCK]
+            distances = _distances(hashes[rows, None], hashes[None, columns])
+            later, earlier = np.nonzero(distances <= limit)
+            proper = earlier < later + start
+            later, earlier = later[proper], earlier[proper]
+            yield columns[earlier], rows[later], distances[later, earlier].astype(np.int64)
         return
     bands = hashes[members].view(np.uint16)
     for band in range(bands.shape[1]):
-        order = np.argsort(bands[:, band], kind="stable")
-        values = bands[order, band]
-        bounds = np.flatnonzero(np.diff(values)) + 1
-        for run in np.split(order, bounds):
-            for start in range(0, len(run), _ALL_PAIRS):
-                if len(run) - start > 1:
-                    yield members[run[start : start + _ALL_PAIRS]]
+        turned = np.roll(bands, -band, axis=1)
+        order = np.lexsort(turned.T[::-1])
+        values = turned[order, 0]
+        for shift in range(1, _WINDOW + 1):
+            same = np.flatnonzero(values[shift:] == values[:-shift])
+            if not same.size:
+                break
+            ones, others = members[order[same]], members[order[same + shift]]
+            distances = _distances(hashes[ones], hashes[others])
+            close = distances <= limit
+            ones, others = ones[close], others[close]
+            yield np.minimum(ones, others), np.maximum(ones, others), distances[close].astype(np.int64)
 
 
-def _distances(rows: _Hashes, columns: _Hashes) -> npt.NDArray[np.int16]:
-    total = np.zeros((len(rows), len(columns)), np.int16)
-    for word in range(rows.shape[1]):
-        total += np.bitwise_count(rows[:, word, None] ^ columns[None, :, word])
+def _distances(ones: _Hashes, others: _Hashes) -> npt.NDArray[np.int16]:
+    """Returns the numbers of different bits; the last axis is the hash's four words."""
+    total: npt.NDArray[np.int16] = np.bitwise_count(ones[..., 0] ^ others[..., 0]).astype(np.int16)
+    for word in range(1, ones.shape[-1]):
+        total += np.bitwise_count(ones[..., word] ^ others[..., word])
     return total

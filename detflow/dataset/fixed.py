@@ -47,7 +47,8 @@ def _write_one(root: Path, samples_path: Path, target: Path, task: tuple[int, st
     with open(samples_path, "rb") as samples:
         samples.seek(offset)
         audited = AuditedSample.from_json(samples.readline())
-    (target / "JPEGImages" / f"{name}.jpg").write_bytes(read_record_image(root, audited))
+    encoded, _ = read_record_image(root, audited)
+    (target / "JPEGImages" / f"{name}.jpg").write_bytes(encoded)
     xml = write_annotation(f"{name}.jpg", audited.size, audited.objects)
     (target / "Annotations" / f"{name}.xml").write_bytes(xml)
 

@@ -75,6 +75,8 @@ _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 Grey = npt.NDArray[np.uint8]
 """A small grey rendition, uint8 of shape (height, width): what a perceptual hash is made of."""
 
+_Weights = npt.NDArray[np.float32]
+
 
 class ImageFault(Exception):
     """An image that cannot be used.
@@ -90,6 +92,10 @@ class ImageFault(Exception):
         self.code = code
         self.value = value
         self.expected = expected
+
+    def __str__(self) -> str:
+        expected = f"; expected {self.expected}" if self.expected else ""
+        return f"{self.code.replace('_', ' ')}: {self.value}{expected}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +216,8 @@ def perceptual_hash(grey: Grey) -> bytes:
     brighter than its left neighbour.
     """
     rows, columns, widths = _hash_grid(*grey.shape)
-    means = np.add.reduceat(np.add.reduceat(grey, rows, axis=0, dtype=np.float32), columns, axis=1) / widths
+    # Whole numbers below 2**24: float32 sums them exactly, in any order.
+    means = rows @ grey.astype(np.float32) @ columns / widths
     return np.packbits(means[:, 1:] > means[:, :-1]).tobytes()
 
 
@@ -220,11 +227,18 @@ def decode_rgb(data: bytes, turn: int = 1) -> npt.NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=64)
-def _hash_grid(height: int, width: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Returns where the cells' rows and columns begin, and how many columns each has."""
-    rows, columns = (np.arange(cells) * side // cells for cells, side in ((16, height), (17, width)))
-    # Where there are fewer pixels than cells, reduceat gives a cell the one pixel at its place.
-    return rows, columns, np.maximum(np.diff(columns, append=width), 1).astype(np.float32)
+def _hash_grid(height: int, width: int) -> tuple[_Weights, _Weights, _Weights]:
+    """Returns the matrices [16, height] and [width, 17] that sum rows and columns over cells, and how many columns each has."""
+    rows, columns = _cell_sums(16, height), _cell_sums(17, width)
+    return rows, columns.T.copy(), columns.sum(axis=1)
+
+
+def _cell_sums(cells: int, side: int) -> _Weights:
+    """Returns a matrix [cells, side] of ones where a pixel belongs to a cell; where there are fewer pixels, cells share them."""
+    begins = np.arange(cells + 1) * side // cells
+    places = np.arange(side)
+    ends = np.maximum(begins[1:], begins[:-1] + 1)
+    return ((places >= begins[:-1, None]) & (places < ends[:, None])).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ __all__ = ["SPLIT_NAMES", "DatasetFiles", "find_files", "split_extension"]
 SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "trainval", "dev", "eval"})
 """Names of folders and lists that declare a split (in lower case)."""
 
+_KNOWN_SUFFIXES = frozenset({*IMAGE_SUFFIXES, ".xml", ".txt"})
 # VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a Mac.
 _PASSED_OVER = frozenset({"SegmentationClass", "SegmentationObject", "__MACOSX"})
 
@@ -84,14 +85,14 @@ def split_extension(name: str) -> tuple[str, str]:
     """Splits a file name or path before an extension that is an image's or XML's; other dots belong to the name."""
     stem, dot, tail = name.rpartition(".")
     suffix = dot + tail
-    known = stem and (suffix.lower() in IMAGE_SUFFIXES or suffix.lower() in (".xml", ".txt"))
-    return (stem, suffix) if known else (name, "")
+    return (stem, suffix) if stem and suffix.lower() in _KNOWN_SUFFIXES else (name, "")
 
 
 def _may_declare_split(path: str) -> bool:
     *folders, name = path.split("/")
-    if folders[-2:] == ["ImageSets", "Main"] or folders[-1:] == ["ImageSets"]:
-        return True
+    if "ImageSets" in folders:
+        # VOC's other lists (Layout, Segmentation, Action) have the same names and divide other images.
+        return folders[-2:] == ["ImageSets", "Main"] or folders[-1] == "ImageSets"
     return split_extension(name)[0].lower() in SPLIT_NAMES
 
 

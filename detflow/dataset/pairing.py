@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from detflow.dataset.findings import Finding
 from detflow.dataset.layout import split_extension
 
-__all__ = ["ImageNames", "Pairs", "pair_images"]
+__all__ = ["ImageNames", "Pairs", "find_own_images", "has_own_image", "pair_images"]
 
 ImageNames = tuple["str | None", "str | None"]
 """An annotation's `<filename>` and `<path>`."""
@@ -33,6 +33,37 @@ class Pairs:
     findings: tuple[Finding, ...]
 
 
+def find_own_images(annotations: Sequence[str], images: Sequence[str]) -> dict[str, str]:
+    """Returns the one image that has an annotation's own name, for each annotation that is the only one of its name.
+
+    Such an annotation has the best claim to that image whatever the other files say, so it need not wait for them: if it does
+    claim it, which `has_own_image` tells from its content.
+
+    Args:
+        annotations: The annotations' paths.
+        images: The images' paths.
+    """
+    index = _build_index(images)
+    names = [_fold(_own_name(annotation)) for annotation in annotations]
+    counts = Counter(names)
+    own = {}
+    for annotation, name in zip(annotations, names, strict=True):
+        # `a.jpg.xml` has two names of its own, of which this pass cannot tell the right one.
+        candidates = index.get(name, []) if counts[name] == 1 and not split_extension(name)[1] else []
+        if len(candidates) == 1 and _fold(_own_name(candidates[0])) == name:
+            own[annotation] = candidates[0]
+    return own
+
+
+def has_own_image(annotation: str, names: ImageNames) -> bool:
+    """Whether an annotation claims the image of `find_own_images`: `pair_images` then gives it that one and no other."""
+    filename, source_path = names
+    if filename is not None and _is_unsafe(filename):
+        return False
+    source = filename or source_path
+    return source is None or _fold(_own_name(_SEPARATORS.sub("/", source))) == _fold(_own_name(annotation))
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     annotation: str
@@ -43,11 +74,11 @@ class _Claim:
     @property
     def strength(self) -> tuple[bool, int]:
         """An annotation that has the image's own name, and the nearer one, has the better right."""
-        own = _fold(_name(split_extension(self.annotation)[0]))
-        return own == _fold(_name(split_extension(self.image)[0])), _shared_folders(self.annotation, self.image)
+        own = _fold(_own_name(self.annotation)) == _fold(_own_name(self.image))
+        return own, _shared_folders(self.annotation, self.image)
 
 
-def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs:
+def pair_images(names: Mapping[str, ImageNames], images: Sequence[str], unreadable: Sequence[str] = ()) -> Pairs:
     """Finds each annotation's image.
 
     Tried in this order: `<filename>`; the same in another case; with another extension or none; the end of `<path>`; the
@@ -57,6 +88,7 @@ def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs
     Args:
         names: What each annotation says, by its path.
         images: The images' paths.
+        unreadable: Annotations of which nobody knows what they say; an image with such a one's name is not unlabelled.
     """
     index = _build_index(images)
     findings: list[Finding] = []
@@ -74,6 +106,7 @@ def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs
             findings.append(Finding(claim.code, claim.annotation, value=claim.value, expected=expected, image=claim.image))
     # An image that a quarantined annotation names is not an unlabelled one.
     spoken_for = {claim.image for claim in claims} | {image for finding in findings for image in finding.related}
+    spoken_for |= {image for annotation in unreadable for image in index.get(_fold(_own_name(annotation)), ())}
     findings.extend(Finding("image_unlabelled", image, image=image) for image in images if image not in spoken_for)
     return Pairs({claim.annotation: claim.image for claim in paired}, tuple(findings))
 
@@ -81,7 +114,7 @@ def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs
 def _find_image(annotation: str, filename: str | None, source_path: str | None, index: Mapping[str, list[str]]) -> _Claim | Finding:
     if filename is not None and _is_unsafe(filename):
         return Finding("path_unsafe", annotation, value=filename[:200])
-    own = _name(split_extension(annotation)[0])
+    own = _own_name(annotation)
     tail = _SEPARATORS.split(source_path)[-1] if source_path else None
     written = filename or "no <filename>"
     for source, code in ((filename, None), (tail, "paired_by_path"), (own, "paired_by_stem")):
@@ -150,6 +183,9 @@ def _settle(claims: Sequence[_Claim], findings: list[Finding]) -> list[_Claim]:
     settled = []
     for claim in claims:
         rivals = by_image[claim.image]
+        if len(rivals) == 1:
+            settled.append(claim)
+            continue
         best = max(rival.strength for rival in rivals)
         wins = claim.strength == best and sum(rival.strength == best for rival in rivals) == 1
         if wins:
@@ -175,6 +211,10 @@ def _build_index(images: Sequence[str]) -> dict[str, list[str]]:
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
+
+
+def _own_name(path: str) -> str:
+    return _name(split_extension(path)[0])
 
 
 def _fold(name: str) -> str:

@@ -1,8 +1,13 @@
-"""The same function over many items, in order, in this process or in several. Results never depend on how many."""
+"""The same function over many items, in order, in this process or in several. Results never depend on how many.
+
+This process is one of them: it works on items as long as the next result in order is not there, so that two processes cost the
+start of one.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -10,18 +15,24 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from detflow.errors import EnvironmentFault
 
-__all__ = ["OrderedMap", "count_cores", "open_workers"]
+__all__ = ["OrderedMap", "choose_jobs", "count_cores", "open_workers"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _PR_SET_PDEATHSIG = 1
+# More results than this many a process do not wait for an earlier one that takes long.
+_PIECES_IN_FLIGHT = 8
+# A second process takes longer to start than this much takes to convert.
+_SERIAL_BYTES = 48 * 2**20
+_SERIAL_FILES = 4_000
 
 
 class OrderedMap:
@@ -47,13 +58,18 @@ class OrderedMap:
             return
         remaining = iter(items)
         pending: deque[Future[list[Result]]] = deque()
+        others = self._jobs - 1
         try:
             while True:
-                while len(pending) < 2 * self._jobs and (piece := list(islice(remaining, chunk))):
+                while sum(not future.done() for future in pending) < 2 * others and (piece := list(islice(remaining, chunk))):
                     pending.append(self._executor.submit(_run, function, piece))
                 if not pending:
                     return
-                yield from pending.popleft().result()
+                may_go_on = not pending[0].done() and len(pending) < _PIECES_IN_FLIGHT * self._jobs
+                if may_go_on and (piece := list(islice(remaining, chunk))):
+                    pending.append(_run_here(function, piece))
+                else:
+                    yield from pending.popleft().result()
         except BrokenProcessPool:
             raise EnvironmentFault(
                 "a worker process died", remedy="look for an out-of-memory kill in the system's log, or use fewer --jobs"
@@ -64,14 +80,22 @@ class OrderedMap:
 
 
 @contextmanager
-def open_workers(jobs: int) -> Iterator[OrderedMap]:
-    """Yields a map over `jobs` processes; over this one alone where `jobs` is 1."""
+def open_workers(jobs: int, module: str = __name__) -> Iterator[OrderedMap]:
+    """Yields a map over `jobs` processes, this one among them.
+
+    Args:
+        jobs: How many.
+        module: What the others are to run; they import it while this one goes on.
+    """
     if jobs == 1:
         yield OrderedMap(None, 1)
         return
     # "spawn" gives the same start on every platform and copies no lock or thread of this process.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as executor:
+    with ProcessPoolExecutor(jobs - 1, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as executor:
+        # The executor starts a process for a task that finds none idle: the others start, and import, while this one goes on.
+        for _ in range(jobs - 1):
+            executor.submit(_import, module)
         try:
             yield OrderedMap(executor, jobs)
         except BaseException:
@@ -79,9 +103,39 @@ def open_workers(jobs: int) -> Iterator[OrderedMap]:
             raise
 
 
+def choose_jobs(dataset: Path) -> int:
+    """Returns how many processes a dataset is worth."""
+    cores = count_cores()
+    if cores == 1:
+        return 1
+    num_files = num_bytes = 0
+    for folder, _, names in os.walk(dataset):
+        for name in names:
+            num_files += 1
+            with suppress(OSError):
+                num_bytes += os.lstat(f"{folder}/{name}").st_size
+            if num_bytes > _SERIAL_BYTES or num_files > _SERIAL_FILES:
+                return cores
+    return 1
+
+
 def count_cores() -> int:
     """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def _import(module: str) -> None:
+    importlib.import_module(module)
+
+
+def _run_here(function: Callable[[Item], Result], items: Sequence[Item]) -> Future[list[Result]]:
+    """Runs at once; an error is kept for the item's turn, as if another process had run into it."""
+    future: Future[list[Result]] = Future()
+    try:
+        future.set_result(_run(function, items))
+    except Exception as error:  # noqa: BLE001  It is raised by `result`.
+        future.set_exception(error)
+    return future
 
 
 def _run(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

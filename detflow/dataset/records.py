@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from detflow.dataset.example import Feature, decode_example, encode_example
 from detflow.dataset.tfrecord import read_records
@@ -27,16 +28,21 @@ __all__ = [
     "LABEL_MAP_NAME",
     "LEDGER_NAME",
     "MANIFEST_NAME",
+    "REPORT_NAME",
+    "ObjectColumns",
     "RecordsManifest",
     "ShardInfo",
     "SplitInfo",
     "compute_fingerprint",
     "decode_sample",
+    "encode_record",
     "encode_sample",
     "read_manifest",
     "read_memberships",
     "read_samples",
     "resolve_split",
+    "round_to_record",
+    "to_class_ids",
     "to_record_box",
     "verify_shards",
 ]
@@ -45,9 +51,9 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 LABEL_MAP_NAME = "label_map.pbtxt"
 LEDGER_NAME = "ledger.jsonl"
+REPORT_NAME = "report.html"
 INDEX_NAME = "index.jsonl"
 
-_FOUR_FLOATS = struct.Struct("<4f")
 _BOX_FEATURES = ("image/object/bbox/ymin", "image/object/bbox/xmin", "image/object/bbox/ymax", "image/object/bbox/xmax")
 
 
@@ -88,13 +94,63 @@ class RecordsManifest:
     fingerprint: str
 
 
+class ObjectColumns(NamedTuple):
+    """An image's objects as a record has them: a column for each property, all equally long.
+
+    Attributes:
+        names: The class names.
+        boxes_yxyx: ymin, xmin, ymax, xmax of each, normalised and rounded to float32 (see `round_to_record`).
+        difficult: 0 or 1.
+        truncated: 0 or 1.
+        poses: VOC's free text.
+    """
+
+    names: Sequence[str]
+    boxes_yxyx: Sequence[tuple[float, float, float, float]]
+    difficult: Sequence[int]
+    truncated: Sequence[int]
+    poses: Sequence[str]
+
+    @classmethod
+    def of(cls, objects: Sequence[ObjectAnnotation]) -> ObjectColumns:
+        """Returns the columns of objects.
+
+        Raises:
+            ValueError: A box is not rounded to float32.
+        """
+        boxes = [(one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax) for one in objects]
+        for box, rounded in zip(boxes, round_to_record(boxes), strict=True):
+            if box != rounded:
+                raise ValueError(f"box {box} is not rounded to float32")
+        return cls(
+            names=[one.name for one in objects],
+            boxes_yxyx=boxes,
+            difficult=[int(one.difficult) for one in objects],
+            truncated=[int(one.truncated) for one in objects],
+            poses=[one.pose for one in objects],
+        )
+
+    def to_objects(self) -> tuple[ObjectAnnotation, ...]:
+        """Returns the objects."""
+        return tuple(
+            ObjectAnnotation(name, Box(*box), bool(difficult), bool(truncated), pose)
+            for name, box, difficult, truncated, pose in zip(*self, strict=True)
+        )
+
+
+def round_to_record(boxes: Sequence[tuple[float, float, float, float]]) -> list[tuple[float, float, float, float]]:
+    """Rounds numbers to float32, as tf.Example stores them, so that what is read back is what was written."""
+    floats = iter(array("f", chain.from_iterable(boxes)))
+    return list(zip(floats, floats, floats, floats, strict=True))
+
+
 def to_record_box(box: Box) -> Box:
-    """Rounds a box to float32, as tf.Example stores it, so that what is read back is what was written.
+    """Rounds a box (see `round_to_record`).
 
     Raises:
         ValueError: Rounding leaves no area.
     """
-    return Box(*_FOUR_FLOATS.unpack(_FOUR_FLOATS.pack(box.ymin, box.xmin, box.ymax, box.xmax)))
+    return Box(*round_to_record([(box.ymin, box.xmin, box.ymax, box.xmax)])[0])
 
 
 def encode_sample(sample: Sample, label_map: LabelMap) -> bytes:
@@ -104,33 +160,75 @@ def encode_sample(sample: Sample, label_map: LabelMap) -> bytes:
         ValueError: A box is not rounded to float32 (see `to_record_box`).
         KeyError: A class is not in the label map.
     """
-    objects = sample.objects
-    boxes = [(entry.box.ymin, entry.box.xmin, entry.box.ymax, entry.box.xmax) for entry in objects]
-    for box in boxes:
-        if _FOUR_FLOATS.unpack(_FOUR_FLOATS.pack(*box)) != box:
-            raise ValueError(f"{sample.key}: box {box} is not rounded to float32")
-    ids = {name: class_id for class_id, name in enumerate(label_map, start=1)}
+    return encode_record(
+        key=sample.key,
+        source_id=sample.source_id,
+        filename=sample.filename,
+        size=sample.size,
+        encoded=sample.encoded,
+        encoded_sha256=hashlib.sha256(sample.encoded).hexdigest(),
+        columns=ObjectColumns.of(sample.objects),
+        class_ids=to_class_ids(label_map),
+    )
+
+
+def encode_record(
+    *,
+    key: str,
+    source_id: int,
+    filename: str,
+    size: ImageSize,
+    encoded: bytes,
+    encoded_sha256: str,
+    columns: ObjectColumns,
+    class_ids: Mapping[str, int],
+) -> bytes:
+    """Returns what `encode_sample` returns, from a sample's parts: for those who have the columns and the digest already.
+
+    Args:
+        key: As `Sample` has it, like the next four.
+        source_id: See there.
+        filename: See there.
+        size: See there.
+        encoded: See there.
+        encoded_sha256: Of `encoded`, hexadecimal.
+        columns: The objects.
+        class_ids: 1-based, by name.
+
+    Raises:
+        KeyError: A class has no id.
+    """
+    names, boxes, difficult, truncated, poses = columns
+    ymin, xmin, ymax, xmax = zip(*boxes, strict=True) if boxes else ((), (), (), ())
+    # In square pixels, as COCO's annotations have it.
+    areas = [(bottom - top) * (right - left) * size.num_pixels for top, left, bottom, right in boxes]
     features: dict[str, tuple[type, Feature]] = {
-        "image/encoded": (bytes, [sample.encoded]),
-        "image/format": (bytes, [b"jpeg"]),
-        "image/height": (int, [sample.size.height]),
-        "image/width": (int, [sample.size.width]),
-        "image/filename": (bytes, [_to_bytes(sample.filename)]),
-        "image/source_id": (bytes, [b"%d" % sample.source_id]),
-        "image/key": (bytes, [_to_bytes(sample.key)]),
-        "image/key/sha256": (bytes, [hashlib.sha256(sample.encoded).hexdigest().encode()]),
-        "image/object/class/text": (bytes, [_to_bytes(entry.name) for entry in objects]),
-        "image/object/class/label": (int, [ids[entry.name] for entry in objects]),
-        "image/object/difficult": (int, [int(entry.difficult) for entry in objects]),
-        "image/object/truncated": (int, [int(entry.truncated) for entry in objects]),
-        "image/object/view": (bytes, [_to_bytes(entry.pose) for entry in objects]),
-        "image/object/is_crowd": (int, [0] * len(objects)),
-        # In square pixels, as COCO's annotations have it.
-        "image/object/area": (float, [entry.box.area * sample.size.num_pixels for entry in objects]),
+        "image/encoded": (bytes, (encoded,)),
+        "image/format": (bytes, (b"jpeg",)),
+        "image/height": (int, (size.height,)),
+        "image/width": (int, (size.width,)),
+        "image/filename": (bytes, (_to_bytes(filename),)),
+        "image/source_id": (bytes, (b"%d" % source_id,)),
+        "image/key": (bytes, (_to_bytes(key),)),
+        "image/key/sha256": (bytes, (encoded_sha256.encode(),)),
+        "image/object/bbox/ymin": (float, ymin),
+        "image/object/bbox/xmin": (float, xmin),
+        "image/object/bbox/ymax": (float, ymax),
+        "image/object/bbox/xmax": (float, xmax),
+        "image/object/class/text": (bytes, [_to_bytes(name) for name in names]),
+        "image/object/class/label": (int, [class_ids[name] for name in names]),
+        "image/object/difficult": (int, difficult),
+        "image/object/truncated": (int, truncated),
+        "image/object/view": (bytes, [_to_bytes(pose) for pose in poses]),
+        "image/object/is_crowd": (int, (0,) * len(names)),
+        "image/object/area": (float, areas),
     }
-    for place, name in enumerate(_BOX_FEATURES):
-        features[name] = (float, [box[place] for box in boxes])
     return encode_example(features)
+
+
+def to_class_ids(label_map: LabelMap) -> dict[str, int]:
+    """Returns the 1-based ids by name."""
+    return {name: class_id for class_id, name in enumerate(label_map, start=1)}
 
 
 def decode_sample(data: bytes, label_map: LabelMap) -> Sample:

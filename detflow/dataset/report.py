@@ -6,7 +6,6 @@ Galleries are capped and say so; totals are of everything. The page depends on t
 from __future__ import annotations
 
 import heapq
-import json
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -27,9 +26,7 @@ from detflow.draw import class_colour
 from detflow.page.document import Section, escape, render_page, render_table
 from detflow.page.svg import draw_heatmap, draw_histogram, draw_sparkline, draw_stack, draw_swatch
 
-__all__ = ["CARDS_PER_CODE", "LINES_PER_CODE", "REPORT_NAME", "render_report"]
-
-REPORT_NAME = "report.html"
+__all__ = ["CARDS_PER_CODE", "LINES_PER_CODE", "render_report"]
 
 CARDS_PER_CODE = 8
 """Pictures of each kind of finding."""
@@ -136,13 +133,14 @@ def _measure(audit: Audit) -> _Measured:
     rows: list[tuple[float, ...]] = []
     with open(audit.samples_path, "rb") as file:
         for line in file:
-            annotation, *_, width, height, _, objects = json.loads(line)
-            if annotation not in audit.samples:
+            sample = AuditedSample.from_json(line)
+            if sample.annotation not in audit.samples:
                 continue
+            width, height = sample.size.width, sample.size.height
             measured.sizes[width, height] += 1
-            per_image[bisect_right(_OBJECTS_EDGES, len(objects)) - 1] += 1
-            names += [one[0] for one in objects]
-            rows += [(*one[1:5], width, height) for one in objects]
+            per_image[bisect_right(_OBJECTS_EDGES, len(sample.columns.names)) - 1] += 1
+            names += sample.columns.names
+            rows += [(*box, width, height) for box in sample.columns.boxes_yxyx]
             if len(rows) > _ROWS_AT_A_TIME:
                 _measure_objects(measured, names, rows)
                 names, rows = [], []

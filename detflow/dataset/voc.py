@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, cast
 
 from lxml import etree
 
@@ -25,7 +27,6 @@ MAX_OBJECTS = 20_000
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # int() would take "１２" and "1_000", float() would take "nan": this takes plain ASCII decimals only.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]*)?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
-_FOUR_NUMBERS = re.compile(r"\s*N\s*,\s*N\s*,\s*N\s*,\s*N\s*".replace("N", _NUMBER.pattern))
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 # libxml2 finds a DOCTYPE only after it has read what is declared inside; these bytes are looked for first.
 _DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"))
@@ -38,14 +39,14 @@ _PARSER = etree.XMLParser(
     remove_comments=True,
     remove_pis=True,
 )
+_find_nested_objects = etree.XPath("*//object")
 
 
-@dataclass(frozen=True, slots=True)
-class VocObject:
+class VocObject(NamedTuple):
     """An `<object>` as written.
 
     Attributes:
-        index: Its place among the file's objects, from 1.
+        number: Its place among the file's objects, from 1.
         line: Of the `<object>` tag.
         name: The class name with white space collapsed.
         corners: VOC pixel corners xmin, ymin, xmax, ymax: finite, in no certain order, perhaps outside of the image.
@@ -54,7 +55,7 @@ class VocObject:
         pose: VOC's free text.
     """
 
-    index: int
+    number: int
     line: int
     name: str
     corners: Corners
@@ -143,9 +144,9 @@ def read_annotation(data: bytes, path: str) -> tuple[VocAnnotation | None, list[
     try:
         root = _parse(data, path)
         findings: list[Finding] = []
-        fields = _fields(root, path, repeated=("object",))
+        fields = _fields_of_image(root, path)
         objects = [_read_object(element, index, path, findings) for index, element in enumerate(_objects(root, path), start=1)]
-        size, size_line = _read_size(fields.get("size"), path)
+        size, size_line = _read_size(root, fields, path)
         filename, source_path = _optional_text(fields, "filename", path), _optional_text(fields, "path", path)
     except _Unreadable as error:
         return None, [error.finding]
@@ -166,7 +167,7 @@ def read_annotation(data: bytes, path: str) -> tuple[VocAnnotation | None, list[
 def read_image_names(data: bytes, path: str) -> tuple[str | None, str | None] | Finding:
     """Reads `<filename>` and `<path>` only, which is what pairing needs; or returns the finding that says why not."""
     try:
-        fields = _fields(_parse(data, path), path, repeated=("object",))
+        fields = _fields_of_image(_parse(data, path), path)
         return _optional_text(fields, "filename", path), _optional_text(fields, "path", path)
     except _Unreadable as error:
         return error.finding
@@ -198,18 +199,29 @@ def _line(element: etree._Element) -> int:
     return line if isinstance(line, int) else 1
 
 
-def _fields(parent: etree._Element, path: str, repeated: tuple[str, ...] = ()) -> dict[str, etree._Element]:
-    """Returns the direct children by tag; one that stands twice is ambiguous."""
-    fields = {child.tag: child for child in parent}
-    if len(fields) == len(parent):
+def _line_of(parent: etree._Element | None, tag: str) -> int | None:
+    element = None if parent is None else parent.find(tag)
+    return None if element is None else _line(element)
+
+
+def _fields(children: etree._Element | list[etree._Element], path: str) -> dict[str, _Field]:
+    """Returns an element's children by tag: the text of one that has no children itself; one that stands twice is ambiguous."""
+    fields: dict[str, _Field] = {child.tag: child if len(child) else child.text or "" for child in children}
+    if len(fields) == len(children):
         return fields
     seen = set()
-    for child in parent:
-        if child.tag in seen and child.tag in _READ and child.tag not in repeated:
+    for child in children:
+        if child.tag in seen and child.tag in _READ:
             raise _Unreadable(Finding("field_twice", path, line=_line(child), value=f"<{child.tag}>"))
         seen.add(child.tag)
     return fields
 
+
+def _fields_of_image(root: etree._Element, path: str) -> dict[str, _Field]:
+    return _fields([child for child in root if child.tag != "object"], path)
+
+
+_Field = str | etree._Element
 
 # Only fields that are read can be ambiguous: an object may have many <part> or <attributes>.
 _READ = frozenset({"filename", "path", "size", "width", "height", "name", "bndbox", "difficult", "truncated", "pose", *_CORNERS})
@@ -219,25 +231,25 @@ def _objects(root: etree._Element, path: str) -> list[etree._Element]:
     objects = root.findall("object")
     if len(objects) > MAX_OBJECTS:
         raise _Unreadable(Finding("too_many_objects", path, value=f"{len(objects):,}", expected=f"at most {MAX_OBJECTS:,}"))
-    if sum(1 for _ in root.iter("object")) > len(objects):
-        nested = next(element for element in root.iter("object") if element.getparent() is not root)
-        raise _Unreadable(Finding("object_nested", path, line=_line(nested)))
+    if nested := cast("list[etree._Element]", _find_nested_objects(root)):
+        raise _Unreadable(Finding("object_nested", path, line=_line(nested[0])))
     return objects
 
 
-def _text(element: etree._Element | None, path: str) -> str:
-    """Returns an element's text as it stands, empty for a missing element."""
-    if element is None:
-        return ""
-    if len(element):
-        raise _Unreadable(Finding("field_has_children", path, line=_line(element), value=f"<{element.tag}>"))
-    return element.text or ""
+def _text(fields: Mapping[str, _Field], tag: str, path: str) -> str:
+    """Returns a field's text as it stands, empty for a missing field."""
+    field = fields.get(tag, "")
+    if not isinstance(field, str):
+        raise _Unreadable(Finding("field_has_children", path, line=_line(field), value=f"<{tag}>"))
+    return field
 
 
-def _optional_text(fields: dict[str, etree._Element], tag: str, path: str) -> str | None:
-    return _text(fields.get(tag), path).strip() or None
+def _optional_text(fields: Mapping[str, _Field], tag: str, path: str) -> str | None:
+    return _text(fields, tag, path).strip() or None
 
 
+# Corners are whole numbers up to an image's side, nearly all of them, and come again and again.
+@lru_cache(maxsize=16_384)
 def _number(text: str) -> float | None:
     if not _NUMBER.fullmatch(text.strip()):
         return None
@@ -245,12 +257,14 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _read_size(element: etree._Element | None, path: str) -> tuple[tuple[int, int] | None, int | None]:
+def _read_size(root: etree._Element, fields: Mapping[str, _Field], path: str) -> tuple[tuple[int, int] | None, int | None]:
+    element = fields.get("size")
     if element is None:
         return None, None
-    fields = _fields(element, path)
-    sides = [_number(_optional_text(fields, tag, path) or "") for tag in ("width", "height")]
-    width, height = sides
+    if isinstance(element, str):
+        return None, _line_of(root, "size")
+    sides = _fields(element, path)
+    width, height = (_number(_text(sides, tag, path)) for tag in ("width", "height"))
     if width is None or height is None or width != int(width) or height != int(height) or width < 0 or height < 0:
         return None, _line(element)
     return (int(width), int(height)), _line(element)
@@ -258,56 +272,54 @@ def _read_size(element: etree._Element | None, path: str) -> tuple[tuple[int, in
 
 def _read_object(element: etree._Element, index: int, path: str, findings: list[Finding]) -> VocObject | None:
     """Returns the object, or None after a finding that quarantines the annotation."""
-    line = _line(element)
     fields = _fields(element, path)
-    written = _text(fields.get("name"), path)
+    written = _text(fields, "name", path)
     name = " ".join(written.split())
     if not name:
-        findings.append(Finding("name_missing", path, line=line, object_index=index))
+        findings.append(Finding("name_missing", path, line=_line(element), object_index=index))
         return None
     if name != written:
-        findings.append(Finding("name_whitespace", path, line=line, object_index=index, value=repr(written), expected=repr(name)))
-    corners = _read_corners(fields.get("bndbox"), name, line, index, path, findings)
+        value, expected = repr(written), repr(name)
+        findings.append(Finding("name_whitespace", path, _line(element), index, value=value, expected=expected))
+    corners = _read_corners(element, fields.get("bndbox"), name, index, path, findings)
     if corners is None:
         return None
-    return VocObject(
-        index=index,
-        line=line,
-        name=name,
-        corners=corners,
-        difficult=_read_flag(fields.get("difficult"), index, path, findings),
-        truncated=_read_flag(fields.get("truncated"), index, path, findings),
-        pose=_text(fields.get("pose"), path).strip(),
-    )
+    difficult = _read_flag(element, fields, "difficult", index, path, findings)
+    truncated = _read_flag(element, fields, "truncated", index, path, findings)
+    return VocObject(index, _line(element), name, corners, difficult, truncated, _text(fields, "pose", path).strip())
 
 
 def _read_corners(
-    element: etree._Element | None, name: str, line: int, index: int, path: str, findings: list[Finding]
+    element: etree._Element, box: _Field | None, name: str, index: int, path: str, findings: list[Finding]
 ) -> Corners | None:
-    fields = {} if element is None else _fields(element, path)
+    fields: Mapping[str, _Field] = {} if box is None or isinstance(box, str) else _fields(box, path)
     missing = [f"<{tag}>" for tag in _CORNERS if tag not in fields]
     if missing:
-        value = f"{name}: no <bndbox>" if element is None else f"{name}: no {', '.join(missing)}"
-        findings.append(Finding("box_missing", path, line=line, object_index=index, value=value))
+        value = f"{name}: no <bndbox>" if box is None else f"{name}: no {', '.join(missing)}"
+        findings.append(Finding("box_missing", path, line=_line(element), object_index=index, value=value))
         return None
-    texts = [_text(fields[tag], path) for tag in _CORNERS]
-    # One look at all four, since nearly all are in order.
-    in_order = _FOUR_NUMBERS.fullmatch(",".join(texts)) is not None and math.isfinite(sum(map(float, texts)))
-    for tag, text in () if in_order else zip(_CORNERS, texts, strict=True):
-        if _number(text) is None:
+    corners = []
+    for tag in _CORNERS:
+        text = _text(fields, tag, path)
+        corner = _number(text)
+        if corner is None:
             value = f"{name}: {tag} {text.strip()[:40]!r}"
-            findings.append(Finding("box_not_a_number", path, line=_line(fields[tag]), object_index=index, value=value))
+            line = _line_of(element.find("bndbox"), tag)
+            findings.append(Finding("box_not_a_number", path, line=line, object_index=index, value=value))
             return None
-    xmin, ymin, xmax, ymax = map(float, texts)
+        corners.append(corner)
+    xmin, ymin, xmax, ymax = corners
     return xmin, ymin, xmax, ymax
 
 
-def _read_flag(element: etree._Element | None, index: int, path: str, findings: list[Finding]) -> bool:
-    text = _text(element, path)
+def _read_flag(
+    element: etree._Element, fields: Mapping[str, _Field], tag: str, index: int, path: str, findings: list[Finding]
+) -> bool:
+    text = _text(fields, tag, path)
     flag = _FLAGS.get(text)
     if flag is None:
         flag = _FLAGS.get(text.strip().lower())
-    if flag is None and element is not None:
-        value = f"<{element.tag}> {text.strip()[:40]!r}"
-        findings.append(Finding("flag_unreadable", path, line=_line(element), object_index=index, value=value))
+    if flag is None:
+        value = f"<{tag}> {text.strip()[:40]!r}"
+        findings.append(Finding("flag_unreadable", path, line=_line_of(element, tag), object_index=index, value=value))
     return flag or False

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from detflow.engine import preprocess
-from detflow.engine.detector import Detector
 from detflow.errors import ConfigError
 from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.runtime.detector import Detector
 from detflow.types import LabelMap, Sample
 
 __all__ = ["Evaluation", "detect_samples", "evaluate_detector"]
@@ -47,12 +47,13 @@ def detect_samples(detector: Detector, samples: Iterable[Sample], label_map: Lab
         label_map: Of the samples.
 
     Returns:
-        The samples in order without their pictures, and of each its truth and detections.
+        The samples in order without their pictures, and of each its truth and detections. Classes are told apart by name: the
+        ids of the detections become those of `label_map`.
 
     Raises:
         ConfigError: The detector was trained on other classes than the samples have.
     """
-    if detector.label_map != label_map:
+    if set(detector.label_map) != set(label_map):
         raise ConfigError(
             f"the model knows the classes {', '.join(detector.label_map)}; the records have {', '.join(label_map)}",
             path=detector.source,
@@ -66,6 +67,8 @@ def detect_samples(detector: Detector, samples: Iterable[Sample], label_map: Lab
             judged.append(dataclasses.replace(sample, encoded=b""))
             yield preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
 
-    detections = list(detector.detect(pixels()))
+    detections = [
+        [dataclasses.replace(one, class_id=label_map.id_of(one.name)) for one in found] for found in detector.detect(pixels())
+    ]
     images = [EvaluatedImage(sample.size, sample.objects, found) for sample, found in zip(judged, detections, strict=True)]
     return judged, images

@@ -17,7 +17,6 @@ from detflow.rundir import RunDir
 
 __all__ = ["Journal"]
 
-_LOSS_COLUMNS = ("step", "loss", "classification", "box", "learning_rate")
 # TensorBoard needs no point for every step.
 _SUMMARY_STEPS = 20
 
@@ -30,25 +29,27 @@ class Journal:
     Args:
         run: The model directory.
         start: Steps that the run has taken.
+        loss_names: Terms of the loss: columns of losses.csv, after the step and the total.
         metric_names: Columns of results.csv.
     """
 
-    def __init__(self, run: RunDir, start: int, metric_names: Sequence[str]) -> None:
+    def __init__(self, run: RunDir, start: int, loss_names: Sequence[str], metric_names: Sequence[str]) -> None:
         self._losses_path = run.losses_path
         self._results_path = run.results_path
+        self._loss_columns = ("step", "loss", *loss_names, "learning_rate")
         self._metric_names = tuple(metric_names)
         self._pending: list[tuple[Any, ...]] = []
-        _cut(run.losses_path, _LOSS_COLUMNS, start)
+        _cut(run.losses_path, self._loss_columns, start)
         _cut(run.results_path, ("step", *self._metric_names), start)
         with environment_faults(run.tensorboard_dir):
             self._writer = tf.summary.create_file_writer(os.fspath(run.tensorboard_dir))
 
     def step(self, step: int, losses: Sequence[float], learning_rate: float) -> None:
-        """Takes in the losses (total, classification, box) of a step, counted from 1; they reach the disk with `flush`."""
+        """Takes in the losses (the total, then its terms) of a step, counted from 1; they reach the disk with `flush`."""
         row = (step, *losses, learning_rate)
         self._pending.append(row)
         if step % _SUMMARY_STEPS == 0:
-            self._write_scalars(dict(zip(_LOSS_COLUMNS[1:], row[1:], strict=True)), step)
+            self._write_scalars(dict(zip(self._loss_columns[1:], row[1:], strict=True)), step)
 
     def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Appends a row to results.csv; what could not be measured stays empty."""

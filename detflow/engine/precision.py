@@ -6,9 +6,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["Precision", "is_native", "network_precision", "resolve_precision"]
+__all__ = ["Precision", "as_float32", "is_native", "network_precision", "resolve_precision"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -47,7 +47,8 @@ def is_native(precision: Precision) -> bool:
 def network_precision(precision: Precision) -> Iterator[None]:
     """Networks built inside the block compute in the format.
 
-    Their variables stay float32, so checkpoints, averages and the optimiser know nothing of it; the outputs come in the format.
+    Their variables stay float32, so checkpoints, averages and the optimiser know nothing of it; the outputs come in the format,
+    and whoever computes a loss or boxes from them takes them through `as_float32` first.
     """
     import tf_keras
 
@@ -56,6 +57,13 @@ def network_precision(precision: Precision) -> Iterator[None]:
         yield
     finally:
         tf_keras.mixed_precision.set_global_policy("float32")
+
+
+def as_float32(outputs: Any) -> Any:
+    """Casts a network's outputs, in whatever structure; float32 passes through untouched."""
+    import tensorflow as tf
+
+    return tf.nest.map_structure(lambda output: tf.cast(output, tf.float32), outputs)
 
 
 def _gpu_capability() -> tuple[int, int] | None:

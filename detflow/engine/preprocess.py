@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-__all__ = ["boxes_to_canvas", "boxes_to_image", "decode_jpeg", "fit_to_canvas", "normalize"]
+from detflow.runtime.canvas import MEAN_RGB, STDDEV_RGB
 
-# Mean and deviation of ImageNet's RGB values, the field's usual normalisation, here on the scale 0–255.
-_MEAN_RGB = (123.675, 116.28, 103.53)
-_STDDEV_RGB = (58.395, 57.12, 57.375)
+__all__ = ["boxes_to_canvas", "boxes_to_image", "decode_jpeg", "fit_to_canvas", "normalize"]
 
 
 def decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -47,13 +45,13 @@ def fit_to_canvas(images: tf.Tensor, canvas_size: tuple[int, int]) -> tuple[tf.T
     # The antialiased triangle filter is what Pillow calls BILINEAR: small objects do not vanish between samples.
     resized = tf.image.resize(images, tf.stack([rows, columns]), method="bilinear", antialias=True)
     # Padding the difference from the mean with zeros pads with the mean.
-    centred = tf.pad(resized - tf.constant(_MEAN_RGB), [[0, 0], [0, canvas_size[0] - rows], [0, canvas_size[1] - columns], [0, 0]])
-    return tf.ensure_shape(centred, [None, *canvas_size, 3]) + tf.constant(_MEAN_RGB), fitted / canvas
+    centred = tf.pad(resized - tf.constant(MEAN_RGB), [[0, 0], [0, canvas_size[0] - rows], [0, canvas_size[1] - columns], [0, 0]])
+    return tf.ensure_shape(centred, [None, *canvas_size, 3]) + tf.constant(MEAN_RGB), fitted / canvas
 
 
 def normalize(canvases: tf.Tensor) -> tf.Tensor:
     """Takes pixel values from the scale 0–255 to about zero mean and unit deviation; float32."""
-    return (tf.cast(canvases, tf.float32) - tf.constant(_MEAN_RGB)) / tf.constant(_STDDEV_RGB)
+    return (tf.cast(canvases, tf.float32) - tf.constant(MEAN_RGB)) / tf.constant(STDDEV_RGB)
 
 
 def boxes_to_canvas(boxes: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:

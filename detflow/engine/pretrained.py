@@ -20,8 +20,9 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
+from detflow.engine.architecture import DetectionModel
 from detflow.engine.checkpoints import WeightAverage, restore_weights
-from detflow.engine.retinanet import RetinaNet
+from detflow.engine.model import build_model
 from detflow.engine.weight_sources import InitialWeights
 from detflow.errors import ArtifactError
 from detflow.rundir import RunDir
@@ -76,12 +77,12 @@ class RestoreReport:
         return {"source": self.weights.source, "files": dict(self.weights.digests), "restored": restored}
 
 
-def restore_initial_weights(weights: InitialWeights, model: RetinaNet) -> RestoreReport:
+def restore_initial_weights(weights: InitialWeights, model: DetectionModel) -> RestoreReport:
     """Loads what fits into a model that is still as initialised.
 
     Args:
         weights: Of a detflow run (its averaged weights are taken), or a TensorFlow checkpoint whose objects are called as Model
-            Garden calls them: `backbone`, `decoder`, `head`, at the top or below `model`.
+            Garden calls them: `backbone`, `decoder`, `head` and so on, at the top or below `model`.
         model: With its `parts`.
 
     Raises:
@@ -114,7 +115,7 @@ class _Graph(Protocol):
 class _ModelGraph:
     """A model in memory."""
 
-    def __init__(self, model: RetinaNet) -> None:
+    def __init__(self, model: DetectionModel) -> None:
         self._parts = model.parts
 
     def part(self, name: str) -> Any:
@@ -171,7 +172,7 @@ class _CheckpointGraph:
 def _open_run(checkpoint_path: Path) -> _ModelGraph:
     run = RunDir(checkpoint_path.absolute().parent)
     config = run.read_config()
-    model = RetinaNet(config.model, len(read_label_map(run.label_map_path)))
+    model = build_model(config.model, len(read_label_map(run.label_map_path)))
     restore_weights(checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay))
     return _ModelGraph(model)
 

@@ -6,16 +6,16 @@ M box slots (at least 1), C classes.
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import tensorflow as tf
 
 from detflow.config import EvaluateConfig, ModelConfig
-from detflow.engine import garden
 from detflow.engine.anchors import build_anchors
+from detflow.engine.architecture import DetectionModel, Losses, RawDetections, suppress
+from detflow.engine.boxes import box_area, decode_boxes, pairwise_iou
+from detflow.engine.garden.retinanet import build_retinanet_network
+from detflow.engine.precision import as_float32
 
-__all__ = ["Losses", "RawDetections", "RetinaNet", "assign_atss"]
+__all__ = ["RetinaNet", "assign_atss"]
 
 # RetinaNet (arXiv:1708.02002) found .25 and 2; 1.5 was better on a small set after 400 and after 2,400 steps.
 _FOCAL_ALPHA = 0.25
@@ -24,56 +24,26 @@ _FOCAL_GAMMA = 1.5
 _BOX_LOSS_WEIGHT = 2.0
 # Candidates a level, the one constant of ATSS; the paper found 7 to 17 alike (arXiv:1912.02424, table 5).
 _ATSS_TOP_K = 9
-# Deltas of sizes are logarithms. e^4.135 = 62.5: a box may be that much larger than its anchor, and exp() stays finite.
-_MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 _EPSILON = 1e-7
 
 
-class Losses(NamedTuple):
-    """Scalars: what is minimised, and its parts."""
+class RetinaNet(DetectionModel):
+    """The network maps to (class logits [B, A, C], box deltas [B, A, 4])."""
 
-    total: tf.Tensor
-    classification: tf.Tensor
-    box: tf.Tensor
-
-
-class RawDetections(NamedTuple):
-    """Boxes [B, K, 4], scores [B, K] from high to low, classes [B, K] counted from 0, number of valid ones [B] int32."""
-
-    boxes: tf.Tensor
-    scores: tf.Tensor
-    classes: tf.Tensor
-    count: tf.Tensor
-
-
-class RetinaNet:
-    """The network together with what its outputs mean.
-
-    Attributes:
-        network: From normalised canvases [B, height, width, 3] to (class logits [B, A, C], box deltas [B, A, 4]).
-        parts: Model Garden's sub-models that the network is made of: `backbone`, `decoder` and `head`.
-        input_size: The canvas: (height, width) in pixels.
-    """
+    loss_names = ("classification", "box")
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
-        self.network, self.parts = garden.build_retinanet_network(config, num_classes)
+        self.network, self.parts = build_retinanet_network(config, num_classes)
         self.input_size = config.input_size
         self.num_classes = num_classes
-        anchors, self._level_sizes = build_anchors(config)
-        self._anchors = tf.constant(anchors)
+        self.anchors, self._level_sizes = build_anchors(config)
+        self._anchors = tf.constant(self.anchors)
         # IoU does not change when both axes are stretched, but GIoU's enclosing box and ATSS' distances do: pixels are square.
         self._canvas_scale = tf.constant([*config.input_size, *config.input_size], tf.float32)
 
-    def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
-        """Computes the training loss.
-
-        Args:
-            canvases: Normalised [B, height, width, 3] float32.
-            boxes: [B, M, 4] float32; an empty slot is all zeros.
-            classes: [B, M] int32, counted from 0; -1 in an empty slot.
-        """
-        # Whatever the network computes in, what follows needs float32.
-        logits, deltas = (tf.cast(output, tf.float32) for output in self.network(canvases, training=True))
+    def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
+        """See `DetectionModel.losses`; nothing here is random."""
+        logits, deltas = as_float32(self.network(canvases, training=True))
         matched = assign_atss(self._anchors, self._level_sizes, boxes * self._canvas_scale, classes >= 0, self._canvas_scale)
         positive = matched >= 0
         slot = tf.maximum(matched, 0)
@@ -84,26 +54,20 @@ class RetinaNet:
         one_hot = tf.one_hot(target_class, self.num_classes)
         classification = tf.reduce_sum(_focal_loss(logits, one_hot)) / num_positives
 
-        predicted = _decode(deltas, self._anchors) * self._canvas_scale
+        predicted = decode_boxes(deltas, self._anchors) * self._canvas_scale
         box = tf.reduce_sum(tf.where(positive, 1.0 - _giou(predicted, target_boxes), 0.0)) / num_positives
         box *= _BOX_LOSS_WEIGHT
-        return Losses(classification + box, classification, box)
+        return Losses(classification + box, {"classification": classification, "box": box})
+
+    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs the network on normalised canvases [B, height, width, 3]: boxes [B, A, 4] and scores [B, A, C] of all anchors."""
+        logits, deltas = self.network(canvases, training=False)
+        return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
 
     def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """Runs the network on normalised canvases [B, height, width, 3] and suppresses duplicates."""
-        logits, deltas = self.network(canvases, training=False)
-        boxes = _decode(deltas, self._anchors)
-        # The kernel suppresses class by class and takes one box for all classes; it costs a fifteenth of tf.image's v2.
-        kept = tf.image.combined_non_max_suppression(
-            boxes[:, :, tf.newaxis, :],
-            tf.sigmoid(logits),
-            max_output_size_per_class=config.max_detections,
-            max_total_size=config.max_detections,
-            iou_threshold=config.nms_iou,
-            score_threshold=config.score_threshold,
-            clip_boxes=True,
-        )
-        return RawDetections(kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections)
+        """See `DetectionModel.detect`."""
+        boxes, scores = self.predict(canvases)
+        return suppress(boxes[:, :, tf.newaxis], scores, config)
 
 
 def assign_atss(
@@ -126,7 +90,7 @@ def assign_atss(
         [B, A] int32: the slot that an anchor is matched with, or -1.
     """
     anchors_px = anchors * canvas_scale
-    iou = _pairwise_iou(boxes_px, anchors_px)
+    iou = pairwise_iou(boxes_px, anchors_px)
     centres = (anchors_px[:, :2] + anchors_px[:, 2:]) / 2
     box_centres = (boxes_px[..., :2] + boxes_px[..., 2:]) / 2
     distance = tf.reduce_sum(tf.square(box_centres[:, :, tf.newaxis] - centres), -1)
@@ -163,31 +127,13 @@ def _focal_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     return alpha * tf.pow(miss + _EPSILON, _FOCAL_GAMMA) * cross_entropy
 
 
-def _decode(deltas: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """Turns deltas [B, A, 4] = (dy, dx, log height, log width, in anchor sizes) into boxes, as Faster R-CNN defines them."""
-    size = anchors[:, 2:] - anchors[:, :2]
-    centre = (anchors[:, :2] + anchors[:, 2:]) / 2 + deltas[..., :2] * size
-    half = size * tf.exp(tf.minimum(deltas[..., 2:], _MAX_LOG_SCALE)) / 2
-    return tf.concat([centre - half, centre + half], -1)
-
-
-def _area(boxes: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_prod(tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), -1)
-
-
-def _pairwise_iou(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """IoU [B, M, A] of boxes [B, M, 4] with anchors [A, 4]; 0 for an empty slot."""
-    top_left = tf.maximum(boxes[:, :, tf.newaxis, :2], anchors[:, :2])
-    bottom_right = tf.minimum(boxes[:, :, tf.newaxis, 2:], anchors[:, 2:])
-    intersection = tf.reduce_prod(tf.maximum(bottom_right - top_left, 0.0), -1)
-    return intersection / (_area(boxes)[..., tf.newaxis] + _area(anchors) - intersection)
-
-
 def _giou(predicted: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Generalised IoU of pairs (arXiv:1902.09630), in (-1, 1]."""
-    intersection = _area(
+    intersection = box_area(
         tf.concat([tf.maximum(predicted[..., :2], target[..., :2]), tf.minimum(predicted[..., 2:], target[..., 2:])], -1)
     )
-    hull = _area(tf.concat([tf.minimum(predicted[..., :2], target[..., :2]), tf.maximum(predicted[..., 2:], target[..., 2:])], -1))
-    union = _area(predicted) + _area(target) - intersection
+    hull = box_area(
+        tf.concat([tf.minimum(predicted[..., :2], target[..., :2]), tf.maximum(predicted[..., 2:], target[..., 2:])], -1)
+    )
+    union = box_area(predicted) + box_area(target) - intersection
     return intersection / (union + _EPSILON) - (hull - union) / (hull + _EPSILON)

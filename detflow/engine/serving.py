@@ -7,7 +7,7 @@ import tensorflow as tf
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
 from detflow.config import EvaluateConfig
 from detflow.engine import preprocess
-from detflow.engine.retinanet import RetinaNet
+from detflow.engine.architecture import DetectionModel
 
 __all__ = ["ServingModel"]
 
@@ -23,7 +23,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         config: As given.
     """
 
-    def __init__(self, model: RetinaNet, config: EvaluateConfig) -> None:
+    def __init__(self, model: DetectionModel, config: EvaluateConfig) -> None:
         super().__init__()
         self._model = model
         self._network = model.network
@@ -35,6 +35,15 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         self.detect_traced = tf.function(self.detect, autograph=False, input_signature=[pixels])
         self.detect_encoded_traced = tf.function(self.detect_encoded, autograph=False, input_signature=[encoded])
         self.detect_examples_traced = tf.function(self.detect_examples, autograph=False, input_signature=[examples])
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """The canvas: (height, width) in pixels."""
+        return self._model.input_size
+
+    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """From normalised canvases to the boxes and scores of all anchors: see `RetinaNet.predict`."""
+        return self._model.predict(canvases)
 
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects.

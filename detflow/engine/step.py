@@ -8,9 +8,9 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config import ExperimentConfig
+from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.checkpoints import WeightAverage
 from detflow.engine.inputs import augment, cache_size
-from detflow.engine.retinanet import Losses, RetinaNet
 
 __all__ = ["build_step", "images_per_step"]
 
@@ -21,7 +21,7 @@ def images_per_step(config: ExperimentConfig) -> int:
 
 
 def build_step(
-    model: RetinaNet, optimizer: tf_keras.optimizers.Optimizer, average: WeightAverage, config: ExperimentConfig
+    model: DetectionModel, optimizer: tf_keras.optimizers.Optimizer, average: WeightAverage, config: ExperimentConfig
 ) -> Callable[..., Losses]:
     """Compiles the step.
 
@@ -39,38 +39,41 @@ def build_step(
     scaler = optimizer if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer) else None
 
     def differentiate(
-        canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, unconnected: tf.UnconnectedGradients
+        canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor, unconnected: tf.UnconnectedGradients
     ) -> tuple[Losses, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
-            losses = model.losses(canvases, boxes, classes)
+            losses = model.losses(canvases, boxes, classes, seed)
             objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
         return losses, tape.gradient(objective, variables, unconnected_gradients=unconnected)
 
-    def accumulate(canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
+    def accumulate(canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
         count, size = config.train.accumulate_steps, config.train.batch_size
 
-        def add(index: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def add(index: tf.Tensor, losses: Losses, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, Losses, list[tf.Tensor]]:
             part = slice(index * size, (index + 1) * size)
-            # The sums need a gradient for each variable, also for one that the loss does not reach.
-            losses, gradients = differentiate(canvases[part], boxes[part], classes[part], tf.UnconnectedGradients.ZERO)
-            new = [*losses, *gradients]
-            return (index + 1, *(total + value for total, value in zip(sums, new, strict=True)))
+            # Each batch draws its own random numbers. The sums need a gradient for each variable, also where the loss has none.
+            batch_seed = tf.random.experimental.stateless_fold_in(seed, index)
+            batch = differentiate(canvases[part], boxes[part], classes[part], batch_seed, tf.UnconnectedGradients.ZERO)
+            sums = tf.nest.map_structure(tf.add, (losses, gradients), batch)
+            return (index + 1, *sums)
 
-        zeros = [tf.constant(0.0) for _ in Losses._fields] + [tf.zeros(variable.shape) for variable in variables]
+        zero = tf.constant(0.0)
+        start = (tf.constant(0), Losses(zero, dict.fromkeys(model.loss_names, zero)), [tf.zeros(v.shape) for v in variables])
         # One batch after the other: side by side they would need the memory of all.
-        _, *sums = tf.while_loop(lambda index, *_: index < count, add, [tf.constant(0), *zeros], parallel_iterations=1)
-        means = [value / count for value in sums]
-        return Losses(*means[: len(Losses._fields)]), means[len(Losses._fields) :]
+        _, *sums = tf.while_loop(lambda index, *_: index < count, add, start, parallel_iterations=1)
+        losses, gradients = tf.nest.map_structure(lambda value: value / count, sums)
+        return losses, gradients
 
     def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
         step = tf.identity(optimizer.iterations)
         canvases, boxes, classes = augment(
             images, boxes, classes, seed=config.train.seed, step=step, input_size=model.input_size, config=config.augment
         )
+        seed = tf.stack([tf.constant(config.train.seed, tf.int64), step])
         if config.train.accumulate_steps > 1:
-            losses, gradients = accumulate(canvases, boxes, classes)
+            losses, gradients = accumulate(canvases, boxes, classes, seed)
         else:
-            losses, gradients = differentiate(canvases, boxes, classes, tf.UnconnectedGradients.NONE)
+            losses, gradients = differentiate(canvases, boxes, classes, seed, tf.UnconnectedGradients.NONE)
         if scaler is not None:
             gradients = scaler.get_unscaled_gradients(gradients)
         gradients, _ = tf.clip_by_global_norm(gradients, config.train.clip_norm)

@@ -17,21 +17,21 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config import ExperimentConfig
-from detflow.engine.anchors import build_anchors
+from detflow.engine.architecture import DetectionModel
 from detflow.engine.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, StepCosts, fit_steps
 from detflow.engine.checkpoints import Checkpoints, WeightAverage
-from detflow.engine.detector import Detector, eager_outputs
+from detflow.engine.detector import eager_outputs
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
 from detflow.engine.freeze import freeze
 from detflow.engine.inputs import TrainingImages
 from detflow.engine.journal import Journal
+from detflow.engine.model import build_model
 from detflow.engine.optimizer import LearningRate, build_optimizer
 from detflow.engine.precision import is_native, network_precision
 from detflow.engine.preflight import Start, score_truth
 from detflow.engine.pretrained import restore_initial_weights
 from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
-from detflow.engine.retinanet import RetinaNet
 from detflow.engine.serving import ServingModel
 from detflow.engine.states import CheckpointState
 from detflow.engine.step import build_step, images_per_step
@@ -39,6 +39,7 @@ from detflow.errors import ArtifactError
 from detflow.metrics import metric_names
 from detflow.publish import publish_file, require_space
 from detflow.rundir import RunDir
+from detflow.runtime.detector import Detector
 from detflow.tables import format_metric
 from detflow.types import Sample
 
@@ -84,10 +85,10 @@ def train(run: RunDir, start: Start) -> TrainResult:
     with _stop_requests() as stop:
         tf_keras.utils.set_random_seed(config.train.seed)
         with network_precision(start.precision):
-            model = RetinaNet(config.model, len(manifest.label_map))
+            model = build_model(config.model, len(manifest.label_map))
         restored = restore_initial_weights(start.initial, model) if start.initial else None
         # What is evaluated and exported computes in float32, whatever training does.
-        served = model if start.precision == "float32" else RetinaNet(config.model, len(manifest.label_map))
+        served = model if start.precision == "float32" else build_model(config.model, len(manifest.label_map))
         average = WeightAverage(model.network, config.train.ema_decay, served.network)
         freeze(model.parts, config.train.freeze)
         schedule = LearningRate(config.train)
@@ -124,8 +125,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
             display.note(line)
         take_step = build_step(model, optimizer, average, config)
         serving = ServingModel(served, config.evaluate)
-        detector = Detector(eager_outputs(serving.detect_traced), manifest.label_map, run.path)
-        journal = Journal(run, first, metric_names(manifest.label_map))
+        detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
+        journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map))
         clock = None if config.train.time_budget is None or run.has_fixed_steps() else _BudgetClock(first)
         if clock:
             config = with_steps(config, _OPEN_END)
@@ -153,7 +154,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
                 if stop.signum or (checkpoints.state and checkpoints.state.step == done and _is_over(checkpoints.state, config)):
                     break
                 batch = images.batch(config.train.seed, done, images_per_step(config))
-                losses = [float(value) for value in take_step(batch.images, batch.boxes, batch.classes)]
+                total, parts = take_step(batch.images, batch.boxes, batch.classes)
+                losses = [float(total), *(float(parts[name]) for name in model.loss_names)]
                 # Under a schedule the optimiser tells the rate of its latest step.
                 learning_rate = float(optimizer.learning_rate)
                 done += 1
@@ -248,7 +250,7 @@ def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDi
 
 
 def _forecast(
-    start: Start, run: RunDir, model: RetinaNet, optimizer: tf_keras.optimizers.Optimizer, images: TrainingImages
+    start: Start, run: RunDir, model: DetectionModel, optimizer: tf_keras.optimizers.Optimizer, images: TrainingImages
 ) -> Iterator[str]:
     """Says what the run has before it; refuses when the checkpoints cannot fit on the disk."""
     config, label_map = start.config, start.manifest.label_map
@@ -267,7 +269,7 @@ def _forecast(
     yield f"{images.num_bytes / 1e6:,.0f} MB of decoded images, up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
     if images.num_boxes_left_out:
         yield f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image"
-    recall = images.anchor_recall(build_anchors(config.model)[0], label_map)
+    recall = images.anchor_recall(model.anchors, label_map)
     yield f"boxes that an anchor overlaps by IoU .5: {', '.join(f'{name} {share:.0%}' for name, share in recall.items())}"
     if start.num_evaluation:
         ceiling = score_truth(start.evaluation_samples(), label_map)

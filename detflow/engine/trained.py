@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detflow.config import ExperimentConfig
 from detflow.engine.checkpoints import WeightAverage, restore_weights
-from detflow.engine.retinanet import RetinaNet
+from detflow.engine.model import build_model
 from detflow.engine.serving import ServingModel
 from detflow.engine.states import CheckpointState, find_checkpoint, read_state
 from detflow.rundir import RunDir
@@ -43,7 +43,7 @@ def load_trained_model(path: Path, *, score_threshold: float | None = None, max_
     config = run.read_config()
     label_map = read_label_map(run.label_map_path)
     state = read_state(checkpoint_path)
-    model = RetinaNet(config.model, len(label_map))
+    model = build_model(config.model, len(label_map))
     restore_weights(checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay))
     changes = {"score_threshold": score_threshold, "max_detections": max_detections}
     serving = config.evaluate.model_copy(update={key: value for key, value in changes.items() if value is not None})

@@ -25,7 +25,7 @@ def evaluate_model(
     """Judges a model on a split, and publishes what was found.
 
     Args:
-        model: As `engine.detector.load_detector` takes it.
+        model: As `models.load_detector` takes it.
         records: Folder that make-records wrote.
         split: As `resolve_split` takes it.
         output: Folder to publish; an evaluation that stands there is replaced as a whole. None publishes nothing.
@@ -59,8 +59,8 @@ def evaluate_model(
 def _judge(
     model: Path, records: Path, manifest: RecordsManifest, split: str, score_threshold: float | None
 ) -> tuple[Analysis, list[Sample]]:
-    from detflow.engine.detector import load_detector
     from detflow.engine.evaluate import detect_samples
+    from detflow.models import load_detector
 
     detector = load_detector(model)
     with _shown_samples(records, manifest, split) as samples:

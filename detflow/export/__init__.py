@@ -7,10 +7,12 @@ from typing import Any
 
 from detflow.artifact import ArtifactDir
 from detflow.engine.states import find_checkpoint
-from detflow.errors import ConfigError
+from detflow.errors import ArtifactError, ConfigError
+from detflow.export.formats import DEFAULT_FORMATS, parse_formats
 from detflow.publish import publish_directory, require_replaceable
+from detflow.tables import format_metric
 
-__all__ = ["describe_card", "export_model"]
+__all__ = ["DEFAULT_FORMATS", "describe_card", "export_model", "find_failure"]
 
 _WORDS = ("best", "last")
 
@@ -20,56 +22,91 @@ def export_model(
     output: Path,
     *,
     model_dir: Path | None = None,
+    formats: str = DEFAULT_FORMATS,
     images: Path | None = None,
+    split: str | None = None,
     score_threshold: float | None = None,
     max_detections: int | None = None,
+    max_ap_drop: float | None = None,
 ) -> dict[str, Any]:
-    """Exports a checkpoint; the folder appears only when every format in it has been proved.
+    """Exports a checkpoint. The folder appears with those formats that passed their gate, and only if one did.
 
     Args:
         ckpt: A model directory (its best checkpoint), a checkpoint `DIR/ckpt-N`, or `best` or `last` of `model_dir`.
         output: The folder to publish; an exported folder that stands there is replaced as a whole.
         model_dir: The model directory that the words `best` and `last` are about.
-        images: Folder of images, or of records, that the proof runs on; None for the run's own evaluation split.
+        formats: Names of formats with commas between, or `all`.
+        images: Folder of images, or of records, that the proof runs on; None for the run's own records.
+        split: Split of the records; None for the one that the run was evaluated on.
         score_threshold: Detections below are dropped; None for the run's own.
         max_detections: Most detections of one image; None for the run's own.
+        max_ap_drop: How much of the checkpoint's AP a format may lose; None for the formats' own limits.
 
     Returns:
-        The published `model.json`.
+        The published `model.json`. Formats that did not pass stand under `failed`; see `find_failure`.
 
     Raises:
         ConfigError: The arguments contradict each other, or the output folder is something else than an exported folder.
-        ArtifactError: The checkpoint is damaged, or a format does not detect what the checkpoint detects.
+        DataError: There is no image to prove the export on.
+        ArtifactError: The checkpoint is damaged, or no format passed.
         EnvironmentFault: The disk refuses.
     """
+    names = parse_formats(formats)
     _, checkpoint = find_checkpoint(*_resolve(ckpt, model_dir))
     require_replaceable(output, ArtifactDir(output).manifest_path.name)
     # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
     with publish_directory(output) as staging:
-        from detflow.export.build import build_artifact
+        from detflow.export.build import ExportOptions, build_artifact
 
-        return build_artifact(
-            ArtifactDir(staging), checkpoint, images=images, score_threshold=score_threshold, max_detections=max_detections
-        )
+        options = ExportOptions(names, images, split, score_threshold, max_detections, max_ap_drop)
+        return build_artifact(ArtifactDir(staging), checkpoint, options)
+
+
+def find_failure(card: dict[str, Any], output: Path) -> ArtifactError | None:
+    """Returns the error that a published `model.json` tells of; None where every format passed."""
+    if not card["failed"]:
+        return None
+    reasons = "; ".join(failed["reason"] for failed in card["failed"].values())
+    return ArtifactError(
+        f"not published: {', '.join(card['failed'])}: {reasons}", path=output, remedy=f"published: {', '.join(card['formats'])}"
+    )
 
 
 def describe_card(card: dict[str, Any], output: Path) -> str:
     """Returns what a person wants to know of a published `model.json`: what it is, where, and how well it was proved."""
     checkpoint, parity = card["checkpoint"], card["parity"]
     lines = [f"{checkpoint['name']} → {output}: {len(card['classes'])} classes, {', '.join(card['classes'][:8])}"]
-    for name, found in parity["formats"].items():
-        # A folder with several inputs is proved with each: `saved_model`, `saved_model tf_example`.
-        path, _, variant = name.partition(" ")
-        size = sum(digest["bytes"] for file, digest in card["files"].items() if file == path or file.startswith(f"{path}/"))
-        differences = found["max_differences"]
-        lines.append(
-            f"{output / path}{f' ({variant})' if variant else f', {size / 1e6:.1f} MB'}: boxes within "
-            f"{differences['detection_boxes']:.1g}, scores within {differences['detection_scores']:.1g} of the checkpoint's, "
-            f"{found['num_detections']:,} detections on {found['num_images']} images"
-        )
+    for found in card["formats"].values():
+        measures = [f"; {name} {_with_change(value, found['change'][name])}" for name, value in (found["metrics"] or {}).items()]
+        for name, entry in found["entries"].items():
+            # A folder with several inputs is proved with each: `saved_model`, `saved_model tf_example`.
+            path, _, signature = name.partition(" ")
+            size = sum(digest["bytes"] for file, digest in card["files"].items() if file == path or file.startswith(f"{path}/"))
+            lines.append(
+                f"{output / path}{f' ({signature})' if signature else f', {size / 1e6:.1f} MB'}: {_describe_agreement(entry)}"
+                # Measured on the first entry.
+                + "".join(measures)
+            )
+            measures = []
     if parity["images"] == "synthetic":
         lines.append("The run's records are not there: the proof ran on synthetic pictures. Name real ones with --images.")
     return "\n".join(lines)
+
+
+def _describe_agreement(entry: dict[str, Any]) -> str:
+    if differences := entry["max_differences"]:
+        return (
+            f"boxes within {differences['detection_boxes']:.1g}, scores within {differences['detection_scores']:.1g} of the "
+            f"checkpoint's, {entry['num_detections']:,} detections on {entry['num_images']} images"
+        )
+    return (
+        f"{entry['share_found']:.1%} of the checkpoint's {entry['num_detections']:,} detections found again on "
+        f"{entry['num_images']} images"
+    )
+
+
+def _with_change(value: float | None, change: float | None) -> str:
+    return format_metric(value) if change is None else f"{format_metric(value)} ({change:+.4f})"
 
 
 def _resolve(ckpt: str, model_dir: Path | None) -> tuple[Path, str]:

@@ -1,86 +1,127 @@
-"""One export, from top to bottom: load, write every format, prove all of them in a fresh process, write the card."""
+"""One export, from top to bottom: load, write each format, prove it in a fresh process, write the card."""
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import dataclasses
 import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME, ArtifactDir
+from detflow.artifact import FORMATS, INPUT_NAME, ArtifactDir
 from detflow.config import format_config
 from detflow.engine.detector import eager_outputs
 from detflow.engine.trained import TrainedModel, load_trained_model
-from detflow.export.card import build_card
-from detflow.export.frozen import write_frozen_graph
-from detflow.export.images import find_proof_images
-from detflow.export.saved_model import write_saved_model
-from detflow.export.verify import Candidate, FreshProcess, prove
+from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.export.card import FormatResult, Rung, build_card
+from detflow.export.formats import EXPORTS, Job
+from detflow.export.images import NUM_EXACT_IMAGES, NUM_MEASURED_IMAGES, ProofImages, find_proof_images, read_training_samples
+from detflow.export.proof import Reference, examine, measure_reference
+from detflow.export.verify import FreshProcess
 from detflow.publish import digest_files, require_space
 
-__all__ = ["build_artifact"]
+__all__ = ["ExportOptions", "build_artifact"]
 
-# Each format holds the weights once; its graph, the card and the label map fit in this.
+# Each file holds the weights once; its graph, and the card and the label map beside it, fit in this.
 _GRAPH_BYTES = 8 << 20
 
 
-def build_artifact(
-    artifact: ArtifactDir,
-    checkpoint: Path,
-    *,
-    images: Path | None,
-    score_threshold: float | None,
-    max_detections: int | None,
-) -> dict[str, Any]:
-    """Fills an empty folder; for the arguments, errors and result see `export_model`.
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is exported and what it is held to; None stands for the run's or the format's own.
+
+    Attributes:
+        formats: Names of `formats.EXPORTS`.
+        images: Folder of images or of records.
+        split: Split of the records.
+        score_threshold: Detections below are dropped.
+        max_detections: Most detections of one image.
+        max_ap_drop: How much AP a format may lose.
+    """
+
+    formats: Sequence[str]
+    images: Path | None = None
+    split: str | None = None
+    score_threshold: float | None = None
+    max_detections: int | None = None
+    max_ap_drop: float | None = None
+
+
+def build_artifact(artifact: ArtifactDir, checkpoint: Path, options: ExportOptions) -> dict[str, Any]:
+    """Fills an empty folder with the formats that pass their gates; for the errors and the result see `export_model`.
 
     Args:
         artifact: The folder to fill.
         checkpoint: The checkpoint's folder.
-        images: As in `export_model`.
-        score_threshold: As in `export_model`.
-        max_detections: As in `export_model`.
+        options: What the user wants.
     """
-    # It imports TensorFlow while this process builds the network.
-    with FreshProcess() as fresh:
-        trained = load_trained_model(checkpoint, score_threshold=score_threshold, max_detections=max_detections)
-        proof = find_proof_images(images, trained.config.data)
-        candidates = _candidates(artifact)
-        num_files = len({candidate.path for candidate in candidates})
+    with contextlib.ExitStack() as stack:
+        # They import their runtimes while this process builds the network. One that dies takes no other runtime with it.
+        fresh = {
+            runtime: stack.enter_context(FreshProcess(runtime))
+            for runtime in dict.fromkeys(FORMATS[name].runtime for name in options.formats)
+        }
+        trained = load_trained_model(checkpoint, score_threshold=options.score_threshold, max_detections=options.max_detections)
+        exact = all(EXPORTS[name].gate.tolerance is None for name in options.formats)
+        limit = NUM_EXACT_IMAGES if exact else NUM_MEASURED_IMAGES
+        data = trained.config.data
+        proof = find_proof_images(options.images, options.split, data, limit)
+        num_files = sum(len(FORMATS[name].paths) for name in options.formats)
         require_space(artifact.path, num_files * (_weight_bytes(trained) + _GRAPH_BYTES))
 
         artifact.label_map_path.write_text(trained.label_map.to_pbtxt(), encoding="utf-8")
         artifact.config_path.write_text(format_config(trained.config), encoding="utf-8")
-        serving = trained.serving
-        pixels, files = serving.detect_traced.get_concrete_function(), serving.detect_encoded_traced.get_concrete_function()
-        write_frozen_graph(pixels, trained.label_map, artifact.frozen_graph_path)
-        write_frozen_graph(files, trained.label_map, artifact.encoded_graph_path)
-        write_saved_model(serving, artifact.label_map_path, artifact.saved_model_path)
-
-        for candidate in candidates:
-            fresh.load(candidate)
-        detect = eager_outputs(serving.detect_traced)
-        agreements = prove(
-            lambda image: detect(image.as_input(INPUT_NAME)),
-            {candidate.name: functools.partial(fresh.run, candidate) for candidate in candidates},
-            proof.images,
-            reference_name=trained.checkpoint_path.name,
-        )
-    card = build_card(trained, proof, agreements, digest_files(artifact.path))
+        detect = eager_outputs(trained.serving.detect_traced, trained.checkpoint_path)
+        reference = measure_reference(lambda image: detect(image.as_input(INPUT_NAME)), proof, trained)
+        job = Job(trained, artifact, lambda: read_training_samples(options.images, data))
+        results = {
+            name: _export_format(name, job, fresh[FORMATS[name].runtime], proof, reference, options.max_ap_drop)
+            for name in options.formats
+        }
+    if all(result.failure is not None for result in results.values()):
+        raise _nothing_passed(results)
+    card = build_card(trained, proof, reference, results, digest_files(artifact.path))
     artifact.manifest_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
 
 
-def _candidates(artifact: ArtifactDir) -> tuple[Candidate, ...]:
-    """Every format with every input that it takes."""
-    graph, encoded_graph, saved_model = artifact.frozen_graph_path, artifact.encoded_graph_path, artifact.saved_model_path
-    return (
-        Candidate(graph.name, graph, INPUT_NAME),
-        Candidate(encoded_graph.name, encoded_graph, ENCODED_INPUT_NAME),
-        Candidate(saved_model.name, saved_model, INPUT_NAME),
-        Candidate(f"{saved_model.name} image_bytes", saved_model, ENCODED_INPUT_NAME),
-        Candidate(f"{saved_model.name} tf_example", saved_model, EXAMPLE_INPUT_NAME),
-    )
+def _export_format(
+    name: str, job: Job, fresh: FreshProcess, proof: ProofImages, reference: Reference, max_ap_drop: float | None
+) -> FormatResult:
+    """Writes and proves a format, again and again as long as it fails and its writer knows a better way."""
+    form, export = FORMATS[name], EXPORTS[name]
+    gate = export.gate if max_ap_drop is None else dataclasses.replace(export.gate, max_ap_drop=max_ap_drop)
+    rungs: list[Rung] = []
+    failure: ArtifactError | None = None
+    try:
+        for notes in export.write(job):
+            outcome = examine(form, gate, job.artifact, fresh, proof, reference, job.trained.label_map)
+            failure = outcome.failure
+            rungs.append(Rung(notes, outcome))
+            if failure is None:
+                return FormatResult(gate, rungs, None)
+    except (ArtifactError, ConfigError, DataError) as error:
+        failure = ArtifactError(str(error), path=name)
+    _remove(job.artifact, form.paths)
+    return FormatResult(gate, rungs, failure)
+
+
+def _remove(artifact: ArtifactDir, paths: Sequence[str]) -> None:
+    for path in (artifact.path / name for name in paths):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _nothing_passed(results: dict[str, FormatResult]) -> ArtifactError:
+    first = next(result.failure for result in results.values() if result.failure)
+    others = [name for name, result in results.items() if result.failure is not first]
+    more = f"; nor did {', '.join(others)} pass" if others else ""
+    return ArtifactError(first.cause, path=first.path, remedy=f"nothing was published{more}")
 
 
 def _weight_bytes(trained: TrainedModel) -> int:

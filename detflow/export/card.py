@@ -3,32 +3,63 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from detflow.artifact import CONTRACT
+from detflow.artifact import CONTRACT, FORMATS
 from detflow.engine.trained import TrainedModel
+from detflow.errors import ArtifactError
+from detflow.export.formats import Gate, Notes
 from detflow.export.images import ProofImages
-from detflow.export.verify import LIMITS, Agreement
+from detflow.export.proof import Proof, Reference
+from detflow.export.verify import LIMITS
 from detflow.publish import FileDigest
 
-__all__ = ["FORMAT_VERSION", "build_card"]
+__all__ = ["FORMAT_VERSION", "FormatResult", "Rung", "build_card"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _PACKAGES = ("detflow", "tensorflow", "tf-keras", "tf-models-official", "numpy")
 
 
+@dataclass(frozen=True)
+class Rung:
+    """One way of writing a format, and what came of it."""
+
+    notes: Notes
+    proof: Proof
+
+
+@dataclass(frozen=True)
+class FormatResult:
+    """What came of a format.
+
+    Attributes:
+        gate: What it was held to.
+        rungs: The ways that were tried, in order; where one passed it is the last.
+        failure: Why it is not published; None where it is.
+    """
+
+    gate: Gate
+    rungs: Sequence[Rung]
+    failure: ArtifactError | None
+
+
 def build_card(
-    trained: TrainedModel, proof: ProofImages, agreements: Mapping[str, Agreement], files: Mapping[str, FileDigest]
+    trained: TrainedModel,
+    proof: ProofImages,
+    reference: Reference,
+    results: Mapping[str, FormatResult],
+    files: Mapping[str, FileDigest],
 ) -> dict[str, Any]:
     """Returns the content of `model.json`.
 
     Args:
         trained: The exported checkpoint.
         proof: What the formats were proved on.
-        agreements: By format.
+        reference: The checkpoint on it.
+        results: By format.
         files: Digests of every other file in the folder.
     """
     serving = trained.serving.config
@@ -52,9 +83,61 @@ def build_card(
         "parity": {
             "images": proof.kind,
             "source": proof.source,
+            "num_images": len(reference.outputs),
+            "metrics": reference.metrics,
             "limits": LIMITS,
-            "formats": {name: asdict(agreement) for name, agreement in agreements.items()},
         },
+        "formats": {
+            name: _describe_format(name, result, reference, files) for name, result in results.items() if result.failure is None
+        },
+        "failed": {name: _describe_failure(result, reference) for name, result in results.items() if result.failure is not None},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "files": dict(files),
     }
+
+
+def _describe_format(name: str, result: FormatResult, reference: Reference, files: Mapping[str, FileDigest]) -> dict[str, Any]:
+    form, passed = FORMATS[name], result.rungs[-1]
+    return {
+        "paths": list(form.paths),
+        "bytes": sum(digest["bytes"] for file, digest in files.items() if file.partition("/")[0] in form.paths),
+        "runtime": form.runtime,
+        "entries": {
+            entry.name: {"path": entry.path, "input": entry.input_name, **asdict(passed.proof.agreements[entry.name])}
+            for entry in form.entries
+            if entry.name in passed.proof.agreements
+        },
+        "refused": dict(passed.proof.refused),
+        "gate": asdict(result.gate),
+        **_describe_metrics(passed.proof, reference),
+        **passed.notes,
+        **_describe_rungs(result, reference),
+    }
+
+
+def _describe_failure(result: FormatResult, reference: Reference) -> dict[str, Any]:
+    return {"reason": str(result.failure), "gate": asdict(result.gate), **_describe_rungs(result, reference)}
+
+
+def _describe_rungs(result: FormatResult, reference: Reference) -> dict[str, Any]:
+    """What was tried on the way, where there was more than one way."""
+    rungs = [
+        {
+            **rung.notes,
+            **_describe_metrics(rung.proof, reference),
+            "failure": str(rung.proof.failure) if rung.proof.failure else None,
+        }
+        for rung in result.rungs
+    ]
+    return {"rungs": rungs} if any("rung" in rung.notes for rung in result.rungs) else {}
+
+
+def _describe_metrics(proof: Proof, reference: Reference) -> dict[str, Any]:
+    """AP and AP50, and how much of the checkpoint's they are below or above; null where it could not be measured."""
+    metrics, before = proof.metrics, reference.metrics
+    if metrics is None or before is None:
+        return {"metrics": None, "change": None}
+    change = {
+        name: None if value is None or before[name] is None else value - (before[name] or 0.0) for name, value in metrics.items()
+    }
+    return {"metrics": dict(metrics), "change": change}

@@ -1,10 +1,10 @@
-"""The images that an export is proved on."""
+"""The images that an export is proved on, and those that it may calibrate with."""
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,24 +15,39 @@ import tensorflow as tf
 from PIL import Image
 
 from detflow.config import DataConfig
-from detflow.dataset.pictures import find_pictures, read_picture
-from detflow.dataset.records import MANIFEST_NAME, read_manifest, read_samples
+from detflow.dataset.pictures import PictureFile, find_pictures, read_picture
+from detflow.dataset.records import MANIFEST_NAME, RecordsManifest, read_manifest, read_samples, resolve_split
 from detflow.engine import preprocess
+from detflow.errors import ConfigError, DataError
 from detflow.export.verify import ProofImage
+from detflow.types import Sample
 
-__all__ = ["ProofImages", "find_proof_images"]
+__all__ = ["NUM_EXACT_IMAGES", "NUM_MEASURED_IMAGES", "ProofImages", "find_proof_images", "read_training_samples"]
 
-_MAX_IMAGES = 32
+# Enough to show that outputs are equal; where they are only alike, AP has to be measured, which takes more.
+NUM_EXACT_IMAGES = 32
+NUM_MEASURED_IMAGES = 256
 _SYNTHETIC_SEED = 7
+
+
+class _Again:
+    """An iterable that starts from the beginning each time."""
+
+    def __init__(self, read: Callable[[], Iterator[ProofImage]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[ProofImage]:
+        return self._read()
 
 
 @dataclass(frozen=True)
 class ProofImages:
-    """Images, to be read once.
+    """Images, read anew each time they are iterated over.
 
     Attributes:
         kind: Where they come from.
         source: The folder, and the split of records; empty for synthetic images.
+        images: The images; those of records with what there is to detect.
     """
 
     kind: Literal["records", "folder", "synthetic"]
@@ -40,43 +55,67 @@ class ProofImages:
     images: Iterable[ProofImage]
 
 
-def find_proof_images(chosen: Path | None, data: DataConfig) -> ProofImages:
-    """Finds up to 32 images.
+def find_proof_images(chosen: Path | None, split: str | None, data: DataConfig, limit: int) -> ProofImages:
+    """Finds images.
 
     Args:
         chosen: A folder of images, or of records, that the user named; None takes the records that the run was evaluated on. Where
             those are gone, seeded synthetic pictures stand in.
+        split: Split of the records; None for the one that the run was evaluated on.
         data: The run's.
+        limit: Most images; of synthetic ones there are never more than `NUM_EXACT_IMAGES`.
 
     Raises:
         DataError: The chosen folder has no image.
         ArtifactError: The records are damaged.
-        ConfigError: The records have no such split.
+        ConfigError: The records have no such split, or there are no records that it could be one of.
     """
-    split = data.eval_split or data.train_split
-    if chosen is not None and not (chosen / MANIFEST_NAME).is_file():
-        return ProofImages("folder", str(chosen), _from_folder(chosen))
     records_dir = chosen or Path(data.records)
     if (records_dir / MANIFEST_NAME).is_file():
-        return ProofImages("records", f"{records_dir} {split}", _from_records(records_dir, split))
-    return ProofImages("synthetic", "", _synthetic())
+        name = split or data.eval_split or data.train_split
+        manifest = read_manifest(records_dir)
+        resolve_split(manifest, name)
+        return ProofImages("records", f"{records_dir} {name}", _Again(lambda: _from_records(records_dir, manifest, name, limit)))
+    if split is not None:
+        raise ConfigError(f"--split {split}: there are no records", path=records_dir, remedy="name a records folder with --images")
+    if chosen is not None:
+        files = find_pictures(str(chosen))[:limit]
+        return ProofImages("folder", str(chosen), _Again(lambda: _from_files(files)))
+    return ProofImages("synthetic", "", _Again(_synthetic))
 
 
-def _from_records(records_dir: Path, split: str) -> Iterator[ProofImage]:
-    samples = read_samples(records_dir, read_manifest(records_dir), split)
-    for sample in itertools.islice(samples, _MAX_IMAGES):
-        yield ProofImage(sample.filename, preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy(), sample.encoded)
+def read_training_samples(chosen: Path | None, data: DataConfig) -> Iterator[Sample]:
+    """Reads what the run was trained on.
+
+    Args:
+        chosen: As in `find_proof_images`; a records folder replaces the run's own.
+        data: The run's.
+
+    Raises:
+        DataError: The records are not there.
+        ArtifactError: They are damaged.
+    """
+    records_dir = chosen if chosen is not None and (chosen / MANIFEST_NAME).is_file() else Path(data.records)
+    if not (records_dir / MANIFEST_NAME).is_file():
+        raise DataError("the training records are not there", path=records_dir, remedy="name their folder with --images")
+    yield from read_samples(records_dir, read_manifest(records_dir), data.train_split)
 
 
-def _from_folder(folder: Path) -> Iterator[ProofImage]:
-    for file in find_pictures(str(folder))[:_MAX_IMAGES]:
+def _from_records(records_dir: Path, manifest: RecordsManifest, split: str, limit: int) -> Iterator[ProofImage]:
+    for sample in itertools.islice(read_samples(records_dir, manifest, split), limit):
+        pixels = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
+        yield ProofImage(sample.filename, pixels, sample.encoded, sample.objects)
+
+
+def _from_files(files: Sequence[PictureFile]) -> Iterator[ProofImage]:
+    for file in files:
         yield _from_pixels(file.name, read_picture(file.path).pixels)
 
 
 def _synthetic() -> Iterator[ProofImage]:
     """Yields noise of many scales with flat rectangles in it, in many sizes and aspects."""
     random = np.random.default_rng(_SYNTHETIC_SEED)
-    for number in range(_MAX_IMAGES):
+    for number in range(NUM_EXACT_IMAGES):
         height, width = (int(side) for side in random.integers(48, 640, 2))
         coarse = random.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3))
         pixels = np.kron(coarse, np.ones((16, 16, 1), np.int64))[:height, :width]

@@ -10,22 +10,36 @@ import math
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from detflow.artifact import ENCODED_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
+from detflow.artifact import ENCODED_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES, Runtime
 from detflow.dataset.example import encode_example
 from detflow.errors import ArtifactError, DetflowError
+from detflow.types import ImageSize, ObjectAnnotation
 
-__all__ = ["LIMITS", "Agreement", "Candidate", "FreshProcess", "ProofImage", "compare_outputs", "prove"]
+__all__ = [
+    "LIMITS",
+    "Agreement",
+    "Candidate",
+    "Comparison",
+    "ExactComparison",
+    "FreshProcess",
+    "MatchedComparison",
+    "ProofImage",
+    "Tolerance",
+    "compare_outputs",
+]
 
 Input = npt.NDArray[np.uint8] | Sequence[bytes]
 Outputs = Mapping[str, npt.NDArray[np.float32]]
@@ -40,19 +54,43 @@ LIMITS: Final[dict[str, float]] = {
 }
 
 
+# What must not come in with a format: Model Garden never, and TensorFlow only where it is the runtime.
+_GARDEN: Final = "official"
+_TENSORFLOW: Final = "tensorflow"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How closely a format that computes in other numbers than TensorFlow's has to agree with the checkpoint.
+
+    Attributes:
+        score_threshold: Detections of the checkpoint from this score on have to be found again.
+        min_iou: Found again is what a detection of the same class overlaps by at least this IoU, each counting once,
+        max_score_difference: with a score that differs by at most this.
+        min_share: The share of them that has to be found again.
+    """
+
+    score_threshold: float
+    min_iou: float
+    max_score_difference: float
+    min_share: float
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well a format agrees with its checkpoint.
 
     Attributes:
         num_images: Images compared.
-        num_detections: Detections of the checkpoint on them.
-        max_differences: Largest absolute difference of each output.
+        num_detections: Detections of the checkpoint on them; where there is a tolerance, those that had to be found again.
+        max_differences: Largest absolute difference of each output; empty where detections are matched.
+        share_found: Share of the detections that were found again; 1 where outputs are compared entry by entry.
     """
 
     num_images: int
     num_detections: int
     max_differences: Mapping[str, float]
+    share_found: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,11 +101,19 @@ class ProofImage:
         name: For messages.
         pixels: [height, width, 3] uint8, RGB.
         encoded: A JPEG or PNG file that decodes to these pixels.
+        objects: What there is to detect; None where nobody knows.
     """
 
     name: str
     pixels: npt.NDArray[np.uint8]
     encoded: bytes
+    objects: tuple[ObjectAnnotation, ...] | None = None
+
+    @property
+    def size(self) -> ImageSize:
+        """In pixels."""
+        height, width = self.pixels.shape[:2]
+        return ImageSize(width, height)
 
     def as_input(self, input_name: str) -> Input:
         """Returns a batch of this image alone for one of the serving contract's inputs."""
@@ -80,26 +126,36 @@ class ProofImage:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A format that is to be proved.
+    """A way into a format that is to be proved.
 
     Attributes:
         name: For messages and the card.
         path: Its file or folder.
         input_name: The input of the serving contract that it takes.
+        signature: As in `artifact.Entry`.
     """
 
     name: str
     path: Path
     input_name: str
+    signature: str = ""
 
 
 class FreshProcess:
-    """A new Python process that loads formats and runs them, without Model Garden. Starting it does not wait for it."""
+    """A new Python process that loads formats of one runtime and runs them. Starting it does not wait for it.
 
-    def __init__(self) -> None:
+    Args:
+        runtime: What it imports. Model Garden never comes in, and TensorFlow only as a runtime.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._start()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, self._runtime), daemon=True)
         self._process.start()
         # Held by the other process alone, so that its death shows here as the end of the stream.
         theirs.close()
@@ -108,13 +164,16 @@ class FreshProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         self._connection.close()
         self._process.terminate()
         self._process.join()
         self._process.close()
 
     def load(self, candidate: Candidate) -> None:
-        """Loads a format (see `engine.detector.load_runner`).
+        """Loads a format (see `models.load_runner`); what was loaded under its name before is forgotten.
 
         Raises:
             ArtifactError: It cannot be loaded there.
@@ -136,7 +195,11 @@ class FreshProcess:
             answer, error = self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._process.join()
-            raise ArtifactError(f"the process that tried it died with exit code {self._process.exitcode}", path=name) from None
+            died = ArtifactError(f"the process that tried it died with exit code {self._process.exitcode}", path=name)
+            # The other formats get a new one.
+            self._stop()
+            self._start()
+            raise died from None
         if error is not None:
             raise ArtifactError(error, path=name)
         return answer
@@ -147,52 +210,168 @@ def compare_outputs(expected: Outputs, actual: Outputs) -> dict[str, float]:
     return {name: _max_difference(expected[name], actual.get(name)) for name in OUTPUT_NAMES}
 
 
-def prove(
-    reference: Callable[[ProofImage], Outputs],
-    candidates: Mapping[str, Callable[[ProofImage], Outputs]],
-    images: Iterable[ProofImage],
-    *,
-    reference_name: str,
-) -> dict[str, Agreement]:
-    """Compares formats with the checkpoint, image by image.
+class Comparison(ABC):
+    """Compares a format with its checkpoint, image by image.
 
     Args:
-        reference: The checkpoint.
-        candidates: The formats, by name.
-        images: Read once.
+        name: The format's entry, for messages.
         reference_name: The checkpoint's, for messages.
-
-    Returns:
-        The agreement of each format, by name.
-
-    Raises:
-        ArtifactError: A format differs by more than `LIMITS`; the message has the output, the worst image and the difference.
     """
-    seen: dict[str, list[tuple[str, dict[str, float]]]] = {name: [] for name in candidates}
-    num_detections = 0
-    for image in images:
-        expected = reference(image)
-        num_detections += int(expected["num_detections"].sum())
-        for name, run in candidates.items():
-            seen[name].append((image.name, compare_outputs(expected, run(image))))
-    for name, differences in seen.items():
-        _require_agreement(name, differences, reference_name)
-    return {
-        name: Agreement(len(found), num_detections, {output: max(d[output] for _, d in found) for output in OUTPUT_NAMES})
-        for name, found in seen.items()
-    }
+
+    def __init__(self, name: str, reference_name: str) -> None:
+        self._name = name
+        self._reference_name = reference_name
+
+    @abstractmethod
+    def add(self, image_name: str, expected: Outputs, actual: Outputs) -> None:
+        """Takes the outputs of the checkpoint and of the format for one image."""
+
+    @abstractmethod
+    def conclude(self) -> Agreement:
+        """Returns the agreement over all images.
+
+        Raises:
+            ArtifactError: It is not close enough; the message has the output, the worst image and the difference.
+        """
+
+    @property
+    @abstractmethod
+    def worst_image(self) -> str:
+        """The image on which the format differs most."""
 
 
-def _require_agreement(name: str, differences: Sequence[tuple[str, Mapping[str, float]]], reference_name: str) -> None:
-    for output, limit in LIMITS.items():
-        image, worst = max(((image, found[output]) for image, found in differences), key=lambda pair: pair[1])
-        if worst > limit:
-            amount = "it is missing, not finite or of another shape" if math.isinf(worst) else f"a difference of {worst:.3g}"
+class ExactComparison(Comparison):
+    """Entry by entry, within `LIMITS`."""
+
+    def __init__(self, name: str, reference_name: str) -> None:
+        super().__init__(name, reference_name)
+        self._num_detections = 0
+        self._seen: list[tuple[str, dict[str, float]]] = []
+
+    def add(self, image_name: str, expected: Outputs, actual: Outputs) -> None:
+        """See `Comparison`."""
+        self._num_detections += int(expected["num_detections"].sum())
+        self._seen.append((image_name, compare_outputs(expected, actual)))
+
+    @property
+    def worst_image(self) -> str:
+        """See `Comparison`."""
+        return max(self._seen, key=lambda pair: pair[1]["detection_scores"])[0]
+
+    def conclude(self) -> Agreement:
+        """See `Comparison`."""
+        for output, limit in LIMITS.items():
+            image, worst = max(((image, found[output]) for image, found in self._seen), key=lambda pair: pair[1])
+            if worst > limit:
+                amount = "it is missing, not finite or of another shape" if math.isinf(worst) else f"a difference of {worst:.3g}"
+                raise ArtifactError(
+                    f"{output} is not as {self._reference_name} gives it on image {image}: {amount}, allowed is {limit:g}",
+                    path=self._name,
+                )
+        differences = {output: max(found[output] for _, found in self._seen) for output in OUTPUT_NAMES}
+        return Agreement(len(self._seen), self._num_detections, differences)
+
+
+class _Matched(NamedTuple):
+    """One image: how many detections had to be found again, and descriptions of those that were not."""
+
+    image_name: str
+    num_wanted: int
+    lost: list[str]
+
+
+class MatchedComparison(Comparison):
+    """Detection by detection, within a tolerance."""
+
+    def __init__(self, name: str, reference_name: str, tolerance: Tolerance) -> None:
+        super().__init__(name, reference_name)
+        self._tolerance = tolerance
+        self._seen: list[_Matched] = []
+
+    def add(self, image_name: str, expected: Outputs, actual: Outputs) -> None:
+        """See `Comparison`.
+
+        Raises:
+            ArtifactError: An output is missing, not finite, or of another dtype or number of dimensions.
+        """
+        for output in OUTPUT_NAMES:
+            values = actual.get(output)
+            wanted = expected[output]
+            if values is None or values.dtype != wanted.dtype or values.ndim != wanted.ndim or not np.isfinite(values).all():
+                raise ArtifactError(
+                    f"{output} is not as {self._reference_name} gives it on image {image_name}: it is missing, not finite or of "
+                    "another type",
+                    path=self._name,
+                )
+        wanted_ones, found_ones = (_rows(outputs) for outputs in (expected, actual))
+        # A box outside of the image has no area after clipping: it overlaps nothing, and there is nothing to show of it.
+        wanted_ones = [one for one in wanted_ones if one[1] >= self._tolerance.score_threshold and (one[2][2:] > one[2][:2]).all()]
+        lost = _lost(wanted_ones, found_ones, self._tolerance)
+        self._seen.append(_Matched(image_name, len(wanted_ones), lost))
+
+    @property
+    def worst_image(self) -> str:
+        """See `Comparison`."""
+        return self._worst.image_name
+
+    @property
+    def _worst(self) -> _Matched:
+        return max(self._seen, key=lambda one: len(one.lost))
+
+    def conclude(self) -> Agreement:
+        """See `Comparison`."""
+        limits, worst = self._tolerance, self._worst
+        wanted = sum(one.num_wanted for one in self._seen)
+        share = 1.0 - sum(len(one.lost) for one in self._seen) / max(wanted, 1)
+        if share < limits.min_share:
             raise ArtifactError(
-                f"{output} is not as {reference_name} gives it on image {image}: {amount}, allowed is {limit:g}",
-                path=name,
-                remedy="nothing was published",
+                f"{share:.1%} of {self._reference_name}'s {wanted:,} detections with a score of {limits.score_threshold:g} and "
+                f"more are found again (IoU {limits.min_iou:g}, score within {limits.max_score_difference:g}), asked are "
+                f"{limits.min_share:.1%}; worst is image {worst.image_name}: lost {len(worst.lost)} of "
+                f"{worst.num_wanted}, such as {worst.lost[0]}",
+                path=self._name,
             )
+        return Agreement(len(self._seen), wanted, {}, share)
+
+
+Row = tuple[int, float, npt.NDArray[np.float64]]
+
+
+def _rows(outputs: Outputs) -> list[Row]:
+    """Returns (class id, score, box) of each detection of one image."""
+    count = int(outputs["num_detections"][0])
+    columns = (outputs[name][0][:count].astype(np.float64) for name in ("detection_classes", "detection_scores", "detection_boxes"))
+    return [(int(class_id), float(score), box) for class_id, score, box in zip(*columns, strict=True)]
+
+
+def _lost(wanted: Sequence[Row], found: Sequence[Row], tolerance: Tolerance) -> list[str]:
+    """Describes the wanted detections without a counterpart; from the highest score on each takes the one that fits it best."""
+    free = list(found)
+    lost = []
+    for one in wanted:
+        fits = [_fit(one, other, tolerance) for other in free]
+        best = max(fits, default=0.0)
+        if best > 0.0:
+            del free[fits.index(best)]
+        else:
+            class_id, score, box = one
+            lost.append(f"class {class_id} of score {score:.2f} at [{', '.join(f'{side:.3f}' for side in box)}]")
+    return lost
+
+
+def _fit(wanted: Row, found: Row, tolerance: Tolerance) -> float:
+    """Returns the IoU of two detections that may stand for each other, and 0 for others."""
+    if wanted[0] != found[0] or abs(wanted[1] - found[1]) > tolerance.max_score_difference:
+        return 0.0
+    overlap = _iou(wanted[2], found[2])
+    return overlap if overlap >= tolerance.min_iou else 0.0
+
+
+def _iou(box: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    sides = np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0.0)
+    intersection = float(sides.prod())
+    union = float((box[2:] - box[:2]).prod() + (other[2:] - other[:2]).prod()) - intersection
+    return intersection / union if union > 0.0 else 0.0
 
 
 def _max_difference(expected: npt.NDArray[np.float32], actual: npt.NDArray[np.float32] | None) -> float:
@@ -202,11 +381,15 @@ def _max_difference(expected: npt.NDArray[np.float32], actual: npt.NDArray[np.fl
     return worst if math.isfinite(worst) else math.inf
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, runtime: Runtime) -> None:
     """Answers questions (name, format to load or input to run) with (answer, error) until the other end closes."""
     # Ctrl-C reaches the whole process group; the parent decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from detflow.engine.detector import load_runner
+    from detflow.models import load_runner
+
+    if runtime == _TENSORFLOW:
+        # Takes seconds, while the parent builds the network.
+        import_module("detflow.engine.detector")
 
     runners: dict[str, Callable[[Input], Outputs]] = {}
     while True:
@@ -217,11 +400,13 @@ def _serve(connection: Connection) -> None:
         answer, error = None, None
         try:
             if isinstance(question, Candidate):
-                runners[name] = load_runner(question.path, question.input_name)
+                runners[name] = load_runner(question.path, question.input_name, question.signature)
             else:
                 answer = runners[name](question)
         except DetflowError as fault:
             error = fault.cause
-        if "official" in sys.modules:
+        if _GARDEN in sys.modules:
             error = "it needs Model Garden to run"
+        if runtime != _TENSORFLOW and _TENSORFLOW in sys.modules:
+            error = "it needs TensorFlow to run"
         connection.send((answer, error))

@@ -4,6 +4,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from random import Random
 
 import cv2
 import numpy as np
@@ -163,6 +164,38 @@ def test_corrupt_entropy_data_is_found(pictures):
     data[len(data) // 2 : len(data) // 2 + 4] = b"\xff\xd9\x00\x00"
     with pytest.raises(ImageFault, match="image_undecodable"):
         read_image_facts(bytes(data))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"mode": "L"}])
+def test_the_reduced_decode_refuses_what_a_full_one_refuses(pictures, options):
+    """Reading decodes to 1/8, in grey: every entropy-coded bit is walked all the same."""
+    options = dict(options)
+    data = pictures.encode(pictures.draw(160, 120, mode=options.pop("mode", "RGB")), quality=90, **options)
+    scan = data.index(b"\xff\xda")
+    random = Random(0)
+    refused = 0
+    for number in range(300):
+        place, length = random.randrange(scan, len(data)), random.randrange(1, 60)
+        damaged = (
+            data[:place],
+            data[:place] + random.randbytes(1) + data[place + 1 :],
+            data[:place] + bytes(length) + data[place + length :],
+            data[:place] + data[place + length :],
+            data[:place] + random.randbytes(length) + data[place:],
+            data[:-2] + random.randbytes(number % 3),
+        )[number % 6]
+        whole = True
+        try:
+            simplejpeg.decode_jpeg(damaged, strict=True)
+        except ValueError:
+            whole = False
+        if whole:
+            read_image_facts(damaged)
+        else:
+            refused += 1
+            with pytest.raises(ImageFault):
+                read_image_facts(damaged)
+    assert 100 < refused < 300
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "BMP", "TIFF", "GIF"])

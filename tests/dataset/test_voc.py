@@ -53,7 +53,7 @@ def test_labelimg():
     assert annotation.source_path == r"C:\Users\me\images\a b#1=2.jpg"
     assert (annotation.size, annotation.size_line) == ((640, 480), 6)
     (entry,) = annotation.objects
-    assert (entry.index, entry.line, entry.name, entry.pose) == (1, 12, "猫", "Left")
+    assert (entry.number, entry.line, entry.name, entry.pose) == (1, 12, "猫", "Left")
     assert entry.corners == (12.0, 3.5, 100.0, 77.25)
     assert (entry.difficult, entry.truncated) == (False, True)
 

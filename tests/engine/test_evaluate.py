@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from detflow.dataset.records import read_manifest, read_samples
-from detflow.engine.detector import Detector
 from detflow.engine.evaluate import detect_samples, evaluate_detector
 from detflow.errors import ConfigError
 from detflow.metrics import coco_metrics
+from detflow.runtime.detector import Detector
 from detflow.types import LabelMap
 
 pytestmark = pytest.mark.tf
@@ -46,6 +46,14 @@ def test_samples_keep_their_order_and_lose_their_pictures(tiny_records):
     for sample, image in zip(samples, images, strict=True):
         assert image.objects == sample.objects
         assert [one.name for one in image.detections] == [one.name for one in sample.objects]
+
+
+def test_classes_in_another_order_are_matched_by_name(tiny_records):
+    manifest = read_manifest(tiny_records)
+    samples = list(read_samples(tiny_records, manifest, "train"))
+    reversed_map = LabelMap(tuple(reversed(manifest.label_map.names)))
+    evaluation = evaluate_detector(detector_of_truth(samples, reversed_map), iter(samples), manifest.label_map)
+    assert evaluation.metrics["AP"] == pytest.approx(1.0)
 
 
 def test_other_classes_are_refused(tiny_records):

@@ -1,7 +1,7 @@
 import pytest
 
 from detflow.engine.freeze import find_freezable, freeze
-from detflow.engine.retinanet import RetinaNet
+from detflow.engine.model import build_model as build
 from detflow.errors import ConfigError
 
 pytestmark = pytest.mark.tf
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.tf
 
 @pytest.fixture
 def parts(tiny_config):
-    return RetinaNet(tiny_config().model, 2).parts
+    return build(tiny_config().model, 2).parts
 
 
 def test_the_levels_of_a_backbone_are_its_strides_and_hold_all_of_its_weights(parts):

@@ -7,9 +7,9 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config import TrainConfig
+from detflow.engine.model import build_model as build
 from detflow.engine.preflight import prepare_start
 from detflow.engine.pretrained import restore_initial_weights
-from detflow.engine.retinanet import RetinaNet
 from detflow.engine.train import train
 from detflow.engine.trained import load_trained_model
 from detflow.engine.weight_sources import InitialWeights, find_initial_weights
@@ -35,7 +35,7 @@ def from_checkpoint(prefix):
 @pytest.fixture(scope="module")
 def published(tiny_config):
     """A model of three classes, its weights unlike any initial ones."""
-    model = RetinaNet(tiny_config().model, 3)
+    model = build(tiny_config().model, 3)
     random = np.random.default_rng(0)
     for variable in model.network.variables:
         variable.assign(random.uniform(0.5, 1.5, variable.shape))
@@ -53,7 +53,7 @@ def prefix(published, tmp_path_factory):
 @pytest.fixture
 def fresh(tiny_config):
     tf_keras.utils.set_random_seed(5)
-    return RetinaNet(tiny_config().model, 3)
+    return build(tiny_config().model, 3)
 
 
 def test_a_model_of_the_same_shape_takes_all(published, prefix, fresh):
@@ -67,7 +67,7 @@ def test_a_model_of_the_same_shape_takes_all(published, prefix, fresh):
 
 
 def test_with_other_classes_the_classifier_stays_as_initialised(published, prefix, tiny_config):
-    model = RetinaNet(tiny_config().model, 5)
+    model = build(tiny_config().model, 5)
     before, theirs = values(model), values(published)
     report = restore_initial_weights(from_checkpoint(prefix), model)
     head = report.parts["head"]

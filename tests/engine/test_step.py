@@ -5,10 +5,10 @@ import tf_keras
 
 from detflow.engine.checkpoints import WeightAverage
 from detflow.engine.inputs import cache_size
+from detflow.engine.model import build_model as build
 from detflow.engine.optimizer import LearningRate, build_optimizer
 from detflow.engine.precision import network_precision
 from detflow.engine.preprocess import normalize
-from detflow.engine.retinanet import RetinaNet
 from detflow.engine.step import build_step, images_per_step
 
 pytestmark = pytest.mark.tf
@@ -18,7 +18,7 @@ def build_model(config, precision="float32"):
     """Builds a model whose weights are always the same."""
     tf_keras.utils.set_random_seed(1)
     with network_precision(precision):
-        return RetinaNet(config.model, 2)
+        return build(config.model, 2)
 
 
 def draw_batch(config):
@@ -45,7 +45,9 @@ def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
     for first in range(0, 6, 2):
         canvases = tf.image.resize(tf.cast(images[first : first + 2], tf.float32), config.model.input_size)
         with tf.GradientTape() as tape:
-            losses = model.losses(normalize(canvases), boxes[first : first + 2], classes[first : first + 2])
+            losses = model.losses(
+                normalize(canvases), boxes[first : first + 2], classes[first : first + 2], tf.constant([1, 0], tf.int64)
+            )
         gradients.append(tape.gradient(losses.total, variables, unconnected_gradients="zero"))
         totals.append(float(losses.total))
     at_end = [variable.numpy() for variable in statistics]
@@ -70,7 +72,7 @@ def test_less_precision_in_the_network_changes_the_losses_a_little_and_no_variab
         model = build_model(config, precision)
         assert model.network(canvases)[0].dtype == precision
         assert {variable.dtype for variable in model.network.variables} == {tf.float32}
-        losses = model.losses(canvases, boxes, classes)
+        losses = model.losses(canvases, boxes, classes, tf.constant([1, 0], tf.int64))
         assert losses.total.dtype == tf.float32
         totals[precision] = float(losses.total)
     assert len(set(totals.values())) == 3

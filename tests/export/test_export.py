@@ -20,7 +20,7 @@ from detflow.config import DataConfig
 from detflow.engine.detector import eager_outputs
 from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
-from detflow.export import build, describe_card, export_model
+from detflow.export import describe_card, export_model, find_failure, frozen
 from detflow.export.images import find_proof_images
 from detflow.types import read_label_map
 
@@ -57,7 +57,7 @@ def session(artifact_dir):
 def test_a_tensorflow_1_script_runs_the_frozen_graph(session, trained):
     images = random_batch(3, 40, 60, 3)
     found = session(images)
-    expected = eager_outputs(trained.serving.detect_traced)(images)
+    expected = eager_outputs(trained.serving.detect_traced, trained.checkpoint_path)(images)
     assert found["num_detections"].min() > 0
     np.testing.assert_array_equal(found["num_detections"], expected["num_detections"])
     np.testing.assert_array_equal(found["detection_classes"], expected["detection_classes"])
@@ -193,15 +193,17 @@ def test_the_card_tells_origin_thresholds_and_proof(artifact_dir, model_dir, rec
     assert card["thresholds"] == {"score_threshold": 0.3, "nms_iou": 0.6, "max_detections": 100}
     assert card["contract"] == CONTRACT
     assert (card["parity"]["images"], card["parity"]["source"]) == ("records", f"{records_dir} val")
-    assert set(card["parity"]["formats"]) == {
-        "frozen_inference_graph.pb",
-        "frozen_inference_graph_encoded.pb",
-        "saved_model",
-        "saved_model image_bytes",
-        "saved_model tf_example",
+    assert {name: list(found["entries"]) for name, found in card["formats"].items()} == {
+        "frozen": ["frozen_inference_graph.pb", "frozen_inference_graph_encoded.pb"],
+        "saved_model": ["saved_model", "saved_model image_bytes", "saved_model tf_example"],
     }
-    for name in card["parity"]["formats"]:
-        proof = card["parity"]["formats"][name]
+    assert card["failed"] == {}
+    assert card["parity"]["metrics"]["AP"] is not None
+    for found in card["formats"].values():
+        assert found["metrics"] == card["parity"]["metrics"]
+        assert found["change"] == {"AP": 0.0, "AP50": 0.0}
+        assert found["bytes"] == sum(card["files"][path]["bytes"] for path in card["files"] if path.split("/")[0] in found["paths"])
+    for proof in (entry for found in card["formats"].values() for entry in found["entries"].values()):
         assert proof["num_images"] == 21
         assert proof["num_detections"] > 50
         assert proof["max_differences"]["num_detections"] == proof["max_differences"]["detection_classes"] == 0.0
@@ -211,13 +213,11 @@ def test_the_card_tells_origin_thresholds_and_proof(artifact_dir, model_dir, rec
     assert (artifact_dir / "config.yaml").read_text() == (model_dir / "config.yaml").read_text()
 
 
-@pytest.mark.slow
-def test_a_format_that_disagrees_is_not_published_and_the_old_export_stays(model_dir, artifact_dir, tmp_path, monkeypatch):
-    output = tmp_path / "artifact"
-    shutil.copytree(artifact_dir, output)
-    before = ArtifactDir(output).verify()
+@pytest.fixture
+def wrong_weight(monkeypatch):
+    """Makes every frozen graph that is written detect something else than its checkpoint."""
 
-    def write_with_a_wrong_weight(function, label_map, path, write=build.write_frozen_graph):
+    def write_with_a_wrong_weight(function, label_map, path, write=frozen.write_frozen_graph):
         write(function, label_map, path)
         graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
         node = next(node for node in graph.node if "scores" in node.name and "BiasAdd/ReadVariableOp/resource" in node.name)
@@ -226,15 +226,35 @@ def test_a_format_that_disagrees_is_not_published_and_the_old_export_stays(model
         node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(bias))
         path.write_bytes(graph.SerializeToString())
 
-    monkeypatch.setattr(build, "write_frozen_graph", write_with_a_wrong_weight)
+    monkeypatch.setattr(frozen, "write_frozen_graph", write_with_a_wrong_weight)
+
+
+@pytest.mark.slow
+def test_if_no_format_agrees_nothing_is_published_and_the_old_export_stays(model_dir, artifact_dir, tmp_path, wrong_weight):
+    output = tmp_path / "artifact"
+    shutil.copytree(artifact_dir, output)
+    before = ArtifactDir(output).verify()
     with pytest.raises(ArtifactError) as caught:
-        export_model(str(model_dir), output)
-    assert str(caught.value).startswith("frozen_inference_graph.pb: ")
+        export_model(str(model_dir), output, formats="frozen")
+    assert str(caught.value).startswith("frozen_inference_graph.pb: num_detections is not as ckpt-10")
     assert "ckpt-10" in str(caught.value)
     assert ".jpg" in str(caught.value)
     assert caught.value.exit_code == 4
     assert ArtifactDir(output).verify() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["artifact"]
+
+
+@pytest.mark.slow
+def test_a_format_that_disagrees_is_left_out_and_the_command_fails(model_dir, tmp_path, wrong_weight, capfd):
+    output = tmp_path / "artifact"
+    with pytest.raises(ArtifactError, match=r"not published: frozen: frozen_inference_graph\.pb: num_detections .*\.jpg") as caught:
+        cli.main(["export", "--ckpt", str(model_dir), "--output", str(output)], standalone_mode=False)
+    assert caught.value.exit_code == 4
+    assert f"{output / 'saved_model'}, " in capfd.readouterr().out
+    card = ArtifactDir(output).verify()
+    assert list(card["formats"]) == ["saved_model"]
+    assert str(find_failure(card, output)) == str(caught.value)
+    assert not list(output.glob("*.pb"))
 
 
 @pytest.mark.slow
@@ -249,7 +269,8 @@ def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_
     assert card == ArtifactDir(output).verify()
     assert card["checkpoint"]["name"] == "ckpt-20"
     assert card["thresholds"] == {"score_threshold": 0.5, "nms_iou": 0.6, "max_detections": 7}
-    assert (card["parity"]["images"], card["parity"]["formats"]["saved_model"]["num_images"]) == ("folder", 24)
+    assert (card["parity"]["images"], card["parity"]["num_images"]) == ("folder", 24)
+    assert card["parity"]["metrics"] is None
     graph = tf.compat.v1.GraphDef.FromString((output / "frozen_inference_graph.pb").read_bytes())
     function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
     found = function.prune("image_tensor:0", ["detection_boxes:0", "detection_scores:0"])(tf.constant(random_batch(1, 50, 50, 3)))
@@ -303,7 +324,7 @@ def test_too_little_space_is_told_with_both_numbers(model_dir, tmp_path, monkeyp
 @pytest.mark.parametrize("limit", [500_000, 1_350_000], ids=["in the frozen graph", "in the SavedModel"])
 def test_a_disk_that_refuses_in_the_middle_publishes_nothing(limit, model_dir, tmp_path, monkeypatch):
     if limit > 500_000:
-        monkeypatch.setattr(build, "write_frozen_graph", lambda *arguments: None)
+        monkeypatch.setattr(frozen, "write_frozen_graph", lambda *arguments: None)
         limit = 500_000
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
@@ -336,7 +357,7 @@ def test_the_same_checkpoint_gives_the_same_frozen_graph(model_dir, trained, art
 
 
 def test_without_records_the_proof_takes_synthetic_pictures_and_says_so(artifact_dir):
-    proof = find_proof_images(None, DataConfig(records="nowhere"))
+    proof = find_proof_images(None, None, DataConfig(records="nowhere"), 32)
     assert proof.kind == "synthetic"
     images = list(proof.images)
     assert len({image.name for image in images}) == 32
@@ -344,7 +365,7 @@ def test_without_records_the_proof_takes_synthetic_pictures_and_says_so(artifact
     for image in images:
         assert image.pixels.dtype == np.uint8
         assert (np.asarray(Image.open(io.BytesIO(image.encoded))) == image.pixels).all()
-    again = find_proof_images(None, DataConfig(records="nowhere")).images
+    again = find_proof_images(None, None, DataConfig(records="nowhere"), 32).images
     assert [image.encoded for image in again] == [image.encoded for image in images]
     card = ArtifactDir(artifact_dir).verify()
     assert "synthetic" not in describe_card(card, artifact_dir)
@@ -357,13 +378,13 @@ def test_damaged_records_are_not_taken_for_missing_ones(records_dir, tmp_path):
     (shard,) = copy.glob("val-*")
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(ArtifactError, match="val-"):
-        list(find_proof_images(None, DataConfig(records=str(copy))).images)
+        list(find_proof_images(None, None, DataConfig(records=str(copy)), 32).images)
 
 
 @pytest.mark.slow
 def test_bccd_images_agree(model_dir, shared_data, tmp_path):
     card = export_model(str(model_dir), tmp_path / "out", images=shared_data("bccd") / "BCCD" / "JPEGImages")
-    assert card["parity"]["formats"]["frozen_inference_graph.pb"]["num_images"] == 32
+    assert card["parity"]["num_images"] == 32
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import multiprocessing
 import os
@@ -11,7 +12,15 @@ import pytest
 from detflow.artifact import CONTRACT
 from detflow.errors import ArtifactError
 from detflow.export import verify
-from detflow.export.verify import Candidate, FreshProcess, ProofImage, compare_outputs, prove
+from detflow.export.verify import (
+    Candidate,
+    ExactComparison,
+    FreshProcess,
+    MatchedComparison,
+    ProofImage,
+    Tolerance,
+    compare_outputs,
+)
 
 
 def outputs(count=2, scores=(0.9, 0.8, 0.0), classes=(1, 2, 1), shift=0.0):
@@ -23,17 +32,16 @@ def outputs(count=2, scores=(0.9, 0.8, 0.0), classes=(1, 2, 1), shift=0.0):
     }
 
 
-IMAGES = [ProofImage(f"image-{number}.jpg", np.full((4, 4, 3), number, np.uint8), b"") for number in range(5)]
-
-
-def prove_against(actual):
-    """`actual` gives the candidate's outputs by the image's number."""
-    candidates = {"model.xyz": lambda image: actual(int(image.pixels[0, 0, 0]))}
-    return prove(lambda image: outputs(), candidates, IMAGES, reference_name="ckpt-7")
+def compare(actual, comparison=None):
+    """`actual` gives the format's outputs by the image's number."""
+    comparison = comparison or ExactComparison("model.xyz", "ckpt-7")
+    for number in range(5):
+        comparison.add(f"image-{number}.jpg", outputs(), actual(number))
+    return comparison.conclude()
 
 
 def test_agreement_has_the_largest_differences():
-    found = prove_against(lambda number: outputs(shift=1e-5 * number))["model.xyz"]
+    found = compare(lambda number: outputs(shift=1e-5 * number))
     assert (found.num_images, found.num_detections) == (5, 10)
     assert found.max_differences["detection_boxes"] == pytest.approx(4e-5, rel=1e-2)
     assert found.max_differences["detection_scores"] == 0.0
@@ -56,7 +64,7 @@ def test_agreement_has_the_largest_differences():
 )
 def test_a_disagreement_names_output_image_and_amount(wrong, output, amount):
     with pytest.raises(ArtifactError) as caught:
-        prove_against(wrong)
+        compare(wrong)
     message = str(caught.value)
     assert message.startswith(f"model.xyz: {output} ")
     assert "ckpt-7" in message
@@ -65,12 +73,64 @@ def test_a_disagreement_names_output_image_and_amount(wrong, output, amount):
 
 
 def test_the_limit_itself_is_allowed():
-    prove(
-        lambda image: outputs(scores=(0.5, 0.25, 0)),
-        {"m": lambda image: outputs(scores=(0.5 + 9.9e-5, 0.25, 0))},
-        IMAGES,
-        reference_name="c",
-    )
+    compare(lambda number: outputs(scores=(0.9 + 9.9e-5, 0.8, 0)))
+
+
+def one_box(box, score=0.9, class_id=1):
+    """A detection, and below the threshold another one that nobody has to find again."""
+    boxes = np.array([[box, (0.0, 0.0, 0.1, 0.1)]], np.float32)
+    return {
+        "detection_boxes": boxes,
+        "detection_scores": np.array([[score, 0.1]], np.float32),
+        "detection_classes": np.array([[class_id, 1]], np.float32),
+        "num_detections": np.array([2], np.float32),
+    }
+
+
+TOLERANCE = Tolerance(score_threshold=0.3, min_iou=0.8, max_score_difference=0.05, min_share=0.6)
+BOX = (0.2, 0.2, 0.6, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("found", "share"),
+    [
+        (one_box(BOX), 1.0),
+        (one_box((0.2, 0.2, 0.6, 0.55)), 1.0),
+        (one_box((0.2, 0.2, 0.6, 0.5)), 0.0),
+        (one_box(BOX, score=0.86), 1.0),
+        (one_box(BOX, score=0.84), 0.0),
+        (one_box(BOX, class_id=2), 0.0),
+    ],
+    ids=["equal", "IoU .875", "IoU .75", "score near", "score far", "class"],
+)
+def test_a_detection_is_found_again_by_class_place_and_score(found, share):
+    comparison = MatchedComparison("m", "c", dataclasses.replace(TOLERANCE, min_share=0.0))
+    comparison.add("x", one_box(BOX), found)
+    agreement = comparison.conclude()
+    assert (agreement.num_images, agreement.num_detections, agreement.share_found) == (1, 1, share)
+
+
+def test_one_detection_cannot_stand_for_two():
+    twice = one_box(BOX)
+    twice["detection_boxes"][0, 1], twice["detection_scores"][0, 1] = BOX, 0.9
+    comparison = MatchedComparison("m", "c", dataclasses.replace(TOLERANCE, min_share=0.0))
+    comparison.add("x", twice, one_box(BOX))
+    assert comparison.conclude().share_found == 0.5
+
+
+def test_too_many_lost_detections_name_the_worst_image_and_what_is_lost():
+    comparison = MatchedComparison("model.xyz", "ckpt-7", TOLERANCE)
+    for number, found in enumerate([BOX, (0.0, 0.0, 0.1, 0.1)]):
+        comparison.add(f"image-{number}.jpg", one_box(BOX), one_box(found))
+    message = r"model\.xyz: 50\.0% of ckpt-7's 2 .* asked are 60\.0%; worst is image image-1\.jpg: lost 1 of 1, such as class 1"
+    with pytest.raises(ArtifactError, match=message):
+        comparison.conclude()
+
+
+@pytest.mark.parametrize("wrong", [{"detection_scores": np.full((1, 2), np.nan, np.float32)}, {"num_detections": np.float32(2)}])
+def test_outputs_that_mean_nothing_are_refused_by_a_tolerance_too(wrong):
+    with pytest.raises(ArtifactError, match=f"{next(iter(wrong))} .* on image x"):
+        MatchedComparison("m", "c", TOLERANCE).add("x", one_box(BOX), one_box(BOX) | wrong)
 
 
 @pytest.mark.parametrize("name", list(outputs()))
@@ -103,7 +163,7 @@ def test_an_image_takes_the_shape_of_every_input_of_the_contract():
 def test_a_fresh_process_runs_what_it_loads(artifact_dir):
     image = ProofImage("x", np.zeros((30, 40, 3), np.uint8), b"")
     frozen = Candidate("frozen", artifact_dir / "frozen_inference_graph.pb", "image_tensor")
-    with FreshProcess() as fresh:
+    with FreshProcess("tensorflow") as fresh:
         with pytest.raises(ArtifactError, match=r"gone\.pb"):
             fresh.load(Candidate("gone", artifact_dir / "gone.pb", "image_tensor"))
         with pytest.raises(ArtifactError, match="input tf_example"):
@@ -118,25 +178,32 @@ def test_a_fresh_process_runs_what_it_loads(artifact_dir):
 
 
 @pytest.mark.tf
-def test_a_process_that_imported_model_garden_proves_nothing(artifact_dir, monkeypatch):
+@pytest.mark.parametrize(
+    ("runtime", "module", "message"),
+    [("tensorflow", "official", "Model Garden"), ("onnxruntime", "tensorflow", "TensorFlow")],
+)
+def test_a_process_that_imported_too_much_proves_nothing(runtime, module, message, artifact_dir, monkeypatch):
     """The far end of the pipe, run here with one question and the end of the stream."""
-    monkeypatch.setitem(sys.modules, "official", object())
+    if module == "official":
+        monkeypatch.setitem(sys.modules, "official", object())
+    else:
+        monkeypatch.delitem(sys.modules, "official", raising=False)
     ours, theirs = multiprocessing.Pipe()
     ours.send(("model", Candidate("model", artifact_dir / "frozen_inference_graph.pb", "image_tensor")))
     with socket.socket(fileno=os.dup(ours.fileno())) as half:
         half.shutdown(socket.SHUT_WR)
     before = signal.getsignal(signal.SIGINT)
     try:
-        verify._serve(theirs)
+        verify._serve(theirs, runtime)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert ours.recv() == (None, "it needs Model Garden to run")
+    assert ours.recv() == (None, f"it needs {message} to run")
     ours.close()
     theirs.close()
 
 
 def test_a_dead_process_is_told_by_its_exit_code(tmp_path):
-    with FreshProcess() as fresh:
+    with FreshProcess("tensorflow") as fresh:
         fresh._process.kill()
         with pytest.raises(ArtifactError, match="exit code -9"):
             fresh.load(Candidate("model", tmp_path, "image_tensor"))

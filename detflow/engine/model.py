@@ -1,0 +1,35 @@
+"""The one place that makes a model from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from detflow.config import ModelConfig
+from detflow.engine.architecture import DetectionModel
+from detflow.engine.faster_rcnn import FasterRCNN
+from detflow.engine.retinanet import RetinaNet
+from detflow.engine.yolo import Yolo
+
+__all__ = ["build_model"]
+
+_ARCHITECTURES: dict[str, Callable[[ModelConfig, int], DetectionModel]] = {
+    "retinanet": RetinaNet,
+    "faster_rcnn": FasterRCNN,
+    "yolo": Yolo,
+}
+
+
+def build_model(config: ModelConfig, num_classes: int) -> DetectionModel:
+    """Builds the model that the configuration names.
+
+    Args:
+        config: The model's section of the configuration.
+        num_classes: Without background.
+
+    Returns:
+        The model, its weights drawn from TensorFlow's global seed.
+
+    Raises:
+        ConfigError: `model.garden` says what Model Garden cannot build.
+    """
+    return _ARCHITECTURES[config.architecture](config, num_classes)

@@ -1,0 +1,33 @@
+"""Detections as JSON, in the same form wherever detflow writes or answers with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from detflow.types import Detection, ImageSize
+
+__all__ = ["FRAME", "PIXEL_DIGITS", "describe_detections"]
+
+FRAME: Final = (
+    "box is [ymin, xmin, ymax, xmax] normalised by the image, box_px is [left, top, right, bottom] in pixels; "
+    "both, like width and height, are of the upright image, with the EXIF orientation applied"
+)
+"""What the numbers mean, for readers of the JSON."""
+
+PIXEL_DIGITS: Final = 3
+"""Decimals of lengths in pixels."""
+
+
+def describe_detections(found: Iterable[Detection], size: ImageSize) -> list[dict[str, Any]]:
+    """Returns the detections of an image of a size; `FRAME` says what the numbers mean."""
+    return [
+        {
+            "name": detection.name,
+            "class_id": detection.class_id,
+            "score": detection.score,
+            "box": [detection.box.ymin, detection.box.xmin, detection.box.ymax, detection.box.xmax],
+            "box_px": [round(value, PIXEL_DIGITS) for value in detection.box.to_pixels(size)],
+        }
+        for detection in found
+    ]

@@ -1,0 +1,90 @@
+"""`engine.preprocess` without TensorFlow, for models that take a canvas of one size: the same numbers within a rounding."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from detflow.runtime.detector import Images
+
+__all__ = ["MEAN_RGB", "STDDEV_RGB", "boxes_to_image", "fit_to_canvas", "fitted_size", "triangle_weights"]
+
+Floats = npt.NDArray[np.float32]
+
+MEAN_RGB: Final = (123.675, 116.28, 103.53)
+"""Mean of ImageNet's RGB values on the scale 0–255: the field's usual normalisation, and the fill of a canvas."""
+
+STDDEV_RGB: Final = (58.395, 57.12, 57.375)
+"""Deviation of ImageNet's RGB values."""
+
+# An output row of a shrunken image takes a few input rows only. A product over so many output rows at a time leaves most zeros out.
+_BLOCK = 16
+
+
+def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the (rows, columns) of the canvas that an image of `size` (height, width) covers, its aspect kept."""
+    sides, canvas = np.array(size, np.float32), np.array(canvas_size, np.float32)
+    rows, columns = np.clip(np.round(sides * np.min(canvas / sides)), 1.0, canvas)
+    return int(rows), int(columns)
+
+
+def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Scales images to fit the canvas and fills the rest; see `engine.preprocess.fit_to_canvas`, whose twin this is.
+
+    Args:
+        images: [batch, height, width, 3], uint8 on the scale 0–255, all of one size.
+        canvas_size: (height, width) in pixels.
+
+    Returns:
+        The canvases [batch, *canvas_size, 3] float32 on the scale 0–255, and ratio [2] float32 = (rows, columns) that an image
+        covers as a share of the canvas.
+    """
+    batch, height, width, channels = images.shape
+    rows, columns = fitted_size((height, width), canvas_size)
+    squeezed = np.empty((batch, rows, width * channels), np.float32)
+    for begin, end, first, last, weights in _blocks(height, rows):
+        squeezed[:, begin:end] = weights @ images[:, first:last].reshape(batch, last - first, -1).astype(np.float32)
+    # [batch, width, rows, channels]: the product runs over the second axis again.
+    turned = np.ascontiguousarray(squeezed.reshape(batch, rows, width, channels).transpose(0, 2, 1, 3))
+    canvases = np.empty((batch, *canvas_size, channels), np.float32)
+    canvases[...] = MEAN_RGB
+    for begin, end, first, last, weights in _blocks(width, columns):
+        fitted = weights @ turned[:, first:last].reshape(batch, last - first, -1)
+        canvases[:, :rows, begin:end] = fitted.reshape(batch, end - begin, rows, channels).transpose(0, 2, 1, 3)
+    return canvases, np.array([rows / canvas_size[0], columns / canvas_size[1]], np.float32)
+
+
+def boxes_to_image(boxes: Floats, ratio: Floats) -> Floats:
+    """Takes boxes [..., 4] from the canvas to the image and clips them there; ratio is [2] as from `fit_to_canvas`."""
+    clipped: Floats = np.clip(boxes / np.concatenate([ratio, ratio]), np.float32(0.0), np.float32(1.0))
+    return clipped
+
+
+def triangle_weights(side: int, fitted: int) -> Floats:
+    """Returns the antialiased triangle filter along one axis as a matrix [fitted, side] float32 whose rows sum to 1.
+
+    It is TensorFlow's `ScaleAndTranslate` kernel (and what Pillow calls BILINEAR): the triangle is as wide as the reduction.
+    """
+    step = np.float32(1.0) / (np.float32(fitted) / np.float32(side))
+    centres = (np.arange(fitted, dtype=np.float32) + np.float32(0.5)) * step
+    distances = np.abs(np.arange(side, dtype=np.float32) + np.float32(0.5) - centres[:, np.newaxis])
+    weights: Floats = np.maximum(np.float32(1.0) - distances / np.maximum(step, np.float32(1.0)), np.float32(0.0))
+    weights /= weights.sum(1, keepdims=True)
+    return weights
+
+
+# The pictures of a folder, and all frames of a video, have a few sizes.
+@lru_cache(maxsize=64)
+def _blocks(side: int, fitted: int) -> tuple[tuple[int, int, int, int, Floats], ...]:
+    """Returns (first output, its end, first input, its end, weights [outputs, inputs]) of each block."""
+    weights = triangle_weights(side, fitted)
+    blocks = []
+    for begin in range(0, fitted, _BLOCK):
+        end = min(begin + _BLOCK, fitted)
+        used = np.flatnonzero(weights[begin:end].any(0))
+        first, last = int(used[0]), int(used[-1]) + 1
+        blocks.append((begin, end, first, last, np.ascontiguousarray(weights[begin:end, first:last])))
+    return tuple(blocks)

@@ -1,0 +1,1 @@
+"""An exported model behind HTTP: TF Serving's REST shape, uploads, probes, metrics and a page for people."""

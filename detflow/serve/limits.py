@@ -1,0 +1,89 @@
+"""What the server grants to its clients, and the refusal they get beyond that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from detflow.errors import ConfigError
+
+__all__ = ["Limits", "Refusal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on everything that a client can make large or slow.
+
+    Attributes:
+        max_body_bytes: Of one request; more → 413.
+        max_pixels: Of one picture, read from its header before anything is decoded; more → 413.
+        max_instances: Pictures of one request; more → 413.
+        max_queue: Pictures that are being read, wait or are in the network; a request beyond → 429.
+        max_held_bytes: Bodies and decoded pictures in memory at one time; a request beyond → 429.
+        max_batch: Pictures that go through the network together.
+        max_delay_s: How long a picture waits for others that are on their way.
+        max_connections: Open at one time; one more is closed at once.
+        max_header_bytes: Of one request line with its headers; more → 400.
+        header_s: Time to send the headers; the connection is closed after it.
+        body_s: Time to send the body; more → 408.
+        deadline_s: Time from the complete body to the detections; more → 504.
+        drain_s: Time that a shutdown grants to requests in flight; an answer not ready by then is a 503.
+
+    Raises:
+        ConfigError: A bound is not positive, or a request may hold more pictures than the queue.
+    """
+
+    max_body_bytes: int = 16 << 20
+    max_pixels: int = 25_000_000
+    max_instances: int = 32
+    max_queue: int = 128
+    max_held_bytes: int = 512 << 20
+    max_batch: int = 8
+    max_delay_s: float = 0.005
+    max_connections: int = 2048
+    max_header_bytes: int = 16 << 10
+    header_s: float = 10.0
+    body_s: float = 30.0
+    deadline_s: float = 30.0
+    drain_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) < 0 or (name != "max_delay_s" and not getattr(self, name)):
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
+        if self.max_instances > self.max_queue:
+            raise ConfigError(
+                f"a queue of {self.max_queue} has no room for a request of {self.max_instances} pictures",
+                remedy="raise --max-queue or lower --max-instances",
+            )
+        if self.max_body_bytes > self.max_held_bytes:
+            raise ConfigError(
+                f"{self.max_held_bytes:,} bytes of memory have no room for a body of {self.max_body_bytes:,}",
+                remedy="raise --max-memory or lower --max-body",
+            )
+
+
+class Refusal(Exception):
+    """A request that is not served, and why.
+
+    Attributes:
+        status: HTTP's.
+        reason: One line for the client.
+        headers: More of the answer.
+    """
+
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.headers = dict(headers or {})
+
+    @classmethod
+    def busy(cls, reason: str) -> Refusal:
+        """Returns the refusal of a server that has enough to do; the client may come again."""
+        return cls(429, reason, {"Retry-After": "1"})
+
+    @classmethod
+    def unavailable(cls, reason: str) -> Refusal:
+        """Returns the refusal of a server that cannot serve yet, or no longer."""
+        return cls(503, reason, {"Retry-After": "5"})

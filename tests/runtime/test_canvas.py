@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from detflow.runtime.canvas import boxes_to_image, fit_to_canvas, fitted_size
+
+SIZES = [(1, 1), (1, 400), (37, 20), (48, 64), (64, 48), (300, 500), (1000, 37), (481, 640)]
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("canvas_size", [(48, 64), (96, 96)])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_canvas_is_the_engine_s(size, canvas_size):
+    from detflow.engine import preprocess
+
+    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    canvases, ratio = fit_to_canvas(images, canvas_size)
+    expected, expected_ratio = preprocess.fit_to_canvas(images, canvas_size)
+    assert (canvases.shape, canvases.dtype) == ((2, *canvas_size, 3), np.float32)
+    np.testing.assert_allclose(canvases, expected, rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(ratio, expected_ratio)
+    boxes = np.random.default_rng(1).uniform(-0.2, 1.2, (5, 4)).astype(np.float32)
+    np.testing.assert_array_equal(boxes_to_image(boxes, ratio), preprocess.boxes_to_image(boxes, ratio))
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"),
+    [((10, 10), (48, 48)), ((100, 50), (48, 24)), ((50, 400), (8, 64)), ((1, 4000), (1, 64)), ((48, 64), (48, 64))],
+)
+def test_the_aspect_is_kept(size, fitted):
+    assert fitted_size(size, (48, 64)) == fitted
+
+
+def test_an_image_of_the_canvas_size_is_passed_on_as_it_is():
+    images = np.random.default_rng(0).integers(0, 256, (1, 48, 64, 3), np.uint8)
+    canvases, ratio = fit_to_canvas(images, (48, 64))
+    np.testing.assert_array_equal(canvases, images)
+    assert ratio.tolist() == [1.0, 1.0]

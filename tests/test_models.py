@@ -1,0 +1,91 @@
+import itertools
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detflow.errors import ArtifactError, DetflowError
+from detflow.models import load_detector
+from detflow.types import LabelMap
+
+pytestmark = pytest.mark.tf
+
+LABELS = LabelMap(("a", "b"))
+
+
+def random_images(*sizes):
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (height, width, 3), np.uint8) for height, width in sizes]
+
+
+@pytest.mark.parametrize("name", ["", "frozen_inference_graph.pb", "saved_model", "saved_model/saved_model.pb"])
+def test_every_part_of_an_export_detects_what_the_checkpoint_detects(name, model_dir, artifact_dir):
+    images = random_images((40, 60), (40, 60), (90, 30))
+    expected = list(load_detector(model_dir / "ckpt-10").detect(images))
+    found = list(load_detector(artifact_dir / name).detect(images))
+    assert sum(map(len, expected)) > 10
+    assert [[d.name for d in one] for one in found] == [[d.name for d in one] for one in expected]
+    for one, other in zip(itertools.chain(*found), itertools.chain(*expected), strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+        assert [one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax] == pytest.approx(
+            [other.box.ymin, other.box.xmin, other.box.ymax, other.box.xmax], abs=1e-4
+        )
+
+
+def test_a_model_directory_means_its_best_checkpoint(model_dir):
+    assert load_detector(model_dir).source == model_dir / "ckpt-10"
+
+
+def test_a_result_does_not_depend_on_the_batch_or_on_the_neighbours_sizes(artifact_dir):
+    images = random_images((40, 60), (40, 60), (1, 1), (7, 300), (40, 60))
+    detector = load_detector(artifact_dir)
+    alone = [next(detector.detect([image])) for image in images]
+    together = list(detector.detect(images))
+    assert [[(d.name, round(d.score, 4)) for d in one] for one in together] == [
+        [(d.name, round(d.score, 4)) for d in one] for one in alone
+    ]
+
+
+def test_a_changed_byte_is_found_before_the_graph_runs(artifact_dir, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact_dir, copy)
+    graph = copy / "frozen_inference_graph.pb"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"frozen_inference_graph\.pb.*SHA-256"):
+        load_detector(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"GIF89a" * 10, b"\xff" * 1000])
+def test_what_is_no_graph_is_refused(content, tmp_path):
+    (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
+    path = tmp_path / "graph.pb"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"graph\.pb"):
+        load_detector(path)
+
+
+def test_a_graph_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
+    with tf.Graph().as_default() as graph:
+        tf.constant(1.0, name="answer")
+    (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    with pytest.raises(ArtifactError, match="not a detection graph with input image_tensor"):
+        load_detector(tmp_path / "graph.pb")
+
+
+def test_a_graph_without_its_label_map_is_refused(artifact_dir, tmp_path):
+    shutil.copy(artifact_dir / "frozen_inference_graph.pb", tmp_path)
+    with pytest.raises(ArtifactError, match="label map is missing"):
+        load_detector(tmp_path / "frozen_inference_graph.pb")
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x"), os.mkfifo])
+def test_any_other_path_is_refused(make, tmp_path):
+    make(tmp_path / "thing")
+    with pytest.raises(DetflowError) as caught:
+        load_detector(tmp_path / "thing")
+    assert caught.value.exit_code == 4
