@@ -46,10 +46,12 @@ class Yolo(DetectionModel):
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `DetectionModel.predict`; a box an anchor."""
-        levels = self.network(canvases, training=False).values()
+        return self._decode(self.network(canvases, training=False))
+
+    def _decode(self, predictions: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         depth = 5 + self.num_classes
         # Like the anchors: level by level, row by row, cell by cell.
-        flat = tf.concat([tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth]) for level in levels], 1)
+        flat = tf.concat([tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth]) for level in predictions.values()], 1)
         predicted = tf.sigmoid(flat)
         # As the loss decodes them: a centre may leave its cell by half, a side is up to four times the anchor's.
         centre = (self._anchors[:, :2] + self._anchors[:, 2:]) / 2 + (2.0 * predicted[..., 1::-1] - 1.0) * self._cells
