@@ -59,7 +59,7 @@ def write_onnx(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
 def build_onnx_model(serving: ServingModel, label_map: LabelMap) -> onnx.ModelProto:
     """Returns the model; names, order and dtypes are those of the serving contract."""
     graph = _Graph()
-    ratio = _add_resize(graph, serving.input_size)
+    ratio = _add_resize(graph, serving.model.input_size)
     graph.add_converted(_convert_network(serving))
     _add_suppression(graph, serving.config, len(label_map), ratio)
     sides = {"K": serving.config.max_detections}
@@ -91,11 +91,11 @@ def _convert_network(serving: ServingModel) -> onnx.GraphProto:
     # It imports much of TensorFlow's own tools, for which the other formats should not wait.
     import tf2onnx
 
-    height, width = serving.input_size
+    height, width = serving.model.input_size
     spec = tf.TensorSpec([None, height, width, 3], tf.float32, name=CANVASES_NAME)
 
     def predict(canvases: tf.Tensor) -> dict[str, tf.Tensor]:
-        boxes, scores = serving.predict(canvases)
+        boxes, scores = serving.model.predict(canvases)
         return {BOXES_NAME: boxes, SCORES_NAME: tf.transpose(scores, [0, 2, 1])}
 
     function = tf.function(predict, autograph=False, input_signature=[spec])
@@ -199,7 +199,7 @@ def _add_resize(graph: _Graph, canvas_size: tuple[int, int]) -> str:
 
 
 class _Axis:
-    """The resize along one axis: see `runtime.canvas`, which does the same in NumPy.
+    """The resize along one axis: see `runtime.canvas.triangle_weights`.
 
     Output rows go in blocks of up to eight, and each block is the product of its weights with the input rows that it takes. All
     blocks take equally many, so that one batched product makes them all.

@@ -51,7 +51,6 @@ _CALIBRATION_SEED = 1
 _CALIBRATION_IMAGES = 100
 _MORE_CALIBRATION_IMAGES = 500
 
-Canvases = Sequence[npt.NDArray[np.uint8]]
 Function: TypeAlias = tf.types.experimental.ConcreteFunction
 
 
@@ -74,7 +73,7 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
         ArtifactError: The architecture has no TFLite form.
     """
     halves = _split_after_head(_retinanet(job), job.trained.serving.config)
-    converter = _converter(halves.network, job.trained.serving)
+    converter = _converter(halves.network, job)
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
@@ -96,16 +95,16 @@ def write_int8(job: Job, name: str) -> Iterator[Notes]:
         DataError: There are no training images to measure ranges on.
     """
     model, config = _retinanet(job), job.trained.serving.config
-    canvases = _calibration_canvases(job, model.input_size)
+    drawn = _draw_training_images(job)
     for rung, num_images, split in (
         ("calibrated", _CALIBRATION_IMAGES, _split_after_head),
         ("more calibration", _MORE_CALIBRATION_IMAGES, _split_after_head),
         ("float heads", _MORE_CALIBRATION_IMAGES, _split_before_head),
     ):
-        used, halves = canvases[:num_images], split(model, config)
-        converter = _converter(halves.network, job.trained.serving)
+        used, halves = drawn[:num_images], split(model, config)
+        converter = _converter(halves.network, job)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = functools.partial(_as_inputs, used)
+        converter.representative_dataset = functools.partial(_calibration_inputs, used, model.input_size)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _CALIBRATION_SEED}
         yield {**_write(job, name, halves, converter), "rung": rung, "calibration": calibration}
@@ -123,7 +122,7 @@ def _write(job: Job, name: str, halves: _Halves, converter: Any) -> dict[str, An
     trained, canvas_size = job.trained, job.trained.serving.model.input_size
     joined = join_models(
         _convert(converter),
-        _convert(_converter(halves.tail, trained.serving)),
+        _convert(_converter(halves.tail, job)),
         _TENSOR_NAMES,
         {METADATA_NAME: build_metadata(f"{trained.run.path.name} {trained.checkpoint_path.name}", canvas_size)},
     )
@@ -213,8 +212,10 @@ def _trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Function:
     return tf.function(function, autograph=False, input_signature=signature).get_concrete_function()
 
 
-def _converter(function: Function, owner: tf.Module) -> Any:
-    """`owner` holds the function's variables."""
+def _converter(function: Function, job: Job) -> Any:
+    # Only variables are tracked; the network itself would drag Keras' own traces of every layer in, which takes ten times as long.
+    owner = tf.Module()
+    owner.weights = job.trained.serving.variables
     return tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
 
 
@@ -226,13 +227,8 @@ def _convert(converter: Any) -> bytes:
     return content
 
 
-def _as_inputs(canvases: Canvases) -> Iterator[list[npt.NDArray[np.uint8]]]:
-    for canvas in canvases:
-        yield [canvas]
-
-
-def _calibration_canvases(job: Job, canvas_size: tuple[int, int]) -> Canvases:
-    """Draws training images, each as a caller of the file fits it into its canvas; the draw depends on the records alone."""
+def _draw_training_images(job: Job) -> list[bytes]:
+    """Draws JPEG files of the training; the draw depends on the records alone."""
     random = np.random.default_rng(_CALIBRATION_SEED)
     drawn: list[bytes] = []
     # Each sample has the same chance to be among the drawn ones, and no others are held (Vitter 1985, algorithm R).
@@ -244,5 +240,11 @@ def _calibration_canvases(job: Job, canvas_size: tuple[int, int]) -> Canvases:
             drawn[place] = sample.encoded
     if not drawn:
         raise DataError("there are no training images to measure the ranges of activations on")
-    pixels = (preprocess.decode_jpeg(tf.constant(drawn[place])).numpy() for place in random.permutation(len(drawn)))
-    return [to_uint8(fit_to_canvas(image[np.newaxis], canvas_size)[0]) for image in pixels]
+    return [drawn[place] for place in random.permutation(len(drawn))]
+
+
+def _calibration_inputs(files: Sequence[bytes], canvas_size: tuple[int, int]) -> Iterator[list[npt.NDArray[np.uint8]]]:
+    """Yields canvases [1, height, width, 3] as a caller of the file makes them."""
+    for file in files:
+        pixels = preprocess.decode_jpeg(tf.constant(file)).numpy()
+        yield [to_uint8(fit_to_canvas(pixels[np.newaxis], canvas_size)[0])]
