@@ -112,12 +112,16 @@ def make_records(
     """
     from dataclasses import replace
 
-    from detflow.dataset.convert import convert_dataset
-    from detflow.dataset.terminal import format_summary, show_progress
+    from detflow.dataset.parallel import choose_jobs, open_workers
 
-    options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
-    with show_progress() as progress:
-        manifest = convert_dataset(dataset, output, options, progress, _announce)
+    # The other processes start, and import what they need, while this one does.
+    with open_workers(choices["jobs"] or choose_jobs(dataset), "detflow.dataset.convert") as workers:
+        from detflow.dataset.convert import convert_dataset
+        from detflow.dataset.terminal import format_summary, show_progress
+
+        options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
+        with show_progress() as progress:
+            manifest = convert_dataset(dataset, output, options, progress, _announce, workers)
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 
@@ -350,24 +354,75 @@ def export_command(
     "--model",
     required=True,
     type=_EXISTING,
-    help="Export, frozen graph, SavedModel, model directory or checkpoint.",
+    help="Export, one of its files (model.onnx, …), SavedModel, model directory or checkpoint.",
 )
 @click.option("--output", required=True, type=_PATH, help="Folder to publish; predictions there are replaced.")
 @click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Leave detections below out.")
 @click.option("--overlays/--no-overlays", default=True, show_default=True, help="Draw the detections.")
-def predict_command(sources: tuple[str, ...], model: Path, output: Path, score_threshold: float, overlays: bool) -> None:
-    """Detect objects in images, folders and patterns.
+@click.option(
+    "--formats",
+    default="coco",
+    show_default=True,
+    metavar="NAMES",
+    help="Further files, with commas between: coco, csv, voc (images with VOC XML, for a labelling tool or make-records).",
+)
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Of a video, every Nth frame.")
+def predict_command(
+    sources: tuple[str, ...], model: Path, output: Path, score_threshold: float, overlays: bool, formats: str, every: int
+) -> None:
+    """Detect objects in images, videos, folders and patterns.
 
-    Writes predictions.json, coco_results.json and overlays/. Images that cannot be read are named and passed over; if none
-    can be read, nothing is written.
+    Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own. Files that cannot be read are
+    named and passed over; if none can be read, nothing is written. An exported folder with ONNX or TFLite inside predicts
+    without TensorFlow.
     """
-    from detflow.predict import predict
+    from detflow.predict import parse_formats, predict
 
-    result = predict(sources, model, output, score_threshold=score_threshold, overlays=overlays)
+    result = predict(
+        sources, model, output, score_threshold=score_threshold, overlays=overlays, formats=parse_formats(formats), every=every
+    )
     for _, reason in result.failed:
         click.echo(f"detflow: passed over: {reason}", err=True)
     passed_over = f", {len(result.failed):,} passed over" if result.failed else ""
     click.echo(f"{result.num_detections:,} detections on {result.num_images:,} images{passed_over} → {output}")
+
+
+@cli.command("benchmark")
+@click.argument("artifacts", nargs=-1, required=True, type=_EXISTING, metavar="EXPORT...")
+@click.option("--records", type=_PATH, help="Folder that make-records wrote, to detect on.  [default: drawn pictures]")
+@click.option("--split", default="test", show_default=True, help="Split of the records.")
+@click.option("--threads", metavar="1,2", help="Numbers of threads to measure with.  [default: 1 and one a core]")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Images together, for the throughput.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True, help="For each measurement.")
+@click.option("--output", type=_PATH, help="Folder to publish: benchmark.json and benchmark.png; a benchmark there is replaced.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
+def benchmark_command(
+    artifacts: tuple[Path, ...],
+    records: Path | None,
+    split: str,
+    threads: str | None,
+    batch: int,
+    seconds: float,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure every format of exported folders: start, latency, throughput, memory, size and AP.
+
+    Latency is from a JPEG file's bytes to its detections; the bare network's time in the same runtime stands beside it, and
+    their ratio. Each format runs in processes of its own.
+    """
+    from dataclasses import replace
+
+    from detflow.benchmark.run import BenchmarkOptions, benchmark_artifacts, describe_benchmark, parse_threads, print_benchmark
+
+    options = BenchmarkOptions(records=records, split=split, batch=batch, seconds=seconds)
+    if threads is not None:
+        options = replace(options, threads=parse_threads(threads))
+    found = benchmark_artifacts(artifacts, options, output)
+    if as_json:
+        click.echo(json.dumps(describe_benchmark(found, options), indent=2))
+    else:
+        print_benchmark(found)
 
 
 @cli.command("serve")

@@ -242,13 +242,25 @@ class TrainConfig(_Section):
     min_delta: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     """What counts as a gain for train.patience."""
     batch_size: Positive = 8
-    """Images a step."""
+    """Images that are computed at once; batch norm sees as many."""
+    accumulate_steps: Positive = 1
+    """Batches whose mean gradient makes one optimiser step: as many times batch_size images a step, in the memory of one batch."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """sgd has momentum; it wants another learning_rate and weight_decay (RetinaNet's paper: 0.01 for 16 images, and 0.0001)."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """Of sgd."""
     learning_rate: PositiveFloat = 0.002
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """How the learning rate falls after the warm-up: as half a cosine to final_learning_rate, or by decay_factor at decay_at."""
+    decay_at: tuple[Share, ...] = (0.667, 0.889)
+    """Shares of the steps after the warm-up at which the step schedule lowers the learning rate."""
+    decay_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """What the step schedule multiplies the learning rate by, each time."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Steps in which the learning rate rises from zero to its peak."""
     final_learning_rate: Share = 0.01
-    """Learning rate at the last step as a share of the peak; a cosine leads there."""
+    """Learning rate at the last step as a share of the peak, under the cosine schedule."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
     """Decoupled weight decay of the kernels; normalisation and biases have none."""
     clip_norm: PositiveFloat = 10.0
@@ -257,6 +269,14 @@ class TrainConfig(_Section):
     """Decay of the weights' moving average, which is what is evaluated and exported; 0 uses the plain weights."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Initial weights, order of images and augmentation follow from it."""
+    init_from: str | None = None
+    """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow checkpoint, its .tar.gz, an
+    http(s) address, or a published name (docs/training.md). What has the same name and shape is taken."""
+    init_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    """SHA-256 that the archive or a file of the checkpoint of train.init_from must have."""
+    freeze: tuple[str, ...] = ()
+    """Parts that stay as they are, batch norm statistics included: backbone, backbone.level1 to level5, decoder, head, or a
+    pattern such as backbone.level[12]."""
 
 
 class AugmentConfig(_Section):
@@ -319,6 +339,9 @@ class RuntimeConfig(_Section):
 
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of one operation; 0 takes one a core. Another number changes the last bits of the weights."""
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """What the network computes in while it trains; weights, losses, evaluation and export stay float32. auto takes what the
+    hardware is fast in: bfloat16, else float16, else float32."""
 
 
 class ExperimentConfig(_Section):

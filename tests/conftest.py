@@ -129,3 +129,20 @@ def artifact_dir(model_dir, tmp_path_factory):
     output = tmp_path_factory.mktemp("artifact") / "artifact"
     export_model(str(model_dir), output)
     return output
+
+
+@pytest.fixture(scope="session")
+def onnx_dir(model_dir, tmp_path_factory):
+    """The model directory as a frozen graph, as ONNX and, where it is installed, as OpenVINO's files."""
+    from detflow.export import export_model
+    from detflow.runtime.openvino import has_openvino
+
+    output = tmp_path_factory.mktemp("onnx") / "artifact"
+    export_model(str(model_dir), output, formats="frozen,onnx,openvino" if has_openvino() else "frozen,onnx")
+    return output
+
+
+@pytest.fixture(scope="session")
+def onnx_path(onnx_dir):
+    """The ONNX file of that export, its label map beside it."""
+    return onnx_dir / "model.onnx"

@@ -42,12 +42,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detflow.dataset.audit import AuditedSample, judge
+from detflow.dataset.audit import AuditedSample, judge, read_batch
 from detflow.dataset.findings import Action, Finding
 from detflow.dataset.images import DEFAULT_MAX_PIXELS, encode_record_jpeg
-from detflow.dataset.pairing import pair_images
+from detflow.dataset.pairing import find_own_images, pair_images
 from detflow.dataset.records import decode_sample, encode_sample
-from detflow.dataset.voc import read_image_names
 from detflow.types import LabelMap, Sample
 
 SECONDS_PER_CASE = 5.0
@@ -755,18 +754,21 @@ def build_case(seed: int, number: int) -> Case:
 
 
 def convert_case(root: Path, case: Case) -> tuple[AuditedSample | None, list[Finding]]:
-    """Takes a case through the steps of make-records: names, pairing, judging."""
+    """Takes a case through the steps of make-records: reading, pairing, judging."""
     (root / "a.xml").write_bytes(case.xml)
     (root / case.image_name).write_bytes(case.image)
-    names = read_image_names(case.xml, "a.xml")
-    if isinstance(names, Finding):
-        return None, [names]
-    pairs = pair_images({"a.xml": names}, [case.image_name])
+    own = find_own_images(["a.xml"], [case.image_name])
+    [reading] = read_batch(root, DEFAULT_MAX_PIXELS, None, [("a.xml", own.get("a.xml"))])
+    if isinstance(reading.names, Finding):
+        return None, [reading.names]
+    pairs = pair_images({"a.xml": reading.names}, [case.image_name])
     findings = list(pairs.findings)
+    if reading.judgement is not None and pairs.images != {"a.xml": reading.judgement.image}:
+        raise Wrong(f"judged with {reading.judgement.image}, paired with {pairs.images}")
     if not pairs.images:
         return None, findings
     [pair] = pairs.images.items()
-    judgement = judge(root, DEFAULT_MAX_PIXELS, None, pair)
+    judgement = reading.judgement or judge(root, DEFAULT_MAX_PIXELS, None, pair)
     findings += judgement.findings
     return (AuditedSample.from_json(judgement.line) if judgement.line else None), findings
 

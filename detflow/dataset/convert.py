@@ -30,13 +30,14 @@ from detflow import __version__
 from detflow.dataset.audit import Audit, AuditedSample, AuditOptions, Progress, audit_dataset, read_record_image
 from detflow.dataset.findings import Action
 from detflow.dataset.fixed import write_fixed
-from detflow.dataset.parallel import OrderedMap, count_cores, open_workers
+from detflow.dataset.parallel import OrderedMap, choose_jobs, open_workers
 from detflow.dataset.records import (
     FORMAT_VERSION,
     INDEX_NAME,
     LABEL_MAP_NAME,
     LEDGER_NAME,
     MANIFEST_NAME,
+    REPORT_NAME,
     ShardInfo,
     SplitInfo,
     compute_fingerprint,
@@ -45,23 +46,19 @@ from detflow.dataset.records import (
     read_memberships,
     to_class_ids,
 )
-from detflow.dataset.report import REPORT_NAME, render_report
 from detflow.dataset.splits import SplitBy, unit_hash
 from detflow.dataset.tfrecord import frame_record
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.publish import digest_file, publish_directory, require_replaceable, require_space
 from detflow.types import LabelMap
 
-__all__ = ["BadLimit", "ConversionOptions", "choose_jobs", "convert_dataset", "describe_audit", "require_acceptable"]
+__all__ = ["BadLimit", "ConversionOptions", "convert_dataset", "describe_audit", "require_acceptable"]
 
 # TensorFlow's guide asks for shards that are large enough to stream and many enough to read in parallel.
 _SHARD_BYTES = 128 * 2**20
 _MIN_SHARDS = 4
 _MIN_SHARD_IMAGES = 32
 _MAX_NAMED = 20
-# A second process takes longer to start than this much takes to convert.
-_SERIAL_BYTES = 48 * 2**20
-_SERIAL_FILES = 4_000
 _TEXT_BYTES = 4_096
 
 
@@ -124,6 +121,7 @@ def convert_dataset(
     options: ConversionOptions,
     progress: Progress = lambda what, done, total: None,
     announce: Callable[[str], None] = lambda line: None,
+    workers: OrderedMap | None = None,
 ) -> dict[str, Any]:
     """Converts a dataset and publishes the result.
 
@@ -133,6 +131,7 @@ def convert_dataset(
         options: What the user chose.
         progress: Told how far it is.
         announce: Told the problems, a line each, that make the dataset unusable.
+        workers: Where to run; None opens as many processes as the options say.
 
     Returns:
         The manifest.
@@ -149,7 +148,8 @@ def convert_dataset(
     with ExitStack() as stack:
         staging = stack.enter_context(publish_directory(output, resume=_name_request(dataset, options)))
         fixed_dir = None if options.write_fixed is None else stack.enter_context(_publish_fixed(dataset, options.write_fixed))
-        workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert"))
+        if workers is None:
+            workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset), __name__))
         work_dir = staging / "work"
         work_dir.mkdir(exist_ok=True)
         audit = audit_dataset(dataset, audit_options, work_dir, workers, progress)
@@ -163,6 +163,8 @@ def convert_dataset(
             (staging / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
             described = describe_audit(audit, options)
             if options.report:
+                from detflow.dataset.report import render_report
+
                 (staging / REPORT_NAME).write_text(render_report(audit, described, LEDGER_NAME), encoding="utf-8")
             manifest = _build_manifest(audit, described, splits)
             (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -216,19 +218,6 @@ def _space_for(audit: Audit, output: Path, copies: int) -> Iterator[None]:
         free = shutil.disk_usage(output.parent).free
         cause = f"the disk is full: about {needed:,} bytes are needed and {free:,} are free"
         raise EnvironmentFault(cause, path=output, remedy="free some space; what stood there before is untouched") from error
-
-
-def choose_jobs(dataset: Path) -> int:
-    """Returns how many processes a dataset is worth."""
-    cores = count_cores()
-    if cores == 1:
-        return 1
-    total = 0
-    for number, path in enumerate(dataset.rglob("*")):
-        total += path.stat().st_size if path.is_file() else 0
-        if total > _SERIAL_BYTES or number > _SERIAL_FILES:
-            return cores
-    return 1
 
 
 def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Path, announce: Callable[[str], None]) -> None:

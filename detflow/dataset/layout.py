@@ -14,6 +14,7 @@ __all__ = ["SPLIT_NAMES", "DatasetFiles", "find_files", "split_extension"]
 SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "trainval", "dev", "eval"})
 """Names of folders and lists that declare a split (in lower case)."""
 
+_KNOWN_SUFFIXES = frozenset({*IMAGE_SUFFIXES, ".xml", ".txt"})
 # VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a Mac.
 _PASSED_OVER = frozenset({"SegmentationClass", "SegmentationObject", "__MACOSX"})
 
@@ -24,7 +25,7 @@ class DatasetFiles:
 
     Attributes:
         root: The dataset's folder, with links resolved.
-        annotations: XML files.
+        annotations: XML files, by extension or by content.
         images: Image files, by extension or by content.
         split_lists: Text files that may declare splits.
         findings: Links that lead out of the dataset.
@@ -69,8 +70,15 @@ def find_files(root: Path) -> DatasetFiles:
                 elif suffix == ".txt":
                     if _may_declare_split(path):
                         split_lists.append(path)
-                elif suffix in IMAGE_SUFFIXES or _is_image(Path(entry.path), root):
+                elif suffix in IMAGE_SUFFIXES:
                     images.append(path)
+                else:
+                    # Some sets leave the extensions out.
+                    head = _read_head(Path(entry.path), root)
+                    if find_format(head) is not None:
+                        images.append(path)
+                    elif head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<annotation"):
+                        annotations.append(path)
     return DatasetFiles(
         root=root,
         annotations=tuple(sorted(annotations)),
@@ -84,20 +92,20 @@ def split_extension(name: str) -> tuple[str, str]:
     """Splits a file name or path before an extension that is an image's or XML's; other dots belong to the name."""
     stem, dot, tail = name.rpartition(".")
     suffix = dot + tail
-    known = stem and (suffix.lower() in IMAGE_SUFFIXES or suffix.lower() in (".xml", ".txt"))
-    return (stem, suffix) if known else (name, "")
+    return (stem, suffix) if stem and suffix.lower() in _KNOWN_SUFFIXES else (name, "")
 
 
 def _may_declare_split(path: str) -> bool:
     *folders, name = path.split("/")
-    if folders[-2:] == ["ImageSets", "Main"] or folders[-1:] == ["ImageSets"]:
-        return True
+    if "ImageSets" in folders:
+        # VOC's other lists (Layout, Segmentation, Action) have the same names and divide other images.
+        return folders[-2:] == ["ImageSets", "Main"] or folders[-1] == "ImageSets"
     return split_extension(name)[0].lower() in SPLIT_NAMES
 
 
-def _is_image(path: Path, root: Path) -> bool:
-    """Looks into a file without an image's extension."""
+def _read_head(path: Path, root: Path) -> bytes:
+    """Returns a file's first bytes; none of what lies outside."""
     if not path.resolve().is_relative_to(root):
-        return False
+        return b""
     with open(path, "rb") as file:
-        return find_format(file.read(16)) is not None
+        return file.read(32)

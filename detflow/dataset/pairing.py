@@ -48,8 +48,9 @@ def find_own_images(annotations: Sequence[str], images: Sequence[str]) -> dict[s
     counts = Counter(names)
     own = {}
     for annotation, name in zip(annotations, names, strict=True):
-        candidates = index.get(name, [])
-        if counts[name] == 1 and len(candidates) == 1 and _fold(_own_name(candidates[0])) == name:
+        # `a.jpg.xml` has two names of its own, of which this pass cannot tell the right one.
+        candidates = index.get(name, []) if counts[name] == 1 and not split_extension(name)[1] else []
+        if len(candidates) == 1 and _fold(_own_name(candidates[0])) == name:
             own[annotation] = candidates[0]
     return own
 
@@ -77,7 +78,7 @@ class _Claim:
         return own, _shared_folders(self.annotation, self.image)
 
 
-def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs:
+def pair_images(names: Mapping[str, ImageNames], images: Sequence[str], unreadable: Sequence[str] = ()) -> Pairs:
     """Finds each annotation's image.
 
     Tried in this order: `<filename>`; the same in another case; with another extension or none; the end of `<path>`; the
@@ -87,6 +88,7 @@ def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs
     Args:
         names: What each annotation says, by its path.
         images: The images' paths.
+        unreadable: Annotations of which nobody knows what they say; an image with such a one's name is not unlabelled.
     """
     index = _build_index(images)
     findings: list[Finding] = []
@@ -104,6 +106,7 @@ def pair_images(names: Mapping[str, ImageNames], images: Sequence[str]) -> Pairs
             findings.append(Finding(claim.code, claim.annotation, value=claim.value, expected=expected, image=claim.image))
     # An image that a quarantined annotation names is not an unlabelled one.
     spoken_for = {claim.image for claim in claims} | {image for finding in findings for image in finding.related}
+    spoken_for |= {image for annotation in unreadable for image in index.get(_fold(_own_name(annotation)), ())}
     findings.extend(Finding("image_unlabelled", image, image=image) for image in images if image not in spoken_for)
     return Pairs({claim.annotation: claim.image for claim in paired}, tuple(findings))
 
@@ -129,7 +132,7 @@ def _find_image(annotation: str, filename: str | None, source_path: str | None, 
 
 def _is_unsafe(filename: str) -> bool:
     """A POSIX path that leaves its folder. A drive letter leads nowhere here; its last part is a name like any other."""
-    return filename.startswith("/") or "\0" in filename or ".." in _SEPARATORS.split(filename)
+    return filename.startswith("/") or "\0" in filename or (".." in filename and ".." in _SEPARATORS.split(filename))
 
 
 def _levels(source: str, index: Mapping[str, list[str]]) -> Iterable[list[str]]:
@@ -180,6 +183,9 @@ def _settle(claims: Sequence[_Claim], findings: list[Finding]) -> list[_Claim]:
     settled = []
     for claim in claims:
         rivals = by_image[claim.image]
+        if len(rivals) == 1:
+            settled.append(claim)
+            continue
         best = max(rival.strength for rival in rivals)
         wins = claim.strength == best and sum(rival.strength == best for rival in rivals) == 1
         if wins:

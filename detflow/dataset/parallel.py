@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from detflow.errors import EnvironmentFault
 
-__all__ = ["OrderedMap", "count_cores", "open_workers"]
+__all__ = ["OrderedMap", "choose_jobs", "count_cores", "open_workers"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,6 +30,9 @@ Result = TypeVar("Result")
 _PR_SET_PDEATHSIG = 1
 # More results than this many a process do not wait for an earlier one that takes long.
 _PIECES_IN_FLIGHT = 8
+# A second process takes longer to start than this much takes to convert.
+_SERIAL_BYTES = 48 * 2**20
+_SERIAL_FILES = 4_000
 
 
 class OrderedMap:
@@ -97,6 +101,22 @@ def open_workers(jobs: int, module: str = __name__) -> Iterator[OrderedMap]:
         except BaseException:
             executor.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def choose_jobs(dataset: Path) -> int:
+    """Returns how many processes a dataset is worth."""
+    cores = count_cores()
+    if cores == 1:
+        return 1
+    num_files = num_bytes = 0
+    for folder, _, names in os.walk(dataset):
+        for name in names:
+            num_files += 1
+            with suppress(OSError):
+                num_bytes += os.lstat(f"{folder}/{name}").st_size
+            if num_bytes > _SERIAL_BYTES or num_files > _SERIAL_FILES:
+                return cores
+    return 1
 
 
 def count_cores() -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_rgb, read_image_facts
+from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_pixels
 from detflow.errors import DataError
 
 __all__ = ["Picture", "PictureFile", "decode_picture", "find_pictures", "read_picture"]
@@ -38,20 +38,21 @@ class Picture:
     orientation: int
 
 
-def find_pictures(source: str) -> list[PictureFile]:
+def find_pictures(source: str, further_suffixes: Collection[str] = ()) -> list[PictureFile]:
     """Finds pictures.
 
     Args:
         source: A file; a folder, in which files with an image's extension are looked for at any depth, hidden ones and folders
             behind links aside; or a pattern of the shell (`photos/**/*.jpg`) that stands for such.
+        further_suffixes: Of other files to look for in folders, in lower case.
 
     Raises:
         DataError: There is none.
     """
     if os.path.exists(source):
-        found = _expand(Path(source))
+        found = _expand(Path(source), further_suffixes)
     else:
-        found = [file for match in sorted(glob.glob(source, recursive=True)) for file in _expand(Path(match))]
+        found = [file for match in sorted(glob.glob(source, recursive=True)) for file in _expand(Path(match), further_suffixes)]
     if not found:
         exists = os.path.exists(source)
         raise DataError("there is no image in it" if exists else "no such file or folder, nor a pattern that fits any", path=source)
@@ -89,20 +90,18 @@ def decode_picture(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright
     Raises:
         ImageFault: It is no image, has too many pixels, is damaged or of an unsupported kind.
     """
-    facts = read_image_facts(data, max_pixels)
-    orientation = facts.orientation if upright else 1
-    return Picture(decode_rgb(data, orientation), orientation)
+    return Picture(*decode_pixels(data, max_pixels, upright=upright))
 
 
-def _expand(path: Path) -> list[PictureFile]:
+def _expand(path: Path, further_suffixes: Collection[str]) -> list[PictureFile]:
     if not path.is_dir():
         return [PictureFile(path, path.name)]
-    return [PictureFile(file, file.relative_to(path).as_posix()) for file in _walk(path)]
+    return [PictureFile(file, file.relative_to(path).as_posix()) for file in _walk(path, {*IMAGE_SUFFIXES, *further_suffixes})]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
     for directory, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
                 yield Path(directory, name)

@@ -28,6 +28,7 @@ __all__ = [
     "LABEL_MAP_NAME",
     "LEDGER_NAME",
     "MANIFEST_NAME",
+    "REPORT_NAME",
     "ObjectColumns",
     "RecordsManifest",
     "ShardInfo",
@@ -50,6 +51,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 LABEL_MAP_NAME = "label_map.pbtxt"
 LEDGER_NAME = "ledger.jsonl"
+REPORT_NAME = "report.html"
 INDEX_NAME = "index.jsonl"
 
 _BOX_FEATURES = ("image/object/bbox/ymin", "image/object/bbox/xmin", "image/object/bbox/ymax", "image/object/bbox/xmax")

@@ -26,9 +26,7 @@ from detflow.draw import class_colour
 from detflow.page.document import Section, escape, render_page, render_table
 from detflow.page.svg import draw_heatmap, draw_histogram, draw_sparkline, draw_stack, draw_swatch
 
-__all__ = ["CARDS_PER_CODE", "LINES_PER_CODE", "REPORT_NAME", "render_report"]
-
-REPORT_NAME = "report.html"
+__all__ = ["CARDS_PER_CODE", "LINES_PER_CODE", "render_report"]
 
 CARDS_PER_CODE = 8
 """Pictures of each kind of finding."""

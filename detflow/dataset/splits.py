@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ def declared_splits(files: DatasetFiles, annotations: Sequence[str], pairs: Mapp
         if len(declared.members) >= needed:
             return declared
     if split_by in (SplitBy.AUTO, SplitBy.FOLDERS):
-        declared = _read_folders(annotations)
+        declared = _read_folders(annotations, pairs)
         if len(declared.members) >= needed:
             return declared
     if split_by in (SplitBy.LISTS, SplitBy.FOLDERS):
@@ -189,11 +190,13 @@ def _split_of(position: float, fractions: Mapping[str, float]) -> str:
     return next(name for name in reversed(tuple(fractions)) if fractions[name] > 0.0)
 
 
-def _read_folders(annotations: Sequence[str]) -> Splits:
+def _read_folders(annotations: Sequence[str], pairs: Mapping[str, str]) -> Splits:
     found: defaultdict[str, list[str]] = defaultdict(list)
     outside = []
     for annotation in annotations:
-        name = next((folder for folder in annotation.split("/")[:-1] if folder.lower() in SPLIT_NAMES), None)
+        # Annotations in one folder can have their images in several.
+        folders = [*annotation.split("/")[:-1], *pairs.get(annotation, "").split("/")[:-1]]
+        name = next((folder for folder in folders if folder.lower() in SPLIT_NAMES), None)
         if name is None:
             outside.append(annotation)
         else:
@@ -206,15 +209,19 @@ def _read_folders(annotations: Sequence[str]) -> Splits:
 def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str]) -> Splits:
     finder = _EntryFinder(annotations, pairs)
     lists: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    lists_of_classes: defaultdict[str, dict[str, None]] = defaultdict(dict)
     findings: list[Finding] = []
     for path in files.split_lists:
-        entries = _read_entries(files.root / path)
-        if entries is None:
-            continue
+        entries, has_flags = _read_entries(files.root / path)
         name = split_extension(path.rpartition("/")[2])[0]
-        scope = path.split("/ImageSets/")[0] + "/" if "/ImageSets/" in path else path.rpartition("/")[0]
-        if path.startswith("ImageSets/"):
-            scope = ""
+        scope = _scope_of(path, annotations)
+        split = name.rpartition("_")[2]
+        if has_flags and name.lower() not in SPLIT_NAMES:
+            # VOC's list of one class, `cat_train.txt`, names every image of train.
+            if split.lower() in SPLIT_NAMES:
+                found = (finder.find(entry, scope) for _, entry in entries)
+                lists_of_classes[split].update((annotation, None) for annotation in found if annotation is not None)
+            continue
         for line, entry in entries:
             annotation = finder.find(entry, scope)
             if annotation is None:
@@ -223,6 +230,9 @@ def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[
                 findings.append(Finding("split_entry_twice", path, line=line, value=entry))
             else:
                 lists[name][annotation] = None
+    # VoTT writes the lists of the classes only.
+    if not any(lists.values()):
+        lists = lists_of_classes
     sets = {name: frozenset(members) for name, members in lists.items() if members}
     unions = _find_unions(sets)
     written = {name: members for name, members in sets.items() if name not in unions}
@@ -240,20 +250,34 @@ def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[
     return Splits(SplitBy.LISTS, members, unions, tuple(findings))
 
 
-def _read_entries(path: Path) -> list[tuple[int, str]] | None:
-    """Returns (line, entry) of a split list; None for VOC's lists of one class (`cat_train.txt`: name and 1, 0 or -1)."""
+def _scope_of(path: str, annotations: Sequence[str]) -> str:
+    """Returns the folder that a split list is about, as paths begin: its VOC root, or the nearest one that has annotations."""
+    folders = path.split("/")[:-1]
+    if "ImageSets" in folders:
+        folders = folders[: folders.index("ImageSets")]
+    else:
+        while folders and not any(annotation.startswith("/".join(folders) + "/") for annotation in annotations):
+            folders.pop()
+    return "/".join(folders) + "/" if folders else ""
+
+
+def _read_entries(path: Path) -> tuple[list[tuple[int, str]], bool]:
+    """Returns (line, entry) of a split list, and whether each line had VOC's flag for a class: 1, 0 or -1 after the name."""
     lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     entries = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-    flags = [entry.split()[1:] for _, entry in entries]
-    if entries and all(flag in (["1"], ["0"], ["-1"]) for flag in flags):
-        return None
-    return entries
+    parts = [entry.rsplit(maxsplit=1) for _, entry in entries]
+    if not parts or not all(len(part) == 2 and part[1] in ("1", "0", "-1") for part in parts):
+        return entries, False
+    return [(number, part[0]) for (number, _), part in zip(entries, parts, strict=True)], True
 
 
 def _find_unions(sets: Mapping[str, frozenset[str]]) -> dict[str, tuple[str, ...]]:
-    """Finds lists that are exactly others put together, such as VOC's trainval."""
-    unions = {}
+    """Finds lists that are exactly others put together, such as VOC's trainval; without a val, trainval is train alone."""
+    unions: dict[str, tuple[str, ...]] = {}
     for name, members in sets.items():
+        if name == "trainval" and sets.get("train") == members:
+            unions[name] = ("train",)
+            continue
         parts = [other for other, inside in sets.items() if other != name and inside < members]
         whole = frozenset[str]().union(*(sets[part] for part in parts))
         if len(parts) >= 2 and whole == members and sum(len(sets[part]) for part in parts) == len(members):
@@ -264,6 +288,10 @@ def _find_unions(sets: Mapping[str, frozenset[str]]) -> dict[str, tuple[str, ...
 def _reading_order(name: str) -> tuple[int, str]:
     order = ("train", "val", "test")
     return next((place for place, start in enumerate(order) if name.startswith(start)), len(order)), name
+
+
+# Some lists have classes or boxes in columns behind the name.
+_NUMBERS_BEHIND = re.compile(r"(\s+[-+.,\d]+)+$")
 
 
 class _EntryFinder:
@@ -278,6 +306,9 @@ class _EntryFinder:
         self._pairs = pairs
 
     def find(self, entry: str, scope: str) -> str | None:
+        return self._find(entry, scope) or self._find(_NUMBERS_BEHIND.sub("", entry), scope)
+
+    def _find(self, entry: str, scope: str) -> str | None:
         stem = split_extension(entry.replace("\\", "/").removeprefix("./"))[0]
         candidates = [path for path in self._by_name.get(stem.rpartition("/")[2], []) if path.startswith(scope)]
         if len(candidates) > 1 and "/" in stem:

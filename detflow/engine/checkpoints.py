@@ -29,11 +29,18 @@ class WeightAverage(tf.Module):  # type: ignore[misc]
     """Exponential moving average of all variables of a network, batch norm statistics included.
 
     The decay at step s is min(decay, (1 + s) / (10 + s)), so that the first steps are forgotten soon.
+
+    Args:
+        network: As built, all of it trainable: Keras lists the variables of a frozen layer in another order, and their order is
+            what the averages are saved by.
+        decay: Share of the average that stays in each update.
+        served: Takes the averages to be evaluated with; the network itself unless given. Of the same structure.
     """
 
-    def __init__(self, network: tf_keras.Model, decay: float) -> None:
+    def __init__(self, network: tf_keras.Model, decay: float, served: tf_keras.Model | None = None) -> None:
         super().__init__()
         self._sources = network.variables
+        self._served = (served or network).variables
         self._decay = decay
         self.averages = [tf.Variable(source, trainable=False, name=f"average_{i}") for i, source in enumerate(self._sources)]
 
@@ -44,21 +51,21 @@ class WeightAverage(tf.Module):  # type: ignore[misc]
         for average, source in zip(self.averages, self._sources, strict=True):
             average.assign_add(share * (source - average))
 
-    def assign_to_network(self) -> None:
-        """Overwrites the network's variables with the averages."""
-        for average, source in zip(self.averages, self._sources, strict=True):
-            source.assign(average)
+    def assign_to_served(self) -> None:
+        """Overwrites the served network's variables with the averages."""
+        for average, variable in zip(self.averages, self._served, strict=True):
+            variable.assign(average)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Puts the averages into the network for the block, then the exact values from before back."""
-        before = [tf.identity(source) for source in self._sources]
-        self.assign_to_network()
+        """Puts the averages into the served network for the block, then the exact values from before back."""
+        before = [tf.identity(variable) for variable in self._served]
+        self.assign_to_served()
         try:
             yield
         finally:
-            for value, source in zip(before, self._sources, strict=True):
-                source.assign(value)
+            for value, variable in zip(before, self._served, strict=True):
+                variable.assign(value)
 
 
 class Checkpoints:
@@ -158,7 +165,7 @@ def restore_weights(path: Path, network: tf_keras.Model, average: WeightAverage)
         ArtifactError: The checkpoint belongs to another network.
     """
     _restore(tf.train.Checkpoint(network=network, average=average), path, partial=True)
-    average.assign_to_network()
+    average.assign_to_served()
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: Path, *, partial: bool) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from detflow.config import ExperimentConfig
 from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.engine.precision import Precision, resolve_precision
 from detflow.engine.provenance import find_changes, refuse_changes, with_fixed_steps
+from detflow.engine.weight_sources import InitialWeights, find_initial_weights
 from detflow.errors import ConfigError, DataError
 from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
 from detflow.rundir import RunDir
@@ -27,12 +29,16 @@ class Start:
         config: What is to be done; `train.steps` is final where the run has fixed it already.
         manifest: Of records whose shards are as it says.
         threads: CPU threads.
+        precision: What the network computes in while it trains.
+        initial: Weights to start with; None from scratch, and for a run that goes on.
         changes: Differences from how the run was started, accepted by the user.
     """
 
     config: ExperimentConfig
     manifest: RecordsManifest
     threads: int
+    precision: Precision
+    initial: InitialWeights | None
     changes: tuple[str, ...]
 
     @property
@@ -74,19 +80,23 @@ def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool
         accept_changes: Go on although data, configuration or machine differ.
 
     Raises:
-        ConfigError: A split or metric does not exist, or the run was started differently.
+        ConfigError: A split, metric or source of weights does not exist, or the run was started differently.
         DataError: There is nothing to train on.
-        ArtifactError: The records are damaged.
+        ArtifactError: The records or the initial weights are damaged.
+        EnvironmentFault: Initial weights cannot be downloaded.
     """
     manifest = _open_records(config)
     if config.data.overfit:
         config = config.model_copy(update={"augment": config.augment.model_copy(update={"enabled": False})})
     config = with_fixed_steps(run, config)
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
-    changes = find_changes(run, config, manifest.fingerprint, threads)
+    precision = resolve_precision(config.runtime.precision)
+    # Only the first step needs them: a run goes on without.
+    initial = None if run.had_checkpoints() else find_initial_weights(config.train)
+    changes = find_changes(run, config, manifest.fingerprint, threads, precision, initial.digests if initial else None)
     if not accept_changes:
         refuse_changes(run, changes)
-    return Start(config, manifest, threads, tuple(changes))
+    return Start(config, manifest, threads, precision, initial, tuple(changes))
 
 
 def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:

@@ -10,17 +10,33 @@ from typing import Any
 from detflow import __version__
 from detflow.config import ExperimentConfig
 from detflow.dataset.records import RecordsManifest
+from detflow.engine.precision import Precision
 from detflow.errors import ConfigError
-from detflow.publish import publish_file
+from detflow.publish import FileDigest, publish_file
 from detflow.rundir import RunDir
 
 __all__ = ["find_changes", "record_fixed_steps", "record_start", "refuse_changes", "with_fixed_steps", "with_steps"]
 
 # Settings that do not change the weights. Where the records lie does not matter; what is in them is compared by fingerprint.
-_WITHOUT_EFFECT = {"data.records", "data.cache_megabytes", "runtime.threads", "checkpoint.every_steps", "checkpoint.max_to_keep"}
+# Threads and precision are compared as what they came to on the machine.
+_WITHOUT_EFFECT = {
+    "data.records",
+    "data.cache_megabytes",
+    "runtime.threads",
+    "runtime.precision",
+    "checkpoint.every_steps",
+    "checkpoint.max_to_keep",
+}
 
 
-def find_changes(run: RunDir, config: ExperimentConfig, fingerprint: str, threads: int) -> list[str]:
+def find_changes(
+    run: RunDir,
+    config: ExperimentConfig,
+    fingerprint: str,
+    threads: int,
+    precision: Precision,
+    initial_files: Mapping[str, FileDigest] | None,
+) -> list[str]:
     """Compares a run with what is about to be done in its directory.
 
     Args:
@@ -28,6 +44,8 @@ def find_changes(run: RunDir, config: ExperimentConfig, fingerprint: str, thread
         config: The configuration at hand.
         fingerprint: Of the records at hand.
         threads: CPU threads at hand.
+        precision: Of the network's computation at hand.
+        initial_files: Digests of the weights to start with, where the run has not saved yet.
 
     Returns:
         One line a difference that would change the weights; empty for a new run.
@@ -39,12 +57,22 @@ def find_changes(run: RunDir, config: ExperimentConfig, fingerprint: str, thread
     changes = [
         f"{name} was {old.get(name)}, now {new[name]}" for name in new if name not in _WITHOUT_EFFECT and old.get(name) != new[name]
     ]
-    here = _machine(fingerprint, threads)
+    here = _machine(fingerprint, threads, precision)
+    started = before.get("initial_weights", {}).get("files")
+    if initial_files and started and started != initial_files:
+        changes.append(f"the files of train.init_from were {started}, now {dict(initial_files)}")
     return changes + [f"{name} was {before.get(name)}, now {here[name]}" for name in here if before.get(name) != here[name]]
 
 
 def record_start(
-    run: RunDir, config: ExperimentConfig, manifest: RecordsManifest, threads: int, step: int, changes: Sequence[str]
+    run: RunDir,
+    config: ExperimentConfig,
+    manifest: RecordsManifest,
+    threads: int,
+    precision: Precision,
+    step: int,
+    changes: Sequence[str],
+    initial_weights: Mapping[str, Any] | None,
 ) -> None:
     """Writes down what the run is made from; accepted changes are added to those of before.
 
@@ -53,8 +81,10 @@ def record_start(
         config: The resolved configuration.
         manifest: Of the records.
         threads: CPU threads.
+        precision: Of the network's computation.
         step: Where the run starts or resumes.
         changes: As from `find_changes`, accepted by the user.
+        initial_weights: What a new run starts with, where it does not start from scratch; a run that goes on keeps what it has.
     """
     before = run.read_provenance() or {}
     accepted = before.get("accepted_changes", [])
@@ -63,9 +93,15 @@ def record_start(
     # Another time budget is to be turned into another number of steps.
     same_budget = bool(before) and run.read_config().train.time_budget == config.train.time_budget
     kept = {name: before[name] for name in ("steps_fixed_by_time_budget",) if same_budget and name in before}
+    if initial_weights:
+        kept["initial_weights"] = initial_weights
+    elif "initial_weights" in before:
+        kept["initial_weights"] = before["initial_weights"]
     run.write_config(config)
     publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
-    run.write_provenance({**_machine(manifest.fingerprint, threads), **kept, "detflow": __version__, "accepted_changes": accepted})
+    run.write_provenance(
+        {**_machine(manifest.fingerprint, threads, precision), **kept, "detflow": __version__, "accepted_changes": accepted}
+    )
 
 
 def record_fixed_steps(run: RunDir, config: ExperimentConfig) -> None:
@@ -98,10 +134,11 @@ def refuse_changes(run: RunDir, changes: Sequence[str]) -> None:
         )
 
 
-def _machine(fingerprint: str, threads: int) -> dict[str, Any]:
+def _machine(fingerprint: str, threads: int, precision: Precision) -> dict[str, Any]:
     return {
         "data_fingerprint": fingerprint,
         "threads": threads,
+        "precision": precision,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
         "tensorflow": version("tensorflow"),
     }

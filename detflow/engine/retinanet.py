@@ -13,6 +13,7 @@ from detflow.engine.anchors import build_anchors
 from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.engine.garden.retinanet import build_retinanet_network
+from detflow.engine.precision import as_float32
 
 __all__ = ["RetinaNet", "assign_atss"]
 
@@ -42,7 +43,7 @@ class RetinaNet(DetectionModel):
 
     def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
         """See `DetectionModel.losses`; nothing here is random."""
-        logits, deltas = self.network(canvases, training=True)
+        logits, deltas = as_float32(self.network(canvases, training=True))
         matched = assign_atss(self._anchors, self._level_sizes, boxes * self._canvas_scale, classes >= 0, self._canvas_scale)
         positive = matched >= 0
         slot = tf.maximum(matched, 0)
@@ -62,6 +63,10 @@ class RetinaNet(DetectionModel):
         """See `DetectionModel.predict`; a box an anchor."""
         logits, deltas = self.network(canvases, training=False)
         return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
+
+    def decode(self, deltas: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+        """Turns deltas [K, 4] of the anchors with the indices [K] into boxes [K, 4], which may reach out of the canvas."""
+        return decode_boxes(deltas, tf.gather(self._anchors, indices))
 
 
 def assign_atss(

@@ -27,6 +27,7 @@ __all__ = [
     "CheckpointState",
     "find_checkpoint",
     "goodness",
+    "is_checkpoint",
     "list_checkpoints",
     "list_runs",
     "read_state",
@@ -94,6 +95,11 @@ def goodness(value: float | None, config: EvaluateConfig) -> float:
 def write_state(path: Path, state: CheckpointState) -> None:
     """Writes `state.json` into a checkpoint folder that is being built."""
     (path / _STATE_NAME).write_text(json.dumps(asdict(state), indent=2) + "\n")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tells whether a folder is meant to be a checkpoint of detflow; `read_state` tells whether it is a good one."""
+    return (path / _STATE_NAME).is_file()
 
 
 def read_state(path: Path) -> CheckpointState:

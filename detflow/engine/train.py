@@ -9,27 +9,32 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
 import tensorflow as tf
 import tf_keras
 
-from detflow.config import ExperimentConfig, TrainConfig
-from detflow.engine.architecture import DetectionModel, Losses
+from detflow.config import ExperimentConfig
+from detflow.engine.architecture import DetectionModel
 from detflow.engine.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, StepCosts, fit_steps
 from detflow.engine.checkpoints import Checkpoints, WeightAverage
 from detflow.engine.detector import eager_outputs
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
-from detflow.engine.inputs import TrainingImages, augment, cache_size
+from detflow.engine.freeze import freeze
+from detflow.engine.inputs import TrainingImages
 from detflow.engine.journal import Journal
 from detflow.engine.model import build_model
+from detflow.engine.optimizer import LearningRate, build_optimizer
+from detflow.engine.precision import is_native, network_precision
 from detflow.engine.preflight import Start, score_truth
+from detflow.engine.pretrained import restore_initial_weights
 from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
 from detflow.engine.serving import ServingModel
 from detflow.engine.states import CheckpointState
+from detflow.engine.step import build_step, images_per_step
 from detflow.errors import ArtifactError
 from detflow.metrics import metric_names
 from detflow.publish import publish_file, require_space
@@ -79,19 +84,33 @@ def train(run: RunDir, start: Start) -> TrainResult:
     _set_threads(config.runtime.threads)
     with _stop_requests() as stop:
         tf_keras.utils.set_random_seed(config.train.seed)
-        model = build_model(config.model, len(manifest.label_map))
-        schedule = _WarmupCosine(config.train)
-        optimizer = _build_optimizer(config.train, schedule, model.network)
-        average = WeightAverage(model.network, config.train.ema_decay)
+        with network_precision(start.precision):
+            model = build_model(config.model, len(manifest.label_map))
+        restored = restore_initial_weights(start.initial, model) if start.initial else None
+        # What is evaluated and exported computes in float32, whatever training does.
+        served = model if start.precision == "float32" else build_model(config.model, len(manifest.label_map))
+        average = WeightAverage(model.network, config.train.ema_decay, served.network)
+        freeze(model.parts, config.train.freeze)
+        schedule = LearningRate(config.train)
+        optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, start.precision)
         checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": optimizer}, config)
         resumed = checkpoints.restore_latest()
         first = done = resumed.step if resumed else 0
         if not resumed or start.changes:
-            record_start(run, config, manifest, start.threads, done, start.changes)
+            initial = restored.record() if restored else None
+            record_start(run, config, manifest, start.threads, start.precision, done, start.changes, initial)
         if resumed and _is_over(resumed, config) and (resumed.metrics or not start.num_evaluation):
             display.note(f"nothing left to do: {run.path} is at step {done:,} of {config.train.steps:,}")
             return TrainResult(resumed, None)
-        display.note(f"resuming at step {done:,} of {config.train.steps:,}" if resumed else "starting from scratch")
+        display.note(
+            f"resuming at step {done:,} of {config.train.steps:,}"
+            if resumed
+            else "starting from scratch"
+            if not restored
+            else "starting from weights"
+        )
+        for line in restored.lines() if restored else ():
+            display.note(line)
 
         images = TrainingImages(
             start.training_samples(),
@@ -102,17 +121,17 @@ def train(run: RunDir, start: Start) -> TrainResult:
             max_bytes=config.data.cache_megabytes << 20,
             scratch_dir=run.path,
         )
-        for line in _forecast(start, run, model, images):
+        for line in _forecast(start, run, model, optimizer, images):
             display.note(line)
-        take_step = _build_step(model, optimizer, average, config)
-        serving = ServingModel(model, config.evaluate)
+        take_step = build_step(model, optimizer, average, config)
+        serving = ServingModel(served, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
         journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map))
         clock = None if config.train.time_budget is None or run.has_fixed_steps() else _BudgetClock(first)
         if clock:
             config = with_steps(config, _OPEN_END)
 
-        with display.steps(first, None if clock else config.train.steps, config.train.batch_size):
+        with display.steps(first, None if clock else config.train.steps, images_per_step(config)):
             while True:
                 metrics: Mapping[str, float | None] = {}
                 # After a stop in the middle of an evaluation the resumed run makes up for it: best stays what it would have been.
@@ -134,7 +153,7 @@ def train(run: RunDir, start: Start) -> TrainResult:
                     checkpoints.save(done, metrics)
                 if stop.signum or (checkpoints.state and checkpoints.state.step == done and _is_over(checkpoints.state, config)):
                     break
-                batch = images.batch(config.train.seed, done, config.train.batch_size)
+                batch = images.batch(config.train.seed, done, images_per_step(config))
                 total, parts = take_step(batch.images, batch.boxes, batch.classes)
                 losses = [float(total), *(float(parts[name]) for name in model.loss_names)]
                 # Under a schedule the optimiser tells the rate of its latest step.
@@ -191,70 +210,6 @@ def _stop_requests() -> Iterator[_StopRequests]:
             signal.signal(signum, handler)
 
 
-class _WarmupCosine(tf_keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Rises linearly, then falls as half a cosine; a function of the step alone."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__()
-        self._config = config
-        # A variable, since a time budget fixes the number of steps after the step function was compiled.
-        self._steps = tf.Variable(float(config.steps), trainable=False)
-
-    def set_steps(self, steps: int) -> None:
-        """Says how long the run will be; takes effect at the next step."""
-        self._steps.assign(float(steps))
-
-    def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        config = self._config
-        step = tf.cast(step, tf.float32)
-        rise = tf.minimum(1.0, (step + 1.0) / (config.warmup_steps + 1.0))
-        progress = tf.clip_by_value((step - config.warmup_steps) / tf.maximum(1.0, self._steps - config.warmup_steps), 0.0, 1.0)
-        final = config.final_learning_rate
-        return config.learning_rate * rise * (final + (1.0 - final) * 0.5 * (1.0 + tf.cos(math.pi * progress)))
-
-    def get_config(self) -> dict[str, object]:
-        return self._config.model_dump()
-
-
-def _build_optimizer(config: TrainConfig, schedule: _WarmupCosine, network: tf_keras.Model) -> tf_keras.optimizers.Optimizer:
-    # XLA made a step six times slower on a CPU.
-    optimizer = tf_keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, jit_compile=False)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    # Slots exist from the start, so that a checkpoint restores into them.
-    optimizer.build(network.trainable_variables)
-    return optimizer
-
-
-def _build_step(
-    model: DetectionModel, optimizer: tf_keras.optimizers.Optimizer, average: WeightAverage, config: ExperimentConfig
-) -> Callable[..., Losses]:
-    """Returns the compiled step: (images, boxes, classes) as in `inputs.Batch` → losses before the update."""
-    variables = model.network.trainable_variables
-
-    def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
-        step = tf.identity(optimizer.iterations)
-        canvases, boxes, classes = augment(
-            images, boxes, classes, seed=config.train.seed, step=step, input_size=model.input_size, config=config.augment
-        )
-        with tf.GradientTape() as tape:
-            losses = model.losses(canvases, boxes, classes, tf.stack([tf.constant(config.train.seed, tf.int64), step]))
-        gradients, _ = tf.clip_by_global_norm(tape.gradient(losses.total, variables), config.train.clip_norm)
-        optimizer.apply_gradients(
-            (gradient, variable) for gradient, variable in zip(gradients, variables, strict=True) if gradient is not None
-        )
-        average.update(step)
-        return losses
-
-    height, width = cache_size(model.input_size)
-    signature = [
-        tf.TensorSpec([config.train.batch_size, height, width, 3], tf.uint8),
-        tf.TensorSpec([config.train.batch_size, None, 4], tf.float32),
-        tf.TensorSpec([config.train.batch_size, None], tf.int32),
-    ]
-    # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
-    return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
-
-
 def _is_due(step: int, every_steps: int, config: ExperimentConfig) -> bool:
     return step > 0 and (step % every_steps == 0 or step == config.train.steps)
 
@@ -294,15 +249,23 @@ def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDi
     return config
 
 
-def _forecast(start: Start, run: RunDir, model: DetectionModel, images: TrainingImages) -> Iterator[str]:
+def _forecast(
+    start: Start, run: RunDir, model: DetectionModel, optimizer: tf_keras.optimizers.Optimizer, images: TrainingImages
+) -> Iterator[str]:
     """Says what the run has before it; refuses when the checkpoints cannot fit on the disk."""
     config, label_map = start.config, start.manifest.label_map
-    # Weights, their average, and two moments each in AdamW.
-    checkpoint_bytes = 4 * sum(variable.shape.num_elements() * variable.dtype.size for variable in model.network.variables)
+    # Weights, their average, and the optimiser's moments.
+    saved = [*model.network.variables, *model.network.variables, *optimizer.variables]
+    checkpoint_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in saved)
     # Those that are kept, the best one, and the one that is being written.
     disk_bytes = (config.checkpoint.max_to_keep + 2) * checkpoint_bytes
     require_space(run.path, disk_bytes)
-    yield f"{len(images):,} training images, {model.network.count_params():,} parameters, {start.threads} threads"
+    trained = sum(variable.shape.num_elements() for variable in model.network.trainable_variables)
+    frozen = f", {', '.join(config.train.freeze)} frozen" if config.train.freeze else ""
+    yield f"{len(images):,} training images, {trained:,} of {model.network.count_params():,} parameters train{frozen}"
+    yield f"{start.threads} threads, {start.precision}"
+    if not is_native(start.precision):
+        yield f"this machine has no instructions for {start.precision}: training works, but slower than in float32"
     yield f"{images.num_bytes / 1e6:,.0f} MB of decoded images, up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
     if images.num_boxes_left_out:
         yield f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image"

@@ -12,6 +12,7 @@ from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
 from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.garden.yolo import YoloNetwork
+from detflow.engine.precision import as_float32
 
 __all__ = ["Yolo"]
 
@@ -40,7 +41,7 @@ class Yolo(DetectionModel):
 
     def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
         """See `DetectionModel.losses`; nothing here is random."""
-        total, *parts = self._yolo.losses(self.network(canvases, training=True), boxes, classes)
+        total, *parts = self._yolo.losses(as_float32(self.network(canvases, training=True)), boxes, classes)
         return Losses(total, dict(zip(self.loss_names, parts, strict=True)))
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -30,7 +30,7 @@ _MAX_ATTEMPTS = 3
 
 
 class DetectorLike(Protocol):
-    """What the server needs of a detector; `engine.detector.Detector` is one."""
+    """What the server needs of a detector; `runtime.detector.Detector` is one."""
 
     label_map: LabelMap
 
@@ -60,7 +60,7 @@ class ArtifactSource:
 
     Args:
         path: The folder.
-        load_detector: From the folder to a detector; None for `engine.detector.load_detector`.
+        load_detector: From the folder to a detector; None for `models.load_detector`.
     """
 
     def __init__(self, path: Path, load_detector: Callable[[Path], DetectorLike] | None = None) -> None:
@@ -115,7 +115,7 @@ class ArtifactSource:
 
 
 def _load_detector(path: Path) -> DetectorLike:
-    from detflow.engine.detector import load_detector
+    from detflow.models import load_detector
 
     return load_detector(path)
 

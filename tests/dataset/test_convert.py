@@ -1,6 +1,5 @@
 import errno
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,6 @@ import pytest
 import detflow.dataset.convert as convert_module
 from detflow.dataset.audit import AuditOptions
 from detflow.dataset.convert import BadLimit, ConversionOptions, convert_dataset
-from detflow.dataset.parallel import open_workers
 from detflow.dataset.records import read_manifest, read_memberships, read_samples
 from detflow.dataset.splits import SplitBy
 from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
@@ -205,7 +203,7 @@ def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, 
     assert list(tmp_path.iterdir()) == [voc_set.root]
 
 
-@pytest.mark.parametrize("function", ["_write_shard", "render_report", "_remove_strangers"])
+@pytest.mark.parametrize("function", ["convert._write_shard", "report.render_report", "convert._remove_strangers"])
 def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypatch, function):
     voc_set.add("a")
     convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
@@ -214,7 +212,7 @@ def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypat
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(convert_module, function, full)
+    monkeypatch.setattr(f"detflow.dataset.{function}", full)
     with pytest.raises(EnvironmentFault, match=r"the disk is full: about [\d,]+ bytes are needed and [\d,]+ are free"):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
     assert digest_files(tmp_path / "out") == before
@@ -247,11 +245,6 @@ def test_a_read_only_output_is_told_before_any_work(voc_set, tmp_path, monkeypat
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     with pytest.raises(EnvironmentFault, match="permission denied"):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
-
-
-def test_a_worker_that_dies_is_an_environment_fault():
-    with open_workers(2) as workers, pytest.raises(EnvironmentFault, match="a worker process died"):
-        list(workers(os._exit, [1], chunk=1))
 
 
 def test_old_members_stay_with_keep_splits(voc_set, tmp_path):

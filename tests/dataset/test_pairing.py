@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from detflow.dataset.pairing import pair_images
+from detflow.dataset.pairing import find_own_images, has_own_image, pair_images
 
 
 def pair(names, images):
@@ -84,3 +86,29 @@ def test_two_equal_claims_cancel_each_other():
 def test_images_without_an_annotation_are_listed():
     _, findings = pair({"ann/a.xml": ("a.jpg", None)}, ["img/a.jpg", "img/b.jpg"])
     assert findings == [("image_unlabelled", "img/b.jpg", ())]
+
+
+def test_an_image_of_an_unreadable_annotation_is_not_unlabelled():
+    pairs = pair_images({}, ["img/a.jpg", "img/b.jpg"], unreadable=["ann/A.xml"])
+    assert [(finding.code, finding.path) for finding in pairs.findings] == [("image_unlabelled", "img/b.jpg")]
+
+
+STEMS = st.sampled_from(["a", "A", "b", "a.b", "c.jpg", "\u00e4", "a\u0308", ""])
+FOLDERS = st.sampled_from(["", "x/", "y/", "x/z/"])
+SUFFIXES = st.sampled_from([".jpg", ".JPG", ".png", ".dat", ""])
+IMAGES = st.builds(lambda *parts: "".join(parts), FOLDERS, STEMS.filter(bool), SUFFIXES)
+WRITTEN = st.none() | IMAGES | st.sampled_from(["../a.jpg", "/a.jpg", "C:\\\\d\\\\a.jpg", ".", "gone.jpg"])
+
+
+@given(
+    st.dictionaries(
+        st.builds(lambda *parts: "".join(parts), FOLDERS, STEMS, st.sampled_from([".xml", ".XML"])), st.tuples(WRITTEN, WRITTEN)
+    ),
+    st.lists(IMAGES, unique=True),
+)
+def test_an_image_of_its_own_is_what_pairing_gives(names, images):
+    own = find_own_images(list(names), images)
+    pairs = pair_images(names, images).images
+    for annotation, image in own.items():
+        if has_own_image(annotation, names[annotation]):
+            assert pairs[annotation] == image

@@ -62,6 +62,57 @@ def test_two_voc_roots_have_their_own_lists(voc_set):
     assert splits.findings == ()
 
 
+def test_lists_in_a_folder_of_their_own_are_about_what_lies_beside_it(voc_set):
+    add_annotations(voc_set, "set/xml/a.xml", "set/xml/b.xml", "other/a.xml")
+    voc_set.write("set/splits/train.txt", "a\n")
+    voc_set.write("set/splits/val.txt", "b\n")
+    assert declared(voc_set).members == {"train": ("set/xml/a.xml",), "val": ("set/xml/b.xml",)}
+
+
+def test_trainval_that_only_repeats_train_is_no_leak(voc_set):
+    add_annotations(voc_set, "a.xml", "b.xml")
+    voc_set.write("ImageSets/Main/train.txt", "a\n")
+    voc_set.write("ImageSets/Main/trainval.txt", "a\n")
+    voc_set.write("ImageSets/Main/test.txt", "b\n")
+    splits = declared(voc_set)
+    assert splits.unions == {"trainval": ("train",)}
+    assert (list(splits.members), splits.findings) == (["train", "test"], ())
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"train.txt": "a b  1\nb -1\n", "val.txt": "c  0\n"},
+        {"cat_train.txt": "a b.jpg 1\nb.jpg -1\n", "cat_val.txt": "c.jpg 1\n", "dog_train.txt": "a b.jpg -1\nb.jpg 1\n"},
+    ],
+    ids=["flags", "VoTT"],
+)
+def test_lists_with_a_flag_for_a_class_declare_splits_where_no_others_do(voc_set, lists):
+    add_annotations(voc_set, "Annotations/a b.xml", "Annotations/b.xml", "Annotations/c.xml")
+    for name, content in lists.items():
+        voc_set.write(f"ImageSets/Main/{name}", content)
+    splits = declared(voc_set)
+    assert splits.members == {"train": ("Annotations/a b.xml", "Annotations/b.xml"), "val": ("Annotations/c.xml",)}
+    assert splits.findings == ()
+
+
+def test_columns_behind_a_name_are_passed_over(voc_set):
+    add_annotations(voc_set, "a.xml", "b 1.xml", "b.xml", "c.xml")
+    voc_set.write("trainval.txt", "a 1 1 2\nb 1\n")
+    voc_set.write("test.txt", "./images/b.jpg 10,20,30,40,0 1,2,3,4,1\r\n/home/me/images/c.jpg -1\r\n")
+    splits = declared(voc_set)
+    assert splits.members == {"test": ("b.xml", "c.xml"), "trainval": ("a.xml", "b 1.xml")}
+    assert splits.findings == ()
+
+
+def test_folders_of_the_images_count_where_the_annotations_have_none(voc_set):
+    add_annotations(voc_set, "xml/a.xml", "xml/b.xml")
+    files = find_files(voc_set.root)
+    pairs = {"xml/a.xml": "images/train/a.jpg", "xml/b.xml": "images/val/b.jpg"}
+    splits = declared_splits(files, files.annotations, pairs, SplitBy.AUTO)
+    assert splits.members == {"train": ("xml/a.xml",), "val": ("xml/b.xml",)}
+
+
 def test_folders(voc_set):
     add_annotations(voc_set, "Train/annots/a.xml", "valid/annots/b.xml", "other/c.xml")
     splits = declared(voc_set)

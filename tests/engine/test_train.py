@@ -14,6 +14,7 @@ from detflow.engine.checkpoints import Checkpoints
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.preflight import prepare_start
 from detflow.engine.train import train
+from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, ConfigError, DataError, Locked
 from detflow.rundir import RunDir
 
@@ -105,6 +106,32 @@ def test_a_run_that_dies_ends_as_if_nothing_had_happened(finished, tiny_config, 
     assert RunDir(tmp_path / "run").checkpoint_steps() == [n for n in (2,) if n < step]
     run_train(tiny_config(), tmp_path / "run")
     assert_same_run(finished, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train_optimizer": "sgd", "train_schedule": "step", "train_accumulate_steps": 2, "runtime_precision": "bfloat16"},
+        {"runtime_precision": "float16"},
+    ],
+    ids=lambda settings: settings["runtime_precision"],
+)
+def test_no_setting_of_the_step_makes_a_resumed_run_another_one(tiny_config, tmp_path, monkeypatch, settings):
+    def die(self, done, loss):
+        if done == 3:
+            raise Killed
+
+    config = tiny_config(train_steps=4, evaluate_every_steps=2, **settings)
+    run_train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingDisplay, "step", die)
+        with pytest.raises(Killed):
+            run_train(config, tmp_path / "resumed")
+    run_train(config, tmp_path / "resumed")
+    assert_same_run(tmp_path / "whole", tmp_path / "resumed", step=4)
+    model = load_trained_model(tmp_path / "resumed").serving
+    assert {value.dtype for value in model.detect(tf.zeros([1, 32, 32, 3], tf.uint8)).values()} == {tf.float32}
 
 
 @pytest.mark.slow

@@ -200,6 +200,14 @@ def test_one_connection_too_many_is_closed(export_dir, kit):
             connection.close()
 
 
+def test_answers_are_not_held_back(served):
+    """Nagle's algorithm would cost each answer 40 ms; with it, a body waits for the acknowledgement of its head."""
+    served.client.get("/healthz")
+    sockets = [connection.transport.get_extra_info("socket") for connection in served.server.server_state.connections]
+    assert sockets
+    assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)
+
+
 def test_a_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("DETFLOW_TOKEN", raising=False)
     assert read_token(None) is None

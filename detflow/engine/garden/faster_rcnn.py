@@ -14,6 +14,7 @@ from official.vision.modeling.layers import roi_aligner, roi_generator
 from detflow.config import ModelConfig
 from detflow.engine.garden.backbones import build_backbone, build_decoder, build_norm, feature_pyramid
 from detflow.engine.garden.parameters import GardenParameters
+from detflow.engine.precision import as_float32
 
 __all__ = ["ANCHORS_SAMPLED", "FasterRCNNNetwork", "Proposals", "RegionSampling", "first_stage_losses", "second_stage_losses"]
 
@@ -101,7 +102,8 @@ class FasterRCNNNetwork:
 
     def propose(self, canvases: tf.Tensor, anchors_px: dict[str, tf.Tensor], *, training: bool) -> Proposals:
         """Runs the first stage on canvases [B, height, width, 3], with anchors [1, number, 4] in pixels by level."""
-        features, scores, deltas = self._first_stage(canvases, training=training)
+        features, *outputs = self._first_stage(canvases, training=training)
+        scores, deltas = as_float32(outputs)
         size = tf.broadcast_to(tf.constant([*canvases.shape[1:3]], tf.float32), [tf.shape(canvases)[0], 2])
         regions, _ = self._roi_generator(deltas, scores, anchors_px, size, training=training)
         return Proposals(features, scores, deltas, tf.stop_gradient(regions))
@@ -112,7 +114,7 @@ class FasterRCNNNetwork:
         Returns:
             Logits [B, R, 1 + C], background first, and deltas [B, R, 4 × (1 + C)].
         """
-        return self._detection_head(self._roi_aligner(features, regions), training=training)  # type: ignore[no-any-return]
+        return tuple(as_float32(self._detection_head(self._roi_aligner(features, regions), training=training)))
 
 
 def first_stage_losses(proposals: Proposals, labels: tf.Tensor, deltas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,0 +1,74 @@
+"""Keeping parts of a network as they are: weights, and the statistics of their batch norms."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import tf_keras
+
+from detflow.errors import ConfigError
+
+__all__ = ["find_freezable", "freeze"]
+
+
+def find_freezable(parts: Mapping[str, tf_keras.layers.Layer]) -> dict[str, list[tf_keras.layers.Layer]]:
+    """Returns the layers that each name stands for.
+
+    Names are those of the parts, and `PART.levelL` for the layers of a part whose output has one cell for each 2^L pixels of
+    the part's input, where the part is built of layers of which that can be told: `backbone.level1` is a ResNet's stem,
+    `backbone.level2` its first group of blocks.
+    """
+    names: dict[str, list[tf_keras.layers.Layer]] = {}
+    for name, part in parts.items():
+        names[name] = [part]
+        for level, layers in sorted(_levels(part).items()):
+            names[f"{name}.level{level}"] = layers
+    return names
+
+
+def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) -> None:
+    """Makes parts untrainable; their batch norms compute as in inference, with the statistics that they have.
+
+    Args:
+        parts: Of the network, by name.
+        patterns: As in `train.freeze`.
+
+    Raises:
+        ConfigError: A pattern stands for nothing, or nothing is left to train.
+    """
+    names = find_freezable(parts)
+    for pattern in patterns:
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
+            near = difflib.get_close_matches(pattern, names, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"train.freeze: {pattern} is no part of this model", remedy=f"{hint}known here: {', '.join(names)}")
+        for layer in (layer for name in matching for layer in names[name]):
+            layer.trainable = False
+    if not any(part.trainable_variables for part in parts.values()):
+        raise ConfigError("train.freeze leaves nothing to train", remedy="leave out a part")
+
+
+def _levels(part: tf_keras.layers.Layer) -> dict[int, list[tf_keras.layers.Layer]]:
+    """Returns the layers with weights by the level of their output; empty for a part that is not a graph on one image."""
+    shape = getattr(part, "input_shape", None)
+    if not isinstance(part, tf_keras.Model) or not isinstance(shape, tuple) or len(shape) != 4:
+        return {}
+    levels: dict[int, list[tf_keras.layers.Layer]] = {}
+    for layer in part.layers:
+        heights = {output[1] for output in _shapes(layer.output_shape)}
+        if layer.weights and len(heights) == 1:
+            levels.setdefault(round(math.log2(shape[1] / heights.pop())), []).append(layer)
+    return levels
+
+
+def _shapes(output_shape: object) -> Iterable[tuple[int, ...]]:
+    """Returns the shapes of a layer's outputs, whatever they are collected in."""
+    if isinstance(output_shape, dict):
+        return [shape for value in output_shape.values() for shape in _shapes(value)]
+    if isinstance(output_shape, list):
+        return [shape for value in output_shape for shape in _shapes(value)]
+    return [output_shape] if isinstance(output_shape, tuple) and len(output_shape) == 4 else []

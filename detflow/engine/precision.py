@@ -1,0 +1,85 @@
+"""Which number format training computes in, and whether the machine has it. Imports TensorFlow only when it must ask it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["Precision", "as_float32", "is_native", "network_precision", "resolve_precision"]
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+# Least compute capability of a GPU whose tensor cores take the format (CUDA programming guide, "Compute Capabilities").
+_GPU_CAPABILITY = {"bfloat16": (8, 0), "float16": (7, 0)}
+# CPU flags, as Linux names them, that oneDNN's kernels of the format need.
+_CPU_FLAGS = {"bfloat16": {"avx512_bf16", "amx_bf16"}, "float16": {"avx512_fp16", "amx_fp16"}}
+
+
+def resolve_precision(setting: Literal["float32", "bfloat16", "float16", "auto"]) -> Precision:
+    """Returns what `runtime.precision` means on this machine.
+
+    `auto` is bfloat16 where the GPU or the CPU computes in it natively, else float16 where a GPU does, else float32. float16
+    has a narrow range and needs loss scaling; a CPU is not asked for it.
+    """
+    if setting != "auto":
+        return setting
+    if is_native("bfloat16"):
+        return "bfloat16"
+    return "float16" if _gpu_capability() and is_native("float16") else "float32"
+
+
+def is_native(precision: Precision) -> bool:
+    """Tells whether the device that trains has instructions for the format."""
+    if precision == "float32":
+        return True
+    capability = _gpu_capability()
+    if capability is not None:
+        return capability >= _GPU_CAPABILITY[precision]
+    # Without oneDNN TensorFlow's own kernels emulate the format, many times slower.
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0" and bool(_cpu_flags() & _CPU_FLAGS[precision])
+
+
+@contextlib.contextmanager
+def network_precision(precision: Precision) -> Iterator[None]:
+    """Networks built inside the block compute in the format.
+
+    Their variables stay float32, so checkpoints, averages and the optimiser know nothing of it; the outputs come in the format,
+    and whoever computes a loss or boxes from them takes them through `as_float32` first.
+    """
+    import tf_keras
+
+    tf_keras.mixed_precision.set_global_policy(_POLICIES[precision])
+    try:
+        yield
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+
+
+def as_float32(outputs: Any) -> Any:
+    """Casts a network's outputs, in whatever structure; float32 passes through untouched."""
+    import tensorflow as tf
+
+    return tf.nest.map_structure(lambda output: tf.cast(output, tf.float32), outputs)
+
+
+def _gpu_capability() -> tuple[int, int] | None:
+    """Returns the compute capability of the first GPU; (0, 0) where it tells none, None where there is no GPU."""
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return None
+    capability: tuple[int, int] = tf.config.experimental.get_device_details(devices[0]).get("compute_capability", (0, 0))
+    return capability
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())

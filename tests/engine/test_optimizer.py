@@ -1,0 +1,42 @@
+import pytest
+import tensorflow as tf
+
+from detflow.config import TrainConfig
+from detflow.engine.optimizer import LearningRate, build_optimizer
+
+pytestmark = pytest.mark.tf
+
+
+def rates(at, **settings):
+    schedule = LearningRate(TrainConfig(learning_rate=1.0, **settings))
+    return [float(schedule(tf.constant(step, tf.int64))) for step in at]
+
+
+def test_the_step_schedule_falls_at_its_shares_of_what_follows_the_warm_up():
+    settings = {"steps": 101, "warmup_steps": 1, "schedule": "step", "decay_at": (0.5, 0.75), "decay_factor": 0.1}
+    assert rates([0, 1, 50, 51, 75, 76, 100], **settings) == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_the_cosine_falls_to_its_final_share():
+    settings = {"steps": 101, "warmup_steps": 1, "final_learning_rate": 0.2}
+    assert rates([0, 1, 51, 101], **settings) == pytest.approx([0.5, 1, 0.6, 0.2])
+
+
+def test_sgd_has_momentum_and_decays_kernels_only():
+    config = TrainConfig(optimizer="sgd", learning_rate=0.1, momentum=0.5, weight_decay=0.1, warmup_steps=0, final_learning_rate=1)
+    kernel, bias = tf.Variable(1.0, name="kernel"), tf.Variable(1.0, name="bias")
+    optimizer = build_optimizer(config, LearningRate(config), [kernel, bias], "float32")
+    for _ in range(2):
+        optimizer.apply_gradients([(tf.constant(1.0), kernel), (tf.constant(1.0), bias)])
+    # Steps of 0.1 and 0.15; before each the kernel loses a hundredth of itself.
+    assert float(bias) == pytest.approx(1 - 0.1 - 0.15)
+    assert float(kernel) == pytest.approx((1 * 0.99 - 0.1) * 0.99 - 0.15)
+
+
+def test_a_gradient_that_overflows_in_float16_changes_nothing_but_counts_as_a_step():
+    config = TrainConfig()
+    weight = tf.Variable(1.0, name="kernel")
+    optimizer = build_optimizer(config, LearningRate(config), [weight], "float16")
+    scale = float(optimizer.loss_scale)
+    optimizer.apply_gradients([(tf.constant(float("inf")), weight)])
+    assert (float(weight), int(optimizer.iterations), float(optimizer.loss_scale)) == (1.0, 1, scale / 2)
