@@ -78,7 +78,7 @@ def test_the_snippets_detect_something(page, onnx_dir, pictures_dir, tmp_path):
     shutil.copytree(onnx_dir, folder)
     shutil.copy(pictures_dir / "p00.jpg", folder / "photo.jpg")
     codes = snippets(page)
-    assert len(codes) == (5 if has_openvino() else 4)
+    assert len(codes) == (6 if has_openvino() else 5)
     scores = []
     for code in codes:
         done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
