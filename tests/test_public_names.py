@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 PACKAGE = Path(__file__).resolve().parents[1] / "detflow"
 
 
@@ -17,7 +18,7 @@ def test_all_is_sorted_and_names_what_is_public(path):
     tree = ast.parse(path.read_text())
     declared, defined = None, set()
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(node, _DEFINITIONS):
             defined.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
