@@ -1,7 +1,8 @@
 """An exported folder: its formats and the names inside it, its manifest, and the serving contract that every format keeps.
 
 The names, their order and their meaning are those of the TF1 Object Detection API's frozen graphs, so that scripts and servers
-written for them work unchanged.
+written for them work unchanged. A TFLite file keeps another contract, that of mobile libraries; `runtime.tflite` leads from one to
+the other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
 
 __all__ = [
+    "BOXES_NAME",
+    "CANVASES_NAME",
     "CLASS_NAMES_NODE",
     "CONTRACT",
     "ENCODED_INPUT_NAME",
@@ -23,6 +26,7 @@ __all__ = [
     "INPUT_NAME",
     "OPENCV_SIGNATURE",
     "OUTPUT_NAMES",
+    "SCORES_NAME",
     "ArtifactDir",
     "Entry",
     "Format",
@@ -35,6 +39,12 @@ EXAMPLE_INPUT_NAME: Final = "tf_example"
 OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
 # The constant of a frozen graph, and the property of an ONNX file, that holds the class names; see the contract.
 CLASS_NAMES_NODE: Final = "class_names"
+
+# Tensors inside an ONNX file, and inside OpenVINO's made from it: the network lies between the normalised canvases
+# [N, 3, height, width] and, of all anchors, the boxes [N, A, 4], normalised by the canvas, and the scores [N, C, A].
+CANVASES_NAME: Final = "canvases"
+BOXES_NAME: Final = "boxes"
+SCORES_NAME: Final = "scores"
 
 # The entry of an ONNX file that OpenCV reads it by.
 OPENCV_SIGNATURE: Final = "OpenCV"
@@ -65,10 +75,11 @@ CONTRACT: Final[dict[str, Any]] = {
         "saved_model": "assets/label_map.pbtxt",
         "onnx": f"metadata_props {CLASS_NAMES_NODE}: JSON list; entry i names id i + 1",
         "openvino": "model_info labels, with blanks between and _ for the blanks inside",
+        "TFLite": "labels.txt, packed into the file; line i, counted from 1, names id i",
     },
 }
 
-Runtime = Literal["tensorflow", "onnxruntime", "openvino"]
+Runtime = Literal["tensorflow", "onnxruntime", "openvino", "litert"]
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,10 @@ FORMATS: Final[Mapping[str, Format]] = {
             ),
         ),
         Format("openvino", "openvino", (Entry("openvino/model.xml", INPUT_NAME),)),
+        Format("tflite", "litert", (Entry("model.tflite", INPUT_NAME),)),
+        Format("tflite_float16", "litert", (Entry("model_float16.tflite", INPUT_NAME),)),
+        Format("tflite_dynamic", "litert", (Entry("model_dynamic.tflite", INPUT_NAME),)),
+        Format("tflite_int8", "litert", (Entry("model_int8.tflite", INPUT_NAME),)),
     )
 }
 """Every format that an exported folder can hold, by name."""
@@ -154,6 +169,7 @@ class ArtifactDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest_path = path / "model.json"
+        self.page_path = path / "card.html"
         self.label_map_path = path / "label_map.pbtxt"
         self.config_path = path / "config.yaml"
         self.frozen_graph_path = path / "frozen_inference_graph.pb"

@@ -387,6 +387,44 @@ def predict_command(
     click.echo(f"{result.num_detections:,} detections on {result.num_images:,} images{passed_over} → {output}")
 
 
+@cli.command("benchmark")
+@click.argument("artifacts", nargs=-1, required=True, type=_EXISTING, metavar="EXPORT...")
+@click.option("--records", type=_PATH, help="Folder that make-records wrote, to detect on.  [default: drawn pictures]")
+@click.option("--split", default="test", show_default=True, help="Split of the records.")
+@click.option("--threads", metavar="1,2", help="Numbers of threads to measure with.  [default: 1 and one a core]")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Images together, for the throughput.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True, help="For each measurement.")
+@click.option("--output", type=_PATH, help="Folder to publish: benchmark.json and benchmark.png; a benchmark there is replaced.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
+def benchmark_command(
+    artifacts: tuple[Path, ...],
+    records: Path | None,
+    split: str,
+    threads: str | None,
+    batch: int,
+    seconds: float,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure every format of exported folders: start, latency, throughput, memory, size and AP.
+
+    Latency is from a JPEG file's bytes to its detections; the bare network's time in the same runtime stands beside it, and
+    their ratio. Each format runs in processes of its own.
+    """
+    from dataclasses import replace
+
+    from detflow.benchmark.run import BenchmarkOptions, benchmark_artifacts, describe_benchmark, parse_threads, print_benchmark
+
+    options = BenchmarkOptions(records=records, split=split, batch=batch, seconds=seconds)
+    if threads is not None:
+        options = replace(options, threads=parse_threads(threads))
+    found = benchmark_artifacts(artifacts, options, output)
+    if as_json:
+        click.echo(json.dumps(describe_benchmark(found, options), indent=2))
+    else:
+        print_benchmark(found)
+
+
 @cli.command("serve")
 @click.argument("artifact", metavar="DIR", type=_EXISTING)
 @click.option("--name", help="What clients call the model.  [default: the folder's name]")

@@ -10,18 +10,20 @@ from detflow.artifact import FORMATS, INPUT_NAME, OPENCV_SIGNATURE, ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.runtime.detector import Detector, Images, Outputs, Runner
 from detflow.runtime.onnx import load_onnx, load_with_opencv
-from detflow.runtime.openvino import load_openvino
+from detflow.runtime.openvino import has_openvino, load_openvino
+from detflow.runtime.tflite import load_tflite
 from detflow.types import read_label_map
 
 __all__ = ["load_detector", "load_runner"]
 
-# The formats of an exported folder from the one that is preferred on: without TensorFlow, and started in an instant. OpenVINO's
-# takes seconds to compile its kernels, and may not be installed where it is read.
-_PREFERRED: Final = ("onnx", "frozen", "saved_model", "openvino")
+# The formats of an exported folder from the one that is preferred on: without TensorFlow, and fast. OpenVINO's may lie where no
+# OpenVINO is installed.
+_PREFERRED: Final = ("onnx", "tflite", "tflite_float16", "tflite_int8", "tflite_dynamic", "openvino", "frozen", "saved_model")
 # What runs without TensorFlow, by its suffix and the entry's signature.
-_LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[[Path], Runner]]] = {
+_LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[..., Runner]]] = {
     (".onnx", ""): load_onnx,
     (".onnx", OPENCV_SIGNATURE): load_with_opencv,
+    (".tflite", ""): load_tflite,
     (".xml", ""): load_openvino,
 }
 
@@ -31,8 +33,8 @@ def load_detector(path: Path) -> Detector:
 
     Args:
         path: An exported folder (the fastest of its formats that needs no TensorFlow runs, else its frozen graph); one of its files
-            (`*.onnx`, `*.pb`, `*.xml`) with `label_map.pbtxt` beside it or beside its folder; a SavedModel folder (label map inside
-            `assets/` or beside it); a model directory (its best checkpoint); or a checkpoint folder.
+            (`*.onnx`, `*.tflite`, `*.xml`, `*.pb`) with `label_map.pbtxt` beside it or beside its folder; a SavedModel folder
+            (label map inside `assets/` or beside it); a model directory (its best checkpoint); or a checkpoint folder.
 
     Raises:
         ArtifactError: It is none of these, or it is damaged.
@@ -43,7 +45,7 @@ def load_detector(path: Path) -> Detector:
     if artifact.exists():
         artifact.verify()
         files = [artifact.path / FORMATS[name].entries[0].path for name in _PREFERRED]
-        file = next((file for file in files if file.exists()), None)
+        file = next((file for file in files if file.exists() and (file.suffix != ".xml" or has_openvino())), None)
         if file is None:
             raise ArtifactError("the exported folder holds no format that detflow runs", path=path)
         return _artifact_detector(file, artifact.label_map_path)
@@ -58,13 +60,16 @@ def load_detector(path: Path) -> Detector:
     return load_checkpoint_detector(path)
 
 
-def load_runner(path: Path, input_name: str = INPUT_NAME, signature: str = "") -> Callable[[Images | Sequence[bytes]], Outputs]:
+def load_runner(
+    path: Path, input_name: str = INPUT_NAME, signature: str = "", *, threads: int = 0
+) -> Callable[[Images | Sequence[bytes]], Outputs]:
     """Loads a file or SavedModel of any exported format.
 
     Args:
         path: The file or folder.
         input_name: One of the serving contract's inputs; see `artifact.CONTRACT`.
         signature: As in `artifact.Entry`; that of a SavedModel follows from the input.
+        threads: Of one operation; 0 takes one a core. TensorFlow's are fixed when it first runs.
 
     Returns:
         From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to the outputs.
@@ -76,10 +81,10 @@ def load_runner(path: Path, input_name: str = INPUT_NAME, signature: str = "") -
     if light is not None:
         if input_name != INPUT_NAME:
             raise ArtifactError(f"not a detection graph with input {input_name}", path=path)
-        return light(path)  # type: ignore[no-any-return]
+        return light(path, threads=threads)  # type: ignore[no-any-return]
     from detflow.engine.detector import load_runner as load_tensorflow_runner
 
-    return load_tensorflow_runner(path, input_name)
+    return load_tensorflow_runner(path, input_name, threads=threads)
 
 
 def _artifact_detector(path: Path, label_map_path: Path) -> Detector:

@@ -133,12 +133,13 @@ def artifact_dir(model_dir, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def onnx_dir(model_dir, tmp_path_factory):
-    """The model directory as a frozen graph, as ONNX and, where it is installed, as OpenVINO's files."""
+    """The model directory as a frozen graph, as TFLite, as ONNX and, where it is installed, as OpenVINO's files."""
     from detflow.export import export_model
     from detflow.runtime.openvino import has_openvino
 
     output = tmp_path_factory.mktemp("onnx") / "artifact"
-    export_model(str(model_dir), output, formats="frozen,onnx,openvino" if has_openvino() else "frozen,onnx")
+    card = export_model(str(model_dir), output, formats="frozen,tflite,onnx" + (",openvino" if has_openvino() else ""))
+    assert card["failed"] == {}
     return output
 
 

@@ -1,11 +1,12 @@
 import contextlib
+import typing
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.config import ExperimentConfig, explain_config, format_config, parse_config, read_config
+from detflow.config import ExperimentConfig, ModelConfig, explain_config, format_config, parse_config, read_config
 from detflow.errors import ConfigError
 
 MINIMAL = "data:\n  records: out\n"
@@ -20,6 +21,32 @@ def test_defaults_fill_the_rest():
 def test_the_resolved_text_reads_back_to_the_same():
     config = parse_config(MINIMAL, ["model.input_size=[192, 256]", "augment.scale=[0.5, 2]", "data.eval_split=null"])
     assert parse_config(format_config(config)) == config
+
+
+def test_a_preset_gives_defaults_that_stay_open():
+    config = parse_config(MINIMAL, ["model.preset=retinanet_mobilenet_v2", "model.num_filters=32"])
+    model = config.model
+    assert (model.backbone, model.width_multiplier, model.max_level, model.num_filters) == ("mobilenet_v2", 1.0, 7, 32)
+    assert parse_config(format_config(config)) == config
+
+
+def test_a_preset_and_the_user_share_the_garden_passage():
+    config = parse_config(
+        MINIMAL, ["model.preset=retinanet_spinenet49_mobile", "model.garden.head.num_convs=3", "model.garden.backbone.se_ratio=0.1"]
+    )
+    assert config.model.garden == {
+        "head": {"use_separable_conv": True, "num_convs": 3},
+        "backbone": {"se_ratio": 0.1},
+        "norm_activation": {"activation": "hard_swish"},
+    }
+    assert parse_config(format_config(config)) == config
+
+
+def test_every_preset_is_a_valid_configuration():
+    presets = typing.get_args(ModelConfig.model_fields["preset"].annotation)
+    built = [ModelConfig.model_validate({"preset": preset}) for preset in presets]
+    assert len({(model.architecture, model.backbone) for model in built}) == len(presets)
+    assert built[0] == ModelConfig()
 
 
 def test_overrides_come_after_the_file_and_are_yaml():
@@ -39,6 +66,16 @@ def test_overrides_come_after_the_file_and_are_yaml():
         (MINIMAL + "model:\n  input_size: [100, 100]\n", r"multiples of 32"),
         (MINIMAL + "model:\n  min_level: 5\n  max_level: 4\n", r"c\.yaml:3: model: min_level 5 exceeds max_level 4"),
         (MINIMAL + "model:\n  width_multiplier: 0.1\n", r"below 0\.25"),
+        (MINIMAL + "model:\n  preset: retinanet_resnet55\n", r"c\.yaml:4: model\.preset: .*retinanet_resnet50"),
+        (MINIMAL + "model:\n  preset: retinanet_resnet50\n  input_size: [200, 320]\n", r"128.*set it to \[256, 256\] or lower max"),
+        (MINIMAL + "model:\n  backbone: yolov7_tiny\n", r"does not go with architecture retinanet; yolo takes"),
+        (MINIMAL + "model:\n  preset: yolo_v7_tiny\n  backbone: resnet18\n", r"resnet18 does not go with architecture yolo"),
+        (MINIMAL + "model:\n  preset: yolo_v7_tiny\n  max_level: 4\n", r"levels 3 to 5; set min_level and max_level"),
+        (MINIMAL + "model:\n  backbone: spinenet49_mobile\n", r"one width; set width_multiplier to 1"),
+        (MINIMAL + "model:\n  preset: retinanet_spinenet49_mobile\n  min_level: 2\n", r"levels 3 to 7; raise min_level"),
+        (MINIMAL + "model:\n  min_level: 6\n  max_level: 6\n", r"end at level 5; lower min_level 6"),
+        (MINIMAL + "model:\n  garden: {head: 3}\n", r"c\.yaml:4: model\.garden\.head: .*dictionary, got 3"),
+        (MINIMAL + "model:\n  garden: [head]\n", r"c\.yaml:4: model\.garden: .*dictionary"),
         (MINIMAL + "data:\n  records: b\n", r"c\.yaml:3: data is set twice"),
         ("data: !!python/object/apply:os.system ['true']\n", r"c\.yaml:1: not valid YAML"),
         ("a: &a [1]\nb: *a\n", r"c\.yaml:2: YAML aliases"),

@@ -35,7 +35,7 @@ def test_the_text_is_a_valid_configuration_of_the_same_values():
 
 def test_small_objects_get_a_larger_canvas_and_large_ones_the_fast_one():
     size = ImageSize(1280, 960)
-    areas = [fit([sample(size, side)])[1].model.input_size for side in (300.0, 60.0, 20.0)]
+    areas = [fit([sample(size, side)])[1].model.input_size for side in (300.0, 80.0, 20.0)]
     assert areas[0] == (192, 256)
     assert areas[0][0] < areas[1][0] < areas[2][0] <= 384
 

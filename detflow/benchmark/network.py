@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from detflow.artifact import BOXES_NAME, CANVASES_NAME, OPENCV_SIGNATURE, SCORES_NAME
 
@@ -32,15 +33,13 @@ def load_bare_network(path: Path, signature: str, threads: int) -> Callable[[], 
     if path.suffix == ".xml":
         return _openvino_network(path, threads)
     if path.suffix == ".tflite":
-        from detflow.runtime.tflite import load_canvas_runner
-
-        return load_canvas_runner(path, threads=threads)
+        return _tflite_network(path, threads)
     from detflow.engine.detector import load_bare_network as load_tensorflow_network
 
     return load_tensorflow_network(path)
 
 
-def _cut_onnx(path: Path) -> tuple[bytes, np.ndarray]:
+def _cut_onnx(path: Path) -> tuple[bytes, npt.NDArray[np.float32]]:
     """Returns the file of the network alone, and a canvas for it."""
     import onnx
 
@@ -93,3 +92,13 @@ def _openvino_network(path: Path, threads: int) -> Callable[[], object]:
     request = core.compile_model(network, "CPU", cpu_options(threads)).create_infer_request()
     canvas = np.zeros((1, *shape), np.float32)
     return lambda: request.infer([canvas])
+
+
+def _tflite_network(path: Path, threads: int) -> Callable[[], object]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=os.fspath(path), num_threads=threads or os.cpu_count())
+    signature = interpreter.get_signature_runner()
+    ((name, details),) = signature.get_input_details().items()
+    canvas = np.zeros(details["shape"], details["dtype"])
+    return lambda: signature(**{name: canvas})

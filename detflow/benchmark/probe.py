@@ -1,4 +1,4 @@
-"""What one measurement's process does: `python -m detflow.benchmark.probe`, with a request as JSON on stdin.
+"""What one measurement's process does: `python -m detflow.benchmark.probe REQUEST`, the request as JSON.
 
 It tells of its first detections on stdout as soon as it has them, and of everything else on a second line.
 """
@@ -15,9 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from detflow.dataset.images import decode_upright
+from detflow.dataset.images import decode_pixels
+from detflow.dataset.records import read_manifest, read_samples
 from detflow.errors import DetflowError
+from detflow.metrics import EvaluatedImage, coco_metrics
 from detflow.models import load_runner
+from detflow.runtime.detector import Detector, Runner
 
 __all__ = ["main"]
 
@@ -26,11 +29,11 @@ _MIN_RUNS = 5
 
 def main() -> None:
     """Measures; a fault that a user can act on goes to stderr in one line, with its exit code."""
-    request = json.load(sys.stdin)
+    request = json.loads(sys.argv[1])
     try:
         _measure(request)
     except DetflowError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
 
 
@@ -40,21 +43,21 @@ def _measure(request: dict[str, Any]) -> None:
     run = load_runner(path, signature=signature, threads=threads)
 
     def detect(file: bytes) -> object:
-        pixels, _ = decode_upright(file)
+        pixels, _ = decode_pixels(file)
         return run(pixels[np.newaxis])
 
     detect(files[0])
-    print(json.dumps({"detected": True}), flush=True)
+    _tell({"detected": True})
 
     from detflow.benchmark.network import load_bare_network
 
-    pixels = [decode_upright(file)[0] for file in files]
+    pixels = [decode_pixels(file)[0] for file in files]
     bare = load_bare_network(path, signature, threads)
     # In turns, so that whatever else the machine does slows all of them.
     times = _time_in_turns(
         {
             "end_to_end": lambda i: detect(files[i]),
-            "decode": lambda i: decode_upright(files[i]),
+            "decode": lambda i: decode_pixels(files[i]),
             "detect": lambda i: run(pixels[i][np.newaxis]),
             "network": lambda i: bare(),
         },
@@ -73,7 +76,24 @@ def _measure(request: dict[str, Any]) -> None:
         "images_per_second": request["batch"] / (_percentile(in_batches, 50) / 1e3),
         "peak_bytes": peak_bytes,
     }
-    print(json.dumps(result), flush=True)
+    if request["records"] is not None:
+        result["ap"] = _measure_ap(Path(request["records"]), request["split"], run, path)
+    _tell(result)
+
+
+def _tell(message: dict[str, Any]) -> None:
+    sys.stdout.write(f"{json.dumps(message)}\n")
+    sys.stdout.flush()
+
+
+def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | None:
+    manifest = read_manifest(records)
+    detector = Detector(run, manifest.label_map, path)
+    images = []
+    for sample in read_samples(records, manifest, split):
+        (found,) = detector.detect([decode_pixels(sample.encoded)[0]])
+        images.append(EvaluatedImage(sample.size, sample.objects, found))
+    return coco_metrics(images, manifest.label_map)["AP"]
 
 
 def _time_in_turns(actions: dict[str, Callable[[int], object]], count: int, seconds: float) -> dict[str, Sequence[float]]:
@@ -89,7 +109,7 @@ def _time_in_turns(actions: dict[str, Callable[[int], object]], count: int, seco
             action(turn % count)
             times[name].append(time.perf_counter() - start)
         turn += 1
-    return {name: values for name, values in times.items()}
+    return dict(times)
 
 
 def _percentile(seconds: Sequence[float], share: float) -> float:

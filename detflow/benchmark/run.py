@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import numpy as np
 import simplejpeg
@@ -31,6 +31,7 @@ __all__ = [
     "Measurement",
     "benchmark_artifacts",
     "describe_benchmark",
+    "parse_threads",
     "print_benchmark",
 ]
 
@@ -71,7 +72,7 @@ class Measurement:
     Attributes:
         artifact: The exported folder.
         format: The format's name.
-        entry: The entry's name.
+        signature: The entry's, where the format has several ways in; else empty.
         bytes: Of the format's files.
         cold_start_s: From starting a process to its first detections.
         by_threads: What `probe` tells, by the number of threads.
@@ -80,16 +81,33 @@ class Measurement:
 
     artifact: str
     format: str
-    entry: str
+    signature: str
     bytes: int
     cold_start_s: float
     by_threads: Mapping[int, Mapping[str, Any]]
     ap: float | None
 
     @property
+    def name(self) -> str:
+        """For tables and plots."""
+        return f"{self.format} {self.signature}".rstrip()
+
+    @property
     def first(self) -> Mapping[str, Any]:
         """With the first of the thread numbers."""
         return next(iter(self.by_threads.values()))
+
+
+def parse_threads(text: str) -> tuple[int, ...]:
+    """Reads `1,2,4`.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--threads {text}: expected numbers with commas between, as in 1,2")
+    return tuple(int(part) for part in parts)
 
 
 def benchmark_artifacts(artifacts: Sequence[Path], options: BenchmarkOptions, output: Path | None = None) -> list[Measurement]:
@@ -137,7 +155,7 @@ def print_benchmark(found: Sequence[Measurement]) -> None:
             milliseconds = told["milliseconds"]
             rows.append(
                 (
-                    f"{one.entry}" if first else "",
+                    one.name if first else "",
                     f"{threads}",
                     f"{milliseconds['end_to_end']['p50']:.1f}",
                     f"{milliseconds['end_to_end']['p95']:.1f}",
@@ -150,7 +168,7 @@ def print_benchmark(found: Sequence[Measurement]) -> None:
                     format_metric(one.ap) if first else "",
                 )
             )
-    heads = ("format", "threads", "p50 ms", "p95 ms", "network ms", "ratio", "img/s", "peak MB", "start s", "MB", "AP")
+    heads = ("ms from JPEG to boxes", "threads", "p50", "p95", "network", "ratio", "img/s", "peak MB", "start s", "MB", "AP")
     print_rows(heads, rows)
 
 
@@ -210,28 +228,23 @@ def _measure(
         by_threads[threads] = told
     sizes = digest_files(path)
     num_bytes = sum(digest["bytes"] for file, digest in sizes.items() if file.partition("/")[0] in FORMATS[name].paths)
-    return Measurement(str(path), name, entry.name, num_bytes, cold_start_s, by_threads, ap)
+    return Measurement(str(path), name, entry.signature, num_bytes, cold_start_s, by_threads, ap)
 
 
 def _probe(request: Mapping[str, Any], name: str) -> tuple[float, dict[str, Any]]:
     """Returns the seconds from the start of a process to its first detections, and what it measured."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "detflow.benchmark.probe"]
-    process = subprocess.Popen(  # noqa: S603  Nothing of the user's is in it.
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdin.write(json.dumps(request))
-        process.stdin.close()
-        process.stdout.readline()
-        first_s = time.perf_counter() - start
-        result = process.stdout.readline()
-        errors = process.stderr.read()
+    command = [sys.executable, "-m", "detflow.benchmark.probe", json.dumps(request)]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:  # noqa: S603
+            answers = cast("IO[str]", process.stdout)
+            answers.readline()
+            first_s = time.perf_counter() - start
+            result = answers.readline()
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
     if process.returncode:
-        reason = errors.strip().splitlines()[-1] if errors.strip() else f"its process ended with {process.returncode}"
+        reason = said[-1] if said else f"its process ended with {process.returncode}"
         raise ArtifactError(f"it cannot be measured: {reason}", path=name)
     told: dict[str, Any] = json.loads(result)
     return first_s, told

@@ -1,7 +1,8 @@
 """Judges a dataset as a whole: every file is read, every problem is found in one pass, nothing is changed on disk.
 
-Judging one annotation is a pure function of its two files, so it runs in any number of processes. What it finds goes to a file as
-it comes; memory holds only a short summary of each sample.
+Judging one annotation is a pure function of its two files, so it runs in any number of processes. Most annotations have an image of
+their own name to themselves and are judged when they are read; the rest waits until all names are known. What is found goes to a
+file as it comes; memory holds only a short summary of each sample.
 """
 
 from __future__ import annotations
@@ -234,15 +235,11 @@ def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: Or
         log = _FindingLog(findings_file)
         log.extend(files.findings)
         collected = _Collected(log, samples_file)
-        names, annotations, judged = _read_all(files, options, workers, progress, collected)
-        pairs = pair_images(names, files.images, [path for path in annotations if path not in names])
-        log.extend(pairs.findings)
-        rest = {annotation: image for annotation, image in pairs.images.items() if annotation not in judged}
-        _judge_rest(files, rest, options, workers, progress, collected)
-        samples = dict(sorted(collected.samples.items()))
+        annotations, images = _judge_all(files, options, workers, progress, collected)
+        samples = collected.samples
         progress("comparing images", 0, 1)
         duplicates = find_duplicates({path: (one.image_sha256, one.image_hash) for path, one in samples.items()})
-        splits = _split(files, annotations, pairs.images, samples, duplicates, options)
+        splits = _split(files, annotations, images, samples, duplicates, options)
         log.extend(splits.findings)
         log.extend(_judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
@@ -304,22 +301,35 @@ class _Collected:
     def note_file(self, path: str, digest: bytes) -> None:
         self.source.update(path.encode("utf-8", "surrogateescape") + b"\0" + digest)
 
-    def add(self, judgement: Judgement) -> None:
+    def add(self, annotation: str, image: str, judgement: Judgement) -> None:
         self.log.extend(judgement.findings)
-        self.note_file(judgement.image, judgement.image_sha256)
+        self.note_file(image, judgement.image_sha256)
         if judgement.line is None:
             return
         self.samples_file.write(judgement.line + b"\n")
-        self.samples[judgement.annotation] = SampleSummary(
-            image=judgement.image,
+        self.samples[annotation] = SampleSummary(
+            image=image,
             image_bytes=judgement.image_bytes,
             image_sha256=judgement.image_sha256,
             image_hash=judgement.image_hash,
-            # Names that come from another process are copies, one for each sample.
+            # Names that come from another process are copies, one for each sample; so are its paths.
             class_counts=tuple(ClassCount(intern(name), objects, line) for name, objects, line in judgement.class_counts),
             offset=self.num_bytes,
         )
         self.num_bytes += len(judgement.line) + 1
+
+
+def _judge_all(
+    files: DatasetFiles, options: AuditOptions, workers: OrderedMap, progress: Progress, collected: _Collected
+) -> tuple[list[str], Mapping[str, str]]:
+    """Reads, pairs and judges everything; returns the paths of all VOC annotations, and the image of each that has one."""
+    names, annotations, judged = _read_all(files, options, workers, progress, collected)
+    pairs = pair_images(names, files.images, [path for path in annotations if path not in names])
+    collected.log.extend(pairs.findings)
+    rest = {annotation: image for annotation, image in pairs.images.items() if annotation not in judged}
+    _judge_rest(files, rest, options, workers, progress, collected)
+    collected.samples = dict(sorted(collected.samples.items()))
+    return annotations, pairs.images
 
 
 def _read_all(
@@ -346,9 +356,10 @@ def _read_all(
         elif path in same_key:
             collected.log.extend([Finding("key_twice", path, related=same_key[path])])
         else:
-            names[path] = reading.names
+            # `<path>` is looked at only where there is no `<filename>`, or a stale one.
+            names[path] = (reading.names[0], None) if reading.judgement and reading.names[0] else reading.names
         if reading.judgement is not None:
-            collected.add(reading.judgement)
+            collected.add(path, own_images[path], reading.judgement)
             judged.add(path)
         if not isinstance(reading.names, Finding) or reading.names.code != "xml_not_voc":
             annotations.append(path)
@@ -380,9 +391,9 @@ def _judge_rest(
     """Judges the pairs that only all names together could tell."""
     function = partial(judge_batch, files.root, options.max_pixels, options.classes)
     judgements = chain.from_iterable(workers(function, _batches(pairs.items()), chunk=1))
-    for done, judgement in enumerate(judgements, start=1):
+    for done, ((annotation, image), judgement) in enumerate(zip(pairs.items(), judgements, strict=True), start=1):
         progress("checking what had to be paired", done, len(pairs))
-        collected.add(judgement)
+        collected.add(annotation, image, judgement)
 
 
 def _split(
@@ -787,7 +798,10 @@ def read_record_image(root: Path, audited: AuditedSample) -> tuple[bytes, str]:
 
 def _read_file(root: Path, path: str, limit: int) -> bytes:
     """Returns a file's content, or its first `limit` bytes."""
-    descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DataError("the file was removed while the dataset was being read", path=path, remedy="run it again") from None
     try:
         # A read allocates what it is asked for.
         return os.read(descriptor, min(limit, os.fstat(descriptor).st_size))

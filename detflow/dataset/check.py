@@ -15,7 +15,7 @@ from detflow.dataset.lint import Severity, find_record_files, lint_records
 from detflow.dataset.parallel import choose_jobs, open_workers
 from detflow.dataset.records import MANIFEST_NAME
 from detflow.dataset.terminal import format_summary
-from detflow.errors import ArtifactError, DataError, DetflowError
+from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
 from detflow.publish import publish_file
 
 __all__ = ["CheckResult", "check_dataset", "check_records", "is_record_set"]
@@ -52,7 +52,7 @@ def check_records(path: Path, jobs: int | None, progress: Progress = lambda what
     Raises:
         DataError: There is no TFRecord file.
     """
-    with open_workers(jobs or choose_jobs(path), "detflow.dataset.lint") as workers:
+    with environment_faults(path), open_workers(jobs or choose_jobs(path), "detflow.dataset.lint") as workers:
         report = lint_records(path, workers, progress)
     errors = report.count(Severity.ERROR)
     refusal = (
@@ -76,8 +76,13 @@ def check_dataset(
         announce: Told the problems, a line each, that make the dataset unusable.
         report_path: Where to write the page with pictures; None writes nothing at all.
         progress: Told how far it is.
+
+    Raises:
+        DataError: A file was removed meanwhile.
+        EnvironmentFault: The machine refuses.
     """
     with (
+        environment_faults(dataset),
         tempfile.TemporaryDirectory() as work_dir,
         open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert") as workers,
     ):

@@ -25,7 +25,7 @@ class DatasetFiles:
 
     Attributes:
         root: The dataset's folder, with links resolved.
-        annotations: XML files.
+        annotations: XML files, by extension or by content.
         images: Image files, by extension or by content.
         split_lists: Text files that may declare splits.
         findings: Links that lead out of the dataset.
@@ -70,8 +70,15 @@ def find_files(root: Path) -> DatasetFiles:
                 elif suffix == ".txt":
                     if _may_declare_split(path):
                         split_lists.append(path)
-                elif suffix in IMAGE_SUFFIXES or _is_image(Path(entry.path), root):
+                elif suffix in IMAGE_SUFFIXES:
                     images.append(path)
+                else:
+                    # Some sets leave the extensions out.
+                    head = _read_head(Path(entry.path), root)
+                    if find_format(head) is not None:
+                        images.append(path)
+                    elif head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<annotation"):
+                        annotations.append(path)
     return DatasetFiles(
         root=root,
         annotations=tuple(sorted(annotations)),
@@ -96,9 +103,9 @@ def _may_declare_split(path: str) -> bool:
     return split_extension(name)[0].lower() in SPLIT_NAMES
 
 
-def _is_image(path: Path, root: Path) -> bool:
-    """Looks into a file without an image's extension."""
+def _read_head(path: Path, root: Path) -> bytes:
+    """Returns a file's first bytes; none of what lies outside."""
     if not path.resolve().is_relative_to(root):
-        return False
+        return b""
     with open(path, "rb") as file:
-        return find_format(file.read(16)) is not None
+        return file.read(32)

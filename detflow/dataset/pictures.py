@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_rgb, read_image_facts
+from detflow.dataset.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_pixels
 from detflow.errors import DataError
 
 __all__ = ["Picture", "PictureFile", "decode_picture", "find_pictures", "read_picture"]
@@ -90,9 +90,7 @@ def decode_picture(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright
     Raises:
         ImageFault: It is no image, has too many pixels, is damaged or of an unsupported kind.
     """
-    facts = read_image_facts(data, max_pixels)
-    orientation = facts.orientation if upright else 1
-    return Picture(decode_rgb(data, orientation), orientation)
+    return Picture(*decode_pixels(data, max_pixels, upright=upright))
 
 
 def _expand(path: Path, further_suffixes: Collection[str]) -> list[PictureFile]:

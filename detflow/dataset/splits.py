@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -289,6 +290,10 @@ def _reading_order(name: str) -> tuple[int, str]:
     return next((place for place, start in enumerate(order) if name.startswith(start)), len(order)), name
 
 
+# Some lists have classes or boxes in columns behind the name.
+_NUMBERS_BEHIND = re.compile(r"(\s+[-+.,\d]+)+$")
+
+
 class _EntryFinder:
     """Finds the annotation that a line of a split list means: a stem, a file name or a path, of annotation or image."""
 
@@ -301,6 +306,9 @@ class _EntryFinder:
         self._pairs = pairs
 
     def find(self, entry: str, scope: str) -> str | None:
+        return self._find(entry, scope) or self._find(_NUMBERS_BEHIND.sub("", entry), scope)
+
+    def _find(self, entry: str, scope: str) -> str | None:
         stem = split_extension(entry.replace("\\", "/").removeprefix("./"))[0]
         candidates = [path for path in self._by_name.get(stem.rpartition("/")[2], []) if path.startswith(scope)]
         if len(candidates) > 1 and "/" in stem:

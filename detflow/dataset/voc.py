@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -39,7 +39,6 @@ _PARSER = etree.XMLParser(
     remove_comments=True,
     remove_pis=True,
 )
-_find_nested_objects = etree.XPath("*//object")
 
 
 class VocObject(NamedTuple):
@@ -228,11 +227,13 @@ _READ = frozenset({"filename", "path", "size", "width", "height", "name", "bndbo
 
 
 def _objects(root: etree._Element, path: str) -> list[etree._Element]:
-    objects = root.findall("object")
+    objects = list(root.iterchildren("object"))
     if len(objects) > MAX_OBJECTS:
         raise _Unreadable(Finding("too_many_objects", path, value=f"{len(objects):,}", expected=f"at most {MAX_OBJECTS:,}"))
-    if nested := cast("list[etree._Element]", _find_nested_objects(root)):
-        raise _Unreadable(Finding("object_nested", path, line=_line(nested[0])))
+    at_any_depth = list(root.iter("object"))
+    if len(at_any_depth) > len(objects):
+        nested = next(element for element in at_any_depth if element.getparent() is not root)
+        raise _Unreadable(Finding("object_nested", path, line=_line(nested)))
     return objects
 
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from detflow.artifact import OUTPUT_NAMES
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.runtime.detector import Detector, Images, Outputs, first_line
 
-__all__ = ["eager_outputs", "load_checkpoint_detector", "load_runner"]
+__all__ = ["eager_outputs", "load_bare_network", "load_checkpoint_detector", "load_runner"]
 
 
 def load_checkpoint_detector(path: Path) -> Detector:
@@ -32,8 +33,13 @@ def load_checkpoint_detector(path: Path) -> Detector:
     return Detector(eager_outputs(trained.serving.detect_traced, source), trained.label_map, source)
 
 
-def load_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
+def load_runner(path: Path, input_name: str, *, threads: int = 0) -> Callable[[Images | Sequence[bytes]], Outputs]:
     """Loads a frozen graph or a SavedModel for one of the serving contract's inputs; see `artifact.CONTRACT`.
+
+    Args:
+        path: The file or folder.
+        input_name: The input.
+        threads: Of one operation, 0 for one a core; to be set before TensorFlow first runs.
 
     Returns:
         From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to the outputs.
@@ -41,6 +47,8 @@ def load_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[byte
     Raises:
         ArtifactError: It is damaged, or has no such input.
     """
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
     try:
         return _graph_runner(path, input_name) if path.is_file() else _saved_model_runner(path, input_name)
     except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
@@ -50,6 +58,29 @@ def load_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[byte
         if type(error).__name__ != "DecodeError":
             raise
         raise ArtifactError(f"not a graph: {first_line(error)}", path=path) from None
+
+
+def load_bare_network(path: Path) -> Callable[[], object]:
+    """Loads the part of a frozen graph or SavedModel between the normalised canvas and what is suppressed.
+
+    Returns:
+        Runs it once, on a black canvas.
+    """
+    if path.is_file():
+        graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+        function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    else:
+        loaded = tf.saved_model.load(os.fspath(path))
+        function = convert_variables_to_constants_v2(loaded.signatures["serving_default"])
+    suppression = next(op for op in function.graph.get_operations() if op.type == "CombinedNonMaxSuppression")
+    convolution = next(op for op in function.graph.get_operations() if op.type == "Conv2D")
+    # The first convolution may pad its input itself.
+    canvases = convolution.inputs[0]
+    while canvases.op.type == "Pad":
+        canvases = canvases.op.inputs[0]
+    network = function.prune(canvases, list(suppression.inputs[:2]))
+    canvas = tf.zeros([1, *canvases.shape[1:]])
+    return lambda: [value.numpy() for value in network(canvas)]
 
 
 def eager_outputs(

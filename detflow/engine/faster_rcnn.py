@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from detflow.config import EvaluateConfig, ModelConfig
+from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
-from detflow.engine.architecture import DetectionModel, Losses, RawDetections, suppress
+from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.boxes import box_area, decode_boxes, encode_boxes, pairwise_iou
 from detflow.engine.garden.faster_rcnn import ANCHORS_SAMPLED, FasterRCNNNetwork, first_stage_losses, second_stage_losses
 
@@ -56,17 +56,21 @@ class FasterRCNN(DetectionModel):
         parts = dict(zip(self.loss_names, (score, box, classification, region_box), strict=True))
         return Losses(tf.add_n(list(parts.values())), parts)
 
-    def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """See `DetectionModel.detect`."""
+    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `DetectionModel.predict`; a box a region and class, which no other class scores."""
         proposals = self._stages.propose(canvases, self._anchors_by_level, training=False)
         logits, deltas = self._stages.classify(proposals.features, proposals.regions, training=False)
         # Where there are fewer proposals than places, the rest are empty.
         exists = box_area(proposals.regions) > 0.0
         scores = tf.where(exists[..., tf.newaxis], tf.nn.softmax(logits)[..., 1:], 0.0)
-        number = proposals.regions.shape[1]
-        by_class = tf.reshape(deltas, [-1, number, self.num_classes + 1, 4])[:, :, 1:] / tf.constant(_DELTA_SCALE)
+        number, num_classes = proposals.regions.shape[1], self.num_classes
+        by_class = tf.reshape(deltas, [-1, number, num_classes + 1, 4])[:, :, 1:] / tf.constant(_DELTA_SCALE)
         boxes = decode_boxes(by_class, proposals.regions[:, :, tf.newaxis]) / self._canvas_scale
-        return suppress(boxes, scores, config)
+        alone = scores[..., tf.newaxis] * tf.eye(num_classes)
+        return (
+            tf.reshape(boxes, [-1, number * num_classes, 4]),
+            tf.reshape(alone, [-1, number * num_classes, num_classes]),
+        )
 
     def _label_anchors(self, boxes_px: tf.Tensor, valid: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns labels [B, A] (1 object, 0 background, -1 neither) and deltas [B, A, 4] of the anchors that are objects."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from detflow.config import EvaluateConfig, ModelConfig
+from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
-from detflow.engine.architecture import DetectionModel, Losses, RawDetections, suppress
+from detflow.engine.architecture import DenseModel, Losses
 from detflow.engine.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.engine.garden.retinanet import build_retinanet_network
 from detflow.engine.precision import as_float32
@@ -27,7 +27,7 @@ _ATSS_TOP_K = 9
 _EPSILON = 1e-7
 
 
-class RetinaNet(DetectionModel):
+class RetinaNet(DenseModel):
     """The network maps to (class logits [B, A, C], box deltas [B, A, 4])."""
 
     loss_names = ("classification", "box")
@@ -59,15 +59,10 @@ class RetinaNet(DetectionModel):
         box *= _BOX_LOSS_WEIGHT
         return Losses(classification + box, {"classification": classification, "box": box})
 
-    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Runs the network on normalised canvases [B, height, width, 3]: boxes [B, A, 4] and scores [B, A, C] of all anchors."""
-        logits, deltas = self.network(canvases, training=False)
+    def decode(self, outputs: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `DenseModel.decode`."""
+        logits, deltas = outputs
         return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
-
-    def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """See `DetectionModel.detect`."""
-        boxes, scores = self.predict(canvases)
-        return suppress(boxes[:, :, tf.newaxis], scores, config)
 
 
 def assign_atss(

@@ -37,13 +37,9 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         self.detect_examples_traced = tf.function(self.detect_examples, autograph=False, input_signature=[examples])
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """The canvas: (height, width) in pixels."""
-        return self._model.input_size
-
-    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """From normalised canvases to the boxes and scores of all anchors: see `RetinaNet.predict`."""
-        return self._model.predict(canvases)
+    def model(self) -> DetectionModel:
+        """The model with the weights that serve."""
+        return self._model
 
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Detects objects.

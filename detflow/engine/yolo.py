@@ -8,16 +8,16 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from detflow.config import EvaluateConfig, ModelConfig
+from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
-from detflow.engine.architecture import DetectionModel, Losses, RawDetections, suppress
+from detflow.engine.architecture import DenseModel, Losses
 from detflow.engine.garden.yolo import YoloNetwork
 from detflow.engine.precision import as_float32
 
 __all__ = ["Yolo"]
 
 
-class Yolo(DetectionModel):
+class Yolo(DenseModel):
     """Each anchor tells where a box is, how sure it is that there is one, and of which class."""
 
     loss_names = ("objectness", "classification", "box")
@@ -44,17 +44,15 @@ class Yolo(DetectionModel):
         total, *parts = self._yolo.losses(as_float32(self.network(canvases, training=True)), boxes, classes)
         return Losses(total, dict(zip(self.loss_names, parts, strict=True)))
 
-    def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """See `DetectionModel.detect`."""
-        levels = self.network(canvases, training=False).values()
+    def decode(self, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `DenseModel.decode`."""
         depth = 5 + self.num_classes
         # Like the anchors: level by level, row by row, cell by cell.
-        flat = tf.concat([tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth]) for level in levels], 1)
+        flat = tf.concat([tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth]) for level in outputs.values()], 1)
         predicted = tf.sigmoid(flat)
         # As the loss decodes them: a centre may leave its cell by half, a side is up to four times the anchor's.
         centre = (self._anchors[:, :2] + self._anchors[:, 2:]) / 2 + (2.0 * predicted[..., 1::-1] - 1.0) * self._cells
         half = tf.square(2.0 * predicted[..., 3:1:-1]) * (self._anchors[:, 2:] - self._anchors[:, :2]) / 2
-        boxes = tf.concat([centre - half, centre + half], -1)
         # With one class only objectness is learnt.
         scores = predicted[..., 4:5] * (predicted[..., 5:] if self.num_classes > 1 else 1.0)
-        return suppress(boxes[:, :, tf.newaxis], scores, config)
+        return tf.concat([centre - half, centre + half], -1), scores

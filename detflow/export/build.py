@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -19,9 +20,10 @@ from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.export.card import FormatResult, Rung, build_card
 from detflow.export.formats import EXPORTS, Job
 from detflow.export.images import NUM_EXACT_IMAGES, NUM_MEASURED_IMAGES, ProofImages, find_proof_images, read_training_samples
+from detflow.export.page import NUM_EXAMPLES, draw_example, render_card
 from detflow.export.proof import Reference, examine, measure_reference
 from detflow.export.verify import FreshProcess
-from detflow.publish import digest_files, require_space
+from detflow.publish import digest_file, digest_files, require_space
 
 __all__ = ["ExportOptions", "build_artifact"]
 
@@ -84,6 +86,10 @@ def build_artifact(artifact: ArtifactDir, checkpoint: Path, options: ExportOptio
     if all(result.failure is not None for result in results.values()):
         raise _nothing_passed(results)
     card = build_card(trained, proof, reference, results, digest_files(artifact.path))
+    pictures = zip(proof.images, reference.outputs, strict=True)
+    examples = [draw_example(image, outputs, trained.label_map) for image, outputs in itertools.islice(pictures, NUM_EXAMPLES)]
+    artifact.page_path.write_text(render_card(card, trained.run.path.resolve().name, examples), encoding="utf-8")
+    card["files"][artifact.page_path.name] = digest_file(artifact.page_path)
     artifact.manifest_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
 

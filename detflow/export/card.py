@@ -103,7 +103,12 @@ def _describe_format(name: str, result: FormatResult, reference: Reference, file
         "bytes": sum(digest["bytes"] for file, digest in files.items() if file.partition("/")[0] in form.paths),
         "runtime": form.runtime,
         "entries": {
-            entry.name: {"path": entry.path, "input": entry.input_name, **asdict(passed.proof.agreements[entry.name])}
+            entry.name: {
+                "path": entry.path,
+                "input": entry.input_name,
+                "p50_ms": round(passed.proof.p50_ms[entry.name], 2),
+                **asdict(passed.proof.agreements[entry.name]),
+            }
             for entry in form.entries
             if entry.name in passed.proof.agreements
         },

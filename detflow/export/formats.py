@@ -5,9 +5,10 @@ Converters are imported when their format is written: a frozen graph does not wa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from detflow.artifact import FORMATS, ArtifactDir
 from detflow.errors import ConfigError
@@ -116,8 +117,22 @@ def _write_openvino(job: Job) -> Iterator[Notes]:
     yield {}
 
 
+def _write_tflite(name: str, precision: Literal["float32", "float16", "dynamic"], job: Job) -> Iterator[Notes]:
+    from detflow.export.tflite import write_float
+
+    yield from write_float(job, name, precision)
+
+
+def _write_tflite_int8(job: Job) -> Iterator[Notes]:
+    from detflow.export.tflite import write_int8
+
+    yield from write_int8(job, "tflite_int8")
+
+
 # TensorFlow computes what TensorFlow computed.
 _EXACT: Final = Gate(None, 0.005)
+_FLOAT: Final = Gate(Tolerance(score_threshold=0.3, min_iou=0.9, max_score_difference=0.05, min_share=0.98), 0.005)
+_INT8: Final = Gate(Tolerance(score_threshold=0.3, min_iou=0.75, max_score_difference=0.15, min_share=0.9), 0.02)
 
 # Another library rounds elsewhere; what is at a threshold falls to one side or the other.
 _SAME_NETWORK: Final = Gate(Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005)
@@ -125,6 +140,10 @@ _SAME_NETWORK: Final = Gate(Tolerance(score_threshold=0.05, min_iou=0.99, max_sc
 EXPORTS: Final[Mapping[str, Export]] = {
     "frozen": Export(_write_frozen, _EXACT),
     "saved_model": Export(_write_saved_model, _EXACT),
+    "tflite": Export(functools.partial(_write_tflite, "tflite", "float32"), _FLOAT),
+    "tflite_float16": Export(functools.partial(_write_tflite, "tflite_float16", "float16"), _FLOAT),
+    "tflite_dynamic": Export(functools.partial(_write_tflite, "tflite_dynamic", "dynamic"), _INT8),
+    "tflite_int8": Export(_write_tflite_int8, _INT8),
     "onnx": Export(_write_onnx, _SAME_NETWORK),
     "openvino": Export(_write_openvino, _SAME_NETWORK),
 }

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
+from detflow.runtime.quiet import native_stderr_closed
 from detflow.types import LabelMap
 
 __all__ = ["freeze", "write_frozen_graph"]
@@ -33,7 +30,8 @@ def freeze(function: tf.types.experimental.ConcreteFunction, label_map: LabelMap
         A graph from the function's input to the four outputs of the serving contract, with the class names in the constant
         `class_names` (string [C]; entry i names id i + 1), which can be read without running the graph.
     """
-    with _native_stderr_closed():
+    # The optimiser tells about GPUs and sessions, and no setting of its own silences it.
+    with native_stderr_closed():
         frozen = convert_variables_to_constants_v2(function)
     frozen_graph = frozen.graph.as_graph_def()
     nodes = {node.name: node for node in frozen_graph.node}
@@ -69,17 +67,3 @@ def _string_constant(name: str, values: tuple[str, ...]) -> tf.compat.v1.NodeDef
     node.attr["dtype"].type = tf.string.as_datatype_enum
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto([value.encode() for value in values], tf.string))
     return node
-
-
-@contextlib.contextmanager
-def _native_stderr_closed() -> Iterator[None]:
-    """Keeps TensorFlow's optimiser from telling about GPUs and sessions: no setting of its own silences it."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

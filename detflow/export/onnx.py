@@ -19,7 +19,7 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from detflow.artifact import CLASS_NAMES_NODE, CONTRACT, INPUT_NAME, OUTPUT_NAMES
+from detflow.artifact import BOXES_NAME, CANVASES_NAME, CLASS_NAMES_NODE, CONTRACT, INPUT_NAME, OUTPUT_NAMES, SCORES_NAME
 from detflow.config import EvaluateConfig
 from detflow.engine.serving import ServingModel
 from detflow.errors import ArtifactError
@@ -59,7 +59,7 @@ def write_onnx(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
 def build_onnx_model(serving: ServingModel, label_map: LabelMap) -> onnx.ModelProto:
     """Returns the model; names, order and dtypes are those of the serving contract."""
     graph = _Graph()
-    ratio = _add_resize(graph, serving.input_size)
+    ratio = _add_resize(graph, serving.model.input_size)
     graph.add_converted(_convert_network(serving))
     _add_suppression(graph, serving.config, len(label_map), ratio)
     sides = {"K": serving.config.max_detections}
@@ -86,21 +86,17 @@ def build_onnx_model(serving: ServingModel, label_map: LabelMap) -> onnx.ModelPr
 
 # --- The network ----------------------------------------------------------------------------------------------------------------
 
-# Where the three parts of the graph meet: normalised canvases [N, 3, height, width], decoded boxes [N, A, 4] normalised by the
-# canvas, and scores [N, C, A].
-_CANVASES, _BOXES, _SCORES = "canvases", "boxes", "scores"
-
 
 def _convert_network(serving: ServingModel) -> onnx.GraphProto:
     # It imports much of TensorFlow's own tools, for which the other formats should not wait.
     import tf2onnx
 
-    height, width = serving.input_size
-    spec = tf.TensorSpec([None, height, width, 3], tf.float32, name=_CANVASES)
+    height, width = serving.model.input_size
+    spec = tf.TensorSpec([None, height, width, 3], tf.float32, name=CANVASES_NAME)
 
     def predict(canvases: tf.Tensor) -> dict[str, tf.Tensor]:
-        boxes, scores = serving.predict(canvases)
-        return {_BOXES: boxes, _SCORES: tf.transpose(scores, [0, 2, 1])}
+        boxes, scores = serving.model.predict(canvases)
+        return {BOXES_NAME: boxes, SCORES_NAME: tf.transpose(scores, [0, 2, 1])}
 
     function = tf.function(predict, autograph=False, input_signature=[spec])
     with native_stderr_closed():
@@ -119,8 +115,8 @@ def _convert_network(serving: ServingModel) -> onnx.GraphProto:
             )
     finally:
         logger.setLevel(level)
-    names = {model.graph.input[0].name: _CANVASES}
-    names |= {output.name: name for output, name in zip(model.graph.output, sorted((_BOXES, _SCORES)), strict=True)}
+    names = {model.graph.input[0].name: CANVASES_NAME}
+    names |= {output.name: name for output, name in zip(model.graph.output, sorted((BOXES_NAME, SCORES_NAME)), strict=True)}
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
@@ -198,12 +194,12 @@ def _add_resize(graph: _Graph, canvas_size: tuple[int, int]) -> str:
     covered = add("Mul", add("Reshape", tall.covered, integers(height, 1)), add("Reshape", wide.covered, integers(1, width)))
     mean, deviation = (np.reshape(np.array(values, np.float32), (3, 1, 1)) for values in (MEAN_RGB, STDDEV_RGB))
     offset = add("Mul", covered, graph.constant(mean / deviation))
-    add("Sub", add("Mul", canvases, graph.constant(1.0 / deviation)), offset, name=_CANVASES)
+    add("Sub", add("Mul", canvases, graph.constant(1.0 / deviation)), offset, name=CANVASES_NAME)
     return add("Div", fitted, canvas)
 
 
 class _Axis:
-    """The resize along one axis: see `runtime.canvas`, which does the same in NumPy.
+    """The resize along one axis: see `runtime.canvas.triangle_weights`.
 
     Output rows go in blocks of up to eight, and each block is the product of its weights with the input rows that it takes. All
     blocks take equally many, so that one batched product makes them all.
@@ -253,9 +249,9 @@ def _add_suppression(graph: _Graph, config: EvaluateConfig, num_classes: int, ra
     limit = config.max_detections
     thresholds = (constant([config.nms_iou]), constant([config.score_threshold]))
     # Rows of (image, class, anchor). OpenCV dies of a tensor without entries, so one row more points to a class that is not there.
-    selected = add("NonMaxSuppression", _BOXES, _SCORES, integers(limit), *thresholds)
+    selected = add("NonMaxSuppression", BOXES_NAME, SCORES_NAME, integers(limit), *thresholds)
     selected = add("Concat", selected, constant([[0, num_classes, 0]], np.int64), axis=0)
-    scores = add("Pad", _SCORES, integers(0, 0, 0, 0, 1, 0))
+    scores = add("Pad", SCORES_NAME, integers(0, 0, 0, 0, 1, 0))
     nothing = add("ConstantOfShape", add("Shape", scores), value=numpy_helper.from_array(np.zeros(1, np.float32)))
     kept = add("ScatterND", nothing, selected, add("GatherND", scores, selected))
     flat = add("Reshape", kept, integers(0, -1))
@@ -263,10 +259,10 @@ def _add_suppression(graph: _Graph, config: EvaluateConfig, num_classes: int, ra
     flat = add("Pad", flat, integers(0, 0, 0, limit))
     scores, places = graph.add_pair("TopK", flat, integers(limit), axis=1)
     found = add("Cast", add("Greater", scores, constant(0.0)), to=TensorProto.FLOAT)
-    num_anchors = add("Slice", add("Shape", _SCORES), integers(2), integers(3))
+    num_anchors = add("Slice", add("Shape", SCORES_NAME), integers(2), integers(3))
     classes = add("Cast", add("Div", places, num_anchors), to=TensorProto.FLOAT)
     anchors = add("Unsqueeze", add("Mod", places, num_anchors), integers(2))
-    boxes = add("Clip", add("GatherND", _BOXES, anchors, batch_dims=1), constant(0.0), constant(1.0))
+    boxes = add("Clip", add("GatherND", BOXES_NAME, anchors, batch_dims=1), constant(0.0), constant(1.0))
     boxes = add("Clip", add("Div", boxes, add("Concat", ratio, ratio, axis=0)), constant(0.0), constant(1.0))
     names = iter(OUTPUT_NAMES)
     add("Mul", boxes, add("Unsqueeze", found, integers(2)), name=next(names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +58,14 @@ class Proof:
     Attributes:
         agreements: By entry, as far as they agree.
         refused: By optional entry that does not work, why not.
+        p50_ms: Of each entry, the median of what an image took in the fresh process, from pixels or files to detections.
         metrics: AP and AP50 of the first entry; None where it could not be measured.
         failure: Why the format may not be published; None if it may.
     """
 
     agreements: Mapping[str, Agreement]
     refused: Mapping[str, str]
+    p50_ms: Mapping[str, float]
     metrics: Mapping[str, float | None] | None
     failure: ArtifactError | None
 
@@ -107,17 +110,21 @@ def examine(
     agreements: dict[str, Agreement] = {}
     metrics: Mapping[str, float | None] | None = None
     refused: dict[str, str] = {}
+    p50_ms: dict[str, float] = {}
     for number, entry in enumerate(form.entries):
         candidate = Candidate(entry.name, artifact.path / entry.path, entry.input_name, entry.signature)
         comparison = _comparison(entry.name, gate, reference.name)
         ledger = _Ledger(label_map, candidate.path)
         try:
             fresh.load(candidate)
+            seconds = []
             pairs = zip(proof.images, reference.outputs, strict=True)
             for image, expected in pairs if number == 0 else itertools.islice(pairs, _FURTHER_IMAGES):
                 actual = fresh.run(candidate, image)
+                seconds.append(fresh.last_run_s)
                 comparison.add(image.name, expected, actual)
                 ledger.add(image, actual)
+            p50_ms[entry.name] = 1e3 * statistics.median(seconds)
             if number == 0:
                 metrics = ledger.metrics()
             agreements[entry.name] = comparison.conclude()
@@ -125,9 +132,9 @@ def examine(
                 _require_ap(entry.name, gate, reference, metrics, comparison.worst_image)
         except ArtifactError as failure:
             if not entry.is_optional:
-                return Proof(agreements, refused, metrics, failure)
+                return Proof(agreements, refused, p50_ms, metrics, failure)
             refused[entry.name] = failure.cause
-    return Proof(agreements, refused, metrics, None)
+    return Proof(agreements, refused, p50_ms, metrics, None)
 
 
 def _comparison(name: str, gate: Gate, reference_name: str) -> Comparison:

@@ -28,7 +28,7 @@ def load_onnx(path: Path, *, threads: int = 0) -> Runner:
     """
     if importlib.util.find_spec("onnxruntime") is not None:
         return load_with_onnxruntime(path, threads=threads)
-    return load_with_opencv(path)
+    return load_with_opencv(path, threads=threads)
 
 
 def load_with_onnxruntime(path: Path, *, threads: int = 0) -> Runner:
@@ -59,9 +59,12 @@ def load_with_onnxruntime(path: Path, *, threads: int = 0) -> Runner:
     return run
 
 
-def load_with_opencv(path: Path) -> Runner:
-    """Loads an ONNX file in OpenCV; errors are those of `load_onnx`."""
+def load_with_opencv(path: Path, *, threads: int = 0) -> Runner:
+    """Loads an ONNX file in OpenCV; arguments and errors are those of `load_onnx`. The threads are those of all OpenCV."""
     import cv2
+
+    if threads:
+        cv2.setNumThreads(threads)
 
     try:
         net = cv2.dnn.readNetFromONNX(os.fspath(path))

@@ -12,8 +12,9 @@ import numpy as np
 from detflow.artifact import INPUT_NAME, OUTPUT_NAMES
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.runtime.detector import Images, Outputs, Runner, first_line
+from detflow.runtime.quiet import native_stderr_closed
 
-__all__ = ["has_openvino", "load_openvino", "require_openvino"]
+__all__ = ["cpu_options", "has_openvino", "load_openvino", "require_openvino"]
 
 
 def has_openvino() -> bool:
@@ -25,6 +26,12 @@ def require_openvino() -> None:
     """Raises EnvironmentFault where OpenVINO is not installed."""
     if not has_openvino():
         raise EnvironmentFault("OpenVINO is not installed", remedy="pip install detflow[openvino]")
+
+
+def cpu_options(threads: int) -> dict[str, Any]:
+    """Returns how a model is compiled: in float32 even where the processor has a faster, coarser type; 0 threads lets it choose."""
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return options | {"INFERENCE_NUM_THREADS": threads} if threads else options
 
 
 def load_openvino(path: Path, *, threads: int = 0) -> Runner:
@@ -41,12 +48,10 @@ def load_openvino(path: Path, *, threads: int = 0) -> Runner:
     require_openvino()
     import openvino
 
-    # In float32 even where the processor has a faster, coarser type: an export was proved in it.
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads
     try:
-        model = openvino.Core().compile_model(os.fspath(path), "CPU", options)
+        # What is no model goes through the readers of all its frontends, TensorFlow's among them, and they all tell so on stderr.
+        with native_stderr_closed():
+            model = openvino.Core().compile_model(os.fspath(path), "CPU", cpu_options(threads))
         request = model.create_infer_request()
         names = [value.get_any_name() for value in model.inputs]
         for name in OUTPUT_NAMES:

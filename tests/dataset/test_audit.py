@@ -1,5 +1,6 @@
-import io
+import re
 import socket
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -217,14 +218,17 @@ def test_hostile_files_refuse_the_run_and_nothing_outside_is_opened(voc_set, aud
     voc_set.add("huge", image=voc_set.encode(Image.new("1", (8000, 8000)), "PNG"), suffix=".png")
     (voc_set.root / "images" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
     opened = []
-    original = open
 
-    def spy(file, *args, **kwargs):
-        opened.append(str(file))
-        return original(file, *args, **kwargs)
+    def watch(original):
+        def spy(file, *args, **kwargs):
+            opened.append(str(file))
+            return original(file, *args, **kwargs)
 
-    monkeypatch.setattr("builtins.open", spy)
-    monkeypatch.setattr(io, "open", spy)
+        return spy
+
+    for name in ("builtins.open", "io.open", "os.open"):
+        module, _, function = name.partition(".")
+        monkeypatch.setattr(name, watch(getattr(sys.modules[module], function)))
     result = audit()
     assert sorted(found(result, Action.REFUSED)) == [
         ("image_too_large", "annotations/huge.xml", None, None),
@@ -232,9 +236,49 @@ def test_hostile_files_refuse_the_run_and_nothing_outside_is_opened(voc_set, aud
         ("path_unsafe", "annotations/y.xml", None, None),
         ("xml_doctype", "annotations/x.xml", 1, None),
     ]
-    assert opened
+    assert any(path.endswith("annotations/y.xml") for path in opened)
+    assert any(path.endswith("images/good.jpg") for path in opened)
     assert not [path for path in opened if "secret" in path]
     assert audit(max_pixels=64_000_000).counts.get("image_too_large") is None
+
+
+LAYOUTS = {
+    "flat": ["a.jpg a.xml", "b.jpg b.xml"],
+    "pairs": ["images/a.jpg annotations/a.xml", "images/b.JPG annotations/b.XML"],
+    "VOC root": ["JPEGImages/a.jpg Annotations/a.xml", "JPEGImages/b.jpeg Annotations/b.xml"],
+    "no extensions": ["Images/n1-Dog/n1_1.jpg Annotation/n1-Dog/n1_1", "Images/n2-Cat/n2_1.jpg Annotation/n2-Cat/n2_1"],
+    "nested": ["a/deep/er/1.jpg a/deep/er/xml/1.xml", "b/1.jpg b/xml/1.xml"],
+    "one stem twice": ["images/cats/1.jpg xml/cats/1.xml", "images/dogs/1.jpg xml/dogs/1.xml"],
+    "split folders": ["train/images/1.jpg train/labels/1.xml", "valid/images/1.jpg valid/labels/1.xml"],
+    "folders of splits": ["images/train/1.jpg annots/train/1.xml", "images/val/1.jpg annots/val/1.xml"],
+    "exported flat splits": ["train/a_jpg.rf.1.jpg train/a_jpg.rf.1.xml", "valid/a_jpg.rf.2.jpg valid/a_jpg.rf.2.xml"],
+    "images in split folders": ["train/1.jpg xml/1.xml", "val/2.jpg xml/2.xml"],
+    "odd names": ["images/a b#1=2.jpg xml/a b#1=2.xml", "images/\u56fe 1.jpg xml/\u56fe 1.xml"],
+}
+SPLITS_OF = {
+    "split folders": ["train", "valid"],
+    "folders of splits": ["train", "val"],
+    "exported flat splits": ["train", "valid"],
+    "images in split folders": ["train", "val"],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_as_people_have_them(voc_set, audit, layout):
+    expected = {}
+    for seed, entry in enumerate(LAYOUTS[layout]):
+        image, annotation = re.fullmatch(r"(.*\.\w+) (.*)", entry).groups()
+        voc_set.write(image, voc_set.encode(voc_set.draw(seed=seed)))
+        voc_set.write(annotation, voc_set.xml(voc_set.object(), filename=image.rpartition("/")[2]))
+        expected[annotation] = image
+    # What lies about in folders that people made.
+    for name in ("Thumbs.db", "classes.txt", "desktop.ini", "._1.jpg", "._a.xml", ".DS_Store"):
+        for folder in {path.rpartition("/")[0] for path in (*expected, *expected.values())}:
+            voc_set.write(f"{folder}/{name}".lstrip("/"), b"\0\5\x16\7")
+    result = audit(split_by=SplitBy.AUTO)
+    assert {path: summary.image for path, summary in result.samples.items()} == expected
+    assert found(result, Action.QUARANTINED, Action.REFUSED, Action.REPAIRED) == []
+    assert list(result.splits.members) == SPLITS_OF.get(layout, ["train"])
 
 
 def test_the_same_key_twice(voc_set, audit):

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -6,7 +8,7 @@ import pytest
 
 from detflow.dataset.check import check_dataset, is_record_set
 from detflow.dataset.convert import ConversionOptions, convert_dataset
-from detflow.errors import DataError
+from detflow.errors import DataError, EnvironmentFault
 
 
 def check(root, **options):
@@ -59,6 +61,27 @@ def test_what_stops_a_conversion_stops_the_check(sound):
     assert "evil.xml:1" in lines[0]
     assert found.content["refused"] == {"xml_doctype": 1}
     assert "9 found = 8 usable + 0 quarantined + 1 refused" in found.text
+
+
+def test_a_file_that_vanishes_or_may_not_be_read_is_named(sound, tmp_path, monkeypatch):
+    original = os.open
+
+    def refuse(error):
+        def open_others(path, *args, **kwargs):
+            if str(path).endswith("images/image3.jpg"):
+                raise error(errno.EACCES if error is PermissionError else errno.ENOENT, "no", str(path))
+            return original(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", open_others)
+
+    refuse(FileNotFoundError)
+    with pytest.raises(DataError, match=r"images/image3\.jpg: the file was removed"):
+        check(sound.root)
+    with pytest.raises(DataError, match="the file was removed"):
+        convert_dataset(sound.root, tmp_path / "out", ConversionOptions())
+    refuse(PermissionError)
+    with pytest.raises(EnvironmentFault, match=r"images/image3\.jpg: permission denied"):
+        check(sound.root)
 
 
 def test_strict_is_stricter(sound):

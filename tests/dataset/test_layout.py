@@ -10,6 +10,8 @@ def test_files_are_found_at_any_depth_and_what_is_no_part_is_passed_over(voc_set
     for path in ("img/x.JPG", "img/noext", "img/odd.dat", "SegmentationClass/x.png", "img/._x.jpg"):
         voc_set.write(path, jpeg)
     voc_set.write("img/text", "hello")
+    voc_set.write("ann/n02085620_7", "\ufeff\n<annotation/>")
+    voc_set.write("ann/v1.5", "<annotation>")
     voc_set.write("img/Thumbs.db", b"\xd0\xcf\x11\xe0")
     voc_set.write("a/classes.txt", "cat")
     voc_set.write("a/coco.json", "{}")
@@ -18,7 +20,7 @@ def test_files_are_found_at_any_depth_and_what_is_no_part_is_passed_over(voc_set
     voc_set.write("train.txt", "x")
     voc_set.write("notes.txt", "x")
     files = find_files(voc_set.root)
-    assert files.annotations == ("a/b/c/x.XML", "a/y.xml")
+    assert files.annotations == ("a/b/c/x.XML", "a/y.xml", "ann/n02085620_7", "ann/v1.5")
     assert files.images == ("img/noext", "img/odd.dat", "img/x.JPG")
     assert files.split_lists == ("VOC/ImageSets/Main/anything.txt", "train.txt")
     assert files.findings == ()

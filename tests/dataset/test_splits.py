@@ -96,6 +96,15 @@ def test_lists_with_a_flag_for_a_class_declare_splits_where_no_others_do(voc_set
     assert splits.findings == ()
 
 
+def test_columns_behind_a_name_are_passed_over(voc_set):
+    add_annotations(voc_set, "a.xml", "b 1.xml", "b.xml", "c.xml")
+    voc_set.write("trainval.txt", "a 1 1 2\nb 1\n")
+    voc_set.write("test.txt", "./images/b.jpg 10,20,30,40,0 1,2,3,4,1\r\n/home/me/images/c.jpg -1\r\n")
+    splits = declared(voc_set)
+    assert splits.members == {"test": ("b.xml", "c.xml"), "trainval": ("a.xml", "b 1.xml")}
+    assert splits.findings == ()
+
+
 def test_folders_of_the_images_count_where_the_annotations_have_none(voc_set):
     add_annotations(voc_set, "xml/a.xml", "xml/b.xml")
     files = find_files(voc_set.root)

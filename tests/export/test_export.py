@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -21,7 +22,10 @@ from detflow.engine.detector import eager_outputs
 from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.export import describe_card, export_model, find_failure, frozen
+from detflow.export.formats import EXPORTS, Export, Gate
 from detflow.export.images import find_proof_images
+from detflow.export.verify import Tolerance
+from detflow.models import load_detector
 from detflow.types import read_label_map
 
 pytestmark = pytest.mark.tf
@@ -280,9 +284,44 @@ def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_
     assert kept.min() >= 0.5
 
 
+@pytest.mark.slow
+def test_formats_that_compute_otherwise_are_published_with_their_tolerance_and_ap(model_dir, tmp_path, capfd):
+    output = tmp_path / "artifact"
+    cli.main(
+        ["export", "--ckpt", str(model_dir), "--output", str(output), "--formats", "tflite,tflite_float16"], standalone_mode=False
+    )
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert "detections found again on 21 images; AP 0.0" in printed.out
+    card = ArtifactDir(output).verify()
+    assert list(card["formats"]) == ["tflite", "tflite_float16"]
+    for found in card["formats"].values():
+        (entry,) = found["entries"].values()
+        assert entry["share_found"] >= found["gate"]["tolerance"]["min_share"] == 0.98
+        assert entry["num_detections"] > 50
+        assert abs(found["change"]["AP"]) <= found["gate"]["max_ap_drop"] == 0.005
+        assert [one["name"] for one in found["outputs"]] == ["boxes", "classes", "scores", "count"]
+    assert load_detector(output / "model.tflite").label_map.names == tuple(card["classes"])
+
+
+@pytest.mark.slow
+def test_an_int8_file_that_no_rung_makes_good_enough_is_not_published(model_dir, tmp_path, monkeypatch):
+    strict = Gate(Tolerance(score_threshold=0.3, min_iou=0.999, max_score_difference=1e-4, min_share=1.0), 0.02)
+    monkeypatch.setitem(EXPORTS, "tflite_int8", Export(EXPORTS["tflite_int8"].write, strict))
+    card = export_model(str(model_dir), tmp_path / "out", formats="tflite,tflite_int8")
+    assert list(card["formats"]) == ["tflite"]
+    failed = card["failed"]["tflite_int8"]
+    assert re.match(r"model_int8\.tflite: .*% of ckpt-10's .* worst is image p\d\d\.jpg: lost ", failed["reason"])
+    assert [rung["rung"] for rung in failed["rungs"]] == ["calibrated", "more calibration", "float heads"]
+    assert all(rung["failure"] and rung["metrics"]["AP"] is not None for rung in failed["rungs"])
+    assert "tflite_int8" in str(find_failure(card, tmp_path))
+    assert not (tmp_path / "out" / "model_int8.tflite").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"ckpt": "best", "formats": "frozen,tflight"}, "there is no format 'tflight'; choose from frozen, "),
         ({"ckpt": "best"}, "--model-dir"),
         ({"ckpt": "ckpt-10", "model_dir": Path("run")}, "together with --model-dir"),
     ],
@@ -321,16 +360,13 @@ def test_too_little_space_is_told_with_both_numbers(model_dir, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("limit", [500_000, 1_350_000], ids=["in the frozen graph", "in the SavedModel"])
-def test_a_disk_that_refuses_in_the_middle_publishes_nothing(limit, model_dir, tmp_path, monkeypatch):
-    if limit > 500_000:
-        monkeypatch.setattr(frozen, "write_frozen_graph", lambda *arguments: None)
-        limit = 500_000
+@pytest.mark.parametrize("formats", ["frozen", "saved_model"])
+def test_a_disk_that_refuses_in_the_middle_publishes_nothing(formats, model_dir, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
     try:
         with pytest.raises(EnvironmentFault, match="size limit") as caught:
-            export_model(str(model_dir), tmp_path / "out")
+            export_model(str(model_dir), tmp_path / "out", formats=formats)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(tmp_path) in str(caught.value)

@@ -169,8 +169,12 @@ def test_formats_that_do_not_exist_are_refused(onnx_path, pictures_dir, tmp_path
         cli.main(arguments, standalone_mode=False)
 
 
-@pytest.mark.parametrize("missing", [[], ["onnxruntime"]], ids=["onnxruntime", "OpenCV alone"])
-def test_an_onnx_file_predicts_without_tensorflow(missing, pictures_dir, onnx_path, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "missing"),
+    [(".", []), ("model.onnx", ["onnxruntime"]), ("model.tflite", ["onnxruntime"])],
+    ids=["onnxruntime", "OpenCV", "LiteRT"],
+)
+def test_these_files_predict_without_tensorflow(model, missing, pictures_dir, onnx_dir, tmp_path):
     program = f"""
 import importlib.util, sys
 find = importlib.util.find_spec
@@ -182,7 +186,7 @@ finally:
     assert not {{'tensorflow', 'tf_keras', 'official', *{missing}}} & set(sys.modules)
 """
     output = tmp_path / "found"
-    arguments = ["predict", "p00.jpg", "p01.jpg", "--model", str(onnx_path.parent), "--output", str(output)]
+    arguments = ["predict", "p00.jpg", "p01.jpg", "--model", str(onnx_dir / model), "--output", str(output)]
     done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=pictures_dir, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "detections on 2 images" in done.stdout

@@ -1,0 +1,235 @@
+"""TFLite files: a canvas of bytes in, boxes, classes, scores and their count out; normalisation and suppression inside.
+
+The outputs are those of the operation TFLite_Detection_PostProcess, which mobile libraries expect. The operation itself is not in
+the file: with T threads its class-wise suppression loses class T (github.com/tensorflow/tensorflow/issues/56058; seen with LiteRT
+2.3 for every T from 2 on). What stands for it is made of built-in operations.
+
+Network and post-processing are converted apart and joined afterwards, so that quantisation never touches boxes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+import tf_keras
+
+from detflow.artifact import FORMATS
+from detflow.config import EvaluateConfig
+from detflow.engine import preprocess
+from detflow.engine.architecture import DenseModel
+from detflow.errors import ArtifactError, DataError
+from detflow.export.formats import Job, Notes
+from detflow.export.tflite_file import join_models, pack_file
+from detflow.export.tflite_metadata import LABELS_NAME, METADATA_NAME, build_metadata
+from detflow.runtime.canvas import fit_to_canvas
+from detflow.runtime.quiet import native_stderr_closed
+from detflow.runtime.tflite import INPUT, OUTPUTS, to_uint8
+
+__all__ = ["write_float", "write_int8"]
+
+Precision = Literal["float32", "float16", "dynamic"]
+Canvas = npt.NDArray[np.uint8]
+
+# Names of the file's tensors, as in the detectors that TFLite_Detection_PostProcess was made for: some readers go by them.
+_TENSOR_NAMES: Final = {
+    INPUT: "normalized_input_image_tensor",
+    **{name: f"TFLite_Detection_PostProcess{suffix}" for name, suffix in zip(OUTPUTS, ("", ":1", ":2", ":3"), strict=True)},
+}
+# Of all pairs of anchor and class, so many with the highest scores may become detections. Model Garden takes 5,000.
+_MAX_CANDIDATES = 5000
+# Classes are suppressed apart because their boxes are moved apart, on a grid of this spacing; boxes leave the canvas by less.
+_CLASS_SPACING = 4.0
+_CALIBRATION_SEED = 1
+# Images that ranges of activations are measured on, on the first rung and after it.
+_CALIBRATION_IMAGES = 100
+_MORE_CALIBRATION_IMAGES = 500
+
+Function: TypeAlias = tf.types.experimental.ConcreteFunction
+
+
+class _Halves(NamedTuple):
+    """A detector in two functions, of which the first is quantised: from a canvas to tensors, and from them to the outputs."""
+
+    network: Function
+    tail: Function
+
+
+def write_float(job: Job, name: str, precision: Literal["float32", "float16", "dynamic"]) -> Iterator[Notes]:
+    """Writes the network in floats, in float16 weights, or in int8 weights and float activations ("dynamic").
+
+    Args:
+        job: What to write.
+        name: Of the format.
+        precision: Which.
+
+    Raises:
+        ArtifactError: The architecture has no TFLite form.
+    """
+    halves = _split_after_head(_dense_model(job), job.trained.serving.config)
+    converter = _converter(halves.network, job)
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    yield _write(job, name, halves, converter)
+
+
+def write_int8(job: Job, name: str) -> Iterator[Notes]:
+    """Writes the network in int8 weights and activations, and climbs a ladder as long as the gate refuses.
+
+    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats.
+
+    Args:
+        job: What to write.
+        name: Of the format.
+
+    Raises:
+        ArtifactError: The architecture has no TFLite form.
+        DataError: There are no training images to measure ranges on.
+    """
+    model, config = _dense_model(job), job.trained.serving.config
+    drawn = _draw_training_images(job)
+    for rung, num_images, split in (
+        ("calibrated", _CALIBRATION_IMAGES, _split_after_head),
+        ("more calibration", _MORE_CALIBRATION_IMAGES, _split_after_head),
+        ("float heads", _MORE_CALIBRATION_IMAGES, _split_before_head),
+    ):
+        used, halves = drawn[:num_images], split(model, config)
+        converter = _converter(halves.network, job)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = functools.partial(_calibration_inputs, used, model.input_size)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _CALIBRATION_SEED}
+        yield {**_write(job, name, halves, converter), "rung": rung, "calibration": calibration}
+
+
+def _dense_model(job: Job) -> DenseModel:
+    model = job.trained.serving.model
+    if not isinstance(model, DenseModel):
+        raise ArtifactError(f"{type(model).__name__} has no TFLite form", remedy="export it in another format")
+    return model
+
+
+def _write(job: Job, name: str, halves: _Halves, converter: Any) -> dict[str, Any]:
+    """Converts both halves, joins them, writes the file, and describes it."""
+    trained, canvas_size = job.trained, job.trained.serving.model.input_size
+    joined = join_models(
+        _convert(converter),
+        _convert(_converter(halves.tail, job)),
+        _TENSOR_NAMES,
+        {METADATA_NAME: build_metadata(f"{trained.run.path.name} {trained.checkpoint_path.name}", canvas_size)},
+    )
+    labels = "".join(f"{label}\n" for label in trained.label_map)
+    (job.artifact.path / FORMATS[name].paths[0]).write_bytes(pack_file(joined, LABELS_NAME, labels))
+    return {
+        "input": {"name": INPUT, "tensor": _TENSOR_NAMES[INPUT], "dtype": "uint8", "shape": [1, *canvas_size, 3]},
+        "outputs": [
+            {"name": output, "tensor": _TENSOR_NAMES[output], "dtype": "float32", "shape": shape}
+            for output, shape in zip(OUTPUTS, _output_shapes(trained.serving.config.max_detections), strict=True)
+        ],
+    }
+
+
+def _output_shapes(count: int) -> tuple[list[int], ...]:
+    return [1, count, 4], [1, count], [1, count], [1]
+
+
+def _split_after_head(model: DenseModel, config: EvaluateConfig) -> _Halves:
+    """The network apart from what is done to its outputs."""
+    return _split(model, config, model.network, lambda outputs: outputs)
+
+
+def _split_before_head(model: DenseModel, config: EvaluateConfig) -> _Halves:
+    """Backbone and what joins its levels apart from the head."""
+    features = model.parts["head"].input
+    body, head = tf_keras.Model(model.network.input, features), tf_keras.Model(features, model.network.output)
+    return _split(model, config, body, lambda levels: head(levels, training=False))
+
+
+def _split(model: DenseModel, config: EvaluateConfig, first: tf_keras.Model, rest: Callable[[Any], Any]) -> _Halves:
+    """`rest` leads from the outputs of `first` to those of the network."""
+    joints = {f"joint_{number}": output for number, output in enumerate(tf.nest.flatten(first.output))}
+
+    def run(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(zip(joints, tf.nest.flatten(first(preprocess.normalize(image), training=False)), strict=True))
+
+    def finish(*values: tf.Tensor) -> dict[str, tf.Tensor]:
+        boxes, scores = model.decode(rest(tf.nest.pack_sequence_as(first.output, values)))
+        return _suppress(boxes[0], scores[0], config)
+
+    specs = [tf.TensorSpec([1, *output.shape[1:]], output.dtype, name=name) for name, output in joints.items()]
+    return _Halves(_trace(run, tf.TensorSpec([1, *model.input_size, 3], tf.uint8, name=INPUT)), _trace(finish, *specs))
+
+
+def _suppress(boxes: tf.Tensor, scores: tf.Tensor, config: EvaluateConfig) -> dict[str, tf.Tensor]:
+    """Does to boxes [N, 4] and scores [N, C] what `DetectionModel.detect` does."""
+    num_boxes, num_classes = (int(side) for side in scores.shape)
+    scores, pairs = tf.math.top_k(tf.reshape(scores, [-1]), min(_MAX_CANDIDATES, num_boxes * num_classes))
+    boxes, classes = tf.gather(boxes, pairs // num_classes), pairs % num_classes
+    columns = math.ceil(math.sqrt(num_classes))
+    shift = tf.cast(tf.stack([classes // columns, classes % columns] * 2, 1), tf.float32) * _CLASS_SPACING
+    kept, count = tf.raw_ops.NonMaxSuppressionV4(
+        boxes=boxes + shift,
+        scores=scores,
+        max_output_size=config.max_detections,
+        iou_threshold=config.nms_iou,
+        score_threshold=config.score_threshold,
+        pad_to_max_output_size=True,
+    )
+    valid = tf.cast(tf.range(config.max_detections) < count, tf.float32)
+    found = (
+        tf.clip_by_value(tf.gather(boxes, kept), 0.0, 1.0) * valid[:, tf.newaxis],
+        tf.cast(tf.gather(classes, kept), tf.float32) * valid,
+        tf.gather(scores, kept) * valid,
+        tf.cast(count, tf.float32),
+    )
+    return {name: value[tf.newaxis] for name, value in zip(OUTPUTS, found, strict=True)}
+
+
+def _trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Function:
+    return tf.function(function, autograph=False, input_signature=signature).get_concrete_function()
+
+
+def _converter(function: Function, job: Job) -> Any:
+    # Only variables are tracked; the network itself would drag Keras' own traces of every layer in, which takes ten times as long.
+    owner = tf.Module()
+    owner.weights = job.trained.serving.variables
+    return tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
+
+
+def _convert(converter: Any) -> bytes:
+    """Converts in silence: what the converter tells of itself is not for users of a command, and its faults are exceptions."""
+    with native_stderr_closed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content: bytes = converter.convert()
+    return content
+
+
+def _draw_training_images(job: Job) -> list[bytes]:
+    """Draws JPEG files of the training; the draw depends on the records alone."""
+    random = np.random.default_rng(_CALIBRATION_SEED)
+    drawn: list[bytes] = []
+    # Each sample has the same chance to be among the drawn ones, and no others are held (Vitter 1985, algorithm R).
+    for number, sample in enumerate(job.training_samples()):
+        place = number if number < _MORE_CALIBRATION_IMAGES else int(random.integers(0, number + 1))
+        if place == len(drawn):
+            drawn.append(sample.encoded)
+        elif place < _MORE_CALIBRATION_IMAGES:
+            drawn[place] = sample.encoded
+    if not drawn:
+        raise DataError("there are no training images to measure the ranges of activations on")
+    return [drawn[place] for place in random.permutation(len(drawn))]
+
+
+def _calibration_inputs(files: Sequence[bytes], canvas_size: tuple[int, int]) -> Iterator[list[npt.NDArray[np.uint8]]]:
+    """Yields canvases [1, height, width, 3] as a caller of the file makes them."""
+    for file in files:
+        pixels = preprocess.decode_jpeg(tf.constant(file)).numpy()
+        yield [to_uint8(fit_to_canvas(pixels[np.newaxis], canvas_size)[0])]

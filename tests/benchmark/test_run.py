@@ -1,0 +1,125 @@
+"""One measurement of an export in several formats, looked at from all sides. No time is compared with any other."""
+
+import io
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from detflow.benchmark.plot import draw_benchmark
+from detflow.benchmark.run import BenchmarkOptions, Measurement, benchmark_artifacts, parse_threads
+from detflow.cli import cli
+from detflow.dataset.audit import AuditOptions
+from detflow.dataset.convert import ConversionOptions, convert_dataset
+from detflow.dataset.records import read_manifest, read_samples
+from detflow.engine.evaluate import evaluate_detector
+from detflow.errors import ArtifactError, ConfigError
+from detflow.models import load_detector
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture(scope="module")
+def light_dir(onnx_dir, tmp_path_factory):
+    """The export without the formats that take TensorFlow seconds, or OpenVINO, to load."""
+    folder = tmp_path_factory.mktemp("light") / "artifact"
+    shutil.copytree(onnx_dir, folder)
+    card = json.loads((folder / "model.json").read_text())
+    card["formats"] = {"onnx": card["formats"]["onnx"]}
+    (folder / "model.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own_records_dir(pictures_dir, light_dir, tmp_path_factory):
+    """The pictures as records with the model's classes in the model's order."""
+    output = tmp_path_factory.mktemp("own") / "records"
+    classes = tuple(json.loads((light_dir / "model.json").read_text())["classes"])
+    convert_dataset(pictures_dir, output, ConversionOptions(audit=AuditOptions(classes=classes), jobs=1, report=False))
+    return output
+
+
+@pytest.fixture(scope="module")
+def measured(light_dir, own_records_dir, tmp_path_factory):
+    output = tmp_path_factory.mktemp("benchmark") / "out"
+    arguments = ["benchmark", light_dir, "--records", own_records_dir, "--split", "train", "--output", output]
+    options = ["--threads", "1,2", "--seconds", "0.2", "--batch", "2"]
+    cli.main([*map(str, arguments), *options], standalone_mode=False)
+    return output
+
+
+def test_every_way_in_is_measured_by_itself(measured, light_dir, own_records_dir):
+    report = json.loads((measured / "benchmark.json").read_text())
+    card = json.loads((light_dir / "model.json").read_text())
+    manifest = read_manifest(own_records_dir)
+    evaluation = evaluate_detector(load_detector(light_dir), read_samples(own_records_dir, manifest, "train"), manifest.label_map)
+    expected = evaluation.metrics["AP"]
+    assert expected is not None
+    assert [(one["format"], one["signature"]) for one in report["formats"]] == [("onnx", ""), ("onnx", "OpenCV")]
+    for one in report["formats"]:
+        assert one["bytes"] == card["formats"]["onnx"]["bytes"]
+        assert one["cold_start_s"] > 0
+        assert one["ap"] == pytest.approx(expected, abs=1e-3)
+        assert list(one["by_threads"]) == ["1", "2"]
+        for told in one["by_threads"].values():
+            milliseconds = told["milliseconds"]
+            assert set(milliseconds) == {"end_to_end", "decode", "detect", "network"}
+            assert all(0 < values["p50"] <= values["p95"] for values in milliseconds.values())
+            assert told["ratio"] == pytest.approx(milliseconds["end_to_end"]["p50"] / milliseconds["network"]["p50"])
+            assert told["runs"] >= 5
+            assert told["images_per_second"] > 0
+            assert 20e6 < told["peak_bytes"] < 2e9
+    assert report["options"]["threads"] == [1, 2]
+
+
+def test_the_plot_has_every_format(measured):
+    with Image.open(measured / "benchmark.png") as image:
+        assert image.format == "PNG"
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 50
+
+
+def test_a_plot_without_ap_says_so():
+    told = {1: {"milliseconds": {"end_to_end": {"p50": 5.0, "p95": 6.0}}}}
+    one = Measurement("a", "onnx", "", 10, 0.5, told, None)
+    assert Image.open(io.BytesIO(draw_benchmark([one]))).width > 500
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,,2", "two", "-1", "１"])
+def test_numbers_of_threads_are_numbers(text):
+    with pytest.raises(ConfigError, match="--threads"):
+        parse_threads(text)
+
+
+def test_a_format_that_cannot_run_is_named(light_dir, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(light_dir, folder)
+    (folder / "model.onnx").write_bytes(b"no model")
+    card = json.loads((folder / "model.json").read_text())
+    del card["files"]["model.onnx"]
+    (folder / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ArtifactError, match=r"model\.onnx: it cannot be measured: .*not an ONNX model"):
+        benchmark_artifacts([folder], BenchmarkOptions(threads=(1,), seconds=0.1))
+
+
+def test_records_of_other_classes_and_empty_splits_are_refused(light_dir, records_dir, tmp_path):
+    with pytest.raises(ConfigError, match="no split"):
+        benchmark_artifacts([light_dir], BenchmarkOptions(records=records_dir, split="test"))
+    folder = tmp_path / "copy"
+    shutil.copytree(light_dir, folder)
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | {"classes": ["disc"]}))
+    with pytest.raises(ConfigError, match="other classes"):
+        benchmark_artifacts([folder], BenchmarkOptions(records=records_dir, split="val"))
+
+
+def test_the_bare_network_is_found_in_tensorflow_s_files(onnx_dir, artifact_dir):
+    import numpy as np
+
+    from detflow.benchmark.network import load_bare_network
+
+    for path in (onnx_dir / "frozen_inference_graph.pb", artifact_dir / "saved_model"):
+        boxes, scores = load_bare_network(path, "", 0)()
+        assert (boxes.shape[0], boxes.shape[-1], scores.shape[0], scores.shape[-1]) == (1, 4, 1, 3)
+        assert boxes.shape[1] == scores.shape[1] > 50
+        assert np.isfinite(scores).all()

@@ -1,0 +1,92 @@
+"""card.html: it fetches and runs nothing, shows what was measured, and its snippets run as they stand."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from detflow.artifact import FORMATS, ArtifactDir
+from detflow.export.page import render_card
+from detflow.export.snippets import choose_snippets
+from detflow.runtime.openvino import has_openvino
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture(scope="module")
+def page(onnx_dir):
+    return (onnx_dir / "card.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def card(onnx_dir):
+    return ArtifactDir(onnx_dir).verify()
+
+
+def snippets(text):
+    return [html.unescape(code) for code in re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)]
+
+
+def test_the_page_fetches_and_runs_nothing(page):
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'" in page
+    assert not re.search(r"<script|https?://|\sstyle=|\son\w+=", page)
+
+
+def test_the_page_shows_what_was_measured(page, card):
+    text = html.unescape(re.sub(r"<[^>]+>", "|", page))
+    for name, found in card["formats"].items():
+        assert f"|{name}|" in text
+        assert f"|{found['bytes'] / 1e6:.1f}|" in text
+        for entry in found["entries"].values():
+            assert entry["p50_ms"] > 0
+        assert f"|{next(iter(found['entries'].values()))['p50_ms']:.1f}|" in text
+        assert f"|{found['metrics']['AP']:.3f}|" in text
+    for part in ("inputs", "outputs"):
+        assert all(tensor in text for tensor in card["contract"][part])
+    assert all(name in text for name in card["classes"])
+    assert page.count("data:image/jpeg;base64,") == 6
+
+
+def test_what_failed_stands_beside_what_passed(card):
+    failed = {"tflite_int8": {"reason": "AP is 0.01, 0.62 below <ckpt-10>'s", "gate": {}}}
+    page = render_card(card | {"failed": failed}, "pets & <more>", [])
+    assert "0.62 below &lt;ckpt-10&gt;&#x27;s" in page
+    assert "<h1>pets &amp; &lt;more&gt;</h1>" in page
+
+
+def test_every_format_has_a_snippet_of_ten_lines():
+    for name, form in FORMATS.items():
+        found = choose_snippets([name])
+        assert len(found) >= 2, name
+        assert any(entry.path in code for entry in form.entries for _, code in found)
+        for title, code in found:
+            assert len([line for line in code.splitlines() if line]) <= 11, title
+            assert max(map(len, code.splitlines())) <= 120, title
+
+
+@pytest.mark.slow
+def test_the_snippets_detect_something(page, onnx_dir, pictures_dir, tmp_path):
+    folder = tmp_path / "export"
+    shutil.copytree(onnx_dir, folder)
+    shutil.copy(pictures_dir / "p00.jpg", folder / "photo.jpg")
+    codes = snippets(page)
+    assert len(codes) == (6 if has_openvino() else 5)
+    scores = []
+    for code in codes:
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        scores.append(re.search(r"\b0\.\d+", done.stdout.replace("array", "")).group())
+    assert len(scores) == len(codes)
+
+
+def test_the_page_is_covered_by_the_manifest(onnx_dir, card):
+    assert card["files"]["card.html"]["bytes"] == (onnx_dir / "card.html").stat().st_size
+    assert json.loads((onnx_dir / "model.json").read_text()) == card

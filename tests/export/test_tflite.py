@@ -1,0 +1,194 @@
+import dataclasses
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from flatbuffers.number_types import Float32Flags
+from flatbuffers.table import Table
+
+from detflow.artifact import FORMATS, ArtifactDir
+from detflow.config import ModelConfig
+from detflow.dataset.records import read_manifest, read_samples
+from detflow.engine.detector import eager_outputs
+from detflow.engine.model import build_model
+from detflow.engine.serving import ServingModel
+from detflow.engine.trained import load_trained_model
+from detflow.errors import ArtifactError, DataError
+from detflow.export.formats import EXPORTS, Job
+from detflow.export.tflite import write_int8
+from detflow.runtime.detector import Detector
+from detflow.runtime.tflite import load_tflite
+
+pytestmark = pytest.mark.tf
+
+NAMES = [name for name in FORMATS if name.startswith("tflite")]
+
+
+@pytest.fixture(scope="module")
+def job(model_dir, records_dir, tmp_path_factory):
+    manifest = read_manifest(records_dir)
+    artifact = ArtifactDir(tmp_path_factory.mktemp("tflite"))
+    return Job(load_trained_model(model_dir), artifact, lambda: read_samples(records_dir, manifest, "train"))
+
+
+@pytest.fixture(scope="module")
+def notes(job):
+    """Writes every TFLite format once; what the writers say of them, by name."""
+    return {name: next(EXPORTS[name].write(job)) for name in NAMES}
+
+
+def path_of(job, name):
+    return job.artifact.path / FORMATS[name].paths[0]
+
+
+@pytest.fixture(scope="module")
+def canvases(job):
+    """Images of the canvas' own size: nothing is resized."""
+    random = np.random.default_rng(2)
+    coarse = random.integers(0, 256, (6, 8, 8, 3), np.uint8)
+    return np.kron(coarse, np.ones((1, 8, 8, 1), np.uint8))
+
+
+def detect(run, job, images):
+    detector = Detector(run, job.trained.label_map, job.artifact.path)
+    return [[(found.class_id, found.score, found.box) for found in one] for one in detector.detect(list(images))]
+
+
+def test_floats_give_what_the_checkpoint_gives(job, notes, canvases):
+    found = load_tflite(path_of(job, "tflite"))(canvases)
+    expected = eager_outputs(job.trained.serving.detect_traced, job.artifact.path)(canvases)
+    assert expected["num_detections"].min() > 3
+    assert len(set(expected["detection_classes"].ravel())) == 3
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_class_is_lost_whatever_the_number_of_threads(name, job, notes, canvases):
+    """TFLite_Detection_PostProcess loses class T with T threads."""
+    alone = load_tflite(path_of(job, name), threads=1)(canvases)
+    assert len(set(alone["detection_classes"].ravel())) == 3
+    for threads in (2, 3):
+        together = load_tflite(path_of(job, name), threads=threads)(canvases)
+        np.testing.assert_array_equal(together["detection_classes"], alone["detection_classes"])
+
+
+def test_images_of_any_size_are_fitted_into_the_canvas(job, notes, pictures_dir):
+    from detflow.dataset.pictures import read_picture
+
+    images = [read_picture(path).pixels for path in sorted(pictures_dir.glob("*.jpg"))[:6]]
+    found = detect(load_tflite(path_of(job, "tflite")), job, images)
+    expected = detect(eager_outputs(job.trained.serving.detect_traced, job.artifact.path), job, images)
+    pairs = [(one, other) for some, others in zip(expected, found, strict=True) for one, other in zip(some, others, strict=False)]
+    alike = [one[0] == other[0] and one[2].iou(other[2]) > 0.95 and abs(one[1] - other[1]) < 0.02 for one, other in pairs]
+    assert len(alike) > 20
+    assert np.mean(alike) > 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(name, job, notes):
+    interpreter = Interpreter(model_path=str(path_of(job, name)))
+    found = [(one["name"], one["shape"].tolist(), one["dtype"]) for one in interpreter.get_output_details()]
+    assert found == [
+        ("TFLite_Detection_PostProcess", [1, 100, 4], np.float32),
+        ("TFLite_Detection_PostProcess:1", [1, 100], np.float32),
+        ("TFLite_Detection_PostProcess:2", [1, 100], np.float32),
+        ("TFLite_Detection_PostProcess:3", [1], np.float32),
+    ]
+    (image,) = interpreter.get_input_details()
+    assert (image["shape"].tolist(), image["dtype"]) == ([1, 64, 64, 3], np.uint8)
+    assert [(one["tensor"], one["shape"]) for one in notes[name]["outputs"]] == [(tensor, shape) for tensor, shape, _ in found]
+    assert (notes[name]["input"]["tensor"], notes[name]["input"]["shape"]) == (image["name"], [1, 64, 64, 3])
+
+
+def test_the_precisions_differ_in_size_and_int8_computes_in_int8(job, notes):
+    sizes = {name: path_of(job, name).stat().st_size for name in NAMES}
+    assert sizes["tflite"] > 1.5 * sizes["tflite_float16"] > 2 * sizes["tflite_int8"]
+    model = schema.ModelT.InitFromPackedBuf(path_of(job, "tflite_int8").read_bytes(), 0)
+    graph = model.subgraphs[0]
+    kinds = {model.operatorCodes[operator.opcodeIndex].builtinCode: operator for operator in graph.operators}
+    convolutions = [
+        [graph.tensors[place].type for place in operator.inputs[:2]]
+        for operator in graph.operators
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.CONV_2D
+    ]
+    assert convolutions
+    assert all(types == [schema.TensorType.INT8] * 2 for types in convolutions)
+    # Boxes are decoded and suppressed in floats.
+    assert graph.tensors[kinds[schema.BuiltinOperator.NON_MAX_SUPPRESSION_V4].inputs[0]].type == schema.TensorType.FLOAT32
+    assert schema.BuiltinOperator.CUSTOM not in kinds
+
+
+def strings(table, number):
+    offset = table.Offset(4 + 2 * number)
+    return table.String(table.Pos + offset).decode()
+
+
+def tables(table, number):
+    offset = table.Offset(4 + 2 * number)
+    start = table.Vector(offset)
+    return [Table(table.Bytes, table.Indirect(start + 4 * i)) for i in range(table.VectorLen(offset))]
+
+
+def test_labels_and_metadata_can_be_read_from_the_file(job, notes):
+    content = path_of(job, "tflite").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == ["labels.txt"]
+        assert archive.read("labels.txt").decode().splitlines() == list(job.trained.label_map)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    (entry,) = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
+    data = bytearray(model.buffers[entry.buffer].data)
+    assert bytes(data[4:8]) == b"M001"
+    root = Table(data, int.from_bytes(data[:4], "little"))
+    (graph,) = tables(root, 3)
+    (image,), outputs = tables(graph, 2), tables(graph, 3)
+    assert [strings(one, 0) for one in outputs] == ["location", "category", "score", "number of detections"]
+    (labels,) = tables(outputs[1], 6)
+    assert strings(labels, 0) == "labels.txt"
+    (unit,) = tables(image, 4)
+    options = Table(unit.Bytes, unit.Indirect(unit.Pos + unit.Offset(6)))
+    mean, std = (options.GetVectorAsNumpy(Float32Flags, options.Offset(4 + 2 * number)).tolist() for number in (0, 1))
+    assert (mean, std) == ([0.0], [1.0])
+
+
+def test_the_same_checkpoint_gives_the_same_file(job, notes):
+    before = path_of(job, "tflite").read_bytes()
+    next(EXPORTS["tflite"].write(job))
+    assert path_of(job, "tflite").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_int8_climbs_until_its_gate_lets_it_pass(job, canvases):
+    rungs = []
+    for said in write_int8(job, "tflite_int8"):
+        rungs.append(said["rung"])
+        assert load_tflite(path_of(job, "tflite_int8"))(canvases)["num_detections"].min() > 0
+        assert said["calibration"] == {"images": 3, "split": "train", "seed": 1}
+    assert rungs == ["calibrated", "more calibration", "float heads"]
+
+
+def test_without_training_images_there_are_no_ranges_to_measure(job):
+    empty = Job(job.trained, job.artifact, lambda: iter(()))
+    with pytest.raises(DataError, match="no training images"):
+        next(write_int8(empty, "tflite_int8"))
+
+
+def test_another_architecture_is_told_in_one_line(job, monkeypatch):
+    monkeypatch.setattr(type(job.trained.serving), "model", property(lambda _: tf.Module()))
+    with pytest.raises(ArtifactError, match="Module has no TFLite form; export it in another format"):
+        next(EXPORTS["tflite"].write(job))
+
+
+@pytest.mark.slow
+def test_a_yolo_becomes_a_file_too(job, canvases, tmp_path):
+    config = ModelConfig(architecture="yolo", backbone="yolov7_tiny", width_multiplier=1.0, input_size=(64, 64))
+    serving = ServingModel(build_model(config, 3), job.trained.serving.config)
+    trained = dataclasses.replace(job.trained, serving=serving)
+    next(EXPORTS["tflite"].write(dataclasses.replace(job, trained=trained, artifact=ArtifactDir(tmp_path))))
+    found = load_tflite(tmp_path / "model.tflite")(canvases)
+    for name, values in eager_outputs(serving.detect_traced, tmp_path)(canvases).items():
+        np.testing.assert_allclose(found[name], values, atol=1e-3, err_msg=name)
