@@ -342,6 +342,9 @@ class RuntimeConfig(_Section):
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     """What the network computes in while it trains; weights, losses, evaluation and export stay float32. auto takes what the
     hardware is fast in: bfloat16, else float16, else float32. Another one changes the weights."""
+    recompute: bool = False
+    """Computes the activations inside the backbone's blocks again in the backward pass instead of keeping them: less memory, the
+    same gradients, slower steps."""
 
 
 class ExperimentConfig(_Section):

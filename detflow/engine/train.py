@@ -32,6 +32,7 @@ from detflow.engine.precision import is_native, network_precision
 from detflow.engine.preflight import Start, score_truth
 from detflow.engine.pretrained import restore_initial_weights
 from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
+from detflow.engine.recompute import recompute_blocks
 from detflow.engine.serving import ServingModel
 from detflow.engine.states import CheckpointState
 from detflow.engine.step import build_step, images_per_step
@@ -91,6 +92,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
         served = model if start.precision == "float32" else build_model(config.model, len(manifest.label_map))
         average = WeightAverage(model.network, config.train.ema_decay, served.network)
         freeze(model.parts, config.train.freeze)
+        if config.runtime.recompute:
+            recompute_blocks(model.parts)
         schedule = LearningRate(config.train)
         optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, start.precision)
         checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": optimizer}, config)
