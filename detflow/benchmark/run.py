@@ -147,7 +147,7 @@ def describe_benchmark(found: Sequence[Measurement], options: BenchmarkOptions) 
 
 
 def print_benchmark(found: Sequence[Measurement]) -> None:
-    """Prints a table: one line a format and number of threads."""
+    """Prints a table: one line a format and number of threads, narrow enough for 80 columns."""
     rows = []
     for one in found:
         for threads, told in one.by_threads.items():
@@ -168,7 +168,7 @@ def print_benchmark(found: Sequence[Measurement]) -> None:
                     format_metric(one.ap) if first else "",
                 )
             )
-    heads = ("ms from JPEG to boxes", "threads", "p50", "p95", "network", "ratio", "img/s", "peak MB", "start s", "MB", "AP")
+    heads = ("format", "thr.", "p50 ms", "p95 ms", "net ms", "ratio", "img/s", "RAM MB", "start s", "MB", "AP")
     print_rows(heads, rows)
 
 
