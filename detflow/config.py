@@ -339,9 +339,9 @@ class RuntimeConfig(_Section):
 
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of one operation; 0 takes one a core. Another number changes the last bits of the weights."""
-    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     """What the network computes in while it trains; weights, losses, evaluation and export stay float32. auto takes what the
-    hardware is fast in: bfloat16, else float16, else float32."""
+    hardware is fast in: bfloat16, else float16, else float32. Another one changes the weights."""
 
 
 class ExperimentConfig(_Section):

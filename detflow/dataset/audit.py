@@ -235,15 +235,11 @@ def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: Or
         log = _FindingLog(findings_file)
         log.extend(files.findings)
         collected = _Collected(log, samples_file)
-        names, annotations, judged = _read_all(files, options, workers, progress, collected)
-        pairs = pair_images(names, files.images, [path for path in annotations if path not in names])
-        log.extend(pairs.findings)
-        rest = {annotation: image for annotation, image in pairs.images.items() if annotation not in judged}
-        _judge_rest(files, rest, options, workers, progress, collected)
-        samples = dict(sorted(collected.samples.items()))
+        annotations, images = _judge_all(files, options, workers, progress, collected)
+        samples = collected.samples
         progress("comparing images", 0, 1)
         duplicates = find_duplicates({path: (one.image_sha256, one.image_hash) for path, one in samples.items()})
-        splits = _split(files, annotations, pairs.images, samples, duplicates, options)
+        splits = _split(files, annotations, images, samples, duplicates, options)
         log.extend(splits.findings)
         log.extend(_judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
@@ -321,6 +317,19 @@ class _Collected:
             offset=self.num_bytes,
         )
         self.num_bytes += len(judgement.line) + 1
+
+
+def _judge_all(
+    files: DatasetFiles, options: AuditOptions, workers: OrderedMap, progress: Progress, collected: _Collected
+) -> tuple[list[str], Mapping[str, str]]:
+    """Reads, pairs and judges everything; returns the paths of all VOC annotations, and the image of each that has one."""
+    names, annotations, judged = _read_all(files, options, workers, progress, collected)
+    pairs = pair_images(names, files.images, [path for path in annotations if path not in names])
+    collected.log.extend(pairs.findings)
+    rest = {annotation: image for annotation, image in pairs.images.items() if annotation not in judged}
+    _judge_rest(files, rest, options, workers, progress, collected)
+    collected.samples = dict(sorted(collected.samples.items()))
+    return annotations, pairs.images
 
 
 def _read_all(

@@ -177,15 +177,17 @@ def _is_mirrored(annotation: str, image: str) -> bool:
 
 def _settle(claims: Sequence[_Claim], findings: list[Finding]) -> list[_Claim]:
     """Returns the claims that stand: an image goes to one annotation or to none."""
-    by_image: defaultdict[str, list[_Claim]] = defaultdict(list)
+    counts = Counter(claim.image for claim in claims)
+    contested: defaultdict[str, list[_Claim]] = defaultdict(list)
     for claim in claims:
-        by_image[claim.image].append(claim)
+        if counts[claim.image] > 1:
+            contested[claim.image].append(claim)
     settled = []
     for claim in claims:
-        rivals = by_image[claim.image]
-        if len(rivals) == 1:
+        if counts[claim.image] == 1:
             settled.append(claim)
             continue
+        rivals = contested[claim.image]
         best = max(rival.strength for rival in rivals)
         wins = claim.strength == best and sum(rival.strength == best for rival in rivals) == 1
         if wins:

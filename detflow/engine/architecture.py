@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import tf_keras
 
 from detflow.config import EvaluateConfig
 
-__all__ = ["DetectionModel", "Losses", "RawDetections"]
+__all__ = ["DenseModel", "DetectionModel", "Losses", "RawDetections"]
 
 
 class Losses(NamedTuple):
@@ -87,3 +87,15 @@ class DetectionModel(abc.ABC):
             clip_boxes=True,
         )
         return RawDetections(kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections)
+
+
+class DenseModel(DetectionModel):
+    """A model of one stage: a network, and arithmetic that makes boxes and scores of all its outputs at once."""
+
+    @abc.abstractmethod
+    def decode(self, outputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turns the network's outputs into boxes [B, N, 4], which may reach out of the canvas, and scores [B, N, C]."""
+
+    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `DetectionModel.predict`; a box an anchor."""
+        return self.decode(self.network(canvases, training=False))

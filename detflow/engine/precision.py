@@ -15,6 +15,8 @@ Precision = Literal["float32", "bfloat16", "float16"]
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # Least compute capability of a GPU whose tensor cores take the format (CUDA programming guide, "Compute Capabilities").
 _GPU_CAPABILITY = {"bfloat16": (8, 0), "float16": (7, 0)}
+# Device files of NVIDIA's driver, of AMD's, and of either inside WSL.
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 # CPU flags, as Linux names them, that oneDNN's kernels of the format need.
 _CPU_FLAGS = {"bfloat16": {"avx512_bf16", "amx_bf16"}, "float16": {"avx512_fp16", "amx_fp16"}}
 
@@ -68,6 +70,9 @@ def as_float32(outputs: Any) -> Any:
 
 def _gpu_capability() -> tuple[int, int] | None:
     """Returns the compute capability of the first GPU; (0, 0) where it tells none, None where there is no GPU."""
+    # Asking TensorFlow costs its import, which the checks before a training do without; a GPU that it can use has one of these.
+    if not any(os.path.exists(device) for device in _GPU_DEVICES):
+        return None
     import tensorflow as tf
 
     devices = tf.config.list_physical_devices("GPU")

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
-from detflow.engine.architecture import DetectionModel, Losses
+from detflow.engine.architecture import DenseModel, Losses
 from detflow.engine.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.engine.garden.retinanet import build_retinanet_network
 from detflow.engine.precision import as_float32
@@ -27,7 +27,7 @@ _ATSS_TOP_K = 9
 _EPSILON = 1e-7
 
 
-class RetinaNet(DetectionModel):
+class RetinaNet(DenseModel):
     """The network maps to (class logits [B, A, C], box deltas [B, A, 4])."""
 
     loss_names = ("classification", "box")
@@ -59,14 +59,10 @@ class RetinaNet(DetectionModel):
         box *= _BOX_LOSS_WEIGHT
         return Losses(classification + box, {"classification": classification, "box": box})
 
-    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `DetectionModel.predict`; a box an anchor."""
-        logits, deltas = self.network(canvases, training=False)
+    def decode(self, outputs: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `DenseModel.decode`."""
+        logits, deltas = outputs
         return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
-
-    def decode(self, deltas: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-        """Turns deltas [K, 4] of the anchors with the indices [K] into boxes [K, 4], which may reach out of the canvas."""
-        return decode_boxes(deltas, tf.gather(self._anchors, indices))
 
 
 def assign_atss(

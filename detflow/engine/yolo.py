@@ -10,14 +10,14 @@ import tensorflow as tf
 
 from detflow.config import ModelConfig
 from detflow.engine.anchors import build_anchors
-from detflow.engine.architecture import DetectionModel, Losses
+from detflow.engine.architecture import DenseModel, Losses
 from detflow.engine.garden.yolo import YoloNetwork
 from detflow.engine.precision import as_float32
 
 __all__ = ["Yolo"]
 
 
-class Yolo(DetectionModel):
+class Yolo(DenseModel):
     """Each anchor tells where a box is, how sure it is that there is one, and of which class."""
 
     loss_names = ("objectness", "classification", "box")
@@ -44,14 +44,11 @@ class Yolo(DetectionModel):
         total, *parts = self._yolo.losses(as_float32(self.network(canvases, training=True)), boxes, classes)
         return Losses(total, dict(zip(self.loss_names, parts, strict=True)))
 
-    def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `DetectionModel.predict`; a box an anchor."""
-        return self._decode(self.network(canvases, training=False))
-
-    def _decode(self, predictions: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(self, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `DenseModel.decode`."""
         depth = 5 + self.num_classes
         # Like the anchors: level by level, row by row, cell by cell.
-        flat = tf.concat([tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth]) for level in predictions.values()], 1)
+        flat = tf.concat([tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth]) for level in outputs.values()], 1)
         predicted = tf.sigmoid(flat)
         # As the loss decodes them: a centre may leave its cell by half, a side is up to four times the anchor's.
         centre = (self._anchors[:, :2] + self._anchors[:, 2:]) / 2 + (2.0 * predicted[..., 1::-1] - 1.0) * self._cells

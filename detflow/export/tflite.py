@@ -23,7 +23,7 @@ import tf_keras
 from detflow.artifact import FORMATS
 from detflow.config import EvaluateConfig
 from detflow.engine import preprocess
-from detflow.engine.retinanet import RetinaNet
+from detflow.engine.architecture import DenseModel
 from detflow.errors import ArtifactError, DataError
 from detflow.export.formats import Job, Notes
 from detflow.export.tflite_file import join_models, pack_file
@@ -72,7 +72,7 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
     Raises:
         ArtifactError: The architecture has no TFLite form.
     """
-    halves = _split_after_head(_retinanet(job), job.trained.serving.config)
+    halves = _split_after_head(_dense_model(job), job.trained.serving.config)
     converter = _converter(halves.network, job)
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -84,7 +84,7 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
 def write_int8(job: Job, name: str) -> Iterator[Notes]:
     """Writes the network in int8 weights and activations, and climbs a ladder as long as the gate refuses.
 
-    The rungs: ranges measured on a hundred training images; on five hundred; class and box branch in floats.
+    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats.
 
     Args:
         job: What to write.
@@ -94,7 +94,7 @@ def write_int8(job: Job, name: str) -> Iterator[Notes]:
         ArtifactError: The architecture has no TFLite form.
         DataError: There are no training images to measure ranges on.
     """
-    model, config = _retinanet(job), job.trained.serving.config
+    model, config = _dense_model(job), job.trained.serving.config
     drawn = _draw_training_images(job)
     for rung, num_images, split in (
         ("calibrated", _CALIBRATION_IMAGES, _split_after_head),
@@ -110,9 +110,9 @@ def write_int8(job: Job, name: str) -> Iterator[Notes]:
         yield {**_write(job, name, halves, converter), "rung": rung, "calibration": calibration}
 
 
-def _retinanet(job: Job) -> RetinaNet:
+def _dense_model(job: Job) -> DenseModel:
     model = job.trained.serving.model
-    if not isinstance(model, RetinaNet):
+    if not isinstance(model, DenseModel):
         raise ArtifactError(f"{type(model).__name__} has no TFLite form", remedy="export it in another format")
     return model
 
@@ -141,49 +141,38 @@ def _output_shapes(count: int) -> tuple[list[int], ...]:
     return [1, count, 4], [1, count], [1, count], [1]
 
 
-def _split_after_head(model: RetinaNet, config: EvaluateConfig) -> _Halves:
-    """The network apart from what is done to its logits and deltas."""
-    num_anchors, num_classes = (int(side) for side in model.network.outputs[0].shape[1:])
-
-    def run(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, deltas = model.network(preprocess.normalize(image), training=False)
-        return {"logits": logits, "deltas": deltas}
-
-    def finish(logits: tf.Tensor, deltas: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _suppress(model, config, logits, deltas)
-
-    logits = tf.TensorSpec([1, num_anchors, num_classes], tf.float32, name="logits")
-    deltas = tf.TensorSpec([1, num_anchors, 4], tf.float32, name="deltas")
-    return _Halves(_trace(run, _canvas(model)), _trace(finish, logits, deltas))
+def _split_after_head(model: DenseModel, config: EvaluateConfig) -> _Halves:
+    """The network apart from what is done to its outputs."""
+    return _split(model, config, model.network, lambda outputs: outputs)
 
 
-def _split_before_head(model: RetinaNet, config: EvaluateConfig) -> _Halves:
-    """Backbone and feature pyramid apart from class and box branch."""
+def _split_before_head(model: DenseModel, config: EvaluateConfig) -> _Halves:
+    """Backbone and what joins its levels apart from the head."""
     features = model.parts["head"].input
-    body, head = tf_keras.Model(model.network.input, features), tf_keras.Model(features, model.network.outputs)
+    body, head = tf_keras.Model(model.network.input, features), tf_keras.Model(features, model.network.output)
+    return _split(model, config, body, lambda levels: head(levels, training=False))
+
+
+def _split(model: DenseModel, config: EvaluateConfig, first: tf_keras.Model, rest: Callable[[Any], Any]) -> _Halves:
+    """`rest` leads from the outputs of `first` to those of the network."""
+    joints = {f"joint_{number}": output for number, output in enumerate(tf.nest.flatten(first.output))}
 
     def run(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        levels = body(preprocess.normalize(image), training=False)
-        return {f"level_{level}": value for level, value in levels.items()}
+        return dict(zip(joints, tf.nest.flatten(first(preprocess.normalize(image), training=False)), strict=True))
 
-    def finish(**levels: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, deltas = head({name.removeprefix("level_"): value for name, value in levels.items()}, training=False)
-        return _suppress(model, config, logits, deltas)
+    def finish(*values: tf.Tensor) -> dict[str, tf.Tensor]:
+        boxes, scores = model.decode(rest(tf.nest.pack_sequence_as(first.output, values)))
+        return _suppress(boxes[0], scores[0], config)
 
-    specs = {
-        f"level_{level}": tf.TensorSpec([1, *value.shape[1:]], tf.float32, name=f"level_{level}")
-        for level, value in features.items()
-    }
-    tail = tf.function(finish, autograph=False).get_concrete_function(**specs)
-    return _Halves(_trace(run, _canvas(model)), tail)
+    specs = [tf.TensorSpec([1, *output.shape[1:]], output.dtype, name=name) for name, output in joints.items()]
+    return _Halves(_trace(run, tf.TensorSpec([1, *model.input_size, 3], tf.uint8, name=INPUT)), _trace(finish, *specs))
 
 
-def _suppress(model: RetinaNet, config: EvaluateConfig, logits: tf.Tensor, deltas: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Does to logits [1, A, C] and deltas [1, A, 4] what `RetinaNet.detect` does, and clips boxes to the canvas."""
-    num_anchors, num_classes = (int(side) for side in logits.shape[1:])
-    scores, pairs = tf.math.top_k(tf.reshape(tf.sigmoid(logits), [-1]), min(_MAX_CANDIDATES, num_anchors * num_classes))
-    anchors, classes = pairs // num_classes, pairs % num_classes
-    boxes = model.decode(tf.gather(deltas[0], anchors), anchors)
+def _suppress(boxes: tf.Tensor, scores: tf.Tensor, config: EvaluateConfig) -> dict[str, tf.Tensor]:
+    """Does to boxes [N, 4] and scores [N, C] what `DetectionModel.detect` does."""
+    num_boxes, num_classes = (int(side) for side in scores.shape)
+    scores, pairs = tf.math.top_k(tf.reshape(scores, [-1]), min(_MAX_CANDIDATES, num_boxes * num_classes))
+    boxes, classes = tf.gather(boxes, pairs // num_classes), pairs % num_classes
     columns = math.ceil(math.sqrt(num_classes))
     shift = tf.cast(tf.stack([classes // columns, classes % columns] * 2, 1), tf.float32) * _CLASS_SPACING
     kept, count = tf.raw_ops.NonMaxSuppressionV4(
@@ -202,10 +191,6 @@ def _suppress(model: RetinaNet, config: EvaluateConfig, logits: tf.Tensor, delta
         tf.cast(count, tf.float32),
     )
     return {name: value[tf.newaxis] for name, value in zip(OUTPUTS, found, strict=True)}
-
-
-def _canvas(model: RetinaNet) -> tf.TensorSpec:
-    return tf.TensorSpec([1, *model.input_size, 3], tf.uint8, name=INPUT)
 
 
 def _trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Function:

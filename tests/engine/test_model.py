@@ -41,10 +41,10 @@ PRESETS = {
         ("yolo_v7_tiny", Yolo, {"backbone", "decoder", "head"}),
     ],
 )
-def test_the_configuration_names_the_architecture(preset, kind, parts, tiny_config):
+def test_the_configuration_names_the_architecture(preset, kind, parts):
     settings = {"width_multiplier": 0.25, "num_filters": 16, "input_size": [64, 96], **PRESETS.get(preset, {})}
     if kind is FasterRCNN:
-        settings |= {"backbone": "resnet10"}
+        settings |= {"backbone": "resnet10", "max_level": 5}
     model = build_model(ModelConfig.model_validate({"preset": preset, **settings}), 2)
     assert type(model) is kind
     assert model.input_size == (64, 96)

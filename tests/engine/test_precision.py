@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from detflow.engine import precision
@@ -33,3 +35,9 @@ def test_without_onednn_a_cpu_is_slow_in_it(monkeypatch):
 def test_a_format_that_is_asked_for_is_taken(monkeypatch):
     monkeypatch.setattr(precision, "_cpu_flags", set)
     assert resolve_precision("bfloat16") == "bfloat16"
+
+
+def test_a_machine_without_a_gpu_is_judged_without_tensorflow(monkeypatch):
+    monkeypatch.setattr(precision, "_GPU_DEVICES", ())
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert resolve_precision("auto") in ("float32", "bfloat16")

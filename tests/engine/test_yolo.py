@@ -50,14 +50,15 @@ def test_a_prediction_decodes_to_what_the_loss_takes_it_for(model):
         share[..., 2:4] = np.sqrt(sides / anchor_sides) / 2
         share[..., 4:] = 0.5
         share = np.clip(share, 1e-6, 1 - 1e-6)
-        predictions[str(level)] = tf.constant(np.log(share / (1 - share)), tf.float32)
+        # Bit for bit the true box would divide 0 by 0 in Model Garden's CIoU once TensorFlow has folded its epsilon away.
+        predictions[str(level)] = tf.constant(np.log(share / (1 - share)) + 1e-5, tf.float32)
     _, _, _, box_loss = model._yolo.losses(predictions, tf.constant([[TRUTH]]), tf.constant([[1]]))
     assert float(box_loss) == pytest.approx(0.0, abs=1e-4)
     boxes, scores = model._decode(predictions)
     centres = (model.anchors[:, :2] + model.anchors[:, 2:]) / 2
     nearest = np.argmin(np.hypot(*(centres - [cy, cx]).T))
     np.testing.assert_allclose(boxes[0, nearest], TRUTH, atol=1e-4)
-    np.testing.assert_allclose(scores, 0.25, atol=1e-6)
+    np.testing.assert_allclose(scores, 0.25, atol=1e-4)
 
 
 def test_the_total_is_the_sum_of_its_parts_and_is_finite_without_objects(model):

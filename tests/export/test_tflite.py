@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import zipfile
 
@@ -10,8 +11,11 @@ from flatbuffers.number_types import Float32Flags
 from flatbuffers.table import Table
 
 from detflow.artifact import FORMATS, ArtifactDir
+from detflow.config import ModelConfig
 from detflow.dataset.records import read_manifest, read_samples
 from detflow.engine.detector import eager_outputs
+from detflow.engine.model import build_model
+from detflow.engine.serving import ServingModel
 from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, DataError
 from detflow.export.formats import EXPORTS, Job
@@ -177,3 +181,14 @@ def test_another_architecture_is_told_in_one_line(job, monkeypatch):
     monkeypatch.setattr(type(job.trained.serving), "model", property(lambda _: tf.Module()))
     with pytest.raises(ArtifactError, match="Module has no TFLite form; export it in another format"):
         next(EXPORTS["tflite"].write(job))
+
+
+@pytest.mark.slow
+def test_a_yolo_becomes_a_file_too(job, canvases, tmp_path):
+    config = ModelConfig(architecture="yolo", backbone="yolov7_tiny", width_multiplier=1.0, input_size=(64, 64))
+    serving = ServingModel(build_model(config, 3), job.trained.serving.config)
+    trained = dataclasses.replace(job.trained, serving=serving)
+    next(EXPORTS["tflite"].write(dataclasses.replace(job, trained=trained, artifact=ArtifactDir(tmp_path))))
+    found = load_tflite(tmp_path / "model.tflite")(canvases)
+    for name, values in eager_outputs(serving.detect_traced, tmp_path)(canvases).items():
+        np.testing.assert_allclose(found[name], values, atol=1e-3, err_msg=name)
