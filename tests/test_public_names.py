@@ -17,7 +17,7 @@ def test_all_is_sorted_and_names_what_is_public(path):
     tree = ast.parse(path.read_text())
     declared, defined = None, set()
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             defined.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
@@ -28,6 +28,8 @@ def test_all_is_sorted_and_names_what_is_public(path):
     assert declared is not None, "the module has no __all__"
     assert len(set(declared)) == len(declared)
     assert set(declared) <= defined
-    functions_and_classes = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    functions_and_classes = {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
     commands = path.name == "cli.py"
     assert commands or {name for name in functions_and_classes if not name.startswith("_")} <= set(declared)
