@@ -413,7 +413,14 @@ def benchmark_command(
     """
     from dataclasses import replace
 
-    from detflow.benchmark.run import BenchmarkOptions, benchmark_artifacts, describe_benchmark, parse_threads, print_benchmark
+    from detflow.benchmark.run import (
+        TABLE_KEY,
+        BenchmarkOptions,
+        benchmark_artifacts,
+        describe_benchmark,
+        parse_threads,
+        print_benchmark,
+    )
 
     options = BenchmarkOptions(records=records, split=split, batch=batch, seconds=seconds)
     if threads is not None:
@@ -423,6 +430,7 @@ def benchmark_command(
         click.echo(json.dumps(describe_benchmark(found, options), indent=2))
     else:
         print_benchmark(found)
+        click.echo(TABLE_KEY)
 
 
 @cli.command("serve")

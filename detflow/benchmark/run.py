@@ -27,6 +27,7 @@ from detflow.tables import format_metric, print_rows
 __all__ = [
     "MARKER_NAME",
     "PLOT_NAME",
+    "TABLE_KEY",
     "BenchmarkOptions",
     "Measurement",
     "benchmark_artifacts",
@@ -146,8 +147,15 @@ def describe_benchmark(found: Sequence[Measurement], options: BenchmarkOptions) 
     }
 
 
+TABLE_KEY: Final = (
+    "thr.: threads · p50, p95: ms from a JPEG file to its detections, batch 1 · net: ms of the bare network, ratio: p50 to it\n"
+    "img/s: in batches · RAM: peak MB · start: s from a process' start to its first detections · MB: on disk"
+)
+"""What stands in `print_benchmark`'s columns."""
+
+
 def print_benchmark(found: Sequence[Measurement]) -> None:
-    """Prints a table: one line a format and number of threads."""
+    """Prints a table: one line a format and number of threads, narrow enough for 80 columns."""
     rows = []
     for one in found:
         for threads, told in one.by_threads.items():
@@ -168,8 +176,7 @@ def print_benchmark(found: Sequence[Measurement]) -> None:
                     format_metric(one.ap) if first else "",
                 )
             )
-    heads = ("ms from JPEG to boxes", "threads", "p50", "p95", "network", "ratio", "img/s", "peak MB", "start s", "MB", "AP")
-    print_rows(heads, rows)
+    print_rows(("format", "thr.", "p50", "p95", "net", "ratio", "img/s", "RAM", "start", "MB", "AP"), rows)
 
 
 # --- Measuring ------------------------------------------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ def _render_format(name: str, found: Mapping[str, Any], largest: int) -> tuple[s
     change = None if found["change"] is None else found["change"]["AP"]
     metrics = found["metrics"] or {}
     notes = [f"{entry} fails: {reason}" for entry, reason in found["refused"].items()]
-    if found.get("rung"):
-        notes.append(f"{found['rung']}")
+    # The ladder that a format climbs until it passes.
+    notes += [f"{rung['rung']}: {rung['failure'] or 'passed'}" for rung in found.get("rungs", ())]
     paths = "".join(f'<div class="mono soft">{escape(path)}</div>' for path in found["paths"])
     more = "".join(f'<div class="soft">{escape(note)}</div>' for note in notes)
     bar = draw_stack([(round(1000 * found["bytes"] / largest), "accent")], f"{found['bytes']:,} bytes", 1000)

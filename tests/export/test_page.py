@@ -62,6 +62,14 @@ def test_what_failed_stands_beside_what_passed(card):
     assert "<h1>pets &amp; &lt;more&gt;</h1>" in page
 
 
+def test_the_ladder_that_a_format_climbed_is_told(card):
+    rungs = [{"rung": "calibrated", "failure": "AP is 0.5, 0.1 below"}, {"rung": "heads in float", "failure": None}]
+    formats = card["formats"] | {"tflite": card["formats"]["tflite"] | {"rungs": rungs}}
+    page = render_card(card | {"formats": formats}, "pets", [])
+    assert "calibrated: AP is 0.5, 0.1 below" in page
+    assert "heads in float: passed" in page
+
+
 def test_every_format_has_a_snippet_of_ten_lines():
     for name, form in FORMATS.items():
         found = choose_snippets([name])
