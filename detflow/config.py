@@ -300,11 +300,21 @@ class AugmentConfig(_Section):
     """Largest change of brightness as a share of white."""
     min_visible: Share = 0.3
     """A box of which less than this share is left inside the image is dropped from that view."""
+    mosaic: Share = 0.0
+    """Share of the images that are shown as a mosaic: four images of the batch around a random point."""
+    mosaic_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
+    """Zoom range of the images in a mosaic, log-uniform; at 0.5 a quarter of the canvas shows a whole image."""
+    mixup: Share = 0.0
+    """Share of the images that are blended with another one of the batch; the boxes of both count."""
+    mix_until: Share = 0.85
+    """Share of the steps after which mosaic and mixup are off, so that the run ends on whole images; not before step 40."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale {list(self.scale)} must be [low, high]")
+        for name in ("scale", "mosaic_scale"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} [{low}, {high}] must be [low, high]")
         return self
 
 

@@ -101,8 +101,9 @@ def run_tight(options: argparse.Namespace) -> dict[str, float]:
     precision = resolve_precision(config.runtime.precision)
     with network_precision(precision):
         model = build_model(config.model, len(label_map))
-    optimizer = build_optimizer(config.train, LearningRate(config.train), model.network.trainable_variables, precision)
-    take_step = build_step(model, optimizer, WeightAverage(model.network, config.train.ema_decay), config)
+    schedule = LearningRate(config.train)
+    optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, precision)
+    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, config.train.ema_decay), config)
     import tensorflow as tf
 
     batch = [tf.constant(part) for part in images.batch(1, 0, options.batch_size)[:3]]
@@ -120,13 +121,22 @@ def run_inputs(options: argparse.Namespace) -> dict[str, float]:
     """Prepares batches and throws them away."""
     import tensorflow as tf
 
-    from detflow.engine.inputs import augment
+    from detflow.engine.augmentation import augment
 
     config, images, _ = load_images(options)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def prepare(pixels: Any, boxes: Any, classes: Any, step: Any) -> Any:
-        return augment(pixels, boxes, classes, seed=1, step=step, input_size=config.model.input_size, config=config.augment)
+        return augment(
+            pixels,
+            boxes,
+            classes,
+            seed=1,
+            step=step,
+            mixes=tf.constant(value=True),
+            input_size=config.model.input_size,
+            config=config.augment,
+        )
 
     def take(step: int) -> None:
         pixels, boxes, classes, _ = images.batch(1, step, options.batch_size)

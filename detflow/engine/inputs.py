@@ -1,6 +1,6 @@
 """From records to training batches. A batch is a pure function of (seed, step): no iterator state exists, so none is saved.
 
-The order is a permutation of each epoch that a hash of (seed, epoch, index) gives; augmentation draws from stateless random
+The order is a permutation of each epoch that a hash of (seed, epoch, index) gives; `augmentation` draws from stateless random
 operations keyed by (seed, step).
 """
 
@@ -16,18 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from detflow.config import AugmentConfig
 from detflow.engine import preprocess
 from detflow.engine.anchors import best_anchor_iou
 from detflow.errors import DataError, environment_faults
 from detflow.types import LabelMap, Sample
 
-__all__ = ["Batch", "TrainingImages", "augment", "cache_size", "epoch_order"]
+__all__ = ["Batch", "TrainingImages", "cache_size", "epoch_order"]
 
 # Decoded images are kept a quarter larger than the canvas, so that zooming in still finds detail.
 _CACHE_MARGIN = 1.25
-# A box thinner than this share of the canvas after augmentation carries no signal.
-_MIN_SIDE = 1e-3
 
 
 class Batch(NamedTuple):
@@ -133,93 +130,6 @@ def epoch_order(seed: int, epoch: int, num_items: int) -> npt.NDArray[np.int64]:
     """
     key = _splitmix64(_splitmix64(np.array([seed], np.uint64)) ^ np.uint64(epoch))
     return np.argsort(_splitmix64(key ^ np.arange(num_items, dtype=np.uint64)), kind="stable")
-
-
-def augment(
-    images: tf.Tensor,
-    boxes: tf.Tensor,
-    classes: tf.Tensor,
-    *,
-    seed: int,
-    step: tf.Tensor,
-    input_size: tuple[int, int],
-    config: AugmentConfig,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Turns a batch into the network's input: one crop-and-resize carries zoom, stretch, shift and flips; then colour.
-
-    Args:
-        images: As `Batch.images`.
-        boxes: As `Batch.boxes`.
-        classes: As `Batch.classes`.
-        seed: The run's.
-        step: Scalar int64.
-        input_size: The canvas: (height, width) in pixels.
-        config: The ranges.
-
-    Returns:
-        Normalised canvases [B, *input_size, 3] float32, and boxes and classes of the same shapes as before; a box that left the
-        view has become an empty slot.
-    """
-    batch_size = tf.shape(images)[0]
-    noise = tf.random.stateless_uniform([batch_size, 12], seed=tf.stack([tf.constant(seed, tf.int64), step]))
-    origin, extent, flip = _views(noise[:, :6], config)
-    canvases = tf.image.crop_and_resize(
-        preprocess.normalize(images),
-        _sample_corners(origin, extent, flip, tf.shape(images)[1:3], input_size),
-        tf.range(batch_size),
-        input_size,
-    )
-    boxes, classes = _boxes_in_view(boxes, classes, origin, extent, flip, config)
-    if config.enabled:
-        signed = noise[:, tf.newaxis, tf.newaxis, 6:11] * 2.0 - 1.0
-        gain = (1.0 + config.gain * signed[..., :1]) * (1.0 + config.channel_gain * signed[..., 1:4])
-        # Normalised values deviate by about 1 over 57 grey levels.
-        canvases = canvases * gain + config.offset * (255.0 / 57.0) * signed[..., 4:]
-    return canvases, boxes, classes
-
-
-def _views(noise: tf.Tensor, config: AugmentConfig) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Draws which rectangle of the image becomes the canvas: origin, extent and flip, each [B, 2] as (y, x)."""
-    if not config.enabled:
-        zeros = tf.zeros([tf.shape(noise)[0], 2])
-        return zeros, zeros + 1.0, zeros > 0.0
-    low, high = (tf.math.log(float(bound)) for bound in config.scale)
-    zoom = tf.exp(low + (high - low) * noise[:, 0])
-    stretch = tf.exp(tf.math.log(float(config.aspect)) * (noise[:, 1] - 0.5))
-    extent = tf.stack([stretch / zoom, 1.0 / (stretch * zoom)], 1)
-    # A view smaller than the image lies anywhere inside it; of a larger one the image lies anywhere inside.
-    origin = noise[:, 2:4] * (1.0 - extent)
-    flip = (noise[:, 4:6] < 0.5) & tf.constant([config.vertical_flip, config.horizontal_flip])
-    return origin, extent, flip
-
-
-def _sample_corners(
-    origin: tf.Tensor, extent: tf.Tensor, flip: tf.Tensor, image_size: tf.Tensor, canvas_size: tuple[int, int]
-) -> tf.Tensor:
-    """Returns crop_and_resize's boxes [B, 4] for views.
-
-    The operation places its outermost samples on the box' edges, counted from pixel centre to pixel centre; here they belong on
-    the centres of the canvas' outermost pixels.
-    """
-    size = tf.cast(image_size, tf.float32)
-    half_pixel = extent * 0.5 / tf.constant(canvas_size, tf.float32)
-    first = ((origin + half_pixel) * size - 0.5) / (size - 1.0)
-    last = ((origin + extent - half_pixel) * size - 0.5) / (size - 1.0)
-    return tf.concat([tf.where(flip, last, first), tf.where(flip, first, last)], 1)
-
-
-def _boxes_in_view(
-    boxes: tf.Tensor, classes: tf.Tensor, origin: tf.Tensor, extent: tf.Tensor, flip: tf.Tensor, config: AugmentConfig
-) -> tuple[tf.Tensor, tf.Tensor]:
-    low = (boxes[..., :2] - origin[:, tf.newaxis]) / extent[:, tf.newaxis]
-    high = (boxes[..., 2:] - origin[:, tf.newaxis]) / extent[:, tf.newaxis]
-    flip = flip[:, tf.newaxis]
-    low, high = tf.where(flip, 1.0 - high, low), tf.where(flip, 1.0 - low, high)
-    whole = tf.reduce_prod(high - low, -1)
-    low, high = tf.clip_by_value(low, 0.0, 1.0), tf.clip_by_value(high, 0.0, 1.0)
-    side = high - low
-    kept = (classes >= 0) & (tf.reduce_min(side, -1) > _MIN_SIDE) & (tf.reduce_prod(side, -1) >= config.min_visible * whole)
-    return tf.where(kept[..., tf.newaxis], tf.concat([low, high], -1), 0.0), tf.where(kept, classes, -1)
 
 
 def _cache_decoder(size: tuple[int, int]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:

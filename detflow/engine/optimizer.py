@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config import TrainConfig
+from detflow.engine.budget import LAST_TIMED_STEP
 from detflow.engine.precision import Precision
 
 __all__ = ["LearningRate", "build_optimizer"]
@@ -26,6 +27,10 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type:
     def set_steps(self, steps: int) -> None:
         """Says how long the run will be; takes effect at the next step."""
         self._steps.assign(float(steps))
+
+    def is_before(self, step: tf.Tensor, share: float) -> tf.Tensor:
+        """Tells whether a step lies within the first share of the run, or before the number of steps is known at all."""
+        return (tf.cast(step, tf.float32) < share * self._steps) | (step < LAST_TIMED_STEP)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the learning rate of a step, counted from 0, as a float32 scalar."""

@@ -9,8 +9,10 @@ import tf_keras
 
 from detflow.config import ExperimentConfig
 from detflow.engine.architecture import DetectionModel, Losses
+from detflow.engine.augmentation import augment
 from detflow.engine.checkpoints import WeightAverage
-from detflow.engine.inputs import augment, cache_size
+from detflow.engine.inputs import cache_size
+from detflow.engine.optimizer import LearningRate
 
 __all__ = ["build_step", "images_per_step"]
 
@@ -21,13 +23,18 @@ def images_per_step(config: ExperimentConfig) -> int:
 
 
 def build_step(
-    model: DetectionModel, optimizer: tf_keras.optimizers.Optimizer, average: WeightAverage, config: ExperimentConfig
+    model: DetectionModel,
+    optimizer: tf_keras.optimizers.Optimizer,
+    schedule: LearningRate,
+    average: WeightAverage,
+    config: ExperimentConfig,
 ) -> Callable[..., Losses]:
     """Compiles the step.
 
     Args:
         model: Its trainable variables are what the optimiser was built with.
         optimizer: Scales the loss where it is built for float16.
+        schedule: The optimiser's; knows how long the run will be.
         average: Takes the new weights in.
         config: Seed, augmentation, sizes, clipping, accumulation.
 
@@ -67,7 +74,14 @@ def build_step(
     def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
         step = tf.identity(optimizer.iterations)
         canvases, boxes, classes = augment(
-            images, boxes, classes, seed=config.train.seed, step=step, input_size=model.input_size, config=config.augment
+            images,
+            boxes,
+            classes,
+            seed=config.train.seed,
+            step=step,
+            mixes=schedule.is_before(step, config.augment.mix_until),
+            input_size=model.input_size,
+            config=config.augment,
         )
         seed = tf.stack([tf.constant(config.train.seed, tf.int64), step])
         if config.train.accumulate_steps > 1:

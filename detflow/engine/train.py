@@ -126,7 +126,7 @@ def train(run: RunDir, start: Start) -> TrainResult:
         )
         for line in _forecast(start, run, model, optimizer, images):
             display.note(line)
-        take_step = build_step(model, optimizer, average, config)
+        take_step = build_step(model, optimizer, schedule, average, config)
         serving = ServingModel(served, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
         journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map))

@@ -6,8 +6,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.config import AugmentConfig
-from detflow.engine.inputs import TrainingImages, augment, cache_size, epoch_order
+from detflow.engine.inputs import TrainingImages, epoch_order
 from detflow.errors import DataError, EnvironmentFault
 from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation, Sample
 
@@ -15,7 +14,6 @@ pytestmark = pytest.mark.tf
 
 CANVAS = (64, 96)
 LABELS = LabelMap(("a", "b"))
-STILL = AugmentConfig(enabled=False)
 
 
 def make_sample(index, objects=(), pixels=None):
@@ -92,64 +90,3 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
     broken = Sample(sample.key, 0, "broken.jpg", sample.size, sample.encoded[:100], ())
     with pytest.raises(DataError, match=r"^broken\.jpg: the image cannot be decoded"):
         make_images([broken], tmp_path)
-
-
-def picture(batch=1):
-    """A smooth picture at cache size, and a box around its bright spot."""
-    height, width = cache_size(CANVAS)
-    image = np.full((height, width, 3), 60, np.uint8)
-    image[20:40, 30:70] = 220
-    box = np.array([20 / height, 30 / width, 40 / height, 70 / width], np.float32)
-    return np.tile(image, (batch, 1, 1, 1)), np.tile(box, (batch, 1, 1)), np.zeros((batch, 1), np.int32)
-
-
-def run_augment(config, step=0, batch=1, inputs=None):
-    images, boxes, classes = inputs or picture(batch)
-    outputs = augment(images, boxes, classes, seed=5, step=tf.constant(step, tf.int64), input_size=CANVAS, config=config)
-    return [value.numpy() for value in outputs]
-
-
-def test_without_augmentation_the_image_is_only_resized():
-    canvases, boxes, classes = run_augment(STILL)
-    _, original, _ = picture()
-    np.testing.assert_allclose(boxes, original, atol=1e-6)
-    assert classes.tolist() == [[0]]
-    assert canvases.shape == (1, *CANVAS, 3)
-
-
-@pytest.mark.parametrize("step", range(12))
-def test_boxes_follow_the_pixels(step):
-    config = AugmentConfig(vertical_flip=True, gain=0.0, channel_gain=0.0, offset=0.0, min_visible=0.0)
-    canvases, boxes, classes = run_augment(config, step, batch=4)
-    for canvas, box, label in zip(canvases, boxes[:, 0], classes[:, 0], strict=True):
-        rows, columns = np.nonzero(canvas[..., 0] > 0.5)
-        assert (label == 0) == bool(rows.size)
-        expected = [
-            rows.min() / CANVAS[0],
-            columns.min() / CANVAS[1],
-            (rows.max() + 1) / CANVAS[0],
-            (columns.max() + 1) / CANVAS[1],
-        ]
-        np.testing.assert_allclose(box, expected, atol=1.01 / min(CANVAS))
-
-
-def test_augmentation_depends_on_the_step_alone():
-    config = AugmentConfig()
-    one, again, other = run_augment(config, 3), run_augment(config, 3), run_augment(config, 4)
-    np.testing.assert_array_equal(one[0], again[0])
-    assert np.abs(one[0] - other[0]).max() > 0.1
-
-
-def test_a_box_that_has_mostly_left_the_view_becomes_an_empty_slot():
-    config = AugmentConfig(scale=(2.0, 2.0), min_visible=0.99)
-    _, boxes, classes = run_augment(config, batch=64)
-    gone = classes[:, 0] == -1
-    assert 0 < gone.sum() < 64
-    assert (boxes[gone] == 0).all()
-
-
-def test_empty_slots_stay_empty():
-    images, boxes, classes = picture()
-    _, boxes, classes = run_augment(AugmentConfig(), inputs=(images, np.zeros_like(boxes), classes - 1))
-    assert classes.tolist() == [[-1]]
-    assert (boxes == 0).all()

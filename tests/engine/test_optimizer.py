@@ -40,3 +40,14 @@ def test_a_gradient_that_overflows_in_float16_changes_nothing_but_counts_as_a_st
     scale = float(optimizer.loss_scale)
     optimizer.apply_gradients([(tf.constant(float("inf")), weight)])
     assert (float(weight), int(optimizer.iterations), float(optimizer.loss_scale)) == (1.0, 1, scale / 2)
+
+
+def test_mixing_ends_at_its_share_of_the_run_whenever_that_is_known(tiny_config):
+    schedule = LearningRate(tiny_config(train_steps=20).train)
+
+    def last(share):
+        return max(step for step in range(400) if schedule.is_before(tf.constant(step, tf.int64), share))
+
+    assert last(0.9) == last(0.0) == 39
+    schedule.set_steps(100)
+    assert (last(0.9), last(0.5), last(1.0)) == (89, 49, 99)

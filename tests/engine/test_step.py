@@ -33,8 +33,9 @@ def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
     settings = {"train_optimizer": "sgd", "train_momentum": 0, "train_weight_decay": 0, "augment_enabled": False}
     config = tiny_config(train_accumulate_steps=3, train_warmup_steps=0, train_learning_rate=0.1, **settings)
     model = build_model(config)
-    optimizer = build_optimizer(config.train, LearningRate(config.train), model.network.trainable_variables, "float32")
-    take_step = build_step(model, optimizer, WeightAverage(model.network, 0.9), config)
+    schedule = LearningRate(config.train)
+    optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
+    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config)
     images, boxes, classes = draw_batch(config)
     variables = model.network.trainable_variables
     before = [variable.numpy() for variable in variables]

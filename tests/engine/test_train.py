@@ -328,11 +328,12 @@ def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(tin
 
     monkeypatch.setattr(module, "fit_steps", lambda seconds, costs, config: 46)
     overrides = {"train_time_budget": "1m", "evaluate_every_steps": 20, "checkpoint_every_steps": 20}
+    overrides |= {"augment_mosaic": 0.5, "augment_mixup": 0.5, "augment_mix_until": 0.95}
     run_train(tiny_config(**overrides), tmp_path / "whole")
     assert "the time budget comes to 46 steps" in capfd.readouterr().err
 
     def die(self, done, loss):
-        if done == 44:
+        if done == 42:
             raise Killed
 
     with monkeypatch.context() as patch:
