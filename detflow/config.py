@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from detflow.errors import ConfigError
@@ -342,6 +342,17 @@ class CheckpointConfig(_Section):
     """Steps between two checkpoints; the last step is always saved."""
     max_to_keep: Positive = 5
     """Newest checkpoints that stay on the disk; the best one stays in any case."""
+    keep_every: Positive | None = None
+    """Checkpoints of every so many steps stay for good; a multiple of every_steps. null keeps none of them."""
+    max_bytes: ByteSize | None = None
+    """What all checkpoints of the run may take on the disk together (2GB, 500MiB, bytes): above it the oldest go first, whatever
+    else would keep them; the newest and the best one stay in any case."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.keep_every and self.keep_every % self.every_steps:
+            raise ValueError(f"keep_every {self.keep_every} must be a multiple of every_steps {self.every_steps}")
+        return self
 
 
 class RuntimeConfig(_Section):

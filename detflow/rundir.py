@@ -54,6 +54,10 @@ class RunDir:
         names = (_CHECKPOINT.fullmatch(entry.name) for entry in self.path.iterdir() if entry.is_dir())
         return sorted(int(match.group(1)) for match in names if match)
 
+    def checkpoint_bytes(self, step: int) -> int:
+        """Returns what the checkpoint of a step takes on the disk."""
+        return sum(entry.stat().st_size for entry in self.checkpoint_path(step).iterdir() if entry.is_file())
+
     def had_checkpoints(self) -> bool:
         """Tells whether this run ever saved, even if no checkpoint is left."""
         return self.checkpoint_pointer_path.exists() or any(self.path.glob("ckpt-*"))

@@ -91,7 +91,7 @@ class Checkpoints:
         return (self.state or CheckpointState(0)).after(step, metrics, self._config.evaluate, self._config.train)
 
     def save(self, step: int, metrics: Mapping[str, float | None]) -> CheckpointState:
-        """Publishes `ckpt-STEP`, then removes what `max_to_keep` no longer covers.
+        """Publishes `ckpt-STEP`, then removes what the configuration no longer keeps.
 
         Raises:
             EnvironmentFault: The disk refuses; the checkpoints from before are untouched.
@@ -143,12 +143,20 @@ class Checkpoints:
         return None
 
     def _remove_old(self) -> None:
-        keep = set(self._run.checkpoint_steps()[-self._config.checkpoint.max_to_keep :])
-        if self.state is not None:
-            keep.add(self.state.step)
-            if self.state.best_step is not None:
-                keep.add(self.state.best_step)
-        for step in self._run.checkpoint_steps():
+        """Applies `checkpoint.max_to_keep`, `keep_every` and `max_bytes`."""
+        config, steps = self._config.checkpoint, self._run.checkpoint_steps()
+        needed = {step for step in (self.state.step, self.state.best_step) if step is not None} if self.state else set()
+        keep = needed | set(steps[-config.max_to_keep :])
+        if config.keep_every:
+            keep |= {step for step in steps if step % config.keep_every == 0}
+        if config.max_bytes is not None:
+            left = config.max_bytes - sum(self._run.checkpoint_bytes(step) for step in keep)
+            for step in sorted(keep - needed):
+                if left >= 0:
+                    break
+                left += self._run.checkpoint_bytes(step)
+                keep.remove(step)
+        for step in steps:
             if step not in keep:
                 self._run.remove_checkpoint(step)
 

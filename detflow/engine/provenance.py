@@ -26,6 +26,8 @@ _WITHOUT_EFFECT = {
     "runtime.precision",
     "checkpoint.every_steps",
     "checkpoint.max_to_keep",
+    "checkpoint.keep_every",
+    "checkpoint.max_bytes",
 }
 
 

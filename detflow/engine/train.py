@@ -260,8 +260,10 @@ def _forecast(
     # Weights, their average, and the optimiser's moments.
     saved = [*model.network.variables, *model.network.variables, *optimizer.variables]
     checkpoint_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in saved)
-    # Those that are kept, the best one, and the one that is being written.
-    disk_bytes = (config.checkpoint.max_to_keep + 2) * checkpoint_bytes
+    disk_bytes = _checkpoints_on_disk(config) * checkpoint_bytes
+    if config.checkpoint.max_bytes is not None:
+        # The newest and the best stay in any case, and the next is written before an older one goes.
+        disk_bytes = min(disk_bytes, max(config.checkpoint.max_bytes, 2 * checkpoint_bytes) + checkpoint_bytes)
     require_space(run.path, disk_bytes)
     trained = sum(variable.shape.num_elements() for variable in model.network.trainable_variables)
     frozen = f", {', '.join(config.train.freeze)} frozen" if config.train.freeze else ""
@@ -277,6 +279,12 @@ def _forecast(
     if start.num_evaluation:
         ceiling = score_truth(start.evaluation_samples(), label_map)
         yield f"{start.num_evaluation:,} images to evaluate on; the truth itself scores AP {format_metric(ceiling)}"
+
+
+def _checkpoints_on_disk(config: ExperimentConfig) -> int:
+    """Returns how many checkpoints there are at most: those that are kept, the best one, and the one that is being written."""
+    kept_for_good = config.train.steps // config.checkpoint.keep_every if config.checkpoint.keep_every else 0
+    return config.checkpoint.max_to_keep + kept_for_good + 2
 
 
 def _set_threads(number: int) -> None:

@@ -27,11 +27,11 @@ BEST_AP = EvaluateConfig()
 class Saved:
     """A run whose whole state is one vector, equal to the step."""
 
-    def __init__(self, model_dir):
+    def __init__(self, model_dir, config=CONFIG):
         model_dir.mkdir(exist_ok=True)
         self.run = RunDir(model_dir)
         self.vector = tf.Variable(tf.zeros([50]))
-        self.checkpoints = Checkpoints(self.run, {"network": tf.Module(), "vector": self.vector}, CONFIG)
+        self.checkpoints = Checkpoints(self.run, {"network": tf.Module(), "vector": self.vector}, config)
 
     def save(self, step, metrics=None):
         self.vector.assign(tf.fill([50], float(step)))
@@ -66,6 +66,30 @@ DAMAGES = {
     ),
     "state of another type": lambda folder: (folder / "state.json").write_text("[" * 5000 + "]" * 5000),
 }
+
+
+def keep(model_dir, *settings, best=None):
+    """Saves steps 10 to 60, and returns those that stay."""
+    rules = ["checkpoint.every_steps=10", "checkpoint.max_to_keep=2", *settings]
+    saved = Saved(model_dir, parse_config("data: {records: x}", rules))
+    for step in range(10, 70, 10):
+        saved.save(step, {"AP": 0.5 if step == best else 0.1} if best else None)
+    return saved.run.checkpoint_steps()
+
+
+def test_every_so_many_steps_a_checkpoint_stays_for_good(tmp_path):
+    assert keep(tmp_path / "a") == [50, 60]
+    assert keep(tmp_path / "b", "checkpoint.keep_every=20") == [20, 40, 50, 60]
+
+
+def test_a_byte_budget_takes_the_oldest_but_neither_the_newest_nor_the_best(tmp_path):
+    keep(tmp_path / "a")
+    size = RunDir(tmp_path / "a").checkpoint_bytes(60)
+    rules = ("checkpoint.keep_every=10",)
+    # Metrics make a state a little longer.
+    assert keep(tmp_path / "b", *rules, f"checkpoint.max_bytes={3 * size + size // 2}") == [40, 50, 60]
+    assert keep(tmp_path / "c", *rules, f"checkpoint.max_bytes={3 * size + size // 2}", best=20) == [20, 50, 60]
+    assert keep(tmp_path / "d", *rules, "checkpoint.max_bytes=1", best=20) == [20, 60]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
