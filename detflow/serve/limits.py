@@ -59,7 +59,7 @@ class Limits:
         if self.max_body_bytes > self.max_held_bytes:
             raise ConfigError(
                 f"{self.max_held_bytes:,} bytes of memory have no room for a body of {self.max_body_bytes:,}",
-                remedy="raise --max-memory or lower --max-body",
+                remedy="raise --max-memory-mb or lower --max-body-mb",
             )
 
 
