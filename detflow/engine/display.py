@@ -28,7 +28,8 @@ class TrainingDisplay:
         self._live = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
-            BarColumn(bar_width=24),
+            # On a narrow terminal the numbers need the space.
+            BarColumn(bar_width=max(4, min(24, self._console.width - 64))),
             TextColumn("{task.fields[status]}"),
             console=self._console,
             disable=not self._console.is_terminal,

@@ -278,7 +278,7 @@ def _forecast(
     # Each weight that trains has a gradient beside what is saved. Activations are not known before they are there.
     state_bytes = checkpoint_bytes + sum(_num_bytes(variable) for variable in model.network.trainable_variables)
     state = f"{state_bytes / 1e6:,.0f} MB of weights, average, optimizer and gradients"
-    yield f"memory: {f'{decoded}, ' if images.in_memory else ''}{state}; activations come with the first step"
+    yield f"memory: {f'{decoded}, ' if images.in_memory else ''}{state}; activations come on top"
     yield f"disk: {'' if images.in_memory else f'{decoded}, '}up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
     if images.num_boxes_left_out:
         yield f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image"

@@ -362,6 +362,8 @@ def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(tin
     overrides = {"train_time_budget": "1m", "evaluate_every_steps": 20, "checkpoint_every_steps": 20}
     run_train(tiny_config(**overrides), tmp_path / "whole")
     assert "the time budget comes to 46 steps" in capfd.readouterr().err
+    assert [step for tag, step in events(tmp_path / "whole") if tag == "configuration"] == [0, 40]
+    assert "\n  steps: 46\n" in events(tmp_path / "whole")["configuration", 40].decode()
 
     def die(self, done, loss):
         if done == 44:
