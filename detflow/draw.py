@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detflow.types import Box
 
-__all__ = ["Rgb", "class_colour", "draw_boxes"]
+__all__ = ["Rgb", "class_colour", "draw_boxes", "fit_picture"]
 
 Rgb: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -37,6 +37,8 @@ _PALETTE: tuple[Rgb, ...] = (
     (51, 34, 136),
     (153, 153, 51),
 )
+# So far small pictures grow; beyond, pixels are all that is seen.
+_MAX_ENLARGEMENT = 12
 _MIN_FONT_PX = 10
 _SMALLEST_FONT_PX = 8
 
@@ -96,6 +98,25 @@ def draw_boxes(
             text = names[i] if scores is None else f"{names[i]} {scores[i]:.2f}"
             _draw_label(canvas, taken, text, corners[i], class_colour(class_ids[i]), font_px)
     return canvas
+
+
+def fit_picture(picture: Image.Image, side_px: int) -> Image.Image:
+    """Brings an image's longer side to a length, to be drawn on; small images grow, so that their boxes can be told apart.
+
+    Args:
+        picture: Of any mode; a JPEG file that was opened but not loaded is decoded at about the size that is needed.
+        side_px: The length.
+
+    Returns:
+        A new RGB image; one whose longer side is below a twelfth of `side_px` stays smaller.
+    """
+    factor = min(_MAX_ENLARGEMENT, side_px / max(picture.size))
+    if factor < 1:
+        # Lets the decoder skip what is not needed.
+        picture.draft("RGB", (round(picture.width * factor), round(picture.height * factor)))
+        factor = side_px / max(picture.size)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
 
 
 def _to_rgb(image: Image.Image | NDArray[np.uint8]) -> Image.Image:

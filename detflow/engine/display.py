@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 
@@ -27,16 +28,18 @@ class TrainingDisplay:
         self._live = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
-            BarColumn(bar_width=24),
+            # On a narrow terminal the numbers need the space.
+            BarColumn(bar_width=max(4, min(24, self._console.width - 64))),
             TextColumn("{task.fields[status]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._task = self._live.add_task("train", total=None, status="preparing")
         self._steps: int | None = None
+        self._status = ""
         self._batch_size = 0
         self._times: list[tuple[float, int]] = []
-        self._last_line = 0.0
+        self._last_line = -math.inf
 
     def note(self, text: str) -> None:
         """Prints a line."""
@@ -46,7 +49,11 @@ class TrainingDisplay:
     def steps(self, start: int, steps: int | None, batch_size: int) -> Iterator[None]:
         """Shows the progress bar for the block, from step `start` to `steps`, None if still unknown."""
         self._steps, self._batch_size = steps, batch_size
-        self._live.update(self._task, total=steps, completed=start)
+        # It takes as long as many others.
+        self._status = "compiling the first step"
+        self._live.update(self._task, total=steps, completed=start, status=self._status)
+        if not self._console.is_terminal:
+            self.note(self._status)
         with self._live:
             yield
 
@@ -63,17 +70,25 @@ class TrainingDisplay:
         while now - self._times[0][0] > _RATE_SECONDS and len(self._times) > 2:
             self._times.pop(0)
         seconds = now - self._times[0][0]
-        rate = (step - self._times[0][1]) / seconds if seconds > 0 else 0.0
-        left = f"{_clock((self._steps - step) / rate)} left" if rate and self._steps else "…"
-        status = f"loss {loss:.3f}  {rate * self._batch_size:.1f} images/s  {left}"
-        self._live.update(self._task, completed=step, status=status)
+        self._status = f"loss {loss:.3f}"
+        if seconds > 0:
+            rate = (step - self._times[0][1]) / seconds
+            self._status += f"  {rate * self._batch_size:.1f} images/s"
+            if self._steps and step < self._steps:
+                self._status += f"  {_clock((self._steps - step) / rate)} left"
+        self._live.update(self._task, completed=step, status=self._status)
         if not self._console.is_terminal and (now - self._last_line > _LINE_SECONDS or step == self._steps):
             self._last_line = now
-            self.note(f"step {step:,}{f'/{self._steps:,}' if self._steps else ''}  {status}")
+            self.note(f"step {step:,}{f'/{self._steps:,}' if self._steps else ''}  {self._status}")
+
+    def evaluating(self, num_images: int) -> None:
+        """Shows why no step is taken."""
+        self._live.update(self._task, status=f"evaluating on {num_images:,} images")
 
     def evaluated(self, step: int, metrics: Mapping[str, float | None], best_step: int | None, seconds: float) -> None:
         """Prints an evaluation's headline. Its time does not count against the rate."""
         self._times = []
+        self._live.update(self._task, status=self._status)
         headline = "  ".join(f"{name} {format_metric(metrics[name])}" for name in ("AP", "AP50", "AP75"))
         best = "best so far" if best_step == step else f"best is step {best_step:,}" if best_step is not None else ""
         self.note(f"step {step:,}: {headline}  ({best}, {seconds:.0f} s)")

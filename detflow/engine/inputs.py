@@ -59,6 +59,7 @@ class TrainingImages:
         names: File name of each image.
         num_boxes_left_out: Boxes above `max_boxes`.
         num_bytes: Of all decoded images.
+        in_memory: Whether they live there, or in the file.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class TrainingImages:
         decode = _cache_decoder((height, width))
         self._images = _allocate((num_samples, height, width, 3), max_bytes, scratch_dir)
         self.num_bytes = self._images.nbytes
+        self.in_memory = not isinstance(self._images, np.memmap)
         self._boxes: list[npt.NDArray[np.float32]] = []
         self._classes: list[npt.NDArray[np.int32]] = []
         self.names: list[str] = []

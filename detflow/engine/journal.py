@@ -1,16 +1,20 @@
-"""What a run writes down about itself: every loss, every evaluation, TensorBoard's scalars, and what it was made from."""
+"""What a run writes down about itself: every loss, every evaluation, and both, with pictures and configuration, for TensorBoard."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from PIL import Image
+from tensorboard.plugins.image.metadata import create_summary_metadata
 
+from detflow.config import ExperimentConfig, format_config
+from detflow.engine.comparison import SHOWN_SCORE
 from detflow.errors import ArtifactError, environment_faults
 from detflow.publish import publish_file
 from detflow.rundir import RunDir
@@ -19,12 +23,15 @@ __all__ = ["Journal"]
 
 # TensorBoard needs no point for every step.
 _SUMMARY_STEPS = 20
+_PICTURE_QUALITY = 85
+_PICTURE_DESCRIPTION = f"Left the truth, right the detections with a score of at least {SHOWN_SCORE}"
 
 
 class Journal:
-    """Writes losses.csv, results.csv and TensorBoard scalars.
+    """Writes losses.csv, results.csv and TensorBoard's events.
 
     Opening it cuts off what an interrupted run wrote after the checkpoint that is resumed from, so that no step stands twice.
+    TensorBoard does so itself when it reads the events of the resumed run.
 
     Args:
         run: The model directory.
@@ -44,6 +51,11 @@ class Journal:
         with environment_faults(run.tensorboard_dir):
             self._writer = tf.summary.create_file_writer(os.fspath(run.tensorboard_dir))
 
+    def configured(self, step: int, config: ExperimentConfig) -> None:
+        """Shows the configuration that holds from a step on, as text."""
+        with self._writer.as_default():
+            tf.summary.text("configuration", f"```yaml\n{format_config(config)}```", step=step)
+
     def step(self, step: int, losses: Sequence[float], learning_rate: float) -> None:
         """Takes in the losses (the total, then its terms) of a step, counted from 1; they reach the disk with `flush`."""
         row = (step, *losses, learning_rate)
@@ -51,10 +63,13 @@ class Journal:
         if step % _SUMMARY_STEPS == 0:
             self._write_scalars(dict(zip(self._loss_columns[1:], row[1:], strict=True)), step)
 
-    def evaluated(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        """Appends a row to results.csv; what could not be measured stays empty."""
+    def evaluated(self, step: int, metrics: Mapping[str, float | None], pictures: Iterable[tuple[str, Image.Image]]) -> None:
+        """Appends a row to results.csv, where what could not be measured stays empty; shows metrics and named pictures."""
         _append(self._results_path, [(step, *(metrics.get(name) for name in self._metric_names))])
         self._write_scalars({f"evaluation/{name}": value for name, value in metrics.items() if value is not None}, step)
+
+        for name, picture in pictures:
+            self._write_picture(f"evaluation images/{name}", picture, step)
 
     def flush(self) -> None:
         """Brings everything to the disk. Called before a checkpoint is published, so that no step behind it is missing."""
@@ -66,6 +81,14 @@ class Journal:
         with self._writer.as_default():
             for name, value in values.items():
                 tf.summary.scalar(name, value, step=step)
+
+    def _write_picture(self, name: str, picture: Image.Image, step: int) -> None:
+        """Does what `tf.summary.image` does, but with a JPEG file: its PNG takes several times the space for a photograph."""
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=_PICTURE_QUALITY)
+        about = create_summary_metadata(display_name=None, description=_PICTURE_DESCRIPTION)
+        with self._writer.as_default():
+            tf.summary.write(name, tf.constant([str(picture.width), str(picture.height), file.getvalue()]), step, about)
 
 
 def _append(path: Path, rows: Sequence[Sequence[Any]]) -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from detflow.config import ExperimentConfig
 from detflow.engine.architecture import DetectionModel
 from detflow.engine.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, StepCosts, fit_steps
 from detflow.engine.checkpoints import Checkpoints, WeightAverage
+from detflow.engine.comparison import NUM_COMPARED, Comparisons
 from detflow.engine.detector import eager_outputs
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.evaluate import evaluate_detector
@@ -130,6 +132,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
         serving = ServingModel(served, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
         journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map))
+        journal.configured(first, config)
+        comparisons = Comparisons(itertools.islice(start.evaluation_samples(), NUM_COMPARED), manifest.label_map)
         clock = None if config.train.time_budget is None or run.has_fixed_steps() else _BudgetClock(first)
         if clock:
             config = with_steps(config, _OPEN_END)
@@ -144,11 +148,11 @@ def train(run: RunDir, start: Start) -> TrainResult:
                     and not checkpoints.is_evaluated(done)
                 ):
                     started = time.monotonic()
+                    display.evaluating(start.num_evaluation)
                     with average.applied(), contextlib.suppress(_Interrupted):
-                        metrics = evaluate_detector(
-                            detector, stop.interrupt(start.evaluation_samples()), manifest.label_map
-                        ).metrics
-                        journal.evaluated(done, metrics)
+                        evaluation = evaluate_detector(detector, stop.interrupt(start.evaluation_samples()), manifest.label_map)
+                        metrics = evaluation.metrics
+                        journal.evaluated(done, metrics, comparisons.draw(evaluation.images))
                         best_step = checkpoints.state_after(done, metrics).best_step
                         display.evaluated(done, metrics, best_step, time.monotonic() - started)
                 if metrics or (done > first and (stop.signum or _is_due(done, config.checkpoint.every_steps, config))):
@@ -166,9 +170,13 @@ def train(run: RunDir, start: Start) -> TrainResult:
                     raise _not_finite(run, done, learning_rate, losses, [images.names[index] for index in batch.indices])
                 journal.step(done, losses, learning_rate)
                 display.step(done, losses[0])
+                if done == first + 1:
+                    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                    display.note(f"memory after the first step: {peak_bytes / 1e6:,.0f} MB at its peak")
                 if clock and (step_seconds := clock.step_seconds(done)):
                     config = _fix_steps(start, step_seconds, detector, run)
                     schedule.set_steps(config.train.steps)
+                    journal.configured(done, config)
                     display.set_steps(config.train.steps)
                     clock = None
         if config.data.overfit and checkpoints.state and checkpoints.state.metrics:
@@ -259,7 +267,7 @@ def _forecast(
     config, label_map = start.config, start.manifest.label_map
     # Weights, their average, and the optimiser's moments.
     saved = [*model.network.variables, *model.network.variables, *optimizer.variables]
-    checkpoint_bytes = sum(variable.shape.num_elements() * variable.dtype.size for variable in saved)
+    checkpoint_bytes = sum(_num_bytes(variable) for variable in saved)
     disk_bytes = _checkpoints_on_disk(config) * checkpoint_bytes
     if config.checkpoint.max_bytes is not None:
         # The newest and the best stay in any case, and the next is written before an older one goes.
@@ -271,7 +279,12 @@ def _forecast(
     yield f"{start.threads} threads, {start.precision}"
     if not is_native(start.precision):
         yield f"this machine has no instructions for {start.precision}: training works, but slower than in float32"
-    yield f"{images.num_bytes / 1e6:,.0f} MB of decoded images, up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
+    decoded = f"{images.num_bytes / 1e6:,.0f} MB of decoded images"
+    # Each weight that trains has a gradient beside what is saved. Activations are not known before they are there.
+    state_bytes = checkpoint_bytes + sum(_num_bytes(variable) for variable in model.network.trainable_variables)
+    state = f"{state_bytes / 1e6:,.0f} MB of weights, average, optimizer and gradients"
+    yield f"memory: {f'{decoded}, ' if images.in_memory else ''}{state}; activations come on top"
+    yield f"disk: {'' if images.in_memory else f'{decoded}, '}up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
     if images.num_boxes_left_out:
         yield f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image"
     recall = images.anchor_recall(model.anchors, label_map)
@@ -285,6 +298,10 @@ def _checkpoints_on_disk(config: ExperimentConfig) -> int:
     """Returns how many checkpoints there are at most: those that are kept, the best one, and the one that is being written."""
     kept_for_good = config.train.steps // config.checkpoint.keep_every if config.checkpoint.keep_every else 0
     return config.checkpoint.max_to_keep + kept_for_good + 2
+
+
+def _num_bytes(variable: tf.Variable) -> int:
+    return variable.shape.num_elements() * variable.dtype.size  # type: ignore[no-any-return]
 
 
 def _set_threads(number: int) -> None:

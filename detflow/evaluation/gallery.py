@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from detflow.draw import draw_boxes
+from detflow.draw import draw_boxes, fit_picture
 from detflow.evaluation.analysis import Analysis
 from detflow.metrics.coco import EvaluatedImage
 from detflow.metrics.errors import DetectionError, ErrorType
@@ -17,7 +17,6 @@ from detflow.metrics.errors import DetectionError, ErrorType
 __all__ = ["BadImage", "describe_errors", "draw_errors", "worst_images", "worst_images_of"]
 
 _SIDE_PX = 560
-_MAX_ENLARGEMENT = 12
 _QUALITY = 82
 # So many boxes of each kind are drawn: more hide the picture, and naming thousands takes long.
 _MAX_BOXES, _MAX_NAMED = 300, 40
@@ -114,7 +113,7 @@ def draw_errors(analysis: Analysis, bad: BadImage, jpeg: bytes) -> bytes:
     false = [int(matches.places[e.detection]) for e in bad.errors if e.detection is not None][:_MAX_NAMED]
     missed = [int(matches.truth_places[e.truth]) for e in bad.errors if e.detection is None and e.truth is not None][:_MAX_NAMED]
     shown = [place for place, one in enumerate(image.detections) if one.score >= analysis.score_threshold]
-    picture = _resize(Image.open(io.BytesIO(jpeg)))
+    picture = fit_picture(Image.open(io.BytesIO(jpeg)), _SIDE_PX)
     picture = _draw_truth(picture, analysis, image, _without(range(len(image.objects)), missed), named=False)
     picture = _draw_detections(picture, image, _without(shown, false), named=False)
     picture = _draw_truth(picture, analysis, image, missed, named=True)
@@ -127,17 +126,6 @@ def draw_errors(analysis: Analysis, bad: BadImage, jpeg: bytes) -> bytes:
 def _without(places: Iterable[int], others: Iterable[int]) -> list[int]:
     left_out = set(others)
     return [place for place in places if place not in left_out]
-
-
-def _resize(picture: Image.Image) -> Image.Image:
-    """Brings the longer side to the page's size; small pictures grow, so that their boxes can be told apart."""
-    factor = min(_MAX_ENLARGEMENT, _SIDE_PX / max(picture.size))
-    if factor < 1:
-        # Lets the decoder skip what is not needed.
-        picture.draft("RGB", (round(picture.width * factor), round(picture.height * factor)))
-        factor = _SIDE_PX / max(picture.size)
-    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
-    return picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
 
 
 def _draw_truth(

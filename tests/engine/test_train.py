@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 import shutil
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from detflow.cli import cli
+from detflow.dataset.records import read_manifest, read_samples
 from detflow.engine.checkpoints import Checkpoints
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.preflight import prepare_start
@@ -37,9 +41,25 @@ def losses(model_dir):
         return list(csv.reader(file))
 
 
+def events(model_dir):
+    """TensorBoard's texts and pictures: by name and step, what stands in the tensor."""
+    read = EventAccumulator(str(model_dir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    return {
+        (tag, one.step): tf.make_ndarray(one.tensor_proto).tolist()
+        for plugin in ("text", "images")
+        for tag in read.PluginTagToContent(plugin)
+        for one in read.Tensors(tag)
+    }
+
+
+def pictures(model_dir):
+    return {key: value for key, value in events(model_dir).items() if key[0].startswith("evaluation images/")}
+
+
 def assert_same_run(one, other, step=8):
     assert losses(one) == losses(other)
     assert (one / "results.csv").read_text() == (other / "results.csv").read_text()
+    assert pictures(one) == pictures(other)
     first, second = weights(one, step), weights(other, step)
     assert first.keys() == second.keys()
     for name, value in first.items():
@@ -85,6 +105,18 @@ def test_a_run_leaves_what_the_next_stages_need(finished):
     assert rates[-1] < rates[3]
     assert tf.train.latest_checkpoint(str(finished)) == str(finished / "ckpt-8" / "ckpt")
     assert not [path for path in finished.rglob("*") if ".tmp-" in path.name]
+
+
+def test_tensorboard_shows_the_configuration_and_predictions_beside_truth(finished, tiny_records):
+    shown = events(finished)
+    assert shown["configuration", 0].decode() == f"```yaml\n{(finished / 'config.yaml').read_text()}```"
+    names = [sample.filename for sample in read_samples(tiny_records, read_manifest(tiny_records), "val")]
+    tags = [f"evaluation images/{number} {name}" for number, name in enumerate(names, start=1)]
+    assert pictures(finished).keys() == {(tag, step) for tag in tags for step in (4, 8)}
+    for tag in tags:
+        width, height, jpeg = shown[tag, 8]
+        picture = Image.open(io.BytesIO(jpeg))
+        assert (picture.format, picture.size) == ("JPEG", (int(width), int(height))) == ("JPEG", (2 * 576 + 8, 576))
 
 
 def test_only_the_newest_and_the_best_checkpoints_stay(finished):
@@ -331,6 +363,8 @@ def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(tin
     overrides |= {"augment_mosaic": 0.5, "augment_mixup": 0.5, "augment_mix_until": 0.95}
     run_train(tiny_config(**overrides), tmp_path / "whole")
     assert "the time budget comes to 46 steps" in capfd.readouterr().err
+    assert [step for tag, step in events(tmp_path / "whole") if tag == "configuration"] == [0, 40]
+    assert "\n  steps: 46\n" in events(tmp_path / "whole")["configuration", 40].decode()
 
     def die(self, done, loss):
         if done == 42:
