@@ -234,7 +234,7 @@ def test_limits_that_contradict_each_other_are_refused():
 @pytest.mark.slow
 def test_an_export_is_served_by_the_real_command(artifact_dir, pictures_dir, tmp_path):
     from detflow.dataset.pictures import read_picture
-    from detflow.engine.detector import load_detector
+    from detflow.models import load_detector
 
     names = ["p00.jpg", "p01.jpg", "p03.jpg"]
     expected = list(load_detector(artifact_dir).detect(read_picture(pictures_dir / name).pixels for name in names))
