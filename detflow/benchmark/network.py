@@ -78,10 +78,9 @@ def _opencv_network(path: Path) -> Callable[[], object]:
 def _openvino_network(path: Path, threads: int) -> Callable[[], object]:
     import openvino
 
-    from detflow.runtime.openvino import cpu_options
+    from detflow.runtime.openvino import compile_for_cpu
 
-    core = openvino.Core()
-    model = core.read_model(os.fspath(path))
+    model = openvino.Core().read_model(os.fspath(path))
     tensors = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
     canvases = tensors[CANVASES_NAME]
     _, *shape = (side.get_length() if side.is_static else 1 for side in canvases.get_partial_shape())
@@ -89,7 +88,7 @@ def _openvino_network(path: Path, threads: int) -> Callable[[], object]:
     for target in canvases.get_target_inputs():
         target.replace_source_output(part.output(0))
     network = openvino.Model([tensors[BOXES_NAME], tensors[SCORES_NAME]], [part], "network")
-    request = core.compile_model(network, "CPU", cpu_options(threads)).create_infer_request()
+    request = compile_for_cpu(network, threads).create_infer_request()
     canvas = np.zeros((1, *shape), np.float32)
     return lambda: request.infer([canvas])
 

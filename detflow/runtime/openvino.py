@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.runtime.detector import Images, Outputs, Runner, first_line
 from detflow.runtime.quiet import native_stderr_closed
 
-__all__ = ["cpu_options", "has_openvino", "load_openvino", "require_openvino"]
+__all__ = ["compile_for_cpu", "has_openvino", "load_openvino", "require_openvino"]
 
 
 def has_openvino() -> bool:
@@ -28,10 +29,30 @@ def require_openvino() -> None:
         raise EnvironmentFault("OpenVINO is not installed", remedy="pip install detflow[openvino]")
 
 
-def cpu_options(threads: int) -> dict[str, Any]:
-    """Returns how a model is compiled: in float32 even where the processor has a faster, coarser type; 0 threads lets it choose."""
-    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    return options | {"INFERENCE_NUM_THREADS": threads} if threads else options
+def compile_for_cpu(model: Any, threads: int) -> Any:
+    """Compiles a model, or a file's path, in float32 even where the processor has a faster, coarser type.
+
+    Args:
+        model: What `openvino.Core.compile_model` takes.
+        threads: 0 lets OpenVINO choose.
+
+    Raises:
+        RuntimeError: As OpenVINO raises it.
+    """
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return _core().compile_model(model, "CPU", options | ({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+
+
+@functools.cache
+def _core() -> Any:
+    """Returns the one core of this process.
+
+    Its CPU plugin sets the stack that signal handlers run on, and sets the one from before back when it goes. Of two plugins, the
+    one that goes last sets back the stack of the first, which is gone: the next signal ends the process (seen with 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def load_openvino(path: Path, *, threads: int = 0) -> Runner:
@@ -46,12 +67,10 @@ def load_openvino(path: Path, *, threads: int = 0) -> Runner:
         EnvironmentFault: OpenVINO is not installed.
     """
     require_openvino()
-    import openvino
-
     try:
         # What is no model goes through the readers of all its frontends, TensorFlow's among them, and they all tell so on stderr.
         with native_stderr_closed():
-            model = openvino.Core().compile_model(os.fspath(path), "CPU", cpu_options(threads))
+            model = compile_for_cpu(os.fspath(path), threads)
         request = model.create_infer_request()
         names = [value.get_any_name() for value in model.inputs]
         for name in OUTPUT_NAMES:

@@ -1,6 +1,8 @@
 """The ONNX file and OpenVINO's: what they detect, on what, and what they say of themselves."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -108,6 +110,24 @@ def test_openvino_s_files_are_chosen_by_name_and_hold_the_labels(onnx_dir):
     assert load_detector(path).label_map == load_detector(onnx_dir).label_map
     model = openvino.Core().read_model(path)
     assert model.get_rt_info(["model_info", "labels"]).astype(str) == "disc Ringe_&_Ösen it's"
+
+
+@needs_openvino
+def test_signals_are_handled_after_openvino_s_models_are_gone(onnx_dir):
+    program = """
+import gc, os, signal, sys
+from pathlib import Path
+from detflow.runtime.openvino import load_openvino
+signal.signal(signal.SIGUSR1, lambda signum, frame: print("handled"))
+models = [load_openvino(Path(sys.argv[1])) for _ in range(2)]
+while models:
+    del models[0]
+    gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    command = [sys.executable, "-X", "faulthandler", "-c", program, str(onnx_dir / "openvino" / "model.xml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_without_openvino_the_remedy_is_told(onnx_dir, model_dir, tmp_path, monkeypatch):
