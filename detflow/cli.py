@@ -444,7 +444,7 @@ def benchmark_command(
     help="Clients must send its content as Authorization: Bearer.  [default: the variable DETFLOW_TOKEN, else no token]",
 )
 @click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME", help="Serve requests whose Host header is NAME.")
-@click.option("--threads", type=click.IntRange(1), help="Cores for one batch.  [default: all]")
+@click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="Cores for one batch; 0 takes all.")
 @click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Most pictures in one batch.")
 @click.option(
     "--max-delay-ms", type=click.FloatRange(0), default=5.0, show_default=True, help="Longest wait for others on their way."
@@ -464,7 +464,7 @@ def serve_command(
     port: int,
     token_file: Path | None,
     allowed_hosts: tuple[str, ...],
-    threads: int | None,
+    threads: int,
     max_body_mb: int,
     max_memory_mb: int,
     max_delay_ms: float,

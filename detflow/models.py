@@ -28,13 +28,14 @@ _LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[..., Runner]]] = {
 }
 
 
-def load_detector(path: Path) -> Detector:
+def load_detector(path: Path, *, threads: int = 0) -> Detector:
     """Makes a detector from whatever the path is.
 
     Args:
         path: An exported folder (the fastest of its formats that needs no TensorFlow runs, else its frozen graph); one of its files
             (`*.onnx`, `*.tflite`, `*.xml`, `*.pb`) with `label_map.pbtxt` beside it or beside its folder; a SavedModel folder
             (label map inside `assets/` or beside it); a model directory (its best checkpoint); or a checkpoint folder.
+        threads: As in `load_runner`; a model directory and its checkpoints take one a core.
 
     Raises:
         ArtifactError: It is none of these, or it is damaged.
@@ -48,13 +49,13 @@ def load_detector(path: Path) -> Detector:
         file = next((file for file in files if file.exists() and (file.suffix != ".xml" or has_openvino())), None)
         if file is None:
             raise ArtifactError("the exported folder holds no format that detflow runs", path=path)
-        return _artifact_detector(file, artifact.label_map_path)
+        return _artifact_detector(file, artifact.label_map_path, threads)
     name = artifact.label_map_path.name
     if (path.suffix, "") in _LIGHT_RUNTIMES or _is_graph_file(path):
-        return _artifact_detector(path, _first_file(path.parent / name, path.parent.parent / name))
+        return _artifact_detector(path, _first_file(path.parent / name, path.parent.parent / name), threads)
     saved_model = path.parent if path.name == "saved_model.pb" else path
     if (saved_model / "saved_model.pb").is_file():
-        return _artifact_detector(saved_model, _first_file(saved_model / "assets" / name, saved_model.parent / name))
+        return _artifact_detector(saved_model, _first_file(saved_model / "assets" / name, saved_model.parent / name), threads)
     from detflow.engine.detector import load_checkpoint_detector
 
     return load_checkpoint_detector(path)
@@ -87,9 +88,9 @@ def load_runner(
     return load_tensorflow_runner(path, input_name, threads=threads)
 
 
-def _artifact_detector(path: Path, label_map_path: Path) -> Detector:
+def _artifact_detector(path: Path, label_map_path: Path, threads: int) -> Detector:
     label_map = read_label_map(label_map_path)
-    return Detector(load_runner(path), label_map, path)
+    return Detector(load_runner(path, threads=threads), label_map, path)
 
 
 def _first_file(*places: Path) -> Path:

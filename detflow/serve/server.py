@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import ipaddress
 import json
 import logging
@@ -25,7 +26,7 @@ from detflow.errors import ConfigError, EnvironmentFault
 from detflow.serve.app import Service
 from detflow.serve.limits import Limits
 from detflow.serve.metrics import Metrics
-from detflow.serve.models import ArtifactSource, ModelStore
+from detflow.serve.models import ArtifactSource, ModelStore, load_export
 
 __all__ = ["ServerOptions", "build_server", "read_token", "serve"]
 
@@ -49,7 +50,7 @@ class ServerOptions:
         port: 0 takes any free one.
         token: What a bearer has to know; None asks for nothing.
         allowed_hosts: Names that the Host header may have. Empty: on the loopback its own names, elsewhere all.
-        threads: Cores that the network uses for one batch; None leaves it to the runtime.
+        threads: Cores that the network uses for one batch; 0 takes all.
         poll_s: How often to look for a new export.
         limits: What clients are granted.
     """
@@ -59,7 +60,7 @@ class ServerOptions:
     port: int = 8501
     token: str | None = None
     allowed_hosts: Sequence[str] = ()
-    threads: int | None = None
+    threads: int = 0
     poll_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
 
@@ -82,11 +83,9 @@ def serve(artifact: Path, options: ServerOptions, announce: Callable[[str], None
             f"the model's name {options.name!r} cannot stand in an address", remedy="pass --name with A-Z a-z 0-9 . _ -"
         )
     _log_to_stderr()
-    source = ArtifactSource(artifact)
+    source = ArtifactSource(artifact, functools.partial(load_export, threads=options.threads))
     # A damaged export is refused before anything listens or TensorFlow is imported.
     source.verify()
-    if options.threads is not None:
-        os.environ["TF_NUM_INTRAOP_THREADS"] = str(options.threads)
     limits = _fit_open_files(options.limits)
     listener = _listen(options.host, options.port)
     asyncio.run(_run(source, dataclasses.replace(options, limits=limits), listener, announce))

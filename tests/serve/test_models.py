@@ -4,8 +4,10 @@ import threading
 
 import pytest
 
+from detflow import models as runtimes
 from detflow.errors import ArtifactError
-from detflow.serve.models import ArtifactSource
+from detflow.serve.models import ArtifactSource, load_export
+from detflow.types import LabelMap
 
 
 def shift(server, kit):
@@ -93,3 +95,13 @@ def test_an_export_that_is_replaced_while_it_loads_is_not_mixed_with_the_next(tm
 
     with pytest.raises(ArtifactError, match="was replaced 3 times while it was being loaded"):
         ArtifactSource(path, load_and_replace).load()
+
+
+def test_the_number_of_threads_reaches_the_runtime(tmp_path, monkeypatch, kit):
+    asked = []
+    monkeypatch.setattr(runtimes, "load_runner", lambda path, threads: asked.append((path.name, threads)))
+    path = tmp_path / "model.onnx"
+    path.touch()
+    (tmp_path / "label_map.pbtxt").write_text(LabelMap(kit.classes).to_pbtxt())
+    load_export(path, threads=3)
+    assert asked == [("model.onnx", 3)]
