@@ -145,7 +145,7 @@ def _lay_mosaics(
 
     Args:
         canvases: Of one view each.
-        chosen: [B] bool: which become mosaics; the others cost nothing.
+        chosen: [B] bool: which become mosaics.
         batch: Normalised images, their boxes and classes.
         key: Of all random numbers.
         config: The ranges.
