@@ -49,6 +49,7 @@ def measured(light_dir, own_records_dir, tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 def test_every_way_in_is_measured_by_itself(measured, light_dir, own_records_dir):
     report = json.loads((measured / "benchmark.json").read_text())
     card = json.loads((light_dir / "model.json").read_text())
@@ -73,6 +74,7 @@ def test_every_way_in_is_measured_by_itself(measured, light_dir, own_records_dir
     assert report["options"]["threads"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_plot_has_every_format(measured):
     with Image.open(measured / "benchmark.png") as image:
         assert image.format == "PNG"
