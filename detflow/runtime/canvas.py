@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -25,6 +27,10 @@ _BAND = 4
 # OpenBLAS gives a product to several threads above so many multiplications (SMP_THRESHOLD_MIN times GEMM_MULTITHREAD_THRESHOLD in
 # its interface/gemm.c). They then wait for each other, and for the network's threads, many times longer than the product takes.
 _MAX_MULTIPLICATIONS = 1 << 18
+# Floats between the two passes, as far as a band has no more. Each thread keeps its own: memory that the system hands out anew
+# costs half as much time as the resize.
+_WORK_FLOATS = 1 << 19
+_work = threading.local()
 
 
 def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[int, int]:
@@ -50,11 +56,14 @@ def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats,
     canvases = np.empty((batch, *canvas_size, channels), np.float32)
     canvases[:, rows:] = MEAN_RGB
     canvases[:, :rows, columns:] = MEAN_RGB
-    squeezed = np.empty((rows, width * channels), np.float32)
-    for image, canvas in zip(images, canvases, strict=True):
-        _resize_rows(image.reshape(height, width * channels), squeezed)
-        # A row of the canvas holds its pixels' channels side by side.
-        _resize_columns(squeezed, canvas.reshape(canvas_size[0], -1)[:rows, : columns * channels], channels)
+    row_bands, column_bands = _row_bands(height, rows), _column_bands(width, columns, channels)
+    # Rows hold their pixels' channels side by side.
+    for image, canvas in zip(images.reshape(batch, height, -1), canvases.reshape(batch, canvas_size[0], -1), strict=True):
+        together = max(1, _WORK_FLOATS // (_BAND * image.shape[1]))
+        for begin in range(0, len(row_bands), together):
+            bands = row_bands[begin : begin + together]
+            squeezed = _resize_rows(image, bands)
+            _resize_columns(squeezed, canvas[bands[0].outputs.start : bands[-1].outputs.stop], column_bands)
     return canvases, np.array([rows / canvas_size[0], columns / canvas_size[1]], np.float32)
 
 
@@ -85,25 +94,35 @@ class _Band(NamedTuple):
     weights: Floats
 
 
-def _resize_rows(image: Images, resized: Floats) -> None:
-    """Writes the rows of `resized` [rows, width] from those of the image [height, width]."""
-    width = image.shape[1]
-    for outputs, inputs, weights in _row_bands(image.shape[0], resized.shape[0]):
+def _resize_rows(image: Images, bands: Sequence[_Band]) -> Floats:
+    """Returns the rows that the bands make of the image [height, width], in memory that the next call takes again."""
+    first, width = bands[0].outputs.start, image.shape[1]
+    resized = _borrow(bands[-1].outputs.stop - first, width)
+    for outputs, inputs, weights in bands:
         # Pieces this small stay in the processor's cache as floats.
         piece = max(1, _MAX_MULTIPLICATIONS // weights.size)
+        rows = resized[outputs.start - first : outputs.stop - first]
         for begin in range(0, width, piece):
             part = slice(begin, begin + piece)
-            np.matmul(weights, image[inputs, part].astype(np.float32), out=resized[outputs, part])
+            np.matmul(weights, image[inputs, part].astype(np.float32), out=rows[:, part])
+    return resized
 
 
-def _resize_columns(image: Floats, resized: Floats, channels: int) -> None:
-    """Writes the columns of `resized` [height, columns · channels] from those of the image [height, width · channels]."""
-    height = image.shape[0]
-    for outputs, inputs, weights in _column_bands(image.shape[1] // channels, resized.shape[1] // channels, channels):
+def _resize_columns(image: Floats, resized: Floats, bands: Sequence[_Band]) -> None:
+    """Writes the columns that the bands make of the image [height, width] into those of `resized` [height, …]."""
+    for outputs, inputs, weights in bands:
         piece = max(1, _MAX_MULTIPLICATIONS // weights.size)
-        for begin in range(0, height, piece):
+        for begin in range(0, len(image), piece):
             part = slice(begin, begin + piece)
             np.matmul(image[part, inputs], weights, out=resized[part, outputs])
+
+
+def _borrow(height: int, width: int) -> Floats:
+    size = height * width
+    memory: Floats | None = getattr(_work, "memory", None)
+    if memory is None or memory.size < size:
+        memory = _work.memory = np.empty(max(size, _WORK_FLOATS), np.float32)
+    return memory[:size].reshape(height, width)
 
 
 # The pictures of a folder, and all frames of a video, have a few sizes.
