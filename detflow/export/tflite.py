@@ -24,7 +24,7 @@ from detflow.artifact import FORMATS
 from detflow.config import EvaluateConfig
 from detflow.engine import preprocess
 from detflow.engine.architecture import DenseModel
-from detflow.errors import ArtifactError, DataError
+from detflow.errors import DataError
 from detflow.export.formats import Job, Notes
 from detflow.export.tflite_file import join_models, pack_file
 from detflow.export.tflite_metadata import METADATA_NAME, build_metadata
@@ -72,9 +72,6 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
         job: What to write.
         name: Of the format.
         precision: Which.
-
-    Raises:
-        ArtifactError: The architecture has no TFLite form.
     """
     halves = _split_after_head(_dense_model(job), job.trained.serving.config)
     converter = _converter(halves.network, job.trained.serving.variables)
@@ -96,7 +93,7 @@ def write_int8(job: Job, name: str) -> Iterator[Notes]:
         name: Of the format.
 
     Raises:
-        ArtifactError: The architecture has no TFLite form, or no quantisation-aware one where only that could help.
+        ArtifactError: Only quantisation-aware training could help, and the network has no form for it.
         DataError: There are no training images to measure ranges on.
     """
     model, config = _dense_model(job), job.trained.serving.config
@@ -133,7 +130,7 @@ def _write_fine_tuned(job: Job, name: str) -> Notes:
 def _dense_model(job: Job) -> DenseModel:
     model = job.trained.serving.model
     if not isinstance(model, DenseModel):
-        raise ArtifactError(f"{type(model).__name__} has no TFLite form", remedy="export it in another format")
+        raise TypeError(f"{type(model).__name__} has no TFLite form; see formats.choose_formats")
     return model
 
 
