@@ -17,6 +17,8 @@ from detflow.dataset.records import MANIFEST_NAME
 from detflow.dataset.terminal import format_summary
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
 from detflow.publish import publish_file
+from detflow.storage.folders import open_folder
+from detflow.storage.location import Location
 
 __all__ = ["CheckResult", "check_dataset", "check_records", "is_record_set"]
 
@@ -62,7 +64,7 @@ def check_records(path: Path, jobs: int | None, progress: Progress = lambda what
 
 
 def check_dataset(
-    dataset: Path,
+    dataset: Location,
     options: ConversionOptions,
     announce: Callable[[str], None],
     report_path: Path | None = None,
@@ -82,11 +84,11 @@ def check_dataset(
         EnvironmentFault: The machine refuses.
     """
     with (
-        environment_faults(dataset),
+        environment_faults(str(dataset)),
         tempfile.TemporaryDirectory() as work_dir,
         open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert") as workers,
     ):
-        audit = audit_dataset(dataset, options.audit, Path(work_dir), workers, progress)
+        audit = audit_dataset(open_folder(dataset), options.audit, Path(work_dir), workers, progress)
         refusal = None
         try:
             require_acceptable(audit, options, dataset, announce)

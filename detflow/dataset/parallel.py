@@ -17,10 +17,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 from detflow.errors import EnvironmentFault
+from detflow.storage.location import Location, Url
 
 __all__ = ["OrderedMap", "choose_jobs", "count_cores", "open_workers"]
 
@@ -103,11 +103,11 @@ def open_workers(jobs: int, module: str = __name__) -> Iterator[OrderedMap]:
             raise
 
 
-def choose_jobs(dataset: Path) -> int:
-    """Returns how many processes a dataset is worth."""
+def choose_jobs(dataset: Location) -> int:
+    """Returns how many processes a dataset is worth; at a URL that cannot be told without asking for all of it."""
     cores = count_cores()
-    if cores == 1:
-        return 1
+    if cores == 1 or isinstance(dataset, Url):
+        return cores
     num_files = num_bytes = 0
     for folder, _, names in os.walk(dataset):
         for name in names:

@@ -13,6 +13,7 @@ from detflow.dataset.images import Treatment
 from detflow.dataset.parallel import OrderedMap
 from detflow.dataset.records import ObjectColumns, to_record_box
 from detflow.dataset.splits import SplitBy
+from detflow.storage.folders import LocalFolder
 from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
 
 SIZE = ImageSize(64, 48)
@@ -25,7 +26,9 @@ def audit(voc_set, tmp_path):
         work_dir.mkdir(exist_ok=True)
         options.setdefault("split_by", SplitBy.SEED)
         options.setdefault("fractions", {"train": 1.0})
-        return audit_dataset(voc_set.root, AuditOptions(**options), work_dir, OrderedMap(None, 1), lambda what, done, total: None)
+        return audit_dataset(
+            LocalFolder.of(voc_set.root), AuditOptions(**options), work_dir, OrderedMap(None, 1), lambda what, done, total: None
+        )
 
     return run
 
