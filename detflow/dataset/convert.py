@@ -20,12 +20,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import lxml.etree
-import numpy as np
-import PIL
-import simplejpeg
-from google.protobuf import __version__ as protobuf_version
-
 from detflow import __version__
 from detflow.dataset.audit import Audit, AuditedSample, AuditOptions, Progress, audit_dataset, read_line, read_record_images
 from detflow.dataset.findings import Action
@@ -48,6 +42,7 @@ from detflow.dataset.records import (
 )
 from detflow.dataset.splits import SplitBy, unit_hash
 from detflow.dataset.tfrecord import frame_record
+from detflow.dataset.versions import find_versions
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.publish import publish_directory, require_space
 from detflow.storage.folders import Folder, open_folder
@@ -447,12 +442,5 @@ def _build_manifest(audit: Audit, described: dict[str, Any], splits: Mapping[str
         **described,
         "fingerprint": compute_fingerprint(audit.label_map, splits),
         "source_fingerprint": audit.source_fingerprint,
-        "versions": {
-            "detflow": __version__,
-            "lxml": lxml.etree.__version__,
-            "numpy": np.__version__,
-            "pillow": PIL.__version__,
-            "protobuf": protobuf_version,
-            "simplejpeg": ".".join(simplejpeg.__version_info__),
-        },
+        "versions": find_versions(),
     }

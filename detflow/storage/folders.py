@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -57,6 +58,13 @@ class Folder(Protocol):
 
     def read_many(self, paths: Iterable[str], limit: int) -> Iterator[bytes]:
         """Yields files' contents in order; takes the paths a few ahead at most."""
+
+    def fetch(self, path: str, file: Path) -> None:
+        """Copies a file of any size to a local one; the caller knows what it should be.
+
+        Raises:
+            FileNotFoundError: As `read`.
+        """
 
     def digest(self, path: str) -> FileDigest | None:
         """Returns the size and SHA-256 of what stands there now; None where nothing does."""
@@ -132,6 +140,10 @@ class LocalFolder:
     def read_many(self, paths: Iterable[str], limit: int) -> Iterator[bytes]:
         """See `Folder`. One is read at a time: the operating system reads ahead."""
         return (self.read(path, limit) for path in paths)
+
+    def fetch(self, path: str, file: Path) -> None:
+        """See `Folder`."""
+        shutil.copyfile(self.root / path, file)
 
     def digest(self, path: str) -> FileDigest | None:
         """See `Folder`."""

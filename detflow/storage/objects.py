@@ -124,17 +124,9 @@ class ObjectFolder:
         with tempfile.TemporaryDirectory(prefix="detflow-") as folder:
             staging = Path(folder) / path.rpartition("/")[2]
             yield staging
-            self.upload(staging, path)
-
-    def upload(self, file: Path, path: str) -> None:
-        """Uploads a file.
-
-        Raises:
-            EnvironmentFault: The store refuses, or what it holds then is something else.
-        """
-        with _faults(self.url, path):
-            _file_system(self.url.scheme).put_file(os.fspath(file), self._key(path))
-        self._require(path, digest_file(file))
+            with _faults(self.url, path):
+                _file_system(self.url.scheme).put_file(os.fspath(staging), self._key(path))
+            self._require(path, digest_file(staging))
 
     def write(self, path: str, content: bytes) -> None:
         """See `Folder`."""
@@ -142,12 +134,8 @@ class ObjectFolder:
             _file_system(self.url.scheme).pipe_file(self._key(path), content)
         self._require(path, {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
 
-    def download(self, path: str, file: Path) -> None:
-        """Downloads an object; the caller knows what it should be.
-
-        Raises:
-            FileNotFoundError: There is none.
-        """
+    def fetch(self, path: str, file: Path) -> None:
+        """See `Folder`."""
         with _faults(self.url, path):
             _file_system(self.url.scheme).get_file(self._key(path), os.fspath(file))
 
