@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from detflow.engine import preprocess
 from detflow.engine.anchors import best_anchor_iou
-from detflow.errors import DataError, environment_faults
+from detflow.engine.faults import decode_faults
+from detflow.errors import environment_faults
 from detflow.types import LabelMap, Sample
 
 __all__ = ["Batch", "TrainingImages", "cache_size", "epoch_order"]
@@ -83,10 +84,8 @@ class TrainingImages:
         self.names: list[str] = []
         self.num_boxes_left_out = 0
         for index, sample in enumerate(samples):
-            try:
+            with decode_faults(sample.filename):
                 canvas, ratio = decode(tf.constant(sample.encoded))
-            except tf.errors.InvalidArgumentError as error:
-                raise DataError(f"the image cannot be decoded: {error.message.splitlines()[0]}", path=sample.filename) from None
             self._images[index] = canvas.numpy()
             kept = sorted(sample.objects, key=lambda item: -item.box.area)[:max_boxes]
             self.num_boxes_left_out += len(sample.objects) - len(kept)
