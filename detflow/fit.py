@@ -234,7 +234,7 @@ def _choose_shape(boxes: _Boxes, canvas: list[int]) -> list[Choice]:
     model = candidates[scale]
     anchor_sides = [f"{scale * 2**level:.0f}" for level in range(model.min_level, model.max_level + 1)]
     ratios = boxes.ratios(size)
-    best = best_anchor_iou(boxes.corners * np.concatenate([ratios, ratios], 1), build_anchors(model)[0])
+    best = best_anchor_iou(boxes.corners * np.concatenate([ratios, ratios], 1), build_anchors(model, size)[0])
     names = np.array(boxes.names)
     recall = ", ".join(f"{name} {np.mean(best[names == name] >= 0.5):.0%}" for name in sorted(set(boxes.names)))
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from detflow.runtime.detector import Images
 
-__all__ = ["MEAN_RGB", "STDDEV_RGB", "boxes_to_image", "fit_to_canvas", "fitted_size", "triangle_weights"]
+__all__ = ["MEAN_RGB", "STDDEV_RGB", "boxes_to_image", "choose_canvas", "fit_to_canvas", "fitted_size", "triangle_weights"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,6 +22,14 @@ STDDEV_RGB: Final = (58.395, 57.12, 57.375)
 """Deviation of ImageNet's RGB values."""
 
 _PIECE_FLOATS = 1 << 18
+
+
+def choose_canvas(size: tuple[int, int], canvas_sizes: Sequence[tuple[int, int]]) -> int:
+    """Returns which canvas takes an image of `size` (height, width): the one in which it is largest, of equal ones the first."""
+    height, width = size
+    # The scale is min(H / h, W / w); times h · w it is an integer, which all runtimes compare alike.
+    scales = [min(rows * width, columns * height) for rows, columns in canvas_sizes]
+    return scales.index(max(scales))
 
 
 def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ def make_sample(index, objects=(), pixels=None):
 
 
 def make_images(samples, tmp_path, max_boxes=10, max_bytes=1 << 30):
-    return TrainingImages(samples, len(samples), LABELS, CANVAS, max_boxes=max_boxes, max_bytes=max_bytes, scratch_dir=tmp_path)
+    return TrainingImages(samples, len(samples), LABELS, [CANVAS], max_boxes=max_boxes, max_bytes=max_bytes, scratch_dir=tmp_path)
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, 1000), st.integers(1, 500))
