@@ -92,7 +92,7 @@ class TrainingImages:
         buckets: list[int] = []
         self.num_boxes_left_out = 0
         for index, sample in enumerate(samples):
-            bucket = choose_canvas((sample.size.height, sample.size.width), canvas_sizes)
+            bucket = int(choose_canvas([sample.size.height, sample.size.width], canvas_sizes))
             buckets.append(bucket)
             try:
                 canvas, ratio = decoders[bucket](tf.constant(sample.encoded))

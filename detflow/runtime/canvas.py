@@ -24,12 +24,20 @@ STDDEV_RGB: Final = (58.395, 57.12, 57.375)
 _PIECE_FLOATS = 1 << 18
 
 
-def choose_canvas(size: tuple[int, int], canvas_sizes: Sequence[tuple[int, int]]) -> int:
-    """Returns which canvas takes an image of `size` (height, width): the one in which it is largest, of equal ones the first."""
-    height, width = size
+def choose_canvas(sizes: npt.ArrayLike, canvas_sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
+    """Chooses the canvas that takes an image: the one in which it is largest, of equal ones the first.
+
+    Args:
+        sizes: [..., 2] integers, (height, width) of images in pixels.
+        canvas_sizes: (height, width) of each canvas.
+
+    Returns:
+        [...]: indices of canvases.
+    """
     # The scale is min(H / h, W / w); times h · w it is an integer, which all runtimes compare alike.
-    scales = [min(rows * width, columns * height) for rows, columns in canvas_sizes]
-    return scales.index(max(scales))
+    products = np.array(canvas_sizes, np.int64) * np.array(sizes, np.int64)[..., np.newaxis, ::-1]
+    chosen: npt.NDArray[np.intp] = products.min(-1).argmax(-1)
+    return chosen
 
 
 def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[int, int]:
