@@ -37,6 +37,7 @@ _MAX_CANVASES = 3
 _AREA_TOLERANCE = 1 / 8
 _LEAST_BUCKET = 0.15
 _LEAST_GAIN = 0.1
+_CANDIDATE_QUANTILES = np.linspace(0.05, 0.95, 13)
 _ANCHOR_SCALES = tuple(float(scale) for scale in np.arange(2.0, 8.01, 0.5))
 # The anchor takes the shape of the typical box when that is further from a square than this.
 _ELONGATED = 1.5
@@ -214,7 +215,7 @@ def _choose_canvases(boxes: _Boxes) -> tuple[Canvases, list[Choice]]:
     )
     if not more:
         return canvases, [size]
-    shares = np.bincount(choose_canvas(boxes.all_sizes, canvases), minlength=len(canvases)) / len(boxes.all_sizes)
+    shares = _count(boxes.all_sizes, canvases) / len(boxes.all_sizes)
     takers = ", ".join(
         f"{share:.0%} of the images in {rows}x{columns}" for share, (rows, columns) in zip(shares, canvases, strict=True)
     )
@@ -230,21 +231,23 @@ def _lay_out(sizes: npt.NDArray[np.float64], area: int) -> Canvases:
     sizes = sizes[:: max(1, math.ceil(len(sizes) / _MAX_IMAGES))]
     canvases: Canvases = (_typical_canvas(sizes, area),)
     cover = _mean_cover(sizes, canvases)
-    area = min(area, int(np.median(sizes.prod(1))))
-    sides = range(2 * _STRIDE, area // (2 * _STRIDE) + 1, _STRIDE)
-    known = [(h, w) for h in sides for w in sides if abs(h * w - area) <= _AREA_TOLERANCE * area]
+    fewest = max(_BATCH_SIZE, _LEAST_BUCKET * len(sizes))
     for count in range(2, _MAX_CANVASES + 1):
-        fair = [
-            some
-            for some in itertools.combinations(known, count)
-            if _least_bucket(sizes, some) >= max(_BATCH_SIZE, _LEAST_BUCKET * len(sizes))
-        ]
+        fair = [some for some in itertools.combinations(_candidates(sizes, area), count) if _count(sizes, some).min() >= fewest]
         best = max(fair, key=lambda some: _mean_cover(sizes, some), default=canvases)
         if _mean_cover(sizes, best) < cover + _LEAST_GAIN:
             break
         canvases, cover = best, _mean_cover(sizes, best)
-    taken = np.bincount(choose_canvas(sizes, canvases), minlength=len(canvases))
-    return tuple(canvases[index] for index in np.argsort(-taken, kind="stable"))
+    return tuple(canvases[index] for index in np.argsort(-_count(sizes, canvases), kind="stable"))
+
+
+def _candidates(sizes: npt.NDArray[np.float64], area: int) -> list[tuple[int, int]]:
+    """Returns canvases of about an area that have the aspects of some of the images."""
+    aspects = np.exp(np.quantile(np.log(sizes[:, 1] / sizes[:, 0]), _CANDIDATE_QUANTILES))
+    # No image is blown up on a canvas of its aspect and at most its area.
+    area = min(area, int(np.median(sizes.prod(1))))
+    rounded = {(_round_to_stride(math.sqrt(area / aspect)), _round_to_stride(math.sqrt(area * aspect))) for aspect in aspects}
+    return sorted(canvas for canvas in rounded if abs(math.prod(canvas) - area) <= _AREA_TOLERANCE * area)
 
 
 def _typical_canvas(sizes: npt.NDArray[np.float64], area: int) -> tuple[int, int]:
@@ -266,9 +269,9 @@ def _mean_cover(sizes: npt.NDArray[np.float64], canvases: Canvases) -> float:
     return float(_fit_into(sizes, canvases)[1].prod(1).mean())
 
 
-def _least_bucket(sizes: npt.NDArray[np.float64], canvases: Canvases) -> int:
-    """Returns how many images the canvas takes that takes the fewest."""
-    return int(np.bincount(choose_canvas(sizes, canvases), minlength=len(canvases)).min())
+def _count(sizes: npt.NDArray[np.float64], canvases: Canvases) -> npt.NDArray[np.intp]:
+    """Returns how many images each canvas takes."""
+    return np.bincount(choose_canvas(sizes, canvases), minlength=len(canvases))
 
 
 def _smallest_class(boxes: _Boxes, canvases: Canvases) -> tuple[str, float]:

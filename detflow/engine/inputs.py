@@ -22,7 +22,8 @@ import tensorflow as tf
 from detflow.config import ModelConfig
 from detflow.engine import preprocess
 from detflow.engine.anchors import best_anchor_iou, build_anchors
-from detflow.errors import DataError, environment_faults
+from detflow.engine.faults import decode_faults
+from detflow.errors import environment_faults
 from detflow.runtime.canvas import choose_canvas
 from detflow.types import LabelMap, Sample
 
@@ -94,10 +95,8 @@ class TrainingImages:
         for index, sample in enumerate(samples):
             bucket = int(choose_canvas([sample.size.height, sample.size.width], canvas_sizes))
             buckets.append(bucket)
-            try:
+            with decode_faults(sample.filename):
                 canvas, ratio = decoders[bucket](tf.constant(sample.encoded))
-            except tf.errors.InvalidArgumentError as error:
-                raise DataError(f"the image cannot be decoded: {error.message.splitlines()[0]}", path=sample.filename) from None
             pixels = canvas.numpy().reshape(-1)
             self._images[index, : len(pixels)] = pixels
             kept = sorted(sample.objects, key=lambda item: -item.box.area)[:max_boxes]

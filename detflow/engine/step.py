@@ -49,10 +49,14 @@ def build_step(
     def differentiate(
         canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor, unconnected: tf.UnconnectedGradients
     ) -> tuple[Losses, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            losses = model.losses(canvases, boxes, classes, seed)
-            objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
-        return losses, tape.gradient(objective, variables, unconnected_gradients=unconnected)
+        losses = model.losses(canvases, boxes, classes, seed)
+        objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
+        # A tape adds the gradients of a tensor with three and more readers by AddN, whose order, and with it the last bits, depends
+        # on which reader is done first; two at a time have no order (docs/decisions/0005-order-of-sums.md).
+        gradients = tf.gradients(
+            objective, variables, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE, unconnected_gradients=unconnected
+        )
+        return losses, gradients
 
     def accumulate(canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
         count, size = config.train.accumulate_steps, config.train.batch_size

@@ -105,6 +105,23 @@ def test_giou_of_boxes_apart_is_negative_and_grows_as_they_near():
     assert -1.0 < far < near < 0.0
 
 
+@pytest.mark.parametrize("preset", ["retinanet_resnet10", pytest.param("retinanet_mobilenet_v3", marks=pytest.mark.slow)])
+def test_a_network_for_several_canvases_computes_on_each_what_one_for_it_alone_does(preset):
+    small = {"preset": preset, "width_multiplier": 0.25, "num_filters": 8, "num_head_convs": 1, "max_level": 5}
+    sizes = [(64, 96), (96, 64)]
+    several = RetinaNet(ModelConfig(**small, input_size=sizes[0], more_input_sizes=sizes[1:]), 3)
+    predict = tf.function(several.predict, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    for size in sizes:
+        alone = RetinaNet(ModelConfig(**small, input_size=size), 3)
+        alone.network.set_weights(several.network.get_weights())
+        canvases = tf.random.stateless_normal([2, *size, 3], [1, 2])
+        for found, expected in zip(predict(canvases), alone.predict(canvases), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    truth = tf.constant([[[0.1, 0.2, 0.6, 0.7]]] * 2), tf.constant([[1]] * 2)
+    found, expected = (float(model.losses(canvases, *truth, SEED).total) for model in (several, alone))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_losses_are_finite_without_any_object(model):
     losses = model.losses(tf.zeros([1, 64, 96, 3]), tf.zeros([1, 1, 4]), tf.constant([[-1]]), SEED)
     assert np.isfinite(float(losses.total))
