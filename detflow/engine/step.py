@@ -43,6 +43,7 @@ def build_step(
         accumulation they are the mean over the step's batches, as the gradients are.
     """
     variables = model.network.trainable_variables
+    canvas_sizes = {cache_size(size): size for size in model.canvas_sizes}
     scaler = optimizer if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer) else None
 
     def differentiate(
@@ -84,7 +85,7 @@ def build_step(
             seed=config.train.seed,
             step=step,
             mixes=schedule.is_before(step, config.augment.mix_until),
-            input_size=model.input_size,
+            input_size=canvas_sizes[tuple(images.shape[1:3])],
             config=config.augment,
         )
         seed = tf.stack([tf.constant(config.train.seed, tf.int64), step])
@@ -102,11 +103,14 @@ def build_step(
             average.update(step)
         return losses
 
-    height, width = cache_size(model.input_size)
-    signature = [
-        tf.TensorSpec([images_per_step(config), height, width, 3], tf.uint8),
-        tf.TensorSpec([images_per_step(config), None, 4], tf.float32),
-        tf.TensorSpec([images_per_step(config), None], tf.int32),
-    ]
-    # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
-    return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
+    def compile_for(height: int, width: int) -> Callable[..., Losses]:
+        signature = [
+            tf.TensorSpec([images_per_step(config), height, width, 3], tf.uint8),
+            tf.TensorSpec([images_per_step(config), None, 4], tf.float32),
+            tf.TensorSpec([images_per_step(config), None], tf.int32),
+        ]
+        # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
+        return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
+
+    compiled = {size: compile_for(*size) for size in canvas_sizes}
+    return lambda images, *truth: compiled[tuple(images.shape[1:3])](images, *truth)
