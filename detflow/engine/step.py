@@ -26,7 +26,7 @@ def build_step(
     model: DetectionModel,
     optimizer: tf_keras.optimizers.Optimizer,
     schedule: LearningRate,
-    average: WeightAverage | None,
+    average: WeightAverage,
     config: ExperimentConfig,
 ) -> Callable[..., Losses]:
     """Compiles the step.
@@ -35,7 +35,7 @@ def build_step(
         model: Its trainable variables are what the optimiser was built with.
         optimizer: Scales the loss where it is built for float16.
         schedule: The optimiser's; knows how long the run will be.
-        average: Takes the new weights in, if given.
+        average: Takes the new weights in.
         config: Seed, augmentation, sizes, clipping, accumulation.
 
     Returns:
@@ -99,8 +99,7 @@ def build_step(
         optimizer.apply_gradients(
             (gradient, variable) for gradient, variable in zip(gradients, variables, strict=True) if gradient is not None
         )
-        if average is not None:
-            average.update(step)
+        average.update(step)
         return losses
 
     def compile_for(height: int, width: int) -> Callable[..., Losses]:
