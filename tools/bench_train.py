@@ -162,7 +162,7 @@ def load_images(options: argparse.Namespace) -> tuple[ExperimentConfig, Training
         read_samples(options.records, manifest, options.split),
         sum(manifest.splits[name].images for name in resolve_split(manifest, options.split)),
         manifest.label_map,
-        config.model.input_size,
+        config.model.canvas_sizes,
         max_boxes=config.data.max_boxes,
         max_bytes=config.data.cache_megabytes << 20,
         scratch_dir=Path(tempfile.gettempdir()),

@@ -73,8 +73,8 @@ def augment(
         config: The ranges.
 
     Returns:
-        The canvases; a box that left the view is an empty slot. There are as many slots as before, with mosaic or mixup as many
-        as the fullest canvas needs.
+        The canvases; a box that left the view is an empty slot. There are as many slots as before, where mosaic or mixup took
+        place as many as the fullest canvas needs.
     """
     batch_size = tf.shape(images)[0]
     key = tf.stack([tf.constant(seed, tf.int64), step])
@@ -88,9 +88,15 @@ def augment(
         return canvases
     if config.mosaic:
         chosen = mixes & (noise[:, 11] < config.mosaic)
-        canvases = _lay_mosaics(canvases, chosen, (normalized, boxes, classes), tf.random.fold_in(key, 1), config)
+        single, batch = canvases, (normalized, boxes, classes)
+        canvases = tf.cond(
+            tf.reduce_any(chosen),
+            lambda: _lay_mosaics(single, chosen, batch, tf.random.fold_in(key, 1), config),
+            lambda: single,
+        )
     if config.mixup:
-        canvases = _mix_up(canvases, mixes, tf.random.fold_in(key, 2), config)
+        unmixed = canvases
+        canvases = tf.cond(mixes, lambda: _mix_up(unmixed, tf.random.fold_in(key, 2), config), lambda: unmixed)
     signed = noise[:, tf.newaxis, tf.newaxis, 6:11] * 2.0 - 1.0
     gain = (1.0 + config.gain * signed[..., :1]) * (1.0 + config.channel_gain * signed[..., 1:4])
     # Normalised values deviate by about 1 over 57 grey levels.
@@ -196,12 +202,12 @@ def _lay_mosaics(
     )
 
 
-def _mix_up(canvases: Canvases, mixes: tf.Tensor, key: tf.Tensor, config: AugmentConfig) -> Canvases:
+def _mix_up(canvases: Canvases, key: tf.Tensor, config: AugmentConfig) -> Canvases:
     """Blends canvases with others of the batch and takes the boxes of both (arXiv:1902.04103)."""
     batch_size = tf.shape(canvases.classes)[0]
     noise_key, partner_key = tf.unstack(tf.random.split(key, 2))
     noise = tf.random.stateless_uniform([batch_size, 2], noise_key)
-    chosen = mixes & (noise[:, 0] < config.mixup) & (batch_size > 1)
+    chosen = (noise[:, 0] < config.mixup) & (batch_size > 1)
     other = _draw_partners(batch_size, partner_key)[:, 1 % batch_size]
     low, high = _MIXUP_RANGE
     share = tf.where(chosen, low + (high - low) * noise[:, 1], 1.0)[:, tf.newaxis, tf.newaxis, tf.newaxis]

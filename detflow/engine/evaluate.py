@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from detflow.engine import preprocess
+from detflow.engine.faults import decode_faults
 from detflow.errors import ConfigError
 from detflow.metrics import EvaluatedImage, coco_metrics
 from detflow.runtime.detector import Detector
@@ -52,6 +53,7 @@ def detect_samples(detector: Detector, samples: Iterable[Sample], label_map: Lab
 
     Raises:
         ConfigError: The detector was trained on other classes than the samples have.
+        DataError: An image cannot be decoded.
     """
     if set(detector.label_map) != set(label_map):
         raise ConfigError(
@@ -65,7 +67,9 @@ def detect_samples(detector: Detector, samples: Iterable[Sample], label_map: Lab
         for sample in samples:
             # Without the encoded image a truth is small enough to be kept.
             judged.append(dataclasses.replace(sample, encoded=b""))
-            yield preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
+            with decode_faults(sample.filename):
+                picture = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
+            yield picture
 
     detections = [
         [dataclasses.replace(one, class_id=label_map.id_of(one.name)) for one in found] for found in detector.detect(pixels())

@@ -1,4 +1,4 @@
-"""TensorFlow's own errors of writing, told as the operating system would."""
+"""TensorFlow's own errors of reading images and of writing files, as the project's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from os import PathLike, fspath
 
 import tensorflow as tf
 
-__all__ = ["write_faults"]
+from detflow.errors import DataError
+
+__all__ = ["decode_faults", "write_faults"]
 
 # TensorFlow folds the system's errors into a few classes; these are what writing can meet.
 _ERRNOS = {
@@ -17,6 +19,19 @@ _ERRNOS = {
     tf.errors.PermissionDeniedError: errno.EACCES,
     tf.errors.OutOfRangeError: errno.EFBIG,
 }
+
+
+@contextlib.contextmanager
+def decode_faults(filename: str) -> Iterator[None]:
+    """Turns TensorFlow's refusal to decode an image inside the block into a DataError.
+
+    Args:
+        filename: Of the image.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        raise DataError(f"the image cannot be decoded: {error.message.splitlines()[0]}", path=filename) from None
 
 
 @contextlib.contextmanager

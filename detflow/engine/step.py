@@ -26,7 +26,7 @@ def build_step(
     model: DetectionModel,
     optimizer: tf_keras.optimizers.Optimizer,
     schedule: LearningRate,
-    average: WeightAverage,
+    average: WeightAverage | None,
     config: ExperimentConfig,
 ) -> Callable[..., Losses]:
     """Compiles the step.
@@ -35,7 +35,7 @@ def build_step(
         model: Its trainable variables are what the optimiser was built with.
         optimizer: Scales the loss where it is built for float16.
         schedule: The optimiser's; knows how long the run will be.
-        average: Takes the new weights in.
+        average: Takes the new weights in, if given.
         config: Seed, augmentation, sizes, clipping, accumulation.
 
     Returns:
@@ -43,15 +43,20 @@ def build_step(
         accumulation they are the mean over the step's batches, as the gradients are.
     """
     variables = model.network.trainable_variables
+    canvas_sizes = {cache_size(size): size for size in model.canvas_sizes}
     scaler = optimizer if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer) else None
 
     def differentiate(
         canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor, unconnected: tf.UnconnectedGradients
     ) -> tuple[Losses, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            losses = model.losses(canvases, boxes, classes, seed)
-            objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
-        return losses, tape.gradient(objective, variables, unconnected_gradients=unconnected)
+        losses = model.losses(canvases, boxes, classes, seed)
+        objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
+        # A tape adds the gradients of a tensor with three and more readers by AddN, whose order, and with it the last bits, depends
+        # on which reader is done first; two at a time have no order (docs/decisions/0005-order-of-sums.md).
+        gradients = tf.gradients(
+            objective, variables, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE, unconnected_gradients=unconnected
+        )
+        return losses, gradients
 
     def accumulate(canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
         count, size = config.train.accumulate_steps, config.train.batch_size
@@ -80,7 +85,7 @@ def build_step(
             seed=config.train.seed,
             step=step,
             mixes=schedule.is_before(step, config.augment.mix_until),
-            input_size=model.input_size,
+            input_size=canvas_sizes[tuple(images.shape[1:3])],
             config=config.augment,
         )
         seed = tf.stack([tf.constant(config.train.seed, tf.int64), step])
@@ -94,14 +99,18 @@ def build_step(
         optimizer.apply_gradients(
             (gradient, variable) for gradient, variable in zip(gradients, variables, strict=True) if gradient is not None
         )
-        average.update(step)
+        if average is not None:
+            average.update(step)
         return losses
 
-    height, width = cache_size(model.input_size)
-    signature = [
-        tf.TensorSpec([images_per_step(config), height, width, 3], tf.uint8),
-        tf.TensorSpec([images_per_step(config), None, 4], tf.float32),
-        tf.TensorSpec([images_per_step(config), None], tf.int32),
-    ]
-    # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
-    return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
+    def compile_for(height: int, width: int) -> Callable[..., Losses]:
+        signature = [
+            tf.TensorSpec([images_per_step(config), height, width, 3], tf.uint8),
+            tf.TensorSpec([images_per_step(config), None, 4], tf.float32),
+            tf.TensorSpec([images_per_step(config), None], tf.int32),
+        ]
+        # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
+        return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
+
+    compiled = {size: compile_for(*size) for size in canvas_sizes}
+    return lambda images, *truth: compiled[tuple(images.shape[1:3])](images, *truth)

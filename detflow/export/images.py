@@ -19,6 +19,7 @@ from detflow.dataset.mirror import mirror_records
 from detflow.dataset.pictures import PictureFile, find_pictures, read_picture
 from detflow.dataset.records import MANIFEST_NAME, RecordsManifest, read_manifest, read_samples, resolve_split
 from detflow.engine import preprocess
+from detflow.engine.faults import decode_faults
 from detflow.errors import ConfigError, DataError
 from detflow.export.verify import ProofImage
 from detflow.storage.folders import open_folder
@@ -116,7 +117,8 @@ def _local_records(records: str, split: str) -> Path:
 
 def _from_records(records_dir: Path, manifest: RecordsManifest, split: str, limit: int) -> Iterator[ProofImage]:
     for sample in itertools.islice(read_samples(records_dir, manifest, split), limit):
-        pixels = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
+        with decode_faults(sample.filename):
+            pixels = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
         yield ProofImage(sample.filename, pixels, sample.encoded, sample.objects)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from detflow.dataset.records import read_manifest, read_samples
 from detflow.engine.evaluate import detect_samples, evaluate_detector
-from detflow.errors import ConfigError
+from detflow.errors import ConfigError, DataError
 from detflow.metrics import coco_metrics
 from detflow.runtime.detector import Detector
 from detflow.types import LabelMap
@@ -61,3 +62,11 @@ def test_other_classes_are_refused(tiny_records):
     other = LabelMap((*manifest.label_map.names, "third"))
     with pytest.raises(ConfigError, match=r"the model knows the classes .*third; the records have dark, light"):
         evaluate_detector(detector_of_truth([], other), iter([]), manifest.label_map)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(tiny_records):
+    manifest = read_manifest(tiny_records)
+    sample = next(read_samples(tiny_records, manifest, "train"))
+    broken = dataclasses.replace(sample, filename="broken.jpg", encoded=sample.encoded[:100])
+    with pytest.raises(DataError, match=r"^broken\.jpg: the image cannot be decoded"):
+        evaluate_detector(detector_of_truth([sample], manifest.label_map), iter([broken]), manifest.label_map)

@@ -2,7 +2,6 @@ import io
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from detflow.engine.detector import eager_outputs
 from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.export import describe_card, export_model, find_failure, frozen
-from detflow.export.formats import EXPORTS, Export, Gate
+from detflow.export.formats import EXPORTS, Export, Gate, choose_formats
 from detflow.export.images import find_proof_images
 from detflow.export.verify import Tolerance
 from detflow.models import load_detector
@@ -332,6 +331,18 @@ def test_arguments_that_say_nothing_definite_are_refused(arguments, message, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_network_of_two_stages_is_refused_as_tflite_before_tensorflow_loads_it(model_dir, tmp_path):
+    config = (model_dir / "config.yaml").read_text().replace("architecture: retinanet", "architecture: faster_rcnn")
+    shutil.copytree(model_dir, tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text(config)
+    with pytest.raises(ConfigError, match=r"faster_rcnn has no TFLite form, .*leave out tflite, tflite_int8") as caught:
+        export_model(str(tmp_path / "run"), tmp_path / "out", formats="frozen,tflite,tflite_int8")
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "out").exists()
+    assert not any(name.startswith("tflite") for name in choose_formats("all", "faster_rcnn"))
+    assert set(choose_formats("all", "yolo")) == set(choose_formats("all", "retinanet")) > set(choose_formats("all", "faster_rcnn"))
+
+
 def test_a_folder_with_other_things_is_never_replaced(model_dir):
     before = sorted(path.name for path in model_dir.iterdir())
     with pytest.raises(ConfigError, match=r"holds no model\.json"):
@@ -360,15 +371,10 @@ def test_too_little_space_is_told_with_both_numbers(model_dir, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("formats", ["frozen", "saved_model"])
-def test_a_disk_that_refuses_in_the_middle_publishes_nothing(formats, model_dir, tmp_path):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
-    try:
-        with pytest.raises(EnvironmentFault, match="size limit") as caught:
-            export_model(str(model_dir), tmp_path / "out", formats=formats)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+@pytest.mark.parametrize("formats", ["frozen", pytest.param("saved_model", marks=pytest.mark.slow)])
+def test_a_disk_that_refuses_in_the_middle_publishes_nothing(formats, model_dir, tmp_path, small_files):
+    with small_files(500_000), pytest.raises(EnvironmentFault, match="size limit") as caught:
+        export_model(str(model_dir), tmp_path / "out", formats=formats)
     assert str(tmp_path) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
