@@ -92,6 +92,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
 def run_tight(options: argparse.Namespace) -> dict[str, float]:
     """Runs the compiled step on one batch, without looking at its losses."""
     from detflow.engine.checkpoints import WeightAverage
+    from detflow.engine.distribution import Distribution
     from detflow.engine.model import build_model
     from detflow.engine.optimizer import LearningRate, build_optimizer
     from detflow.engine.precision import network_precision, resolve_precision
@@ -103,7 +104,8 @@ def run_tight(options: argparse.Namespace) -> dict[str, float]:
         model = build_model(config.model, len(label_map))
     schedule = LearningRate(config.train)
     optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, precision)
-    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, config.train.ema_decay), config)
+    average = WeightAverage(model.network, config.train.ema_decay)
+    take_step = build_step(model, optimizer, schedule, average, config, Distribution())
     import tensorflow as tf
 
     batch = [tf.constant(part) for part in images.batch(1, 0, options.batch_size)[:3]]

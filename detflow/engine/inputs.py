@@ -103,14 +103,23 @@ class TrainingImages:
         classes = np.concatenate(self._classes)
         return {name: float(np.mean(best[classes == i] >= 0.5)) for i, name in enumerate(label_map) if (classes == i).any()}
 
-    def batch(self, seed: int, step: int, batch_size: int) -> Batch:
-        """Returns the batch of a step, counted from 0. Steps walk through the epochs without a break."""
+    def batch(self, seed: int, step: int, batch_size: int, rows: npt.NDArray[np.int64] | None = None) -> Batch:
+        """Returns the batch of a step, counted from 0. Steps walk through the epochs without a break.
+
+        Args:
+            seed: The run's.
+            step: Which.
+            batch_size: Images of a step.
+            rows: Returns these rows of the batch only, with as many slots as the whole has.
+        """
         positions = np.arange(step * batch_size, (step + 1) * batch_size)
         orders = {epoch: epoch_order(seed, epoch, len(self)) for epoch in set((positions // len(self)).tolist())}
         indices = np.array([orders[position // len(self)][position % len(self)] for position in positions.tolist()])
         num_slots = max(1, *(len(self._classes[i]) for i in indices))
-        boxes = np.zeros((batch_size, num_slots, 4), np.float32)
-        classes = np.full((batch_size, num_slots), -1, np.int32)
+        if rows is not None:
+            indices = indices[rows]
+        boxes = np.zeros((len(indices), num_slots, 4), np.float32)
+        classes = np.full((len(indices), num_slots), -1, np.int32)
         for row, index in enumerate(indices):
             boxes[row, : len(self._boxes[index])] = self._boxes[index]
             classes[row, : len(self._classes[index])] = self._classes[index]

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.engine.checkpoints import WeightAverage
+from detflow.engine.distribution import Distribution
 from detflow.engine.inputs import cache_size
 from detflow.engine.model import build_model as build
 from detflow.engine.optimizer import LearningRate, build_optimizer
@@ -35,7 +36,7 @@ def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
     model = build_model(config)
     schedule = LearningRate(config.train)
     optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
-    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config)
+    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config, Distribution())
     images, boxes, classes = draw_batch(config)
     variables = model.network.trainable_variables
     before = [variable.numpy() for variable in variables]
