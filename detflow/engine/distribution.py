@@ -7,6 +7,7 @@ the step, and is the only one that writes.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from detflow.engine.topology import Topology, require_divisible
-from detflow.errors import EnvironmentFault
+from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.runtime.quiet import native_stderr_closed
 
 __all__ = ["Distribution", "find_distribution"]
@@ -114,6 +115,23 @@ class Distribution:
         # Those of one type travel together.
         for dtype in {variable.dtype: None for variable in variables}:
             self._share_variables([variable for variable in variables if variable.dtype == dtype])
+
+    def require_equal(self, variables: Sequence[tf.Variable]) -> None:
+        """Compares the values of all processes with the chief's, bit by bit; all processes call this.
+
+        Raises:
+            ArtifactError: They differ. Then a step was not the same everywhere, and no checkpoint of the run is to be trusted.
+        """
+        if self.num_workers == 1:
+            return
+        digest = hashlib.sha256()
+        for variable in variables:
+            digest.update(variable.numpy().tobytes())
+        mine = int.from_bytes(digest.digest()[:8], "big") >> 1
+        (theirs,) = self.share([mine])
+        (num_different,) = self.total([int(mine != theirs)])
+        if num_different:
+            raise ArtifactError(f"the weights of {num_different} of {self.num_workers} workers are not those of the chief")
 
     @contextlib.contextmanager
     def lost_workers(self) -> Iterator[None]:

@@ -73,13 +73,15 @@ def run_workers(command: Sequence[str], num_workers: int, max_restarts: int, ann
             # The first failure is the cause, the others follow from it.
             cause = next((code for code in codes if code), 0)
             # A worker that ends by itself would end the same way again; one that was killed need not.
-            if requests.signums or cause >= 0:
-                return _exit_code(cause)
+            if cause >= 0:
+                return cause
+            if requests.signums:
+                return 128 + requests.signums[0]
             reason = f"a worker was killed by {signal.Signals(-cause).name}"
             if restarts < max_restarts:
                 announce(f"{reason}: restart {restarts + 1} of {max_restarts} from the last checkpoint")
         announce(f"{reason}: given up after {max_restarts} restarts")
-        return _exit_code(cause)
+        return 128 - cause
 
 
 def split_cores(cores: Sequence[int], num_workers: int) -> list[set[int]]:
@@ -183,10 +185,6 @@ def _send(workers: Sequence[_Worker], signum: int) -> None:
 
 def _kill(workers: Sequence[_Worker]) -> None:
     _send(workers, signal.SIGKILL)
-
-
-def _exit_code(code: int) -> int:
-    return 128 - code if code < 0 else code
 
 
 @contextmanager

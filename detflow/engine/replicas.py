@@ -38,7 +38,12 @@ def gather_rows(value: Any) -> Any:
     if num_replicas() == 1:
         return value
     context = tf.distribute.get_replica_context()
-    return tf.nest.map_structure(lambda tensor: context.all_gather(tensor, axis=0), value)
+
+    def gather(tensor: tf.Tensor) -> tf.Tensor:
+        # Gathering loses what is known of the shape.
+        return tf.ensure_shape(context.all_gather(tensor, axis=0), [None, *tensor.shape[1:]])
+
+    return tf.nest.map_structure(gather, value)
 
 
 def uniform_rows(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -209,7 +209,9 @@ def train(run: RunDir, start: Start) -> TrainResult:
                     display.set_steps(config.train.steps)
                     clock = None
         # Nobody leaves before the chief has saved.
-        distribution.total([0])
+        distribution.require_equal([*model.network.variables, *average.averages])
+        if distribution.num_workers > 1:
+            display.note(f"{distribution.num_workers} workers ended with equal weights")
         if config.data.overfit and checkpoints.state and checkpoints.state.metrics:
             learnt = (checkpoints.state.metrics["AP50"] or 0.0) >= _LEARNT_AP50
             display.note(f"overfitting {start.num_training} images: the path can{'' if learnt else 'not'} learn them")
