@@ -23,7 +23,9 @@ start = len(list(folder.glob(f"{task}-*")))
 
 
 @pytest.fixture
-def launch(tmp_path):
+def launch(tmp_path, monkeypatch):
+    monkeypatch.setattr("detflow.engine.launcher._SETTLE_SECONDS", 0.5)
+
     def run(body, num_workers=2, max_restarts=2):
         lines = []
         code = run_workers([sys.executable, "-c", PRELUDE + body, str(tmp_path)], num_workers, max_restarts, lines.append)
