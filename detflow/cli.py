@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -17,12 +18,34 @@ from detflow import __version__
 from detflow.errors import ArtifactError, DetflowError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from detflow.dataset.convert import ConversionOptions
+    from detflow.dataset.parallel import OrderedMap
+    from detflow.storage.location import Location
 
 __all__ = ["cli", "main"]
 
+
+class _LocationType(click.ParamType[Any]):
+    """A path, or a URL of an object store; of a path that has to exist, click tells."""
+
+    name = "path"
+
+    def __init__(self, path_type: click.Path) -> None:
+        self._path_type = path_type
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        from detflow.storage.location import Url, is_url
+
+        return Url.parse(value) if is_url(value) else Path(os.fsdecode(self._path_type.convert(value, param, ctx)))
+
+
 _PATH = click.Path(path_type=Path)
 _EXISTING = click.Path(exists=True, path_type=Path)
+_LOCATION = _LocationType(_PATH)
+_EXISTING_LOCATION = _LocationType(_EXISTING)
+_EXISTING_FOLDER = _LocationType(click.Path(exists=True, file_okay=False, path_type=Path))
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
@@ -90,9 +113,17 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
 
 
 @cli.command("make-records")
-@click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--output", required=True, type=_PATH, help="The records directory; replaced as a whole.")
+@click.argument("dataset", type=_EXISTING_FOLDER)
+@click.option("--output", required=True, type=_LOCATION, help="The records directory, a path or URL; replaced as a whole.")
 @_audit_options
+@click.option(
+    "--runner",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the work is done: processes of this machine, or a Ray cluster (docs/cluster.md). The result is the same.",
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="Head of the Ray cluster.  [default: RAY_ADDRESS, or one here]")
 @click.option(
     "--report/--no-report", default=True, help="Write report.html, a page with pictures of what was found.  [default: report]"
 )
@@ -105,18 +136,25 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
 @click.option("--write-fixed", metavar="DIR", type=_PATH, help="Also write the mended dataset as VOC.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on stdout.")
 def make_records(
-    dataset: Path, output: Path, keep_splits: Path | None, write_fixed: Path | None, as_json: bool, **choices: Any
+    dataset: Location,
+    output: Location,
+    keep_splits: Path | None,
+    write_fixed: Path | None,
+    runner: str,
+    ray_address: str | None,
+    as_json: bool,
+    **choices: Any,
 ) -> None:
-    """Check DATASET, a folder of images and VOC XML, and convert it to TFRecord shards.
+    """Check DATASET, a folder or URL of images and VOC XML, and convert it to TFRecord shards.
 
     Originals are never touched. Every repair and every file that was set aside stands in OUTPUT's ledger.jsonl.
     """
     from dataclasses import replace
 
-    from detflow.dataset.parallel import choose_jobs, open_workers
-
+    if ray_address is not None and runner != "ray":
+        raise click.UsageError("--ray-address goes with --runner ray")
     # The other processes start, and import what they need, while this one does.
-    with open_workers(choices["jobs"] or choose_jobs(dataset), "detflow.dataset.convert") as workers:
+    with _open_runner(runner, ray_address, dataset, choices["jobs"]) as workers:
         from detflow.dataset.convert import convert_dataset
         from detflow.dataset.terminal import format_summary, show_progress
 
@@ -126,14 +164,24 @@ def make_records(
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 
+def _open_runner(runner: str, ray_address: str | None, dataset: Location, jobs: int | None) -> AbstractContextManager[OrderedMap]:
+    if runner == "ray":
+        from detflow.dataset.cluster import open_cluster
+
+        return open_cluster(ray_address, jobs)
+    from detflow.dataset.parallel import choose_jobs, open_workers
+
+    return open_workers(jobs or choose_jobs(dataset), "detflow.dataset.convert")
+
+
 @cli.command()
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", type=_EXISTING_LOCATION)
 @_audit_options
 @click.option(
     "--report", "report_path", type=_PATH, metavar="FILE", help="Write a page with pictures of what was found (datasets)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-def check(path: Path, report_path: Path | None, as_json: bool, **choices: Any) -> None:
+def check(path: Location, report_path: Path | None, as_json: bool, **choices: Any) -> None:
     """Judge PATH and change nothing: a dataset folder, or TFRecord files, ours or foreign.
 
     A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them) are judged record by record:

@@ -9,10 +9,11 @@ from typing import Any, Final
 from detflow.artifact import FORMATS, INPUT_NAME, OPENCV_SIGNATURE, ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.runtime.detector import Detector, Images, Outputs, Runner
+from detflow.runtime.labels import read_onnx_labels, read_tflite_labels
 from detflow.runtime.onnx import load_onnx, load_with_opencv
 from detflow.runtime.openvino import has_openvino, load_openvino
 from detflow.runtime.tflite import load_tflite
-from detflow.types import read_label_map
+from detflow.types import LabelMap, read_label_map
 
 __all__ = ["load_detector", "load_runner"]
 
@@ -33,8 +34,9 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
 
     Args:
         path: An exported folder (the fastest of its formats that needs no TensorFlow runs, else its frozen graph); one of its files
-            (`*.onnx`, `*.tflite`, `*.xml`, `*.pb`) with `label_map.pbtxt` beside it or beside its folder; a SavedModel folder
-            (label map inside `assets/` or beside it); a model directory (its best checkpoint); or a checkpoint folder.
+            (`*.onnx`, `*.tflite`, `*.xml`, `*.pb`) with `label_map.pbtxt` beside it or beside its folder, which all but OpenVINO's
+            can do without, since they hold the class names; a SavedModel folder (label map inside `assets/` or beside it); a model
+            directory (its best checkpoint); or a checkpoint folder.
         threads: As in `load_runner`; a model directory and its checkpoints take one a core.
 
     Raises:
@@ -49,13 +51,15 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
         file = next((file for file in files if file.exists() and (file.suffix != ".xml" or has_openvino())), None)
         if file is None:
             raise ArtifactError("the exported folder holds no format that detflow runs", path=path)
-        return _artifact_detector(file, artifact.label_map_path, threads)
+        return Detector(load_runner(file, threads=threads), read_label_map(artifact.label_map_path), file)
     name = artifact.label_map_path.name
     if (path.suffix, "") in _LIGHT_RUNTIMES or _is_graph_file(path):
-        return _artifact_detector(path, _first_file(path.parent / name, path.parent.parent / name), threads)
+        beside = _first_file(path.parent / name, path.parent.parent / name)
+        return Detector(load_runner(path, threads=threads), _read_labels(path, beside), path)
     saved_model = path.parent if path.name == "saved_model.pb" else path
     if (saved_model / "saved_model.pb").is_file():
-        return _artifact_detector(saved_model, _first_file(saved_model / "assets" / name, saved_model.parent / name), threads)
+        label_map = read_label_map(_first_file(saved_model / "assets" / name, saved_model.parent / name))
+        return Detector(load_runner(saved_model, threads=threads), label_map, saved_model)
     from detflow.engine.detector import load_checkpoint_detector
 
     return load_checkpoint_detector(path)
@@ -88,9 +92,17 @@ def load_runner(
     return load_tensorflow_runner(path, input_name, threads=threads)
 
 
-def _artifact_detector(path: Path, label_map_path: Path, threads: int) -> Detector:
-    label_map = read_label_map(label_map_path)
-    return Detector(load_runner(path, threads=threads), label_map, path)
+def _read_labels(path: Path, beside: Path) -> LabelMap:
+    """Reads the label map, or where that is missing the class names inside the file itself."""
+    if beside.is_file() or path.suffix == ".xml":
+        return read_label_map(beside)
+    if path.suffix == ".onnx":
+        return read_onnx_labels(path)
+    if path.suffix == ".tflite":
+        return read_tflite_labels(path)
+    from detflow.engine.detector import read_graph_labels
+
+    return read_graph_labels(path)
 
 
 def _first_file(*places: Path) -> Path:

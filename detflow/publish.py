@@ -29,6 +29,7 @@ __all__ = [
     "FileDigest",
     "digest_file",
     "digest_files",
+    "is_plain_name",
     "publish_directory",
     "publish_file",
     "read_json_object",
@@ -197,6 +198,11 @@ def digest_files(root: Path) -> dict[str, FileDigest]:
     return {path.relative_to(root).as_posix(): digest_file(path) for path in files}
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a relative path with forward slashes stays below the folder that it is relative to, links aside."""
+    return _PLAIN_NAME.fullmatch(name) is not None and not {".", ".."}.intersection(name.split("/"))
+
+
 def verify_files(root: Path, expected: Mapping[str, FileDigest]) -> None:
     """Compares files with their manifest.
 
@@ -209,7 +215,7 @@ def verify_files(root: Path, expected: Mapping[str, FileDigest]) -> None:
     """
     for name, digest in expected.items():
         path = root / name
-        if not _PLAIN_NAME.fullmatch(name) or ".." in name.split("/") or path.is_symlink():
+        if not is_plain_name(name) or path.is_symlink():
             raise ArtifactError(f"the manifest names {name!r}, which is not a plain file inside the folder", path=root)
         if not path.is_file():
             raise ArtifactError("the file is missing, the manifest lists it", path=path)

@@ -77,10 +77,19 @@ def test_a_graph_of_another_kind_is_refused(tmp_path):
         load_detector(tmp_path / "graph.pb")
 
 
-def test_a_graph_without_its_label_map_is_refused(artifact_dir, tmp_path):
-    shutil.copy(artifact_dir / "frozen_inference_graph.pb", tmp_path)
-    with pytest.raises(ArtifactError, match="label map is missing"):
-        load_detector(tmp_path / "frozen_inference_graph.pb")
+@pytest.mark.parametrize("name", ["frozen_inference_graph.pb", "model.onnx", "model.tflite"])
+def test_a_file_on_its_own_has_its_class_names_inside(name, onnx_dir, tmp_path):
+    shutil.copy(onnx_dir / name, tmp_path)
+    assert load_detector(tmp_path / name).label_map == load_detector(onnx_dir).label_map
+
+
+def test_a_graph_without_any_class_names_is_refused(artifact_dir, tmp_path):
+    graph = tf.compat.v1.GraphDef.FromString((artifact_dir / "frozen_inference_graph.pb").read_bytes())
+    (node,) = (node for node in graph.node if node.name == "class_names")
+    graph.node.remove(node)
+    (tmp_path / "graph.pb").write_bytes(graph.SerializeToString())
+    with pytest.raises(ArtifactError, match="label map is missing, and there are no class names inside"):
+        load_detector(tmp_path / "graph.pb")
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x"), os.mkfifo])

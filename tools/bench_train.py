@@ -92,7 +92,6 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
 def run_tight(options: argparse.Namespace) -> dict[str, float]:
     """Runs the compiled step on one batch, without looking at its losses."""
     from detflow.engine.checkpoints import WeightAverage
-    from detflow.engine.distribution import Distribution
     from detflow.engine.model import build_model
     from detflow.engine.optimizer import LearningRate, build_optimizer
     from detflow.engine.precision import network_precision, resolve_precision
@@ -104,8 +103,7 @@ def run_tight(options: argparse.Namespace) -> dict[str, float]:
         model = build_model(config.model, len(label_map))
     schedule = LearningRate(config.train)
     optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, precision)
-    average = WeightAverage(model.network, config.train.ema_decay)
-    take_step = build_step(model, optimizer, schedule, average, config, Distribution())
+    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, config.train.ema_decay), config)
     import tensorflow as tf
 
     batch = [tf.constant(part) for part in images.batch(1, 0, options.batch_size)[:3]]
@@ -164,7 +162,7 @@ def load_images(options: argparse.Namespace) -> tuple[ExperimentConfig, Training
         read_samples(options.records, manifest, options.split),
         sum(manifest.splits[name].images for name in resolve_split(manifest, options.split)),
         manifest.label_map,
-        config.model.input_size,
+        config.model.canvas_sizes,
         max_boxes=config.data.max_boxes,
         max_bytes=config.data.cache_megabytes << 20,
         scratch_dir=Path(tempfile.gettempdir()),

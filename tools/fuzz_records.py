@@ -47,6 +47,7 @@ from detflow.dataset.findings import Action, Finding
 from detflow.dataset.images import DEFAULT_MAX_PIXELS, encode_record_jpeg
 from detflow.dataset.pairing import find_own_images, pair_images
 from detflow.dataset.records import decode_sample, encode_sample
+from detflow.storage.folders import LocalFolder
 from detflow.types import LabelMap, Sample
 
 SECONDS_PER_CASE = 5.0
@@ -758,7 +759,7 @@ def convert_case(root: Path, case: Case) -> tuple[AuditedSample | None, list[Fin
     (root / "a.xml").write_bytes(case.xml)
     (root / case.image_name).write_bytes(case.image)
     own = find_own_images(["a.xml"], [case.image_name])
-    [reading] = read_batch(root, DEFAULT_MAX_PIXELS, None, [("a.xml", own.get("a.xml"))])
+    [reading] = read_batch(LocalFolder.of(root), DEFAULT_MAX_PIXELS, None, [("a.xml", own.get("a.xml"))])
     if isinstance(reading.names, Finding):
         return None, [reading.names]
     pairs = pair_images({"a.xml": reading.names}, [case.image_name])
@@ -768,7 +769,7 @@ def convert_case(root: Path, case: Case) -> tuple[AuditedSample | None, list[Fin
     if not pairs.images:
         return None, findings
     [pair] = pairs.images.items()
-    judgement = reading.judgement or judge(root, DEFAULT_MAX_PIXELS, None, pair)
+    judgement = reading.judgement or judge(LocalFolder.of(root), DEFAULT_MAX_PIXELS, None, pair)
     findings += judgement.findings
     return (AuditedSample.from_json(judgement.line) if judgement.line else None), findings
 

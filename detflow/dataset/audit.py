@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import unicodedata
 from array import array
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, tee
 from pathlib import Path
 from sys import intern
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -44,6 +43,7 @@ from detflow.dataset.records import ObjectColumns, round_to_record, to_record_bo
 from detflow.dataset.splits import DEFAULT_FRACTIONS, SplitBy, Splits, declared_splits, seeded_splits
 from detflow.dataset.voc import MAX_XML_BYTES, VocAnnotation, VocObject, read_annotation, read_image_names
 from detflow.errors import DataError
+from detflow.storage.folders import Folder
 from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
 
 __all__ = [
@@ -60,7 +60,8 @@ __all__ = [
     "judge",
     "judge_batch",
     "read_batch",
-    "read_record_image",
+    "read_line",
+    "read_record_images",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -220,17 +221,17 @@ class Audit:
         return {code: number for code, number in sorted(self.counts.items()) if RULES[code].action is action}
 
 
-def audit_dataset(root: Path, options: AuditOptions, work_dir: Path, workers: OrderedMap, progress: Progress) -> Audit:
+def audit_dataset(source: Folder, options: AuditOptions, work_dir: Path, workers: OrderedMap, progress: Progress) -> Audit:
     """Audits a dataset.
 
     Args:
-        root: The dataset's folder.
+        source: The dataset's folder.
         options: What the user chose.
         work_dir: An existing folder for what does not fit into memory; `findings.jsonl` and `samples.jsonl` are written there.
         workers: Where to run.
         progress: Told how far it is.
     """
-    files = find_files(root)
+    files = find_files(source)
     with open(work_dir / "findings.jsonl", "wb") as findings_file, open(work_dir / "samples.jsonl", "wb") as samples_file:
         log = _FindingLog(findings_file)
         log.extend(files.findings)
@@ -346,7 +347,7 @@ def _read_all(
     total = len(files.annotations)
     same_key = _find_same_keys(files.annotations)
     own_images = find_own_images(files.annotations, files.images)
-    function = partial(read_batch, files.root, options.max_pixels, options.classes)
+    function = partial(read_batch, files.source, options.max_pixels, options.classes)
     results = chain.from_iterable(workers(function, _batches((path, own_images.get(path)) for path in files.annotations), chunk=1))
     for done, (path, reading) in enumerate(zip(files.annotations, results, strict=True), start=1):
         progress("checking", done, total)
@@ -389,7 +390,7 @@ def _judge_rest(
     collected: _Collected,
 ) -> None:
     """Judges the pairs that only all names together could tell."""
-    function = partial(judge_batch, files.root, options.max_pixels, options.classes)
+    function = partial(judge_batch, files.source, options.max_pixels, options.classes)
     judgements = chain.from_iterable(workers(function, _batches(pairs.items()), chunk=1))
     for done, ((annotation, image), judgement) in enumerate(zip(pairs.items(), judgements, strict=True), start=1):
         progress("checking what had to be paired", done, len(pairs))
@@ -503,26 +504,29 @@ class Judgement:
     findings: tuple[Finding, ...]
 
 
-def judge(root: Path, max_pixels: int, classes: Sequence[str] | None, pair: tuple[str, str]) -> Judgement:
+def judge(source: Folder, max_pixels: int, classes: Sequence[str] | None, pair: tuple[str, str]) -> Judgement:
     """Judges one annotation with its image; see `judge_batch`."""
-    (judgement,) = judge_batch(root, max_pixels, classes, [pair])
+    (judgement,) = judge_batch(source, max_pixels, classes, [pair])
     return judgement
 
 
-def judge_batch(root: Path, max_pixels: int, classes: Sequence[str] | None, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
+def judge_batch(
+    source: Folder, max_pixels: int, classes: Sequence[str] | None, pairs: Sequence[tuple[str, str]]
+) -> list[Judgement]:
     """Judges annotations with their images.
 
     A batch goes through one step after the other: while a step repeats, the processor's caches hold its code, which saves about a
     quarter of the time. Only one image's bytes are in memory at a time.
 
     Args:
-        root: The dataset's folder.
+        source: The dataset's folder.
         max_pixels: Images with more are refused.
         classes: The classes that may occur; None allows any.
         pairs: The annotation's and the image's path inside the dataset.
     """
-    annotations = [read_annotation(_read_file(root, path, MAX_XML_BYTES + 1), path) for path, _ in pairs]
-    return _judge_read(root, max_pixels, classes, pairs, annotations)
+    contents = _read_files(source, (path for path, _ in pairs), MAX_XML_BYTES)
+    annotations = [read_annotation(data, path) for data, (path, _) in zip(contents, pairs, strict=True)]
+    return _judge_read(source, max_pixels, classes, pairs, annotations)
 
 
 class Reading(NamedTuple):
@@ -540,17 +544,17 @@ class Reading(NamedTuple):
 
 
 def read_batch(
-    root: Path, max_pixels: int, classes: Sequence[str] | None, tasks: Sequence[tuple[str, str | None]]
+    source: Folder, max_pixels: int, classes: Sequence[str] | None, tasks: Sequence[tuple[str, str | None]]
 ) -> list[Reading]:
     """Reads annotations, and judges those whose image is certain (see `pairing.has_own_image`).
 
     Args:
-        root: The dataset's folder.
+        source: The dataset's folder.
         max_pixels: Images with more are refused.
         classes: The classes that may occur; None allows any.
         tasks: The annotation's path, and its own image's where it has one.
     """
-    contents = [_read_file(root, path, MAX_XML_BYTES + 1) for path, _ in tasks]
+    contents = list(_read_files(source, (path for path, _ in tasks), MAX_XML_BYTES))
     names: list[ImageNames | Finding] = []
     pairs, annotations = [], []
     for (path, image), data in zip(tasks, contents, strict=True):
@@ -560,7 +564,7 @@ def read_batch(
         if image is not None and not isinstance(found, Finding) and has_own_image(path, found):
             pairs.append((path, image))
             annotations.append((annotation, findings))
-    judged = {one.annotation: one for one in _judge_read(root, max_pixels, classes, pairs, annotations)}
+    judged = {one.annotation: one for one in _judge_read(source, max_pixels, classes, pairs, annotations)}
     return [
         Reading(found, hashlib.sha256(data).digest(), judged.get(path))
         for (path, _), data, found in zip(tasks, contents, names, strict=True)
@@ -568,14 +572,15 @@ def read_batch(
 
 
 def _judge_read(
-    root: Path,
+    source: Folder,
     max_pixels: int,
     classes: Sequence[str] | None,
     pairs: Sequence[tuple[str, str]],
     annotations: Sequence[tuple[VocAnnotation | None, list[Finding]]],
 ) -> list[Judgement]:
     """Judges annotations as read."""
-    images = [_examine_image(root, path, max_pixels) for _, path in pairs]
+    contents = _read_files(source, (path for _, path in pairs), MAX_IMAGE_BYTES)
+    images = [_examine_image(data, path, max_pixels) for data, (_, path) in zip(contents, pairs, strict=True)]
     hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
     samples = [
         _judge_pair(annotation, image, path, classes, findings)
@@ -609,8 +614,7 @@ class _Examined:
     fault: ImageFault | None
 
 
-def _examine_image(root: Path, path: str, max_pixels: int) -> _Examined:
-    data = _read_file(root, path, MAX_IMAGE_BYTES + 1)
+def _examine_image(data: bytes, path: str, max_pixels: int) -> _Examined:
     sha256 = hashlib.sha256(data).digest()
     try:
         if len(data) > MAX_IMAGE_BYTES:
@@ -783,27 +787,32 @@ def _box_finding(code: str, entry: VocObject, path: str, image: str, after: Corn
 _TAGS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_record_image(root: Path, audited: AuditedSample) -> tuple[bytes, str]:
-    """Returns the JPEG that goes into a sample's record, and its SHA-256 in hexadecimal.
+def read_line(samples: BinaryIO, offset: int) -> bytes:
+    """Returns the line of an `AuditedSample`: from the file `Audit.samples_path`, at `SampleSummary.offset`."""
+    samples.seek(offset)
+    return samples.readline()
+
+
+def read_record_images(source: Folder, samples: Iterable[AuditedSample]) -> Iterator[tuple[AuditedSample, bytes, str]]:
+    """Yields each sample with the JPEG that goes into its record, and that one's SHA-256 in hexadecimal.
 
     Raises:
-        DataError: The image is not the one that was audited.
+        DataError: An image is not the one that was audited.
     """
-    data = _read_file(root, audited.image, MAX_IMAGE_BYTES + 1)
-    if hashlib.sha256(data).hexdigest() != audited.image_sha256:
-        raise DataError("the image changed while the dataset was being converted", path=audited.image, remedy="run it again")
-    encoded = encode_record_jpeg(data, audited.treatment)
-    return encoded, audited.image_sha256 if encoded is data else hashlib.sha256(encoded).hexdigest()
+    samples, named = tee(samples)
+    contents = _read_files(source, (audited.image for audited in named), MAX_IMAGE_BYTES)
+    for audited, data in zip(samples, contents, strict=True):
+        if hashlib.sha256(data).hexdigest() != audited.image_sha256:
+            raise DataError("the image changed while the dataset was being converted", path=audited.image, remedy="run it again")
+        encoded = encode_record_jpeg(data, audited.treatment)
+        yield audited, encoded, audited.image_sha256 if encoded is data else hashlib.sha256(encoded).hexdigest()
 
 
-def _read_file(root: Path, path: str, limit: int) -> bytes:
-    """Returns a file's content, or its first `limit` bytes."""
+def _read_files(source: Folder, paths: Iterable[str], limit: int) -> Iterator[bytes]:
+    """Yields files' contents; of what is larger than `limit` one byte more than that."""
     try:
-        descriptor = os.open(f"{root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise DataError("the file was removed while the dataset was being read", path=path, remedy="run it again") from None
-    try:
-        # A read allocates what it is asked for.
-        return os.read(descriptor, min(limit, os.fstat(descriptor).st_size))
-    finally:
-        os.close(descriptor)
+        yield from source.read_many(paths, limit + 1)
+    except FileNotFoundError as error:
+        raise DataError(
+            "the file was removed while the dataset was being read", path=error.filename, remedy="run it again"
+        ) from None

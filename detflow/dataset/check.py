@@ -12,11 +12,14 @@ from detflow.dataset.audit import Progress, audit_dataset
 from detflow.dataset.convert import ConversionOptions, describe_audit, require_acceptable
 from detflow.dataset.findings import Action
 from detflow.dataset.lint import Severity, find_record_files, lint_records
+from detflow.dataset.mirror import mirror_records
 from detflow.dataset.parallel import choose_jobs, open_workers
 from detflow.dataset.records import MANIFEST_NAME
 from detflow.dataset.terminal import format_summary
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
 from detflow.publish import publish_file
+from detflow.storage.folders import open_folder
+from detflow.storage.location import Location, Url
 
 __all__ = ["CheckResult", "check_dataset", "check_records", "is_record_set"]
 
@@ -36,33 +39,39 @@ class CheckResult:
     refusal: DetflowError | None
 
 
-def is_record_set(path: Path) -> bool:
-    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them."""
+def is_record_set(path: Location) -> bool:
+    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them; a URL by the manifest alone."""
+    if isinstance(path, Url):
+        return open_folder(path).digest(MANIFEST_NAME) is not None
     return path.is_file() or (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
 
 
-def check_records(path: Path, jobs: int | None, progress: Progress = lambda what, done, total: None) -> CheckResult:
+def check_records(records: Location, jobs: int | None, progress: Progress = lambda what, done, total: None) -> CheckResult:
     """Judges a TFRecord set.
 
     Args:
-        path: One file, or the folder that holds them.
+        records: One file, or the folder that holds them.
         jobs: Number of processes; None chooses.
         progress: Told how far it is.
 
     Raises:
         DataError: There is no TFRecord file.
+        ArtifactError: At a URL, a shard is not the one that the manifest lists.
     """
+    path = mirror_records(records)
     with environment_faults(path), open_workers(jobs or choose_jobs(path), "detflow.dataset.lint") as workers:
         report = lint_records(path, workers, progress)
     errors = report.count(Severity.ERROR)
     refusal = (
-        ArtifactError(f"{errors:,} errors in the TFRecord files", path=path, remedy="they are listed above") if errors else None
+        ArtifactError(f"{errors:,} errors in the TFRecord files", path=str(records), remedy="they are listed above")
+        if errors
+        else None
     )
     return CheckResult(report.to_text(), report.to_json(), refusal)
 
 
 def check_dataset(
-    dataset: Path,
+    dataset: Location,
     options: ConversionOptions,
     announce: Callable[[str], None],
     report_path: Path | None = None,
@@ -82,11 +91,11 @@ def check_dataset(
         EnvironmentFault: The machine refuses.
     """
     with (
-        environment_faults(dataset),
+        environment_faults(str(dataset)),
         tempfile.TemporaryDirectory() as work_dir,
         open_workers(options.jobs or choose_jobs(dataset), "detflow.dataset.convert") as workers,
     ):
-        audit = audit_dataset(dataset, options.audit, Path(work_dir), workers, progress)
+        audit = audit_dataset(open_folder(dataset), options.audit, Path(work_dir), workers, progress)
         refusal = None
         try:
             require_acceptable(audit, options, dataset, announce)

@@ -18,16 +18,10 @@ from functools import partial
 from itertools import islice
 from math import ceil
 from pathlib import Path
-from typing import Any
-
-import lxml.etree
-import numpy as np
-import PIL
-import simplejpeg
-from google.protobuf import __version__ as protobuf_version
+from typing import Any, BinaryIO
 
 from detflow import __version__
-from detflow.dataset.audit import Audit, AuditedSample, AuditOptions, Progress, audit_dataset, read_record_image
+from detflow.dataset.audit import Audit, AuditedSample, AuditOptions, Progress, audit_dataset, read_line, read_record_images
 from detflow.dataset.findings import Action
 from detflow.dataset.fixed import write_fixed
 from detflow.dataset.parallel import OrderedMap, choose_jobs, open_workers
@@ -48,8 +42,12 @@ from detflow.dataset.records import (
 )
 from detflow.dataset.splits import SplitBy, unit_hash
 from detflow.dataset.tfrecord import frame_record
+from detflow.dataset.versions import find_versions
 from detflow.errors import ConfigError, DataError, EnvironmentFault
-from detflow.publish import digest_file, publish_directory, require_replaceable, require_space
+from detflow.publish import publish_directory, require_space
+from detflow.storage.folders import Folder, open_folder
+from detflow.storage.location import Location, Url
+from detflow.storage.publishing import Staging, publish_folder, require_replaceable
 from detflow.types import LabelMap
 
 __all__ = ["BadLimit", "ConversionOptions", "convert_dataset", "describe_audit", "require_acceptable"]
@@ -60,6 +58,9 @@ _MIN_SHARDS = 4
 _MIN_SHARD_IMAGES = 32
 _MAX_NAMED = 20
 _TEXT_BYTES = 4_096
+_MAX_NOTE_BYTES = 1 << 30
+# What the process that converts writes itself.
+_DRIVER_FILES = frozenset({MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,8 @@ class ConversionOptions:
 
 
 def convert_dataset(
-    dataset: Path,
-    output: Path,
+    dataset: Location,
+    output: Location,
     options: ConversionOptions,
     progress: Progress = lambda what, done, total: None,
     announce: Callable[[str], None] = lambda line: None,
@@ -131,7 +132,8 @@ def convert_dataset(
         options: What the user chose.
         progress: Told how far it is.
         announce: Told the problems, a line each, that make the dataset unusable.
-        workers: Where to run; None opens as many processes as the options say.
+        workers: Where to run; None opens as many processes as the options say. Where they are on other machines, those must reach
+            `dataset` and `output` under the same names.
 
     Returns:
         The manifest.
@@ -142,71 +144,71 @@ def convert_dataset(
         EnvironmentFault: The machine refuses; nothing is published.
     """
     _require_replaceable(dataset, output)
+    source = open_folder(dataset)
     audit_options = options.audit
     if options.keep_splits is not None:
         audit_options = replace(audit_options, kept_splits=read_memberships(options.keep_splits))
     with ExitStack() as stack:
-        staging = stack.enter_context(publish_directory(output, resume=_name_request(dataset, options)))
+        staging = stack.enter_context(publish_folder(output, MANIFEST_NAME, resume=_name_request(source, options)))
         fixed_dir = None if options.write_fixed is None else stack.enter_context(_publish_fixed(dataset, options.write_fixed))
         if workers is None:
             workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset), __name__))
-        work_dir = staging / "work"
-        work_dir.mkdir(exist_ok=True)
-        audit = audit_dataset(dataset, audit_options, work_dir, workers, progress)
+        audit = audit_dataset(source, audit_options, staging.scratch, workers, progress)
         require_acceptable(audit, options, dataset, announce)
         with _space_for(audit, output, copies=1 if fixed_dir is None else 2):
-            splits = _write_shards(audit, options.audit.seed, staging, work_dir, workers, progress)
+            splits = _write_shards(audit, options.audit.seed, staging, workers, progress)
             if fixed_dir is not None:
                 write_fixed(audit, fixed_dir, workers, progress)
-            with open(staging / LEDGER_NAME, "w", encoding="utf-8") as ledger:
+            with open(staging.path / LEDGER_NAME, "w", encoding="utf-8") as ledger:
                 ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
-            (staging / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
+            (staging.path / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
             described = describe_audit(audit, options)
             if options.report:
                 from detflow.dataset.report import render_report
 
-                (staging / REPORT_NAME).write_text(render_report(audit, described, LEDGER_NAME), encoding="utf-8")
+                (staging.path / REPORT_NAME).write_text(render_report(audit, described, LEDGER_NAME), encoding="utf-8")
             manifest = _build_manifest(audit, described, splits)
-            (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            _remove_strangers(staging, manifest)
+            (staging.path / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        # A killed run may have planned other shards before the dataset changed.
+        shards = {shard.name for split in splits.values() for shard in split.shards}
+        written = {path.name for path in staging.path.iterdir() if path.name in _DRIVER_FILES}
+        staging.names = frozenset(shards | written)
     return manifest
 
 
-def _name_request(dataset: Path, options: ConversionOptions) -> str:
+def _name_request(source: Folder, options: ConversionOptions) -> str:
     """Returns twelve hexadecimal digits for what the user asks for; a killed run is resumed by the next one that asks the same."""
-    request = repr((str(dataset.resolve()), replace(options, jobs=None), __version__))
+    request = repr((str(source.location), replace(options, jobs=None), __version__))
     return hashlib.sha256(request.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def _remove_strangers(staging: Path, manifest: Mapping[str, Any]) -> None:
-    """Leaves only what the manifest is about: a killed run may have planned other shards before the dataset changed."""
-    shards = {shard["name"] for split in manifest["splits"].values() for shard in split["shards"]}
-    for entry in staging.iterdir():
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name not in shards | {MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME}:
-            entry.unlink()
-
-
-def _require_replaceable(dataset: Path, output: Path) -> None:
+def _require_replaceable(dataset: Location, output: Location) -> None:
     """Refuses to publish over the dataset or over anything that detflow did not make."""
-    final, source = output.resolve(), dataset.resolve()
-    if final == source or source.is_relative_to(final):
-        raise ConfigError("--output would replace the dataset", path=output, remedy="choose another folder")
+    if isinstance(dataset, Url) and isinstance(output, Url):
+        replaces = output.holds(dataset)
+    elif isinstance(dataset, Path) and isinstance(output, Path):
+        replaces = dataset.resolve().is_relative_to(output.resolve())
+    else:
+        replaces = False
+    if replaces:
+        raise ConfigError("--output would replace the dataset", path=str(output), remedy="choose another folder")
     require_replaceable(output, MANIFEST_NAME)
 
 
-def _publish_fixed(dataset: Path, target: Path) -> AbstractContextManager[Path]:
+def _publish_fixed(dataset: Location, target: Path) -> AbstractContextManager[Path]:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ConfigError("--write-fixed needs a new or empty folder", path=target, remedy="choose another one")
-    if target.resolve().is_relative_to(dataset.resolve()):
+    if isinstance(dataset, Path) and target.resolve().is_relative_to(dataset.resolve()):
         raise ConfigError("--write-fixed would write into the dataset", path=target, remedy="choose another folder")
     return publish_directory(target)
 
 
 @contextmanager
-def _space_for(audit: Audit, output: Path, copies: int) -> Iterator[None]:
+def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
     """Refuses to write what cannot fit, and says how much was needed where the disk fills up all the same."""
+    if isinstance(output, Url):
+        yield
+        return
     # Annotations, index and ledger come to less than this for all but crowded images.
     needed = sum(copies * summary.image_bytes + _TEXT_BYTES for summary in audit.samples.values())
     require_space(output, needed)
@@ -220,7 +222,7 @@ def _space_for(audit: Audit, output: Path, copies: int) -> Iterator[None]:
         raise EnvironmentFault(cause, path=output, remedy="free some space; what stood there before is untouched") from error
 
 
-def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Path, announce: Callable[[str], None]) -> None:
+def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Location, announce: Callable[[str], None]) -> None:
     """Refuses a dataset that cannot be used, or not under these options; the problems are announced first.
 
     Raises:
@@ -229,23 +231,24 @@ def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Path, 
     bad, total = len(audit.quarantined), audit.annotations_found
     refused, repaired = audit.count(Action.REFUSED), audit.count(Action.REPAIRED)
     error: DataError | None = None
+    where = str(dataset)
     actions: tuple[Action, ...] = (Action.QUARANTINED,)
     if refused:
         actions = (Action.REFUSED,)
-        error = DataError(f"{refused} problems must be looked at first", path=dataset, remedy="correct them; nothing was written")
+        error = DataError(f"{refused} problems must be looked at first", path=where, remedy="correct them; nothing was written")
     elif not total:
-        error = DataError("no VOC annotation (XML) was found", path=dataset, remedy="name the folder that holds them")
+        error = DataError("no VOC annotation (XML) was found", path=where, remedy="name the folder that holds them")
     elif not audit.samples:
-        error = DataError(f"none of {total} annotations is usable", path=dataset, remedy="correct the files named above")
+        error = DataError(f"none of {total} annotations is usable", path=where, remedy="correct the files named above")
     elif options.strict and (bad or repaired):
         actions = (Action.QUARANTINED, Action.REPAIRED)
         cause = f"--strict mends nothing, and {repaired} repairs and {bad} quarantines are needed"
-        error = DataError(cause, path=dataset, remedy="correct the files, or run without --strict")
+        error = DataError(cause, path=where, remedy="correct the files, or run without --strict")
     elif options.max_bad is not None and not options.max_bad.allows(bad, total):
         cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
-        error = DataError(cause, path=dataset, remedy="correct the files named above")
+        error = DataError(cause, path=where, remedy="correct the files named above")
     elif not audit.label_map.names:
-        error = DataError("no object is left, so there is no class to learn", path=dataset, remedy="label some objects")
+        error = DataError("no object is left, so there is no class to learn", path=where, remedy="label some objects")
     if error is None:
         return
     findings = [str(finding) for finding in islice(audit.findings(*actions), _MAX_NAMED)]
@@ -258,7 +261,7 @@ def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Path, 
 
 
 @dataclass(frozen=True, slots=True)
-class _ShardTask:
+class _ShardPlan:
     """A shard's part of the plan: (offset of the sample's line, numeric source_id) in the order of the records."""
 
     split: str
@@ -267,40 +270,65 @@ class _ShardTask:
 
 
 @dataclass(frozen=True, slots=True)
+class _ShardTask:
+    """All that a shard is a function of, images aside: their SHA-256 stands in the samples' lines. Plain data for any machine."""
+
+    split: str
+    name: str
+    source_ids: tuple[int, ...]
+    lines: tuple[bytes, ...]
+
+    def digest(self, label_map: LabelMap) -> str:
+        """Returns the SHA-256 over everything that decides the shard's bytes."""
+        digest = hashlib.sha256(repr((self.split, self.name, label_map.names)).encode())
+        for source_id, line in zip(self.source_ids, self.lines, strict=True):
+            digest.update(b"%d " % source_id + line)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class _ShardResult:
+    """What a finished shard is told by; `index` has its lines of the index."""
+
     info: ShardInfo
     objects_per_class: Mapping[str, int]
+    index: str
 
 
-def _write_shards(
-    audit: Audit, seed: int, staging: Path, work_dir: Path, workers: OrderedMap, progress: Progress
-) -> dict[str, SplitInfo]:
+def _write_shards(audit: Audit, seed: int, staging: Staging, workers: OrderedMap, progress: Progress) -> dict[str, SplitInfo]:
     source_ids = {annotation: number for number, annotation in enumerate(audit.samples, start=1)}
-    tasks = []
+    plans = []
     for split, members in audit.splits.members.items():
         # A fixed shuffle, so that a reader that shuffles little still sees classes and scenes mixed.
         ordered = sorted(members, key=lambda annotation: (unit_hash(seed, "order", annotation), annotation))
         entries = [(audit.samples[annotation].offset, source_ids[annotation]) for annotation in ordered]
         num_bytes = sum(audit.samples[annotation].image_bytes for annotation in members)
-        tasks += _plan_split(split, entries, num_bytes)
-    function = partial(_write_shard, audit.files.root, audit.samples_path, staging, work_dir, audit.label_map)
+        plans += _plan_split(split, entries, num_bytes)
+    function = partial(_write_shard, audit.files.source, staging.files, staging.notes, audit.label_map)
     shards: dict[str, list[_ShardResult]] = {split: [] for split in audit.splits.members}
-    total = sum(len(task.entries) for task in tasks)
+    total = sum(len(plan.entries) for plan in plans)
     done = 0
-    with open(staging / INDEX_NAME, "wb") as index:
-        for task, result in zip(tasks, workers(function, tasks, chunk=1), strict=True):
-            shards[task.split].append(result)
-            index.write((work_dir / f"{task.name}.index").read_bytes())
-            done += len(task.entries)
+    staging.withdraw()
+    with open(staging.path / INDEX_NAME, "w", encoding="utf-8") as index, open(audit.samples_path, "rb") as samples:
+        tasks = (_read_task(plan, samples) for plan in plans)
+        for plan, result in zip(plans, workers(function, tasks, chunk=1), strict=True):
+            shards[plan.split].append(replace(result, index=""))
+            index.write(result.index)
+            done += len(plan.entries)
             progress("writing records", done, total)
     return {split: _sum_up(results, audit.label_map) for split, results in shards.items()}
 
 
-def _plan_split(split: str, entries: Sequence[tuple[int, int]], num_bytes: int) -> list[_ShardTask]:
+def _read_task(plan: _ShardPlan, samples: BinaryIO) -> _ShardTask:
+    source_ids = tuple(source_id for _, source_id in plan.entries)
+    return _ShardTask(plan.split, plan.name, source_ids, tuple(read_line(samples, offset) for offset, _ in plan.entries))
+
+
+def _plan_split(split: str, entries: Sequence[tuple[int, int]], num_bytes: int) -> list[_ShardPlan]:
     count = max(ceil(num_bytes / _SHARD_BYTES), min(_MIN_SHARDS, ceil(len(entries) / _MIN_SHARD_IMAGES)))
     bounds = [len(entries) * number // count for number in range(count + 1)] if count else []
     return [
-        _ShardTask(split, f"{split}-{number:05d}-of-{count:05d}.tfrecord", tuple(entries[bounds[number] : bounds[number + 1]]))
+        _ShardPlan(split, f"{split}-{number:05d}-of-{count:05d}.tfrecord", tuple(entries[bounds[number] : bounds[number + 1]]))
         for number in range(count)
     ]
 
@@ -314,30 +342,22 @@ def _sum_up(results: Sequence[_ShardResult], label_map: LabelMap) -> SplitInfo:
     return SplitInfo(sum(shard.records for shard in shards), sum(per_class.values()), per_class, shards)
 
 
-def _write_shard(
-    root: Path, samples_path: Path, staging: Path, work_dir: Path, label_map: LabelMap, task: _ShardTask
-) -> _ShardResult:
-    """Writes one shard and its part of the index, or finds that a killed run has done it."""
-    note_path = work_dir / f"{task.name}.done"
-    plan = _digest_plan(samples_path, label_map, task)
-    finished = _find_finished(note_path, plan, staging / task.name)
+def _write_shard(source: Folder, files: Folder, notes: Folder, label_map: LabelMap, task: _ShardTask) -> _ShardResult:
+    """Writes one shard, or finds that a killed run has done it."""
+    note_name = f"{task.name}.done"
+    plan = task.digest(label_map)
+    finished = _find_finished(notes, note_name, plan, files, task.name)
     if finished is not None:
         return finished
     digest = hashlib.sha256()
     counts: Counter[str] = Counter()
     class_ids = to_class_ids(label_map)
+    index = []
     offset = 0
-    (staging / task.name).unlink(missing_ok=True)
-    with (
-        open(samples_path, "rb") as samples,
-        open(staging / task.name, "xb") as shard,
-        open(work_dir / f"{task.name}.index", "w", encoding="utf-8") as index,
-    ):
-        for number, (line_offset, source_id) in enumerate(task.entries):
-            samples.seek(line_offset)
-            audited = AuditedSample.from_json(samples.readline())
+    with files.build(task.name) as path, open(path, "xb") as shard:
+        images = read_record_images(source, map(AuditedSample.from_json, task.lines))
+        for number, (source_id, (audited, encoded, encoded_sha256)) in enumerate(zip(task.source_ids, images, strict=True)):
             counts.update(audited.columns.names)
-            encoded, encoded_sha256 = read_record_image(root, audited)
             data = encode_record(
                 key=audited.key,
                 source_id=source_id,
@@ -361,33 +381,23 @@ def _write_shard(
                 "offset": offset,
                 "bytes": len(record),
             }
-            index.write(json.dumps(entry) + "\n")
+            index.append(json.dumps(entry) + "\n")
             offset += len(record)
-    result = _ShardResult(ShardInfo(task.name, len(task.entries), offset, digest.hexdigest()), counts)
-    note_path.write_text(json.dumps([plan, asdict(result.info), counts]), encoding="utf-8")
+    result = _ShardResult(ShardInfo(task.name, len(task.lines), offset, digest.hexdigest()), counts, "".join(index))
+    notes.write(note_name, json.dumps([plan, asdict(result.info), counts, result.index]).encode())
     return result
 
 
-def _digest_plan(samples_path: Path, label_map: LabelMap, task: _ShardTask) -> str:
-    """Returns the SHA-256 over all that a shard depends on; a sample's line has its image's SHA-256."""
-    digest = hashlib.sha256(repr((task.split, task.name, label_map.names)).encode())
-    with open(samples_path, "rb") as samples:
-        for line_offset, source_id in task.entries:
-            samples.seek(line_offset)
-            digest.update(b"%d " % source_id + samples.readline())
-    return digest.hexdigest()
-
-
-def _find_finished(note_path: Path, plan: str, shard: Path) -> _ShardResult | None:
+def _find_finished(notes: Folder, note_name: str, plan: str, files: Folder, name: str) -> _ShardResult | None:
     """Returns the result of a shard that a killed run finished, if it is still all there."""
     try:
-        done, info, counts = json.loads(note_path.read_text(encoding="utf-8"))
+        done, info, counts, index = json.loads(notes.read(note_name, _MAX_NOTE_BYTES))
     except (FileNotFoundError, ValueError):
-        # Killed before the shard was finished, or while this very note was being written.
+        # Not finished; or the machine lost its power before the note reached the disk.
         return None
-    if done != plan or not shard.is_file() or digest_file(shard) != {"bytes": info["bytes"], "sha256": info["sha256"]}:
+    if done != plan or files.digest(name) != {"bytes": info["bytes"], "sha256": info["sha256"]}:
         return None
-    return _ShardResult(ShardInfo(**info), counts)
+    return _ShardResult(ShardInfo(**info), counts, index)
 
 
 def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
@@ -408,7 +418,7 @@ def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
         per_class = {class_name: counts[class_name] for class_name in audit.label_map}
         splits[name] = {"images": len(members), "objects": counts.total(), "objects_per_class": per_class}
     return {
-        "dataset": audit.files.root.name,
+        "dataset": audit.files.source.name,
         "annotations_found": audit.annotations_found,
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
@@ -432,12 +442,5 @@ def _build_manifest(audit: Audit, described: dict[str, Any], splits: Mapping[str
         **described,
         "fingerprint": compute_fingerprint(audit.label_map, splits),
         "source_fingerprint": audit.source_fingerprint,
-        "versions": {
-            "detflow": __version__,
-            "lxml": lxml.etree.__version__,
-            "numpy": np.__version__,
-            "pillow": PIL.__version__,
-            "protobuf": protobuf_version,
-            "simplejpeg": ".".join(simplejpeg.__version_info__),
-        },
+        "versions": find_versions(),
     }

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from detflow.dataset.audit import Audit, AuditedSample, Progress, read_record_image
+from detflow.dataset.audit import Audit, AuditedSample, Progress, read_line, read_record_images
 from detflow.dataset.layout import split_extension
 from detflow.dataset.parallel import OrderedMap
 from detflow.dataset.voc import write_annotation
+from detflow.storage.folders import Folder
 
 __all__ = ["write_fixed"]
 
@@ -31,9 +32,10 @@ def write_fixed(audit: Audit, target: Path, workers: OrderedMap, progress: Progr
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (target / folder).mkdir(parents=True)
     names = _flat_names(audit)
-    tasks = [(audit.samples[annotation].offset, name) for annotation, name in names.items()]
-    for done, _ in enumerate(workers(partial(_write_one, audit.files.root, audit.samples_path, target), tasks, chunk=16), start=1):
-        progress("writing the mended dataset", done, len(tasks))
+    with open(audit.samples_path, "rb") as samples:
+        tasks = ((name, read_line(samples, audit.samples[annotation].offset)) for annotation, name in names.items())
+        for done, _ in enumerate(workers(partial(_write_one, audit.files.source, target), tasks, chunk=16), start=1):
+            progress("writing the mended dataset", done, len(names))
     lists = {**audit.splits.members}
     for union, parts in audit.splits.unions.items():
         lists[union] = tuple(annotation for part in parts for annotation in audit.splits.members[part])
@@ -42,12 +44,9 @@ def write_fixed(audit: Audit, target: Path, workers: OrderedMap, progress: Progr
         (target / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _write_one(root: Path, samples_path: Path, target: Path, task: tuple[int, str]) -> None:
-    offset, name = task
-    with open(samples_path, "rb") as samples:
-        samples.seek(offset)
-        audited = AuditedSample.from_json(samples.readline())
-    encoded, _ = read_record_image(root, audited)
+def _write_one(source: Folder, target: Path, task: tuple[str, bytes]) -> None:
+    name, line = task
+    [(audited, encoded, _)] = read_record_images(source, [AuditedSample.from_json(line)])
     (target / "JPEGImages" / f"{name}.jpg").write_bytes(encoded)
     xml = write_annotation(f"{name}.jpg", audited.size, audited.objects)
     (target / "Annotations" / f"{name}.xml").write_bytes(xml)

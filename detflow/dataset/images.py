@@ -7,9 +7,11 @@ evaluation, export and prediction see the same pixels.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -34,6 +36,7 @@ __all__ = [
     "find_format",
     "perceptual_hash",
     "read_image_facts",
+    "read_image_size",
 ]
 
 DEFAULT_MAX_PIXELS = 50_000_000
@@ -170,12 +173,7 @@ def read_image_facts(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image
     Raises:
         ImageFault: The file is no image, has too many pixels, is damaged or of an unsupported kind.
     """
-    image_format = find_format(data[:16])
-    if image_format is None:
-        what = "an empty file" if not data else f"it begins with {data[:8].hex(' ')}"
-        raise ImageFault("image_undecodable", what, "a JPEG, PNG, WebP, BMP, TIFF or GIF")
-    if image_format not in _PILLOW_FORMATS:
-        raise ImageFault("image_unsupported", image_format, "a JPEG, PNG, WebP, BMP, TIFF or GIF")
+    image_format = _require_format(data)
     if image_format == "jpeg":
         return _read_jpeg_facts(data, max_pixels)
     image, orientation = _open(data, image_format, max_pixels)
@@ -188,6 +186,26 @@ def read_image_facts(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image
         is_plain_jpeg=False,
         grey=_shrink(rgb),
     )
+
+
+def read_image_size(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageSize:
+    """Reads the stored size from the header; no pixel is decoded, so the rest of the file may still be damaged.
+
+    Args:
+        data: The whole file.
+        max_pixels: More are refused.
+
+    Raises:
+        ImageFault: The file is no image, has too many pixels, or its header is damaged or of an unsupported kind.
+    """
+    image_format = _require_format(data)
+    if image_format == "jpeg":
+        size = _read_jpeg_header(data).size
+        _check_pixels(size.width, size.height, max_pixels)
+        return size
+    with _pillow_faults(image_format):
+        image = _open_header(data, image_format, max_pixels)
+    return ImageSize(*image.size)
 
 
 def encode_record_jpeg(data: bytes, treatment: Treatment, max_pixels: int | None = None) -> bytes:
@@ -414,19 +432,31 @@ def _check_pixels(width: int, height: int, max_pixels: int | None) -> None:
         raise ImageFault("image_unsupported", f"{width}x{height}", f"sides of at most {_JPEG_MAX_SIDE:,}, as JPEG has them")
 
 
-def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image.Image, int]:
-    """Opens with Pillow and decodes all of it; returns the stored pixels and the EXIF orientation."""
+def _require_format(data: bytes) -> str:
+    """Returns a format that Pillow reads here."""
+    image_format = find_format(data[:16])
+    if image_format is None:
+        what = "an empty file" if not data else f"it begins with {data[:8].hex(' ')}"
+        raise ImageFault("image_undecodable", what, "a JPEG, PNG, WebP, BMP, TIFF or GIF")
+    if image_format not in _PILLOW_FORMATS:
+        raise ImageFault("image_unsupported", image_format, "a JPEG, PNG, WebP, BMP, TIFF or GIF")
+    return image_format
+
+
+def _open_header(data: bytes, image_format: str, max_pixels: int | None) -> ImageFile.ImageFile:
+    image: ImageFile.ImageFile = Image.open(io.BytesIO(data), formats=(_PILLOW_FORMATS[image_format],))
+    _check_pixels(*image.size, max_pixels)
+    return image
+
+
+@contextlib.contextmanager
+def _pillow_faults(image_format: str) -> Iterator[None]:
+    """Turns whatever Pillow raises in the block into `ImageFault`."""
     with warnings.catch_warnings():
         # Pillow warns of metadata it does not understand; pixels are what counts, and the gate for them is ours.
         warnings.simplefilter("ignore")
         try:
-            image: ImageFile.ImageFile = Image.open(io.BytesIO(data), formats=(_PILLOW_FORMATS[image_format],))
-            _check_pixels(*image.size, max_pixels)
-            num_frames = getattr(image, "n_frames", 1)
-            if num_frames > 1 and image_format != "jpeg":
-                raise ImageFault("image_unsupported", f"{image_format} with {num_frames} frames", "one frame")
-            orientation = _valid_orientation(image.getexif().get(_ORIENTATION_TAG))
-            image.load()
+            yield
         except Image.DecompressionBombError as error:
             raise ImageFault("image_too_large", str(error).split(",")[0]) from None
         except ImageFault:
@@ -435,6 +465,17 @@ def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image
             raise
         except Exception as error:  # noqa: BLE001  Damaged files make Pillow raise almost anything: struct.error, SyntaxError, …
             raise ImageFault("image_undecodable", f"{image_format}: {error or type(error).__name__}") from None
+
+
+def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image.Image, int]:
+    """Opens with Pillow and decodes all of it; returns the stored pixels and the EXIF orientation."""
+    with _pillow_faults(image_format):
+        image = _open_header(data, image_format, max_pixels)
+        num_frames = getattr(image, "n_frames", 1)
+        if num_frames > 1 and image_format != "jpeg":
+            raise ImageFault("image_unsupported", f"{image_format} with {num_frames} frames", "one frame")
+        orientation = _valid_orientation(image.getexif().get(_ORIENTATION_TAG))
+        image.load()
     if image_format == "tiff" and orientation != 1:
         # Pillow turns a TIFF, and only a TIFF, while it loads it; of the turns, only 6 and 8 do not undo themselves.
         return image.transpose(_TURNS[{6: 8, 8: 6}.get(orientation, orientation)]), orientation

@@ -1,7 +1,7 @@
 """The same function over many items, in order, in this process or in several. Results never depend on how many.
 
 This process is one of them: it works on items as long as the next result in order is not there, so that two processes cost the
-start of one.
+start of one. `cluster` does the same on Ray.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import islice
-from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from detflow.errors import EnvironmentFault
+from detflow.storage.location import Location, Url
 
-__all__ = ["OrderedMap", "choose_jobs", "count_cores", "open_workers"]
+__all__ = ["OrderedMap", "ProcessMap", "choose_jobs", "count_cores", "open_workers"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,12 +35,8 @@ _SERIAL_BYTES = 48 * 2**20
 _SERIAL_FILES = 4_000
 
 
-class OrderedMap:
+class OrderedMap(Protocol):
     """Maps in order with a bounded number of items in flight, so that memory does not grow with the input."""
-
-    def __init__(self, executor: ProcessPoolExecutor | None, jobs: int) -> None:
-        self._executor = executor
-        self._jobs = jobs
 
     def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int) -> Iterator[Result]:
         """Yields `function(item)` for each item.
@@ -51,8 +47,19 @@ class OrderedMap:
             chunk: How many go to a process at a time.
 
         Raises:
-            EnvironmentFault: A process died.
+            EnvironmentFault: A process died, and nothing stood in for it.
         """
+
+
+class ProcessMap:
+    """The map over processes of this machine; see `OrderedMap`."""
+
+    def __init__(self, executor: ProcessPoolExecutor | None, jobs: int) -> None:
+        self._executor = executor
+        self._jobs = jobs
+
+    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int) -> Iterator[Result]:
+        """See `OrderedMap`."""
         if self._executor is None:
             yield from map(function, items)
             return
@@ -80,7 +87,7 @@ class OrderedMap:
 
 
 @contextmanager
-def open_workers(jobs: int, module: str = __name__) -> Iterator[OrderedMap]:
+def open_workers(jobs: int, module: str = __name__) -> Iterator[ProcessMap]:
     """Yields a map over `jobs` processes, this one among them.
 
     Args:
@@ -88,7 +95,7 @@ def open_workers(jobs: int, module: str = __name__) -> Iterator[OrderedMap]:
         module: What the others are to run; they import it while this one goes on.
     """
     if jobs == 1:
-        yield OrderedMap(None, 1)
+        yield ProcessMap(None, 1)
         return
     # "spawn" gives the same start on every platform and copies no lock or thread of this process.
     context = multiprocessing.get_context("spawn")
@@ -97,17 +104,17 @@ def open_workers(jobs: int, module: str = __name__) -> Iterator[OrderedMap]:
         for _ in range(jobs - 1):
             executor.submit(_import, module)
         try:
-            yield OrderedMap(executor, jobs)
+            yield ProcessMap(executor, jobs)
         except BaseException:
             executor.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def choose_jobs(dataset: Path) -> int:
-    """Returns how many processes a dataset is worth."""
+def choose_jobs(dataset: Location) -> int:
+    """Returns how many processes a dataset is worth; at a URL that cannot be told without asking for all of it."""
     cores = count_cores()
-    if cores == 1:
-        return 1
+    if cores == 1 or isinstance(dataset, Url):
+        return cores
     num_files = num_bytes = 0
     for folder, _, names in os.walk(dataset):
         for name in names:

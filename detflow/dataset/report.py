@@ -497,7 +497,7 @@ class _Gallery:
 
     def draw(self, image: str, treatment: Treatment, outlines: Sequence[Outline]) -> str:
         """Draws an image, or says that it cannot be shown."""
-        thumbnail = read_thumbnail(self.audit.files.root, image, treatment, _THUMBNAIL_PX)
+        thumbnail = read_thumbnail(self.audit.files.source, image, treatment, _THUMBNAIL_PX)
         if thumbnail is None:
             return f'<div class="nothing">{escape(image)}<br>cannot be shown</div>'
         return draw_picture(thumbnail, outlines, image)

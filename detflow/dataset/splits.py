@@ -8,15 +8,17 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 from detflow.dataset.findings import Finding
 from detflow.dataset.layout import SPLIT_NAMES, DatasetFiles, split_extension
-from detflow.errors import ConfigError
+from detflow.errors import ConfigError, DataError
+from detflow.storage.folders import Folder
 
 __all__ = ["DEFAULT_FRACTIONS", "SplitBy", "Splits", "declared_splits", "parse_fractions", "seeded_splits", "unit_hash"]
 
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+_MAX_LIST_BYTES = 1 << 30
 
 
 class SplitBy(str, Enum):
@@ -91,7 +93,8 @@ def declared_splits(files: DatasetFiles, annotations: Sequence[str], pairs: Mapp
         if len(declared.members) >= needed:
             return declared
     if split_by in (SplitBy.LISTS, SplitBy.FOLDERS):
-        raise ConfigError(f"the dataset declares no splits by {split_by.value}", path=files.root, remedy="use --split-by seed")
+        cause = f"the dataset declares no splits by {split_by.value}"
+        raise ConfigError(cause, path=str(files.source.location), remedy="use --split-by seed")
     return None
 
 
@@ -212,7 +215,7 @@ def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[
     lists_of_classes: defaultdict[str, dict[str, None]] = defaultdict(dict)
     findings: list[Finding] = []
     for path in files.split_lists:
-        entries, has_flags = _read_entries(files.root / path)
+        entries, has_flags = _read_entries(files.source, path)
         name = split_extension(path.rpartition("/")[2])[0]
         scope = _scope_of(path, annotations)
         split = name.rpartition("_")[2]
@@ -261,9 +264,12 @@ def _scope_of(path: str, annotations: Sequence[str]) -> str:
     return "/".join(folders) + "/" if folders else ""
 
 
-def _read_entries(path: Path) -> tuple[list[tuple[int, str]], bool]:
+def _read_entries(source: Folder, path: str) -> tuple[list[tuple[int, str]], bool]:
     """Returns (line, entry) of a split list, and whether each line had VOC's flag for a class: 1, 0 or -1 after the name."""
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    content = source.read(path, _MAX_LIST_BYTES + 1)
+    if len(content) > _MAX_LIST_BYTES:
+        raise DataError(f"the split list has more than {_MAX_LIST_BYTES:,} bytes", path=path, remedy="divide it")
+    lines = content.decode("utf-8-sig", "surrogateescape").splitlines()
     entries = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     parts = [entry.rsplit(maxsplit=1) for _, entry in entries]
     if not parts or not all(len(part) == 2 and part[1] in ("1", "0", "-1") for part in parts):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import simplejpeg
 from PIL import Image
 
 from detflow.dataset.images import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, ImageFault, Treatment, encode_record_jpeg, find_format
+from detflow.storage.folders import Folder
 from detflow.types import ImageSize
 
 __all__ = ["Thumbnail", "read_thumbnail"]
@@ -32,11 +32,11 @@ class Thumbnail:
     size: ImageSize
 
 
-def read_thumbnail(root: Path, image: str, treatment: Treatment, max_side: int) -> Thumbnail | None:
+def read_thumbnail(source: Folder, image: str, treatment: Treatment, max_side: int) -> Thumbnail | None:
     """Shrinks an image of a dataset.
 
     Args:
-        root: The dataset's folder.
+        source: The dataset's folder.
         image: The image's path inside it.
         treatment: How the record shows it, so that a turned image is turned here too.
         max_side: The longer side of the result in pixels.
@@ -45,8 +45,7 @@ def read_thumbnail(root: Path, image: str, treatment: Treatment, max_side: int) 
         The picture, what there is of it where the file is damaged, or None where there is nothing to show.
     """
     try:
-        with open(root / image, "rb") as file:
-            data = file.read(MAX_IMAGE_BYTES + 1)
+        data = source.read(image, MAX_IMAGE_BYTES + 1)
     except FileNotFoundError:
         return None
     if len(data) > MAX_IMAGE_BYTES:

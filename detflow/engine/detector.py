@@ -12,11 +12,13 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from detflow.artifact import OUTPUT_NAMES
+from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.runtime.detector import Detector, Images, Outputs, first_line
+from detflow.runtime.labels import to_label_map
+from detflow.types import LabelMap
 
-__all__ = ["eager_outputs", "load_bare_network", "load_checkpoint_detector", "load_runner"]
+__all__ = ["eager_outputs", "load_bare_network", "load_checkpoint_detector", "load_runner", "read_graph_labels"]
 
 
 def load_checkpoint_detector(path: Path) -> Detector:
@@ -58,6 +60,21 @@ def load_runner(path: Path, input_name: str, *, threads: int = 0) -> Callable[[I
         if type(error).__name__ != "DecodeError":
             raise
         raise ArtifactError(f"not a graph: {first_line(error)}", path=path) from None
+
+
+def read_graph_labels(path: Path) -> LabelMap:
+    """Reads the constant `class_names` of a frozen graph that `load_runner` has loaded.
+
+    Raises:
+        ArtifactError: It has none.
+    """
+    graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    node = next((node for node in graph.node if node.name == CLASS_NAMES_NODE and node.op == "Const"), None)
+    try:
+        names = [] if node is None else [name.decode() for name in tf.make_ndarray(node.attr["value"].tensor).tolist()]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ArtifactError(f"its class names are damaged: {first_line(error)}", path=path) from None
+    return to_label_map(names, path)
 
 
 def load_bare_network(path: Path) -> Callable[[], object]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from detflow.config import ModelConfig
 from detflow.engine.architecture import DetectionModel
 from detflow.engine.faster_rcnn import FasterRCNN
@@ -20,6 +22,9 @@ _ARCHITECTURES: dict[str, Callable[[ModelConfig, int], DetectionModel]] = {
 }
 
 
+# Autograph would rewrite Model Garden's layers, which need it no more here than inside the step: it takes time, and a process that
+# is killed leaves a file for each of them in the folder for temporary files.
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_model(config: ModelConfig, num_classes: int) -> DetectionModel:
     """Builds the model that the configuration names.
 

@@ -48,9 +48,9 @@ def build_step(
     model: DetectionModel,
     optimizer: tf_keras.optimizers.Optimizer,
     schedule: LearningRate,
-    average: WeightAverage,
+    average: WeightAverage | None,
     config: ExperimentConfig,
-    distribution: Distribution,
+    distribution: Distribution | None = None,
 ) -> Callable[..., Losses]:
     """Compiles the step.
 
@@ -58,15 +58,16 @@ def build_step(
         model: Its trainable variables are what the optimiser was built with.
         optimizer: Scales the loss where it is built for float16.
         schedule: The optimiser's; knows how long the run will be.
-        average: Takes the new weights in.
+        average: Takes the new weights in, if given.
         config: Seed, augmentation, sizes, clipping, accumulation.
-        distribution: What the model was built on.
+        distribution: What the model was built on; one device unless given.
 
     Returns:
         The step: (images, boxes, classes) as in `inputs.Batch`, of the rows that `rows_of_step` says → losses before the update.
         With accumulation they are the mean over the step's batches, as the gradients are. Several replicas come to the losses and
         the update of the whole step.
     """
+    distribution = distribution or Distribution()
     num_images, replicas = images_per_step(config), distribution.num_replicas
     rows_read = rows_of_step(distribution, config)
     # Of each replica of this process.
@@ -77,10 +78,14 @@ def build_step(
     def differentiate(
         canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor, unconnected: tf.UnconnectedGradients
     ) -> tuple[Losses, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
-            losses = model.losses(canvases, boxes, classes, seed)
-            objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
-        return losses, tape.gradient(objective, variables, unconnected_gradients=unconnected)
+        losses = model.losses(canvases, boxes, classes, seed)
+        objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
+        # A tape adds the gradients of a tensor with three and more readers by AddN, whose order, and with it the last bits, depends
+        # on which reader is done first; two at a time have no order (docs/decisions/0005-order-of-sums.md).
+        gradients = tf.gradients(
+            objective, variables, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE, unconnected_gradients=unconnected
+        )
+        return losses, gradients
 
     def accumulate(canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
         count, size = config.train.accumulate_steps, config.train.batch_size // replicas
@@ -141,7 +146,8 @@ def build_step(
         gradients, _ = tf.clip_by_global_norm(gradients, config.train.clip_norm)
         pairs = zip(gradients, (variable for _, variable in connected), strict=True)
         optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
-        average.update(step)
+        if average is not None:
+            average.update(step)
         return losses  # type: ignore[no-any-return]
 
     def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:

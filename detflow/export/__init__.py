@@ -8,7 +8,7 @@ from typing import Any
 from detflow.artifact import ArtifactDir
 from detflow.engine.states import find_checkpoint
 from detflow.errors import ArtifactError, ConfigError
-from detflow.export.formats import DEFAULT_FORMATS, parse_formats
+from detflow.export.formats import DEFAULT_FORMATS, choose_formats, parse_formats
 from detflow.publish import publish_directory, require_replaceable
 from detflow.tables import format_metric
 
@@ -35,7 +35,7 @@ def export_model(
         ckpt: A model directory (its best checkpoint), a checkpoint `DIR/ckpt-N`, or `best` or `last` of `model_dir`.
         output: The folder to publish; an exported folder that stands there is replaced as a whole.
         model_dir: The model directory that the words `best` and `last` are about.
-        formats: Names of formats with commas between, or `all`.
+        formats: Names of formats with commas between, or `all` that there are of the checkpoint's architecture.
         images: Folder of images, or of records, that the proof runs on; None for the run's own records.
         split: Split of the records; None for the one that the run was evaluated on.
         score_threshold: Detections below are dropped; None for the run's own.
@@ -46,13 +46,15 @@ def export_model(
         The published `model.json`. Formats that did not pass stand under `failed`; see `find_failure`.
 
     Raises:
-        ConfigError: The arguments contradict each other, or the output folder is something else than an exported folder.
+        ConfigError: The arguments contradict each other, the checkpoint's architecture has no such format, or the output folder is
+            something else than an exported folder.
         DataError: There is no image to prove the export on.
         ArtifactError: The checkpoint is damaged, or no format passed.
         EnvironmentFault: The disk refuses.
     """
-    names = parse_formats(formats)
-    _, checkpoint = find_checkpoint(*_resolve(ckpt, model_dir))
+    parse_formats(formats)
+    run, checkpoint = find_checkpoint(*_resolve(ckpt, model_dir))
+    names = choose_formats(formats, run.read_config().model.architecture)
     require_replaceable(output, ArtifactDir(output).manifest_path.name)
     # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
     with publish_directory(output) as staging:

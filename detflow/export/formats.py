@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from detflow.engine.trained import TrainedModel
     from detflow.types import Sample
 
-__all__ = ["DEFAULT_FORMATS", "EXPORTS", "Export", "Gate", "Job", "Notes", "Writer", "parse_formats"]
+__all__ = ["DEFAULT_FORMATS", "EXPORTS", "Export", "Gate", "Job", "Notes", "Writer", "choose_formats", "parse_formats"]
 
 DEFAULT_FORMATS: Final = "frozen,saved_model"
+
+# Boxes and scores of all anchors at once. The two stages of a Faster R-CNN have a suppression between them.
+_ONE_STAGE: Final = ("retinanet", "yolo")
 
 Notes = Mapping[str, Any]
 """What a writer has to say of its file, for the card: names, dtypes and order of its tensors, how it was converted."""
@@ -84,6 +87,31 @@ def parse_formats(text: str) -> tuple[str, ...]:
     if "openvino" in names:
         require_openvino()
     return tuple(name for name in EXPORTS if name in names or ("all" in names and (name != "openvino" or has_openvino())))
+
+
+def choose_formats(text: str, architecture: str) -> tuple[str, ...]:
+    """Reads formats as `parse_formats` does; `all` leaves out what an architecture has no form of.
+
+    Args:
+        text: Names with commas between, or `all`.
+        architecture: As in `ModelConfig.architecture`.
+
+    Raises:
+        ConfigError: There is no such format, or not of this architecture.
+        EnvironmentFault: OpenVINO is asked for and not installed.
+    """
+    names = parse_formats(text)
+    if architecture in _ONE_STAGE:
+        return names
+    named = [part.strip() for part in text.split(",")]
+    others = [name for name in names if FORMATS[name].runtime == "litert"]
+    refused = [name for name in others if name in named]
+    if refused:
+        raise ConfigError(
+            f"--formats {text}: {architecture} has no TFLite form, which takes a network of one stage",
+            remedy=f"leave out {', '.join(refused)}",
+        )
+    return tuple(name for name in names if name not in others)
 
 
 def _write_frozen(job: Job) -> Iterator[Notes]:

@@ -24,13 +24,15 @@ from detflow.artifact import FORMATS
 from detflow.config import EvaluateConfig
 from detflow.engine import preprocess
 from detflow.engine.architecture import DenseModel
-from detflow.errors import ArtifactError, DataError
+from detflow.errors import DataError
 from detflow.export.formats import Job, Notes
 from detflow.export.tflite_file import join_models, pack_file
-from detflow.export.tflite_metadata import LABELS_NAME, METADATA_NAME, build_metadata
+from detflow.export.tflite_metadata import METADATA_NAME, build_metadata
 from detflow.runtime.canvas import fit_to_canvas
+from detflow.runtime.labels import LABELS_NAME
 from detflow.runtime.quiet import native_stderr_closed
 from detflow.runtime.tflite import INPUT, OUTPUTS, to_uint8
+from detflow.types import Sample
 
 __all__ = ["write_float", "write_int8"]
 
@@ -46,10 +48,12 @@ _TENSOR_NAMES: Final = {
 _MAX_CANDIDATES = 5000
 # Classes are suppressed apart because their boxes are moved apart, on a grid of this spacing; boxes leave the canvas by less.
 _CLASS_SPACING = 4.0
-_CALIBRATION_SEED = 1
+_DRAW_SEED = 1
 # Images that ranges of activations are measured on, on the first rung and after it.
 _CALIBRATION_IMAGES = 100
 _MORE_CALIBRATION_IMAGES = 500
+# Images that the fine-tuning sees at most: about as many as its steps take.
+_FINE_TUNING_IMAGES = 2400
 
 Function: TypeAlias = tf.types.experimental.ConcreteFunction
 
@@ -68,12 +72,9 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
         job: What to write.
         name: Of the format.
         precision: Which.
-
-    Raises:
-        ArtifactError: The architecture has no TFLite form.
     """
     halves = _split_after_head(_dense_model(job), job.trained.serving.config)
-    converter = _converter(halves.network, job)
+    converter = _converter(halves.network, job.trained.serving.variables)
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
@@ -84,36 +85,52 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
 def write_int8(job: Job, name: str) -> Iterator[Notes]:
     """Writes the network in int8 weights and activations, and climbs a ladder as long as the gate refuses.
 
-    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats.
+    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats; so, and trained on with rounding
+    inside.
 
     Args:
         job: What to write.
         name: Of the format.
 
     Raises:
-        ArtifactError: The architecture has no TFLite form.
+        ArtifactError: Only quantisation-aware training could help, and the network has no form for it.
         DataError: There are no training images to measure ranges on.
     """
     model, config = _dense_model(job), job.trained.serving.config
-    drawn = _draw_training_images(job)
+    drawn = [sample.encoded for sample in _draw_training_samples(job, _MORE_CALIBRATION_IMAGES)]
     for rung, num_images, split in (
         ("calibrated", _CALIBRATION_IMAGES, _split_after_head),
         ("more calibration", _MORE_CALIBRATION_IMAGES, _split_after_head),
         ("float heads", _MORE_CALIBRATION_IMAGES, _split_before_head),
     ):
         used, halves = drawn[:num_images], split(model, config)
-        converter = _converter(halves.network, job)
+        converter = _converter(halves.network, job.trained.serving.variables)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = functools.partial(_calibration_inputs, used, model.input_size)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _CALIBRATION_SEED}
+        calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _DRAW_SEED}
         yield {**_write(job, name, halves, converter), "rung": rung, "calibration": calibration}
+    yield _write_fine_tuned(job, name)
+
+
+def _write_fine_tuned(job: Job, name: str) -> Notes:
+    """Writes the network after training it on with rounding inside: its ranges are among what was learnt."""
+    # Only a ladder climbed to its end comes here.
+    from detflow.engine.rounding import NUM_STEPS, fine_tune_rounded
+
+    samples = _draw_training_samples(job, _FINE_TUNING_IMAGES)
+    rounded = fine_tune_rounded(job.trained.checkpoint_path, samples, job.artifact.path)
+    halves = _split(rounded.model, job.trained.serving.config, rounded.body, lambda levels: rounded.head(levels, training=False))
+    converter = _converter(halves.network, rounded.model.network.variables)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    training = {"steps": NUM_STEPS, "images": len(samples), "split": job.trained.config.data.train_split}
+    return {**_write(job, name, halves, converter), "rung": "quantisation-aware training", "training": training}
 
 
 def _dense_model(job: Job) -> DenseModel:
     model = job.trained.serving.model
     if not isinstance(model, DenseModel):
-        raise ArtifactError(f"{type(model).__name__} has no TFLite form", remedy="export it in another format")
+        raise TypeError(f"{type(model).__name__} has no TFLite form; see formats.choose_formats")
     return model
 
 
@@ -122,7 +139,7 @@ def _write(job: Job, name: str, halves: _Halves, converter: Any) -> dict[str, An
     trained, canvas_size = job.trained, job.trained.serving.model.input_size
     joined = join_models(
         _convert(converter),
-        _convert(_converter(halves.tail, job)),
+        _convert(_converter(halves.tail, halves.tail.variables)),
         _TENSOR_NAMES,
         {METADATA_NAME: build_metadata(f"{trained.run.path.name} {trained.checkpoint_path.name}", canvas_size)},
     )
@@ -197,10 +214,10 @@ def _trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Function:
     return tf.function(function, autograph=False, input_signature=signature).get_concrete_function()
 
 
-def _converter(function: Function, job: Job) -> Any:
+def _converter(function: Function, variables: Sequence[tf.Variable]) -> Any:
     # Only variables are tracked; the network itself would drag Keras' own traces of every layer in, which takes ten times as long.
     owner = tf.Module()
-    owner.weights = job.trained.serving.variables
+    owner.weights = variables
     return tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
 
 
@@ -212,17 +229,17 @@ def _convert(converter: Any) -> bytes:
     return content
 
 
-def _draw_training_images(job: Job) -> list[bytes]:
-    """Draws JPEG files of the training; the draw depends on the records alone."""
-    random = np.random.default_rng(_CALIBRATION_SEED)
-    drawn: list[bytes] = []
+def _draw_training_samples(job: Job, limit: int) -> list[Sample]:
+    """Draws from the training's records, at most so many; the draw depends on the records alone."""
+    random = np.random.default_rng(_DRAW_SEED)
+    drawn: list[Sample] = []
     # Each sample has the same chance to be among the drawn ones, and no others are held (Vitter 1985, algorithm R).
     for number, sample in enumerate(job.training_samples()):
-        place = number if number < _MORE_CALIBRATION_IMAGES else int(random.integers(0, number + 1))
+        place = number if number < limit else int(random.integers(0, number + 1))
         if place == len(drawn):
-            drawn.append(sample.encoded)
-        elif place < _MORE_CALIBRATION_IMAGES:
-            drawn[place] = sample.encoded
+            drawn.append(sample)
+        elif place < limit:
+            drawn[place] = sample
     if not drawn:
         raise DataError("there are no training images to measure the ranges of activations on")
     return [drawn[place] for place in random.permutation(len(drawn))]

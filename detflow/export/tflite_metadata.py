@@ -13,11 +13,9 @@ from typing import Any, Final
 import flatbuffers
 
 from detflow.runtime.canvas import MEAN_RGB
+from detflow.runtime.labels import LABELS_NAME
 
-__all__ = ["LABELS_NAME", "METADATA_NAME", "build_metadata"]
-
-LABELS_NAME: Final = "labels.txt"
-"""The file packed into the model: one class name a line, in the order of the classes that the detector gives, counted from 0."""
+__all__ = ["METADATA_NAME", "build_metadata"]
 
 METADATA_NAME: Final = "TFLITE_METADATA"
 """How a model says that one of its buffers holds metadata."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,15 @@ MEAN_RGB: Final = (123.675, 116.28, 103.53)
 STDDEV_RGB: Final = (58.395, 57.12, 57.375)
 """Deviation of ImageNet's RGB values."""
 
-_PIECE_FLOATS = 1 << 18
+# Output rows, or columns, that one matrix product makes: they share most of the input that they take.
+_BAND = 4
+# OpenBLAS gives a product to several threads above so many multiplications (SMP_THRESHOLD_MIN times GEMM_MULTITHREAD_THRESHOLD in
+# its interface/gemm.c). They then wait for each other, and for the network's threads, many times longer than the product takes.
+_MAX_MULTIPLICATIONS = 1 << 18
+# Floats between the two passes, as far as a band has no more. Each thread keeps its own: memory that the system hands out anew
+# costs half as much time as the resize.
+_WORK_FLOATS = 1 << 19
+_work = threading.local()
 
 
 def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[int, int]:
@@ -43,12 +53,17 @@ def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats,
     """
     batch, height, width, channels = images.shape
     rows, columns = fitted_size((height, width), canvas_size)
-    squeezed = _resize_rows(images.reshape(batch, height, width * channels), rows)
-    # [batch, width, rows · channels]: the other axis comes first and is done in the same way.
-    turned = squeezed.reshape(batch, rows, width, channels).transpose(0, 2, 1, 3).reshape(batch, width, rows * channels)
     canvases = np.empty((batch, *canvas_size, channels), np.float32)
-    canvases[...] = MEAN_RGB
-    canvases[:, :rows, :columns] = _resize_rows(turned, columns).reshape(batch, columns, rows, channels).transpose(0, 2, 1, 3)
+    canvases[:, rows:] = MEAN_RGB
+    canvases[:, :rows, columns:] = MEAN_RGB
+    row_bands, column_bands = _row_bands(height, rows), _column_bands(width, columns, channels)
+    # Rows hold their pixels' channels side by side.
+    for image, canvas in zip(images.reshape(batch, height, -1), canvases.reshape(batch, canvas_size[0], -1), strict=True):
+        together = max(1, _WORK_FLOATS // (_BAND * image.shape[1]))
+        for begin in range(0, len(row_bands), together):
+            bands = row_bands[begin : begin + together]
+            squeezed = _resize_rows(image, bands)
+            _resize_columns(squeezed, canvas[bands[0].outputs.start : bands[-1].outputs.stop], column_bands)
     return canvases, np.array([rows / canvas_size[0], columns / canvas_size[1]], np.float32)
 
 
@@ -71,27 +86,67 @@ def triangle_weights(side: int, fitted: int) -> Floats:
     return weights
 
 
-def _resize_rows(values: Images | Floats, fitted: int) -> Floats:
-    """Resizes [batch, side, width] along its second axis: a weighted sum of the few rows that an output row takes.
+class _Band(NamedTuple):
+    """Output rows that stand side by side, the input rows that they take, and their weights [outputs, inputs]."""
 
-    A matrix product would be shorter, but its threads wait for each other many times longer than so small a product takes.
-    """
-    rows, weights = _taps(values.shape[1], fitted)
-    total = np.empty((len(values), fitted, values.shape[2]), np.float32)
-    # In pieces that stay in the processor's cache.
-    piece = max(1, _PIECE_FLOATS // (rows.shape[1] * values.shape[2] * len(values)))
-    for begin in range(0, fitted, piece):
-        part = slice(begin, begin + piece)
-        np.einsum("rk,brkw->brw", weights[part], values[:, rows[part]].astype(np.float32), out=total[:, part])
-    return total
+    outputs: slice
+    inputs: slice
+    weights: Floats
+
+
+def _resize_rows(image: Images, bands: Sequence[_Band]) -> Floats:
+    """Returns the rows that the bands make of the image [height, width], in memory that the next call takes again."""
+    first, width = bands[0].outputs.start, image.shape[1]
+    resized = _borrow(bands[-1].outputs.stop - first, width)
+    for outputs, inputs, weights in bands:
+        # Pieces this small stay in the processor's cache as floats.
+        piece = max(1, _MAX_MULTIPLICATIONS // weights.size)
+        rows = resized[outputs.start - first : outputs.stop - first]
+        for begin in range(0, width, piece):
+            part = slice(begin, begin + piece)
+            np.matmul(weights, image[inputs, part].astype(np.float32), out=rows[:, part])
+    return resized
+
+
+def _resize_columns(image: Floats, resized: Floats, bands: Sequence[_Band]) -> None:
+    """Writes the columns that the bands make of the image [height, width] into those of `resized` [height, …]."""
+    for outputs, inputs, weights in bands:
+        piece = max(1, _MAX_MULTIPLICATIONS // weights.size)
+        for begin in range(0, len(image), piece):
+            part = slice(begin, begin + piece)
+            np.matmul(image[part, inputs], weights, out=resized[part, outputs])
+
+
+def _borrow(height: int, width: int) -> Floats:
+    size = height * width
+    memory: Floats | None = getattr(_work, "memory", None)
+    if memory is None or memory.size < size:
+        memory = _work.memory = np.empty(max(size, _WORK_FLOATS), np.float32)
+    return memory[:size].reshape(height, width)
 
 
 # The pictures of a folder, and all frames of a video, have a few sizes.
-@lru_cache(maxsize=64)
-def _taps(side: int, fitted: int) -> tuple[npt.NDArray[np.intp], Floats]:
-    """Returns which rows an output row takes, and their weights, both [fitted, taps]."""
+@lru_cache(maxsize=32)
+def _row_bands(side: int, fitted: int) -> tuple[_Band, ...]:
     weights = triangle_weights(side, fitted)
-    num_taps = int(np.count_nonzero(weights, 1).max())
-    first = np.minimum((weights > 0.0).argmax(1), side - num_taps)
-    rows = first[:, np.newaxis] + np.arange(num_taps)
-    return rows, np.take_along_axis(weights, rows, 1)
+    bands = []
+    for begin in range(0, fitted, _BAND):
+        outputs = slice(begin, min(begin + _BAND, fitted))
+        taken = np.flatnonzero(weights[outputs].any(0))
+        inputs = slice(int(taken[0]), int(taken[-1]) + 1)
+        bands.append(_Band(outputs, inputs, np.ascontiguousarray(weights[outputs, inputs])))
+    return tuple(bands)
+
+
+@lru_cache(maxsize=32)
+def _column_bands(side: int, fitted: int, channels: int) -> tuple[_Band, ...]:
+    """Returns bands of columns whose weights [inputs · channels, outputs · channels] keep the channels apart."""
+    apart = np.eye(channels, dtype=np.float32)
+    return tuple(
+        _Band(
+            slice(band.outputs.start * channels, band.outputs.stop * channels),
+            slice(band.inputs.start * channels, band.inputs.stop * channels),
+            np.kron(band.weights.T, apart),
+        )
+        for band in _row_bands(side, fitted)
+    )

@@ -53,7 +53,8 @@ class Detector:
         """
         for (height, width, *_), group in itertools.groupby(images, key=lambda image: image.shape):
             for batch in _batches(group, max(1, min(_MAX_BATCH, _MAX_BATCH_PIXELS // (height * width)))):
-                outputs = self.run(np.stack(batch))
+                # A single image is not copied.
+                outputs = self.run(np.stack(batch) if len(batch) > 1 else batch[0][np.newaxis])
                 for row in range(len(batch)):
                     yield self._detections({name: values[row] for name, values in outputs.items()})
 

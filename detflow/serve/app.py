@@ -24,7 +24,7 @@ from detflow.draw import class_colour
 from detflow.page.svg import to_hex
 from detflow.results import FRAME, describe_detections
 from detflow.serve.batching import Batcher, Ticket
-from detflow.serve.bodies import SIGNATURES, Item, decode_item, parse_instances, parse_upload, receive_body
+from detflow.serve.bodies import SIGNATURES, Item, decode_item, decoded_bytes, parse_instances, parse_upload, receive_body
 from detflow.serve.guard import Guard
 from detflow.serve.limits import Limits, Refusal
 from detflow.serve.metrics import Metrics
@@ -223,11 +223,12 @@ class Service:
         self, model: ServedModel, items: Sequence[Item], ticket: Ticket, *, upright: bool
     ) -> tuple[list[Picture], list[list[Detection]]]:
         ticket.take_places(len(items) - 1)
-        pictures = []
-        for item in items:
-            picture = await self._in_thread(lambda item=item: decode_item(item, self._limits, upright=upright))  # type: ignore[misc]
-            ticket.hold(picture.pixels.nbytes)
-            pictures.append(picture)
+        # All headers are judged, and their pictures paid for, before the first pixel is decoded.
+        ticket.hold(await self._in_thread(lambda: sum(decoded_bytes(item, self._limits) for item in items)))
+        pictures = [
+            await self._in_thread(lambda item=item: decode_item(item, self._limits, upright=upright))  # type: ignore[misc]
+            for item in items
+        ]
         return pictures, await ticket.detect(model, [picture.pixels for picture in pictures])
 
     async def _finish(self, request: Request, work: Awaitable[_T]) -> _T:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +19,16 @@ from starlette.requests import Request
 
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME
 from detflow.dataset.example import decode_example
-from detflow.dataset.images import ImageFault
+from detflow.dataset.images import ImageFault, read_image_size
 from detflow.dataset.pictures import Picture, decode_picture
 from detflow.serve.limits import Limits, Refusal
 
-__all__ = ["SIGNATURES", "Instances", "Item", "decode_item", "parse_instances", "parse_upload", "receive_body"]
+__all__ = ["SIGNATURES", "Instances", "Item", "decode_item", "decoded_bytes", "parse_instances", "parse_upload", "receive_body"]
 
 # A list of JSON becomes an object of 56 bytes and more; so many keep a body of brackets from filling the memory.
 _MAX_JSON_LISTS = 2_000_000
+# Of a decoded picture: RGB, a byte each.
+_CHANNELS = 3
 # The signatures of the exported SavedModel by the input that each takes.
 SIGNATURES = {"serving_default": INPUT_NAME, "image_bytes": ENCODED_INPUT_NAME, "tf_example": EXAMPLE_INPUT_NAME}
 # `inputs` is what the TF1 Object Detection API's exporter called its input, whatever it held.
@@ -166,6 +169,19 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
     return items
 
 
+def decoded_bytes(item: Item, limits: Limits) -> int:
+    """Returns how much memory a picture takes once it is decoded, by its header.
+
+    Raises:
+        Refusal: It has too many pixels, or no header of a supported kind.
+    """
+    if not isinstance(item.content, bytes):
+        return item.content.nbytes
+    with _refusals(item):
+        size = read_image_size(item.content, limits.max_pixels)
+    return size.width * size.height * _CHANNELS
+
+
 def decode_item(item: Item, limits: Limits, *, upright: bool) -> Picture:
     """Decodes one picture.
 
@@ -179,8 +195,14 @@ def decode_item(item: Item, limits: Limits, *, upright: bool) -> Picture:
     """
     if not isinstance(item.content, bytes):
         return Picture(item.content, 1)
-    try:
+    with _refusals(item):
         return decode_picture(item.content, limits.max_pixels, upright=upright)
+
+
+@contextlib.contextmanager
+def _refusals(item: Item) -> Iterator[None]:
+    try:
+        yield
     except ImageFault as fault:
         raise Refusal(413 if fault.code == "image_too_large" else 400, f"{item.name}: {fault}") from None
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from detflow.benchmark.plot import draw_benchmark
-from detflow.benchmark.run import BenchmarkOptions, Measurement, benchmark_artifacts, parse_threads
+from detflow.benchmark.run import BenchmarkOptions, Measurement, benchmark_artifacts, parse_threads, print_benchmark
 from detflow.cli import cli
 from detflow.dataset.audit import AuditOptions
 from detflow.dataset.convert import ConversionOptions, convert_dataset
@@ -72,6 +72,13 @@ def test_every_way_in_is_measured_by_itself(measured, light_dir, own_records_dir
             assert told["images_per_second"] > 0
             assert 20e6 < told["peak_bytes"] < 2e9
     assert report["options"]["threads"] == [1, 2]
+    times = {
+        (f"{one['format']} {one['signature']}".rstrip(), int(threads)): told["milliseconds"]["end_to_end"]["p50"]
+        for one in report["formats"]
+        for threads, told in one["by_threads"].items()
+    }
+    fastest = report["fastest"]
+    assert times[fastest["format"], fastest["threads"]] == fastest["end_to_end_ms"] == min(times.values())
 
 
 @pytest.mark.slow
@@ -85,6 +92,18 @@ def test_a_plot_without_ap_says_so():
     told = {1: {"milliseconds": {"end_to_end": {"p50": 5.0, "p95": 6.0}}}}
     one = Measurement("a", "onnx", "", 10, 0.5, told, None)
     assert Image.open(io.BytesIO(draw_benchmark([one]))).width > 500
+
+
+def test_the_table_ends_with_the_fastest_and_its_bare_network(capsys):
+    def told(end_to_end, network):
+        milliseconds = {"end_to_end": {"p50": end_to_end, "p95": 9.0}, "network": {"p50": network, "p95": 8.0}}
+        ratio = end_to_end / network
+        return {"milliseconds": milliseconds, "ratio": ratio, "images_per_second": 9.0, "peak_bytes": 10**8}
+
+    onnx = Measurement("a", "onnx", "", 10, 0.5, {1: told(6.0, 5.0), 2: told(4.0, 3.2)}, 0.5)
+    print_benchmark([Measurement("a", "frozen", "", 10, 0.5, {1: told(7.0, 5.0)}, 0.5), onnx])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Fastest end to end: onnx, 2 thread(s): 4.0 ms, 1.25 times its bare network's 3.2 ms."
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,,2", "two", "-1", "１"])

@@ -10,9 +10,10 @@ from PIL import Image
 from detflow.dataset.audit import AuditedSample, AuditOptions, audit_dataset, find_near_misses
 from detflow.dataset.findings import Action
 from detflow.dataset.images import Treatment
-from detflow.dataset.parallel import OrderedMap
+from detflow.dataset.parallel import ProcessMap
 from detflow.dataset.records import ObjectColumns, to_record_box
 from detflow.dataset.splits import SplitBy
+from detflow.storage.folders import LocalFolder
 from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
 
 SIZE = ImageSize(64, 48)
@@ -25,7 +26,9 @@ def audit(voc_set, tmp_path):
         work_dir.mkdir(exist_ok=True)
         options.setdefault("split_by", SplitBy.SEED)
         options.setdefault("fractions", {"train": 1.0})
-        return audit_dataset(voc_set.root, AuditOptions(**options), work_dir, OrderedMap(None, 1), lambda what, done, total: None)
+        return audit_dataset(
+            LocalFolder.of(voc_set.root), AuditOptions(**options), work_dir, ProcessMap(None, 1), lambda what, done, total: None
+        )
 
     return run
 

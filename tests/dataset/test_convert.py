@@ -17,6 +17,7 @@ from detflow.dataset.records import read_manifest, read_memberships, read_sample
 from detflow.dataset.splits import SplitBy
 from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
 from detflow.publish import digest_files, publish_directory
+from detflow.storage.folders import LocalFolder
 
 
 def run(*arguments):
@@ -190,7 +191,7 @@ def test_a_signal_ends_the_run_and_leaves_nothing(voc_set, tmp_path, number, cod
 
 def test_two_runs_of_the_same_do_not_disturb_each_other(voc_set, tmp_path):
     voc_set.add("a")
-    request = convert_module._name_request(voc_set.root, ConversionOptions())
+    request = convert_module._name_request(LocalFolder.of(voc_set.root), ConversionOptions())
     with publish_directory(tmp_path / "out", request), pytest.raises(Locked, match="another process is writing the same"):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
 
@@ -203,7 +204,7 @@ def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, 
     assert list(tmp_path.iterdir()) == [voc_set.root]
 
 
-@pytest.mark.parametrize("function", ["convert._write_shard", "report.render_report", "convert._remove_strangers"])
+@pytest.mark.parametrize("function", ["convert._write_shard", "report.render_report", "convert._build_manifest"])
 def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypatch, function):
     voc_set.add("a")
     convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())

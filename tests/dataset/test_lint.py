@@ -8,13 +8,13 @@ from detflow.dataset.check import check_records, is_record_set
 from detflow.dataset.convert import ConversionOptions, convert_dataset
 from detflow.dataset.example import encode_example
 from detflow.dataset.lint import CHECKS, CONSUMERS, Severity, find_record_files, lint_records
-from detflow.dataset.parallel import OrderedMap, open_workers
+from detflow.dataset.parallel import ProcessMap, open_workers
 from detflow.dataset.tfrecord import frame_record
 from detflow.errors import ArtifactError, DataError
 
 
 def lint(path):
-    return lint_records(path, OrderedMap(None, 1), lambda what, done, total: None)
+    return lint_records(path, ProcessMap(None, 1), lambda what, done, total: None)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from detflow.dataset.parallel import OrderedMap, choose_jobs, open_workers
+from detflow.dataset.parallel import ProcessMap, choose_jobs, open_workers
 from detflow.errors import EnvironmentFault
 
 
@@ -46,7 +46,7 @@ def test_a_worker_that_dies_is_an_environment_fault():
 
 def test_items_are_taken_as_they_are_needed():
     taken = []
-    results = OrderedMap(None, 1)(abs, (taken.append(number) or number for number in range(10)), chunk=4)
+    results = ProcessMap(None, 1)(abs, (taken.append(number) or number for number in range(10)), chunk=4)
     assert next(results) == 0
     assert taken == [0]
 

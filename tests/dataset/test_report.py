@@ -8,8 +8,9 @@ import pytest
 from detflow.dataset.audit import AuditOptions, audit_dataset
 from detflow.dataset.convert import ConversionOptions, convert_dataset, describe_audit
 from detflow.dataset.findings import Finding
-from detflow.dataset.parallel import OrderedMap
+from detflow.dataset.parallel import ProcessMap
 from detflow.dataset.report import CARDS_PER_CODE, LINES_PER_CODE, render_report
+from detflow.storage.folders import LocalFolder
 
 EVIL = '"><script>alert(1)</script>&\u202e\n'
 
@@ -48,7 +49,9 @@ def audited(voc_set, tmp_path):
     def audited(**options):
         work_dir = tmp_path / "work"
         work_dir.mkdir(exist_ok=True)
-        return audit_dataset(voc_set.root, AuditOptions(**options), work_dir, OrderedMap(None, 1), lambda what, done, total: None)
+        return audit_dataset(
+            LocalFolder.of(voc_set.root), AuditOptions(**options), work_dir, ProcessMap(None, 1), lambda what, done, total: None
+        )
 
     return audited
 

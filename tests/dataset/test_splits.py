@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 from detflow.dataset.layout import find_files
 from detflow.dataset.splits import SplitBy, declared_splits, parse_fractions, seeded_splits, unit_hash
 from detflow.errors import ConfigError
+from detflow.storage.folders import LocalFolder
 
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def declared(voc_set, split_by=SplitBy.AUTO):
-    files = find_files(voc_set.root)
+    files = find_files(LocalFolder.of(voc_set.root))
     return declared_splits(files, files.annotations, {}, split_by)
 
 
@@ -107,7 +108,7 @@ def test_columns_behind_a_name_are_passed_over(voc_set):
 
 def test_folders_of_the_images_count_where_the_annotations_have_none(voc_set):
     add_annotations(voc_set, "xml/a.xml", "xml/b.xml")
-    files = find_files(voc_set.root)
+    files = find_files(LocalFolder.of(voc_set.root))
     pairs = {"xml/a.xml": "images/train/a.jpg", "xml/b.xml": "images/val/b.jpg"}
     splits = declared_splits(files, files.annotations, pairs, SplitBy.AUTO)
     assert splits.members == {"train": ("xml/a.xml",), "val": ("xml/b.xml",)}

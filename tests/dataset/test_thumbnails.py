@@ -9,12 +9,13 @@ from PIL import Image
 
 from detflow.dataset.images import Treatment
 from detflow.dataset.thumbnails import read_thumbnail
+from detflow.storage.folders import LocalFolder
 from detflow.types import ImageSize
 
 
 def read(root, content, treatment=Treatment(), max_side=40):  # noqa: B008  Treatment is frozen.
     (root / "image").write_bytes(content)
-    return read_thumbnail(root, "image", treatment, max_side)
+    return read_thumbnail(LocalFolder.of(root), "image", treatment, max_side)
 
 
 def pixels_of(thumbnail):
@@ -78,7 +79,7 @@ def test_what_is_no_image_gives_nothing(tmp_path, content):
 
 
 def test_a_missing_file_gives_nothing(tmp_path):
-    assert read_thumbnail(tmp_path, "gone.jpg", Treatment(), 40) is None
+    assert read_thumbnail(LocalFolder.of(tmp_path), "gone.jpg", Treatment(), 40) is None
 
 
 def test_a_bomb_is_not_opened(tmp_path):

@@ -86,3 +86,17 @@ def tiny_config(tiny_records):
         return parse_config("", [f"{name}={value}" for name, value in settings.items()])
 
     return build
+
+
+@pytest.fixture
+def sums_without_order():
+    """Tells whether a graph adds two tensors at a time everywhere: of more, AddN takes first whichever is free first."""
+
+    def check(graph):
+        definition = graph.as_graph_def()
+        nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+        sums = [node for node in nodes if node.op == "AddN"]
+        assert sums
+        return all(node.attr["N"].i == 2 for node in sums)
+
+    return check

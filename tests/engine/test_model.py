@@ -10,6 +10,7 @@ from detflow.engine.faster_rcnn import FasterRCNN
 from detflow.engine.model import build_model
 from detflow.engine.preflight import prepare_start
 from detflow.engine.retinanet import RetinaNet
+from detflow.engine.step import build_step
 from detflow.engine.train import train
 from detflow.engine.yolo import Yolo
 from detflow.export import export_model
@@ -63,7 +64,7 @@ def test_the_configuration_names_the_architecture(preset, kind, parts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(preset, tiny_config, tmp_path):
+def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(preset, tiny_config, sums_without_order, tmp_path, monkeypatch):
     settings = {f"model_{name}": value for name, value in PRESETS[preset].items()}
     config = tiny_config(
         model_preset=preset,
@@ -75,6 +76,14 @@ def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(preset, tiny_
     )
     model_dir = tmp_path / "run"
 
+    steps = []
+
+    def remember_step(*arguments):
+        steps.append(build_step(*arguments))
+        return steps[-1]
+
+    monkeypatch.setattr("detflow.engine.train.build_step", remember_step)
+
     def run_to_the_end():
         with RunDir(model_dir).locked() as run:
             result = train(run, prepare_start(config, run))
@@ -85,6 +94,7 @@ def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(preset, tiny_
         return {name: reader.get_tensor(name) for name in names}, (model_dir / "losses.csv").read_text()
 
     weights, losses = run_to_the_end()
+    assert sums_without_order(steps[0].get_concrete_function().graph)
     shutil.rmtree(model_dir / "ckpt-2")
     resumed_weights, resumed_losses = run_to_the_end()
     assert resumed_losses == losses

@@ -4,12 +4,12 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.engine.checkpoints import WeightAverage
-from detflow.engine.distribution import Distribution
 from detflow.engine.inputs import cache_size
 from detflow.engine.model import build_model as build
 from detflow.engine.optimizer import LearningRate, build_optimizer
 from detflow.engine.precision import network_precision
 from detflow.engine.preprocess import normalize
+from detflow.engine.recompute import recompute_blocks
 from detflow.engine.step import build_step, images_per_step
 
 pytestmark = pytest.mark.tf
@@ -36,7 +36,7 @@ def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
     model = build_model(config)
     schedule = LearningRate(config.train)
     optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
-    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config, Distribution())
+    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config)
     images, boxes, classes = draw_batch(config)
     variables = model.network.trainable_variables
     before = [variable.numpy() for variable in variables]
@@ -79,3 +79,15 @@ def test_less_precision_in_the_network_changes_the_losses_a_little_and_no_variab
         totals[precision] = float(losses.total)
     assert len(set(totals.values())) == 3
     assert list(totals.values()) == pytest.approx([totals["float32"]] * 3, rel=0.02)
+
+
+@pytest.mark.parametrize("settings", [{}, {"train_accumulate_steps": 2, "runtime_recompute": True}], ids=["plain", "in parts"])
+def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(settings, tiny_config, sums_without_order):
+    config = tiny_config(model_max_level=5, model_input_size=[64, 64], **settings)
+    model = build_model(config)
+    if config.runtime.recompute:
+        recompute_blocks(model.parts)
+    schedule = LearningRate(config.train)
+    optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
+    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config)
+    assert sums_without_order(take_step.get_concrete_function().graph)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from detflow.cli import cli
+from detflow.config import read_config
+from detflow.dataset.convert import ConversionOptions, convert_dataset
 from detflow.dataset.records import read_manifest, read_samples
 from detflow.engine.checkpoints import Checkpoints
 from detflow.engine.display import TrainingDisplay
@@ -23,6 +26,8 @@ from detflow.errors import ArtifactError, ConfigError, DataError, Locked
 from detflow.rundir import RunDir
 
 pytestmark = pytest.mark.tf
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def run_train(config, model_dir, *, accept_changes=False):
@@ -185,7 +190,8 @@ def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one
     assert_same_run(finished, tmp_path / "run")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_step_at_work(finished, tiny_config, tmp_path, monkeypatch, signum, capfd):
     step = TrainingDisplay.step
 
@@ -409,6 +415,15 @@ def test_small_and_crowded_sets_train(voc_writer, tiny_config, tmp_path, capfd, 
     assert (result.state.metrics["AP"] is None) == (objects == 0)
     if objects == 5000:
         assert "9,400 boxes are left out: data.max_boxes is 300" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_eight_real_images_are_learnt(shared_data, tmp_path, capfd):
+    convert_dataset(shared_data("bccd"), tmp_path / "records", ConversionOptions(report=False))
+    settings = ["data.overfit=8", "train.steps=100", "evaluate.every_steps=100", f"data.records={tmp_path / 'records'}"]
+    result = run_train(read_config(CONFIGS / "bccd.yaml", settings), tmp_path / "run")
+    assert result.state.metrics["AP50"] >= 0.95
+    assert "overfitting 8 images: the path can learn them" in capfd.readouterr().err
 
 
 def test_runs_lists_every_checkpoint_and_what_is_wrong_with_it(copy):

@@ -22,7 +22,7 @@ from detflow.engine.detector import eager_outputs
 from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.export import describe_card, export_model, find_failure, frozen
-from detflow.export.formats import EXPORTS, Export, Gate
+from detflow.export.formats import EXPORTS, Export, Gate, choose_formats
 from detflow.export.images import find_proof_images
 from detflow.export.verify import Tolerance
 from detflow.models import load_detector
@@ -330,6 +330,18 @@ def test_arguments_that_say_nothing_definite_are_refused(arguments, message, tmp
     with pytest.raises(ConfigError, match=message):
         export_model(output=tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_of_two_stages_is_refused_as_tflite_before_tensorflow_loads_it(model_dir, tmp_path):
+    config = (model_dir / "config.yaml").read_text().replace("architecture: retinanet", "architecture: faster_rcnn")
+    shutil.copytree(model_dir, tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text(config)
+    with pytest.raises(ConfigError, match=r"faster_rcnn has no TFLite form, .*leave out tflite, tflite_int8") as caught:
+        export_model(str(tmp_path / "run"), tmp_path / "out", formats="frozen,tflite,tflite_int8")
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "out").exists()
+    assert not any(name.startswith("tflite") for name in choose_formats("all", "faster_rcnn"))
+    assert set(choose_formats("all", "yolo")) == set(choose_formats("all", "retinanet")) > set(choose_formats("all", "faster_rcnn"))
 
 
 def test_a_folder_with_other_things_is_never_replaced(model_dir):

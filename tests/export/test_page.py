@@ -81,12 +81,14 @@ def test_every_format_has_a_snippet_of_ten_lines():
 
 
 @pytest.mark.slow
-def test_the_snippets_detect_something(page, onnx_dir, pictures_dir, tmp_path):
+def test_the_snippets_detect_something(page, onnx_dir, artifact_dir, pictures_dir, tmp_path):
     folder = tmp_path / "export"
     shutil.copytree(onnx_dir, folder)
+    shutil.copytree(artifact_dir / "saved_model", folder / "saved_model")
     shutil.copy(pictures_dir / "p00.jpg", folder / "photo.jpg")
-    codes = snippets(page)
-    assert len(codes) == (6 if has_openvino() else 5)
+    _, (_, saved_model_code) = choose_snippets(["saved_model"])
+    codes = [*snippets(page), saved_model_code]
+    assert len(codes) == (7 if has_openvino() else 6)
     scores = []
     for code in codes:
         done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)

@@ -4,7 +4,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from flatbuffers.number_types import Float32Flags
@@ -17,7 +16,7 @@ from detflow.engine.detector import eager_outputs
 from detflow.engine.model import build_model
 from detflow.engine.serving import ServingModel
 from detflow.engine.trained import load_trained_model
-from detflow.errors import ArtifactError, DataError
+from detflow.errors import DataError
 from detflow.export.formats import EXPORTS, Job
 from detflow.export.tflite import write_int8
 from detflow.runtime.detector import Detector
@@ -175,12 +174,6 @@ def test_without_training_images_there_are_no_ranges_to_measure(job):
     empty = Job(job.trained, job.artifact, lambda: iter(()))
     with pytest.raises(DataError, match="no training images"):
         next(write_int8(empty, "tflite_int8"))
-
-
-def test_another_architecture_is_told_in_one_line(job, monkeypatch):
-    monkeypatch.setattr(type(job.trained.serving), "model", property(lambda _: tf.Module()))
-    with pytest.raises(ArtifactError, match="Module has no TFLite form; export it in another format"):
-        next(EXPORTS["tflite"].write(job))
 
 
 @pytest.mark.slow

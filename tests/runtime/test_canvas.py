@@ -3,7 +3,7 @@ import pytest
 
 from detflow.runtime.canvas import boxes_to_image, fit_to_canvas, fitted_size
 
-SIZES = [(1, 1), (1, 400), (37, 20), (48, 64), (64, 48), (300, 500), (1000, 37), (481, 640)]
+SIZES = [(1, 1), (1, 400), (37, 20), (48, 64), (64, 48), (300, 500), (1000, 37), (481, 640), (40, 9000), (3000, 1)]
 
 
 @pytest.mark.tf

@@ -186,6 +186,18 @@ def test_bodies_and_pictures_find_room_or_are_refused(export_dir, kit):
         assert kit.metric(server.client, "detflow_held_bytes") == 0
 
 
+def test_no_pixel_is_decoded_before_the_whole_request_has_found_room(export_dir, kit, monkeypatch):
+    from detflow.serve import bodies
+
+    decoded = []
+    monkeypatch.setattr(bodies, "decode_picture", lambda *args, **kwargs: decoded.append(args) or 1 / 0)
+    with kit.running(export_dir, max_held_bytes=20_000, max_body_bytes=20_000) as server:
+        files = [("image", (str(i), kit.encode(size=(60, 40)), "image/jpeg")) for i in range(3)]
+        answer = server.client.post("/predict", files=files)
+        assert (answer.status_code, decoded) == (429, [])
+        assert kit.metric(server.client, "detflow_held_bytes") == 0
+
+
 def test_clients_that_leave_give_their_places_back(export_dir, kit):
     with kit.running(export_dir) as server:
         (detector,) = server.detectors

@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 from contextlib import suppress
 
@@ -6,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from detflow.dataset.example import encode_example
-from detflow.serve.bodies import Item, decode_item, parse_instances, parse_upload
+from detflow.serve.bodies import Item, decode_item, decoded_bytes, parse_instances, parse_upload
 from detflow.serve.limits import Limits, Refusal
 
 LIMITS = Limits(max_instances=4, max_queue=8, max_pixels=10_000)
@@ -178,10 +180,21 @@ def test_a_picture_is_turned_only_where_that_is_asked_for(kit):
 def test_too_many_pixels_are_refused_from_the_header(kit):
     # Of what follows the header there is nothing.
     header = kit.encode(size=(200, 60))[:60]
-    with pytest.raises(Refusal) as caught:
-        decode_item(Item("bomb.png", header), LIMITS, upright=True)
-    assert caught.value.status == 413
-    assert caught.value.reason.startswith("bomb.png: image too large")
+    for read in (decoded_bytes, lambda item, limits: decode_item(item, limits, upright=True)):
+        with pytest.raises(Refusal) as caught:
+            read(Item("bomb.png", header), LIMITS)
+        assert caught.value.status == 413
+        assert caught.value.reason.startswith("bomb.png: image too large")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_the_header_tells_how_much_memory_a_picture_will_take(kind):
+    file = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(file, kind)
+    item = Item("picture", file.getvalue())
+    assert decoded_bytes(item, LIMITS) == decode_item(item, LIMITS, upright=True).pixels.nbytes == 40 * 20 * 3
+    pixels = Item("pixels", np.zeros((5, 7, 3), np.uint8))
+    assert decoded_bytes(pixels, LIMITS) == 5 * 7 * 3
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0 cut"])

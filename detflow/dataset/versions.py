@@ -1,0 +1,28 @@
+"""The versions of all that decides the bytes of a records directory."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import lxml.etree
+import numpy as np
+import PIL
+import simplejpeg
+from google.protobuf import __version__ as protobuf_version
+
+from detflow import __version__
+
+__all__ = ["find_versions"]
+
+
+@cache
+def find_versions() -> dict[str, str]:
+    """Returns the version of each package, as it stands in a manifest. Two machines that agree write the same shard."""
+    return {
+        "detflow": __version__,
+        "lxml": lxml.etree.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "protobuf": protobuf_version,
+        "simplejpeg": ".".join(simplejpeg.__version_info__),
+    }

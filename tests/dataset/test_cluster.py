@@ -1,0 +1,110 @@
+"""A real cluster on the loopback interface: a head and two nodes, each with processes of its own."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+import detflow.dataset.cluster as cluster_module
+from detflow.dataset.cluster import open_cluster
+from detflow.dataset.convert import ConversionOptions, convert_dataset
+from detflow.errors import EnvironmentFault
+from detflow.publish import digest_files
+
+COPIES = 10
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The head has no cores, so it runs no tasks; each node has one."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def grown(shared_data, tmp_path_factory):
+    """BCCD several times over under new names: `set`, and `local`, what the local runner makes of it."""
+    spec = importlib.util.spec_from_file_location("bench_records", Path(__file__).parents[2] / "tools" / "bench_records.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    root = tmp_path_factory.mktemp("grown")
+    assert bench.repeat_dataset(shared_data("bccd"), root / "set", COPIES) == 3640
+    convert_dataset(root / "set", root / "local", ConversionOptions(jobs=2))
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["checking", "writing records"])
+def test_the_bytes_are_those_of_the_local_runner_though_a_node_dies(cluster, grown, tmp_path, phase):
+    killed = []
+
+    def kill_a_node(what, done, total):
+        if what == phase and not killed and done > total // 4:
+            assert done < total
+            node = next(node for node in cluster.list_all_nodes() if node is not cluster.head_node)
+            (raylet,) = node.all_processes["raylet"]
+            cluster.remove_node(node, allow_graceful=False)
+            killed.append(raylet.process.wait(timeout=10))
+
+    with open_cluster(cluster.address, None) as workers:
+        convert_dataset(grown / "set", tmp_path / "out", ConversionOptions(), kill_a_node, workers=workers)
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    assert killed == [-signal.SIGKILL]
+    assert digest_files(tmp_path / "out") == digest_files(grown / "local")
+
+
+@pytest.mark.slow
+def test_a_lost_driver_is_resumed_at_its_finished_shards(cluster, grown, tmp_path):
+    output = tmp_path / "out"
+    arguments = [str(grown / "set"), "--output", str(output), "--runner", "ray", "--ray-address", cluster.address]
+    driver = subprocess.Popen([sys.executable, "-m", "detflow", "make-records", *arguments], stderr=subprocess.PIPE)
+    notes = []
+    while not notes and driver.poll() is None:
+        time.sleep(0.01)
+        notes = list(tmp_path.glob(".out.tmp-*/work/*.done"))
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert not output.exists()
+    finished = notes[0].parent.parent / notes[0].stem
+    kept = finished.stat().st_ino
+    with open_cluster(cluster.address, None) as workers:
+        convert_dataset(grown / "set", output, ConversionOptions(), workers=workers)
+    assert (output / finished.name).stat().st_ino == kept
+    assert digest_files(output) == digest_files(grown / "local")
+
+
+@pytest.mark.slow
+def test_an_error_comes_in_its_turn_and_a_worker_that_always_dies_is_an_environment_fault(cluster, monkeypatch):
+    monkeypatch.setattr(cluster_module, "_MAX_RETRIES", 0)
+    with open_cluster(cluster.address, None) as workers:
+        results = workers(int, ["1", "2", "x", "4"], chunk=4)
+        assert list(islice(results, 2)) == [1, 2]
+        with pytest.raises(ValueError, match="'x'"):
+            next(results)
+        with pytest.raises(EnvironmentFault, match="the Ray cluster failed"):
+            list(workers(os._exit, [1], chunk=1))
+
+
+def test_a_cluster_that_is_not_there_is_named():
+    with pytest.raises(EnvironmentFault, match="no Ray cluster"), open_cluster("127.0.0.1:1", None):
+        pass
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EnvironmentFault, match=r"pip install 'detflow\[ray\]'"), open_cluster(None, None):
+        pass
