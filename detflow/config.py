@@ -112,6 +112,9 @@ class ModelConfig(_Section):
     """Scales the number of filters of a resnet (0.25 and more) or mobilenet; 1 for the others, which have one width."""
     input_size: tuple[Positive, Positive] = (256, 256)
     """[height, width] in pixels that every image is fitted into, keeping its aspect; multiples of 2^max_level."""
+    more_input_sizes: tuple[tuple[Positive, Positive], ...] = ()
+    """Further [height, width] of a retinanet, for sets of portrait and landscape images: each image is fitted into the one, of all
+    sizes, in which it is largest. A batch has images of one size; a TFLite file takes input_size alone."""
     min_level: Annotated[int, Field(ge=2, le=7)] = 3
     """Finest level of the feature pyramid; level l has one cell for each 2^l pixels."""
     max_level: Annotated[int, Field(ge=2, le=7)] = 5
@@ -128,6 +131,11 @@ class ModelConfig(_Section):
     """Width over height of the anchors."""
     garden: dict[str, dict[str, Any]] = {}
     """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}; they win over the settings above."""
+
+    @property
+    def canvas_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) in pixels of every canvas that images are fitted into; `runtime.canvas.choose_canvas` says which."""
+        return (self.input_size, *self.more_input_sizes)
 
     @model_validator(mode="before")
     @classmethod
@@ -153,14 +161,26 @@ class ModelConfig(_Section):
                 f"width_multiplier {self.width_multiplier} is below {_MIN_RESNET_WIDTH}, the least for {self.backbone}"
             )
         self._check_backbone()
-        stride = 2**self.max_level
-        if any(side % stride for side in self.input_size):
-            near = [max(stride, round(side / stride) * stride) for side in self.input_size]
-            raise ValueError(
-                f"input_size {list(self.input_size)} must be multiples of {stride}, the stride of max_level {self.max_level}; "
-                f"set it to {near}" + (" or lower max_level" if self.max_level > self.min_level else "")
-            )
+        self._check_canvases()
         return self
+
+    def _check_canvases(self) -> None:
+        """Refuses canvases that the network's levels do not fit, and several of them where it takes one."""
+        stride = 2**self.max_level
+        for name, size in [("input_size", self.input_size), *(("more_input_sizes", size) for size in self.more_input_sizes)]:
+            if any(side % stride for side in size):
+                near = [max(stride, round(side / stride) * stride) for side in size]
+                raise ValueError(
+                    f"{name} {list(size)} must be multiples of {stride}, the stride of max_level {self.max_level}; "
+                    f"set it to {near}" + (" or lower max_level" if self.max_level > self.min_level else "")
+                )
+        if not self.more_input_sizes:
+            return
+        if len(set(self.canvas_sizes)) < len(self.canvas_sizes):
+            raise ValueError(f"input_size and more_input_sizes {[list(size) for size in self.canvas_sizes]} hold one size twice")
+        if self.architecture != "retinanet" or self.backbone.startswith("spinenet"):
+            taker = self.backbone if self.architecture == "retinanet" else self.architecture
+            raise ValueError(f"{taker} takes one input_size; leave more_input_sizes out, or choose a retinanet without spinenet")
 
     def _check_backbone(self) -> None:
         """Refuses what a backbone cannot be combined with."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from detflow.dataset.convert import ConversionOptions, convert_dataset
 from detflow.dataset.records import MANIFEST_NAME, RecordsManifest, read_manifest, read_samples
 from detflow.engine.anchors import best_anchor_iou, build_anchors
 from detflow.errors import DataError
+from detflow.runtime.canvas import choose_canvas
 from detflow.types import ImageSize, ObjectAnnotation
 
 __all__ = ["Choice", "choose_train_split", "fit_config", "fit_source", "format_choices"]
@@ -29,11 +31,19 @@ _CANVAS_AREAS = (49_152, 65_536, 86_016, 114_688, 147_456)
 # class has 16 pixels a side on 192x256, 1,800 steps on 256x320 were better than 3,000 on 192x256, which take as long.
 _SMALLEST_SIDE_PX = 20.0
 _STRIDE = 32
+# Further canvases are of about the area of one, have a fair share of the images each, and each of them has to raise the mean share
+# of its canvas that an image covers by so much.
+_MAX_CANVASES = 3
+_AREA_TOLERANCE = 1 / 8
+_LEAST_BUCKET = 0.15
+_LEAST_GAIN = 0.1
+_CANDIDATE_QUANTILES = np.linspace(0.05, 0.95, 13)
 _ANCHOR_SCALES = tuple(float(scale) for scale in np.arange(2.0, 8.01, 0.5))
 # The anchor takes the shape of the typical box when that is further from a square than this.
 _ELONGATED = 1.5
-# The clustering and the recall look at this many boxes, evenly spaced among all.
+# The clustering and the recall look at this many boxes, and the choice of canvases at this many images, evenly spaced among all.
 _MAX_BOXES = 20_000
+_MAX_IMAGES = 2_000
 _BATCH_SIZE = 8
 # BCCD, 205 images: 1,500 steps (59 epochs) reached AP .587 on val, 3,000 steps .605.
 _EPOCHS = 120
@@ -49,6 +59,10 @@ class Choice:
     name: str
     value: Any
     why: str
+
+
+Canvases: TypeAlias = tuple[tuple[int, int], ...]
+"""(height, width) of each."""
 
 
 class _Boxes:
@@ -77,14 +91,10 @@ class _Boxes:
         self.names = self.names[::every]
         self.all_sizes = np.array(all_sizes, np.float64).reshape(-1, 2)
 
-    def ratios(self, canvas: tuple[int, int]) -> npt.NDArray[np.float64]:
-        """Returns [N, 2], the share of a canvas (height, width) that each box's image covers once it is fitted in."""
-        fitted: npt.NDArray[np.float64] = self.image_sizes * (np.array(canvas) / self.image_sizes).min(1, keepdims=True)
-        return fitted / np.array(canvas, np.float64)
-
-    def sides_px(self, canvas: tuple[int, int]) -> npt.NDArray[np.float64]:
-        """Returns [N, 2], height and width of each box in canvas pixels."""
-        return (self.corners[:, 2:] - self.corners[:, :2]) * self.ratios(canvas) * np.array(canvas, np.float64)
+    def sides_px(self, canvases: Canvases) -> npt.NDArray[np.float64]:
+        """Returns [N, 2], height and width of each box in pixels of the canvas that takes its image."""
+        chosen, ratios = _fit_into(self.image_sizes, canvases)
+        return (self.corners[:, 2:] - self.corners[:, :2]) * ratios * np.array(canvases, np.float64)[chosen]
 
 
 def choose_train_split(manifest: RecordsManifest) -> str:
@@ -118,8 +128,8 @@ def fit_config(
     train = choose_train_split(manifest)
     boxes = _Boxes(samples)
     num_images = manifest.splits[train].images
-    canvas = _choose_canvas(boxes)
-    shape = _choose_shape(boxes, canvas.value)
+    canvases, chosen = _choose_canvases(boxes)
+    shape = _choose_shape(boxes, canvases)
     steps = int(np.clip(round(_EPOCHS * num_images / _BATCH_SIZE, -2), _MIN_STEPS, _MAX_STEPS))
     every = max(100, int(round(steps / _EVALUATIONS, -2)))
     return [
@@ -127,7 +137,7 @@ def fit_config(
         Choice("data.train_split", train, f"{num_images:,} images, {manifest.splits[train].objects:,} objects"),
         _choose_eval_split(manifest),
         Choice("data.max_boxes", max(100, math.ceil(boxes.most / 100) * 100), f"the fullest image has {boxes.most:,} objects"),
-        canvas,
+        *chosen,
         *shape,
         Choice(
             "train.steps", steps, f"{steps * _BATCH_SIZE / num_images:.0f} epochs; `--time-budget 12m` fits them to a clock instead"
@@ -183,43 +193,99 @@ def _choose_eval_split(manifest: RecordsManifest) -> Choice:
     return Choice("data.eval_split", name, f"{manifest.splits[name].images:,} images choose the best checkpoint; test stays unseen")
 
 
-def _choose_canvas(boxes: _Boxes) -> Choice:
-    """The smallest canvas of the images' typical aspect on which small objects are large enough."""
-    aspect = float(np.exp(np.median(np.log(boxes.all_sizes[:, 1] / boxes.all_sizes[:, 0]))))
+def _choose_canvases(boxes: _Boxes) -> tuple[Canvases, list[Choice]]:
+    """The smallest canvas on which small objects are large enough, and further ones where one would be padding to a good part."""
     native_height, native_width = np.median(boxes.all_sizes, 0)
-    canvas, smallest, name = (0, 0), 0.0, ""
+    canvases: Canvases = ()
+    smallest, name = 0.0, ""
     for area in _CANVAS_AREAS:
-        larger = (
-            _round_to_stride(min(math.sqrt(area / aspect), native_height)),
-            _round_to_stride(min(math.sqrt(area * aspect), native_width)),
-        )
-        if larger == canvas:
+        larger = _lay_out(boxes.all_sizes, area)
+        if larger == canvases:
             break
-        canvas = larger
-        name, smallest = _smallest_class(boxes, canvas)
+        canvases = larger
+        name, smallest = _smallest_class(boxes, canvases)
         if smallest >= _SMALLEST_SIDE_PX:
             break
-    return Choice(
+    first, *more = canvases
+    size = Choice(
         "model.input_size",
-        list(canvas),
+        list(first),
         f"[height, width] of the network; images are typically {native_width:.0f}x{native_height:.0f}, "
         f"the median {name} has {smallest:.0f} pixels a side here, of all classes the fewest",
     )
+    if not more:
+        return canvases, [size]
+    shares = _count(boxes.all_sizes, canvases) / len(boxes.all_sizes)
+    takers = ", ".join(
+        f"{share:.0%} of the images in {rows}x{columns}" for share, (rows, columns) in zip(shares, canvases, strict=True)
+    )
+    one, several = (
+        _mean_cover(boxes.all_sizes, sizes) for sizes in ((_typical_canvas(boxes.all_sizes, math.prod(first)),), canvases)
+    )
+    why = f"{takers}: they cover {several:.0%} of their canvas, and would cover {one:.0%} of a single one"
+    return canvases, [size, Choice("model.more_input_sizes", [list(canvas) for canvas in more], why)]
 
 
-def _smallest_class(boxes: _Boxes, canvas: tuple[int, int]) -> tuple[str, float]:
-    """Returns the class whose median box is smallest on a canvas, and that box' side (the root of its area) in pixels."""
-    sides = np.sqrt(boxes.sides_px(canvas).prod(1))
+def _lay_out(sizes: npt.NDArray[np.float64], area: int) -> Canvases:
+    """Returns canvases of about an area in pixels for images [N, 2], the one that takes most of them first."""
+    sizes = sizes[:: max(1, math.ceil(len(sizes) / _MAX_IMAGES))]
+    canvases: Canvases = (_typical_canvas(sizes, area),)
+    cover = _mean_cover(sizes, canvases)
+    fewest = max(_BATCH_SIZE, _LEAST_BUCKET * len(sizes))
+    for count in range(2, _MAX_CANVASES + 1):
+        fair = [some for some in itertools.combinations(_candidates(sizes, area), count) if _count(sizes, some).min() >= fewest]
+        best = max(fair, key=lambda some: _mean_cover(sizes, some), default=canvases)
+        if _mean_cover(sizes, best) < cover + _LEAST_GAIN:
+            break
+        canvases, cover = best, _mean_cover(sizes, best)
+    return tuple(canvases[index] for index in np.argsort(-_count(sizes, canvases), kind="stable"))
+
+
+def _candidates(sizes: npt.NDArray[np.float64], area: int) -> list[tuple[int, int]]:
+    """Returns canvases of about an area that have the aspects of some of the images."""
+    aspects = np.exp(np.quantile(np.log(sizes[:, 1] / sizes[:, 0]), _CANDIDATE_QUANTILES))
+    # No image is blown up on a canvas of its aspect and at most its area.
+    area = min(area, int(np.median(sizes.prod(1))))
+    rounded = {(_round_to_stride(math.sqrt(area / aspect)), _round_to_stride(math.sqrt(area * aspect))) for aspect in aspects}
+    return sorted(canvas for canvas in rounded if abs(math.prod(canvas) - area) <= _AREA_TOLERANCE * area)
+
+
+def _typical_canvas(sizes: npt.NDArray[np.float64], area: int) -> tuple[int, int]:
+    """Returns the canvas of about an area that has the images' typical aspect; it does not blow them up."""
+    aspect = float(np.exp(np.median(np.log(sizes[:, 1] / sizes[:, 0]))))
+    height, width = np.median(sizes, 0)
+    return _round_to_stride(min(math.sqrt(area / aspect), height)), _round_to_stride(min(math.sqrt(area * aspect), width))
+
+
+def _fit_into(sizes: npt.NDArray[np.float64], canvases: Canvases) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Returns which canvas takes each image [N], and the share [N, 2] of its height and width that the image covers."""
+    chosen = choose_canvas(sizes, canvases)
+    canvas = np.array(canvases, np.float64)[chosen]
+    return chosen, sizes * (canvas / sizes).min(1, keepdims=True) / canvas
+
+
+def _mean_cover(sizes: npt.NDArray[np.float64], canvases: Canvases) -> float:
+    """Returns the mean share of its canvas that an image covers."""
+    return float(_fit_into(sizes, canvases)[1].prod(1).mean())
+
+
+def _count(sizes: npt.NDArray[np.float64], canvases: Canvases) -> npt.NDArray[np.intp]:
+    """Returns how many images each canvas takes."""
+    return np.bincount(choose_canvas(sizes, canvases), minlength=len(canvases))
+
+
+def _smallest_class(boxes: _Boxes, canvases: Canvases) -> tuple[str, float]:
+    """Returns the class whose median box is smallest on its canvas, and that box' side (the root of its area) in pixels."""
+    sides = np.sqrt(boxes.sides_px(canvases).prod(1))
     names = np.array(boxes.names)
     medians = {str(name): float(np.median(sides[names == name])) for name in dict.fromkeys(boxes.names)}
     name = min(medians, key=lambda key: medians[key])
     return name, medians[name]
 
 
-def _choose_shape(boxes: _Boxes, canvas: list[int]) -> list[Choice]:
+def _choose_shape(boxes: _Boxes, canvases: Canvases) -> list[Choice]:
     """One anchor a cell, of the shape and scale that fit the boxes best; and the recall that it allows."""
-    size = (canvas[0], canvas[1])
-    sides = boxes.sides_px(size)
+    sides = boxes.sides_px(canvases)
     aspect = float(np.exp(np.median(np.log(sides[:, 1] / sides[:, 0]))))
     if 1 / _ELONGATED < aspect < _ELONGATED:
         anchor_aspect, why = 1.0, f"the typical box is {aspect:.2f} times as wide as high: square anchors"
@@ -227,14 +293,16 @@ def _choose_shape(boxes: _Boxes, canvas: list[int]) -> list[Choice]:
         anchor_aspect = round(aspect, 2)
         why = f"the typical box is {aspect:.2f} times as wide as high, and so is the anchor"
     candidates = {
-        scale: ModelConfig(input_size=size, anchor_scale=scale, aspect_ratios=(anchor_aspect,)) for scale in _ANCHOR_SCALES
+        scale: ModelConfig(input_size=canvases[0], anchor_scale=scale, aspect_ratios=(anchor_aspect,)) for scale in _ANCHOR_SCALES
     }
     overlaps = {scale: _mean_shape_iou(sides, model) for scale, model in candidates.items()}
     scale = max(overlaps, key=lambda key: overlaps[key])
     model = candidates[scale]
     anchor_sides = [f"{scale * 2**level:.0f}" for level in range(model.min_level, model.max_level + 1)]
-    ratios = boxes.ratios(size)
-    best = best_anchor_iou(boxes.corners * np.concatenate([ratios, ratios], 1), build_anchors(model)[0])
+    chosen, ratios = _fit_into(boxes.image_sizes, canvases)
+    corners, best = boxes.corners * np.concatenate([ratios, ratios], 1), np.zeros(len(ratios))
+    for index, size in enumerate(canvases):
+        best[chosen == index] = best_anchor_iou(corners[chosen == index], build_anchors(model, size)[0])
     names = np.array(boxes.names)
     recall = ", ".join(f"{name} {np.mean(best[names == name] >= 0.5):.0%}" for name in sorted(set(boxes.names)))
     return [

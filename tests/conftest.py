@@ -1,5 +1,7 @@
 """What has to stand before any test imports TensorFlow, and what several folders of tests share."""
 
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,22 @@ def draw_picture(width, height, seed):
         top, left = random.integers(0, height), random.integers(0, width)
         pixels[top : top + height // 3, left : left + width // 3] = random.integers(0, 256, 3)
     return Image.fromarray(np.clip(pixels + random.normal(0, 8, pixels.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def small_files():
+    """Lets no file grow beyond so many bytes while a block runs: what a full disk does to a writer, but for the error."""
+
+    @contextmanager
+    def limit(num_bytes):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,20 @@ def test_overrides_come_after_the_file_and_are_yaml():
         (MINIMAL + "model:\n  width_multiplier: 0.1\n", r"below 0\.25"),
         (MINIMAL + "model:\n  preset: retinanet_resnet55\n", r"c\.yaml:4: model\.preset: .*retinanet_resnet50"),
         (MINIMAL + "model:\n  preset: retinanet_resnet50\n  input_size: [200, 320]\n", r"128.*set it to \[256, 256\] or lower max"),
+        (
+            MINIMAL + "model:\n  more_input_sizes: [[320, 100]]\n",
+            r"more_input_sizes \[320, 100\] must be multiples of 32.*\[320, 96\]",
+        ),
+        (MINIMAL + "model:\n  more_input_sizes: [[320, 192], [256, 256]]\n", r"hold one size twice"),
+        (MINIMAL + "model:\n  preset: yolo_v7_tiny\n  more_input_sizes: [[320, 192]]\n", r"yolo takes one input_size; leave more"),
+        (
+            MINIMAL + "model:\n  preset: faster_rcnn_resnet50\n  more_input_sizes: [[320, 192]]\n",
+            r"faster_rcnn takes one input_size",
+        ),
+        (
+            MINIMAL + "model:\n  preset: retinanet_spinenet49_mobile\n  more_input_sizes: [[384, 128]]\n",
+            r"spinenet49_mobile takes one input_size",
+        ),
         (MINIMAL + "model:\n  backbone: yolov7_tiny\n", r"does not go with architecture retinanet; yolo takes"),
         (MINIMAL + "model:\n  preset: yolo_v7_tiny\n  backbone: resnet18\n", r"resnet18 does not go with architecture yolo"),
         (MINIMAL + "model:\n  preset: yolo_v7_tiny\n  max_level: 4\n", r"levels 3 to 5; set min_level and max_level"),

@@ -85,6 +85,48 @@ def test_without_a_training_split_there_is_nothing_to_fit(splits):
         fit_config(manifest(splits), "out", [])
 
 
+def describe(samples):
+    return {choice.name: choice for choice in fit_config(manifest({"train": 100, "val": 10}), "out", samples)}
+
+
+LANDSCAPE, PORTRAIT = ImageSize(640, 480), ImageSize(480, 640)
+
+
+def test_portrait_and_landscape_images_get_a_canvas_each_and_the_figures_say_why():
+    samples = [sample(LANDSCAPE, 100.0)] * 60 + [sample(PORTRAIT, 100.0)] * 40
+    config = fit(samples)[1]
+    assert config.model.canvas_sizes == ((192, 256), (256, 192))
+    more = describe(samples)["model.more_input_sizes"]
+    assert "60% of the images in 192x256, 40% of the images in 256x192" in more.why
+    assert "they cover 100% of their canvas, and would cover 82% of a single one" in more.why
+    # The boxes of both have the size that they have on a canvas of their own.
+    assert config.model.anchor_scale == fit([sample(LANDSCAPE, 100.0)])[1].model.anchor_scale
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [LANDSCAPE] * 100,
+        # Too few portraits for a bucket, or for a batch.
+        [LANDSCAPE] * 90 + [PORTRAIT] * 10,
+        [LANDSCAPE] * 7 + [PORTRAIT] * 7,
+        # Aspects that differ by too little to be worth it.
+        [ImageSize(640, 480)] * 50 + [ImageSize(600, 500)] * 50,
+        [ImageSize(64, 40)] * 50 + [ImageSize(40, 64)] * 50,
+    ],
+)
+def test_sets_of_one_aspect_and_those_of_too_few_or_small_images_get_one_canvas(sizes):
+    choices = describe([sample(size, 30.0) for size in sizes])
+    assert "model.more_input_sizes" not in choices
+
+
+def test_there_are_three_canvases_where_two_would_not_do():
+    sizes = [ImageSize(640, 320)] * 40 + [ImageSize(500, 500)] * 40 + [ImageSize(320, 640)] * 40
+    canvases = fit([sample(size, 100.0) for size in sizes])[1].model.canvas_sizes
+    assert len(canvases) == 3
+    assert sorted(height > width for height, width in canvases) == [False, False, True]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(

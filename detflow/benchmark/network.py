@@ -14,8 +14,10 @@ from detflow.artifact import BOXES_NAME, CANVASES_NAME, OPENCV_SIGNATURE, SCORES
 
 __all__ = ["load_bare_network"]
 
+Canvas = npt.NDArray[np.float32]
 
-def load_bare_network(path: Path, signature: str, threads: int) -> Callable[[], object]:
+
+def load_bare_network(path: Path, signature: str, threads: int, canvas_size: tuple[int, int]) -> Callable[[], object]:
     """Loads the part of a file that lies between the normalised canvas and the boxes and scores of all anchors.
 
     A TFLite file takes a canvas as it stands, and its suppression cannot be taken off: of these the whole file is run.
@@ -24,49 +26,46 @@ def load_bare_network(path: Path, signature: str, threads: int) -> Callable[[], 
         path: The file or folder, as an `artifact.Entry` names it.
         signature: The entry's.
         threads: 0 takes one a core.
+        canvas_size: (height, width) in pixels.
 
     Returns:
         Runs it once, on a black canvas.
     """
+    canvas = np.zeros((1, 3, *canvas_size), np.float32)
     if path.suffix == ".onnx":
-        return _opencv_network(path) if signature == OPENCV_SIGNATURE else _onnxruntime_network(path, threads)
+        return _opencv_network(path, canvas) if signature == OPENCV_SIGNATURE else _onnxruntime_network(path, threads, canvas)
     if path.suffix == ".xml":
-        return _openvino_network(path, threads)
+        return _openvino_network(path, threads, canvas)
     if path.suffix == ".tflite":
         return _tflite_network(path, threads)
     from detflow.engine.detector import load_bare_network as load_tensorflow_network
 
-    return load_tensorflow_network(path)
+    return load_tensorflow_network(path, canvas_size)
 
 
-def _cut_onnx(path: Path) -> tuple[bytes, npt.NDArray[np.float32]]:
-    """Returns the file of the network alone, and a canvas for it."""
+def _cut_onnx(path: Path) -> bytes:
+    """Returns the file of the network alone."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder, "network.onnx")
         onnx.utils.extract_model(path, part, [CANVASES_NAME], [BOXES_NAME, SCORES_NAME])
-        content = part.read_bytes()
-    (canvases,) = onnx.load_model_from_string(content).graph.input
-    _, *shape = (side.dim_value for side in canvases.type.tensor_type.shape.dim)
-    return content, np.zeros((1, *shape), np.float32)
+        return part.read_bytes()
 
 
-def _onnxruntime_network(path: Path, threads: int) -> Callable[[], object]:
+def _onnxruntime_network(path: Path, threads: int, canvas: Canvas) -> Callable[[], object]:
     import onnxruntime
 
-    content, canvas = _cut_onnx(path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(_cut_onnx(path), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {CANVASES_NAME: canvas})
 
 
-def _opencv_network(path: Path) -> Callable[[], object]:
+def _opencv_network(path: Path, canvas: Canvas) -> Callable[[], object]:
     import cv2
 
-    content, canvas = _cut_onnx(path)
-    net = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+    net = cv2.dnn.readNetFromONNX(np.frombuffer(_cut_onnx(path), np.uint8))
 
     def run() -> object:
         net.setInput(canvas, CANVASES_NAME)
@@ -75,7 +74,7 @@ def _opencv_network(path: Path) -> Callable[[], object]:
     return run
 
 
-def _openvino_network(path: Path, threads: int) -> Callable[[], object]:
+def _openvino_network(path: Path, threads: int, canvas: Canvas) -> Callable[[], object]:
     import openvino
 
     from detflow.runtime.openvino import compile_for_cpu
@@ -83,13 +82,11 @@ def _openvino_network(path: Path, threads: int) -> Callable[[], object]:
     model = openvino.Core().read_model(os.fspath(path))
     tensors = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
     canvases = tensors[CANVASES_NAME]
-    _, *shape = (side.get_length() if side.is_static else 1 for side in canvases.get_partial_shape())
-    part = openvino.opset13.parameter([1, *shape], np.float32)
+    part = openvino.opset13.parameter(canvas.shape, np.float32)
     for target in canvases.get_target_inputs():
         target.replace_source_output(part.output(0))
     network = openvino.Model([tensors[BOXES_NAME], tensors[SCORES_NAME]], [part], "network")
     request = compile_for_cpu(network, threads).create_infer_request()
-    canvas = np.zeros((1, *shape), np.float32)
     return lambda: request.infer([canvas])
 
 

@@ -52,7 +52,7 @@ def _measure(request: dict[str, Any]) -> None:
     from detflow.benchmark.network import load_bare_network
 
     pixels = [decode_pixels(file)[0] for file in files]
-    bare = load_bare_network(path, signature, threads)
+    bare = load_bare_network(path, signature, threads, tuple(request["canvas_size"]))
     # In turns, so that whatever else the machine does slows all of them.
     times = _time_in_turns(
         {

@@ -213,8 +213,7 @@ def _measure_all(artifacts: Sequence[Path], options: BenchmarkOptions) -> list[M
         images = list(_write_images(Path(folder), manifest, options))
         found = []
         for done, (path, name, entry) in enumerate(todo, start=1):
-            ap = cards[path]["formats"][name]["metrics"]
-            found.append(_measure(path, name, entry, images, options, None if ap is None else ap["AP"], manifest))
+            found.append(_measure(path, cards[path], name, entry, images, options, manifest))
             progress("measuring", done, len(todo))
     return found
 
@@ -231,19 +230,21 @@ def _entries(path: Path, card: Mapping[str, Any]) -> Iterator[tuple[str, Entry]]
 
 def _measure(
     path: Path,
+    card: Mapping[str, Any],
     name: str,
     entry: Entry,
     images: Sequence[str],
     options: BenchmarkOptions,
-    ap: float | None,
     manifest: RecordsManifest | None,
 ) -> Measurement:
     by_threads: dict[int, Mapping[str, Any]] = {}
-    cold_start_s = 0.0
+    metrics, canvas = card["formats"][name]["metrics"], card["canvas_size"]
+    cold_start_s, ap = 0.0, None if metrics is None else metrics["AP"]
     for threads in dict.fromkeys(options.threads):
         request = {
             "path": str(path / entry.path),
             "signature": entry.signature,
+            "canvas_size": [canvas["height"], canvas["width"]],
             "threads": threads,
             "images": images,
             "batch": options.batch,

@@ -12,13 +12,17 @@ from detflow.config import ModelConfig
 __all__ = ["best_anchor_iou", "build_anchors"]
 
 
-def build_anchors(config: ModelConfig) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
-    """Lays out the anchors in the order of the network's outputs.
+def build_anchors(config: ModelConfig, canvas_size: tuple[int, int]) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
+    """Lays out the anchors of a canvas in the order of the network's outputs; in pixels their sides are the same on every canvas.
+
+    Args:
+        config: The model's section of the configuration.
+        canvas_size: (height, width) in pixels.
 
     Returns:
         [A, 4] float32, normalised by the canvas and not clipped to it, and the number of anchors of each level.
     """
-    height, width = config.input_size
+    height, width = canvas_size
     sizes = [2 ** (i / config.anchors_per_octave) for i in range(config.anchors_per_octave)]
     levels = []
     for level in range(config.min_level, config.max_level + 1):

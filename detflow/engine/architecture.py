@@ -10,8 +10,6 @@ import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 import tf_keras
 
@@ -41,28 +39,31 @@ class DetectionModel(abc.ABC):
 
     Attributes:
         loss_names: The terms of the loss.
-        network: From normalised canvases [B, height, width, 3]; holds every weight.
+        network: From normalised canvases [B, height, width, 3], all of one of the canvas sizes; holds every weight.
         parts: Model Garden's sub-models that the network is made of, by the names that their checkpoints have: `backbone`,
             `decoder` where there is one, and `head` or the heads.
-        input_size: The canvas: (height, width) in pixels.
+        canvas_sizes: (height, width) in pixels of each canvas, as `ModelConfig.canvas_sizes`.
         num_classes: Without background.
-        anchors: [A, 4] float32, normalised by the canvas.
     """
 
     loss_names: ClassVar[tuple[str, ...]]
 
     network: tf_keras.Model
     parts: Mapping[str, tf_keras.layers.Layer]
-    input_size: tuple[int, int]
+    canvas_sizes: tuple[tuple[int, int], ...]
     num_classes: int
-    anchors: npt.NDArray[np.float32]
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the first canvas, which is the only one where a format or an architecture takes one."""
+        return self.canvas_sizes[0]
 
     @abc.abstractmethod
     def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
         """Computes the training loss; of a batch that is split over replicas as `replicas` explains.
 
         Args:
-            canvases: Normalised [B, height, width, 3] float32.
+            canvases: Normalised [B, height, width, 3] float32, their shape known when the graph is built.
             boxes: [B, M, 4] float32; an empty slot is all zeros.
             classes: [B, M] int32, counted from 0; -1 in an empty slot.
             seed: [2] int64. Whatever is random in the loss is drawn from it by stateless operations, so that a resumed run
@@ -93,9 +94,19 @@ class DenseModel(DetectionModel):
     """A model of one stage: a network, and arithmetic that makes boxes and scores of all its outputs at once."""
 
     @abc.abstractmethod
-    def decode(self, outputs: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turns the network's outputs into boxes [B, N, 4], which may reach out of the canvas, and scores [B, N, C]."""
+    def decode(self, outputs: Any, canvas_size: tuple[int, int] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turns the network's outputs into boxes and scores.
+
+        Args:
+            outputs: The network's, of canvases.
+            canvas_size: Their (height, width) in pixels; [2] int32 where that is not known when the graph is built.
+
+        Returns:
+            Boxes [B, N, 4], which may reach out of the canvas, and scores [B, N, C].
+        """
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `DetectionModel.predict`; a box an anchor."""
-        return self.decode(self.network(canvases, training=False))
+        height, width = canvases.shape[1:3]
+        canvas_size = tf.shape(canvases)[1:3] if height is None else (height, width)
+        return self.decode(self.network(canvases, training=False), canvas_size)

@@ -77,7 +77,7 @@ def read_graph_labels(path: Path) -> LabelMap:
     return to_label_map(names, path)
 
 
-def load_bare_network(path: Path) -> Callable[[], object]:
+def load_bare_network(path: Path, canvas_size: tuple[int, int]) -> Callable[[], object]:
     """Loads the part of a frozen graph or SavedModel between the normalised canvas and what is suppressed.
 
     Returns:
@@ -96,7 +96,7 @@ def load_bare_network(path: Path) -> Callable[[], object]:
     while canvases.op.type == "Pad":
         canvases = canvases.op.inputs[0]
     network = function.prune(canvases, list(suppression.inputs[:2]))
-    canvas = tf.zeros([1, *canvases.shape[1:]])
+    canvas = tf.zeros([1, *canvas_size, 3])
     return lambda: [value.numpy() for value in network(canvas)]
 
 

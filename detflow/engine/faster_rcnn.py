@@ -33,9 +33,9 @@ class FasterRCNN(DetectionModel):
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         self._stages = FasterRCNNNetwork(config, num_classes)
         self.network, self.parts = self._stages.network, self._stages.parts
-        self.input_size = config.input_size
+        self.canvas_sizes = config.canvas_sizes
         self.num_classes = num_classes
-        self.anchors, level_sizes = build_anchors(config)
+        self.anchors, level_sizes = build_anchors(config, config.input_size)
         self._canvas_scale = tf.constant([*config.input_size, *config.input_size], tf.float32)
         self._anchors_px = tf.constant(self.anchors) * self._canvas_scale
         levels = [str(level) for level in range(config.min_level, config.max_level + 1)]

@@ -7,11 +7,15 @@ import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import tensorflow as tf
 import tf_keras
 
 from detflow.errors import ConfigError
 
 __all__ = ["find_freezable", "freeze"]
+
+# A cell of the coarsest level there is, 7, has 128 pixels a side.
+_PROBED_SIDE = 256
 
 
 def find_freezable(parts: Mapping[str, tf_keras.layers.Layer]) -> dict[str, list[tf_keras.layers.Layer]]:
@@ -39,6 +43,8 @@ def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) 
     Raises:
         ConfigError: A pattern stands for nothing, or nothing is left to train.
     """
+    if not patterns:
+        return
     names = find_freezable(parts)
     for pattern in patterns:
         matching = fnmatch.filter(names, pattern)
@@ -57,12 +63,24 @@ def _levels(part: tf_keras.layers.Layer) -> dict[int, list[tf_keras.layers.Layer
     shape = getattr(part, "input_shape", None)
     if not isinstance(part, tf_keras.Model) or not isinstance(shape, tuple) or len(shape) != 4:
         return {}
+    layers = [layer for layer in part.layers if layer.weights]
+    side, shapes = shape[1], [layer.output_shape for layer in layers]
+    if side is None:
+        side, shapes = _PROBED_SIDE, _probe_shapes(part, layers)
     levels: dict[int, list[tf_keras.layers.Layer]] = {}
-    for layer in part.layers:
-        heights = {output[1] for output in _shapes(layer.output_shape)}
-        if layer.weights and len(heights) == 1:
-            levels.setdefault(round(math.log2(shape[1] / heights.pop())), []).append(layer)
+    for layer, output_shape in zip(layers, shapes, strict=True):
+        heights = {output[1] for output in _shapes(output_shape)}
+        if len(heights) == 1:
+            levels.setdefault(round(math.log2(side / heights.pop())), []).append(layer)
     return levels
+
+
+def _probe_shapes(part: tf_keras.Model, layers: Sequence[tf_keras.layers.Layer]) -> list[object]:
+    """Returns the output shapes of layers for one image: a network for several canvases knows none before it is called."""
+    probe = tf.function(tf_keras.Model(part.input, [layer.output for layer in layers]), autograph=False)
+    image = tf.TensorSpec([1, _PROBED_SIDE, _PROBED_SIDE, part.input_shape[3]], part.input.dtype)
+    outputs = probe.get_concrete_function(image).structured_outputs
+    return tf.nest.map_structure(lambda output: tuple(output.shape), outputs)  # type: ignore[no-any-return]
 
 
 def _shapes(output_shape: object) -> Iterable[tuple[int, ...]]:

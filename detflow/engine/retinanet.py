@@ -6,6 +6,9 @@ M box slots (at least 1), C classes.
 
 from __future__ import annotations
 
+import itertools
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from detflow.config import ModelConfig
@@ -35,36 +38,64 @@ class RetinaNet(DenseModel):
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         self.network, self.parts = build_retinanet_network(config, num_classes)
-        self.input_size = config.input_size
+        self.canvas_sizes = config.canvas_sizes
         self.num_classes = num_classes
-        self.anchors, self._level_sizes = build_anchors(config)
-        self._anchors = tf.constant(self.anchors)
-        # IoU does not change when both axes are stretched, but GIoU's enclosing box and ATSS' distances do: pixels are square.
-        self._canvas_scale = tf.constant([*config.input_size, *config.input_size], tf.float32)
+        self._canvases = {size: _Canvas.build(config, size) for size in self.canvas_sizes}
 
     def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
         """See `DetectionModel.losses`; nothing here is random."""
         logits, deltas = as_float32(self.network(canvases, training=True))
-        matched = assign_atss(self._anchors, self._level_sizes, boxes * self._canvas_scale, classes >= 0, self._canvas_scale)
+        anchors, level_sizes, scale = self._canvases[tuple(canvases.shape[1:3])]
+        matched = assign_atss(anchors, level_sizes, boxes * scale, classes >= 0, scale)
         positive = matched >= 0
         slot = tf.maximum(matched, 0)
         target_class = tf.where(positive, tf.gather(classes, slot, batch_dims=1), -1)
-        target_boxes = tf.gather(boxes, slot, batch_dims=1) * self._canvas_scale
+        target_boxes = tf.gather(boxes, slot, batch_dims=1) * scale
         # One at least in the whole batch.
         num_positives = tf.maximum(mean_over_replicas(tf.reduce_sum(tf.cast(positive, tf.float32))), 1.0 / num_replicas())
 
         one_hot = tf.one_hot(target_class, self.num_classes)
         classification = tf.reduce_sum(_focal_loss(logits, one_hot)) / num_positives
 
-        predicted = decode_boxes(deltas, self._anchors) * self._canvas_scale
+        predicted = decode_boxes(deltas, anchors) * scale
         box = tf.reduce_sum(tf.where(positive, 1.0 - _giou(predicted, target_boxes), 0.0)) / num_positives
         box *= _BOX_LOSS_WEIGHT
         return Losses(classification + box, {"classification": classification, "box": box})
 
-    def decode(self, outputs: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(self, outputs: tuple[tf.Tensor, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `DenseModel.decode`."""
         logits, deltas = outputs
-        return decode_boxes(deltas, self._anchors), tf.sigmoid(logits)
+        anchors = self._find_anchors(canvas_size) if tf.is_tensor(canvas_size) else self._canvases[canvas_size].anchors
+        return decode_boxes(deltas, anchors), tf.sigmoid(logits)
+
+    def _find_anchors(self, canvas_size: tf.Tensor) -> tf.Tensor:
+        """Returns the anchors of the canvas of size [2] int32."""
+        tables = [canvas.anchors for canvas in self._canvases.values()]
+        ends = list(itertools.accumulate(len(table) for table in tables))
+        index = tf.argmax(tf.cast(tf.reduce_all(tf.constant(self.canvas_sizes) == canvas_size, 1), tf.int32))
+        first, last = tf.gather([0, *ends[:-1]], index), tf.gather(ends, index)
+        return tf.concat(tables, 0)[first:last]
+
+
+class _Canvas(NamedTuple):
+    """What the arithmetic needs of a canvas.
+
+    Attributes:
+        anchors: [A, 4] float32, normalised by it.
+        level_sizes: Number of anchors of each level.
+        scale: [4] float32: its (height, width, height, width) in pixels. IoU does not change when both axes are stretched, but
+            GIoU's enclosing box and ATSS' distances do: pixels are square.
+    """
+
+    anchors: tf.Tensor
+    level_sizes: tuple[int, ...]
+    scale: tf.Tensor
+
+    @classmethod
+    def build(cls, config: ModelConfig, size: tuple[int, int]) -> _Canvas:
+        """Lays out the canvas of (height, width)."""
+        anchors, level_sizes = build_anchors(config, size)
+        return cls(tf.constant(anchors), level_sizes, tf.constant([*size, *size], tf.float32))
 
 
 def assign_atss(

@@ -76,7 +76,7 @@ def fine_tune_rounded(checkpoint_path: Path, samples: Sequence[Sample], scratch_
         samples,
         len(samples),
         trained.label_map,
-        model.input_size,
+        model.canvas_sizes,
         max_boxes=data.max_boxes,
         max_bytes=data.cache_megabytes << 20,
         scratch_dir=scratch_dir,

@@ -52,10 +52,12 @@ class ServingModel(tf.Module):  # type: ignore[misc]
             detection_scores [N, K] float32 from high to low; detection_classes [N, K] float32, 1-based;
             num_detections [N] float32. Entries from num_detections on are zeros, their class is 1.
         """
-        return self._detect(*preprocess.fit_to_canvas(images, self._model.input_size))
+        return _name_outputs(self._detect(images))
 
     def detect_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """Like `detect`, for files [N] of JPEG or PNG, each of its own size."""
+        if len(self._model.canvas_sizes) > 1:
+            return _name_outputs(self._detect_one_by_one(encoded))
 
         def fit(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(file)[tf.newaxis], self._model.input_size)
@@ -63,14 +65,28 @@ class ServingModel(tf.Module):  # type: ignore[misc]
 
         canvas = tf.TensorSpec([*self._model.input_size, 3], tf.float32)
         canvases, ratios = tf.map_fn(fit, encoded, fn_output_signature=(canvas, tf.TensorSpec([2], tf.float32)))
-        return self._detect(canvases, ratios[:, tf.newaxis])
+        return _name_outputs(self._detect_on_canvases(canvases, ratios[:, tf.newaxis]))
 
     def detect_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Like `detect_encoded`, for serialised tf.Examples [N] that hold the file in `image/encoded`."""
         fields = tf.io.parse_example(examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
         return self.detect_encoded(fields["image/encoded"])
 
-    def _detect(self, canvases: tf.Tensor, ratio: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        canvas_size = preprocess.choose_canvas(images, self._model.canvas_sizes)
+        return self._detect_on_canvases(*preprocess.fit_to_canvas(images, canvas_size))
+
+    def _detect_one_by_one(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Images on canvases of several sizes cannot go through the network together."""
+
+        def detect(file: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {name: values[0] for name, values in self._detect(preprocess.decode_jpeg(file)[tf.newaxis]).items()}
+
+        count = self.config.max_detections
+        specs = [tf.TensorSpec(shape, tf.float32) for shape in ([count, 4], [count], [count], [])]
+        return tf.map_fn(detect, encoded, fn_output_signature=dict(zip(OUTPUT_NAMES, specs, strict=True)))  # type: ignore[no-any-return]
+
+    def _detect_on_canvases(self, canvases: tf.Tensor, ratio: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ratio is [2], or [N, 1, 2] where the images have sizes of their own."""
         raw = self._model.detect(preprocess.normalize(canvases), self.config)
         values = (
@@ -79,4 +95,9 @@ class ServingModel(tf.Module):  # type: ignore[misc]
             tf.cast(raw.classes + 1, tf.float32),
             tf.cast(raw.count, tf.float32),
         )
-        return {name: tf.identity(value, name=name) for name, value in zip(OUTPUT_NAMES, values, strict=True)}
+        return dict(zip(OUTPUT_NAMES, values, strict=True))
+
+
+def _name_outputs(outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Names the tensors as the serving contract does."""
+    return {name: tf.identity(outputs[name], name=name) for name in OUTPUT_NAMES}

@@ -73,6 +73,7 @@ def build_step(
     # Of each replica of this process.
     rows = distribution.rows(config.train.batch_size, config.train.accumulate_steps).reshape(-1, num_images // replicas)
     variables = model.network.trainable_variables
+    canvas_sizes = {cache_size(size): size for size in model.canvas_sizes}
     scaler = optimizer if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer) else None
 
     def differentiate(
@@ -119,7 +120,7 @@ def build_step(
             seed=config.train.seed,
             step=step,
             mixes=schedule.is_before(step, config.augment.mix_until),
-            input_size=model.input_size,
+            input_size=canvas_sizes[tuple(images.shape[1:3])],
             config=config.augment,
         )
         if replicas == 1:
@@ -153,12 +154,16 @@ def build_step(
     def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
         return distribution.run(take_replica_step, images, boxes, classes)  # type: ignore[no-any-return]
 
-    height, width = cache_size(model.input_size)
     num_read = num_images if rows_read is None else len(rows_read)
-    signature = [
-        tf.TensorSpec([num_read, height, width, 3], tf.uint8),
-        tf.TensorSpec([num_read, None, 4], tf.float32),
-        tf.TensorSpec([num_read, None], tf.int32),
-    ]
-    # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
-    return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
+
+    def compile_for(height: int, width: int) -> Callable[..., Losses]:
+        signature = [
+            tf.TensorSpec([num_read, height, width, 3], tf.uint8),
+            tf.TensorSpec([num_read, None, 4], tf.float32),
+            tf.TensorSpec([num_read, None], tf.int32),
+        ]
+        # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
+        return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
+
+    compiled = {size: compile_for(*size) for size in canvas_sizes}
+    return lambda images, *truth: compiled[tuple(images.shape[1:3])](images, *truth)

@@ -136,7 +136,7 @@ def train(run: RunDir, start: Start) -> TrainResult:
             start.training_samples(),
             start.num_training,
             manifest.label_map,
-            model.input_size,
+            model.canvas_sizes,
             max_boxes=config.data.max_boxes,
             max_bytes=config.data.cache_megabytes << 20,
             # The model directory of a process that is not the chief may be on another host.
@@ -339,6 +339,9 @@ def _forecast(
     trained = sum(variable.shape.num_elements() for variable in model.network.trainable_variables)
     frozen = f", {', '.join(config.train.freeze)} frozen" if config.train.freeze else ""
     yield f"{len(images):,} training images, {trained:,} of {model.network.count_params():,} parameters train{frozen}"
+    if len(model.canvas_sizes) > 1:
+        counts = zip(model.canvas_sizes, images.bucket_sizes, strict=True)
+        yield f"images by canvas: {', '.join(f'{height}x{width} {count:,}' for (height, width), count in counts)}"
     yield f"{distribution}{start.machine.threads} threads, {start.machine.precision}"
     if not is_native(start.machine.precision):
         yield f"this machine has no instructions for {start.machine.precision}: training works, but slower than in float32"
@@ -350,7 +353,7 @@ def _forecast(
     yield f"disk: {'' if images.in_memory else f'{decoded}, '}up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
     if images.num_boxes_left_out:
         yield f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image"
-    recall = images.anchor_recall(model.anchors, label_map)
+    recall = images.anchor_recall(config.model, label_map)
     yield f"boxes that an anchor overlaps by IoU .5: {', '.join(f'{name} {share:.0%}' for name, share in recall.items())}"
     if start.num_evaluation:
         ceiling = score_truth(start.evaluation_samples(), label_map)

@@ -24,9 +24,9 @@ class Yolo(DenseModel):
     loss_names = ("objectness", "classification", "box")
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
-        self.input_size = config.input_size
+        self.canvas_sizes = config.canvas_sizes
         self.num_classes = num_classes
-        self.anchors, level_sizes = build_anchors(config)
+        self.anchors, level_sizes = build_anchors(config, config.input_size)
         per_cell = config.anchors_per_octave * len(config.aspect_ratios)
         canvas = np.array(config.input_size)
         # All cells of a level have the same anchors: those of its first cell, as (width, height).
@@ -47,7 +47,7 @@ class Yolo(DenseModel):
         total, *parts = self._yolo.losses(*gather_rows((predictions, boxes, classes)))
         return Losses(total, dict(zip(self.loss_names, parts, strict=True)))
 
-    def decode(self, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(self, outputs: dict[str, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `DenseModel.decode`."""
         depth = 5 + self.num_classes
         # Like the anchors: level by level, row by row, cell by cell.

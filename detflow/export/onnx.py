@@ -6,12 +6,13 @@ does not filter), so it stands in the graph as two matrix products whose weights
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import onnx
@@ -34,6 +35,9 @@ _OPSET: Final = 18
 _IR_VERSION: Final = 8
 # Output rows that share one product: of 4, 8 and 16 the fastest but one, and 4 takes more memory.
 _BLOCK: Final = 8
+
+Side = int | str
+"""The length of a canvas' side; the name of a tensor [1] int64 where the image decides it."""
 
 
 def write_onnx(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
@@ -59,7 +63,7 @@ def write_onnx(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
 def build_onnx_model(serving: ServingModel, label_map: LabelMap) -> onnx.ModelProto:
     """Returns the model; names, order and dtypes are those of the serving contract."""
     graph = _Graph()
-    ratio = _add_resize(graph, serving.model.input_size)
+    ratio = _add_resize(graph, serving.model.canvas_sizes)
     graph.add_converted(_convert_network(serving))
     _add_suppression(graph, serving.config, len(label_map), ratio)
     sides = {"K": serving.config.max_detections}
@@ -91,7 +95,7 @@ def _convert_network(serving: ServingModel) -> onnx.GraphProto:
     # It imports much of TensorFlow's own tools, for which the other formats should not wait.
     import tf2onnx
 
-    height, width = serving.model.input_size
+    height, width = serving.model.input_size if len(serving.model.canvas_sizes) == 1 else (None, None)
     spec = tf.TensorSpec([None, height, width, 3], tf.float32, name=CANVASES_NAME)
 
     def predict(canvases: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -124,8 +128,27 @@ def _convert_network(serving: ServingModel) -> onnx.GraphProto:
             # Doubling by nearest neighbours is the same in both modes, and onnxruntime warns of the one that tf2onnx chooses.
             if attribute.s == b"tf_half_pixel_for_nn":
                 attribute.s = b"asymmetric"
+        if height is None:
+            _fix_padding(node)
     converted: onnx.GraphProto = model.graph
     return converted
+
+
+def _fix_padding(node: onnx.NodeProto) -> None:
+    """Replaces padding that is left to the runtime, which OpenCV 5 gets wrong where it reads a file without fixed sizes.
+
+    The sides of each canvas are multiples of every stride, so that the padding does not depend on them.
+    """
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if attributes.get("auto_pad") != b"SAME_UPPER":
+        return
+    kernel = attributes["kernel_shape"]
+    strides, dilations = (attributes.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
+    totals = [max((k - 1) * d + 1 - s, 0) for k, d, s in zip(kernel, dilations, strides, strict=True)]
+    kept = [attribute for attribute in node.attribute if attribute.name != "auto_pad"]
+    pads = helper.make_attribute("pads", [total // 2 for total in totals] + [total - total // 2 for total in totals])
+    del node.attribute[:]
+    node.attribute.extend([*kept, pads])
 
 
 # --- Before and after it --------------------------------------------------------------------------------------------------------
@@ -160,6 +183,12 @@ class _Graph:
         """Appends an int64 vector, as shapes and axes are; returns its name."""
         return self.constant(values, np.int64)
 
+    def shape(self, *sides: Side) -> str:
+        """Appends a shape, whose sides are known now or when the graph runs; returns its name."""
+        if all(isinstance(side, int) for side in sides):
+            return self.constant(sides, np.int64)
+        return self.add("Concat", *(side if isinstance(side, str) else self.integers(side) for side in sides), axis=0)
+
     def add_converted(self, graph: onnx.GraphProto) -> None:
         """Appends a graph whose inputs are there already."""
         self.nodes += graph.node
@@ -172,26 +201,58 @@ def _describe_tensor(name: str, part: Mapping[str, Any], sides: Mapping[str, int
     return helper.make_tensor_value_info(name, kind, [sides.get(side, side) for side in part[name]["shape"]])
 
 
-def _add_resize(graph: _Graph, canvas_size: tuple[int, int]) -> str:
-    """Adds `engine.preprocess.fit_to_canvas` and `normalize`; returns the ratio [2]."""
+class _Canvas(NamedTuple):
+    """The canvas that an image is fitted into.
+
+    Attributes:
+        size: [2] float32: its height and width.
+        height: Its height.
+        width: Its width.
+        thrice: Three times its height: the pixels of a column, channel by channel.
+        block: Divides height and width.
+    """
+
+    size: str
+    height: Side
+    width: Side
+    thrice: Side
+    block: int
+
+
+def _add_canvas(graph: _Graph, image_size: str, canvas_sizes: Sequence[tuple[int, int]]) -> _Canvas:
+    """Adds `engine.preprocess.choose_canvas` for an image of size [2] int64."""
+    block = math.gcd(_BLOCK, *itertools.chain(*canvas_sizes))
+    if len(canvas_sizes) == 1:
+        height, width = canvas_sizes[0]
+        return _Canvas(graph.constant(canvas_sizes[0]), height, width, 3 * height, block)
     add, integers = graph.add, graph.integers
-    shape = add("Shape", INPUT_NAME)
-    sides = add("Cast", add("Slice", shape, integers(1), integers(3)), to=TensorProto.FLOAT)
-    canvas = graph.constant(canvas_size)
+    sizes = graph.constant(canvas_sizes, np.int64)
+    products = add("Mul", sizes, add("Gather", image_size, integers(1, 0)))
+    scales = add("ReduceMin", products, integers(1), keepdims=0)
+    chosen = add("Gather", sizes, add("ArgMax", scales, axis=0, keepdims=0))
+    rows, columns = graph.add_pair("Split", chosen, axis=0, num_outputs=2)
+    return _Canvas(add("Cast", chosen, to=TensorProto.FLOAT), rows, columns, add("Mul", rows, integers(3)), block)
+
+
+def _add_resize(graph: _Graph, canvas_sizes: Sequence[tuple[int, int]]) -> str:
+    """Adds `engine.preprocess.fit_to_canvas` and `normalize`; returns the ratio [2]."""
+    add, integers, shape = graph.add, graph.integers, graph.shape
+    image_size = add("Slice", add("Shape", INPUT_NAME), integers(1), integers(3))
+    sides = add("Cast", image_size, to=TensorProto.FLOAT)
+    canvas, height, width, thrice, block = _add_canvas(graph, image_size, canvas_sizes)
     scale = add("ReduceMin", add("Div", canvas, sides), keepdims=1)
     fitted = add("Max", add("Min", add("Round", add("Mul", sides, scale)), canvas), graph.constant([1.0]))
 
-    height, width = canvas_size
     image_sides, fitted_sides = (graph.add_pair("Split", values, axis=0, num_outputs=2) for values in (sides, fitted))
-    tall, wide = map(_Axis, (graph, graph), canvas_size, image_sides, fitted_sides)
+    tall, wide = (_Axis(graph, *axis, block) for axis in zip((height, width), image_sides, fitted_sides, strict=True))
     # [N, h, w·3] → [N, height, w·3] → [N, w, 3·height] → [N, width, 3·height] → [N, 3, height, width].
     rows = add("Reshape", INPUT_NAME, integers(0, 0, -1))
-    squeezed = tall.product(rows, integers(0, height, -1))
-    turned = add("Reshape", add("Transpose", squeezed, perm=[0, 2, 1]), integers(0, -1, 3 * height))
-    canvases = add("Transpose", wide.product(turned, integers(0, width, 3 * height)), perm=[0, 2, 1])
-    canvases = add("Reshape", canvases, integers(0, 3, height, width))
+    squeezed = tall.product(rows, shape(0, height, -1))
+    turned = add("Reshape", add("Transpose", squeezed, perm=[0, 2, 1]), shape(0, -1, thrice))
+    canvases = add("Transpose", wide.product(turned, shape(0, width, thrice)), perm=[0, 2, 1])
+    canvases = add("Reshape", canvases, shape(0, 3, height, width))
     # Where the image covers the canvas its mean is taken off; the rest is zero, which is the mean.
-    covered = add("Mul", add("Reshape", tall.covered, integers(height, 1)), add("Reshape", wide.covered, integers(1, width)))
+    covered = add("Mul", add("Reshape", tall.covered, shape(height, 1)), add("Reshape", wide.covered, shape(1, width)))
     mean, deviation = (np.reshape(np.array(values, np.float32), (3, 1, 1)) for values in (MEAN_RGB, STDDEV_RGB))
     offset = add("Mul", covered, graph.constant(mean / deviation))
     add("Sub", add("Mul", canvases, graph.constant(1.0 / deviation)), offset, name=CANVASES_NAME)
@@ -208,16 +269,15 @@ class _Axis:
         covered: [side] float32: 1 where the image covers the canvas, else 0.
     """
 
-    def __init__(self, graph: _Graph, side: int, image_side: str, fitted: str) -> None:
+    def __init__(self, graph: _Graph, side: Side, image_side: str, fitted: str, block: int) -> None:
         add, constant = graph.add, graph.constant
-        block = math.gcd(side, _BLOCK)
         one, half, zero = constant(1.0), constant(0.5), constant(0.0)
         step = add("Div", one, add("Div", fitted, image_side))
         reach = add("Max", step, one)
-        outputs = np.arange(side, dtype=np.float32).reshape(-1, block, 1)
-        centres = add("Mul", constant(outputs + 0.5), step)
+        outputs, middles, begins = _add_rows(graph, side, block)
+        centres = add("Mul", middles, step)
         # The first and the number of the input rows that a block takes.
-        first = add("Sub", add("Sub", add("Mul", constant(outputs[:, :1] + 0.5), step), reach), half)
+        first = add("Sub", add("Sub", add("Mul", begins, step), reach), half)
         first = add("Max", add("Floor", first), zero)
         taken = add("Add", add("Mul", step, constant(block - 1.0)), add("Mul", reach, constant(2.0)))
         taken = add("Squeeze", add("Add", add("Ceil", taken), constant(2.0)), graph.integers(0))
@@ -225,7 +285,7 @@ class _Axis:
         distance = add("Abs", add("Sub", add("Add", rows, half), centres))
         weights = add("Max", add("Sub", one, add("Div", distance, reach)), zero)
         inside = add("Cast", add("Less", rows, image_side), to=TensorProto.FLOAT)
-        covered = add("Cast", add("Less", constant(outputs), fitted), to=TensorProto.FLOAT)
+        covered = add("Cast", add("Less", outputs, fitted), to=TensorProto.FLOAT)
         weights = add("Mul", add("Mul", weights, inside), covered)
         # Rows beyond the image have no weight, and 0 / 1 is 0.
         total = add("ReduceSum", weights, graph.integers(2), keepdims=1)
@@ -233,7 +293,7 @@ class _Axis:
         self._graph = graph
         self._weights = add("Div", weights, total)
         last = add("Sub", image_side, one)
-        self._rows = add("Cast", add("Reshape", add("Min", rows, last), graph.integers(len(outputs), -1)), to=TensorProto.INT64)
+        self._rows = add("Cast", add("Reshape", add("Min", rows, last), graph.integers(0, -1)), to=TensorProto.INT64)
         self.covered = covered
 
     def product(self, values: str, shape: str) -> str:
@@ -241,6 +301,18 @@ class _Axis:
         add = self._graph.add
         taken = add("Cast", add("Gather", values, self._rows, axis=1), to=TensorProto.FLOAT)
         return add("Reshape", add("MatMul", self._weights, taken), shape)
+
+
+def _add_rows(graph: _Graph, side: Side, block: int) -> tuple[str, str, str]:
+    """Adds the numbers of the output rows and their middles, both [side / block, block, 1], and the first middle of each block."""
+    add, constant = graph.add, graph.constant
+    if isinstance(side, int):
+        rows = np.arange(side, dtype=np.float32).reshape(-1, block, 1)
+        return constant(rows), constant(rows + 0.5), constant(rows[:, :1] + 0.5)
+    end = add("Squeeze", add("Cast", side, to=TensorProto.FLOAT), graph.integers(0))
+    outputs = add("Reshape", add("Range", constant(0.0), end, constant(1.0)), graph.integers(-1, block, 1))
+    middles = add("Add", outputs, constant(0.5))
+    return outputs, middles, add("Slice", middles, graph.integers(0), graph.integers(1), graph.integers(1))
 
 
 def _add_suppression(graph: _Graph, config: EvaluateConfig, num_classes: int, ratio: str) -> None:

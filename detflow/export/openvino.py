@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from detflow.engine.serving import ServingModel
-from detflow.errors import ArtifactError
+from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.export.onnx import write_onnx
 from detflow.runtime.detector import first_line
 from detflow.types import LabelMap
@@ -28,7 +28,7 @@ def write_openvino(serving: ServingModel, label_map: LabelMap, path: Path) -> No
 
     Raises:
         ArtifactError: OpenVINO cannot convert it.
-        OSError: The disk refuses.
+        EnvironmentFault, OSError: The disk refuses.
     """
     import openvino
 
@@ -38,8 +38,12 @@ def write_openvino(serving: ServingModel, label_map: LabelMap, path: Path) -> No
         write_onnx(serving, label_map, source)
         try:
             model = openvino.convert_model(os.fspath(source))
-            # Blanks separate the labels.
-            model.set_rt_info(" ".join(name.replace(" ", "_") for name in label_map), list(_LABELS_KEY))
-            openvino.save_model(model, os.fspath(path), compress_to_fp16=False)
         except RuntimeError as error:
             raise ArtifactError(f"OpenVINO cannot convert it: {first_line(error)}", path=path.name) from None
+    # Blanks separate the labels.
+    model.set_rt_info(" ".join(name.replace(" ", "_") for name in label_map), list(_LABELS_KEY))
+    try:
+        openvino.save_model(model, os.fspath(path), compress_to_fp16=False)
+    except RuntimeError as error:
+        # It does not tell what the system said to it.
+        raise EnvironmentFault(f"the disk refuses: {first_line(error)}", path=path) from None

@@ -172,17 +172,20 @@ def _split_before_head(model: DenseModel, config: EvaluateConfig) -> _Halves:
 
 def _split(model: DenseModel, config: EvaluateConfig, first: tf_keras.Model, rest: Callable[[Any], Any]) -> _Halves:
     """`rest` leads from the outputs of `first` to those of the network."""
-    joints = {f"joint_{number}": output for number, output in enumerate(tf.nest.flatten(first.output))}
+    joints = [f"joint_{number}" for number in range(len(tf.nest.flatten(first.output)))]
 
     def run(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(zip(joints, tf.nest.flatten(first(preprocess.normalize(image), training=False)), strict=True))
 
     def finish(*values: tf.Tensor) -> dict[str, tf.Tensor]:
-        boxes, scores = model.decode(rest(tf.nest.pack_sequence_as(first.output, values)))
+        boxes, scores = model.decode(rest(tf.nest.pack_sequence_as(first.output, values)), model.input_size)
         return _suppress(boxes[0], scores[0], config)
 
-    specs = [tf.TensorSpec([1, *output.shape[1:]], output.dtype, name=name) for name, output in joints.items()]
-    return _Halves(_trace(run, tf.TensorSpec([1, *model.input_size, 3], tf.uint8, name=INPUT)), _trace(finish, *specs))
+    network = _trace(run, tf.TensorSpec([1, *model.input_size, 3], tf.uint8, name=INPUT))
+    # Of a network for several canvases only this function knows the shapes.
+    outputs = network.structured_outputs
+    specs = [tf.TensorSpec(outputs[name].shape, outputs[name].dtype, name=name) for name in joints]
+    return _Halves(network, _trace(finish, *specs))
 
 
 def _suppress(boxes: tf.Tensor, scores: tf.Tensor, config: EvaluateConfig) -> dict[str, tf.Tensor]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from detflow.runtime.detector import Images
 
-__all__ = ["MEAN_RGB", "STDDEV_RGB", "boxes_to_image", "fit_to_canvas", "fitted_size", "triangle_weights"]
+__all__ = ["MEAN_RGB", "STDDEV_RGB", "boxes_to_image", "choose_canvas", "fit_to_canvas", "fitted_size", "triangle_weights"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -31,6 +31,22 @@ _MAX_MULTIPLICATIONS = 1 << 18
 # costs half as much time as the resize.
 _WORK_FLOATS = 1 << 19
 _work = threading.local()
+
+
+def choose_canvas(sizes: npt.ArrayLike, canvas_sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
+    """Chooses the canvas that takes an image: the one in which it is largest, of equal ones the first.
+
+    Args:
+        sizes: [..., 2] integers, (height, width) of images in pixels.
+        canvas_sizes: (height, width) of each canvas.
+
+    Returns:
+        [...]: indices of canvases.
+    """
+    # The scale is min(H / h, W / w); times h · w it is an integer, which all runtimes compare alike.
+    products = np.array(canvas_sizes, np.int64) * np.array(sizes, np.int64)[..., np.newaxis, ::-1]
+    chosen: npt.NDArray[np.intp] = products.min(-1).argmax(-1)
+    return chosen
 
 
 def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[int, int]:

@@ -20,6 +20,15 @@ def test_the_levels_of_a_backbone_are_its_strides_and_hold_all_of_its_weights(pa
     assert [len(names[f"backbone.level{level}"]) for level in range(1, 6)] == [2, 1, 1, 1, 1]
 
 
+def test_a_network_for_several_canvases_has_the_same_levels(tiny_config, parts):
+    several = build(tiny_config(model_more_input_sizes=[[32, 64]]).model, 2).parts
+    one, other = (
+        {name: [len(layer.variables) for layer in layers] for name, layers in find_freezable(some).items()}
+        for some in (parts, several)
+    )
+    assert one == other
+
+
 def test_a_pattern_freezes_what_it_names_and_nothing_else(parts):
     before = {id(variable) for variable in parts["backbone"].trainable_variables}
     freeze(parts, ["backbone.level[12]"])

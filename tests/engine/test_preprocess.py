@@ -40,6 +40,13 @@ def test_resizing_is_pillows_antialiased_bilinear():
     assert np.abs(canvases[0].numpy() - expected).max() < 1.5
 
 
+def test_a_canvas_that_the_image_chooses_is_filled_as_a_fixed_one():
+    image, sizes = picture(60, 41)[np.newaxis], [(48, 64), (64, 48)]
+    fit = tf.function(lambda images: preprocess.fit_to_canvas(images, preprocess.choose_canvas(images, sizes)))
+    for found, expected in zip(fit(image), preprocess.fit_to_canvas(image, (64, 48)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_canvas_can_be_far_thinner_than_its_image():
     canvases, ratio = preprocess.fit_to_canvas(picture(3, 2000)[np.newaxis], (32, 32))
     assert canvases.shape == (1, 32, 32, 3)

@@ -19,7 +19,7 @@ def model():
 
 
 def test_anchors_are_centred_on_their_cells_and_ordered_as_the_network_is():
-    anchors, level_sizes = build_anchors(TINY)
+    anchors, level_sizes = build_anchors(TINY, TINY.input_size)
     assert level_sizes == (8 * 12, 4 * 6, 2 * 3)
     pixels = anchors * [64, 96, 64, 96]
     # The first cell of level 3: centre (4, 4), side 4 strides of 8.
@@ -31,7 +31,7 @@ def test_anchors_are_centred_on_their_cells_and_ordered_as_the_network_is():
 
 def test_aspects_keep_the_area_and_octaves_scale_it():
     config = TINY.model_copy(update={"aspect_ratios": (0.5, 2.0), "anchors_per_octave": 2})
-    anchors, level_sizes = build_anchors(config)
+    anchors, level_sizes = build_anchors(config, config.input_size)
     assert level_sizes[0] == 8 * 12 * 4
     sides = (anchors[:4, 2:] - anchors[:4, :2]) * [64, 96]
     np.testing.assert_allclose(sides[:, 1] / sides[:, 0], [0.5, 2.0, 0.5, 2.0], rtol=1e-5)
@@ -40,7 +40,7 @@ def test_aspects_keep_the_area_and_octaves_scale_it():
 
 def test_the_network_has_one_prediction_an_anchor(model):
     logits, deltas = model.network(tf.zeros([2, 64, 96, 3]))
-    count = len(build_anchors(TINY)[0])
+    count = len(build_anchors(TINY, TINY.input_size)[0])
     assert logits.shape == (2, count, 3)
     assert deltas.shape == (2, count, 4)
 
@@ -51,14 +51,14 @@ def test_the_order_of_predictions_is_that_of_the_anchors():
     image = np.zeros((1, 64, 96, 3), np.float32)
     image[0, 8:16, 80:88] = 5.0
     change = np.abs(model.network(image)[0].numpy() - model.network(image * 0)[0].numpy()).sum(-1)[0]
-    anchors, level_sizes = build_anchors(TINY)
+    anchors, level_sizes = build_anchors(TINY, TINY.input_size)
     strongest = int(np.argmax(change[: level_sizes[0]]))
     centre = (anchors[strongest, :2] + anchors[strongest, 2:]) / 2 * [64, 96]
     assert np.hypot(*(centre - [12, 84])) < 24
 
 
 def assign(boxes_px, valid=None):
-    anchors, level_sizes = build_anchors(TINY)
+    anchors, level_sizes = build_anchors(TINY, TINY.input_size)
     scale = tf.constant([64.0, 96.0, 64.0, 96.0])
     boxes = tf.constant([boxes_px], tf.float32)
     valid = tf.ones([1, len(boxes_px)], tf.bool) if valid is None else tf.constant([valid])
@@ -103,6 +103,23 @@ def test_giou_agrees_with_iou_where_the_hull_is_the_union():
 def test_giou_of_boxes_apart_is_negative_and_grows_as_they_near():
     far, near = (_giou(tf.constant([[0.0, 0.0, 1.0, 1.0]]), tf.constant([[0.0, x, 1.0, x + 1.0]])).numpy()[0] for x in (5.0, 2.0))
     assert -1.0 < far < near < 0.0
+
+
+@pytest.mark.parametrize("preset", ["retinanet_resnet10", pytest.param("retinanet_mobilenet_v3", marks=pytest.mark.slow)])
+def test_a_network_for_several_canvases_computes_on_each_what_one_for_it_alone_does(preset):
+    small = {"preset": preset, "width_multiplier": 0.25, "num_filters": 8, "num_head_convs": 1, "max_level": 5}
+    sizes = [(64, 96), (96, 64)]
+    several = RetinaNet(ModelConfig(**small, input_size=sizes[0], more_input_sizes=sizes[1:]), 3)
+    predict = tf.function(several.predict, input_signature=[tf.TensorSpec([None, None, None, 3])])
+    for size in sizes:
+        alone = RetinaNet(ModelConfig(**small, input_size=size), 3)
+        alone.network.set_weights(several.network.get_weights())
+        canvases = tf.random.stateless_normal([2, *size, 3], [1, 2])
+        for found, expected in zip(predict(canvases), alone.predict(canvases), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    truth = tf.constant([[[0.1, 0.2, 0.6, 0.7]]] * 2), tf.constant([[1]] * 2)
+    found, expected = (float(model.losses(canvases, *truth, SEED).total) for model in (several, alone))
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_losses_are_finite_without_any_object(model):

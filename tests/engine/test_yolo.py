@@ -54,7 +54,7 @@ def test_a_prediction_decodes_to_what_the_loss_takes_it_for(model):
         predictions[str(level)] = tf.constant(np.log(share / (1 - share)) + 1e-5, tf.float32)
     _, _, _, box_loss = model._yolo.losses(predictions, tf.constant([[TRUTH]]), tf.constant([[1]]))
     assert float(box_loss) == pytest.approx(0.0, abs=1e-4)
-    boxes, scores = model.decode(predictions)
+    boxes, scores = model.decode(predictions, model.input_size)
     centres = (model.anchors[:, :2] + model.anchors[:, 2:]) / 2
     nearest = np.argmin(np.hypot(*(centres - [cy, cx]).T))
     np.testing.assert_allclose(boxes[0, nearest], TRUTH, atol=1e-4)

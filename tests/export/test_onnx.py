@@ -1,8 +1,10 @@
 """The ONNX file and OpenVINO's: what they detect, on what, and what they say of themselves."""
 
 import json
+import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import onnx
@@ -14,11 +16,14 @@ from detflow.cli import cli
 from detflow.engine import preprocess
 from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, EnvironmentFault
+from detflow.export import onnx as onnx_export
+from detflow.export import openvino as openvino_export
 from detflow.export.formats import parse_formats
 from detflow.models import load_detector
 from detflow.runtime import openvino as openvino_runtime
 from detflow.runtime.onnx import load_with_onnxruntime, load_with_opencv
 from detflow.runtime.openvino import has_openvino, load_openvino
+from detflow.types import LabelMap
 
 pytestmark = pytest.mark.tf
 
@@ -165,3 +170,23 @@ def test_a_model_of_another_kind_is_refused(load, tmp_path):
     onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)]), path)
     with pytest.raises(ArtifactError, match="not a detector"):
         load(path)
+
+
+def test_a_disk_that_refuses_onnx_is_no_fault_of_the_format(onnx_path, tmp_path, monkeypatch, small_files):
+    monkeypatch.setattr(onnx_export, "build_onnx_model", lambda *_: onnx.load(onnx_path))
+    with small_files(100_000), pytest.raises(OSError, match="File too large"):
+        onnx_export.write_onnx(None, None, tmp_path / "model.onnx")
+
+
+@needs_openvino
+def test_a_disk_that_refuses_openvino_is_no_fault_of_the_format(onnx_path, tmp_path, monkeypatch, small_files):
+    import openvino
+
+    monkeypatch.setattr(openvino_export, "write_onnx", lambda serving, label_map, path: shutil.copy(onnx_path, path))
+    convert = openvino.convert_model
+    with ExitStack() as stack:
+        # The file that it converts is as large as what it writes.
+        monkeypatch.setattr(openvino, "convert_model", lambda path: (convert(path), stack.enter_context(small_files(100_000)))[0])
+        with pytest.raises(EnvironmentFault, match="the disk refuses") as caught:
+            openvino_export.write_openvino(None, LabelMap(("a",)), tmp_path / "openvino" / "model.xml")
+    assert caught.value.exit_code == 5

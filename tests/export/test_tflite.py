@@ -17,6 +17,7 @@ from detflow.engine.model import build_model
 from detflow.engine.serving import ServingModel
 from detflow.engine.trained import load_trained_model
 from detflow.errors import DataError
+from detflow.export import tflite
 from detflow.export.formats import EXPORTS, Job
 from detflow.export.tflite import write_int8
 from detflow.runtime.detector import Detector
@@ -174,6 +175,14 @@ def test_without_training_images_there_are_no_ranges_to_measure(job):
     empty = Job(job.trained, job.artifact, lambda: iter(()))
     with pytest.raises(DataError, match="no training images"):
         next(write_int8(empty, "tflite_int8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_disk_that_refuses_is_no_fault_of_the_format(name, job, tmp_path, monkeypatch, small_files):
+    monkeypatch.setattr(tflite, "_convert", lambda converter: b"")
+    monkeypatch.setattr(tflite, "join_models", lambda *_: bytes(200_000))
+    with small_files(100_000), pytest.raises(OSError, match="File too large"):
+        next(EXPORTS[name].write(dataclasses.replace(job, artifact=ArtifactDir(tmp_path))))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from official.vision.modeling.decoders import fpn
 from detflow.config import ModelConfig
 from detflow.engine.garden.parameters import GardenParameters
 
-__all__ = ["FreshKernels", "build_backbone", "build_decoder", "build_norm", "feature_pyramid"]
+__all__ = ["FreshKernels", "build_backbone", "build_decoder", "build_norm", "feature_pyramid", "input_shape"]
 
 # Garden's default, .99, averages over more steps than a short run has.
 _NORM_MOMENTUM = 0.9
@@ -39,6 +39,12 @@ class FreshKernels(tf_keras.initializers.Initializer):  # type: ignore[misc]
         return fresh(shape, dtype, **kwargs)
 
 
+def input_shape(config: ModelConfig) -> tuple[int | None, int | None, int]:
+    """Returns what a network takes: images [height, width, 3], both sides open where there are several canvases."""
+    height, width = (None, None) if config.more_input_sizes else config.input_size
+    return height, width, 3
+
+
 def build_norm(parameters: GardenParameters, activation: str) -> common.NormActivation:
     """Returns the normalisation and activation of all parts; `activation` is the architecture's own choice."""
     return parameters.fill(
@@ -54,7 +60,7 @@ def build_norm(parameters: GardenParameters, activation: str) -> common.NormActi
 
 def build_backbone(config: ModelConfig, parameters: GardenParameters, norm: common.NormActivation) -> tf_keras.Model:
     """Builds the feature extractor: images [B, height, width, 3] → feature maps by level, the level as text."""
-    images = tf_keras.layers.InputSpec(shape=[None, *config.input_size, 3])
+    images = tf_keras.layers.InputSpec(shape=[None, *input_shape(config)])
     name, width = config.backbone, config.width_multiplier
     if name in _MOBILENETS:
         chosen = parameters.fill(backbones.MobileNet, "backbone", model_id=_MOBILENETS[name], filter_size_scale=width)

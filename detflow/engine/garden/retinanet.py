@@ -10,7 +10,7 @@ from official.vision.configs import retinanet
 from official.vision.modeling.heads import dense_prediction_heads
 
 from detflow.config import ModelConfig
-from detflow.engine.garden.backbones import build_backbone, build_decoder, build_norm, feature_pyramid
+from detflow.engine.garden.backbones import build_backbone, build_decoder, build_norm, feature_pyramid, input_shape
 from detflow.engine.garden.parameters import GardenParameters
 
 __all__ = ["RetinaNetNetwork", "build_retinanet_network"]
@@ -32,7 +32,8 @@ def build_retinanet_network(config: ModelConfig, num_classes: int) -> RetinaNetN
 
     Returns:
         A network from normalised images [batch, height, width, 3] float32 to (class logits [batch, anchors, num_classes],
-        box deltas [batch, anchors, 4]), anchors level by level from the finest, row by row, cell by cell.
+        box deltas [batch, anchors, 4]), anchors level by level from the finest, row by row, cell by cell. Where there are
+        several canvases it takes each of them.
 
     Raises:
         ConfigError: `model.garden` says what Model Garden cannot build.
@@ -40,7 +41,7 @@ def build_retinanet_network(config: ModelConfig, num_classes: int) -> RetinaNetN
     parameters = GardenParameters(config, ("backbone", "decoder", "head", "norm_activation"))
     norm = build_norm(parameters, "relu")
     chosen = parameters.fill(retinanet.RetinaNetHead, "head", num_convs=config.num_head_convs, num_filters=config.num_filters)
-    images = tf_keras.Input((*config.input_size, 3), name="images")
+    images = tf_keras.Input(input_shape(config), name="images")
     with parameters.refusals():
         backbone = build_backbone(config, parameters, norm)
         decoder = build_decoder(config, parameters, norm, backbone.output_specs)
@@ -54,10 +55,8 @@ def build_retinanet_network(config: ModelConfig, num_classes: int) -> RetinaNetN
         )
         scores, boxes, _ = head(feature_pyramid(backbone, decoder, images))
     levels = [str(level) for level in range(config.min_level, config.max_level + 1)]
-    class_logits = tf.concat(
-        [tf.reshape(scores[level], [-1, _num_rows(scores[level], num_classes), num_classes]) for level in levels], 1
-    )
-    box_deltas = tf.concat([tf.reshape(boxes[level], [-1, _num_rows(boxes[level], 4), 4]) for level in levels], 1)
+    class_logits = tf.concat([_as_rows(scores[level], num_classes) for level in levels], 1)
+    box_deltas = tf.concat([_as_rows(boxes[level], 4) for level in levels], 1)
     parts = {"backbone": backbone, "decoder": decoder, "head": head}
     return RetinaNetNetwork(
         tf_keras.Model(images, (class_logits, box_deltas), name="retinanet"),
@@ -65,6 +64,9 @@ def build_retinanet_network(config: ModelConfig, num_classes: int) -> RetinaNetN
     )
 
 
-def _num_rows(tensor: tf.Tensor, depth: int) -> int:
+def _as_rows(tensor: tf.Tensor, depth: int) -> tf.Tensor:
+    """Reshapes [batch, height, width, anchors a cell · depth] to [batch, anchors, depth]."""
     _, height, width, channels = tensor.shape
-    return int(height * width * channels // depth)
+    if height is None:
+        return tf.reshape(tensor, [tf.shape(tensor)[0], -1, depth])
+    return tf.reshape(tensor, [-1, height * width * channels // depth, depth])
