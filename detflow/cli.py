@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -232,6 +233,8 @@ def init(source: Path, output: Path | None) -> None:
 @click.option("--time-budget", metavar="12m", help="Train for this long instead of train.steps; evaluations count.")
 @click.option("--overfit", type=click.IntRange(1), metavar="N", help="Fit N images only: shows whether the path can learn.")
 @click.option("--accept-changes", is_flag=True, help="Resume although data, config or machine differ; the changes are recorded.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes here that split each batch.")
+@click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True, help="Of all workers, after one was killed.")
 def train(
     config_path: Path,
     records: Location | None,
@@ -240,11 +243,13 @@ def train(
     time_budget: str | None,
     overfit: int | None,
     accept_changes: bool,
+    workers: int,
+    max_restarts: int,
 ) -> None:
     """Train a detector; run it again to resume.
 
     The newest good checkpoint of the model directory is continued, to the same weights as if nothing had happened. The first
-    Ctrl-C or SIGTERM saves and stops, a second one stops at once.
+    Ctrl-C or SIGTERM saves and stops, a second one stops at once. Where TF_CONFIG describes a cluster, this process is one of it.
     """
     from detflow.config import read_config
 
@@ -253,16 +258,33 @@ def train(
     named += [f"data.overfit={overfit}"] if overfit else []
     config = read_config(config_path, (*named, *overrides))
 
+    from detflow.engine.topology import read_topology, require_divisible
+
+    target, topology = model_dir or Path("runs") / config_path.stem, read_topology()
+    if workers > 1:
+        if topology is not None:
+            raise click.UsageError("TF_CONFIG says that this process is one of a cluster; leave out --workers, or unset it")
+        require_divisible(config.train.batch_size, workers)
+
+        from detflow.engine.launcher import run_workers
+
+        options = [f"--config={config_path}", f"--model-dir={target}", *(["--accept-changes"] if accept_changes else [])]
+        options += [f"--set={override}" for override in (*named, *overrides)]
+        debug = ["--debug"] if click.get_current_context().find_root().params["debug"] else []
+        sys.exit(run_workers([sys.executable, "-m", "detflow", *debug, "train", *options], workers, max_restarts, _announce))
+
     from detflow.engine.preflight import prepare_start
     from detflow.rundir import RunDir
 
-    target = model_dir or Path("runs") / config_path.stem
-    with RunDir(target).locked() as run:
-        start = prepare_start(config, run, accept_changes=accept_changes)
+    run = RunDir(target)
+    with run.locked() if topology is None or topology.is_chief else nullcontext():
+        start = prepare_start(config, run, accept_changes=accept_changes, topology=topology)
 
         from detflow.engine.train import train as run_training
 
         result = run_training(run, start)
+    if topology is not None and not topology.is_chief:
+        sys.exit(128 + result.stopped_by if result.stopped_by is not None else 0)
     if result.state and result.state.best_step is not None:
         from detflow.tables import format_metric
 
