@@ -227,8 +227,8 @@ def init(source: Path, output: Path | None) -> None:
 
 @cli.command()
 @click.option("--config", "config_path", type=_PATH, required=True, help="YAML file; see configs/ and `detflow config --explain`.")
-@click.option("--records", type=_PATH, help="Records folder, instead of the file's data.records.")
-@click.option("--model-dir", type=_PATH, help="Where checkpoints and logs go.  [default: runs/ and the config's name]")
+@click.option("--records", type=_LOCATION, help="Records folder, instead of the file's data.records.")
+@click.option("--model-dir", type=_LOCATION, help="Where checkpoints and logs go.  [default: runs/ and the config's name]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a setting, as in train.steps=600.")
 @click.option("--time-budget", metavar="12m", help="Train for this long instead of train.steps; evaluations count.")
 @click.option("--overfit", type=click.IntRange(1), metavar="N", help="Fit N images only: shows whether the path can learn.")
@@ -237,8 +237,8 @@ def init(source: Path, output: Path | None) -> None:
 @click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True, help="Of all workers, after one was killed.")
 def train(
     config_path: Path,
-    records: Path | None,
-    model_dir: Path | None,
+    records: Location | None,
+    model_dir: Location | None,
     overrides: tuple[str, ...],
     time_budget: str | None,
     overfit: int | None,
@@ -288,7 +288,7 @@ def train(
     if result.state and result.state.best_step is not None:
         from detflow.tables import format_metric
 
-        best = target / f"ckpt-{result.state.best_step}"
+        best = f"{target}/ckpt-{result.state.best_step}"
         click.echo(f"best checkpoint: {best} ({config.evaluate.metric} {format_metric(result.state.best_value)})")
     if result.stopped_by is not None:
         saved = f"at step {result.state.step:,}" if result.state else "before the first step"
@@ -297,15 +297,21 @@ def train(
 
 
 @cli.command()
-@click.option("--model", type=_PATH, required=True, help="Model directory (its best checkpoint), checkpoint, or exported artifact.")
-@click.option("--records", type=_PATH, required=True, help="Folder that make-records wrote.")
+@click.option(
+    "--model", type=_LOCATION, required=True, help="Model directory (its best checkpoint), checkpoint, or exported artifact."
+)
+@click.option("--records", type=_LOCATION, required=True, help="Folder that make-records wrote.")
 @click.option("--split", default="test", show_default=True, help="Split to judge on; train+val joins two.")
-@click.option("--output", type=_PATH, help="Folder to publish: evaluation.html, plots, numbers; an evaluation there is replaced.")
+@click.option(
+    "--output", type=_LOCATION, help="Folder to publish: evaluation.html, plots, numbers; an evaluation there is replaced."
+)
 @click.option(
     "--score-threshold", type=click.FloatRange(0, 1), help="For precision, confusion and errors.  [default: the best F1's]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
-def evaluate(model: Path, records: Path, split: str, output: Path | None, score_threshold: float | None, as_json: bool) -> None:
+def evaluate(
+    model: Location, records: Location, split: str, output: Location | None, score_threshold: float | None, as_json: bool
+) -> None:
     """Judge a model on a split: COCO and VOC metrics, per class, and what each kind of error costs.
 
     Objects that VOC marks as difficult count neither as hits nor as misses.
@@ -368,8 +374,8 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
 
 @cli.command("export")
 @click.option("--ckpt", required=True, metavar="PATH", help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.")
-@click.option("--model-dir", type=_EXISTING, help="Model directory that best and last are about.")
-@click.option("--output", required=True, type=_PATH, help="Folder to publish; an export there is replaced.")
+@click.option("--model-dir", type=_EXISTING_LOCATION, help="Model directory that best and last are about.")
+@click.option("--output", required=True, type=_LOCATION, help="Folder to publish; an export there is replaced.")
 @click.option(
     "--formats",
     default="frozen,saved_model",
@@ -385,8 +391,8 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
 @click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
 def export_command(
     ckpt: str,
-    model_dir: Path | None,
-    output: Path,
+    model_dir: Location | None,
+    output: Location,
     formats: str,
     images: Path | None,
     split: str | None,

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from detflow.dataset.versions import find_versions
 from detflow.errors import EnvironmentFault
 
-__all__ = ["open_cluster"]
+__all__ = ["RayMap", "open_cluster"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -112,6 +112,7 @@ class Checkpoints:
         publish_file(self._run.checkpoint_pointer_path, f'model_checkpoint_path: "{final.name}/{CHECKPOINT_PREFIX}"\n')
         self.state = state
         self._remove_old()
+        self._run.share()
         return state
 
     def is_evaluated(self, step: int) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config import ExperimentConfig
+from detflow.dataset.mirror import mirror_records
 from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
 from detflow.engine.precision import count_gpus, resolve_precision
 from detflow.engine.provenance import Machine, find_changes, refuse_changes, with_fixed_steps
@@ -17,6 +18,7 @@ from detflow.engine.weight_sources import InitialWeights, find_initial_weights
 from detflow.errors import ConfigError, DataError
 from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
 from detflow.rundir import RunDir
+from detflow.storage.location import parse_location
 from detflow.types import Detection, LabelMap, Sample
 
 __all__ = ["Start", "prepare_start", "score_truth"]
@@ -28,6 +30,7 @@ class Start:
 
     Attributes:
         config: What is to be done; `train.steps` is final where the run has fixed it already.
+        records_dir: Where the records lie on this machine.
         manifest: Of records whose shards are as it says.
         machine: What the run computes on.
         initial: Weights to start with; None from scratch, and for a run that goes on.
@@ -36,6 +39,7 @@ class Start:
     """
 
     config: ExperimentConfig
+    records_dir: Path
     manifest: RecordsManifest
     machine: Machine
     initial: InitialWeights | None
@@ -65,7 +69,7 @@ class Start:
         return self._read(self.config.data.eval_split) if self.config.data.eval_split else iter(())
 
     def _read(self, split: str) -> Iterator[Sample]:
-        return read_samples(Path(self.config.data.records), self.manifest, split)
+        return read_samples(self.records_dir, self.manifest, split)
 
     def _count(self, split: str) -> int:
         count = sum(self.manifest.splits[name].images for name in resolve_split(self.manifest, split))
@@ -89,7 +93,7 @@ def prepare_start(
         ArtifactError: The records or the initial weights are damaged.
         EnvironmentFault: Initial weights cannot be downloaded.
     """
-    manifest = _open_records(config)
+    records_dir, manifest = _open_records(config)
     if config.data.overfit:
         config = config.model_copy(update={"augment": config.augment.model_copy(update={"enabled": False})})
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
@@ -97,14 +101,14 @@ def prepare_start(
     machine = Machine(threads, resolve_precision(config.runtime.precision), num_workers * max(1, count_gpus()))
     require_divisible(config.train.batch_size, machine.replicas)
     if topology and not topology.is_chief:
-        return Start(config, manifest, machine, None, (), topology)
+        return Start(config, records_dir, manifest, machine, None, (), topology)
     config = with_fixed_steps(run, config)
     # Only the first step needs them: a run goes on without.
     initial = None if run.had_checkpoints() else find_initial_weights(config.train)
     changes = find_changes(run, config, manifest.fingerprint, machine, initial.digests if initial else None)
     if not accept_changes:
         refuse_changes(run, changes)
-    return Start(config, manifest, machine, initial, tuple(changes), topology)
+    return Start(config, records_dir, manifest, machine, initial, tuple(changes), topology)
 
 
 def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
@@ -123,9 +127,10 @@ def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
     return coco_metrics(images, label_map)["AP"]
 
 
-def _open_records(config: ExperimentConfig) -> RecordsManifest:
-    """Reads the manifest and compares the shards of the splits at hand with it."""
-    records_dir = Path(config.data.records)
+def _open_records(config: ExperimentConfig) -> tuple[Path, RecordsManifest]:
+    """Brings the records here if need be, reads the manifest and compares the shards of the splits at hand with it."""
+    wanted = [split for split in (config.data.train_split, config.data.eval_split) if split]
+    records_dir = mirror_records(parse_location(config.data.records), wanted)
     manifest = read_manifest(records_dir)
     known = metric_names(manifest.label_map)
     if config.evaluate.metric not in known:
@@ -138,4 +143,4 @@ def _open_records(config: ExperimentConfig) -> RecordsManifest:
     if config.data.eval_split:
         splits += resolve_split(manifest, config.data.eval_split)
     verify_shards(records_dir, manifest, list(dict.fromkeys(splits)))
-    return manifest
+    return records_dir, manifest
