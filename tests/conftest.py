@@ -92,6 +92,17 @@ def records_dir(pictures_dir, tmp_path_factory):
 @pytest.fixture(scope="session")
 def model_dir(records_dir, tmp_path_factory):
     """A model directory with two checkpoints of random weights that detect plenty; ckpt-10 is the better one."""
+    return write_run(tmp_path_factory.mktemp("run") / "run", records_dir, {"input_size": [64, 64]})
+
+
+@pytest.fixture(scope="session")
+def canvases_dir(records_dir, tmp_path_factory):
+    """The same for a model of two canvases, one for portrait and one for landscape images."""
+    canvases = {"input_size": [64, 96], "more_input_sizes": [[96, 64]]}
+    return write_run(tmp_path_factory.mktemp("canvases") / "run", records_dir, canvases)
+
+
+def write_run(path, records_dir, model_settings):
     import tf_keras
 
     from detflow.config import ExperimentConfig
@@ -103,11 +114,11 @@ def model_dir(records_dir, tmp_path_factory):
     config = ExperimentConfig.model_validate(
         {
             "data": {"records": str(records_dir)},
-            "model": {"width_multiplier": 0.25, "input_size": [64, 64], "num_filters": 16, "num_head_convs": 1},
+            "model": {"width_multiplier": 0.25, "num_filters": 16, "num_head_convs": 1, **model_settings},
             "evaluate": {"score_threshold": 0.3},
         }
     )
-    run = RunDir(tmp_path_factory.mktemp("run") / "run")
+    run = RunDir(path)
     run.path.mkdir()
     run.write_config(config)
     run.label_map_path.write_text(LabelMap(RUN_CLASSES).to_pbtxt(), encoding="utf-8")

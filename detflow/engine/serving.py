@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
@@ -18,14 +20,18 @@ class ServingModel(tf.Module):  # type: ignore[misc]
     Args:
         model: With the weights that serve.
         config: Threshold, suppression and number of detections.
+        canvas_sizes: Of the model's canvases those that are used; None uses all.
 
     Attributes:
         config: As given.
     """
 
-    def __init__(self, model: DetectionModel, config: EvaluateConfig) -> None:
+    def __init__(
+        self, model: DetectionModel, config: EvaluateConfig, canvas_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> None:
         super().__init__()
         self._model = model
+        self._canvas_sizes = tuple(canvas_sizes or model.canvas_sizes)
         self._network = model.network
         self.config = config
         # A tensor's name becomes the input's name in every exported format.
@@ -56,14 +62,14 @@ class ServingModel(tf.Module):  # type: ignore[misc]
 
     def detect_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         """Like `detect`, for files [N] of JPEG or PNG, each of its own size."""
-        if len(self._model.canvas_sizes) > 1:
+        if len(self._canvas_sizes) > 1:
             return _name_outputs(self._detect_one_by_one(encoded))
 
         def fit(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(file)[tf.newaxis], self._model.input_size)
+            canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(file)[tf.newaxis], self._canvas_sizes[0])
             return canvases[0], ratio
 
-        canvas = tf.TensorSpec([*self._model.input_size, 3], tf.float32)
+        canvas = tf.TensorSpec([*self._canvas_sizes[0], 3], tf.float32)
         canvases, ratios = tf.map_fn(fit, encoded, fn_output_signature=(canvas, tf.TensorSpec([2], tf.float32)))
         return _name_outputs(self._detect_on_canvases(canvases, ratios[:, tf.newaxis]))
 
@@ -73,7 +79,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         return self.detect_encoded(fields["image/encoded"])
 
     def _detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        canvas_size = preprocess.choose_canvas(images, self._model.canvas_sizes)
+        canvas_size = preprocess.choose_canvas(images, self._canvas_sizes)
         return self._detect_on_canvases(*preprocess.fit_to_canvas(images, canvas_size))
 
     def _detect_one_by_one(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -72,7 +72,8 @@ def build_card(
             "nms_iou": serving.nms_iou,
             "max_detections": serving.max_detections,
         },
-        "canvas_size": dict(zip(("height", "width"), trained.config.model.input_size, strict=True)),
+        "canvas_size": _describe_size(trained.config.model.input_size),
+        "more_canvas_sizes": [_describe_size(size) for size in trained.config.model.more_input_sizes],
         "checkpoint": {
             "name": trained.checkpoint_path.name,
             "step": trained.state.step,
@@ -94,6 +95,10 @@ def build_card(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "files": dict(files),
     }
+
+
+def _describe_size(size: tuple[int, int]) -> dict[str, int]:
+    return dict(zip(("height", "width"), size, strict=True))
 
 
 def _describe_format(name: str, result: FormatResult, reference: Reference, files: Mapping[str, FileDigest]) -> dict[str, Any]:

@@ -186,6 +186,13 @@ def _render_tensors(tensors: Mapping[str, Mapping[str, Any]]) -> str:
     return render_table(("tensor", "dtype", "shape"), rows)
 
 
+def _describe_canvases(sizes: Sequence[Mapping[str, int]]) -> str:
+    if not sizes:
+        return ""
+    names = ", ".join(f"{size['height']} × {size['width']}" for size in sizes)
+    return f"{names}; an image takes the one, of all, in which it is largest; a TFLite file has the first canvas alone"
+
+
 def _render_origin(card: Mapping[str, Any]) -> str:
     checkpoint, thresholds, canvas = card["checkpoint"], card["thresholds"], card["canvas_size"]
     facts = {
@@ -194,6 +201,7 @@ def _render_origin(card: Mapping[str, Any]) -> str:
         "training data's fingerprint": str((card["training"] or {}).get("data_fingerprint", "")),
         "proved on": f"{card['parity']['source'] or 'synthetic pictures'}, {card['parity']['num_images']:,} images",
         "canvas": f"{canvas['height']} × {canvas['width']} pixels; an image is fitted into it and keeps its aspect",
+        "further canvases": _describe_canvases(card["more_canvas_sizes"]),
         "score threshold": f"{thresholds['score_threshold']:g}",
         "overlap (IoU) above which a duplicate goes": f"{thresholds['nms_iou']:g}",
         "most detections of one image": f"{thresholds['max_detections']}",

@@ -10,10 +10,11 @@ from detflow.dataset.convert import ConversionOptions, convert_dataset
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def write_voc(root, splits, num_objects=None):
+def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
     """Draws a bright or a dark square, one an image, and annotates it.
 
-    `num_objects` repeats the object, each time a little narrower; 0 leaves out those of all splits but train.
+    `num_objects` repeats the object, each time a little narrower; 0 leaves out those of all splits but train. Two images after each
+    other have one of the sizes (height, width), the next two the next one.
     """
     random = np.random.default_rng(0)
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -25,7 +26,8 @@ def write_voc(root, splits, num_objects=None):
             number += 1
             name = f"image{number:03}"
             names.append(name)
-            pixels = random.integers(90, 130, (48, 48, 3), dtype=np.uint8)
+            height, width = sizes[number // 2 % len(sizes)]
+            pixels = random.integers(90, 130, (height, width, 3), dtype=np.uint8)
             left, top = (int(value) for value in random.integers(2, 24, 2))
             kind = number % 2
             pixels[top : top + 20, left : left + 20] = (240, 240, 60) if kind else (20, 20, 160)
@@ -37,8 +39,8 @@ def write_voc(root, splits, num_objects=None):
                 box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(CORNERS, corners, strict=True))
                 objects += f"<object><name>{('dark', 'light')[kind]}</name><bndbox>{box}</bndbox></object>"
             (root / "Annotations" / f"{name}.xml").write_text(
-                f"<annotation><filename>{name}.jpg</filename><size><width>48</width><height>48</height><depth>3</depth></size>"
-                f"{objects}</annotation>"
+                f"<annotation><filename>{name}.jpg</filename><size><width>{width}</width><height>{height}</height><depth>3</depth>"
+                f"</size>{objects}</annotation>"
             )
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
 
@@ -47,6 +49,15 @@ def write_voc(root, splits, num_objects=None):
 def tiny_records(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     write_voc(root / "voc", {"train": 10, "val": 4, "test": 4})
+    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
+    return root / "records"
+
+
+@pytest.fixture(scope="session")
+def mixed_records(tmp_path_factory):
+    """Portrait and landscape images."""
+    root = tmp_path_factory.mktemp("mixed")
+    write_voc(root / "voc", {"train": 10, "val": 4}, sizes=((48, 72), (72, 48)))
     convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
     return root / "records"
 

@@ -172,6 +172,33 @@ def test_no_setting_of_the_step_makes_a_resumed_run_another_one(tiny_config, tmp
 
 
 @pytest.mark.slow
+def test_a_run_on_several_canvases_goes_on_as_if_nothing_had_happened(tiny_config, mixed_records, tmp_path, monkeypatch, capfd):
+    def die(self, done, loss):
+        if done == 5:
+            raise Killed
+
+    config = tiny_config(
+        data_records=mixed_records,
+        model_input_size=[32, 48],
+        model_more_input_sizes=[[48, 32]],
+        augment_mosaic=0.5,
+        augment_mixup=0.5,
+        train_freeze=["backbone.level1"],
+        runtime_recompute=True,
+    )
+    run_train(config, tmp_path / "whole")
+    assert "images by canvas: 32x48 5, 48x32 5" in capfd.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingDisplay, "step", die)
+        with pytest.raises(Killed):
+            run_train(config, tmp_path / "resumed")
+    run_train(config, tmp_path / "resumed")
+    assert_same_run(tmp_path / "whole", tmp_path / "resumed")
+    with pytest.raises(ConfigError, match=r"more_input_sizes was \[\[48, 32\]\], now \[\]"):
+        run_train(tiny_config(data_records=mixed_records, model_input_size=[32, 48]), tmp_path / "resumed")
+
+
+@pytest.mark.slow
 def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one_before(
     finished, tiny_config, tmp_path, monkeypatch
 ):

@@ -15,6 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from detflow.artifact import CONTRACT, ArtifactDir
+from detflow.benchmark.network import load_bare_network
 from detflow.cli import cli
 from detflow.config import DataConfig
 from detflow.engine.detector import eager_outputs
@@ -25,6 +26,7 @@ from detflow.export.formats import EXPORTS, Export, Gate, choose_formats
 from detflow.export.images import find_proof_images
 from detflow.export.verify import Tolerance
 from detflow.models import load_detector
+from detflow.runtime.openvino import has_openvino
 from detflow.types import read_label_map
 
 pytestmark = pytest.mark.tf
@@ -421,6 +423,23 @@ def test_damaged_records_are_not_taken_for_missing_ones(records_dir, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(ArtifactError, match="val-"):
         list(find_proof_images(None, None, DataConfig(records=str(copy)), 32).images)
+
+
+@pytest.mark.slow
+def test_a_model_of_several_canvases_is_exported_to_every_runtime(canvases_dir, tmp_path):
+    formats = "frozen,saved_model,onnx,tflite" + (",openvino" if has_openvino() else "")
+    # The gates run the formats on portrait and landscape images in processes of their own.
+    card = export_model(str(canvases_dir), tmp_path / "artifact", formats=formats, max_ap_drop=1.0)
+    assert card["failed"] == {}
+    assert all(found["refused"] == {} for found in card["formats"].values())
+    assert (card["canvas_size"], card["more_canvas_sizes"]) == ({"height": 64, "width": 96}, [{"height": 96, "width": 64}])
+    assert card["formats"]["tflite"]["input"]["shape"] == [1, 64, 96, 3]
+    # A TFLite file shows portraits smaller than the checkpoint does, which its AP may tell; the others do what the checkpoint does.
+    assert all(abs(found["change"]["AP"]) <= 0.005 for name, found in card["formats"].items() if name != "tflite")
+    assert "96 × 64; an image takes the one" in (tmp_path / "artifact" / "card.html").read_text()
+    for path, signature in (("frozen_inference_graph.pb", ""), ("saved_model", ""), ("model.onnx", ""), ("model.onnx", "OpenCV")):
+        for canvas_size in ((64, 96), (96, 64)):
+            assert load_bare_network(tmp_path / "artifact" / path, signature, 0, canvas_size)()
 
 
 @pytest.mark.slow

@@ -25,7 +25,11 @@ from detflow.runtime.tflite import load_tflite
 
 pytestmark = pytest.mark.tf
 
-NAMES = [name for name in FORMATS if name.startswith("tflite")]
+# Each takes seconds to convert; between these two lies what the others are.
+FAST = ("tflite", "tflite_int8")
+NAMES = [
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FORMATS if FORMATS[name].runtime == "litert"
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +39,32 @@ def job(model_dir, records_dir, tmp_path_factory):
     return Job(load_trained_model(model_dir), artifact, lambda: read_samples(records_dir, manifest, "train"))
 
 
+class Written(dict):
+    """Writes a TFLite format when it is first asked for; what its writer says of it, by name."""
+
+    def __init__(self, job):
+        super().__init__()
+        self.job = job
+
+    def __missing__(self, name):
+        self[name] = next(EXPORTS[name].write(self.job))
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def notes(job):
-    """Writes every TFLite format once; what the writers say of them, by name."""
-    return {name: next(EXPORTS[name].write(job)) for name in NAMES}
+    return Written(job)
 
 
-def path_of(job, name):
-    return job.artifact.path / FORMATS[name].paths[0]
+@pytest.fixture(scope="module")
+def path_of(job, notes):
+    """Returns the file of a format."""
+
+    def find(name):
+        assert notes[name]
+        return job.artifact.path / FORMATS[name].paths[0]
+
+    return find
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +80,8 @@ def detect(run, job, images):
     return [[(found.class_id, found.score, found.box) for found in one] for one in detector.detect(list(images))]
 
 
-def test_floats_give_what_the_checkpoint_gives(job, notes, canvases):
-    found = load_tflite(path_of(job, "tflite"))(canvases)
+def test_floats_give_what_the_checkpoint_gives(job, path_of, canvases):
+    found = load_tflite(path_of("tflite"))(canvases)
     expected = eager_outputs(job.trained.serving.detect_traced, job.artifact.path)(canvases)
     assert expected["num_detections"].min() > 3
     assert len(set(expected["detection_classes"].ravel())) == 3
@@ -68,20 +90,20 @@ def test_floats_give_what_the_checkpoint_gives(job, notes, canvases):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_class_is_lost_whatever_the_number_of_threads(name, job, notes, canvases):
+def test_no_class_is_lost_whatever_the_number_of_threads(name, path_of, canvases):
     """TFLite_Detection_PostProcess loses class T with T threads."""
-    alone = load_tflite(path_of(job, name), threads=1)(canvases)
+    alone = load_tflite(path_of(name), threads=1)(canvases)
     assert len(set(alone["detection_classes"].ravel())) == 3
     for threads in (2, 3):
-        together = load_tflite(path_of(job, name), threads=threads)(canvases)
+        together = load_tflite(path_of(name), threads=threads)(canvases)
         np.testing.assert_array_equal(together["detection_classes"], alone["detection_classes"])
 
 
-def test_images_of_any_size_are_fitted_into_the_canvas(job, notes, pictures_dir):
+def test_images_of_any_size_are_fitted_into_the_canvas(job, path_of, pictures_dir):
     from detflow.dataset.pictures import read_picture
 
     images = [read_picture(path).pixels for path in sorted(pictures_dir.glob("*.jpg"))[:6]]
-    found = detect(load_tflite(path_of(job, "tflite")), job, images)
+    found = detect(load_tflite(path_of("tflite")), job, images)
     expected = detect(eager_outputs(job.trained.serving.detect_traced, job.artifact.path), job, images)
     pairs = [(one, other) for some, others in zip(expected, found, strict=True) for one, other in zip(some, others, strict=False)]
     alike = [one[0] == other[0] and one[2].iou(other[2]) > 0.95 and abs(one[1] - other[1]) < 0.02 for one, other in pairs]
@@ -90,8 +112,8 @@ def test_images_of_any_size_are_fitted_into_the_canvas(job, notes, pictures_dir)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(name, job, notes):
-    interpreter = Interpreter(model_path=str(path_of(job, name)))
+def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(name, path_of, notes):
+    interpreter = Interpreter(model_path=str(path_of(name)))
     found = [(one["name"], one["shape"].tolist(), one["dtype"]) for one in interpreter.get_output_details()]
     assert found == [
         ("TFLite_Detection_PostProcess", [1, 100, 4], np.float32),
@@ -105,10 +127,15 @@ def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(name,
     assert (notes[name]["input"]["tensor"], notes[name]["input"]["shape"]) == (image["name"], [1, 64, 64, 3])
 
 
-def test_the_precisions_differ_in_size_and_int8_computes_in_int8(job, notes):
-    sizes = {name: path_of(job, name).stat().st_size for name in NAMES}
-    assert sizes["tflite"] > 1.5 * sizes["tflite_float16"] > 2 * sizes["tflite_int8"]
-    model = schema.ModelT.InitFromPackedBuf(path_of(job, "tflite_int8").read_bytes(), 0)
+@pytest.mark.slow
+def test_the_precisions_differ_in_size(path_of):
+    floats, halves, dynamic, int8 = (path_of(name).stat().st_size for name in FORMATS if FORMATS[name].runtime == "litert")
+    assert floats > 1.5 * halves > 2 * int8
+    assert floats > 2 * dynamic
+
+
+def test_int8_computes_in_int8(path_of):
+    model = schema.ModelT.InitFromPackedBuf(path_of("tflite_int8").read_bytes(), 0)
     graph = model.subgraphs[0]
     kinds = {model.operatorCodes[operator.opcodeIndex].builtinCode: operator for operator in graph.operators}
     convolutions = [
@@ -134,8 +161,8 @@ def tables(table, number):
     return [Table(table.Bytes, table.Indirect(start + 4 * i)) for i in range(table.VectorLen(offset))]
 
 
-def test_labels_and_metadata_can_be_read_from_the_file(job, notes):
-    content = path_of(job, "tflite").read_bytes()
+def test_labels_and_metadata_can_be_read_from_the_file(job, path_of):
+    content = path_of("tflite").read_bytes()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.namelist() == ["labels.txt"]
         assert archive.read("labels.txt").decode().splitlines() == list(job.trained.label_map)
@@ -155,10 +182,11 @@ def test_labels_and_metadata_can_be_read_from_the_file(job, notes):
     assert (mean, std) == ([0.0], [1.0])
 
 
-def test_the_same_checkpoint_gives_the_same_file(job, notes):
-    before = path_of(job, "tflite").read_bytes()
+@pytest.mark.slow
+def test_the_same_checkpoint_gives_the_same_file(job, path_of):
+    before = path_of("tflite").read_bytes()
     next(EXPORTS["tflite"].write(job))
-    assert path_of(job, "tflite").read_bytes() == before
+    assert path_of("tflite").read_bytes() == before
 
 
 @pytest.mark.slow
@@ -166,7 +194,7 @@ def test_int8_climbs_until_its_gate_lets_it_pass(job, canvases):
     rungs = []
     for said in write_int8(job, "tflite_int8"):
         rungs.append(said["rung"])
-        assert load_tflite(path_of(job, "tflite_int8"))(canvases)["num_detections"].min() > 0
+        assert load_tflite(path_of("tflite_int8"))(canvases)["num_detections"].min() > 0
         assert said["calibration"] == {"images": 3, "split": "train", "seed": 1}
     assert rungs == ["calibrated", "more calibration", "float heads"]
 
