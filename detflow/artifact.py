@@ -24,6 +24,7 @@ __all__ = [
     "EXAMPLE_INPUT_NAME",
     "FORMATS",
     "INPUT_NAME",
+    "MANIFEST_NAME",
     "OPENCV_SIGNATURE",
     "OUTPUT_NAMES",
     "SCORES_NAME",
@@ -32,6 +33,9 @@ __all__ = [
     "Format",
     "Runtime",
 ]
+
+MANIFEST_NAME: Final = "model.json"
+"""The file that makes a folder an export."""
 
 INPUT_NAME: Final = "image_tensor"
 ENCODED_INPUT_NAME: Final = "encoded_image_string_tensor"
@@ -168,7 +172,7 @@ class ArtifactDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest_path = path / "model.json"
+        self.manifest_path = path / MANIFEST_NAME
         self.page_path = path / "card.html"
         self.label_map_path = path / "label_map.pbtxt"
         self.config_path = path / "config.yaml"

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,7 @@ def make_records(
     if ray_address is not None and runner != "ray":
         raise click.UsageError("--ray-address goes with --runner ray")
     # The other processes start, and import what they need, while this one does.
-    with _open_runner(runner, ray_address, dataset, choices["jobs"]) as workers:
+    with _open_runner(runner, ray_address, dataset, output, choices["jobs"]) as workers:
         from detflow.dataset.convert import convert_dataset
         from detflow.dataset.terminal import format_summary, show_progress
 
@@ -163,11 +164,17 @@ def make_records(
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 
-def _open_runner(runner: str, ray_address: str | None, dataset: Location, jobs: int | None) -> AbstractContextManager[OrderedMap]:
+def _open_runner(
+    runner: str, ray_address: str | None, dataset: Location, output: Location, jobs: int | None
+) -> AbstractContextManager[OrderedMap]:
     if runner == "ray":
         from detflow.dataset.cluster import open_cluster
 
-        return open_cluster(ray_address, jobs)
+        output_dir = output.absolute().parent if isinstance(output, Path) else output
+        if isinstance(output_dir, Path):
+            output_dir.mkdir(parents=True, exist_ok=True)
+        shared = [place for place in (dataset, output_dir) if isinstance(place, Path)]
+        return open_cluster(ray_address, jobs, [path.resolve() for path in shared])
     from detflow.dataset.parallel import choose_jobs, open_workers
 
     return open_workers(jobs or choose_jobs(dataset), "detflow.dataset.convert")
@@ -199,6 +206,11 @@ def check(path: Location, report_path: Path | None, as_json: bool, **choices: An
         raise found.refusal
 
 
+def _anywhere(location: Location) -> Location:
+    """Returns a location as it reads from any working directory."""
+    return location.absolute() if isinstance(location, Path) else location
+
+
 def _announce(line: str) -> None:
     print(line, file=sys.stderr)
 
@@ -226,25 +238,35 @@ def init(source: Path, output: Path | None) -> None:
 
 @cli.command()
 @click.option("--config", "config_path", type=_PATH, required=True, help="YAML file; see configs/ and `detflow config --explain`.")
-@click.option("--records", type=_PATH, help="Records folder, instead of the file's data.records.")
-@click.option("--model-dir", type=_PATH, help="Where checkpoints and logs go.  [default: runs/ and the config's name]")
+@click.option("--records", type=_LOCATION, help="Records folder, instead of the file's data.records.")
+@click.option("--model-dir", type=_LOCATION, help="Where checkpoints and logs go.  [default: runs/ and the config's name]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a setting, as in train.steps=600.")
 @click.option("--time-budget", metavar="12m", help="Train for this long instead of train.steps; evaluations count.")
 @click.option("--overfit", type=click.IntRange(1), metavar="N", help="Fit N images only: shows whether the path can learn.")
 @click.option("--accept-changes", is_flag=True, help="Resume although data, config or machine differ; the changes are recorded.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that split each batch.")
+@click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True, help="Of all workers, after one was lost.")
+@click.option(
+    "--runner", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Workers here, or on a Ray cluster."
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="Head of the Ray cluster.  [default: RAY_ADDRESS, or one here]")
 def train(
     config_path: Path,
-    records: Path | None,
-    model_dir: Path | None,
+    records: Location | None,
+    model_dir: Location | None,
     overrides: tuple[str, ...],
     time_budget: str | None,
     overfit: int | None,
     accept_changes: bool,
+    workers: int,
+    max_restarts: int,
+    runner: str,
+    ray_address: str | None,
 ) -> None:
     """Train a detector; run it again to resume.
 
     The newest good checkpoint of the model directory is continued, to the same weights as if nothing had happened. The first
-    Ctrl-C or SIGTERM saves and stops, a second one stops at once.
+    Ctrl-C or SIGTERM saves and stops, a second one stops at once. Where TF_CONFIG describes a cluster, this process is one of it.
     """
     from detflow.config import read_config
 
@@ -253,20 +275,56 @@ def train(
     named += [f"data.overfit={overfit}"] if overfit else []
     config = read_config(config_path, (*named, *overrides))
 
+    from detflow.engine.topology import read_topology, require_divisible
+
+    target, topology = model_dir or Path("runs") / config_path.stem, read_topology()
+    if ray_address is not None and runner != "ray":
+        raise click.UsageError("--ray-address goes with --runner ray")
+    if workers > 1 or runner == "ray":
+        if topology is not None:
+            raise click.UsageError(
+                "TF_CONFIG says that this process is one of a cluster; leave out --workers and --runner, or unset it"
+            )
+        require_divisible(config.train.batch_size, workers)
+        options = [f"--model-dir={_anywhere(target)}", *(["--accept-changes"] if accept_changes else [])]
+        if runner == "ray":
+            from detflow.engine.ray_workers import run_on_ray
+            from detflow.storage.location import parse_location
+
+            placed = config.data.model_copy(update={"records": str(_anywhere(parse_location(config.data.records)))})
+            sys.exit(
+                run_on_ray(
+                    config.model_copy(update={"data": placed}),
+                    options,
+                    num_workers=workers,
+                    max_restarts=max_restarts,
+                    address=ray_address,
+                    announce=_announce,
+                )
+            )
+
+        from detflow.engine.launcher import run_workers
+
+        options += [f"--config={config_path}", *(f"--set={override}" for override in (*named, *overrides))]
+        debug = ["--debug"] if click.get_current_context().find_root().params["debug"] else []
+        sys.exit(run_workers([sys.executable, "-m", "detflow", *debug, "train", *options], workers, max_restarts, _announce))
+
     from detflow.engine.preflight import prepare_start
     from detflow.rundir import RunDir
 
-    target = model_dir or Path("runs") / config_path.stem
-    with RunDir(target).locked() as run:
-        start = prepare_start(config, run, accept_changes=accept_changes)
+    run = RunDir(target)
+    with run.locked() if topology is None or topology.is_chief else nullcontext():
+        start = prepare_start(config, run, accept_changes=accept_changes, topology=topology)
 
         from detflow.engine.train import train as run_training
 
         result = run_training(run, start)
+    if topology is not None and not topology.is_chief:
+        sys.exit(128 + result.stopped_by if result.stopped_by is not None else 0)
     if result.state and result.state.best_step is not None:
         from detflow.tables import format_metric
 
-        best = target / f"ckpt-{result.state.best_step}"
+        best = f"{target}/ckpt-{result.state.best_step}"
         click.echo(f"best checkpoint: {best} ({config.evaluate.metric} {format_metric(result.state.best_value)})")
     if result.stopped_by is not None:
         saved = f"at step {result.state.step:,}" if result.state else "before the first step"
@@ -275,15 +333,21 @@ def train(
 
 
 @cli.command()
-@click.option("--model", type=_PATH, required=True, help="Model directory (its best checkpoint), checkpoint, or exported artifact.")
-@click.option("--records", type=_PATH, required=True, help="Folder that make-records wrote.")
+@click.option(
+    "--model", type=_LOCATION, required=True, help="Model directory (its best checkpoint), checkpoint, or exported artifact."
+)
+@click.option("--records", type=_LOCATION, required=True, help="Folder that make-records wrote.")
 @click.option("--split", default="test", show_default=True, help="Split to judge on; train+val joins two.")
-@click.option("--output", type=_PATH, help="Folder to publish: evaluation.html, plots, numbers; an evaluation there is replaced.")
+@click.option(
+    "--output", type=_LOCATION, help="Folder to publish: evaluation.html, plots, numbers; an evaluation there is replaced."
+)
 @click.option(
     "--score-threshold", type=click.FloatRange(0, 1), help="For precision, confusion and errors.  [default: the best F1's]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
-def evaluate(model: Path, records: Path, split: str, output: Path | None, score_threshold: float | None, as_json: bool) -> None:
+def evaluate(
+    model: Location, records: Location, split: str, output: Location | None, score_threshold: float | None, as_json: bool
+) -> None:
     """Judge a model on a split: COCO and VOC metrics, per class, and what each kind of error costs.
 
     Objects that VOC marks as difficult count neither as hits nor as misses.
@@ -346,8 +410,8 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
 
 @cli.command("export")
 @click.option("--ckpt", required=True, metavar="PATH", help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.")
-@click.option("--model-dir", type=_EXISTING, help="Model directory that best and last are about.")
-@click.option("--output", required=True, type=_PATH, help="Folder to publish; an export there is replaced.")
+@click.option("--model-dir", type=_EXISTING_LOCATION, help="Model directory that best and last are about.")
+@click.option("--output", required=True, type=_LOCATION, help="Folder to publish; an export there is replaced.")
 @click.option(
     "--formats",
     default="frozen,saved_model",
@@ -363,8 +427,8 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
 @click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
 def export_command(
     ckpt: str,
-    model_dir: Path | None,
-    output: Path,
+    model_dir: Location | None,
+    output: Location,
     formats: str,
     images: Path | None,
     split: str | None,

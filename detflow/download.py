@@ -36,8 +36,9 @@ from detflow.publish import (
     require_space,
     verify_files,
 )
+from detflow.storage.cache import cache_directory
 
-__all__ = ["Fetched", "cache_directory", "fetch_files", "is_archive", "require_digest", "unpack_file"]
+__all__ = ["Fetched", "fetch_files", "is_archive", "require_digest", "unpack_file"]
 
 # The largest published detector weighs about a gigabyte; a checkpoint may hold an optimiser's moments as well.
 _MAX_DOWNLOAD_BYTES = 4 << 30
@@ -66,13 +67,6 @@ class Fetched:
 
     path: Path
     digests: Mapping[str, FileDigest]
-
-
-def cache_directory() -> Path:
-    """Returns where downloads are kept: `$DETFLOW_CACHE`, else `detflow` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
-    if own := os.environ.get("DETFLOW_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "detflow"
 
 
 def is_archive(path: Path) -> bool:

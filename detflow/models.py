@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from detflow.artifact import FORMATS, INPUT_NAME, OPENCV_SIGNATURE, ArtifactDir
-from detflow.errors import ArtifactError
+from detflow.errors import ArtifactError, environment_faults
+from detflow.rundir import STATE_NAME
 from detflow.runtime.detector import Detector, Images, Outputs, Runner
 from detflow.runtime.labels import read_onnx_labels, read_tflite_labels
 from detflow.runtime.onnx import load_onnx, load_with_opencv
 from detflow.runtime.openvino import has_openvino, load_openvino
 from detflow.runtime.tflite import load_tflite
+from detflow.storage.folders import open_folder
+from detflow.storage.location import Location, Url
 from detflow.types import LabelMap, read_label_map
 
-__all__ = ["load_detector", "load_runner"]
+__all__ = ["load_detector", "load_runner", "local_model"]
 
 # The formats of an exported folder from the one that is preferred on: without TensorFlow, and fast. OpenVINO's may lie where no
 # OpenVINO is installed.
@@ -27,6 +32,34 @@ _LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[..., Runner]]] = {
     (".tflite", ""): load_tflite,
     (".xml", ""): load_openvino,
 }
+
+
+@contextlib.contextmanager
+def local_model(model: Location) -> Iterator[Path]:
+    """Yields where a model lies on this machine: an exported folder, a model directory, or a checkpoint inside one.
+
+    Args:
+        model: A path, which is yielded as it is; or a URL, whose files are here as long as the block lasts.
+
+    Raises:
+        ArtifactError: There is nothing at the URL.
+        EnvironmentFault: The store or the disk refuses.
+    """
+    if not isinstance(model, Url):
+        yield model
+        return
+    is_checkpoint = open_folder(model).digest(STATE_NAME) is not None
+    root = open_folder(model.parent if is_checkpoint else model)
+    with tempfile.TemporaryDirectory(prefix="detflow-") as folder, environment_faults(folder):
+        path = Path(folder) / root.name
+        for name, outside, _ in root.walk(lambda name: name.startswith(".")):
+            # A checkpoint needs what lies beside it, but not the others.
+            if outside is None and (not is_checkpoint or "/" not in name or name.startswith(f"{model.name}/")):
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                root.fetch(name, path / name)
+        if not path.exists():
+            raise ArtifactError("there is nothing", path=str(model))
+        yield path / model.name if is_checkpoint else path
 
 
 def load_detector(path: Path, *, threads: int = 0) -> Detector:

@@ -15,8 +15,14 @@ from typing import Any
 from detflow.config import ExperimentConfig, format_config, read_config
 from detflow.errors import ArtifactError, Locked, environment_faults
 from detflow.publish import publish_file, read_json_object, remove_directory, sweep
+from detflow.storage.cache import find_cached
+from detflow.storage.location import Location
+from detflow.storage.working_copy import WorkingCopy
 
-__all__ = ["RunDir"]
+__all__ = ["STATE_NAME", "RunDir"]
+
+STATE_NAME = "state.json"
+"""The file that makes a folder a checkpoint."""
 
 _CHECKPOINT = re.compile(r"ckpt-(\d{1,15})")
 
@@ -24,11 +30,19 @@ _CHECKPOINT = re.compile(r"ckpt-(\d{1,15})")
 class RunDir:
     """Names inside a model directory. Making one touches nothing.
 
+    Args:
+        location: The model directory. For one at a URL a local folder stands in, which `locked` fills and `share` uploads.
+
     Attributes:
-        path: The model directory.
+        path: The local folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, location: Location) -> None:
+        if isinstance(location, Path):
+            path, self._copy = location, None
+        else:
+            path = find_cached("runs", location, str(location).encode())
+            self._copy = WorkingCopy(location, path, STATE_NAME)
         self.path = path
         self.config_path = path / "config.yaml"
         self.label_map_path = path / "label_map.pbtxt"
@@ -101,9 +115,27 @@ class RunDir:
         """Publishes run.json."""
         publish_file(self.provenance_path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
+    def share(self) -> None:
+        """Brings what is new to the URL, if this directory lies at one. The caller holds the lock.
+
+        Raises:
+            Locked: Another process has taken it over.
+            EnvironmentFault: The store refuses.
+        """
+        if self._copy is not None:
+            self._copy.upload()
+
+    def _remove_unfinished(self) -> None:
+        """Removes checkpoints whose upload was cut short: they never were."""
+        for step in self.checkpoint_steps():
+            if not (self.checkpoint_path(step) / STATE_NAME).is_file():
+                remove_directory(self.checkpoint_path(step))
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[RunDir]:
         """Makes the directory, holds its lock, removes what a dead trainer left behind, and yields itself.
+
+        One at a URL is downloaded first, and uploaded when the block ends.
 
         Raises:
             Locked: Another process trains here; the message names it.
@@ -124,7 +156,16 @@ class RunDir:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                 sweep(self.path)
-            yield self
+            if self._copy is None:
+                yield self
+            else:
+                with environment_faults(self.path), self._copy.leased():
+                    self._copy.download()
+                    self._remove_unfinished()
+                    try:
+                        yield self
+                    finally:
+                        self.share()
         finally:
             # The file stays: unlinking it would let two trainers lock two files of one name.
             os.close(descriptor)

@@ -176,3 +176,33 @@ def onnx_dir(model_dir, tmp_path_factory):
 def onnx_path(onnx_dir):
     """The ONNX file of that export, its label map beside it."""
     return onnx_dir / "model.onnx"
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A server that speaks S3's protocol, on the loopback interface; the environment leads every client to it."""
+    import logging
+
+    moto_server = pytest.importorskip("moto.server")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {**settings, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+            environment.setenv(name, value)
+        yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_url(s3_server, request):
+    """The URL of a prefix in a new bucket of that server."""
+    import boto3
+
+    from detflow.storage.location import Url
+
+    bucket = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return Url("s3", f"{bucket}/prefix")

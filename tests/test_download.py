@@ -7,9 +7,10 @@ import threading
 import pytest
 
 from detflow import download, publish
-from detflow.download import cache_directory, fetch_files, unpack_file
+from detflow.download import fetch_files, unpack_file
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.publish import digest_file
+from detflow.storage.cache import cache_directory
 
 CONTENT = bytes(range(256)) * 4096
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +14,9 @@ from detflow.dataset.records import (
     read_manifest,
     resolve_split,
 )
-from detflow.download import cache_directory
 from detflow.errors import ArtifactError, environment_faults
 from detflow.publish import require_space
+from detflow.storage.cache import find_cached
 from detflow.storage.folders import Folder, LocalFolder, open_folder
 from detflow.storage.location import Location, Url
 
@@ -46,7 +45,7 @@ def mirror_records(records: Location, splits: Sequence[str] | None = None) -> Pa
         return records
     source = open_folder(records)
     manifest = _read(source, MANIFEST_NAME)
-    mirror = cache_directory() / "records" / f"{records.name}-{hashlib.sha256(manifest).hexdigest()[:16]}"
+    mirror = find_cached("records", records, manifest)
     with environment_faults(mirror):
         mirror.mkdir(parents=True, exist_ok=True)
         target = LocalFolder.of(mirror)

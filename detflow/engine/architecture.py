@@ -60,7 +60,7 @@ class DetectionModel(abc.ABC):
 
     @abc.abstractmethod
     def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
-        """Computes the training loss.
+        """Computes the training loss; of a batch that is split over replicas as `replicas` explains.
 
         Args:
             canvases: Normalised [B, height, width, 3] float32, their shape known when the graph is built.

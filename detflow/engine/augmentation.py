@@ -57,6 +57,8 @@ def augment(
     mixes: tf.Tensor,
     input_size: tuple[int, int],
     config: AugmentConfig,
+    rows: tf.Tensor | None = None,
+    num_rows: int | None = None,
 ) -> Canvases:
     """Turns a batch into the network's input: one crop-and-resize carries zoom, stretch, shift and flips; then colour.
 
@@ -71,6 +73,9 @@ def augment(
         mixes: Scalar bool: mosaic and mixup may take place at this step.
         input_size: The canvas: (height, width) in pixels.
         config: The ranges.
+        rows: [B] int: of images that are a part of a step's, their numbers among them: each is changed as it is in the whole.
+            Without mosaic and mixup, which take other images.
+        num_rows: Images of the whole step, where `rows` is given.
 
     Returns:
         The canvases; a box that left the view is an empty slot. There are as many slots as before, where mosaic or mixup took
@@ -78,7 +83,9 @@ def augment(
     """
     batch_size = tf.shape(images)[0]
     key = tf.stack([tf.constant(seed, tf.int64), step])
-    noise = tf.random.stateless_uniform([batch_size, 12], seed=key)
+    noise = tf.random.stateless_uniform([batch_size if num_rows is None else num_rows, 12], seed=key)
+    if rows is not None:
+        noise = tf.gather(noise, rows)
     normalized = preprocess.normalize(images)
     views = _draw_views(noise[:, :6], config, config.scale, tf.ones([1, 2]))
     canvases = Canvases(

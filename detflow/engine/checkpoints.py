@@ -42,7 +42,12 @@ class WeightAverage(tf.Module):  # type: ignore[misc]
         self._sources = network.variables
         self._served = (served or network).variables
         self._decay = decay
-        self.averages = [tf.Variable(source, trainable=False, name=f"average_{i}") for i, source in enumerate(self._sources)]
+        # Where there are several replicas, all of them come to the same average.
+        aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.averages = [
+            tf.Variable(source, trainable=False, name=f"average_{i}", aggregation=aggregation)
+            for i, source in enumerate(self._sources)
+        ]
 
     def update(self, step: tf.Tensor) -> None:
         """Takes the current values in; `step` is a scalar, the number of updates before this one."""
@@ -107,6 +112,7 @@ class Checkpoints:
         publish_file(self._run.checkpoint_pointer_path, f'model_checkpoint_path: "{final.name}/{CHECKPOINT_PREFIX}"\n')
         self.state = state
         self._remove_old()
+        self._run.share()
         return state
 
     def is_evaluated(self, step: int) -> bool:

@@ -21,10 +21,14 @@ _RATE_SECONDS = 20.0
 
 
 class TrainingDisplay:
-    """Shows notes and progress."""
+    """Shows notes and progress.
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+    Args:
+        silent: Shows nothing: of several processes one is enough.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=silent)
         self._live = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),

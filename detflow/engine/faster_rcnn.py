@@ -13,6 +13,7 @@ from detflow.engine.anchors import build_anchors
 from detflow.engine.architecture import DetectionModel, Losses
 from detflow.engine.boxes import box_area, decode_boxes, encode_boxes, pairwise_iou
 from detflow.engine.garden.faster_rcnn import ANCHORS_SAMPLED, FasterRCNNNetwork, first_stage_losses, second_stage_losses
+from detflow.engine.replicas import uniform_rows
 
 __all__ = ["FasterRCNN", "sample_balanced"]
 
@@ -130,7 +131,7 @@ def sample_balanced(positive: tf.Tensor, negative: tf.Tensor, number: int, posit
     Returns:
         [B, N] bool.
     """
-    noise = tf.random.stateless_uniform(tf.shape(positive), seed)
+    noise = uniform_rows(tf.shape(positive), seed)
     most = tf.fill([tf.shape(positive)[0]], int(number * positive_share))
     chosen = _first(positive, noise, most, number)
     return chosen | _first(negative, noise, number - tf.reduce_sum(tf.cast(chosen, tf.int32), 1), number)

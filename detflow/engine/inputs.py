@@ -122,11 +122,17 @@ class TrainingImages:
         best, classes = np.concatenate(overlaps), np.concatenate(labels)
         return {name: float(np.mean(best[classes == i] >= 0.5)) for i, name in enumerate(label_map) if (classes == i).any()}
 
-    def batch(self, seed: int, step: int, batch_size: int) -> Batch:
+    def batch(self, seed: int, step: int, batch_size: int, rows: npt.NDArray[np.int64] | None = None) -> Batch:
         """Returns the batch of a step, counted from 0.
 
         A cycle is as many steps as there are images, and has one of a bucket for each image of it: in a cycle each image is seen
         `batch_size` times. The steps of a bucket walk through its epochs without a break.
+
+        Args:
+            seed: The run's.
+            step: Which.
+            batch_size: Images of a step.
+            rows: Returns these rows of the batch only, with as many slots as the whole has.
         """
         cycle, place = divmod(step, len(self))
         buckets = bucket_order(seed, cycle, self.bucket_sizes)
@@ -138,13 +144,15 @@ class TrainingImages:
         orders = {epoch: epoch_order(seed, epoch, count, bucket) for epoch in set((positions // count).tolist())}
         indices = members[[orders[position // count][position % count] for position in positions.tolist()]]
         num_slots = max(1, *(len(self._classes[i]) for i in indices))
-        boxes = np.zeros((batch_size, num_slots, 4), np.float32)
-        classes = np.full((batch_size, num_slots), -1, np.int32)
+        if rows is not None:
+            indices = indices[rows]
+        boxes = np.zeros((len(indices), num_slots, 4), np.float32)
+        classes = np.full((len(indices), num_slots), -1, np.int32)
         for row, index in enumerate(indices):
             boxes[row, : len(self._boxes[index])] = self._boxes[index]
             classes[row, : len(self._classes[index])] = self._classes[index]
         shape = self._shapes[bucket]
-        pixels = self._images[indices, : math.prod(shape)].reshape(batch_size, *shape)
+        pixels = self._images[indices, : math.prod(shape)].reshape(len(indices), *shape)
         return Batch(pixels, boxes, classes, indices)
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from detflow.config import ModelConfig
 from detflow.engine.architecture import DetectionModel
 from detflow.engine.faster_rcnn import FasterRCNN
+from detflow.engine.replicas import unbiased_statistics
 from detflow.engine.retinanet import RetinaNet
 from detflow.engine.yolo import Yolo
 
@@ -37,4 +38,6 @@ def build_model(config: ModelConfig, num_classes: int) -> DetectionModel:
     Raises:
         ConfigError: `model.garden` says what Model Garden cannot build.
     """
-    return _ARCHITECTURES[config.architecture](config, num_classes)
+    model = _ARCHITECTURES[config.architecture](config, num_classes)
+    unbiased_statistics(model.network)
+    return model

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Precision", "as_float32", "is_native", "network_precision", "resolve_precision"]
+__all__ = ["Precision", "as_float32", "count_gpus", "is_native", "network_precision", "resolve_precision"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -68,16 +68,23 @@ def as_float32(outputs: Any) -> Any:
     return tf.nest.map_structure(lambda output: tf.cast(output, tf.float32), outputs)
 
 
-def _gpu_capability() -> tuple[int, int] | None:
-    """Returns the compute capability of the first GPU; (0, 0) where it tells none, None where there is no GPU."""
+def count_gpus() -> int:
+    """Returns how many GPUs TensorFlow sees."""
     # Asking TensorFlow costs its import, which the checks before a training do without; a GPU that it can use has one of these.
     if not any(os.path.exists(device) for device in _GPU_DEVICES):
+        return 0
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def _gpu_capability() -> tuple[int, int] | None:
+    """Returns the compute capability of the first GPU; (0, 0) where it tells none, None where there is no GPU."""
+    if not count_gpus():
         return None
     import tensorflow as tf
 
     devices = tf.config.list_physical_devices("GPU")
-    if not devices:
-        return None
     capability: tuple[int, int] = tf.config.experimental.get_device_details(devices[0]).get("compute_capability", (0, 0))
     return capability
 

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config import ExperimentConfig
+from detflow.dataset.mirror import mirror_records
 from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
-from detflow.engine.precision import Precision, resolve_precision
-from detflow.engine.provenance import find_changes, refuse_changes, with_fixed_steps
+from detflow.engine.precision import count_gpus, resolve_precision
+from detflow.engine.provenance import Machine, find_changes, refuse_changes, with_fixed_steps
+from detflow.engine.topology import Topology, require_divisible
 from detflow.engine.weight_sources import InitialWeights, find_initial_weights
 from detflow.errors import ConfigError, DataError
 from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
 from detflow.rundir import RunDir
+from detflow.storage.location import parse_location
 from detflow.types import Detection, LabelMap, Sample
 
 __all__ = ["Start", "prepare_start", "score_truth"]
@@ -27,19 +30,21 @@ class Start:
 
     Attributes:
         config: What is to be done; `train.steps` is final where the run has fixed it already.
+        records_dir: Where the records lie on this machine.
         manifest: Of records whose shards are as it says.
-        threads: CPU threads.
-        precision: What the network computes in while it trains.
+        machine: What the run computes on.
         initial: Weights to start with; None from scratch, and for a run that goes on.
         changes: Differences from how the run was started, accepted by the user.
+        topology: Of the processes that train together; None for one.
     """
 
     config: ExperimentConfig
+    records_dir: Path
     manifest: RecordsManifest
-    threads: int
-    precision: Precision
+    machine: Machine
     initial: InitialWeights | None
     changes: tuple[str, ...]
+    topology: Topology | None = None
 
     @property
     def num_training(self) -> int:
@@ -64,20 +69,23 @@ class Start:
         return self._read(self.config.data.eval_split) if self.config.data.eval_split else iter(())
 
     def _read(self, split: str) -> Iterator[Sample]:
-        return read_samples(Path(self.config.data.records), self.manifest, split)
+        return read_samples(self.records_dir, self.manifest, split)
 
     def _count(self, split: str) -> int:
         count = sum(self.manifest.splits[name].images for name in resolve_split(self.manifest, split))
         return min(count, self.config.data.overfit or count)
 
 
-def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool = False) -> Start:
+def prepare_start(
+    config: ExperimentConfig, run: RunDir, *, accept_changes: bool = False, topology: Topology | None = None
+) -> Start:
     """Checks records, splits, metric, and in what the run would differ from before.
 
     Args:
         config: What is to be done.
-        run: The model directory; the caller holds its lock.
+        run: The model directory; the caller holds its lock. Of several processes only the chief looks into it.
         accept_changes: Go on although data, configuration or machine differ.
+        topology: Of the processes that train together; None for one.
 
     Raises:
         ConfigError: A split, metric or source of weights does not exist, or the run was started differently.
@@ -85,18 +93,22 @@ def prepare_start(config: ExperimentConfig, run: RunDir, *, accept_changes: bool
         ArtifactError: The records or the initial weights are damaged.
         EnvironmentFault: Initial weights cannot be downloaded.
     """
-    manifest = _open_records(config)
+    records_dir, manifest = _open_records(config)
     if config.data.overfit:
         config = config.model_copy(update={"augment": config.augment.model_copy(update={"enabled": False})})
-    config = with_fixed_steps(run, config)
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
-    precision = resolve_precision(config.runtime.precision)
+    num_workers = topology.num_workers if topology else 1
+    machine = Machine(threads, resolve_precision(config.runtime.precision), num_workers * max(1, count_gpus()))
+    require_divisible(config.train.batch_size, machine.replicas)
+    if topology and not topology.is_chief:
+        return Start(config, records_dir, manifest, machine, None, (), topology)
+    config = with_fixed_steps(run, config)
     # Only the first step needs them: a run goes on without.
     initial = None if run.had_checkpoints() else find_initial_weights(config.train)
-    changes = find_changes(run, config, manifest.fingerprint, threads, precision, initial.digests if initial else None)
+    changes = find_changes(run, config, manifest.fingerprint, machine, initial.digests if initial else None)
     if not accept_changes:
         refuse_changes(run, changes)
-    return Start(config, manifest, threads, precision, initial, tuple(changes))
+    return Start(config, records_dir, manifest, machine, initial, tuple(changes), topology)
 
 
 def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
@@ -115,9 +127,10 @@ def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
     return coco_metrics(images, label_map)["AP"]
 
 
-def _open_records(config: ExperimentConfig) -> RecordsManifest:
-    """Reads the manifest and compares the shards of the splits at hand with it."""
-    records_dir = Path(config.data.records)
+def _open_records(config: ExperimentConfig) -> tuple[Path, RecordsManifest]:
+    """Brings the records here if need be, reads the manifest and compares the shards of the splits at hand with it."""
+    wanted = [split for split in (config.data.train_split, config.data.eval_split) if split]
+    records_dir = mirror_records(parse_location(config.data.records), wanted)
     manifest = read_manifest(records_dir)
     known = metric_names(manifest.label_map)
     if config.evaluate.metric not in known:
@@ -130,4 +143,4 @@ def _open_records(config: ExperimentConfig) -> RecordsManifest:
     if config.data.eval_split:
         splits += resolve_split(manifest, config.data.eval_split)
     verify_shards(records_dir, manifest, list(dict.fromkeys(splits)))
-    return manifest
+    return records_dir, manifest

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +18,16 @@ from detflow.errors import ConfigError
 from detflow.publish import FileDigest, publish_file
 from detflow.rundir import RunDir
 
-__all__ = ["find_changes", "record_fixed_steps", "record_start", "refuse_changes", "with_fixed_steps", "with_steps"]
+__all__ = [
+    "Machine",
+    "find_changes",
+    "fingerprint_start",
+    "record_fixed_steps",
+    "record_start",
+    "refuse_changes",
+    "with_fixed_steps",
+    "with_steps",
+]
 
 # Settings that do not change the weights. Where the records lie does not matter; what is in them is compared by fingerprint.
 # Threads and precision are compared as what they came to on the machine.
@@ -31,12 +43,26 @@ _WITHOUT_EFFECT = {
 }
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What decides the last bits of the weights.
+
+    Attributes:
+        threads: CPU threads of the process that writes.
+        precision: Of the network's computation.
+        replicas: Devices that share a batch, over all processes.
+    """
+
+    threads: int
+    precision: Precision
+    replicas: int
+
+
 def find_changes(
     run: RunDir,
     config: ExperimentConfig,
     fingerprint: str,
-    threads: int,
-    precision: Precision,
+    machine: Machine,
     initial_files: Mapping[str, FileDigest] | None,
 ) -> list[str]:
     """Compares a run with what is about to be done in its directory.
@@ -45,8 +71,7 @@ def find_changes(
         run: The model directory.
         config: The configuration at hand.
         fingerprint: Of the records at hand.
-        threads: CPU threads at hand.
-        precision: Of the network's computation at hand.
+        machine: At hand.
         initial_files: Digests of the weights to start with, where the run has not saved yet.
 
     Returns:
@@ -59,7 +84,7 @@ def find_changes(
     changes = [
         f"{name} was {old.get(name)}, now {new[name]}" for name in new if name not in _WITHOUT_EFFECT and old.get(name) != new[name]
     ]
-    here = _machine(fingerprint, threads, precision)
+    here = _describe(fingerprint, machine)
     started = before.get("initial_weights", {}).get("files")
     if initial_files and started and started != initial_files:
         changes.append(f"the files of train.init_from were {started}, now {dict(initial_files)}")
@@ -70,8 +95,7 @@ def record_start(
     run: RunDir,
     config: ExperimentConfig,
     manifest: RecordsManifest,
-    threads: int,
-    precision: Precision,
+    machine: Machine,
     step: int,
     changes: Sequence[str],
     initial_weights: Mapping[str, Any] | None,
@@ -82,8 +106,7 @@ def record_start(
         run: The model directory.
         config: The resolved configuration.
         manifest: Of the records.
-        threads: CPU threads.
-        precision: Of the network's computation.
+        machine: What the run computes on.
         step: Where the run starts or resumes.
         changes: As from `find_changes`, accepted by the user.
         initial_weights: What a new run starts with, where it does not start from scratch; a run that goes on keeps what it has.
@@ -101,9 +124,7 @@ def record_start(
         kept["initial_weights"] = before["initial_weights"]
     run.write_config(config)
     publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
-    run.write_provenance(
-        {**_machine(manifest.fingerprint, threads, precision), **kept, "detflow": __version__, "accepted_changes": accepted}
-    )
+    run.write_provenance({**_describe(manifest.fingerprint, machine), **kept, "detflow": __version__, "accepted_changes": accepted})
 
 
 def record_fixed_steps(run: RunDir, config: ExperimentConfig) -> None:
@@ -136,11 +157,22 @@ def refuse_changes(run: RunDir, changes: Sequence[str]) -> None:
         )
 
 
-def _machine(fingerprint: str, threads: int, precision: Precision) -> dict[str, Any]:
+def fingerprint_start(config: ExperimentConfig, data_fingerprint: str, machine: Machine) -> int:
+    """Returns a number of 63 bits that processes which train together must have in common."""
+    settings = {name: value for name, value in _flatten(config).items() if name not in _WITHOUT_EFFECT}
+    if config.train.time_budget is not None:
+        # Only the chief's model directory tells whether it is fixed.
+        del settings["train.steps"]
+    text = json.dumps([settings, data_fingerprint, machine.precision, machine.replicas, version("tensorflow")], sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
     return {
         "data_fingerprint": fingerprint,
-        "threads": threads,
-        "precision": precision,
+        "threads": machine.threads,
+        "precision": machine.precision,
+        "replicas": machine.replicas,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
         "tensorflow": version("tensorflow"),
     }

@@ -17,6 +17,7 @@ from detflow.engine.architecture import DenseModel, Losses
 from detflow.engine.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.engine.garden.retinanet import build_retinanet_network
 from detflow.engine.precision import as_float32
+from detflow.engine.replicas import mean_over_replicas, num_replicas
 
 __all__ = ["RetinaNet", "assign_atss"]
 
@@ -50,7 +51,8 @@ class RetinaNet(DenseModel):
         slot = tf.maximum(matched, 0)
         target_class = tf.where(positive, tf.gather(classes, slot, batch_dims=1), -1)
         target_boxes = tf.gather(boxes, slot, batch_dims=1) * scale
-        num_positives = tf.maximum(tf.reduce_sum(tf.cast(positive, tf.float32)), 1.0)
+        # One at least in the whole batch.
+        num_positives = tf.maximum(mean_over_replicas(tf.reduce_sum(tf.cast(positive, tf.float32))), 1.0 / num_replicas())
 
         one_hot = tf.one_hot(target_class, self.num_classes)
         classification = tf.reduce_sum(_focal_loss(logits, one_hot)) / num_positives

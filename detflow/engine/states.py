@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from detflow.config import EvaluateConfig, TrainConfig
 from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
-from detflow.rundir import RunDir
+from detflow.rundir import STATE_NAME, RunDir
 
 __all__ = [
     "CHECKPOINT_FILES",
@@ -37,7 +37,6 @@ __all__ = [
 
 CHECKPOINT_PREFIX = "ckpt"
 CHECKPOINT_FILES = (f"{CHECKPOINT_PREFIX}.index", f"{CHECKPOINT_PREFIX}.data-00000-of-00001")
-_STATE_NAME = "state.json"
 
 _log = logging.getLogger(__name__)
 
@@ -94,12 +93,12 @@ def goodness(value: float | None, config: EvaluateConfig) -> float:
 
 def write_state(path: Path, state: CheckpointState) -> None:
     """Writes `state.json` into a checkpoint folder that is being built."""
-    (path / _STATE_NAME).write_text(json.dumps(asdict(state), indent=2) + "\n")
+    (path / STATE_NAME).write_text(json.dumps(asdict(state), indent=2) + "\n")
 
 
 def is_checkpoint(path: Path) -> bool:
     """Tells whether a folder is meant to be a checkpoint of detflow; `read_state` tells whether it is a good one."""
-    return (path / _STATE_NAME).is_file()
+    return (path / STATE_NAME).is_file()
 
 
 def read_state(path: Path) -> CheckpointState:
@@ -108,7 +107,7 @@ def read_state(path: Path) -> CheckpointState:
     Raises:
         ArtifactError: Anything is missing, damaged or foreign.
     """
-    state_path = path / _STATE_NAME
+    state_path = path / STATE_NAME
     content = read_json_object(state_path)
     try:
         state = _STATE.validate_json(json.dumps(content), strict=True)

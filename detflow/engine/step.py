@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tf_keras
 
 from detflow.config import ExperimentConfig
 from detflow.engine.architecture import DetectionModel, Losses
-from detflow.engine.augmentation import augment
+from detflow.engine.augmentation import Canvases, augment
 from detflow.engine.checkpoints import WeightAverage
+from detflow.engine.distribution import Distribution
 from detflow.engine.inputs import cache_size
 from detflow.engine.optimizer import LearningRate
+from detflow.engine.replicas import mean_over_replicas
 
-__all__ = ["build_step", "images_per_step"]
+__all__ = ["build_step", "images_per_step", "rows_of_step"]
 
 
 def images_per_step(config: ExperimentConfig) -> int:
     """Returns how many images an optimiser step sees."""
     return config.train.batch_size * config.train.accumulate_steps
+
+
+def rows_of_step(distribution: Distribution, config: ExperimentConfig) -> npt.NDArray[np.int64] | None:
+    """Returns which images of a step this process has to read; None for all.
+
+    Mosaic and mixup show other images of the batch: then each process reads and augments all, and computes with its own.
+
+    Raises:
+        ConfigError: The batch cannot be split evenly.
+    """
+    rows = distribution.rows(config.train.batch_size, config.train.accumulate_steps)
+    return None if distribution.num_workers == 1 or _mixes_rows(config) else rows
+
+
+def _mixes_rows(config: ExperimentConfig) -> bool:
+    return config.augment.enabled and bool(config.augment.mosaic or config.augment.mixup)
 
 
 def build_step(
@@ -28,6 +50,7 @@ def build_step(
     schedule: LearningRate,
     average: WeightAverage,
     config: ExperimentConfig,
+    distribution: Distribution | None = None,
 ) -> Callable[..., Losses]:
     """Compiles the step.
 
@@ -37,11 +60,18 @@ def build_step(
         schedule: The optimiser's; knows how long the run will be.
         average: Takes the new weights in.
         config: Seed, augmentation, sizes, clipping, accumulation.
+        distribution: What the model was built on; one device unless given.
 
     Returns:
-        The step: (images, boxes, classes) as in `inputs.Batch`, `images_per_step` of them → losses before the update. With
-        accumulation they are the mean over the step's batches, as the gradients are.
+        The step: (images, boxes, classes) as in `inputs.Batch`, of the rows that `rows_of_step` says → losses before the update.
+        With accumulation they are the mean over the step's batches, as the gradients are. Several replicas come to the losses and
+        the update of the whole step.
     """
+    distribution = distribution or Distribution()
+    num_images, replicas = images_per_step(config), distribution.num_replicas
+    rows_read = rows_of_step(distribution, config)
+    # Of each replica of this process.
+    rows = distribution.rows(config.train.batch_size, config.train.accumulate_steps).reshape(-1, num_images // replicas)
     variables = model.network.trainable_variables
     canvas_sizes = {cache_size(size): size for size in model.canvas_sizes}
     scaler = optimizer if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer) else None
@@ -59,7 +89,7 @@ def build_step(
         return losses, gradients
 
     def accumulate(canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
-        count, size = config.train.accumulate_steps, config.train.batch_size
+        count, size = config.train.accumulate_steps, config.train.batch_size // replicas
 
         def add(index: tf.Tensor, losses: Losses, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, Losses, list[tf.Tensor]]:
             part = slice(index * size, (index + 1) * size)
@@ -72,22 +102,39 @@ def build_step(
         zero = tf.constant(0.0)
         start = (tf.constant(0), Losses(zero, dict.fromkeys(model.loss_names, zero)), [tf.zeros(v.shape) for v in variables])
         # One batch after the other: side by side they would need the memory of all.
-        _, *sums = tf.while_loop(lambda index, *_: index < count, add, start, parallel_iterations=1)
+        if replicas == 1:
+            _, *sums = tf.while_loop(lambda index, *_: index < count, add, start, parallel_iterations=1)
+        else:
+            # Replicas cannot meet inside a loop of the graph.
+            state: tuple[Any, ...] = start
+            for index in range(count):
+                with tf.control_dependencies(tf.nest.flatten(state[1:])):
+                    state = add(tf.constant(index), *state[1:])
+            _, *sums = state
         losses, gradients = tf.nest.map_structure(lambda value: value / count, sums)
         return losses, gradients
 
-    def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
-        step = tf.identity(optimizer.iterations)
-        canvases, boxes, classes = augment(
-            images,
-            boxes,
-            classes,
+    def augment_rows(replica: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, step: tf.Tensor) -> Canvases:
+        change: Callable[..., Canvases] = functools.partial(
+            augment,
             seed=config.train.seed,
             step=step,
             mixes=schedule.is_before(step, config.augment.mix_until),
             input_size=canvas_sizes[tuple(images.shape[1:3])],
             config=config.augment,
         )
+        if replicas == 1:
+            return change(images, boxes, classes)
+        own = tf.constant(rows)[replica]
+        if _mixes_rows(config):
+            return Canvases(*(tf.gather(value, own) for value in change(images, boxes, classes)))
+        place = own if rows_read is None else tf.constant(np.arange(rows.size).reshape(rows.shape))[replica]
+        parts = (tf.gather(value, place) for value in (images, boxes, classes))
+        return change(*parts, rows=own, num_rows=num_images)
+
+    def take_replica_step(replica: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
+        step = tf.identity(optimizer.iterations)
+        canvases, boxes, classes = augment_rows(replica, images, boxes, classes, step)
         seed = tf.stack([tf.constant(config.train.seed, tf.int64), step])
         if config.train.accumulate_steps > 1:
             losses, gradients = accumulate(canvases, boxes, classes, seed)
@@ -95,18 +142,24 @@ def build_step(
             losses, gradients = differentiate(canvases, boxes, classes, seed, tf.UnconnectedGradients.NONE)
         if scaler is not None:
             gradients = scaler.get_unscaled_gradients(gradients)
+        connected = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
+        losses, gradients = mean_over_replicas((losses, [gradient for gradient, _ in connected]))
         gradients, _ = tf.clip_by_global_norm(gradients, config.train.clip_norm)
-        optimizer.apply_gradients(
-            (gradient, variable) for gradient, variable in zip(gradients, variables, strict=True) if gradient is not None
-        )
+        pairs = zip(gradients, (variable for _, variable in connected), strict=True)
+        optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
         average.update(step)
-        return losses
+        return losses  # type: ignore[no-any-return]
+
+    def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
+        return distribution.run(take_replica_step, images, boxes, classes)  # type: ignore[no-any-return]
+
+    num_read = num_images if rows_read is None else len(rows_read)
 
     def compile_for(height: int, width: int) -> Callable[..., Losses]:
         signature = [
-            tf.TensorSpec([images_per_step(config), height, width, 3], tf.uint8),
-            tf.TensorSpec([images_per_step(config), None, 4], tf.float32),
-            tf.TensorSpec([images_per_step(config), None], tf.int32),
+            tf.TensorSpec([num_read, height, width, 3], tf.uint8),
+            tf.TensorSpec([num_read, None, 4], tf.float32),
+            tf.TensorSpec([num_read, None], tf.int32),
         ]
         # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
         return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]

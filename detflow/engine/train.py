@@ -9,9 +9,11 @@ import math
 import os
 import resource
 import signal
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import tensorflow as tf
@@ -24,6 +26,7 @@ from detflow.engine.checkpoints import Checkpoints, WeightAverage
 from detflow.engine.comparison import NUM_COMPARED, Comparisons
 from detflow.engine.detector import eager_outputs
 from detflow.engine.display import TrainingDisplay
+from detflow.engine.distribution import Distribution, find_distribution
 from detflow.engine.evaluate import evaluate_detector
 from detflow.engine.freeze import freeze
 from detflow.engine.inputs import TrainingImages
@@ -33,12 +36,12 @@ from detflow.engine.optimizer import LearningRate, build_optimizer
 from detflow.engine.precision import is_native, network_precision
 from detflow.engine.preflight import Start, score_truth
 from detflow.engine.pretrained import restore_initial_weights
-from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
+from detflow.engine.provenance import fingerprint_start, record_fixed_steps, record_start, with_steps
 from detflow.engine.recompute import recompute_blocks
 from detflow.engine.serving import ServingModel
 from detflow.engine.states import CheckpointState
-from detflow.engine.step import build_step, images_per_step
-from detflow.errors import ArtifactError
+from detflow.engine.step import build_step, images_per_step, rows_of_step
+from detflow.errors import ArtifactError, ConfigError
 from detflow.metrics import metric_names
 from detflow.publish import publish_file, require_space
 from detflow.rundir import RunDir
@@ -73,38 +76,50 @@ class TrainResult:
 def train(run: RunDir, start: Start) -> TrainResult:
     """Trains from the last checkpoint of a model directory, or from the start where there is none.
 
+    Where several processes train together, all of them call this. The chief alone reads and writes the model directory, evaluates
+    and decides; the others take its weights, its decisions, and their rows of every batch.
+
     Args:
-        run: The model directory; the caller holds its lock.
+        run: The model directory; the caller holds its lock, where it is the chief.
         start: What is to be done, as `prepare_start` found it.
 
     Raises:
-        ConfigError: The time budget is too short.
+        ConfigError: The time budget is too short, the batch cannot be split, or another process was started differently.
         DataError: An image cannot be decoded.
         ArtifactError: The checkpoints are damaged, or the loss is no longer finite.
-        EnvironmentFault: The machine refuses.
+        EnvironmentFault: The machine refuses, or another process is lost.
     """
-    config, manifest, display = start.config, start.manifest, TrainingDisplay()
-    _set_threads(config.runtime.threads)
+    _set_threads(start.config.runtime.threads)
     with _stop_requests() as stop:
+        distribution = find_distribution(start.topology)
+        is_chief = distribution.is_chief
+        display = TrainingDisplay(silent=not is_chief)
+        config, is_timed = _agree_on_start(distribution, start, run)
+        manifest, rows = start.manifest, rows_of_step(distribution, config)
         tf_keras.utils.set_random_seed(config.train.seed)
-        with network_precision(start.precision):
+        with distribution.scope(), network_precision(start.machine.precision):
             model = build_model(config.model, len(manifest.label_map))
         restored = restore_initial_weights(start.initial, model) if start.initial else None
-        # What is evaluated and exported computes in float32, whatever training does.
-        served = model if start.precision == "float32" else build_model(config.model, len(manifest.label_map))
-        average = WeightAverage(model.network, config.train.ema_decay, served.network)
+        # What is evaluated and exported computes in float32 on one device, whatever training does.
+        is_served = not is_chief or (start.machine.precision == "float32" and distribution.num_replicas == 1)
+        served = model if is_served else build_model(config.model, len(manifest.label_map))
         freeze(model.parts, config.train.freeze)
         if config.runtime.recompute:
             recompute_blocks(model.parts)
-        schedule = LearningRate(config.train)
-        optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, start.precision)
+        with distribution.scope():
+            average = WeightAverage(model.network, config.train.ema_decay, served.network)
+            schedule = LearningRate(config.train)
+            optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, start.machine.precision)
         checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": optimizer}, config)
-        resumed = checkpoints.restore_latest()
-        first = done = resumed.step if resumed else 0
-        if not resumed or start.changes:
+        resumed = checkpoints.restore_latest() if is_chief else None
+        distribution.share_variables([*model.network.variables, *average.averages, *optimizer.variables])
+        finished = resumed and _is_over(resumed, config) and (resumed.metrics or not start.num_evaluation)
+        done, is_finished = distribution.share([resumed.step if resumed else 0, int(bool(finished))])
+        first = done
+        if is_chief and (not resumed or start.changes):
             initial = restored.record() if restored else None
-            record_start(run, config, manifest, start.threads, start.precision, done, start.changes, initial)
-        if resumed and _is_over(resumed, config) and (resumed.metrics or not start.num_evaluation):
+            record_start(run, config, manifest, start.machine, done, start.changes, initial)
+        if is_finished:
             display.note(f"nothing left to do: {run.path} is at step {done:,} of {config.train.steps:,}")
             return TrainResult(resumed, None)
         display.note(
@@ -124,17 +139,19 @@ def train(run: RunDir, start: Start) -> TrainResult:
             model.canvas_sizes,
             max_boxes=config.data.max_boxes,
             max_bytes=config.data.cache_megabytes << 20,
-            scratch_dir=run.path,
+            # The model directory of a process that is not the chief may be on another host.
+            scratch_dir=run.path if is_chief else Path(tempfile.gettempdir()),
         )
-        for line in _forecast(start, run, model, optimizer, images):
-            display.note(line)
-        take_step = build_step(model, optimizer, schedule, average, config)
+        take_step = build_step(model, optimizer, schedule, average, config, distribution)
         serving = ServingModel(served, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
-        journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map))
-        journal.configured(first, config)
         comparisons = Comparisons(itertools.islice(start.evaluation_samples(), NUM_COMPARED), manifest.label_map)
-        clock = None if config.train.time_budget is None or run.has_fixed_steps() else _BudgetClock(first)
+        journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map)) if is_chief else None
+        if journal:
+            for line in _forecast(start, distribution, run, model, optimizer, images):
+                display.note(line)
+            journal.configured(first, config)
+        clock = _BudgetClock(first) if is_timed else None
         if clock:
             config = with_steps(config, _OPEN_END)
 
@@ -143,7 +160,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
                 metrics: Mapping[str, float | None] = {}
                 # After a stop in the middle of an evaluation the resumed run makes up for it: best stays what it would have been.
                 if (
-                    start.num_evaluation
+                    journal
+                    and start.num_evaluation
                     and _is_due(done, config.evaluate.every_steps, config)
                     and not checkpoints.is_evaluated(done)
                 ):
@@ -155,36 +173,51 @@ def train(run: RunDir, start: Start) -> TrainResult:
                         journal.evaluated(done, metrics, comparisons.draw(evaluation.images))
                         best_step = checkpoints.state_after(done, metrics).best_step
                         display.evaluated(done, metrics, best_step, time.monotonic() - started)
-                if metrics or (done > first and (stop.signum or _is_due(done, config.checkpoint.every_steps, config))):
+                saves = bool(metrics) or (done > first and _is_due(done, config.checkpoint.every_steps, config))
+                # Decided before it is saved: the others know what follows while the chief writes.
+                state = checkpoints.state_after(done, metrics) if saves else checkpoints.state
+                is_last = state is not None and state.step == done and _is_over(state, config)
+                signum, is_last = _agree_on_end(distribution, stop.signum, is_last)
+                if journal and (saves or (signum and done > first)):
                     journal.flush()
                     checkpoints.save(done, metrics)
-                if stop.signum or (checkpoints.state and checkpoints.state.step == done and _is_over(checkpoints.state, config)):
+                if signum or is_last:
                     break
-                batch = images.batch(config.train.seed, done, images_per_step(config))
-                total, parts = take_step(batch.images, batch.boxes, batch.classes)
-                losses = [float(total), *(float(parts[name]) for name in model.loss_names)]
+                batch = images.batch(config.train.seed, done, images_per_step(config), rows)
+                with distribution.lost_workers():
+                    total, parts = take_step(batch.images, batch.boxes, batch.classes)
+                    losses = [float(total), *(float(parts[name]) for name in model.loss_names)]
                 # Under a schedule the optimiser tells the rate of its latest step.
-                learning_rate = float(optimizer.learning_rate)
+                learning_rate = float(optimizer.learning_rate.numpy())
                 done += 1
                 if not all(math.isfinite(value) for value in losses):
-                    raise _not_finite(run, done, learning_rate, losses, [images.names[index] for index in batch.indices])
-                journal.step(done, losses, learning_rate)
+                    whole = images.batch(config.train.seed, done - 1, images_per_step(config))
+                    names = [images.names[index] for index in whole.indices]
+                    raise _not_finite(run, done, learning_rate, losses, names, is_recorded=is_chief)
+                if journal:
+                    journal.step(done, losses, learning_rate)
                 display.step(done, losses[0])
                 if done == first + 1:
                     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
                     display.note(f"memory after the first step: {peak_bytes / 1e6:,.0f} MB at its peak")
                 if clock and (step_seconds := clock.step_seconds(done)):
-                    config = _fix_steps(start, step_seconds, detector, run)
+                    steps = _fix_steps(start, step_seconds, detector, run) if is_chief else 0
+                    config = with_steps(config, *distribution.share([steps]))
                     schedule.set_steps(config.train.steps)
-                    journal.configured(done, config)
+                    if journal:
+                        journal.configured(done, config)
                     display.set_steps(config.train.steps)
                     clock = None
+        # Nobody leaves before the chief has saved.
+        distribution.require_equal([*model.network.variables, *average.averages])
+        if distribution.num_workers > 1:
+            display.note(f"{distribution.num_workers} workers ended with equal weights")
         if config.data.overfit and checkpoints.state and checkpoints.state.metrics:
             learnt = (checkpoints.state.metrics["AP50"] or 0.0) >= _LEARNT_AP50
             display.note(f"overfitting {start.num_training} images: the path can{'' if learnt else 'not'} learn them")
-        if checkpoints.state and checkpoints.state.step < config.train.steps and not stop.signum:
+        if checkpoints.state and checkpoints.state.step < config.train.steps and not signum:
             display.note(f"stopped early: {checkpoints.state.stale_evaluations} evaluations without a gain")
-        return TrainResult(checkpoints.state, stop.signum)
+        return TrainResult(checkpoints.state, signum)
 
 
 class _Interrupted(Exception):
@@ -221,6 +254,31 @@ def _stop_requests() -> Iterator[_StopRequests]:
             signal.signal(signum, handler)
 
 
+def _agree_on_start(distribution: Distribution, start: Start, run: RunDir) -> tuple[ExperimentConfig, bool]:
+    """Returns the configuration with the chief's number of steps, and whether a time budget has still to fix it.
+
+    Raises:
+        ConfigError: Processes were started with different settings or data.
+    """
+    fingerprint = fingerprint_start(start.config, start.manifest.fingerprint, start.machine)
+    is_timed = distribution.is_chief and start.config.train.time_budget is not None and not run.has_fixed_steps()
+    theirs, steps, timed = distribution.share([fingerprint, start.config.train.steps, int(is_timed)])
+    (num_different,) = distribution.total([int(theirs != fingerprint)])
+    if num_different:
+        raise ConfigError(
+            f"{num_different} of {distribution.num_workers} workers have other settings, data or precision than the chief",
+            remedy="give all of them the same configuration file, options and records",
+        )
+    return with_steps(start.config, steps), bool(timed)
+
+
+def _agree_on_end(distribution: Distribution, signum: int | None, is_last: bool) -> tuple[int | None, bool]:
+    """Returns whether any process was told to stop, and by which signal, and whether the chief calls this step the last one."""
+    requests = [int(signum == signal.SIGTERM), int(signum == signal.SIGINT), int(distribution.is_chief and is_last)]
+    terminated, interrupted, ended = distribution.total(requests)
+    return signal.SIGTERM if terminated else signal.SIGINT if interrupted else None, bool(ended)
+
+
 def _is_due(step: int, every_steps: int, config: ExperimentConfig) -> bool:
     return step > 0 and (step % every_steps == 0 or step == config.train.steps)
 
@@ -245,7 +303,7 @@ class _BudgetClock:
         return (time.monotonic() - self._began) / (taken - FIRST_TIMED_STEP) if taken == LAST_TIMED_STEP else None
 
 
-def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDir) -> ExperimentConfig:
+def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDir) -> int:
     """Times an evaluation of a few images, turns the time budget into a number of steps, and records it."""
     few = list(itertools.islice(start.evaluation_samples(), _TIMED_IMAGES))
     evaluation_seconds = 0.0
@@ -257,11 +315,16 @@ def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDi
     costs = StepCosts(step_seconds, evaluation_seconds, _CHECKPOINT_SECONDS)
     config = with_steps(start.config, fit_steps(start.config.train.time_budget or 0.0, costs, start.config))
     record_fixed_steps(run, config)
-    return config
+    return config.train.steps
 
 
 def _forecast(
-    start: Start, run: RunDir, model: DetectionModel, optimizer: tf_keras.optimizers.Optimizer, images: TrainingImages
+    start: Start,
+    distribution: Distribution,
+    run: RunDir,
+    model: DetectionModel,
+    optimizer: tf_keras.optimizers.Optimizer,
+    images: TrainingImages,
 ) -> Iterator[str]:
     """Says what the run has before it; refuses when the checkpoints cannot fit on the disk."""
     config, label_map = start.config, start.manifest.label_map
@@ -279,9 +342,9 @@ def _forecast(
     if len(model.canvas_sizes) > 1:
         counts = zip(model.canvas_sizes, images.bucket_sizes, strict=True)
         yield f"images by canvas: {', '.join(f'{height}x{width} {count:,}' for (height, width), count in counts)}"
-    yield f"{start.threads} threads, {start.precision}"
-    if not is_native(start.precision):
-        yield f"this machine has no instructions for {start.precision}: training works, but slower than in float32"
+    yield f"{distribution}{start.machine.threads} threads, {start.machine.precision}"
+    if not is_native(start.machine.precision):
+        yield f"this machine has no instructions for {start.machine.precision}: training works, but slower than in float32"
     decoded = f"{images.num_bytes / 1e6:,.0f} MB of decoded images"
     # Each weight that trains has a gradient beside what is saved. Activations are not known before they are there.
     state_bytes = checkpoint_bytes + sum(_num_bytes(variable) for variable in model.network.trainable_variables)
@@ -314,10 +377,13 @@ def _set_threads(number: int) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(number)
 
 
-def _not_finite(run: RunDir, step: int, learning_rate: float, losses: Sequence[float], names: Sequence[str]) -> ArtifactError:
+def _not_finite(
+    run: RunDir, step: int, learning_rate: float, losses: Sequence[float], names: Sequence[str], *, is_recorded: bool
+) -> ArtifactError:
     """Records the step whose loss is no number; returns the error to raise. The checkpoints are of the steps before."""
     record = {"step": step, "learning_rate": learning_rate, "losses": [str(value) for value in losses], "images": list(names)}
-    publish_file(run.failure_path, json.dumps(record, indent=2) + "\n")
+    if is_recorded:
+        publish_file(run.failure_path, json.dumps(record, indent=2) + "\n")
     return ArtifactError(
         f"the loss of step {step:,} is {losses[0]} (learning rate {learning_rate:.3g}, images {', '.join(names)})",
         path=run.path,

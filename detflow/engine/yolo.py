@@ -13,6 +13,7 @@ from detflow.engine.anchors import build_anchors
 from detflow.engine.architecture import DenseModel, Losses
 from detflow.engine.garden.yolo import YoloNetwork
 from detflow.engine.precision import as_float32
+from detflow.engine.replicas import gather_rows
 
 __all__ = ["Yolo"]
 
@@ -41,7 +42,9 @@ class Yolo(DenseModel):
 
     def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
         """See `DetectionModel.losses`; nothing here is random."""
-        total, *parts = self._yolo.losses(as_float32(self.network(canvases, training=True)), boxes, classes)
+        predictions = as_float32(self.network(canvases, training=True))
+        # Model Garden's loss takes means over a level's matches, of which each replica has another number.
+        total, *parts = self._yolo.losses(*gather_rows((predictions, boxes, classes)))
         return Losses(total, dict(zip(self.loss_names, parts, strict=True)))
 
     def decode(self, outputs: dict[str, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from detflow.dataset.mirror import mirror_records
 from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
 from detflow.dataset.terminal import show_progress
 from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
-from detflow.publish import publish_directory, require_replaceable
+from detflow.storage.location import Location
+from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.types import Sample
 
 __all__ = ["MARKER_NAME", "evaluate_model"]
@@ -20,12 +22,12 @@ MARKER_NAME = "evaluation.html"
 
 
 def evaluate_model(
-    model: Path, records: Path, split: str, *, output: Path | None = None, score_threshold: float | None = None
+    model: Location, records: Location, split: str, *, output: Location | None = None, score_threshold: float | None = None
 ) -> Analysis:
     """Judges a model on a split, and publishes what was found.
 
     Args:
-        model: As `models.load_detector` takes it.
+        model: As `models.load_detector` takes it, or the URL of a folder.
         records: Folder that make-records wrote.
         split: As `resolve_split` takes it.
         output: Folder to publish; an evaluation that stands there is replaced as a whole. None publishes nothing.
@@ -37,36 +39,42 @@ def evaluate_model(
         ArtifactError: Model or records are damaged.
         EnvironmentFault: The disk refuses.
     """
-    manifest = read_manifest(records)
+    records_dir = mirror_records(records, [split])
+    manifest = read_manifest(records_dir)
     splits = resolve_split(manifest, split)
     if not sum(manifest.splits[name].images for name in splits):
-        raise DataError(f"split {split} has no images to judge on", path=records, remedy="choose another split")
-    verify_shards(records, manifest, splits)
+        raise DataError(f"split {split} has no images to judge on", path=str(records), remedy="choose another split")
+    verify_shards(records_dir, manifest, splits)
+
+    def judge() -> tuple[Analysis, list[Sample]]:
+        from detflow.engine.evaluate import detect_samples
+        from detflow.models import load_detector, local_model
+
+        with local_model(model) as path:
+            detector = load_detector(path)
+            with _shown_samples(records_dir, manifest, split) as samples:
+                judged, images = detect_samples(detector, samples, manifest.label_map)
+            source = _name_source(model, path, detector.source)
+        subject = Subject(str(model), source, str(records), split, manifest.fingerprint)
+        return analyse(images, manifest.label_map, subject, score_threshold), judged
+
     if output is None:
-        analysis, _ = _judge(model, records, manifest, split, score_threshold)
+        analysis, _ = judge()
         return analysis
     require_replaceable(output, MARKER_NAME)
     # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
-    with publish_directory(output) as staging:
-        analysis, samples = _judge(model, records, manifest, split, score_threshold)
+    with publish_folder(output, MARKER_NAME) as staging:
+        analysis, samples = judge()
 
         from detflow.evaluation.files import write_evaluation
 
-        write_evaluation(staging, MARKER_NAME, analysis, samples, _picture_reader(records, manifest, split))
+        write_evaluation(staging.path, MARKER_NAME, analysis, samples, _picture_reader(records_dir, manifest, split))
     return analysis
 
 
-def _judge(
-    model: Path, records: Path, manifest: RecordsManifest, split: str, score_threshold: float | None
-) -> tuple[Analysis, list[Sample]]:
-    from detflow.engine.evaluate import detect_samples
-    from detflow.models import load_detector
-
-    detector = load_detector(model)
-    with _shown_samples(records, manifest, split) as samples:
-        judged, images = detect_samples(detector, samples, manifest.label_map)
-    subject = Subject(str(model), str(detector.source), str(records), split, manifest.fingerprint)
-    return analyse(images, manifest.label_map, subject, score_threshold), judged
+def _name_source(model: Location, path: Path, source: Path) -> str:
+    """Returns what ran, by the place where the user has it."""
+    return str(source) if isinstance(model, Path) else str(model / source.relative_to(path).as_posix())
 
 
 @contextlib.contextmanager

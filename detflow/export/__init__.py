@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from detflow.artifact import ArtifactDir
+from detflow.artifact import MANIFEST_NAME, ArtifactDir
 from detflow.engine.states import find_checkpoint
 from detflow.errors import ArtifactError, ConfigError
 from detflow.export.formats import DEFAULT_FORMATS, choose_formats, parse_formats
-from detflow.publish import publish_directory, require_replaceable
+from detflow.models import local_model
+from detflow.storage.location import Location, parse_location
+from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.tables import format_metric
 
 __all__ = ["DEFAULT_FORMATS", "describe_card", "export_model", "find_failure"]
@@ -19,9 +21,9 @@ _WORDS = ("best", "last")
 
 def export_model(
     ckpt: str,
-    output: Path,
+    output: Location,
     *,
-    model_dir: Path | None = None,
+    model_dir: Location | None = None,
     formats: str = DEFAULT_FORMATS,
     images: Path | None = None,
     split: str | None = None,
@@ -53,28 +55,32 @@ def export_model(
         EnvironmentFault: The disk refuses.
     """
     parse_formats(formats)
-    run, checkpoint = find_checkpoint(*_resolve(ckpt, model_dir))
-    names = choose_formats(formats, run.read_config().model.architecture)
-    require_replaceable(output, ArtifactDir(output).manifest_path.name)
-    # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
-    with publish_directory(output) as staging:
-        from detflow.export.build import ExportOptions, build_artifact
+    location, word = _resolve(ckpt, model_dir)
+    with local_model(location) as path:
+        run, checkpoint = find_checkpoint(path, word)
+        names = choose_formats(formats, run.read_config().model.architecture)
+        require_replaceable(output, MANIFEST_NAME)
+        # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
+        with publish_folder(output, MANIFEST_NAME) as staging:
+            from detflow.export.build import ExportOptions, build_artifact
 
-        options = ExportOptions(names, images, split, score_threshold, max_detections, max_ap_drop)
-        return build_artifact(ArtifactDir(staging), checkpoint, options)
+            options = ExportOptions(names, images, split, score_threshold, max_detections, max_ap_drop)
+            return build_artifact(ArtifactDir(staging.path), checkpoint, options)
 
 
-def find_failure(card: dict[str, Any], output: Path) -> ArtifactError | None:
+def find_failure(card: dict[str, Any], output: Location) -> ArtifactError | None:
     """Returns the error that a published `model.json` tells of; None where every format passed."""
     if not card["failed"]:
         return None
     reasons = "; ".join(failed["reason"] for failed in card["failed"].values())
     return ArtifactError(
-        f"not published: {', '.join(card['failed'])}: {reasons}", path=output, remedy=f"published: {', '.join(card['formats'])}"
+        f"not published: {', '.join(card['failed'])}: {reasons}",
+        path=str(output),
+        remedy=f"published: {', '.join(card['formats'])}",
     )
 
 
-def describe_card(card: dict[str, Any], output: Path) -> str:
+def describe_card(card: dict[str, Any], output: Location) -> str:
     """Returns what a person wants to know of a published `model.json`: what it is, where, and how well it was proved."""
     checkpoint, parity = card["checkpoint"], card["parity"]
     lines = [f"{checkpoint['name']} → {output}: {len(card['classes'])} classes, {', '.join(card['classes'][:8])}"]
@@ -111,12 +117,12 @@ def _with_change(value: float | None, change: float | None) -> str:
     return format_metric(value) if change is None else f"{format_metric(value)} ({change:+.4f})"
 
 
-def _resolve(ckpt: str, model_dir: Path | None) -> tuple[Path, str]:
-    """Returns the path of a model directory or checkpoint, and which checkpoint of a model directory is meant."""
+def _resolve(ckpt: str, model_dir: Location | None) -> tuple[Location, str]:
+    """Returns the place of a model directory or checkpoint, and which checkpoint of a model directory is meant."""
     if model_dir is None:
         if ckpt in _WORDS and not Path(ckpt).exists():
             raise ConfigError(f"--ckpt {ckpt} does not say of which run", remedy="add --model-dir DIR")
-        return Path(ckpt), "best"
+        return parse_location(ckpt), "best"
     if ckpt not in _WORDS:
         raise ConfigError(
             f"--ckpt {ckpt} together with --model-dir", remedy="with --model-dir it is best or last; or leave that out"

@@ -15,12 +15,15 @@ import tensorflow as tf
 from PIL import Image
 
 from detflow.config import DataConfig
+from detflow.dataset.mirror import mirror_records
 from detflow.dataset.pictures import PictureFile, find_pictures, read_picture
 from detflow.dataset.records import MANIFEST_NAME, RecordsManifest, read_manifest, read_samples, resolve_split
 from detflow.engine import preprocess
 from detflow.engine.faults import decode_faults
 from detflow.errors import ConfigError, DataError
 from detflow.export.verify import ProofImage
+from detflow.storage.folders import open_folder
+from detflow.storage.location import Url, parse_location
 from detflow.types import Sample
 
 __all__ = ["NUM_EXACT_IMAGES", "NUM_MEASURED_IMAGES", "ProofImages", "find_proof_images", "read_training_samples"]
@@ -71,9 +74,9 @@ def find_proof_images(chosen: Path | None, split: str | None, data: DataConfig, 
         ArtifactError: The records are damaged.
         ConfigError: The records have no such split, or there are no records that it could be one of.
     """
-    records_dir = chosen or Path(data.records)
+    name = split or data.eval_split or data.train_split
+    records_dir = chosen or _local_records(data.records, name)
     if (records_dir / MANIFEST_NAME).is_file():
-        name = split or data.eval_split or data.train_split
         manifest = read_manifest(records_dir)
         resolve_split(manifest, name)
         return ProofImages("records", f"{records_dir} {name}", _Again(lambda: _from_records(records_dir, manifest, name, limit)))
@@ -96,10 +99,20 @@ def read_training_samples(chosen: Path | None, data: DataConfig) -> Iterator[Sam
         DataError: The records are not there.
         ArtifactError: They are damaged.
     """
-    records_dir = chosen if chosen is not None and (chosen / MANIFEST_NAME).is_file() else Path(data.records)
+    records_dir = (
+        chosen if chosen is not None and (chosen / MANIFEST_NAME).is_file() else _local_records(data.records, data.train_split)
+    )
     if not (records_dir / MANIFEST_NAME).is_file():
         raise DataError("the training records are not there", path=records_dir, remedy="name their folder with --images")
     yield from read_samples(records_dir, read_manifest(records_dir), data.train_split)
+
+
+def _local_records(records: str, split: str) -> Path:
+    """Returns the run's records on this machine; if they are gone, a path where nothing is."""
+    location = parse_location(records)
+    if isinstance(location, Url) and open_folder(location).digest(MANIFEST_NAME) is None:
+        return Path(records)
+    return mirror_records(location, [split])
 
 
 def _from_records(records_dir: Path, manifest: RecordsManifest, split: str, limit: int) -> Iterator[ProofImage]:

@@ -188,7 +188,7 @@ def _faults(url: Url, path: str = "") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        if "bucket" in str(error).lower() or not path:
+        if "specified bucket" in str(error) or not path:
             raise EnvironmentFault(
                 f"there is no such bucket: {_one_line(error)}", path=place, remedy="make it, or name another"
             ) from None

@@ -2,7 +2,7 @@ import pytest
 
 from detflow.config import parse_config
 from detflow.dataset.records import RecordsManifest
-from detflow.engine.provenance import record_fixed_steps, record_start, with_steps
+from detflow.engine.provenance import Machine, record_fixed_steps, record_start, with_steps
 from detflow.rundir import RunDir
 from detflow.types import LabelMap
 
@@ -12,9 +12,8 @@ def test_another_time_budget_is_turned_into_steps_anew(tmp_path, budget, kept):
     run = RunDir(tmp_path)
     manifest = RecordsManifest(label_map=LabelMap(("a",)), splits={}, unions={}, fingerprint="0" * 64)
     config = parse_config("data: {records: x}", ["train.time_budget=1m"])
-    record_start(run, config, manifest, 2, "float32", 0, [], None)
+    machine = Machine(2, "float32", 1)
+    record_start(run, config, manifest, machine, 0, [], None)
     record_fixed_steps(run, with_steps(config, 46))
-    record_start(
-        run, parse_config("data: {records: x}", [f"train.time_budget={budget}"]), manifest, 2, "float32", 8, ["changed"], None
-    )
+    record_start(run, parse_config("data: {records: x}", [f"train.time_budget={budget}"]), manifest, machine, 8, ["changed"], None)
     assert run.has_fixed_steps() == kept

@@ -51,7 +51,8 @@ def build_norm(parameters: GardenParameters, activation: str) -> common.NormActi
         common.NormActivation,
         "norm_activation",
         activation=activation,
-        use_sync_bn=False,
+        # Statistics are of the whole batch, however many devices it is split over.
+        use_sync_bn=tf.distribute.get_strategy().num_replicas_in_sync > 1,
         norm_momentum=_NORM_MOMENTUM,
         norm_epsilon=_NORM_EPSILON,
     )

@@ -35,6 +35,7 @@ _NOT_FREE = {
     "share_classification_heads": "VOC has no attributes to learn",
     "stochastic_depth_drop_rate": "it draws random numbers from a state that a resumed run does not have",
     "use_ota": "the loss without it is built",
+    "use_sync_bn": "it is on where a batch is split over devices",
 }
 
 

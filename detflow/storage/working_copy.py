@@ -1,0 +1,158 @@
+"""A folder at a URL that one process at a time works in: it works in a local copy and brings what changed to the URL.
+
+An object store has no lock that falls when its holder dies. A lease stands in for it: an object that the holder writes anew every
+few seconds. Who finds one watches it for a while, whatever the clocks say, and takes it over if it does not change. Two that come
+at the same moment may both write theirs; the later one stands, and the other stops before it changes anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from detflow.errors import EnvironmentFault, Locked
+from detflow.storage.folders import open_folder
+from detflow.storage.location import Url
+
+__all__ = ["WorkingCopy"]
+
+_LEASE_NAME = ".lease.json"
+_MAX_LEASE_BYTES = 4_096
+_RENEW_SECONDS = 10.0
+# Several renewals may be late.
+_WATCH_SECONDS = 45.0
+
+
+class WorkingCopy:
+    """The local copy of a folder at a URL. Hidden files stay where they are, on both sides.
+
+    Args:
+        url: The folder.
+        path: The local folder; it exists when it is used.
+        marker: The file that completes a folder inside: it is uploaded after all other files, and removed before them.
+    """
+
+    def __init__(self, url: Url, path: Path, marker: str) -> None:
+        self._url = url
+        self._path = path
+        self._marker = marker
+        self._token = uuid.uuid4().hex
+        # Size and time of change of each file as the URL has it.
+        self._shared: dict[str, tuple[int, int]] = {}
+
+    @contextmanager
+    def leased(self) -> Iterator[None]:
+        """Holds the lease for the block.
+
+        Raises:
+            Locked: Another process holds it.
+            EnvironmentFault: The store refuses.
+        """
+        folder = open_folder(self._url)
+        self._await_lease()
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(_RENEW_SECONDS):
+                try:
+                    if self._read_lease()[0] != self._token:
+                        return
+                    self._write_lease()
+                except EnvironmentFault:
+                    # Perhaps only for now. What has to reach the store fails where it is written.
+                    continue
+
+        self._write_lease()
+        thread = threading.Thread(target=renew, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            if self._read_lease()[0] == self._token:
+                folder.remove(_LEASE_NAME)
+
+    def download(self) -> None:
+        """Makes the local folder what the URL has."""
+        for entry in self._path.iterdir():
+            if not entry.name.startswith("."):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        folder = open_folder(self._url)
+        for path, outside, _ in folder.walk(_is_hidden):
+            if outside is None:
+                target = self._path / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                folder.fetch(path, target)
+        self._shared = self._find_files()
+
+    def upload(self) -> None:
+        """Makes the URL what the local folder has.
+
+        Raises:
+            Locked: Another process has taken the lease; nothing is changed.
+            EnvironmentFault: The store refuses.
+        """
+        token, holder = self._read_lease()
+        if token != self._token:
+            cause = f"another process has taken over: {holder or 'the lease is gone'}"
+            raise Locked(cause, path=str(self._url), remedy=f"what was not uploaded is in {self._path}")
+        folder, present = open_folder(self._url), self._find_files()
+        changed = [name for name, state in present.items() if self._shared.get(name) != state]
+        for name in sorted(changed, key=self._is_marker):
+            with folder.build(name) as file:
+                shutil.copyfile(self._path / name, file)
+            self._shared[name] = present[name]
+        for name in sorted(self._shared.keys() - present.keys(), key=self._is_marker, reverse=True):
+            folder.remove(name)
+            del self._shared[name]
+
+    def _is_marker(self, name: str) -> bool:
+        return name.rpartition("/")[2] == self._marker
+
+    def _find_files(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for path in sorted(self._path.rglob("*")):
+            name = path.relative_to(self._path).as_posix()
+            if path.is_file() and not any(map(_is_hidden, name.split("/"))):
+                status = path.stat()
+                found[name] = (status.st_size, status.st_mtime_ns)
+        return found
+
+    def _await_lease(self) -> None:
+        """Waits until the lease is free or plainly forgotten."""
+        first = self._read_lease(with_time=True)
+        began = time.monotonic()
+        while first[0] and time.monotonic() - began < _WATCH_SECONDS:
+            time.sleep(_RENEW_SECONDS / 4)
+            now = self._read_lease(with_time=True)
+            if not now[0]:
+                return
+            if now != first:
+                raise Locked(f"another trainer is at work here: {now[1]}", path=str(self._url), remedy="wait for it or stop it")
+
+    def _read_lease(self, *, with_time: bool = False) -> tuple[str, ...]:
+        """Returns the token and the holder of the lease, and when it was written; empty texts where there is none."""
+        try:
+            content = json.loads(open_folder(self._url).read(_LEASE_NAME, _MAX_LEASE_BYTES))
+            token, holder, written = str(content["token"]), str(content["holder"]), str(content["written"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            token = holder = written = ""
+        return (token, holder, written) if with_time else (token, holder)
+
+    def _write_lease(self) -> None:
+        holder = f"pid {os.getpid()} on {socket.gethostname()}"
+        content = json.dumps({"token": self._token, "holder": holder, "written": time.time()})
+        open_folder(self._url).write(_LEASE_NAME, content.encode())
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")

@@ -1,0 +1,223 @@
+"""make-records → check → train → evaluate → export where dataset, records, model directory and results are all URLs."""
+
+import json
+import shutil
+
+import pytest
+
+from detflow.config import parse_config
+from detflow.dataset.check import check_dataset, check_records, is_record_set
+from detflow.dataset.convert import ConversionOptions, convert_dataset
+from detflow.dataset.mirror import mirror_records
+from detflow.dataset.records import read_manifest
+from detflow.errors import ArtifactError, ConfigError, DataError, Locked
+from detflow.publish import digest_files
+from detflow.rundir import RunDir
+from detflow.storage import working_copy
+from detflow.storage.folders import open_folder
+from detflow.storage.location import Url
+
+TINY = {
+    "model.input_size": [32, 32],
+    "model.width_multiplier": 0.25,
+    "model.num_filters": 8,
+    "model.num_head_convs": 1,
+    "model.max_level": 4,
+    "train.batch_size": 2,
+    "train.warmup_steps": 1,
+    "evaluate.every_steps": 2,
+    "checkpoint.every_steps": 1,
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Where mirrors and working copies lie."""
+    monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def upload(source, url):
+    folder = open_folder(url)
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            folder.write(path.relative_to(source).as_posix(), path.read_bytes())
+
+
+def names(url):
+    return {entry.path for entry in open_folder(url).walk(lambda name: False)}
+
+
+def find_digests(url):
+    return {name: open_folder(url).digest(name) for name in names(url)}
+
+
+@pytest.fixture
+def memory(tmp_path):
+    """A prefix of the store inside this process."""
+    return Url("memory", f"bucket/{tmp_path.name}")
+
+
+@pytest.fixture
+def voc_url(pictures_dir, memory):
+    upload(pictures_dir, memory / "set")
+    return memory / "set"
+
+
+def test_the_bytes_are_those_of_a_local_conversion(pictures_dir, voc_url, memory, tmp_path):
+    shutil.copytree(pictures_dir, tmp_path / "set")
+    convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
+    seen = []
+
+    def look(what, done, total):
+        if what == "writing records":
+            with pytest.raises(ArtifactError, match="no records directory"):
+                mirror_records(memory / "records")
+            seen.append(done)
+
+    convert_dataset(voc_url, memory / "records", ConversionOptions(jobs=1), look)
+    assert seen
+    assert find_digests(memory / "records") == digest_files(tmp_path / "local")
+    assert (mirror_records(memory / "records") / "index.jsonl").read_bytes() == (tmp_path / "local" / "index.jsonl").read_bytes()
+
+
+def test_a_run_that_broke_off_is_resumed_at_its_finished_shards(voc_url, memory, monkeypatch):
+    convert_dataset(voc_url, memory / "whole", ConversionOptions(jobs=1))
+    output = memory / "records"
+
+    def break_off(what, done, total):
+        if what == "writing records":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_dataset(voc_url, output, ConversionOptions(jobs=1), break_off)
+    (shard,) = (name for name in names(output) if name.endswith(".tfrecord"))
+    built = []
+    monkeypatch.setattr("detflow.dataset.convert.frame_record", lambda data: built.append(data))
+    with pytest.raises(TypeError):
+        # What is built anew breaks: the first shard is not.
+        convert_dataset(voc_url, output, ConversionOptions(jobs=1))
+    monkeypatch.undo()
+    assert len(built) == 1
+    open_folder(output).write(shard, b"damaged")
+    convert_dataset(voc_url, output, ConversionOptions(jobs=1))
+    assert find_digests(output) == find_digests(memory / "whole")
+
+
+def test_what_must_not_be_replaced(voc_url, memory):
+    for output in (voc_url, memory):
+        with pytest.raises(ConfigError, match="would replace the dataset"):
+            convert_dataset(voc_url, output, ConversionOptions(jobs=1))
+
+
+def test_a_mirror_is_what_the_manifest_says(voc_url, memory):
+    records = memory / "records"
+    convert_dataset(voc_url, records, ConversionOptions(jobs=1))
+    mirror = mirror_records(records, ["val"])
+    assert {path.name for path in mirror.glob("*.tfrecord")} == {s.name for s in read_manifest(mirror).splits["val"].shards}
+    (shard,) = (path for path in mirror.glob("val-*.tfrecord"))
+    shard.write_bytes(b"damaged here")
+    assert mirror_records(records, ["val"]) == mirror
+    assert shard.read_bytes() != b"damaged here"
+    (train,) = (name for name in names(records) if name.startswith("train-"))
+    open_folder(records).write(train, open_folder(records).read(train, 1 << 20)[:-1])
+    with pytest.raises(ArtifactError, match="not the one that its manifest lists"):
+        mirror_records(records)
+    open_folder(records).remove(train)
+    with pytest.raises(ArtifactError, match="the shard is missing"):
+        mirror_records(records)
+
+
+def test_check_judges_urls(voc_url, memory):
+    assert not is_record_set(voc_url)
+    found = check_dataset(voc_url, ConversionOptions(jobs=1), print)
+    assert (found.refusal, found.content["annotations_found"]) == (None, 24)
+    convert_dataset(voc_url, memory / "records", ConversionOptions(jobs=1))
+    assert is_record_set(memory / "records")
+    assert check_records(memory / "records", 1).refusal is None
+    open_folder(voc_url).write("broken.xml", b"<annotation>")
+    with pytest.raises(DataError, match="--strict"):
+        raise check_dataset(voc_url, ConversionOptions(jobs=1, strict=True), print).refusal
+
+
+def test_a_model_directory_at_a_url_is_brought_back_and_forth(memory, cache):
+    url = memory / "run"
+    with RunDir(url).locked() as run:
+        for step in (1, 2):
+            run.checkpoint_path(step).mkdir()
+            for name in ("ckpt.index", "state.json"):
+                (run.checkpoint_path(step) / name).write_text(f"{step}")
+        (run.path / "losses.csv").write_text("1")
+        run.share()
+        assert {"ckpt-1/state.json", "ckpt-2/ckpt.index", "losses.csv", ".lease.json"} <= names(url)
+        run.remove_checkpoint(1)
+        (run.path / "losses.csv").write_text("1\n2")
+    assert names(url) == {"ckpt-2/ckpt.index", "ckpt-2/state.json", "losses.csv"}
+    # Cut short while it was uploaded: it never was.
+    open_folder(url).write("ckpt-3/ckpt.index", b"half")
+    (run.path / "ckpt-9").mkdir()
+    with RunDir(url).locked() as again:
+        assert again.path == run.path
+        assert again.checkpoint_steps() == [2]
+        assert (again.path / "losses.csv").read_text() == "1\n2"
+    assert not any(name.startswith("ckpt-3") for name in names(url))
+
+
+def test_a_lease_keeps_others_out_until_it_is_forgotten(memory, monkeypatch, tmp_path):
+    monkeypatch.setattr(working_copy, "_RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(working_copy, "_WATCH_SECONDS", 1.0)
+    url = memory / "run"
+    with RunDir(url).locked() as run:
+        # Another machine has another cache.
+        monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "elsewhere"))
+        with pytest.raises(Locked, match="another trainer is at work here: pid"), RunDir(url).locked():
+            pass
+        # Its own lease is overwritten by one who came at the same moment.
+        monkeypatch.setattr(working_copy.WorkingCopy, "_write_lease", lambda self: None)
+        open_folder(url).write(".lease.json", b'{"token": "t", "holder": "pid 1 on there", "written": 0}')
+        (run.path / "losses.csv").write_text("1")
+        with pytest.raises(Locked, match="taken over: pid 1 on there"):
+            run.share()
+        assert names(url) == {".lease.json"}
+        (run.path / "losses.csv").unlink()
+        open_folder(url).write(".lease.json", json.dumps({"token": run._copy._token, "holder": "", "written": 0}).encode())
+    monkeypatch.undo()
+    monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(working_copy, "_WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(working_copy, "_RENEW_SECONDS", 0.05)
+    open_folder(url).write(".lease.json", b'{"token": "dead", "holder": "pid 1 on there", "written": 0}')
+    with RunDir(url).locked():
+        assert b"dead" not in open_folder(url).read(".lease.json", 999)
+
+
+@pytest.mark.slow
+def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
+    from detflow.engine.preflight import prepare_start
+    from detflow.engine.train import train
+    from detflow.evaluation.run import evaluate_model
+    from detflow.export import export_model
+
+    upload(pictures_dir, s3_url / "set")
+    records, run_url = s3_url / "records", s3_url / "run"
+    convert_dataset(s3_url / "set", records, ConversionOptions(jobs=2))
+    shutil.copytree(pictures_dir, tmp_path / "set")
+    convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
+    assert find_digests(records) == digest_files(tmp_path / "local")
+
+    steps = []
+    for total in (1, 2):
+        settings = {**TINY, "data.records": str(records), "train.steps": total}
+        with RunDir(run_url).locked() as run:
+            start = prepare_start(parse_config("", [f"{k}={json.dumps(v)}" for k, v in settings.items()]), run, accept_changes=True)
+            steps.append(train(run, start).state.step)
+    assert steps == [1, 2]
+    assert {"config.yaml", "losses.csv", "ckpt-1/state.json", "ckpt-2/state.json"} <= names(run_url)
+
+    analysis = evaluate_model(run_url, records, "val", output=s3_url / "evaluation")
+    assert analysis.subject.source == str(run_url / "ckpt-2")
+    assert "evaluation.html" in names(s3_url / "evaluation")
+    card = export_model(str(run_url / "ckpt-1"), s3_url / "export", formats="frozen")
+    assert card["failed"] == {}
+    assert card["parity"]["images"] == "records"
+    assert card["checkpoint"]["name"] == "ckpt-1"
+    assert names(s3_url / "export") == {*card["files"], "model.json"}
