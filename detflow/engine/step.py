@@ -166,4 +166,6 @@ def build_step(
         return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
 
     compiled = {size: compile_for(*size) for size in canvas_sizes}
+    if len(compiled) == 1:
+        return compiled.popitem()[1]
     return lambda images, *truth: compiled[tuple(images.shape[1:3])](images, *truth)
