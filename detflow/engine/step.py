@@ -67,7 +67,7 @@ def build_step(
     model: DetectionModel,
     optimizer: tf_keras.optimizers.Optimizer,
     schedule: LearningRate,
-    average: WeightAverage | None,
+    average: WeightAverage,
     config: ExperimentConfig,
     distribution: Distribution | None = None,
 ) -> TrainingStep:
@@ -77,7 +77,7 @@ def build_step(
         model: Its trainable variables are what the optimiser was built with.
         optimizer: Scales the loss where it is built for float16.
         schedule: The optimiser's; knows how long the run will be.
-        average: Takes the new weights in, if given.
+        average: Takes the new weights in.
         config: Seed, augmentation, sizes, clipping, accumulation.
         distribution: What the model was built on; one device unless given.
 
@@ -165,8 +165,7 @@ def build_step(
         gradients, _ = tf.clip_by_global_norm(gradients, config.train.clip_norm)
         pairs = zip(gradients, (variable for _, variable in connected), strict=True)
         optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
-        if average is not None:
-            average.update(step)
+        average.update(step)
         return losses  # type: ignore[no-any-return]
 
     def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
