@@ -206,6 +206,11 @@ def check(path: Location, report_path: Path | None, as_json: bool, **choices: An
         raise found.refusal
 
 
+def _anywhere(location: Location) -> Location:
+    """Returns a location as it reads from any working directory."""
+    return location.absolute() if isinstance(location, Path) else location
+
+
 def _announce(line: str) -> None:
     print(line, file=sys.stderr)
 
@@ -239,8 +244,12 @@ def init(source: Path, output: Path | None) -> None:
 @click.option("--time-budget", metavar="12m", help="Train for this long instead of train.steps; evaluations count.")
 @click.option("--overfit", type=click.IntRange(1), metavar="N", help="Fit N images only: shows whether the path can learn.")
 @click.option("--accept-changes", is_flag=True, help="Resume although data, config or machine differ; the changes are recorded.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes here that split each batch.")
-@click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True, help="Of all workers, after one was killed.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that split each batch.")
+@click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True, help="Of all workers, after one was lost.")
+@click.option(
+    "--runner", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Workers here, or on a Ray cluster."
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="Head of the Ray cluster.  [default: RAY_ADDRESS, or one here]")
 def train(
     config_path: Path,
     records: Location | None,
@@ -251,6 +260,8 @@ def train(
     accept_changes: bool,
     workers: int,
     max_restarts: int,
+    runner: str,
+    ray_address: str | None,
 ) -> None:
     """Train a detector; run it again to resume.
 
@@ -267,15 +278,34 @@ def train(
     from detflow.engine.topology import read_topology, require_divisible
 
     target, topology = model_dir or Path("runs") / config_path.stem, read_topology()
-    if workers > 1:
+    if ray_address is not None and runner != "ray":
+        raise click.UsageError("--ray-address goes with --runner ray")
+    if workers > 1 or runner == "ray":
         if topology is not None:
-            raise click.UsageError("TF_CONFIG says that this process is one of a cluster; leave out --workers, or unset it")
+            raise click.UsageError(
+                "TF_CONFIG says that this process is one of a cluster; leave out --workers and --runner, or unset it"
+            )
         require_divisible(config.train.batch_size, workers)
+        options = [f"--model-dir={_anywhere(target)}", *(["--accept-changes"] if accept_changes else [])]
+        if runner == "ray":
+            from detflow.engine.ray_workers import run_on_ray
+            from detflow.storage.location import parse_location
+
+            placed = config.data.model_copy(update={"records": str(_anywhere(parse_location(config.data.records)))})
+            sys.exit(
+                run_on_ray(
+                    config.model_copy(update={"data": placed}),
+                    options,
+                    num_workers=workers,
+                    max_restarts=max_restarts,
+                    address=ray_address,
+                    announce=_announce,
+                )
+            )
 
         from detflow.engine.launcher import run_workers
 
-        options = [f"--config={config_path}", f"--model-dir={target}", *(["--accept-changes"] if accept_changes else [])]
-        options += [f"--set={override}" for override in (*named, *overrides)]
+        options += [f"--config={config_path}", *(f"--set={override}" for override in (*named, *overrides))]
         debug = ["--debug"] if click.get_current_context().find_root().params["debug"] else []
         sys.exit(run_workers([sys.executable, "-m", "detflow", *debug, "train", *options], workers, max_restarts, _announce))
 

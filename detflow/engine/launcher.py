@@ -22,8 +22,9 @@ from typing import IO
 
 from detflow.engine.topology import TF_CONFIG, format_topology
 
-__all__ = ["run_workers", "split_cores"]
+__all__ = ["Requests", "die_with", "gather_requests", "run_workers", "split_cores"]
 
+_LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 # What the others may take to notice that one is gone and to say so; then they are killed. A checkpoint stands that.
 _SETTLE_SECONDS = 5.0
@@ -43,12 +44,13 @@ class _Worker:
 
 
 @dataclass
-class _Requests:
-    """Signals that this process got, in order."""
+class Requests:
+    """The SIGTERMs and SIGINTs that this process got, in order."""
 
     signums: list[int] = field(default_factory=list)
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Is the handler."""
         self.signums.append(signum)
 
 
@@ -67,7 +69,7 @@ def run_workers(command: Sequence[str], num_workers: int, max_restarts: int, ann
     Returns:
         The exit code: 0, that of the worker which failed, or 128 and the number of the signal that ended the run.
     """
-    with _requests() as requests:
+    with gather_requests() as requests:
         for restarts in range(max_restarts + 1):
             codes = _run_once(command, num_workers, requests.signums, announce)
             # The first failure is the cause, the others follow from it.
@@ -82,6 +84,13 @@ def run_workers(command: Sequence[str], num_workers: int, max_restarts: int, ann
                 announce(f"{reason}: restart {restarts + 1} of {max_restarts} from the last checkpoint")
         announce(f"{reason}: given up after {max_restarts} restarts")
         return 128 - cause
+
+
+def die_with(parent: int) -> None:
+    """Called in a new process: however its parent ends, it ends as well."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def split_cores(cores: Sequence[int], num_workers: int) -> list[set[int]]:
@@ -129,14 +138,10 @@ def _run_once(command: Sequence[str], num_workers: int, signums: Sequence[int], 
 def _start(command: Sequence[str], num_workers: int, stack: ExitStack) -> Iterator[_Worker]:
     addresses = [f"127.0.0.1:{port}" for port in _free_ports(num_workers)]
     parent = os.getpid()
-    libc = ctypes.CDLL(None)
     for number, cores in enumerate(split_cores(sorted(os.sched_getaffinity(0)), num_workers)):
 
         def prepare(cores: set[int] = cores) -> None:
-            # However this process ends, the worker ends with it.
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
+            die_with(parent)
             os.sched_setaffinity(0, cores)
 
         process = subprocess.Popen(  # noqa: S603  The command is our own.
@@ -188,8 +193,9 @@ def _kill(workers: Sequence[_Worker]) -> None:
 
 
 @contextmanager
-def _requests() -> Iterator[_Requests]:
-    requests = _Requests()
+def gather_requests() -> Iterator[Requests]:
+    """Gathers signals during the block."""
+    requests = Requests()
     before = {signum: signal.signal(signum, requests.handle) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield requests

@@ -37,13 +37,14 @@ def config(tiny_config):
 
 @pytest.fixture(scope="module")
 def start(config, tmp_path_factory):
-    """Starts `detflow train --workers` in a folder of its own: (workers, name) → process, model directory, log."""
+    """Starts `detflow train --workers` in a folder of its own: (workers, name, settings) → process, model directory, log."""
     folder = tmp_path_factory.mktemp("workers")
     (folder / "config.yaml").write_text(format_config(config))
 
-    def run(workers, name):
+    def run(workers, name, *settings):
         log = folder / f"{name}.log"
         command = ["train", f"--config={folder / 'config.yaml'}", f"--model-dir={folder / name}", f"--workers={workers}"]
+        command += [f"--set={setting}" for setting in settings]
         with log.open("wb") as output:
             return subprocess.Popen([sys.executable, "-m", "detflow", *command], stderr=output), folder / name, log
 
@@ -121,12 +122,12 @@ def test_a_killed_worker_changes_nothing_about_the_end(pair, start):
 
 
 def test_a_signal_to_one_worker_stops_all_at_the_same_step(start):
-    process, model_dir, log = start(2, "stopped")
+    process, model_dir, log = start(2, "stopped", "train.steps=100000", "evaluate.every_steps=1000", "checkpoint.every_steps=1000")
     while "step 1/" not in log.read_text():
         assert process.poll() is None, log.read_text()
         time.sleep(0.01)
-    workers = workers_of(process)
-    os.kill(workers[1], signal.SIGTERM)
+    os.kill(workers_of(process)[1], signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM, log.read_text()
-    (saved,) = {int(path.name.removeprefix("ckpt-")) for path in model_dir.glob("ckpt-*")} - {2, 4}
-    assert f"stopped at step {saved}; the same command resumes" in log.read_text()
+    (saved,) = RunDir(model_dir).checkpoint_steps()
+    assert f"stopped at step {saved:,}; the same command resumes" in log.read_text()
+    assert "2 workers ended with equal weights" in log.read_text()
