@@ -154,7 +154,7 @@ def make_records(
     if ray_address is not None and runner != "ray":
         raise click.UsageError("--ray-address goes with --runner ray")
     # The other processes start, and import what they need, while this one does.
-    with _open_runner(runner, ray_address, dataset, choices["jobs"]) as workers:
+    with _open_runner(runner, ray_address, dataset, output, choices["jobs"]) as workers:
         from detflow.dataset.convert import convert_dataset
         from detflow.dataset.terminal import format_summary, show_progress
 
@@ -164,11 +164,17 @@ def make_records(
     print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
 
 
-def _open_runner(runner: str, ray_address: str | None, dataset: Location, jobs: int | None) -> AbstractContextManager[OrderedMap]:
+def _open_runner(
+    runner: str, ray_address: str | None, dataset: Location, output: Location, jobs: int | None
+) -> AbstractContextManager[OrderedMap]:
     if runner == "ray":
         from detflow.dataset.cluster import open_cluster
 
-        return open_cluster(ray_address, jobs)
+        output_dir = output.absolute().parent if isinstance(output, Path) else output
+        if isinstance(output_dir, Path):
+            output_dir.mkdir(parents=True, exist_ok=True)
+        shared = [place for place in (dataset, output_dir) if isinstance(place, Path)]
+        return open_cluster(ray_address, jobs, [path.resolve() for path in shared])
     from detflow.dataset.parallel import choose_jobs, open_workers
 
     return open_workers(jobs or choose_jobs(dataset), "detflow.dataset.convert")

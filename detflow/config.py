@@ -65,7 +65,7 @@ class DataConfig(_Section):
     """Which records are trained on and which choose the best checkpoint."""
 
     records: str
-    """Folder that `detflow make-records` wrote. A relative path is relative to the working directory."""
+    """Folder that `detflow make-records` wrote, or its URL. A relative path is relative to the working directory."""
     train_split: str = "train"
     """Split that is trained on; `train+val` joins two."""
     eval_split: str | None = "val"

@@ -32,7 +32,8 @@ _CANVAS_AREAS = (49_152, 65_536, 86_016, 114_688, 147_456)
 _SMALLEST_SIDE_PX = 20.0
 _STRIDE = 32
 # Further canvases are of about the area of one, have a fair share of the images each, and each of them has to raise the mean share
-# of its canvas that an image covers by so much.
+# of its canvas that an image covers by so much. On BCCD with every second image turned on its side (from .75 to 1) two canvases
+# reached AP .556 in 600 steps, one of the same area .531; on raccoon (from .86 to .90) .373 in 800 steps, one .376.
 _MAX_CANVASES = 3
 _AREA_TOLERANCE = 1 / 8
 _LEAST_BUCKET = 0.15

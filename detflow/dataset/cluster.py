@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from detflow.dataset.versions import find_versions
@@ -73,16 +74,17 @@ class RayMap:
 
 
 @contextmanager
-def open_cluster(address: str | None, jobs: int | None) -> Iterator[RayMap]:
+def open_cluster(address: str | None, jobs: int | None, shared: Sequence[Path] = ()) -> Iterator[RayMap]:
     """Yields a map over the cores of a Ray cluster.
 
     Args:
         address: Of the cluster's head; None takes the one that `RAY_ADDRESS` names, else one on this machine, else starts one of
             this machine's cores.
         jobs: Most tasks at a time; None takes all cores.
+        shared: Folders that every node must see.
 
     Raises:
-        EnvironmentFault: Ray is not installed, or the cluster cannot be reached.
+        EnvironmentFault: Ray is not installed, the cluster cannot be reached, or a node does not see a folder.
     """
     _require_reachable(address or os.environ.get("RAY_ADDRESS"))
     # Ray reports how it is used, and warns of both unless told.
@@ -104,6 +106,7 @@ def open_cluster(address: str | None, jobs: int | None) -> Iterator[RayMap]:
         cores = int(ray.cluster_resources().get("CPU", 0))
         if not cores:
             raise EnvironmentFault("the Ray cluster has no CPU", path=address, remedy="start its nodes with --num-cpus")
+        _require_shared(ray, shared)
         yield RayMap(ray, min(cores, jobs or cores))
     finally:
         ray.shutdown()
@@ -120,6 +123,23 @@ def _require_reachable(address: str | None) -> None:
         raise EnvironmentFault(
             f"no Ray cluster: {error}", path=address, remedy="check --ray-address, and `ray status` there"
         ) from None
+
+
+def _require_shared(ray: Any, folders: Sequence[Path]) -> None:
+    """A node without the dataset would tell of files that were removed."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")] if folders else []
+    look = ray.remote(num_cpus=0)(_find_missing)
+    strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=True) for node in nodes]
+    for host, missing in ray.get([look.options(scheduling_strategy=one).remote(folders) for one in strategies]):
+        for folder in missing:
+            remedy = "put it on a file system that all nodes share, or into an object store"
+            raise EnvironmentFault(f"node {host} does not see the folder", path=folder, remedy=remedy)
+
+
+def _find_missing(folders: Sequence[Path]) -> tuple[str, list[Path]]:
+    return socket.gethostname(), [folder for folder in folders if not folder.is_dir()]
 
 
 def _run(

@@ -50,7 +50,15 @@ from detflow.storage.location import Location, Url
 from detflow.storage.publishing import Staging, publish_folder, require_replaceable
 from detflow.types import LabelMap
 
-__all__ = ["BadLimit", "ConversionOptions", "convert_dataset", "describe_audit", "require_acceptable"]
+__all__ = [
+    "BadLimit",
+    "ConversionOptions",
+    "ShardResult",
+    "convert_dataset",
+    "describe_audit",
+    "require_acceptable",
+    "write_shards",
+]
 
 # TensorFlow's guide asks for shards that are large enough to stream and many enough to read in parallel.
 _SHARD_BYTES = 128 * 2**20
@@ -156,7 +164,7 @@ def convert_dataset(
         audit = audit_dataset(source, audit_options, staging.scratch, workers, progress)
         require_acceptable(audit, options, dataset, announce)
         with _space_for(audit, output, copies=1 if fixed_dir is None else 2):
-            splits = _write_shards(audit, options.audit.seed, staging, workers, progress)
+            splits = write_shards(audit, options.audit.seed, staging, workers, progress)
             if fixed_dir is not None:
                 write_fixed(audit, fixed_dir, workers, progress)
             with open(staging.path / LEDGER_NAME, "w", encoding="utf-8") as ledger:
@@ -287,7 +295,7 @@ class _ShardTask:
 
 
 @dataclass(frozen=True, slots=True)
-class _ShardResult:
+class ShardResult:
     """What a finished shard is told by; `index` has its lines of the index."""
 
     info: ShardInfo
@@ -295,7 +303,19 @@ class _ShardResult:
     index: str
 
 
-def _write_shards(audit: Audit, seed: int, staging: Staging, workers: OrderedMap, progress: Progress) -> dict[str, SplitInfo]:
+def write_shards(audit: Audit, seed: int, staging: Staging, workers: OrderedMap, progress: Progress) -> dict[str, SplitInfo]:
+    """Plans the shards of an audited dataset and has them written.
+
+    Args:
+        audit: Of the dataset.
+        seed: Of the records' order.
+        staging: Where they are built; the index is written there too.
+        workers: Where to run.
+        progress: Told how far it is.
+
+    Returns:
+        The splits by name, with their shards.
+    """
     source_ids = {annotation: number for number, annotation in enumerate(audit.samples, start=1)}
     plans = []
     for split, members in audit.splits.members.items():
@@ -305,7 +325,7 @@ def _write_shards(audit: Audit, seed: int, staging: Staging, workers: OrderedMap
         num_bytes = sum(audit.samples[annotation].image_bytes for annotation in members)
         plans += _plan_split(split, entries, num_bytes)
     function = partial(_write_shard, audit.files.source, staging.files, staging.notes, audit.label_map)
-    shards: dict[str, list[_ShardResult]] = {split: [] for split in audit.splits.members}
+    shards: dict[str, list[ShardResult]] = {split: [] for split in audit.splits.members}
     total = sum(len(plan.entries) for plan in plans)
     done = 0
     staging.withdraw()
@@ -333,7 +353,7 @@ def _plan_split(split: str, entries: Sequence[tuple[int, int]], num_bytes: int) 
     ]
 
 
-def _sum_up(results: Sequence[_ShardResult], label_map: LabelMap) -> SplitInfo:
+def _sum_up(results: Sequence[ShardResult], label_map: LabelMap) -> SplitInfo:
     counts: Counter[str] = Counter()
     for result in results:
         counts.update(result.objects_per_class)
@@ -342,7 +362,7 @@ def _sum_up(results: Sequence[_ShardResult], label_map: LabelMap) -> SplitInfo:
     return SplitInfo(sum(shard.records for shard in shards), sum(per_class.values()), per_class, shards)
 
 
-def _write_shard(source: Folder, files: Folder, notes: Folder, label_map: LabelMap, task: _ShardTask) -> _ShardResult:
+def _write_shard(source: Folder, files: Folder, notes: Folder, label_map: LabelMap, task: _ShardTask) -> ShardResult:
     """Writes one shard, or finds that a killed run has done it."""
     note_name = f"{task.name}.done"
     plan = task.digest(label_map)
@@ -383,12 +403,12 @@ def _write_shard(source: Folder, files: Folder, notes: Folder, label_map: LabelM
             }
             index.append(json.dumps(entry) + "\n")
             offset += len(record)
-    result = _ShardResult(ShardInfo(task.name, len(task.lines), offset, digest.hexdigest()), counts, "".join(index))
+    result = ShardResult(ShardInfo(task.name, len(task.lines), offset, digest.hexdigest()), counts, "".join(index))
     notes.write(note_name, json.dumps([plan, asdict(result.info), counts, result.index]).encode())
     return result
 
 
-def _find_finished(notes: Folder, note_name: str, plan: str, files: Folder, name: str) -> _ShardResult | None:
+def _find_finished(notes: Folder, note_name: str, plan: str, files: Folder, name: str) -> ShardResult | None:
     """Returns the result of a shard that a killed run finished, if it is still all there."""
     try:
         done, info, counts, index = json.loads(notes.read(note_name, _MAX_NOTE_BYTES))
@@ -397,7 +417,7 @@ def _find_finished(notes: Folder, note_name: str, plan: str, files: Folder, name
         return None
     if done != plan or files.digest(name) != {"bytes": info["bytes"], "sha256": info["sha256"]}:
         return None
-    return _ShardResult(ShardInfo(**info), counts, index)
+    return ShardResult(ShardInfo(**info), counts, index)
 
 
 def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def fine_tune_rounded(checkpoint_path: Path, samples: Sequence[Sample], scratch_
         samples,
         len(samples),
         trained.label_map,
-        model.canvas_sizes,
+        # A TFLite file takes the first canvas alone.
+        [model.input_size],
         max_boxes=data.max_boxes,
         max_bytes=data.cache_megabytes << 20,
         scratch_dir=scratch_dir,

@@ -14,6 +14,7 @@ import pytest
 import detflow.dataset.cluster as cluster_module
 from detflow.dataset.cluster import open_cluster
 from detflow.dataset.convert import ConversionOptions, convert_dataset
+from detflow.dataset.versions import find_versions
 from detflow.errors import EnvironmentFault
 from detflow.publish import digest_files
 
@@ -47,28 +48,6 @@ def grown(shared_data, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_bytes_are_those_of_the_local_runner_though_nodes_die(cluster, grown, tmp_path):
-    _, *worker_nodes = cluster.list_all_nodes()
-    nodes = dict(zip(("checking", "writing records"), worker_nodes, strict=True))
-    killed = []
-
-    def kill_a_node(what, done, total):
-        if what in nodes and total // 4 < done < total:
-            node = nodes.pop(what)
-            (raylet,) = node.all_processes["raylet"]
-            cluster.remove_node(node, allow_graceful=False)
-            killed.append((what, raylet.process.wait(timeout=10)))
-            if nodes:
-                # It takes its place before the other dies.
-                cluster.add_node(num_cpus=1)
-
-    with open_cluster(cluster.address, None) as workers:
-        convert_dataset(grown / "set", tmp_path / "out", ConversionOptions(), kill_a_node, workers=workers)
-    assert killed == [("checking", -signal.SIGKILL), ("writing records", -signal.SIGKILL)]
-    assert digest_files(tmp_path / "out") == digest_files(grown / "local")
-
-
-@pytest.mark.slow
 def test_a_lost_driver_is_resumed_at_its_finished_shards(cluster, grown, tmp_path):
     output = tmp_path / "out"
     arguments = [str(grown / "set"), "--output", str(output), "--runner", "ray", "--ray-address", cluster.address]
@@ -93,13 +72,49 @@ def test_a_lost_driver_is_resumed_at_its_finished_shards(cluster, grown, tmp_pat
 @pytest.mark.slow
 def test_an_error_comes_in_its_turn_and_a_worker_that_always_dies_is_an_environment_fault(cluster, monkeypatch):
     monkeypatch.setattr(cluster_module, "_MAX_RETRIES", 0)
-    with open_cluster(cluster.address, None) as workers:
+    with open_cluster(cluster.address, None, [Path("/")]) as workers:
         results = workers(int, ["1", "2", "x", "4"], chunk=4)
         assert list(islice(results, 2)) == [1, 2]
         with pytest.raises(ValueError, match="'x'"):
             next(results)
         with pytest.raises(EnvironmentFault, match="the Ray cluster failed"):
             list(workers(os._exit, [1], chunk=1))
+
+
+@pytest.mark.slow
+def test_a_folder_that_a_node_does_not_see_is_named(cluster, tmp_path):
+    refused = pytest.raises(EnvironmentFault, match="does not see the folder")
+    with refused, open_cluster(cluster.address, None, [tmp_path, tmp_path / "gone"]):
+        pass
+
+
+@pytest.mark.slow
+def test_the_bytes_are_those_of_the_local_runner_though_nodes_die(cluster, grown, tmp_path):
+    _, *worker_nodes = cluster.list_all_nodes()
+    nodes = dict(zip(("checking", "writing records"), worker_nodes, strict=True))
+    killed = []
+
+    def kill_a_node(what, done, total):
+        if what in nodes and total // 4 < done < total:
+            node = nodes.pop(what)
+            (raylet,) = node.all_processes["raylet"]
+            cluster.remove_node(node, allow_graceful=False)
+            killed.append((what, raylet.process.wait(timeout=10)))
+            if nodes:
+                # It takes its place before the other dies.
+                cluster.add_node(num_cpus=1)
+
+    with open_cluster(cluster.address, None) as workers:
+        convert_dataset(grown / "set", tmp_path / "out", ConversionOptions(), kill_a_node, workers=workers)
+    assert killed == [("checking", -signal.SIGKILL), ("writing records", -signal.SIGKILL)]
+    assert digest_files(tmp_path / "out") == digest_files(grown / "local")
+
+
+def test_a_node_with_other_versions_does_nothing():
+    results, error = cluster_module._run({**find_versions(), "pillow": "0.1"}, int, ["1"])
+    assert (results, type(error)) == ([], EnvironmentFault)
+    assert "'pillow': '0.1'" in str(error)
+    assert cluster_module._run(find_versions(), int, ["1"]) == ([1], None)
 
 
 def test_a_cluster_that_is_not_there_is_named():
