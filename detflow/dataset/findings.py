@@ -72,7 +72,7 @@ RULES: dict[str, Rule] = {
     "object_duplicate": Rule(_REPAIRED, "the same class and box stand twice in one image", "one of them was left out"),
     # Pairing
     "path_unsafe": Rule(_REFUSED, "<filename> leaves the dataset", "write the image's plain name"),
-    "link_outside": Rule(_REFUSED, "a symbolic link leads out of the dataset", "copy the file into the dataset"),
+    "link_outside": Rule(_REFUSED, "a symbolic link or a key leads out of the dataset", "copy the file into the dataset"),
     "paired_by_case": Rule(_REPAIRED, "<filename> differs from the image's name in case", "paired with the only such image"),
     "paired_by_extension": Rule(_REPAIRED, "<filename> has another extension, or none", "paired with the only such image"),
     "paired_by_path": Rule(_REPAIRED, "no image has the <filename>, one has the name at the end of <path>", "paired with it"),
