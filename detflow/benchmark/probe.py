@@ -24,7 +24,11 @@ from detflow.runtime.detector import Detector, Runner
 
 __all__ = ["main"]
 
-_MIN_RUNS = 5
+# An action runs so many times before the next has its turn, and the first ones do not count: for a while after its last run a
+# runtime's threads keep the cores busy, waiting for another.
+_TURN_RUNS = 6
+_SETTLING_RUNS = 2
+_MIN_TURNS = 2
 
 
 def main() -> None:
@@ -97,17 +101,19 @@ def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | N
 
 
 def _time_in_turns(actions: dict[str, Callable[[int], object]], count: int, seconds: float) -> dict[str, Sequence[float]]:
-    """Runs every action again and again, each on items 0 to count - 1 in turn; returns seconds by action."""
+    """Runs every action a few times, again and again, on items 0 to count - 1 in turn; returns seconds by action."""
     for action in actions.values():
         action(0)
     times: dict[str, list[float]] = {name: [] for name in actions}
     end = time.perf_counter() + seconds
     turn = 0
-    while turn < _MIN_RUNS or time.perf_counter() < end:
+    while turn < _MIN_TURNS or time.perf_counter() < end:
         for name, action in actions.items():
-            start = time.perf_counter()
-            action(turn % count)
-            times[name].append(time.perf_counter() - start)
+            for number in range(turn * _TURN_RUNS, (turn + 1) * _TURN_RUNS):
+                start = time.perf_counter()
+                action(number % count)
+                if number >= turn * _TURN_RUNS + _SETTLING_RUNS:
+                    times[name].append(time.perf_counter() - start)
         turn += 1
     return dict(times)
 

@@ -26,6 +26,8 @@ def mean_over_replicas(value: Any) -> Any:
     """Returns the replicas' mean of a tensor, or of each in a structure of tensors; called by all of them."""
     if num_replicas() == 1:
         return value
+    # A gradient stands on no device that TensorFlow could tell; the copy stands on the replica's.
+    value = tf.nest.map_structure(tf.identity, value)
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 

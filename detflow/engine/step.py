@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from detflow.engine.inputs import cache_size
 from detflow.engine.optimizer import LearningRate
 from detflow.engine.replicas import mean_over_replicas
 
-__all__ = ["build_step", "images_per_step", "rows_of_step"]
+__all__ = ["TrainingStep", "build_step", "images_per_step", "rows_of_step"]
 
 
 def images_per_step(config: ExperimentConfig) -> int:
@@ -44,28 +44,46 @@ def _mixes_rows(config: ExperimentConfig) -> bool:
     return config.augment.enabled and bool(config.augment.mosaic or config.augment.mixup)
 
 
+class TrainingStep:
+    """An optimiser step, compiled for each canvas.
+
+    Args:
+        functions: By (height, width) of decoded images.
+    """
+
+    def __init__(self, functions: Mapping[tuple[int, int], tf.types.experimental.PolymorphicFunction]) -> None:
+        self._functions = functions
+
+    def trace(self) -> list[tf.Graph]:
+        """Builds the graphs, which the first step would otherwise do."""
+        return [function.get_concrete_function().graph for function in self._functions.values()]
+
+    def __call__(self, images: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], classes: npt.NDArray[np.int32]) -> Losses:
+        """Takes the step with images, boxes and classes as in `inputs.Batch`; returns the losses before the update."""
+        return self._functions[tuple(images.shape[1:3])](images, boxes, classes)  # type: ignore[no-any-return]
+
+
 def build_step(
     model: DetectionModel,
     optimizer: tf_keras.optimizers.Optimizer,
     schedule: LearningRate,
-    average: WeightAverage | None,
+    average: WeightAverage,
     config: ExperimentConfig,
     distribution: Distribution | None = None,
-) -> Callable[..., Losses]:
-    """Compiles the step.
+) -> TrainingStep:
+    """Makes the step.
 
     Args:
         model: Its trainable variables are what the optimiser was built with.
         optimizer: Scales the loss where it is built for float16.
         schedule: The optimiser's; knows how long the run will be.
-        average: Takes the new weights in, if given.
+        average: Takes the new weights in.
         config: Seed, augmentation, sizes, clipping, accumulation.
         distribution: What the model was built on; one device unless given.
 
     Returns:
-        The step: (images, boxes, classes) as in `inputs.Batch`, of the rows that `rows_of_step` says → losses before the update.
-        With accumulation they are the mean over the step's batches, as the gradients are. Several replicas come to the losses and
-        the update of the whole step.
+        The step, for the rows that `rows_of_step` says. With accumulation its losses are the mean over its batches, as the
+        gradients are. Several replicas come to the losses and the update of the whole step.
     """
     distribution = distribution or Distribution()
     num_images, replicas = images_per_step(config), distribution.num_replicas
@@ -147,8 +165,7 @@ def build_step(
         gradients, _ = tf.clip_by_global_norm(gradients, config.train.clip_norm)
         pairs = zip(gradients, (variable for _, variable in connected), strict=True)
         optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
-        if average is not None:
-            average.update(step)
+        average.update(step)
         return losses  # type: ignore[no-any-return]
 
     def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
@@ -156,14 +173,13 @@ def build_step(
 
     num_read = num_images if rows_read is None else len(rows_read)
 
-    def compile_for(height: int, width: int) -> Callable[..., Losses]:
+    def compile_for(height: int, width: int) -> tf.types.experimental.PolymorphicFunction:
         signature = [
             tf.TensorSpec([num_read, height, width, 3], tf.uint8),
             tf.TensorSpec([num_read, None, 4], tf.float32),
             tf.TensorSpec([num_read, None], tf.int32),
         ]
         # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
-        return tf.function(take_step, autograph=False, input_signature=signature)  # type: ignore[no-any-return]
+        return tf.function(take_step, autograph=False, input_signature=signature)
 
-    compiled = {size: compile_for(*size) for size in canvas_sizes}
-    return lambda images, *truth: compiled[tuple(images.shape[1:3])](images, *truth)
+    return TrainingStep({size: compile_for(*size) for size in canvas_sizes})

@@ -12,6 +12,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -132,17 +133,22 @@ def train(run: RunDir, start: Start) -> TrainResult:
         for line in restored.lines() if restored else ():
             display.note(line)
 
-        images = TrainingImages(
-            start.training_samples(),
-            start.num_training,
-            manifest.label_map,
-            model.canvas_sizes,
-            max_boxes=config.data.max_boxes,
-            max_bytes=config.data.cache_megabytes << 20,
-            # The model directory of a process that is not the chief may be on another host.
-            scratch_dir=run.path if is_chief else Path(tempfile.gettempdir()),
-        )
-        take_step = build_step(model, optimizer, schedule, average, config, distribution)
+        with ThreadPoolExecutor(1) as reader:
+            # Decoding leaves the interpreter alone, and tracing is all Python: each would wait for the other.
+            reading = reader.submit(
+                TrainingImages,
+                start.training_samples(),
+                start.num_training,
+                manifest.label_map,
+                model.canvas_sizes,
+                max_boxes=config.data.max_boxes,
+                max_bytes=config.data.cache_megabytes << 20,
+                # The model directory of a process that is not the chief may be on another host.
+                scratch_dir=run.path if is_chief else Path(tempfile.gettempdir()),
+            )
+            take_step = build_step(model, optimizer, schedule, average, config, distribution)
+            take_step.trace()
+            images = reading.result()
         serving = ServingModel(served, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
         comparisons = Comparisons(itertools.islice(start.evaluation_samples(), NUM_COMPARED), manifest.label_map)

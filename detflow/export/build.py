@@ -128,8 +128,7 @@ def _export_format(
             if failure is None:
                 return FormatResult(gate, rungs, None)
     except (ArtifactError, ConfigError, DataError) as error:
-        # On a ladder it ends what had been tried in vain.
-        failure = ArtifactError(f"{failure.cause}; {error}", path=failure.path) if failure else ArtifactError(str(error), path=name)
+        failure = ArtifactError(str(error), path=name)
     _remove(job.artifact, form.paths)
     return FormatResult(gate, rungs, failure)
 

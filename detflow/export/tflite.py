@@ -32,7 +32,6 @@ from detflow.runtime.canvas import fit_to_canvas
 from detflow.runtime.labels import LABELS_NAME
 from detflow.runtime.quiet import native_stderr_closed
 from detflow.runtime.tflite import INPUT, OUTPUTS, to_uint8
-from detflow.types import Sample
 
 __all__ = ["write_float", "write_int8"]
 
@@ -48,12 +47,10 @@ _TENSOR_NAMES: Final = {
 _MAX_CANDIDATES = 5000
 # Classes are suppressed apart because their boxes are moved apart, on a grid of this spacing; boxes leave the canvas by less.
 _CLASS_SPACING = 4.0
-_DRAW_SEED = 1
+_CALIBRATION_SEED = 1
 # Images that ranges of activations are measured on, on the first rung and after it.
 _CALIBRATION_IMAGES = 100
 _MORE_CALIBRATION_IMAGES = 500
-# Images that the fine-tuning sees at most: about as many as its steps take.
-_FINE_TUNING_IMAGES = 2400
 
 Function: TypeAlias = tf.types.experimental.ConcreteFunction
 
@@ -85,19 +82,17 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
 def write_int8(job: Job, name: str) -> Iterator[Notes]:
     """Writes the network in int8 weights and activations, and climbs a ladder as long as the gate refuses.
 
-    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats; so, and trained on with rounding
-    inside.
+    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats.
 
     Args:
         job: What to write.
         name: Of the format.
 
     Raises:
-        ArtifactError: Only quantisation-aware training could help, and the network has no form for it.
         DataError: There are no training images to measure ranges on.
     """
     model, config = _dense_model(job), job.trained.serving.config
-    drawn = [sample.encoded for sample in _draw_training_samples(job, _MORE_CALIBRATION_IMAGES)]
+    drawn = _draw_training_images(job)
     for rung, num_images, split in (
         ("calibrated", _CALIBRATION_IMAGES, _split_after_head),
         ("more calibration", _MORE_CALIBRATION_IMAGES, _split_after_head),
@@ -108,23 +103,8 @@ def write_int8(job: Job, name: str) -> Iterator[Notes]:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = functools.partial(_calibration_inputs, used, model.input_size)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _DRAW_SEED}
+        calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _CALIBRATION_SEED}
         yield {**_write(job, name, halves, converter), "rung": rung, "calibration": calibration}
-    yield _write_fine_tuned(job, name)
-
-
-def _write_fine_tuned(job: Job, name: str) -> Notes:
-    """Writes the network after training it on with rounding inside: its ranges are among what was learnt."""
-    # Only a ladder climbed to its end comes here.
-    from detflow.engine.rounding import NUM_STEPS, fine_tune_rounded
-
-    samples = _draw_training_samples(job, _FINE_TUNING_IMAGES)
-    rounded = fine_tune_rounded(job.trained.checkpoint_path, samples, job.artifact.path)
-    halves = _split(rounded.model, job.trained.serving.config, rounded.body, lambda levels: rounded.head(levels, training=False))
-    converter = _converter(halves.network, rounded.model.network.variables)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    training = {"steps": NUM_STEPS, "images": len(samples), "split": job.trained.config.data.train_split}
-    return {**_write(job, name, halves, converter), "rung": "quantisation-aware training", "training": training}
 
 
 def _dense_model(job: Job) -> DenseModel:
@@ -232,17 +212,17 @@ def _convert(converter: Any) -> bytes:
     return content
 
 
-def _draw_training_samples(job: Job, limit: int) -> list[Sample]:
-    """Draws from the training's records, at most so many; the draw depends on the records alone."""
-    random = np.random.default_rng(_DRAW_SEED)
-    drawn: list[Sample] = []
+def _draw_training_images(job: Job) -> list[bytes]:
+    """Draws JPEG files of the training; the draw depends on the records alone."""
+    random = np.random.default_rng(_CALIBRATION_SEED)
+    drawn: list[bytes] = []
     # Each sample has the same chance to be among the drawn ones, and no others are held (Vitter 1985, algorithm R).
     for number, sample in enumerate(job.training_samples()):
-        place = number if number < limit else int(random.integers(0, number + 1))
+        place = number if number < _MORE_CALIBRATION_IMAGES else int(random.integers(0, number + 1))
         if place == len(drawn):
-            drawn.append(sample)
-        elif place < limit:
-            drawn[place] = sample
+            drawn.append(sample.encoded)
+        elif place < _MORE_CALIBRATION_IMAGES:
+            drawn[place] = sample.encoded
     if not drawn:
         raise DataError("there are no training images to measure the ranges of activations on")
     return [drawn[place] for place in random.permutation(len(drawn))]

@@ -140,7 +140,9 @@ def test_the_bare_network_is_found_in_tensorflow_s_files(onnx_dir, artifact_dir)
     from detflow.benchmark.network import load_bare_network
 
     for path in (onnx_dir / "frozen_inference_graph.pb", artifact_dir / "saved_model"):
-        boxes, scores = load_bare_network(path, "", 0)()
+        canvas = json.loads((path.parent / "model.json").read_text())["canvas_size"]
+        canvas_size = (canvas["height"], canvas["width"])
+        boxes, scores = load_bare_network(path, "", 0, canvas_size)()
         assert (boxes.shape[0], boxes.shape[-1], scores.shape[0], scores.shape[-1]) == (1, 4, 1, 3)
         assert boxes.shape[1] == scores.shape[1] > 50
         assert np.isfinite(scores).all()

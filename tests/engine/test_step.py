@@ -90,4 +90,5 @@ def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(setting
     schedule = LearningRate(config.train)
     optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
     take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config)
-    assert sums_without_order(take_step.get_concrete_function().graph)
+    (graph,) = take_step.trace()
+    assert sums_without_order(graph)

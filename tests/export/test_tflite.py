@@ -190,7 +190,7 @@ def test_the_same_checkpoint_gives_the_same_file(job, path_of):
 
 
 @pytest.mark.slow
-def test_int8_climbs_until_its_gate_lets_it_pass(job, canvases):
+def test_int8_climbs_until_its_gate_lets_it_pass(job, path_of, canvases):
     rungs = []
     for said in write_int8(job, "tflite_int8"):
         rungs.append(said["rung"])
