@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,13 +18,14 @@ from detflow.dataset.convert import ConversionOptions, convert_dataset
 from detflow.dataset.versions import find_versions
 from detflow.errors import EnvironmentFault
 from detflow.publish import digest_files
+from detflow.storage.folders import open_folder
 
 COPIES = 10
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """The head has no cores, so it runs no tasks; each node has one."""
+def cluster(s3_server):
+    """The head has no cores, so it runs no tasks; each node has one, and knows the store from its environment."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
@@ -79,6 +81,19 @@ def test_an_error_comes_in_its_turn_and_a_worker_that_always_dies_is_an_environm
             next(results)
         with pytest.raises(EnvironmentFault, match="the Ray cluster failed"):
             list(workers(os._exit, [1], chunk=1))
+
+
+@pytest.mark.slow
+def test_nodes_read_from_an_object_store_and_write_to_it(cluster, s3_url, pictures_dir, tmp_path):
+    shutil.copytree(pictures_dir, tmp_path / "set")
+    dataset, output = open_folder(s3_url / "set"), open_folder(s3_url / "records")
+    for path in pictures_dir.iterdir():
+        dataset.write(path.name, path.read_bytes())
+    convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
+    with open_cluster(cluster.address, None) as workers:
+        convert_dataset(dataset.location, output.location, ConversionOptions(), workers=workers)
+    written = {entry.path: output.digest(entry.path) for entry in output.walk(lambda name: False)}
+    assert written == digest_files(tmp_path / "local")
 
 
 @pytest.mark.slow
