@@ -1,13 +1,8 @@
 """Training on a real Ray cluster of this machine."""
 
-import os
-import signal
-import time
-from pathlib import Path
-
 import pytest
 
-from detflow.engine.ray_workers import cores_per_worker, run_on_ray
+from detflow.engine.ray_workers import cores_per_worker
 from detflow.errors import ConfigError
 
 
