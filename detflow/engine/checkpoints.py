@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class WeightAverage(tf.Module):  # type: ignore[misc]
     def __init__(self, network: tf_keras.Model, decay: float, served: tf_keras.Model | None = None) -> None:
         super().__init__()
         self._sources = network.variables
-        self._served = (served or network).variables
+        # Behind a function TensorFlow does not find them: they are copies, and no part of a checkpoint.
+        self._served: Callable[[], list[tf.Variable]] = lambda: (served or network).variables
         self._decay = decay
         # Where there are several replicas, all of them come to the same average.
         aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -58,18 +59,18 @@ class WeightAverage(tf.Module):  # type: ignore[misc]
 
     def assign_to_served(self) -> None:
         """Overwrites the served network's variables with the averages."""
-        for average, variable in zip(self.averages, self._served, strict=True):
+        for average, variable in zip(self.averages, self._served(), strict=True):
             variable.assign(average)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Puts the averages into the served network for the block, then the exact values from before back."""
-        before = [tf.identity(variable) for variable in self._served]
+        before = [tf.identity(variable) for variable in self._served()]
         self.assign_to_served()
         try:
             yield
         finally:
-            for value, variable in zip(before, self._served, strict=True):
+            for value, variable in zip(before, self._served(), strict=True):
                 variable.assign(value)
 
 

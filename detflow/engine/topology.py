@@ -21,7 +21,11 @@ TF_CONFIG = "TF_CONFIG"
 _MAX_BYTES = 1 << 20
 # A chief trains as the workers do, and decides beside it.
 _TRAINING_JOBS = ("chief", "worker")
-_JOBS = (*_TRAINING_JOBS, "ps")
+_REFUSED_JOBS = {
+    "evaluator": "leave it out: the chief evaluates",
+    # Updates that arrive when they arrive make no run that can be resumed exactly.
+    "ps": "leave it out: workers add up their gradients without parameter servers",
+}
 # A name or IPv4 address, or an IPv6 address in brackets; then the port.
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]):(\d{1,5})")
 
@@ -31,7 +35,7 @@ class Topology:
     """A cluster as one of its processes sees it.
 
     Attributes:
-        cluster: `host:port` of every process by its job: `chief`, `worker`, `ps`.
+        cluster: `host:port` of every process by its job: `chief`, `worker`.
         job: This process' job.
         index: Its number among those of its job.
     """
@@ -49,11 +53,6 @@ class Topology:
     def is_chief(self) -> bool:
         """Whether this process writes and decides: the chief, or where there is none the first worker."""
         return self.index == 0 and self.job == next(job for job in _TRAINING_JOBS if job in self.cluster)
-
-    @property
-    def has_parameter_servers(self) -> bool:
-        """Whether the variables live in processes of their own."""
-        return "ps" in self.cluster
 
     def __str__(self) -> str:
         return f"{self.job} {self.index}"
@@ -87,7 +86,7 @@ def parse_topology(text: str) -> Topology | None:
     if content.get("rpc_layer", "grpc") != "grpc":
         raise _fault(f"rpc_layer is {content['rpc_layer']!r}", "grpc is what is built in")
     topology = Topology(cluster, job, index)
-    return topology if topology.num_workers > 1 or topology.has_parameter_servers else None
+    return topology if topology.num_workers > 1 else None
 
 
 def format_topology(cluster: Mapping[str, Sequence[str]], job: str, index: int) -> str:
@@ -113,10 +112,8 @@ def require_divisible(batch_size: int, num_replicas: int) -> None:
 def _read_cluster(value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict):
         raise _fault("cluster must be an object that lists addresses by job")
-    unknown = sorted(set(value) - set(_JOBS))
-    if unknown:
-        remedy = "leave it out: the chief evaluates" if "evaluator" in unknown else f"known are {', '.join(_JOBS)}"
-        raise _fault(f"cluster has the job {unknown[0]!r}", remedy)
+    for job in sorted(set(value) - set(_TRAINING_JOBS)):
+        raise _fault(f"cluster has the job {job!r}", _REFUSED_JOBS.get(job, f"known are {' and '.join(_TRAINING_JOBS)}"))
     cluster = {}
     seen: set[str] = set()
     for job, hosts in value.items():

@@ -91,8 +91,9 @@ def train(run: RunDir, start: Start) -> TrainResult:
         EnvironmentFault: The machine refuses, or another process is lost.
     """
     _set_threads(start.config.runtime.threads)
+    distribution = find_distribution(start.topology)
+    # After it: joining a cluster makes TensorFlow take SIGTERM for itself.
     with _stop_requests() as stop:
-        distribution = find_distribution(start.topology)
         is_chief = distribution.is_chief
         display = TrainingDisplay(silent=not is_chief)
         config, is_timed = _agree_on_start(distribution, start, run)

@@ -19,14 +19,12 @@ def config(cluster, job="worker", index=0, **others):
         ({"worker": WORKERS}, "worker", 2, 3, False),
         ({"chief": WORKERS[:1], "worker": WORKERS[1:]}, "chief", 0, 3, True),
         ({"chief": WORKERS[:1], "worker": WORKERS[1:]}, "worker", 0, 3, False),
-        ({"chief": WORKERS[:1], "worker": WORKERS[1:2], "ps": WORKERS[2:]}, "ps", 0, 2, False),
     ],
 )
 def test_a_process_learns_its_place(cluster, job, index, num_workers, is_chief, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", format_topology(cluster, job, index))
     topology = read_topology()
     assert (topology.num_workers, topology.is_chief, topology.job, topology.index) == (num_workers, is_chief, job, index)
-    assert topology.has_parameter_servers == ("ps" in cluster)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +66,8 @@ def test_an_index_may_be_text():
         (config({"worker": ["a:1"], "evaluator": ["b:1"]}), "evaluator.*leave it out: the chief evaluates"),
         (config({"master": ["a:1"], "worker": ["b:1"]}), "has the job 'master'"),
         (config({"chief": ["a:1", "b:1"]}, "chief"), "more than one chief"),
-        (config({"ps": ["a:1", "b:1"]}, "ps"), "nobody to train"),
+        (config({"worker": ["a:1"], "ps": ["b:1"]}, "ps"), "has the job 'ps'; leave it out"),
+        (config({"chief": [], "worker": []}), "nobody to train"),
         (config({"worker": ["a:1", "b:1"]}, "chief"), "task.type is 'chief', the cluster has worker"),
         (config({"worker": ["a:1", "b:1"]}, index=2), "task.index is 2, the cluster has 2 of worker"),
         (config({"worker": ["a:1", "b:1"]}, index=True), "task.index is True"),
