@@ -40,8 +40,9 @@ class WeightAverage(tf.Module):  # type: ignore[misc]
     def __init__(self, network: tf_keras.Model, decay: float, served: tf_keras.Model | None = None) -> None:
         super().__init__()
         self._sources = network.variables
+        served_variables = (served or network).variables
         # Behind a function TensorFlow does not find them: they are copies, and no part of a checkpoint.
-        self._served: Callable[[], list[tf.Variable]] = lambda: (served or network).variables
+        self._served: Callable[[], list[tf.Variable]] = lambda: served_variables
         self._decay = decay
         # Where there are several replicas, all of them come to the same average.
         aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA

@@ -55,7 +55,7 @@ class FasterRCNN(DetectionModel):
         logits, predicted = self._stages.classify(proposals.features, regions, training=True)
         classification, region_box = second_stage_losses(logits, predicted, region_classes, region_deltas)
         parts = dict(zip(self.loss_names, (score, box, classification, region_box), strict=True))
-        return Losses(tf.add_n(list(parts.values())), parts)
+        return Losses(sum(parts.values(), tf.constant(0.0)), parts)
 
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `DetectionModel.predict`; a box a region and class, which no other class scores."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -99,11 +100,8 @@ def build_step(
     ) -> tuple[Losses, list[tf.Tensor]]:
         losses = model.losses(canvases, boxes, classes, seed)
         objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
-        # A tape adds the gradients of a tensor with three and more readers by AddN, whose order, and with it the last bits, depends
-        # on which reader is done first; two at a time have no order (docs/decisions/0005-order-of-sums.md).
-        gradients = tf.gradients(
-            objective, variables, aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE, unconnected_gradients=unconnected
-        )
+        with _sums_of_two():
+            gradients = tf.gradients(objective, variables, unconnected_gradients=unconnected)
         return losses, gradients
 
     def accumulate(canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
@@ -183,3 +181,19 @@ def build_step(
         return tf.function(take_step, autograph=False, input_signature=signature)
 
     return TrainingStep({size: compile_for(*size) for size in canvas_sizes})
+
+
+@contextlib.contextmanager
+def _sums_of_two() -> Iterator[None]:
+    """Adds the gradients that are taken inside the block two at a time, also inside conditions and functions of the graph.
+
+    A tape, and TensorFlow by default, adds those of a tensor with three and more readers by AddN. Its order, and with it the last
+    bits, depends on which reader is done first (docs/decisions/0005-order-of-sums.md).
+    """
+    # An argument of tf.gradients would not reach conditions and functions: they take the default.
+    default = tf.AggregationMethod.DEFAULT
+    tf.AggregationMethod.DEFAULT = tf.AggregationMethod.EXPERIMENTAL_TREE
+    try:
+        yield
+    finally:
+        tf.AggregationMethod.DEFAULT = default

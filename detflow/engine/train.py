@@ -105,11 +105,13 @@ def train(run: RunDir, start: Start) -> TrainResult:
         # What is evaluated and exported computes in float32 on one device, whatever training does.
         is_served = not is_chief or (start.machine.precision == "float32" and distribution.num_replicas == 1)
         served = model if is_served else build_model(config.model, len(manifest.label_map))
+        with distribution.scope():
+            # Before anything is frozen: that changes the order of the network's variables, by which the averages are saved.
+            average = WeightAverage(model.network, config.train.ema_decay, served.network)
         freeze(model.parts, config.train.freeze)
         if config.runtime.recompute:
             recompute_blocks(model.parts)
         with distribution.scope():
-            average = WeightAverage(model.network, config.train.ema_decay, served.network)
             schedule = LearningRate(config.train)
             optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, start.machine.precision)
         checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": optimizer}, config)

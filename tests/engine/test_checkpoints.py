@@ -269,3 +269,13 @@ def test_a_decay_of_zero_follows_the_weights():
     network.variables[0].assign([[5.0]])
     average.update(tf.constant(3))
     assert average.averages[0].numpy() == [[5.0]]
+
+
+def test_averages_find_their_variables_after_a_layer_is_frozen():
+    network = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=[3]), tf_keras.layers.Dense(4)])
+    average = WeightAverage(network, 0.5)
+    network.layers[0].trainable = False
+    before = [variable.numpy() for variable in network.variables]
+    with average.applied():
+        for variable, value in zip(network.variables, before, strict=True):
+            np.testing.assert_array_equal(variable, value)
