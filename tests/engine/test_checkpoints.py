@@ -271,8 +271,19 @@ def test_a_decay_of_zero_follows_the_weights():
     assert average.averages[0].numpy() == [[5.0]]
 
 
-def test_averages_find_their_variables_after_a_layer_is_frozen():
-    network = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=[3]), tf_keras.layers.Dense(4)])
+class Block(tf_keras.layers.Layer):
+    """Lists its statistics last, and where they stand once it is frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.dense = tf_keras.layers.BatchNormalization(), tf_keras.layers.Dense(4)
+
+    def call(self, inputs):
+        return self.dense(self.norm(inputs))
+
+
+def test_averages_find_their_variables_after_a_block_is_frozen():
+    network = tf_keras.Sequential([tf_keras.layers.Input([3]), Block()])
     average = WeightAverage(network, 0.5)
     network.layers[0].trainable = False
     before = [variable.numpy() for variable in network.variables]
