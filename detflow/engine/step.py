@@ -72,7 +72,7 @@ def build_step(
     config: ExperimentConfig,
     distribution: Distribution | None = None,
 ) -> TrainingStep:
-    """Makes the step.
+    """Makes the step. From then on no sum in this process depends on the order in which operations end.
 
     Args:
         model: Its trainable variables are what the optimiser was built with.
@@ -86,6 +86,8 @@ def build_step(
         The step, for the rows that `rows_of_step` says. With accumulation its losses are the mean over its batches, as the
         gradients are. Several replicas come to the losses and the update of the whole step.
     """
+    # This pass makes one AddN of several sums again, and it does so for the whole process; the step is no slower without it.
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     distribution = distribution or Distribution()
     num_images, replicas = images_per_step(config), distribution.num_replicas
     rows_read = rows_of_step(distribution, config)

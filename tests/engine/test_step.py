@@ -92,3 +92,20 @@ def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(setting
     take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config)
     (graph,) = take_step.trace()
     assert sums_without_order(graph)
+
+
+def test_tensorflow_does_not_join_the_sums_again(tiny_config):
+    config = tiny_config()
+    model, schedule = build_model(config), LearningRate(config.train)
+    build_step(model, build_optimizer(config.train, schedule, [], "float32"), schedule, None, config)
+    random = np.random.default_rng(0)
+    values = [tf.constant(random.normal(size=(64, 64)), tf.float32) for _ in range(3)]
+
+    @tf.function(autograph=False)
+    def add(one, two, three):
+        one, two, three = tf.tanh(one), tf.tanh(two), tf.tanh(three)
+        # What else reads them decides which of them is free first.
+        return tf.add_n([tf.add_n([one, two]), three]), tf.matmul(tf.exp(one), one), tf.matmul(tf.exp(two), two)
+
+    sums = {add(*values)[0].numpy().tobytes() for _ in range(3000)}
+    assert len(sums) == 1
