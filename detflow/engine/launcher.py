@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO
 
+from detflow.engine.signals import stop_signals_handled
 from detflow.engine.topology import TF_CONFIG, format_topology
 
 __all__ = ["Requests", "die_with", "gather_requests", "run_workers", "split_cores"]
@@ -196,9 +197,5 @@ def _kill(workers: Sequence[_Worker]) -> None:
 def gather_requests() -> Iterator[Requests]:
     """Gathers signals during the block."""
     requests = Requests()
-    before = {signum: signal.signal(signum, requests.handle) for signum in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with stop_signals_handled(requests.handle):
         yield requests
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

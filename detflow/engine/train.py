@@ -40,6 +40,7 @@ from detflow.engine.pretrained import restore_initial_weights
 from detflow.engine.provenance import fingerprint_start, record_fixed_steps, record_start, with_steps
 from detflow.engine.recompute import recompute_blocks
 from detflow.engine.serving import ServingModel
+from detflow.engine.signals import stop_signals_handled
 from detflow.engine.states import CheckpointState
 from detflow.engine.step import build_step, images_per_step, rows_of_step
 from detflow.errors import ArtifactError, ConfigError
@@ -255,12 +256,8 @@ class _StopRequests:
 @contextlib.contextmanager
 def _stop_requests() -> Iterator[_StopRequests]:
     stop = _StopRequests()
-    before = {signum: signal.signal(signum, stop.handle) for signum in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with stop_signals_handled(stop.handle):
         yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def _agree_on_start(distribution: Distribution, start: Start, run: RunDir) -> tuple[ExperimentConfig, bool]:

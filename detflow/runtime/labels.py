@@ -56,6 +56,7 @@ def read_tflite_labels(path: Path) -> LabelMap:
                 raise ArtifactError(f"{LABELS_NAME} inside has more than {_MAX_LABELS_BYTES:,} bytes", path=path)
             text = archive.read(LABELS_NAME).decode()
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+        # What zipfile raises of a file without an archive, without this member, or with a damaged one: no names can be read.
         return to_label_map([], path)
     return to_label_map(text.removesuffix("\n").split("\n"), path)
 
