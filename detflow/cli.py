@@ -465,8 +465,8 @@ def export_command(
 @click.option(
     "--model",
     required=True,
-    type=_EXISTING,
-    help="Export, one of its files (model.onnx, …), SavedModel, model directory or checkpoint.",
+    type=_EXISTING_LOCATION,
+    help="Export, one of its files (model.onnx, …), SavedModel, model directory or checkpoint; or such a folder's URL.",
 )
 @click.option("--output", required=True, type=_PATH, help="Folder to publish; predictions there are replaced.")
 @click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Leave detections below out.")
@@ -480,7 +480,7 @@ def export_command(
 )
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Of a video, every Nth frame.")
 def predict_command(
-    sources: tuple[str, ...], model: Path, output: Path, score_threshold: float, overlays: bool, formats: str, every: int
+    sources: tuple[str, ...], model: Location, output: Path, score_threshold: float, overlays: bool, formats: str, every: int
 ) -> None:
     """Detect objects in images, videos, folders and patterns.
 

@@ -196,6 +196,7 @@ def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
     from detflow.engine.train import train
     from detflow.evaluation.run import evaluate_model
     from detflow.export import export_model
+    from detflow.predict import predict
 
     upload(pictures_dir, s3_url / "set")
     records, run_url = s3_url / "records", s3_url / "run"
@@ -221,3 +222,7 @@ def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
     assert card["parity"]["images"] == "records"
     assert card["checkpoint"]["name"] == "ckpt-1"
     assert names(s3_url / "export") == {*card["files"], "model.json"}
+
+    predictions = predict([str(pictures_dir)], s3_url / "export", tmp_path / "found", score_threshold=0.0, overlays=False)
+    assert predictions.num_images > 0
+    assert json.loads((tmp_path / "found" / "predictions.json").read_text())["model"] == str(s3_url / "export")

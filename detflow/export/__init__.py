@@ -86,13 +86,14 @@ def describe_card(card: dict[str, Any], output: Location) -> str:
     lines = [f"{checkpoint['name']} → {output}: {len(card['classes'])} classes, {', '.join(card['classes'][:8])}"]
     for found in card["formats"].values():
         measures = [f"; {name} {_with_change(value, found['change'][name])}" for name, value in (found["metrics"] or {}).items()]
+        measures.append(f"; {found['seconds']:.0f} s")
         for name, entry in found["entries"].items():
             # A folder with several inputs is proved with each: `saved_model`, `saved_model tf_example`.
             path, _, signature = name.partition(" ")
             size = sum(digest["bytes"] for file, digest in card["files"].items() if file == path or file.startswith(f"{path}/"))
             lines.append(
                 f"{output / path}{f' ({signature})' if signature else f', {size / 1e6:.1f} MB'}: {_describe_agreement(entry)}"
-                # Measured on the first entry.
+                # Measured on the first entry; the time is that of all.
                 + "".join(measures)
             )
             measures = []

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,17 +121,18 @@ def _export_format(
     gate = export.gate if max_ap_drop is None else dataclasses.replace(export.gate, max_ap_drop=max_ap_drop)
     rungs: list[Rung] = []
     failure: ArtifactError | None = None
+    began = time.monotonic()
     try:
         for notes in export.write(job):
             outcome = examine(form, gate, job.artifact, fresh, proof, reference, job.trained.label_map)
             failure = outcome.failure
             rungs.append(Rung(notes, outcome))
             if failure is None:
-                return FormatResult(gate, rungs, None)
+                return FormatResult(gate, rungs, None, time.monotonic() - began)
     except (ArtifactError, ConfigError, DataError) as error:
         failure = ArtifactError(str(error), path=name)
     _remove(job.artifact, form.paths)
-    return FormatResult(gate, rungs, failure)
+    return FormatResult(gate, rungs, failure, time.monotonic() - began)
 
 
 def _remove(artifact: ArtifactDir, paths: Sequence[str]) -> None:

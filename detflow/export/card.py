@@ -39,11 +39,13 @@ class FormatResult:
         gate: What it was held to.
         rungs: The ways that were tried, in order; where one passed it is the last.
         failure: Why it is not published; None where it is.
+        seconds: What writing and proving it took, on all its rungs.
     """
 
     gate: Gate
     rungs: Sequence[Rung]
     failure: ArtifactError | None
+    seconds: float
 
 
 def build_card(
@@ -107,6 +109,7 @@ def _describe_format(name: str, result: FormatResult, reference: Reference, file
         "paths": list(form.paths),
         "bytes": sum(digest["bytes"] for file, digest in files.items() if file.partition("/")[0] in form.paths),
         "runtime": form.runtime,
+        "seconds": round(result.seconds, 1),
         "entries": {
             entry.name: {
                 "path": entry.path,
@@ -126,7 +129,12 @@ def _describe_format(name: str, result: FormatResult, reference: Reference, file
 
 
 def _describe_failure(result: FormatResult, reference: Reference) -> dict[str, Any]:
-    return {"reason": str(result.failure), "gate": asdict(result.gate), **_describe_rungs(result, reference)}
+    return {
+        "reason": str(result.failure),
+        "seconds": round(result.seconds, 1),
+        "gate": asdict(result.gate),
+        **_describe_rungs(result, reference),
+    }
 
 
 def _describe_rungs(result: FormatResult, reference: Reference) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from detflow.predict.files import (
 from detflow.predict.frames import Frame, find_media, read_frames
 from detflow.publish import publish_directory, require_replaceable
 from detflow.results import FRAME
+from detflow.storage.location import Location
 from detflow.types import Detection
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Predictions:
 
 def predict(
     sources: Sequence[str],
-    model: Path,
+    model: Location,
     output: Path,
     *,
     score_threshold: float = 0.3,
@@ -66,7 +67,7 @@ def predict(
 
     Args:
         sources: Files, folders and patterns, as `find_media` takes them.
-        model: As `models.load_detector` takes it.
+        model: As `models.load_detector` takes it; or the URL of an exported folder, a model directory or a checkpoint.
         output: The folder to publish; predictions that stand there are replaced as a whole.
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to draw the detections.
@@ -83,9 +84,11 @@ def predict(
     require_replaceable(output, PREDICTIONS_NAME)
     # The destination is opened first: what it refuses, it refuses before a runtime is imported.
     with publish_directory(output) as staging:
-        from detflow.models import load_detector
+        from detflow.models import load_detector, local_model
 
-        detector = load_detector(model)
+        # What is loaded needs its files no more.
+        with local_model(model) as path:
+            detector = load_detector(path)
         failed: list[tuple[str, str]] = []
         entries: list[dict[str, Any]] = []
         names = FileNames()

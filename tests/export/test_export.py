@@ -412,7 +412,11 @@ def test_without_records_the_proof_takes_synthetic_pictures_and_says_so(artifact
     again = find_proof_images(None, None, DataConfig(records="nowhere"), 32).images
     assert [image.encoded for image in again] == [image.encoded for image in images]
     card = ArtifactDir(artifact_dir).verify()
-    assert "synthetic" not in describe_card(card, artifact_dir)
+    described = describe_card(card, artifact_dir)
+    assert "synthetic" not in described
+    for found in card["formats"].values():
+        assert 0 < found["seconds"] < 600
+        assert f"; {found['seconds']:.0f} s\n" in f"{described}\n"
     assert "synthetic pictures" in describe_card(card | {"parity": card["parity"] | {"images": "synthetic"}}, artifact_dir)
 
 
