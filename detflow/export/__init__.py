@@ -108,6 +108,8 @@ def _describe_agreement(entry: dict[str, Any]) -> str:
             f"boxes within {differences['detection_boxes']:.1g}, scores within {differences['detection_scores']:.1g} of the "
             f"checkpoint's, {entry['num_detections']:,} detections on {entry['num_images']} images"
         )
+    if entry["share_found"] is None:
+        return f"the checkpoint detects nothing on {entry['num_images']} images that had to be found again"
     return (
         f"{entry['share_found']:.1%} of the checkpoint's {entry['num_detections']:,} detections found again on "
         f"{entry['num_images']} images"

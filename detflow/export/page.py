@@ -129,7 +129,7 @@ def _agreement(entry: Mapping[str, Any]) -> str:
     """In a few words; model.json has all of it."""
     if differences := entry["max_differences"]:
         return f"scores within {differences['detection_scores']:.0e}"
-    return f"{entry['share_found']:.1%} found again"
+    return "nothing to find again" if entry["share_found"] is None else f"{entry['share_found']:.1%} found again"
 
 
 def _render_use(card: Mapping[str, Any]) -> str:

@@ -132,6 +132,7 @@ def examine(
                 metrics = ledger.metrics()
             agreements[entry.name] = comparison.conclude()
             if number == 0:
+                _require_evidence(entry.name, gate, agreements[entry.name], metrics)
                 _require_ap(entry.name, gate, reference, metrics, comparison.worst_image)
         except ArtifactError as failure:
             if not entry.is_optional:
@@ -156,6 +157,17 @@ def _comparison(name: str, gate: Gate, reference_name: str) -> Comparison:
     if gate.tolerance is None:
         return ExactComparison(name, reference_name)
     return MatchedComparison(name, reference_name, gate.tolerance)
+
+
+def _require_evidence(name: str, gate: Gate, agreement: Agreement, metrics: Mapping[str, float | None] | None) -> None:
+    """Without detections to find again and without truth nothing has been compared."""
+    if gate.tolerance is not None and agreement.share_found is None and metrics is None:
+        raise ArtifactError(
+            f"nothing is proved: the checkpoint detects nothing with a score of {gate.tolerance.score_threshold:g} and more on the "
+            f"proof's {agreement.num_images} images",
+            path=name,
+            remedy="name images with objects on them, or records: --images",
+        )
 
 
 def _require_ap(name: str, gate: Gate, reference: Reference, metrics: Mapping[str, float | None] | None, worst_image: str) -> None:

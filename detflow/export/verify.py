@@ -85,13 +85,14 @@ class Agreement:
         num_images: Images compared.
         num_detections: Detections of the checkpoint on them; where there is a tolerance, those that had to be found again.
         max_differences: Largest absolute difference of each output; empty where detections are matched.
-        share_found: Share of the detections that were found again; 1 where outputs are compared entry by entry.
+        share_found: Share of the detections that were found again; 1 where outputs are compared entry by entry, None where there
+            was no detection to find.
     """
 
     num_images: int
     num_detections: int
     max_differences: Mapping[str, float]
-    share_found: float = 1.0
+    share_found: float | None = 1.0
 
 
 @dataclass(frozen=True)
@@ -336,7 +337,7 @@ class MatchedComparison(Comparison):
                 f"{worst.num_wanted}, such as {worst.lost[0]}",
                 path=self._name,
             )
-        return Agreement(len(self._seen), wanted, {}, share)
+        return Agreement(len(self._seen), wanted, {}, share if wanted else None)
 
 
 Row = tuple[int, float, npt.NDArray[np.float64]]
