@@ -27,16 +27,18 @@ from detflow.metrics import EvaluatedImage, coco_metrics
 from detflow.runtime.detector import Detector
 from detflow.types import LabelMap
 
-__all__ = ["METRICS", "Proof", "Reference", "examine", "measure_reference"]
+__all__ = ["METRICS", "TIMED_IMAGES", "TIMED_RUNS", "Proof", "Reference", "examine", "measure_reference"]
 
 METRICS = ("AP", "AP50")
 """What a format is measured by."""
 
 # A format's further entries hold the same network as its first one; they are proved on so many images.
 _FURTHER_IMAGES = 32
-# The median of so many runs is the same within a few per cent when it is taken again; a slow network gets no more than this time.
-_TIMED_IMAGES = 8
-_TIMED_RUNS = 150
+TIMED_IMAGES = 8
+"""Images that the time is measured on."""
+TIMED_RUNS = 150
+"""Their runs; the median of so many is the same within a few per cent when it is taken again."""
+# A slow network gets no more than this.
 _TIMED_SECONDS = 3.0
 
 
@@ -143,9 +145,9 @@ def examine(
 
 def _measure_p50(fresh: FreshProcess, candidate: Candidate, proof: ProofImages) -> float:
     """Returns milliseconds; what was loaded has run before."""
-    images = list(itertools.islice(proof.images, _TIMED_IMAGES))
+    images = list(itertools.islice(proof.images, TIMED_IMAGES))
     seconds: list[float] = []
-    for image in itertools.islice(itertools.cycle(images), _TIMED_RUNS):
+    for image in itertools.islice(itertools.cycle(images), TIMED_RUNS):
         fresh.run(candidate, image)
         seconds.append(fresh.last_run_s)
         if sum(seconds) > _TIMED_SECONDS:

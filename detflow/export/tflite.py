@@ -9,10 +9,9 @@ Network and post-processing are converted apart and joined afterwards, so that q
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,7 +22,9 @@ import tf_keras
 from detflow.artifact import FORMATS
 from detflow.config import EvaluateConfig
 from detflow.engine import preprocess
-from detflow.engine.architecture import DenseModel
+from detflow.engine.architecture import DenseModel, DetectionModel
+from detflow.engine.fine_tuning import fine_tune
+from detflow.engine.step import images_per_step
 from detflow.errors import DataError
 from detflow.export.formats import Job, Notes
 from detflow.export.tflite_file import join_models, pack_file
@@ -32,6 +33,7 @@ from detflow.runtime.canvas import fit_to_canvas
 from detflow.runtime.labels import LABELS_NAME
 from detflow.runtime.quiet import native_stderr_closed
 from detflow.runtime.tflite import INPUT, OUTPUTS, to_uint8
+from detflow.types import Sample
 
 __all__ = ["write_float", "write_int8"]
 
@@ -47,10 +49,13 @@ _TENSOR_NAMES: Final = {
 _MAX_CANDIDATES = 5000
 # Classes are suppressed apart because their boxes are moved apart, on a grid of this spacing; boxes leave the canvas by less.
 _CLASS_SPACING = 4.0
-_CALIBRATION_SEED = 1
+# Of the draws from the training images.
+_SEED = 1
 # Images that ranges of activations are measured on, on the first rung and after it.
 _CALIBRATION_IMAGES = 100
 _MORE_CALIBRATION_IMAGES = 500
+# Of the fine-tuning.
+_NUM_STEPS = 300
 
 Function: TypeAlias = tf.types.experimental.ConcreteFunction
 
@@ -62,6 +67,9 @@ class _Halves(NamedTuple):
     tail: Function
 
 
+_Split: TypeAlias = Callable[[DenseModel, EvaluateConfig], _Halves]
+
+
 def write_float(job: Job, name: str, precision: Literal["float32", "float16", "dynamic"]) -> Iterator[Notes]:
     """Writes the network in floats, in float16 weights, or in int8 weights and float activations ("dynamic").
 
@@ -70,8 +78,9 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
         name: Of the format.
         precision: Which.
     """
-    halves = _split_after_head(_dense_model(job), job.trained.serving.config)
-    converter = _converter(halves.network, job.trained.serving.variables)
+    model = _dense(job.trained.serving.model)
+    halves = _split_after_head(model, job.trained.serving.config)
+    converter = _converter(halves.network, model.network.variables)
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
@@ -82,33 +91,46 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
 def write_int8(job: Job, name: str) -> Iterator[Notes]:
     """Writes the network in int8 weights and activations, and climbs a ladder as long as the gate refuses.
 
-    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats.
+    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats; weights that were fine-tuned with
+    int8's rounding, nothing in floats.
 
     Args:
         job: What to write.
         name: Of the format.
 
     Raises:
-        DataError: There are no training images to measure ranges on.
+        DataError: There are no training images to measure ranges on, or one cannot be decoded.
+        ArtifactError: The fine-tuning's loss is no longer finite.
     """
-    model, config = _dense_model(job), job.trained.serving.config
-    drawn = _draw_training_images(job)
-    for rung, num_images, split in (
-        ("calibrated", _CALIBRATION_IMAGES, _split_after_head),
-        ("more calibration", _MORE_CALIBRATION_IMAGES, _split_after_head),
-        ("float heads", _MORE_CALIBRATION_IMAGES, _split_before_head),
-    ):
-        used, halves = drawn[:num_images], split(model, config)
-        converter = _converter(halves.network, job.trained.serving.variables)
+    model = _dense(job.trained.serving.model)
+    drawn = [sample.encoded for sample in _draw_training_samples(job, _MORE_CALIBRATION_IMAGES)]
+
+    def write(rung: str, model: DenseModel, split: _Split, num_images: int) -> dict[str, Any]:
+        used, halves = drawn[:num_images], split(model, job.trained.serving.config)
+        converter = _converter(halves.network, model.network.variables)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = functools.partial(_calibration_inputs, used, model.input_size)
+        converter.representative_dataset = lambda: ([canvas] for canvas in _calibration_canvases(used, model.input_size))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _CALIBRATION_SEED}
-        yield {**_write(job, name, halves, converter), "rung": rung, "calibration": calibration}
+        calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _SEED}
+        return {**_write(job, name, halves, converter), "rung": rung, "calibration": calibration}
+
+    yield write("calibrated", model, _split_after_head, _CALIBRATION_IMAGES)
+    yield write("more calibration", model, _split_after_head, _MORE_CALIBRATION_IMAGES)
+    yield write("float heads", model, _split_before_head, _MORE_CALIBRATION_IMAGES)
+
+    samples = _draw_training_samples(job, _NUM_STEPS * images_per_step(job.trained.config))
+    tuned = fine_tune(job.trained, samples, _calibration_canvases(drawn, model.input_size), _NUM_STEPS)
+    notes = write("quantisation-aware fine-tuning", _dense(tuned.model), _split_after_head, _MORE_CALIBRATION_IMAGES)
+    fine_tuning = {
+        "steps": tuned.steps,
+        "learning_rate": tuned.learning_rate,
+        "images": tuned.images,
+        "seconds": round(tuned.seconds, 1),
+    }
+    yield {**notes, "fine_tuning": fine_tuning}
 
 
-def _dense_model(job: Job) -> DenseModel:
-    model = job.trained.serving.model
+def _dense(model: DetectionModel) -> DenseModel:
     if not isinstance(model, DenseModel):
         raise TypeError(f"{type(model).__name__} has no TFLite form; see formats.choose_formats")
     return model
@@ -212,24 +234,24 @@ def _convert(converter: Any) -> bytes:
     return content
 
 
-def _draw_training_images(job: Job) -> list[bytes]:
-    """Draws JPEG files of the training; the draw depends on the records alone."""
-    random = np.random.default_rng(_CALIBRATION_SEED)
-    drawn: list[bytes] = []
+def _draw_training_samples(job: Job, limit: int) -> list[Sample]:
+    """Draws at most so many samples of the training, in random order; the draw depends on the records alone."""
+    random = np.random.default_rng(_SEED)
+    drawn: list[Sample] = []
     # Each sample has the same chance to be among the drawn ones, and no others are held (Vitter 1985, algorithm R).
     for number, sample in enumerate(job.training_samples()):
-        place = number if number < _MORE_CALIBRATION_IMAGES else int(random.integers(0, number + 1))
+        place = number if number < limit else int(random.integers(0, number + 1))
         if place == len(drawn):
-            drawn.append(sample.encoded)
-        elif place < _MORE_CALIBRATION_IMAGES:
-            drawn[place] = sample.encoded
+            drawn.append(sample)
+        elif place < limit:
+            drawn[place] = sample
     if not drawn:
         raise DataError("there are no training images to measure the ranges of activations on")
     return [drawn[place] for place in random.permutation(len(drawn))]
 
 
-def _calibration_inputs(files: Sequence[bytes], canvas_size: tuple[int, int]) -> Iterator[list[npt.NDArray[np.uint8]]]:
+def _calibration_canvases(files: Iterable[bytes], canvas_size: tuple[int, int]) -> Iterator[npt.NDArray[np.uint8]]:
     """Yields canvases [1, height, width, 3] as a caller of the file makes them."""
     for file in files:
         pixels = preprocess.decode_jpeg(tf.constant(file)).numpy()
-        yield [to_uint8(fit_to_canvas(pixels[np.newaxis], canvas_size)[0])]
+        yield to_uint8(fit_to_canvas(pixels[np.newaxis], canvas_size)[0])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from detflow.config import DataConfig
 from detflow.engine.detector import eager_outputs
 from detflow.engine.trained import load_trained_model
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
-from detflow.export import describe_card, export_model, find_failure, frozen
+from detflow.export import describe_card, export_model, find_failure, frozen, tflite
 from detflow.export.formats import EXPORTS, Export, Gate, choose_formats
 from detflow.export.images import find_proof_images
 from detflow.export.verify import Tolerance
@@ -309,11 +310,14 @@ def test_formats_that_compute_otherwise_are_published_with_their_tolerance_and_a
 def test_an_int8_file_that_no_rung_makes_good_enough_is_not_published(model_dir, tmp_path, monkeypatch):
     strict = Gate(Tolerance(score_threshold=0.3, min_iou=0.999, max_score_difference=1e-4, min_share=1.0), 0.02)
     monkeypatch.setitem(EXPORTS, "tflite_int8", Export(EXPORTS["tflite_int8"].write, strict))
+    monkeypatch.setattr(tflite, "_NUM_STEPS", 2)
     card = export_model(str(model_dir), tmp_path / "out", formats="tflite,tflite_int8")
     assert list(card["formats"]) == ["tflite"]
     failed = card["failed"]["tflite_int8"]
     assert re.match(r"model_int8\.tflite: .*% of ckpt-10's .* worst is image p\d\d\.jpg: lost ", failed["reason"])
-    assert [rung["rung"] for rung in failed["rungs"]] == ["calibrated", "more calibration", "float heads"]
+    rungs = ["calibrated", "more calibration", "float heads", "quantisation-aware fine-tuning"]
+    assert [rung["rung"] for rung in failed["rungs"]] == rungs
+    assert failed["rungs"][-1]["fine_tuning"] == {"steps": 2, "learning_rate": 0.0002, "images": 3, "seconds": ANY}
     assert all(rung["failure"] and rung["metrics"]["AP"] is not None for rung in failed["rungs"])
     assert "tflite_int8" in str(find_failure(card, tmp_path))
     assert not (tmp_path / "out" / "model_int8.tflite").exists()

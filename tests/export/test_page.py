@@ -63,11 +63,30 @@ def test_what_failed_stands_beside_what_passed(card):
 
 
 def test_the_ladder_that_a_format_climbed_is_told(card):
-    rungs = [{"rung": "calibrated", "failure": "AP is 0.5, 0.1 below"}, {"rung": "heads in float", "failure": None}]
+    measured = {"metrics": {"AP": 0.51234, "AP50": 0.9}, "change": {"AP": -0.1, "AP50": 0.0}}
+    tuning = {"steps": 300, "learning_rate": 2e-4, "images": 1200, "seconds": 81.6}
+    rungs = [
+        {"rung": "calibrated", "failure": "AP is <0.5>", **measured},
+        {"rung": "float heads", "failure": "it does not load", "metrics": None, "change": None},
+        {"rung": "fine-tuning", "failure": None, "fine_tuning": tuning, **measured},
+    ]
     formats = card["formats"] | {"tflite": card["formats"]["tflite"] | {"rungs": rungs}}
+    told = [
+        '<tr><td>calibrated</td><td>0.512</td><td>-0.1000</td><td class="wrap">refused: AP is &lt;0.5&gt;</td></tr>',
+        '<tr><td>float heads</td><td>n/a</td><td>n/a</td><td class="wrap">refused: it does not load</td></tr>',
+        '<tr><td>fine-tuning, 300 steps at 0.0002, 82 s</td><td>0.512</td><td>-0.1000</td><td class="wrap">passed</td></tr>',
+    ]
     page = render_card(card | {"formats": formats}, "pets", [])
-    assert "calibrated: AP is 0.5, 0.1 below" in page
-    assert "heads in float: passed" in page
+    assert "The ladder of tflite<" in page
+    assert "".join(told) in page
+    failed = {"tflite_int8": {"reason": "AP is <0.5>", "gate": {}, "rungs": rungs[:2]}}
+    page = render_card(card | {"failed": failed}, "pets", [])
+    assert "The ladder of tflite_int8" in page
+    assert "".join(told[:2]) in page
+
+
+def test_names_of_files_break_between_their_words(page):
+    assert "frozen_<wbr>inference_<wbr>graph_<wbr>encoded.pb" in page
 
 
 def test_every_format_has_a_snippet_of_ten_lines():
