@@ -244,8 +244,11 @@ def init(source: Path, output: Path | None) -> None:
 @click.option("--time-budget", metavar="12m", help="Train for this long instead of train.steps; evaluations count.")
 @click.option("--overfit", type=click.IntRange(1), metavar="N", help="Fit N images only: shows whether the path can learn.")
 @click.option("--accept-changes", is_flag=True, help="Resume although data, config or machine differ; the changes are recorded.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that split each batch.")
-@click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True, help="Of all workers, after one was lost.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that train.")
+@click.option(
+    "--parameter-servers", type=click.IntRange(0), default=0, show_default=True, help="Hold the weights; workers wait for nobody."
+)
+@click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True, help="After a process was lost.")
 @click.option(
     "--runner", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Workers here, or on a Ray cluster."
 )
@@ -259,6 +262,7 @@ def train(
     overfit: int | None,
     accept_changes: bool,
     workers: int,
+    parameter_servers: int,
     max_restarts: int,
     runner: str,
     ray_address: str | None,
@@ -280,12 +284,16 @@ def train(
     target, topology = model_dir or Path("runs") / config_path.stem, read_topology()
     if ray_address is not None and runner != "ray":
         raise click.UsageError("--ray-address goes with --runner ray")
-    if workers > 1 or runner == "ray":
+    if parameter_servers and runner == "ray":
+        raise click.UsageError("--parameter-servers goes with --runner local, or with TF_CONFIG")
+    if workers > 1 or parameter_servers or runner == "ray":
         if topology is not None:
             raise click.UsageError(
-                "TF_CONFIG says that this process is one of a cluster; leave out --workers and --runner, or unset it"
+                "TF_CONFIG says that this process is one of a cluster; "
+                "leave out --workers, --parameter-servers and --runner, or unset it"
             )
-        require_divisible(config.train.batch_size, workers)
+        if not parameter_servers:
+            require_divisible(config.train.batch_size, workers)
         options = [f"--model-dir={_anywhere(target)}", *(["--accept-changes"] if accept_changes else [])]
         if runner == "ray":
             from detflow.engine.ray_workers import run_on_ray
@@ -307,7 +315,13 @@ def train(
 
         options += [f"--config={config_path}", *(f"--set={override}" for override in (*named, *overrides))]
         debug = ["--debug"] if click.get_current_context().find_root().params["debug"] else []
-        sys.exit(run_workers([sys.executable, "-m", "detflow", *debug, "train", *options], workers, max_restarts, _announce))
+        command = [sys.executable, "-m", "detflow", *debug, "train", *options]
+        sys.exit(run_workers(command, workers, max_restarts, _announce, num_parameter_servers=parameter_servers))
+    if topology is not None and topology.has_parameter_servers and not topology.is_chief:
+        from detflow.engine.task_server import serve_task
+
+        signum = serve_task(topology, config.runtime.threads)
+        sys.exit(0 if signum is None else 128 + signum)
 
     from detflow.engine.preflight import prepare_start
     from detflow.rundir import RunDir

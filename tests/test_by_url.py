@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -205,13 +207,17 @@ def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
     convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
     assert find_digests(records) == digest_files(tmp_path / "local")
 
-    steps = []
-    for total in (1, 2):
-        settings = {**TINY, "data.records": str(records), "train.steps": total}
-        with RunDir(run_url).locked() as run:
-            start = prepare_start(parse_config("", [f"{k}={json.dumps(v)}" for k, v in settings.items()]), run, accept_changes=True)
-            steps.append(train(run, start).state.step)
-    assert steps == [1, 2]
+    settings = [f"{name}={json.dumps(value)}" for name, value in {**TINY, "data.records": str(records), "train.steps": 1}.items()]
+    with RunDir(run_url).locked() as run:
+        assert train(run, prepare_start(parse_config("", settings), run)).state.step == 1
+    # Two processes go on with it: only the first one looks at the model directory.
+    (tmp_path / "empty.yaml").touch()
+    command = ["train", f"--config={tmp_path / 'empty.yaml'}", f"--model-dir={run_url}", "--workers=2", "--accept-changes"]
+    command += [f"--set={setting}" for setting in [*settings, "train.steps=2"]]
+    again = subprocess.run([sys.executable, "-m", "detflow", *command], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "resuming at step 1 of 2" in again.stderr
+    assert "2 workers ended with equal weights" in again.stderr
     assert {"config.yaml", "losses.csv", "ckpt-1/state.json", "ckpt-2/state.json"} <= names(run_url)
 
     analysis = evaluate_model(run_url, records, "val", output=s3_url / "evaluation")

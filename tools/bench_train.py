@@ -107,12 +107,12 @@ def run_tight(options: argparse.Namespace) -> dict[str, float]:
     import tensorflow as tf
 
     batch = [tf.constant(part) for part in images.batch(1, 0, options.batch_size)[:3]]
-    for _ in range(_SETTLED_STEP):
-        take_step(*batch)
-    float(take_step(*batch).total)
+    for step in range(_SETTLED_STEP):
+        take_step(step, *batch)
+    float(take_step(_SETTLED_STEP, *batch).total)
     began = time.perf_counter()
-    for _ in range(options.steps):
-        losses = take_step(*batch)
+    for step in range(_SETTLED_STEP + 1, _SETTLED_STEP + 1 + options.steps):
+        losses = take_step(step, *batch)
     float(losses.total)
     return {"images/s": options.steps * options.batch_size / (time.perf_counter() - began)}
 

@@ -95,7 +95,7 @@ def fine_tune(
     with display.steps(0, num_steps, images_per_step(config)):
         for step in range(num_steps):
             batch = images.batch(config.train.seed, step, images_per_step(config))
-            loss = float(take_step(batch.images, batch.boxes, batch.classes).total)
+            loss = float(take_step(step, batch.images, batch.boxes, batch.classes).total)
             if not math.isfinite(loss):
                 raise ArtifactError(f"the loss of step {step + 1:,} of the fine-tuning is {loss}", path=trained.checkpoint_path)
             display.step(step + 1, loss)

@@ -97,8 +97,7 @@ def prepare_start(
     if config.data.overfit:
         config = config.model_copy(update={"augment": config.augment.model_copy(update={"enabled": False})})
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
-    num_workers = topology.num_workers if topology else 1
-    machine = Machine(threads, resolve_precision(config.runtime.precision), num_workers * max(1, count_gpus()))
+    machine = _describe_machine(config, threads, topology)
     require_divisible(config.train.batch_size, machine.replicas)
     if topology and not topology.is_chief:
         return Start(config, records_dir, manifest, machine, None, (), topology)
@@ -125,6 +124,19 @@ def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
         for sample in samples
     ]
     return coco_metrics(images, label_map)["AP"]
+
+
+def _describe_machine(config: ExperimentConfig, threads: int, topology: Topology | None) -> Machine:
+    precision = resolve_precision(config.runtime.precision)
+    if topology is None or not topology.has_parameter_servers:
+        num_workers = topology.num_workers if topology else 1
+        return Machine(threads, precision, num_workers * max(1, count_gpus()))
+    if precision == "float16":
+        raise ConfigError(
+            "runtime.precision float16 needs loss scaling, which does not work with parameter servers",
+            remedy="set it to bfloat16 or float32",
+        )
+    return Machine(threads, precision, 1, topology.num_workers)
 
 
 def _open_records(config: ExperimentConfig) -> tuple[Path, RecordsManifest]:

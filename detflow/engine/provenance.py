@@ -51,11 +51,13 @@ class Machine:
         threads: CPU threads of the process that writes.
         precision: Of the network's computation.
         replicas: Devices that share a batch, over all processes.
+        asynchronous_workers: Processes that take steps at the same time, each a whole one; None without parameter servers.
     """
 
     threads: int
     precision: Precision
     replicas: int
+    asynchronous_workers: int | None = None
 
 
 def find_changes(
@@ -173,6 +175,7 @@ def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
         "threads": machine.threads,
         "precision": machine.precision,
         "replicas": machine.replicas,
+        "asynchronous_workers": machine.asynchronous_workers,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
         "tensorflow": version("tensorflow"),
     }

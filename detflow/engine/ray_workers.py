@@ -20,7 +20,8 @@ from typing import Any
 
 from detflow.config import ExperimentConfig, format_config
 from detflow.dataset.cluster import open_cluster
-from detflow.engine.launcher import die_with, gather_requests
+from detflow.engine.launcher import die_with
+from detflow.engine.signals import gather_requests
 from detflow.engine.topology import TF_CONFIG
 from detflow.errors import ConfigError, EnvironmentFault
 

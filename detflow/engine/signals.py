@@ -5,9 +5,29 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
 
-__all__ = ["stop_signals_handled"]
+__all__ = ["Requests", "gather_requests", "stop_signals_handled"]
+
+
+@dataclass
+class Requests:
+    """The SIGTERMs and SIGINTs that this process got, in order."""
+
+    signums: list[int] = field(default_factory=list)
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Is the handler."""
+        self.signums.append(signum)
+
+
+@contextmanager
+def gather_requests() -> Iterator[Requests]:
+    """Gathers signals during the block."""
+    requests = Requests()
+    with stop_signals_handled(requests.handle):
+        yield requests
 
 
 @contextmanager

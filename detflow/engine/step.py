@@ -57,11 +57,22 @@ class TrainingStep:
 
     def trace(self) -> list[tf.Graph]:
         """Builds the graphs, which the first step would otherwise do."""
-        return [function.get_concrete_function().graph for function in self._functions.values()]
+        return [function.graph for function in self._traced.values()]
 
-    def __call__(self, images: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], classes: npt.NDArray[np.int32]) -> Losses:
-        """Takes the step with images, boxes and classes as in `inputs.Batch`; returns the losses before the update."""
-        return self._functions[tuple(images.shape[1:3])](images, boxes, classes)  # type: ignore[no-any-return]
+    def function(self, images: npt.NDArray[np.uint8]) -> tf.types.experimental.ConcreteFunction:
+        """Returns what takes a step with such images, of the arguments of a call."""
+        return self._traced[tuple(images.shape[1:3])]
+
+    @functools.cached_property
+    def _traced(self) -> dict[tuple[int, int], tf.types.experimental.ConcreteFunction]:
+        # All at once: one that is made while the workers of parameter servers run another would be sent to them meanwhile.
+        return {size: function.get_concrete_function() for size, function in self._functions.items()}
+
+    def __call__(
+        self, step: int, images: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], classes: npt.NDArray[np.int32]
+    ) -> Losses:
+        """Takes a step, counted from 0, with what a `Batch` has of the same names; returns the losses before the update."""
+        return self.function(images)(step, images, boxes, classes)  # type: ignore[no-any-return]
 
 
 def build_step(
@@ -150,8 +161,7 @@ def build_step(
         parts = (tf.gather(value, place) for value in (images, boxes, classes))
         return change(*parts, rows=own, num_rows=num_images)
 
-    def take_replica_step(replica: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
-        step = tf.identity(optimizer.iterations)
+    def take_replica_step(replica: tf.Tensor, step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
         canvases, boxes, classes = augment_rows(replica, images, boxes, classes, step)
         seed = tf.stack([tf.constant(config.train.seed, tf.int64), step])
         if config.train.accumulate_steps > 1:
@@ -168,13 +178,14 @@ def build_step(
         average.update(step)
         return losses  # type: ignore[no-any-return]
 
-    def take_step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
-        return distribution.run(take_replica_step, images, boxes, classes)  # type: ignore[no-any-return]
+    def take_step(step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
+        return distribution.run(take_replica_step, step, images, boxes, classes)  # type: ignore[no-any-return]
 
     num_read = num_images if rows_read is None else len(rows_read)
 
     def compile_for(height: int, width: int) -> tf.types.experimental.PolymorphicFunction:
         signature = [
+            tf.TensorSpec([], tf.int64),
             tf.TensorSpec([num_read, height, width, 3], tf.uint8),
             tf.TensorSpec([num_read, None, 4], tf.float32),
             tf.TensorSpec([num_read, None], tf.int32),

@@ -15,17 +15,14 @@ from typing import Any
 
 from detflow.errors import ConfigError
 
-__all__ = ["TF_CONFIG", "Topology", "format_topology", "parse_topology", "read_topology", "require_divisible"]
+__all__ = ["TF_CONFIG", "Topology", "format_topology", "parse_topology", "read_topology", "require_divisible", "split_address"]
 
 TF_CONFIG = "TF_CONFIG"
 _MAX_BYTES = 1 << 20
-# A chief trains as the workers do, and decides beside it.
+# A chief trains as the workers do, and decides beside it; with parameter servers it only hands out the steps.
 _TRAINING_JOBS = ("chief", "worker")
-_REFUSED_JOBS = {
-    "evaluator": "leave it out: the chief evaluates",
-    # Updates that arrive when they arrive make no run that can be resumed exactly.
-    "ps": "leave it out: workers add up their gradients without parameter servers",
-}
+_JOBS = (*_TRAINING_JOBS, "ps")
+_REFUSED_JOBS = {"evaluator": "leave it out: the chief evaluates"}
 # A name or IPv4 address, or an IPv6 address in brackets; then the port.
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]):(\d{1,5})")
 
@@ -35,7 +32,7 @@ class Topology:
     """A cluster as one of its processes sees it.
 
     Attributes:
-        cluster: `host:port` of every process by its job: `chief`, `worker`.
+        cluster: `host:port` of every process by its job: `chief`, `worker`, `ps`.
         job: This process' job.
         index: Its number among those of its job.
     """
@@ -45,9 +42,15 @@ class Topology:
     index: int
 
     @property
+    def has_parameter_servers(self) -> bool:
+        """Whether the weights live on parameter servers, and each worker takes whole steps that the chief gives it."""
+        return "ps" in self.cluster
+
+    @property
     def num_workers(self) -> int:
-        """Processes that train: the chief and the workers."""
-        return sum(len(self.cluster.get(job, ())) for job in _TRAINING_JOBS)
+        """Processes that train: the workers and, without parameter servers, the chief."""
+        jobs = ("worker",) if self.has_parameter_servers else _TRAINING_JOBS
+        return sum(len(self.cluster.get(job, ())) for job in jobs)
 
     @property
     def is_chief(self) -> bool:
@@ -86,12 +89,18 @@ def parse_topology(text: str) -> Topology | None:
     if content.get("rpc_layer", "grpc") != "grpc":
         raise _fault(f"rpc_layer is {content['rpc_layer']!r}", "grpc is what is built in")
     topology = Topology(cluster, job, index)
-    return topology if topology.num_workers > 1 else None
+    return topology if topology.num_workers > 1 or topology.has_parameter_servers else None
 
 
 def format_topology(cluster: Mapping[str, Sequence[str]], job: str, index: int) -> str:
     """Returns the TF_CONFIG of a process."""
     return json.dumps({"cluster": {name: list(hosts) for name, hosts in cluster.items()}, "task": {"type": job, "index": index}})
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Returns host and port of an address of a topology; brackets around an IPv6 address go."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def require_divisible(batch_size: int, num_replicas: int) -> None:
@@ -112,8 +121,8 @@ def require_divisible(batch_size: int, num_replicas: int) -> None:
 def _read_cluster(value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict):
         raise _fault("cluster must be an object that lists addresses by job")
-    for job in sorted(set(value) - set(_TRAINING_JOBS)):
-        raise _fault(f"cluster has the job {job!r}", _REFUSED_JOBS.get(job, f"known are {' and '.join(_TRAINING_JOBS)}"))
+    for job in sorted(set(value) - set(_JOBS)):
+        raise _fault(f"cluster has the job {job!r}", _REFUSED_JOBS.get(job, f"known are {', '.join(_JOBS)}"))
     cluster = {}
     seen: set[str] = set()
     for job, hosts in value.items():
@@ -132,6 +141,10 @@ def _read_cluster(value: Any) -> dict[str, tuple[str, ...]]:
         raise _fault("cluster has more than one chief")
     if not any(job in cluster for job in _TRAINING_JOBS):
         raise _fault("cluster has nobody to train: neither a chief nor a worker")
+    if "ps" in cluster and "chief" not in cluster:
+        raise _fault("cluster has parameter servers and no chief", "add a chief: it hands out the steps, evaluates and saves")
+    if "ps" in cluster and "worker" not in cluster:
+        raise _fault("cluster has parameter servers and no worker", "add workers: the chief does not train")
     return cluster
 
 

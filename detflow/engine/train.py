@@ -21,28 +21,25 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config import ExperimentConfig
-from detflow.engine.architecture import DetectionModel
 from detflow.engine.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, StepCosts, fit_steps
-from detflow.engine.checkpoints import Checkpoints, WeightAverage
+from detflow.engine.checkpoints import Checkpoints
 from detflow.engine.comparison import NUM_COMPARED, Comparisons
+from detflow.engine.coordinator import Coordinator, lost_servers
 from detflow.engine.detector import eager_outputs
 from detflow.engine.display import TrainingDisplay
 from detflow.engine.distribution import Distribution, find_distribution
 from detflow.engine.evaluate import evaluate_detector
-from detflow.engine.freeze import freeze
 from detflow.engine.inputs import TrainingImages
 from detflow.engine.journal import Journal
-from detflow.engine.model import build_model
-from detflow.engine.optimizer import LearningRate, build_optimizer
-from detflow.engine.precision import is_native, network_precision
+from detflow.engine.precision import is_native
 from detflow.engine.preflight import Start, score_truth
-from detflow.engine.pretrained import restore_initial_weights
 from detflow.engine.provenance import fingerprint_start, record_fixed_steps, record_start, with_steps
-from detflow.engine.recompute import recompute_blocks
+from detflow.engine.scheduled import ImmediateSteps, ScheduledSteps, Steps, TakenStep
 from detflow.engine.serving import ServingModel
 from detflow.engine.signals import stop_signals_handled
 from detflow.engine.states import CheckpointState
-from detflow.engine.step import build_step, images_per_step, rows_of_step
+from detflow.engine.step import images_per_step, rows_of_step
+from detflow.engine.training_state import TrainingState, build_training_state
 from detflow.errors import ArtifactError, ConfigError
 from detflow.metrics import metric_names
 from detflow.publish import publish_file, require_space
@@ -92,32 +89,22 @@ def train(run: RunDir, start: Start) -> TrainResult:
         EnvironmentFault: The machine refuses, or another process is lost.
     """
     _set_threads(start.config.runtime.threads)
-    distribution = find_distribution(start.topology)
+    topology = start.topology
+    display = TrainingDisplay(silent=topology is not None and not topology.is_chief)
+    coordinator = Coordinator(topology, display.note) if topology and topology.has_parameter_servers else None
+    distribution = Distribution() if coordinator else find_distribution(topology)
     # After it: joining a cluster makes TensorFlow take SIGTERM for itself.
-    with _stop_requests() as stop:
+    with _stop_requests() as stop, lost_servers() if coordinator else contextlib.nullcontext():
         is_chief = distribution.is_chief
-        display = TrainingDisplay(silent=not is_chief)
         config, is_timed = _agree_on_start(distribution, start, run)
         manifest, rows = start.manifest, rows_of_step(distribution, config)
+        num_classes, precision = len(manifest.label_map), start.machine.precision
         tf_keras.utils.set_random_seed(config.train.seed)
-        with distribution.scope(), network_precision(start.machine.precision):
-            model = build_model(config.model, len(manifest.label_map))
-        restored = restore_initial_weights(start.initial, model) if start.initial else None
-        # What is evaluated and exported computes in float32 on one device, whatever training does.
-        is_served = not is_chief or (start.machine.precision == "float32" and distribution.num_replicas == 1)
-        served = model if is_served else build_model(config.model, len(manifest.label_map))
-        with distribution.scope():
-            # Before anything is frozen: that changes the order of the network's variables, by which the averages are saved.
-            average = WeightAverage(model.network, config.train.ema_decay, served.network)
-        freeze(model.parts, config.train.freeze)
-        if config.runtime.recompute:
-            recompute_blocks(model.parts)
-        with distribution.scope():
-            schedule = LearningRate(config.train)
-            optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, start.machine.precision)
-        checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": optimizer}, config)
+        state = build_training_state(config, num_classes, precision, distribution, start.initial, serves=is_chief)
+        model, average, restored = state.model, state.average, state.restored
+        checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": state.optimizer}, config)
         resumed = checkpoints.restore_latest() if is_chief else None
-        distribution.share_variables([*model.network.variables, *average.averages, *optimizer.variables])
+        distribution.share_variables(state.variables)
         finished = resumed and _is_over(resumed, config) and (resumed.metrics or not start.num_evaluation)
         done, is_finished = distribution.share([resumed.step if resumed else 0, int(bool(finished))])
         first = done
@@ -150,15 +137,19 @@ def train(run: RunDir, start: Start) -> TrainResult:
                 # The model directory of a process that is not the chief may be on another host.
                 scratch_dir=run.path if is_chief else Path(tempfile.gettempdir()),
             )
-            take_step = build_step(model, optimizer, schedule, average, config, distribution)
-            take_step.trace()
+            steps: Steps
+            if coordinator:
+                copy = build_training_state(config, num_classes, precision, coordinator.distribution)
+                steps = ScheduledSteps(coordinator, state, copy, config)
+            else:
+                steps = ImmediateSteps(state, config, distribution)
             images = reading.result()
-        serving = ServingModel(served, config.evaluate)
+        serving = ServingModel(state.served, config.evaluate)
         detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
         comparisons = Comparisons(itertools.islice(start.evaluation_samples(), NUM_COMPARED), manifest.label_map)
         journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map)) if is_chief else None
         if journal:
-            for line in _forecast(start, distribution, run, model, optimizer, images):
+            for line in _forecast(start, distribution, run, state, images):
                 display.note(line)
             journal.configured(first, config)
         clock = _BudgetClock(first) if is_timed else None
@@ -166,7 +157,30 @@ def train(run: RunDir, start: Start) -> TrainResult:
             config = with_steps(config, _OPEN_END)
 
         with display.steps(first, None if clock else config.train.steps, images_per_step(config)):
+            taken: list[TakenStep] = []
             while True:
+                # Before anything looks at the weights.
+                if stop.signum is not None or _pauses(done, config) or (clock and done == first + LAST_TIMED_STEP):
+                    taken += steps.join()
+                for number, losses, learning_rate in taken:
+                    if not all(math.isfinite(value) for value in losses):
+                        whole = images.batch(config.train.seed, number - 1, images_per_step(config))
+                        names = [images.names[index] for index in whole.indices]
+                        raise _not_finite(run, number, learning_rate, losses, names, is_recorded=is_chief)
+                    if journal:
+                        journal.step(number, losses, learning_rate)
+                    display.step(number, losses[0])
+                    if number == first + 1:
+                        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                        display.note(f"memory after the first step: {peak_bytes / 1e6:,.0f} MB at its peak")
+                    if clock and (step_seconds := clock.step_seconds(number)):
+                        fixed = _fix_steps(start, step_seconds, detector, run) if is_chief else 0
+                        config = with_steps(config, *distribution.share([fixed]))
+                        steps.set_total(config.train.steps)
+                        if journal:
+                            journal.configured(number, config)
+                        display.set_steps(config.train.steps)
+                        clock = None
                 metrics: Mapping[str, float | None] = {}
                 # After a stop in the middle of an evaluation the resumed run makes up for it: best stays what it would have been.
                 if (
@@ -185,39 +199,20 @@ def train(run: RunDir, start: Start) -> TrainResult:
                         display.evaluated(done, metrics, best_step, time.monotonic() - started)
                 saves = bool(metrics) or (done > first and _is_due(done, config.checkpoint.every_steps, config))
                 # Decided before it is saved: the others know what follows while the chief writes.
-                state = checkpoints.state_after(done, metrics) if saves else checkpoints.state
-                is_last = state is not None and state.step == done and _is_over(state, config)
+                reached = checkpoints.state_after(done, metrics) if saves else checkpoints.state
+                is_last = reached is not None and reached.step == done and _is_over(reached, config)
                 signum, is_last = _agree_on_end(distribution, stop.signum, is_last)
+                if signum and steps.in_flight:
+                    # It came just now.
+                    taken = []
+                    continue
                 if journal and (saves or (signum and done > first)):
                     journal.flush()
                     checkpoints.save(done, metrics)
                 if signum or is_last:
                     break
-                batch = images.batch(config.train.seed, done, images_per_step(config), rows)
-                with distribution.lost_workers():
-                    total, parts = take_step(batch.images, batch.boxes, batch.classes)
-                    losses = [float(total), *(float(parts[name]) for name in model.loss_names)]
-                # Under a schedule the optimiser tells the rate of its latest step.
-                learning_rate = float(optimizer.learning_rate.numpy())
+                taken = steps.take(done, images.batch(config.train.seed, done, images_per_step(config), rows))
                 done += 1
-                if not all(math.isfinite(value) for value in losses):
-                    whole = images.batch(config.train.seed, done - 1, images_per_step(config))
-                    names = [images.names[index] for index in whole.indices]
-                    raise _not_finite(run, done, learning_rate, losses, names, is_recorded=is_chief)
-                if journal:
-                    journal.step(done, losses, learning_rate)
-                display.step(done, losses[0])
-                if done == first + 1:
-                    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-                    display.note(f"memory after the first step: {peak_bytes / 1e6:,.0f} MB at its peak")
-                if clock and (step_seconds := clock.step_seconds(done)):
-                    steps = _fix_steps(start, step_seconds, detector, run) if is_chief else 0
-                    config = with_steps(config, *distribution.share([steps]))
-                    schedule.set_steps(config.train.steps)
-                    if journal:
-                        journal.configured(done, config)
-                    display.set_steps(config.train.steps)
-                    clock = None
         # Nobody leaves before the chief has saved.
         distribution.require_equal([*model.network.variables, *average.averages])
         if distribution.num_workers > 1:
@@ -289,6 +284,11 @@ def _is_due(step: int, every_steps: int, config: ExperimentConfig) -> bool:
     return step > 0 and (step % every_steps == 0 or step == config.train.steps)
 
 
+def _pauses(step: int, config: ExperimentConfig) -> bool:
+    """Tells whether the weights of a step are evaluated or saved."""
+    return _is_due(step, config.evaluate.every_steps, config) or _is_due(step, config.checkpoint.every_steps, config)
+
+
 def _is_over(state: CheckpointState, config: ExperimentConfig) -> bool:
     """Tells whether a checkpoint is the run's last one: all steps are taken, or patience has run out."""
     return state.step >= config.train.steps or 0 < config.train.patience <= state.stale_evaluations
@@ -328,15 +328,13 @@ def _forecast(
     start: Start,
     distribution: Distribution,
     run: RunDir,
-    model: DetectionModel,
-    optimizer: tf_keras.optimizers.Optimizer,
+    state: TrainingState,
     images: TrainingImages,
 ) -> Iterator[str]:
     """Says what the run has before it; refuses when the checkpoints cannot fit on the disk."""
-    config, label_map = start.config, start.manifest.label_map
+    config, label_map, model = start.config, start.manifest.label_map, state.model
     # Weights, their average, and the optimiser's moments.
-    saved = [*model.network.variables, *model.network.variables, *optimizer.variables]
-    checkpoint_bytes = sum(_num_bytes(variable) for variable in saved)
+    checkpoint_bytes = sum(_num_bytes(variable) for variable in state.variables)
     disk_bytes = _checkpoints_on_disk(config) * checkpoint_bytes
     if config.checkpoint.max_bytes is not None:
         # The newest and the best stay in any case, and the next is written before an older one goes.
@@ -349,13 +347,19 @@ def _forecast(
         counts = zip(model.canvas_sizes, images.bucket_sizes, strict=True)
         yield f"images by canvas: {', '.join(f'{height}x{width} {count:,}' for (height, width), count in counts)}"
     yield f"{distribution}{start.machine.threads} threads, {start.machine.precision}"
+    if start.topology and start.topology.has_parameter_servers:
+        workers, servers = start.topology.num_workers, len(start.topology.cluster["ps"])
+        repeats = (
+            "the run is that of one process" if workers == 1 else "updates come as they come, so no other run has the same bits"
+        )
+        yield f"workers: {workers}, parameter servers: {servers}; {repeats}"
     if not is_native(start.machine.precision):
         yield f"this machine has no instructions for {start.machine.precision}: training works, but slower than in float32"
     decoded = f"{images.num_bytes / 1e6:,.0f} MB of decoded images"
     # Each weight that trains has a gradient beside what is saved. Activations are not known before they are there.
     state_bytes = checkpoint_bytes + sum(_num_bytes(variable) for variable in model.network.trainable_variables)
-    state = f"{state_bytes / 1e6:,.0f} MB of weights, average, optimizer and gradients"
-    yield f"memory: {f'{decoded}, ' if images.in_memory else ''}{state}; activations come on top"
+    weights = f"{state_bytes / 1e6:,.0f} MB of weights, average, optimizer and gradients"
+    yield f"memory: {f'{decoded}, ' if images.in_memory else ''}{weights}; activations come on top"
     yield f"disk: {'' if images.in_memory else f'{decoded}, '}up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
     if images.num_boxes_left_out:
         yield f"{images.num_boxes_left_out:,} boxes are left out: data.max_boxes is {config.data.max_boxes} an image"

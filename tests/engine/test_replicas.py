@@ -38,7 +38,8 @@ for distribution in (Distribution(), Distribution(tf.distribute.MirroredStrategy
         schedule = LearningRate(config.train)
         optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
     step = build_step(model, optimizer, schedule, average, config, distribution)
-    print(json.dumps([float(step(batch, boxes * (classes >= 0)[..., None], classes).total) for batch in images]))
+    boxes *= (classes >= 0)[..., None]
+    print(json.dumps([float(step(number, batch, boxes, classes).total) for number, batch in enumerate(images)]))
 """
 
 

@@ -56,7 +56,7 @@ def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
     for variable, value in zip(statistics, at_start, strict=True):
         variable.assign(value)
 
-    losses = take_step(images, boxes, classes)
+    losses = take_step(0, images, boxes, classes)
     assert float(losses.total) == pytest.approx(np.mean(totals), rel=1e-4)
     for variable, value in zip(statistics, at_end, strict=True):
         np.testing.assert_allclose(variable, value, rtol=1e-3, atol=1e-4)

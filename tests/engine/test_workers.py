@@ -1,7 +1,9 @@
 """Several processes train as one: real workers, started by the command."""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,9 @@ import tensorflow as tf
 
 from detflow.config import format_config
 from detflow.engine.preflight import prepare_start
+from detflow.engine.provenance import with_steps
 from detflow.engine.train import train
+from detflow.errors import ConfigError
 from detflow.rundir import RunDir
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
@@ -41,13 +45,14 @@ def start(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
     (folder / "config.yaml").write_text(format_config(config))
 
-    def run(workers, name, *settings):
+    def run(workers, name, *settings, options=()):
         log = folder / f"{name}.log"
         command = ["train", f"--config={folder / 'config.yaml'}", f"--model-dir={folder / name}", f"--workers={workers}"]
-        command += [f"--set={setting}" for setting in settings]
+        command += [*options, *(f"--set={setting}" for setting in settings)]
         with log.open("wb") as output:
             return subprocess.Popen([sys.executable, "-m", "detflow", *command], stderr=output), folder / name, log
 
+    run.folder = folder
     return run
 
 
@@ -84,6 +89,12 @@ def workers_of(process):
         return [int(pid) for pid in file.read().split()]
 
 
+def wait_for(path, process, log):
+    while not path.exists():
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.01)
+
+
 def assert_same_curve(one, other):
     assert losses(one).shape == (STEPS, 5)
     np.testing.assert_allclose(losses(one), losses(other), **TOLERANCE)
@@ -108,12 +119,10 @@ def test_three_workers_train_as_one_does(alone, start):
 
 def test_a_killed_worker_changes_nothing_about_the_end(pair, start):
     process, model_dir, log = start(2, "killed")
-    while not (model_dir / "ckpt-2").exists():
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.01)
+    wait_for(model_dir / "ckpt-2", process, log)
     os.kill(workers_of(process)[1], signal.SIGKILL)
     assert process.wait() == 0, log.read_text()
-    assert "a worker was killed by SIGKILL: restart 1 of 3" in log.read_text()
+    assert "worker 1 was killed by SIGKILL: restart 1 of 3" in log.read_text()
     assert "resuming at step" in log.read_text()
     for name in ("losses.csv", "results.csv"):
         assert (model_dir / name).read_text() == (pair / name).read_text()
@@ -131,3 +140,91 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(start):
     (saved,) = RunDir(model_dir).checkpoint_steps()
     assert f"stopped at step {saved:,}; the same command resumes" in log.read_text()
     assert "2 workers ended with equal weights" in log.read_text()
+
+
+def test_canvases_patience_and_a_time_budget_work_with_two_workers(tiny_config, mixed_records, start, tmp_path):
+    settings = {
+        "data.records": str(mixed_records),
+        "model.input_size": "[32, 48]",
+        "model.more_input_sizes": "[[48, 32]]",
+        # The number of steps does not yet matter to the first ones.
+        "train.warmup_steps": 60,
+        "evaluate.every_steps": 20,
+        "checkpoint.every_steps": 20,
+    }
+    named = [f"{name}={value}" for name, value in settings.items()]
+    process, model_dir, log = start(2, "all", *named, "train.time_budget=200s", "train.patience=1", "train.min_delta=1")
+    assert process.wait() == 0, log.read_text()
+    text = log.read_text()
+    assert "images by canvas: 32x48 5, 48x32 5" in text
+    fixed = json.loads((model_dir / "run.json").read_text())["steps_fixed_by_time_budget"]
+    assert f"the time budget comes to {fixed:,} steps" in text
+    assert RunDir(model_dir).read_config().train.steps == fixed > 40
+    # Nothing gains as much as min_delta: the first evaluation sets the mark, the second one ends the run.
+    assert "stopped early: 1 evaluations without a gain" in text
+    assert "2 workers ended with equal weights" in text
+    assert losses(model_dir)[:, 0].tolist() == list(range(1, 41))
+
+    overrides = {name.replace(".", "_", 1): value for name, value in settings.items()}
+    alone = tiny_config(**overrides, train_steps=8, train_batch_size=6, runtime_precision="float32")
+    with RunDir(tmp_path / "run").locked() as run:
+        train(run, prepare_start(alone, run))
+    np.testing.assert_allclose(losses(model_dir)[:8], losses(tmp_path / "run"), **TOLERANCE)
+
+
+def test_ray_trains_as_one_does(alone, start, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    process, model_dir, log = start(2, "ray", options=["--runner=ray"])
+    assert process.wait() == 0, log.read_text()
+    assert "2 workers ended with equal weights" in log.read_text()
+    assert_same_curve(alone, model_dir)
+
+
+def test_a_parameter_server_goes_on_with_a_run_and_is_killed_and_one_worker_ends_it_as_one_process_does(alone, start):
+    model_dir = start.folder / "servers"
+    shutil.copytree(alone, model_dir)
+    for step in (3, 4, 6):
+        shutil.rmtree(model_dir / f"ckpt-{step}")
+    process, _, log = start(1, "servers", options=["--parameter-servers=1", "--accept-changes"])
+    wait_for(model_dir / "ckpt-3", process, log)
+    # After the chief.
+    os.kill(workers_of(process)[1], signal.SIGKILL)
+    assert process.wait() == 0, log.read_text()
+    text = log.read_text()
+    assert "resuming at step 2 of 6" in text
+    assert "workers: 1, parameter servers: 1; the run is that of one process" in text
+    assert "ps 0 was killed by SIGKILL: restart 1 of 3 from the last checkpoint" in text
+    assert_same_curve(alone, model_dir)
+    assert {path.name for path in model_dir.iterdir()} == {path.name for path in alone.iterdir()}
+    assert json.loads((model_dir / "run.json").read_text())["asynchronous_workers"] == 1
+
+
+def test_two_workers_of_a_parameter_server_learn_though_one_is_killed(config, start):
+    settings = ["train.steps=30", "evaluate.every_steps=15", "checkpoint.every_steps=5"]
+    process, model_dir, log = start(2, "asynchronous", *settings, options=["--parameter-servers=1"])
+    wait_for(model_dir / "ckpt-5", process, log)
+    os.kill(workers_of(process)[3], signal.SIGKILL)
+    assert process.wait() == 0, log.read_text()
+    text = log.read_text()
+    assert "worker 1 was killed by SIGKILL: restart 1 of 3 alone: its steps are taken again" in text
+    assert "resuming" not in text
+    assert "no other run has the same bits" in text
+    curve = losses(model_dir)
+    assert curve[:, 0].tolist() == list(range(1, 31))
+    assert curve[-8:, 1].mean() < 0.9 * curve[:8, 1].mean()
+
+    # The same checkpoints, with or without.
+    run_config = RunDir(model_dir).read_config()
+    longer = with_steps(run_config, 31)
+    with RunDir(model_dir).locked() as run:
+        with pytest.raises(ConfigError, match="asynchronous_workers was 2, now None"):
+            prepare_start(run_config, run)
+        assert train(run, prepare_start(longer, run, accept_changes=True)).state.step == 31
+
+
+def test_what_parameter_servers_cannot_do_is_refused_before_anything_starts(start):
+    process, model_dir, log = start(2, "refused", "runtime.precision=float16", options=["--parameter-servers=1"])
+    assert process.wait() == 2
+    assert "runtime.precision float16 needs loss scaling" in log.read_text()
+    assert RunDir(model_dir).checkpoint_steps() == []
