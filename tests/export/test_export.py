@@ -317,6 +317,7 @@ def test_an_int8_file_that_no_rung_makes_good_enough_is_not_published(model_dir,
     assert re.match(r"model_int8\.tflite: .*% of ckpt-10's .* worst is image p\d\d\.jpg: lost ", failed["reason"])
     rungs = ["calibrated", "more calibration", "float heads", "quantisation-aware fine-tuning"]
     assert [rung["rung"] for rung in failed["rungs"]] == rungs
+    assert all(rung["calibration"] == {"images": 3, "split": "train", "seed": 1} for rung in failed["rungs"])
     assert failed["rungs"][-1]["fine_tuning"] == {"steps": 2, "learning_rate": 0.0002, "images": 3, "seconds": ANY}
     assert all(rung["failure"] and rung["metrics"]["AP"] is not None for rung in failed["rungs"])
     assert "tflite_int8" in str(find_failure(card, tmp_path))
