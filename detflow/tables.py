@@ -9,12 +9,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["EvaluationRow", "format_metric", "print_evaluation", "print_rows", "print_settings"]
+__all__ = ["EvaluationRow", "format_change", "format_metric", "print_evaluation", "print_rows", "print_settings"]
 
 
 def format_metric(value: float | None) -> str:
     """Formats a metric for people; what could not be measured reads n/a."""
     return "n/a" if value is None else f"{value:.3f}"
+
+
+def format_change(change: float | None) -> str:
+    """Formats the difference of two metrics with its sign; a fall too small to show reads +0.0000, as no change does."""
+    # Adding zero takes the sign of minus zero away.
+    return "n/a" if change is None else f"{round(change, 4) + 0.0:+.4f}"
 
 
 @dataclass(frozen=True, slots=True)

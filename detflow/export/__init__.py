@@ -12,7 +12,7 @@ from detflow.export.formats import DEFAULT_FORMATS, choose_formats, parse_format
 from detflow.models import local_model
 from detflow.storage.location import Location, parse_location
 from detflow.storage.publishing import publish_folder, require_replaceable
-from detflow.tables import format_metric
+from detflow.tables import format_change, format_metric
 
 __all__ = ["DEFAULT_FORMATS", "describe_card", "export_model", "find_failure"]
 
@@ -117,7 +117,7 @@ def _describe_agreement(entry: dict[str, Any]) -> str:
 
 
 def _with_change(value: float | None, change: float | None) -> str:
-    return format_metric(value) if change is None else f"{format_metric(value)} ({change:+.4f})"
+    return format_metric(value) if change is None else f"{format_metric(value)} ({format_change(change)})"
 
 
 def _resolve(ckpt: str, model_dir: Location | None) -> tuple[Location, str]:

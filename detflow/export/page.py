@@ -17,7 +17,7 @@ from detflow.export.verify import Outputs, ProofImage
 from detflow.page.document import Section, escape, render_page, render_table
 from detflow.page.svg import draw_stack, draw_swatch
 from detflow.runtime.detector import Detector
-from detflow.tables import format_metric
+from detflow.tables import format_change, format_metric
 from detflow.types import LabelMap
 
 __all__ = ["NUM_EXAMPLES", "Example", "draw_example", "render_card"]
@@ -120,7 +120,7 @@ def _render_format(name: str, found: Mapping[str, Any], largest: int) -> tuple[s
         f"<td>{found['bytes'] / 1e6:.1f}</td>",
         f"<td>{format_metric(metrics.get('AP'))}</td>",
         f"<td>{format_metric(metrics.get('AP50'))}</td>",
-        f"<td>{_format_change(change.get('AP'))}</td>",
+        f"<td>{format_change(change.get('AP'))}</td>",
         f"<td>{first['p50_ms']:.1f}</td>",
         f"<td>{escape(_agreement(first))}</td>",
     )
@@ -140,13 +140,9 @@ def _render_rung(rung: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"<td>{escape(what)}</td>",
         f"<td>{format_metric(metrics.get('AP'))}</td>",
-        f"<td>{_format_change(change.get('AP'))}</td>",
+        f"<td>{format_change(change.get('AP'))}</td>",
         f'<td class="wrap">{"passed" if rung["failure"] is None else "refused: " + escape(rung["failure"])}</td>',
     )
-
-
-def _format_change(change: float | None) -> str:
-    return "n/a" if change is None else f"{change:+.4f}"
 
 
 def _escape_path(path: str) -> str:
