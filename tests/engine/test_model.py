@@ -82,7 +82,7 @@ def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(preset, tiny_
         steps.append(build_step(*arguments))
         return steps[-1]
 
-    monkeypatch.setattr("detflow.engine.train.build_step", remember_step)
+    monkeypatch.setattr("detflow.engine.scheduled.build_step", remember_step)
 
     def run_to_the_end():
         with RunDir(model_dir).locked() as run:
