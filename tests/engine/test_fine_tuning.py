@@ -39,6 +39,7 @@ def tuned(trained, samples, canvases):
     return fine_tune(trained, samples, canvases, 3)
 
 
+@pytest.mark.slow
 def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases, tuned):
     files = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trained.run.path.rglob("*") if path.is_file()}
     before = weights(trained.serving.model)
@@ -55,6 +56,7 @@ def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases
     assert 0 < tuned.seconds < 300
 
 
+@pytest.mark.slow
 def test_the_result_takes_the_first_canvas_and_computes_in_floats(tuned, trained, canvases):
     assert trained.serving.model.canvas_sizes == ((64, 96), (96, 64))
     assert tuned.model.canvas_sizes == ((64, 96),)
