@@ -189,6 +189,17 @@ def test_the_same_checkpoint_gives_the_same_file(job, path_of):
     assert path_of("tflite").read_bytes() == before
 
 
+@pytest.mark.slow
+def test_int8_climbs_until_its_gate_lets_it_pass(job, path_of, canvases, monkeypatch):
+    monkeypatch.setattr(tflite, "_NUM_STEPS", 2)
+    rungs = []
+    for said in write_int8(job, "tflite_int8"):
+        rungs.append(said["rung"])
+        assert load_tflite(path_of("tflite_int8"))(canvases)["num_detections"].min() > 0
+        assert said["calibration"] == {"images": 3, "split": "train", "seed": 1}
+    assert rungs == ["calibrated", "more calibration", "float heads", "quantisation-aware fine-tuning"]
+
+
 def test_without_training_images_there_are_no_ranges_to_measure(job):
     empty = Job(job.trained, job.artifact, lambda: iter(()))
     with pytest.raises(DataError, match="no training images"):
