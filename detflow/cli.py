@@ -16,6 +16,7 @@ import click
 
 from detflow import __version__
 from detflow.errors import ArtifactError, DetflowError
+from detflow.runtime.ending import prompt_exit
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -624,21 +625,22 @@ def main() -> None:
     """Runs the command line; turns a `DetflowError` into one line on stderr and its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv[1:]
-    try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        print("detflow: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except DetflowError as error:
-        if debug:
-            raise
-        print(f"detflow: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    with prompt_exit():
+        try:
+            sys.exit(cli.main(standalone_mode=False) or 0)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(2)
+        except click.exceptions.Exit as error:
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            print("detflow: interrupted", file=sys.stderr)
+            sys.exit(130)
+        except DetflowError as error:
+            if debug:
+                raise
+            print(f"detflow: error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
