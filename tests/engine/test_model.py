@@ -14,8 +14,6 @@ from detflow.engine.step import build_step
 from detflow.engine.train import train
 from detflow.engine.yolo import Yolo
 from detflow.export import export_model
-from detflow.export.formats import EXPORTS, Export, Gate
-from detflow.export.verify import Tolerance
 from detflow.rundir import RunDir
 
 pytestmark = pytest.mark.tf
@@ -104,10 +102,6 @@ def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(preset, tiny_
     for name, value in weights.items():
         np.testing.assert_array_equal(value, resumed_weights[name], err_msg=name)
 
-    if preset == "yolo_v7_tiny":
-        # After two steps its scores are equal but for their last bits, which decide on their order: here it does not count.
-        tolerance = Tolerance(score_threshold=0.0, min_iou=0.99, max_score_difference=1e-4, min_share=0.9)
-        monkeypatch.setitem(EXPORTS, "frozen", Export(EXPORTS["frozen"].write, Gate(tolerance, max_ap_drop=0.05)))
     card = export_model(str(model_dir), tmp_path / "export", formats="frozen")
     assert not card["failed"]
     assert ArtifactDir(tmp_path / "export").exists()

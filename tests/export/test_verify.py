@@ -76,6 +76,48 @@ def test_the_limit_itself_is_allowed():
     compare(lambda number: outputs(scores=(0.9 + 9.9e-5, 0.8, 0)))
 
 
+def detections(*rows):
+    """Of (class, score, left side), and one entry of padding."""
+    classes, scores, lefts = zip(*rows, (1, 0.0, 0.0), strict=True)
+    return {
+        "detection_boxes": np.array([[(0.0, left, 0.5, left and left + 0.25) for left in lefts]], np.float32),
+        "detection_scores": np.array([scores], np.float32),
+        "detection_classes": np.array([classes], np.float32),
+        "num_detections": np.array([len(rows)], np.float32),
+    }
+
+
+TIED = [(1, 0.9, 0.5), (1, 0.30001, 0.1), (2, 0.3, 0.3), (1, 0.29999, 0.2)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2), (0, 3, 2, 1)])
+def test_detections_of_equal_score_may_stand_in_another_order(order):
+    comparison = ExactComparison("model.xyz", "ckpt-7")
+    comparison.add("x", detections(*TIED), detections(*(TIED[place] for place in order)))
+    assert max(comparison.conclude().max_differences.values()) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("found", "output"),
+    [
+        # .9 and .3 are no tie.
+        ([TIED[1], TIED[0], TIED[2], TIED[3]], "detection_scores"),
+        ([TIED[0], (2, 0.3, 0.1), (1, 0.3, 0.3), TIED[3]], "detection_boxes"),
+        ([TIED[0], TIED[2], TIED[1], (1, 0.3, 0.21)], "detection_boxes"),
+        # One stands for one only.
+        ([TIED[0], TIED[2], TIED[1], TIED[1]], "detection_boxes"),
+        ([TIED[0], TIED[2], TIED[1], (2, 0.3, 0.2)], "detection_classes"),
+        ([TIED[0], TIED[2], TIED[1]], "num_detections"),
+    ],
+    ids=["scores apart", "boxes exchanged", "a box moved", "one twice", "a class", "one lost"],
+)
+def test_another_order_hides_nothing(found, output):
+    comparison = ExactComparison("model.xyz", "ckpt-7")
+    comparison.add("x", detections(*TIED), detections(*found))
+    with pytest.raises(ArtifactError, match=output):
+        comparison.conclude()
+
+
 def one_box(box, score=0.9, class_id=1):
     """A detection, and below the threshold another one that nobody has to find again."""
     boxes = np.array([[box, (0.0, 0.0, 0.1, 0.1)]], np.float32)
