@@ -14,6 +14,12 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 RUN_CLASSES = ("disc", "Ringe & Ösen", "it's")
 
 
+def pytest_collection_modifyitems(items):
+    """Puts the files with slow tests first: where processes share the files, none of them ends long before the other."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """Returns the folder of a real dataset by name; skips the test where it is not beside the repository."""

@@ -67,7 +67,7 @@ def alone(config, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pair(start):
     process, model_dir, log = start(2, "two")
-    assert process.wait() == 0, log.read_text()
+    assert wait(process, log) == 0, log.read_text()
     assert "2 workers ended with equal weights" in log.read_text()
     return model_dir
 
@@ -87,6 +87,16 @@ def workers_of(process):
     """Returns the processes that a launcher has started, in their order."""
     with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
         return [int(pid) for pid in file.read().split()]
+
+
+def wait(process, log):
+    """Returns the exit code of a launcher. One that hangs is killed; its processes die with it."""
+    try:
+        return process.wait(600)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        pytest.fail(f"it hangs: {log.read_text()}")
 
 
 def wait_for(path, process, log):
@@ -112,7 +122,7 @@ def test_two_workers_train_as_one_does(alone, pair):
 
 def test_three_workers_train_as_one_does(alone, start):
     process, model_dir, log = start(3, "three")
-    assert process.wait() == 0, log.read_text()
+    assert wait(process, log) == 0, log.read_text()
     assert "3 workers ended with equal weights" in log.read_text()
     assert_same_curve(alone, model_dir)
 
@@ -121,7 +131,7 @@ def test_a_killed_worker_changes_nothing_about_the_end(pair, start):
     process, model_dir, log = start(2, "killed")
     wait_for(model_dir / "ckpt-2", process, log)
     os.kill(workers_of(process)[1], signal.SIGKILL)
-    assert process.wait() == 0, log.read_text()
+    assert wait(process, log) == 0, log.read_text()
     assert "worker 1 was killed by SIGKILL: restart 1 of 3" in log.read_text()
     assert "resuming at step" in log.read_text()
     for name in ("losses.csv", "results.csv"):
@@ -136,7 +146,7 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(start):
         assert process.poll() is None, log.read_text()
         time.sleep(0.01)
     os.kill(workers_of(process)[1], signal.SIGTERM)
-    assert process.wait() == 128 + signal.SIGTERM, log.read_text()
+    assert wait(process, log) == 128 + signal.SIGTERM, log.read_text()
     (saved,) = RunDir(model_dir).checkpoint_steps()
     assert f"stopped at step {saved:,}; the same command resumes" in log.read_text()
     assert "2 workers ended with equal weights" in log.read_text()
@@ -154,7 +164,7 @@ def test_canvases_patience_and_a_time_budget_work_with_two_workers(tiny_config, 
     }
     named = [f"{name}={value}" for name, value in settings.items()]
     process, model_dir, log = start(2, "all", *named, "train.time_budget=200s", "train.patience=1", "train.min_delta=1")
-    assert process.wait() == 0, log.read_text()
+    assert wait(process, log) == 0, log.read_text()
     text = log.read_text()
     assert "images by canvas: 32x48 5, 48x32 5" in text
     fixed = json.loads((model_dir / "run.json").read_text())["steps_fixed_by_time_budget"]
@@ -175,8 +185,8 @@ def test_canvases_patience_and_a_time_budget_work_with_two_workers(tiny_config, 
 def test_ray_trains_as_one_does(alone, start, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    process, model_dir, log = start(2, "ray", options=["--runner=ray"])
-    assert process.wait() == 0, log.read_text()
+    process, model_dir, log = start(2, "ray", options=["--runner=ray", "--ray-address=local"])
+    assert wait(process, log) == 0, log.read_text()
     assert "2 workers ended with equal weights" in log.read_text()
     assert_same_curve(alone, model_dir)
 
@@ -190,7 +200,7 @@ def test_a_parameter_server_goes_on_with_a_run_and_is_killed_and_one_worker_ends
     wait_for(model_dir / "ckpt-3", process, log)
     # After the chief.
     os.kill(workers_of(process)[1], signal.SIGKILL)
-    assert process.wait() == 0, log.read_text()
+    assert wait(process, log) == 0, log.read_text()
     text = log.read_text()
     assert "resuming at step 2 of 6" in text
     assert "workers: 1, parameter servers: 1; the run is that of one process" in text
@@ -203,9 +213,10 @@ def test_a_parameter_server_goes_on_with_a_run_and_is_killed_and_one_worker_ends
 def test_two_workers_of_a_parameter_server_learn_though_one_is_killed(config, start):
     settings = ["train.steps=30", "evaluate.every_steps=15", "checkpoint.every_steps=5"]
     process, model_dir, log = start(2, "asynchronous", *settings, options=["--parameter-servers=1"])
-    wait_for(model_dir / "ckpt-5", process, log)
+    wait_for(model_dir / "ckpt-25", process, log)
+    # It is not back before the run ends, which must not wait for it.
     os.kill(workers_of(process)[3], signal.SIGKILL)
-    assert process.wait() == 0, log.read_text()
+    assert wait(process, log) == 0, log.read_text()
     text = log.read_text()
     assert "worker 1 was killed by SIGKILL: restart 1 of 3 alone: its steps are taken again" in text
     assert "resuming" not in text
@@ -225,6 +236,6 @@ def test_two_workers_of_a_parameter_server_learn_though_one_is_killed(config, st
 
 def test_what_parameter_servers_cannot_do_is_refused_before_anything_starts(start):
     process, model_dir, log = start(2, "refused", "runtime.precision=float16", options=["--parameter-servers=1"])
-    assert process.wait() == 2
+    assert wait(process, log) == 2
     assert "runtime.precision float16 needs loss scaling" in log.read_text()
     assert RunDir(model_dir).checkpoint_steps() == []
