@@ -1,6 +1,7 @@
 """What has to stand before any test imports TensorFlow, and what several folders of tests share."""
 
 import resource
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 from PIL import Image
 
 import detflow.engine  # noqa: F401  (sets TensorFlow's environment)
+
+# A shell that starts a command in the background has it ignore SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 RUN_CLASSES = ("disc", "Ringe & Ösen", "it's")

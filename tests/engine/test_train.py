@@ -448,6 +448,7 @@ def test_small_and_crowded_sets_train(voc_writer, tiny_config, tmp_path, capfd, 
 def test_eight_real_images_are_learnt(shared_data, tmp_path, capfd):
     convert_dataset(shared_data("bccd"), tmp_path / "records", ConversionOptions(report=False))
     settings = ["data.overfit=8", "train.steps=100", "evaluate.every_steps=100", f"data.records={tmp_path / 'records'}"]
+    settings += ["model.input_size=[192, 256]"]
     result = run_train(read_config(CONFIGS / "bccd.yaml", settings), tmp_path / "run")
     assert result.state.metrics["AP50"] >= 0.95
     assert "overfitting 8 images: the path can learn them" in capfd.readouterr().err

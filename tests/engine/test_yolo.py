@@ -98,8 +98,9 @@ def test_an_image_is_learnt():
         last = float(step())
     assert last < first / 4
     # Batch norm's statistics lag behind the weights; a few passes let them catch up.
+    look = tf.function(lambda: model.network(image, training=True), autograph=False)
     for _ in range(30):
-        model.network(image, training=True)
+        look()
     found = model.detect(tf.constant(image), EvaluateConfig(score_threshold=0.2))
     assert int(found.classes[0, 0]) == 1
     assert Box(*(float(value) for value in found.boxes[0, 0])).iou(Box(*TRUTH)) > 0.7
