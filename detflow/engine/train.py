@@ -221,7 +221,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
             learnt = (checkpoints.state.metrics["AP50"] or 0.0) >= _LEARNT_AP50
             display.note(f"overfitting {start.num_training} images: the path can{'' if learnt else 'not'} learn them")
         if checkpoints.state and checkpoints.state.step < config.train.steps and not signum:
-            display.note(f"stopped early: {checkpoints.state.stale_evaluations} evaluations without a gain")
+            stale = checkpoints.state.stale_evaluations
+            display.note(f"stopped early: {stale} evaluation{'' if stale == 1 else 's'} without a gain")
         return TrainResult(checkpoints.state, signum)
 
 

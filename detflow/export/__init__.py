@@ -83,7 +83,8 @@ def find_failure(card: dict[str, Any], output: Location) -> ArtifactError | None
 def describe_card(card: dict[str, Any], output: Location) -> str:
     """Returns what a person wants to know of a published `model.json`: what it is, where, and how well it was proved."""
     checkpoint, parity = card["checkpoint"], card["parity"]
-    lines = [f"{checkpoint['name']} → {output}: {len(card['classes'])} classes, {', '.join(card['classes'][:8])}"]
+    named, rest = card["classes"][:8], len(card["classes"]) - 8
+    lines = [f"{checkpoint['name']} → {output}; classes: {', '.join(named)}{f' and {rest:,} more' if rest > 0 else ''}"]
     for found in card["formats"].values():
         measures = [f"; {name} {_with_change(value, found['change'][name])}" for name, value in (found["metrics"] or {}).items()]
         measures.append(f"; {found['seconds']:.0f} s")

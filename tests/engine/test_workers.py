@@ -171,7 +171,7 @@ def test_canvases_patience_and_a_time_budget_work_with_two_workers(tiny_config, 
     assert f"the time budget comes to {fixed:,} steps" in text
     assert RunDir(model_dir).read_config().train.steps == fixed > 40
     # Nothing gains as much as min_delta: the first evaluation sets the mark, the second one ends the run.
-    assert "stopped early: 1 evaluations without a gain" in text
+    assert "stopped early: 1 evaluation without a gain" in text
     assert "2 workers ended with equal weights" in text
     assert losses(model_dir)[:, 0].tolist() == list(range(1, 41))
 

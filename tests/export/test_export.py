@@ -419,6 +419,9 @@ def test_without_records_the_proof_takes_synthetic_pictures_and_says_so(artifact
     card = ArtifactDir(artifact_dir).verify()
     described = describe_card(card, artifact_dir)
     assert "synthetic" not in described
+    assert described.splitlines()[0].endswith(f"; classes: {', '.join(card['classes'])}")
+    many = describe_card(card | {"classes": [f"c{number}" for number in range(10)]}, artifact_dir)
+    assert "; classes: c0, c1, c2, c3, c4, c5, c6, c7 and 2 more\n" in many
     for found in card["formats"].values():
         assert 0 < found["seconds"] < 600
         assert f"; {found['seconds']:.0f} s\n" in f"{described}\n"
