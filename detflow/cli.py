@@ -16,7 +16,7 @@ import click
 
 from detflow import __version__
 from detflow.errors import ArtifactError, DetflowError
-from detflow.runtime.ending import prompt_exit
+from detflow.runtime.ending import immediate_exit
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -625,7 +625,7 @@ def main() -> None:
     """Runs the command line; turns a `DetflowError` into one line on stderr and its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     debug = "--debug" in sys.argv[1:]
-    with prompt_exit():
+    with immediate_exit():
         try:
             sys.exit(cli.main(standalone_mode=False) or 0)
         except click.ClickException as error:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from detflow.engine.distribution import Distribution
 from detflow.engine.topology import Topology, split_address
 from detflow.errors import ConfigError, EnvironmentFault
-from detflow.runtime.ending import exit_without_cleanup
+from detflow.runtime.ending import require_immediate_exit
 from detflow.runtime.quiet import native_stderr_closed
 
 __all__ = ["Coordinator", "answers", "lost_servers"]
@@ -65,7 +65,7 @@ class Coordinator:
         self.num_workers = topology.num_workers
         self.distribution = Distribution(strategy)
         # Its finaliser waits for a thread that reconnects to a lost worker; in a process that ends, that thread no longer runs.
-        exit_without_cleanup()
+        require_immediate_exit()
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
 
     def schedule(self, function: tf.types.experimental.ConcreteFunction, *args: Any) -> tf.distribute.coordinator.RemoteValue:

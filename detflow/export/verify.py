@@ -259,8 +259,7 @@ class ExactComparison(Comparison):
         """See `Comparison`."""
         self._num_detections += int(expected["num_detections"].sum())
         differences = compare_outputs(expected, actual)
-        # Sorted scores that are each within the limit stay so whichever of a tie comes first.
-        if all(differences[output] <= LIMITS[output] for output in ("num_detections", "detection_scores")):
+        if _may_be_reordered(differences):
             differences = compare_outputs(expected, _in_order_of(expected, actual))
         self._seen.append((image_name, differences))
 
@@ -355,6 +354,13 @@ def _rows(outputs: Outputs) -> list[Row]:
     return [(int(class_id), float(score), box) for class_id, score, box in zip(*columns, strict=True)]
 
 
+def _may_be_reordered(differences: Mapping[str, float]) -> bool:
+    """Tells whether outputs disagree in what stands at a place only: sorted scores agree whichever of a tie comes first."""
+    disagrees = any(differences[output] > limit for output, limit in LIMITS.items())
+    sorts_alike = all(differences[output] <= LIMITS[output] for output in ("num_detections", "detection_scores"))
+    return disagrees and sorts_alike and all(math.isfinite(difference) for difference in differences.values())
+
+
 def _in_order_of(expected: Outputs, actual: Outputs) -> Outputs:
     """Puts detections of nearly equal scores into the checkpoint's order; returns `actual` itself where they are not the same ones.
 
@@ -373,8 +379,9 @@ def _in_order_of(expected: Outputs, actual: Outputs) -> Outputs:
         nearest = min(distances, key=distances.__getitem__)
         order.append(nearest)
         del free[nearest]
-    places = [*order, *free, *range(len(order) + len(free), actual["detection_scores"].shape[1])]
-    return {name: values[:, places] if name != "num_detections" else values for name, values in actual.items()}
+    # After them comes padding.
+    places = [*order, *range(len(order), actual["detection_scores"].shape[1])]
+    return {**actual, **{name: actual[name][:, places] for name in OUTPUT_NAMES if name != "num_detections"}}
 
 
 def _lost(wanted: Sequence[Row], found: Sequence[Row], tolerance: Tolerance) -> list[str]:

@@ -8,31 +8,34 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["exit_without_cleanup", "prompt_exit"]
+__all__ = ["immediate_exit", "require_immediate_exit"]
 
-_without_cleanup = False
+_is_required = False
 
 
-def exit_without_cleanup() -> None:
-    """Lets `prompt_exit` end this process without taking Python's modules and the objects in them apart."""
-    global _without_cleanup
-    _without_cleanup = True
+def require_immediate_exit() -> None:
+    """Has `immediate_exit` end this process without Python taking its modules and the objects in them apart."""
+    global _is_required
+    _is_required = True
 
 
 @contextmanager
-def prompt_exit() -> Iterator[None]:
-    """Once `exit_without_cleanup` was called, an exception that leaves the block ends the process there and then.
+def immediate_exit() -> Iterator[None]:
+    """Once `require_immediate_exit` was called, an exception that leaves the block ends the process there and then.
 
     The exit code is the number of a `SystemExit`; of anything else a traceback is printed and the code is 1, as Python does it.
     """
     try:
         yield
     except BaseException as error:
-        if not _without_cleanup:
+        if not _is_required:
             raise
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
         if not isinstance(error, SystemExit):
             traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            # Whoever read them may be gone.
+            os._exit(code)

@@ -482,7 +482,7 @@ def test_a_killed_export_leaves_no_folder_and_no_process(model_dir, tmp_path):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

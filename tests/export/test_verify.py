@@ -118,6 +118,31 @@ def test_another_order_hides_nothing(found, output):
         comparison.conclude()
 
 
+def test_boxes_that_each_agree_stay_where_they_are():
+    # The nearest to the first one is the second one's, which would leave the second one too far away.
+    expected = detections((1, 0.3, 0.5), (1, 0.3, 0.50008))
+    actual = detections((1, 0.3, 0.49992), (1, 0.3, 0.50001))
+    comparison = ExactComparison("model.xyz", "ckpt-7")
+    comparison.add("x", expected, actual)
+    assert comparison.conclude().max_differences["detection_boxes"] < 1e-4
+
+
+@pytest.mark.parametrize("output", ["detection_boxes", "detection_classes"])
+@pytest.mark.parametrize("fault", ["missing", "shape", "nan"])
+def test_outputs_that_mean_nothing_are_refused_whatever_the_scores_say(output, fault):
+    actual = detections(*TIED)
+    if fault == "missing":
+        del actual[output]
+    elif fault == "shape":
+        actual[output] = actual[output][:, :2]
+    else:
+        actual[output][0, 1] = np.nan
+    comparison = ExactComparison("model.xyz", "ckpt-7")
+    comparison.add("x", detections(*TIED), actual)
+    with pytest.raises(ArtifactError, match=f"{output} .* missing, not finite or of another shape"):
+        comparison.conclude()
+
+
 def one_box(box, score=0.9, class_id=1):
     """A detection, and below the threshold another one that nobody has to find again."""
     boxes = np.array([[box, (0.0, 0.0, 0.1, 0.1)]], np.float32)

@@ -6,7 +6,7 @@ import pytest
 PROGRAM = """
 import atexit
 import sys
-from detflow.runtime.ending import exit_without_cleanup, prompt_exit
+from detflow.runtime.ending import require_immediate_exit, immediate_exit
 
 class Stuck:
     def __del__(self):
@@ -15,8 +15,8 @@ class Stuck:
 stuck = Stuck()
 atexit.register(print, "atexit", flush=True)
 if {prompt}:
-    exit_without_cleanup()
-with prompt_exit():
+    require_immediate_exit()
+with immediate_exit():
     print("said before", end="")
     {last}
 """
