@@ -5,20 +5,26 @@ Graphs and SavedModels are run without importing Model Garden. `detflow.models` 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
+from detflow.engine.precision import count_gpus, cpu_flags, uses_onednn
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.runtime.detector import Detector, Images, Outputs, first_line
 from detflow.runtime.labels import to_label_map
 from detflow.types import LabelMap
 
 __all__ = ["eager_outputs", "load_bare_network", "load_checkpoint_detector", "load_runner", "read_graph_labels"]
+
+# Of an image that runs as two. Resizing a larger one twice costs more memory and time than the network wins.
+_MAX_DOUBLED_PIXELS = 4_000_000
 
 
 def load_checkpoint_detector(path: Path) -> Detector:
@@ -32,7 +38,7 @@ def load_checkpoint_detector(path: Path) -> Detector:
 
     trained = load_trained_model(path)
     source = trained.checkpoint_path
-    return Detector(eager_outputs(trained.serving.detect_traced, source), trained.label_map, source)
+    return Detector(eager_outputs(trained.serving.detect_traced, source, has_variables=True), trained.label_map, source)
 
 
 def load_runner(path: Path, input_name: str, *, threads: int = 0) -> Callable[[Images | Sequence[bytes]], Outputs]:
@@ -101,18 +107,22 @@ def load_bare_network(path: Path, canvas_size: tuple[int, int]) -> Callable[[], 
 
 
 def eager_outputs(
-    function: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], source: Path
+    function: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], source: Path, *, has_variables: bool
 ) -> Callable[[Images | Sequence[bytes]], Outputs]:
     """Wraps a TensorFlow function of the serving contract: arrays or byte strings in, arrays out.
 
     Args:
         function: The function.
         source: What it was made from, for the errors that a `Runner` raises.
+        has_variables: Whether its weights are variables, not constants.
     """
 
     def run(values: Images | Sequence[bytes]) -> Outputs:
+        count = len(values)
+        if has_variables and isinstance(values, np.ndarray) and _runs_faster_as_two(values):
+            values = np.repeat(values, 2, axis=0)
         try:
-            return {name: value.numpy() for name, value in function(tf.constant(values)).items()}
+            return {name: value.numpy()[:count] for name, value in function(tf.constant(values)).items()}
         except tf.errors.ResourceExhaustedError as error:
             raise EnvironmentFault(f"the memory does not suffice: {first_line(error)}", path=source) from None
         except tf.errors.OpError as error:
@@ -121,11 +131,23 @@ def eager_outputs(
     return run
 
 
+def _runs_faster_as_two(images: Images) -> bool:
+    """Tells whether the images, whose network has variables, are a single one for which oneDNN is slow; see docs/decisions/0003."""
+    count, height, width, _ = images.shape
+    return count == 1 and height * width <= _MAX_DOUBLED_PIXELS and _single_images_are_slow()
+
+
+@functools.cache
+def _single_images_are_slow() -> bool:
+    flags = cpu_flags()
+    return uses_onednn() and "avx2" in flags and "avx512f" not in flags and not count_gpus()
+
+
 def _graph_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
     graph = tf.compat.v1.GraphDef()
     graph.ParseFromString(path.read_bytes())
     function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-    return eager_outputs(function.prune(f"{input_name}:0", {name: f"{name}:0" for name in OUTPUT_NAMES}), path)
+    return eager_outputs(function.prune(f"{input_name}:0", {name: f"{name}:0" for name in OUTPUT_NAMES}), path, has_variables=False)
 
 
 def _saved_model_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
@@ -137,4 +159,4 @@ def _saved_model_runner(path: Path, input_name: str) -> Callable[[Images | Seque
     def run(values: tf.Tensor, owner: object = loaded) -> Mapping[str, tf.Tensor]:
         return serve(**{input_name: values})  # type: ignore[no-any-return]
 
-    return eager_outputs(run, path)
+    return eager_outputs(run, path, has_variables=True)

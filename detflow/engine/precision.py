@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Precision", "as_float32", "count_gpus", "is_native", "network_precision", "resolve_precision"]
+__all__ = [
+    "Precision",
+    "as_float32",
+    "count_gpus",
+    "cpu_flags",
+    "is_native",
+    "network_precision",
+    "resolve_precision",
+    "uses_onednn",
+]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -42,7 +51,12 @@ def is_native(precision: Precision) -> bool:
     if capability is not None:
         return capability >= _GPU_CAPABILITY[precision]
     # Without oneDNN TensorFlow's own kernels emulate the format, many times slower.
-    return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0" and bool(_cpu_flags() & _CPU_FLAGS[precision])
+    return uses_onednn() and bool(cpu_flags() & _CPU_FLAGS[precision])
+
+
+def uses_onednn() -> bool:
+    """Tells whether TensorFlow runs oneDNN's kernels where there are such; see docs/decisions/0003."""
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0"
 
 
 @contextlib.contextmanager
@@ -89,7 +103,8 @@ def _gpu_capability() -> tuple[int, int] | None:
     return capability
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
+    """Returns the processor's features as Linux names them; nothing where it tells none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

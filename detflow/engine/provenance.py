@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +12,7 @@ from typing import Any
 from detflow import __version__
 from detflow.config import ExperimentConfig
 from detflow.dataset.records import RecordsManifest
-from detflow.engine.precision import Precision
+from detflow.engine.precision import Precision, uses_onednn
 from detflow.errors import ConfigError
 from detflow.publish import FileDigest, publish_file
 from detflow.rundir import RunDir
@@ -176,7 +175,7 @@ def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
         "precision": machine.precision,
         "replicas": machine.replicas,
         "asynchronous_workers": machine.asynchronous_workers,
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0",
+        "onednn": uses_onednn(),
         "tensorflow": version("tensorflow"),
     }
 

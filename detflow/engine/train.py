@@ -145,7 +145,7 @@ def train(run: RunDir, start: Start) -> TrainResult:
                 steps = ImmediateSteps(state, config, distribution)
             images = reading.result()
         serving = ServingModel(state.served, config.evaluate)
-        detector = Detector(eager_outputs(serving.detect_traced, run.path), manifest.label_map, run.path)
+        detector = Detector(eager_outputs(serving.detect_traced, run.path, has_variables=True), manifest.label_map, run.path)
         comparisons = Comparisons(itertools.islice(start.evaluation_samples(), NUM_COMPARED), manifest.label_map)
         journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map)) if is_chief else None
         if journal:

@@ -109,7 +109,7 @@ def build_artifact(artifact: ArtifactDir, checkpoint: Path, options: ExportOptio
 
 
 def _measure(serving: ServingModel, proof: ProofImages, trained: TrainedModel) -> Reference:
-    detect = eager_outputs(serving.detect_traced, trained.checkpoint_path)
+    detect = eager_outputs(serving.detect_traced, trained.checkpoint_path, has_variables=True)
     return measure_reference(lambda image: detect(image.as_input(INPUT_NAME)), proof, trained)
 
 

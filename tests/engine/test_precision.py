@@ -19,7 +19,7 @@ from detflow.engine.precision import is_native, resolve_precision
 )
 def test_auto_takes_what_the_device_that_trains_is_fast_in(monkeypatch, capability, flags, expected):
     monkeypatch.setattr(precision, "_gpu_capability", lambda: capability)
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     assert resolve_precision("auto") == expected
     assert is_native("float32")
@@ -27,13 +27,13 @@ def test_auto_takes_what_the_device_that_trains_is_fast_in(monkeypatch, capabili
 
 def test_without_onednn_a_cpu_is_slow_in_it(monkeypatch):
     monkeypatch.setattr(precision, "_gpu_capability", lambda: None)
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(precision, "cpu_flags", lambda: {"avx512_bf16"})
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert resolve_precision("auto") == "float32"
 
 
 def test_a_format_that_is_asked_for_is_taken(monkeypatch):
-    monkeypatch.setattr(precision, "_cpu_flags", set)
+    monkeypatch.setattr(precision, "cpu_flags", set)
     assert resolve_precision("bfloat16") == "bfloat16"
 
 

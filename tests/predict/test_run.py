@@ -19,6 +19,13 @@ def read(output):
     return json.loads((output / "predictions.json").read_text())
 
 
+def assert_alike(found, expected):
+    """Asserts equal detections but for the last bits: a runtime with several threads does not promise these."""
+    assert [one["name"] for one in found] == [one["name"] for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert [one["score"], *one["box"]] == pytest.approx([other["score"], *other["box"]], abs=1e-5)
+
+
 def content(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -70,9 +77,7 @@ def test_the_checkpoint_and_its_export_predict_the_same(pictures_dir, model_dir,
         predict([str(pictures_dir)], model, tmp_path / name, overlays=False)
     run, artifact = read(tmp_path / "run"), read(tmp_path / "artifact")
     for one, other in zip(run["images"], artifact["images"], strict=True):
-        assert [found["name"] for found in one["detections"]] == [found["name"] for found in other["detections"]]
-        for found, expected in zip(other["detections"], one["detections"], strict=True):
-            assert found["box"] == pytest.approx(expected["box"], abs=1e-4)
+        assert_alike(other["detections"], one["detections"])
     assert not (tmp_path / "run" / "overlays").exists()
 
 
@@ -87,7 +92,8 @@ def test_a_phone_s_photo_is_predicted_as_a_person_sees_it(pictures_dir, artifact
     one, other = read(tmp_path / "out")["images"]
     assert (one["exif_orientation"], other["exif_orientation"]) == (1, 6)
     assert (other["width"], other["height"]) == (one["width"], one["height"]) == (96, 72)
-    assert one["detections"] == other["detections"] != []
+    assert_alike(one["detections"], other["detections"])
+    assert one["detections"] != []
 
 
 def test_images_that_cannot_be_read_are_named_and_passed_over(pictures_dir, artifact_dir, tmp_path, capfd):
@@ -145,7 +151,7 @@ def test_the_threshold_leaves_detections_out(pictures_dir, artifact_dir, tmp_pat
     low, high, none = (
         [found for entry in read(tmp_path / name)["images"] for found in entry["detections"]] for name in ("0.3", "0.6", "1.0")
     )
-    assert high == [found for found in low if found["score"] >= 0.6]
+    assert_alike(high, [found for found in low if found["score"] >= 0.6])
     assert len(low) > len(high) > len(none) == 0
 
 
