@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -50,6 +51,36 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type:
         return self._config.model_dump()
 
 
+class _FusedAdamW(tf_keras.optimizers.AdamW):  # type: ignore[misc]
+    """Keras' AdamW, whose update of a variable is one kernel of TensorFlow's instead of some twenty.
+
+    The graph of a step has a third fewer nodes: it is traced and compiled sooner.
+    """
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], name: str | None = None, **kwargs: Any
+    ) -> tf.Tensor:
+        """Updates the variables; arguments and result are Keras'."""
+        number = tf.cast(self.iterations + 1, tf.float32)
+        scalars = {
+            "beta1_power": tf.pow(self.beta_1, number),
+            "beta2_power": tf.pow(self.beta_2, number),
+            "lr": self._learning_rate(self.iterations),
+            "beta1": tf.constant(self.beta_1),
+            "beta2": tf.constant(self.beta_2),
+            "epsilon": tf.constant(self.epsilon),
+        }
+        # Behind a function Keras does not take them for state.
+        self._scalars: Callable[[], Mapping[str, tf.Tensor]] = lambda: scalars
+        return super().apply_gradients(grads_and_vars, name, **kwargs)
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Updates a variable and its two moments, after the decay; Keras calls it."""
+        slot = self._index_dict[self._var_key(variable)]
+        moments = {"m": self._momentums[slot].handle, "v": self._velocities[slot].handle}
+        tf.raw_ops.ResourceApplyAdam(var=variable.handle, grad=gradient, **moments, **self._scalars())
+
+
 def build_optimizer(
     config: TrainConfig, schedule: LearningRate, variables: Sequence[tf.Variable], precision: Precision
 ) -> tf_keras.optimizers.Optimizer:
@@ -66,7 +97,7 @@ def build_optimizer(
     if config.optimizer == "sgd":
         optimizer = tf_keras.optimizers.SGD(schedule, momentum=config.momentum, weight_decay=config.weight_decay, jit_compile=False)
     else:
-        optimizer = tf_keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, jit_compile=False)
+        optimizer = _FusedAdamW(schedule, weight_decay=config.weight_decay, jit_compile=False)
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     if precision == "float16":
         optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
