@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import signal
+import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -160,12 +161,13 @@ class FreshProcess:
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._runtime), daemon=True)
-        self._process.start()
+        self._connection, theirs = multiprocessing.Pipe()
         # Held by the other process alone, so that its death shows here as the end of the stream.
-        theirs.close()
+        with theirs:
+            descriptor = theirs.fileno()
+            # Not a process of multiprocessing: that would first run the script that this one was started with.
+            program = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as v; v._serve({descriptor}, {self._runtime!r})"
+            self._process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[descriptor])  # noqa: S603  Our own.
 
     def __enter__(self) -> Self:
         return self
@@ -176,8 +178,7 @@ class FreshProcess:
     def _stop(self) -> None:
         self._connection.close()
         self._process.terminate()
-        self._process.join()
-        self._process.close()
+        self._process.wait()
 
     def load(self, candidate: Candidate) -> None:
         """Loads a format (see `models.load_runner`); what was loaded under its name before is forgotten.
@@ -201,8 +202,7 @@ class FreshProcess:
             self._connection.send((name, question))
             answer, error = self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            self._process.join()
-            died = ArtifactError(f"the process that tried it died with exit code {self._process.exitcode}", path=name)
+            died = ArtifactError(f"the process that tried it died with exit code {self._process.wait()}", path=name)
             # The other formats get a new one.
             self._stop()
             self._start()
@@ -421,8 +421,9 @@ def _max_difference(expected: npt.NDArray[np.float32], actual: npt.NDArray[np.fl
     return worst if math.isfinite(worst) else math.inf
 
 
-def _serve(connection: Connection, runtime: Runtime) -> None:
+def _serve(descriptor: int, runtime: Runtime) -> None:
     """Answers questions (name, format to load or input to run) with (answer, error) until the other end closes."""
+    connection = Connection(descriptor)
     # Ctrl-C reaches the whole process group; the parent decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from detflow.models import load_runner

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 
 import numpy as np
@@ -238,10 +239,9 @@ def test_a_fresh_process_runs_what_it_loads(artifact_dir):
         fresh.load(frozen)
         assert fresh.run(frozen, image)["detection_boxes"].shape == (1, 100, 4)
         process = fresh._process
-        assert process.is_alive()
+        assert process.poll() is None
         assert process.pid != os.getpid()
-    with pytest.raises(ValueError, match="closed"):
-        process.is_alive()
+    assert process.poll() is not None
 
 
 @pytest.mark.tf
@@ -261,7 +261,7 @@ def test_a_process_that_imported_too_much_proves_nothing(runtime, module, messag
         half.shutdown(socket.SHUT_WR)
     before = signal.getsignal(signal.SIGINT)
     try:
-        verify._serve(theirs, runtime)
+        verify._serve(os.dup(theirs.fileno()), runtime)
     finally:
         signal.signal(signal.SIGINT, before)
     assert ours.recv() == (None, f"it needs {message} to run")
@@ -274,3 +274,27 @@ def test_a_dead_process_is_told_by_its_exit_code(tmp_path):
         fresh._process.kill()
         with pytest.raises(ArtifactError, match="exit code -9"):
             fresh.load(Candidate("model", tmp_path, "image_tensor"))
+
+
+def test_a_script_is_not_run_a_second_time_by_the_fresh_process(tmp_path):
+    # As a person writes it, without `if __name__ == "__main__"`.
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "script.py").write_text(
+        "import pathlib\n"
+        "from detflow.errors import ArtifactError\n"
+        "from detflow.export.verify import Candidate, FreshProcess\n"
+        "print('once')\n"
+        "with FreshProcess('litert') as fresh:\n"
+        "    try:\n"
+        "        fresh.load(Candidate('model', pathlib.Path('gone.tflite'), 'image_tensor'))\n"
+        "    except ArtifactError as error:\n"
+        "        print(error)\n"
+    )
+    # Nothing that lies where the command is called is imported.
+    (tmp_path / "numpy.py").write_text("raise SystemExit('a foreign numpy')")
+    done = subprocess.run([sys.executable, "scripts/script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    first, second = done.stdout.splitlines()
+    assert first == "once"
+    assert "gone.tflite" in second
+    assert "exit code" not in second
+    assert done.stderr == ""
