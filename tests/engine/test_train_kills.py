@@ -13,7 +13,7 @@ from detflow.rundir import RunDir
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
 KILLS = 50
-STEPS = 40
+STEPS = 24
 
 
 def run_training(config, model_dir):
@@ -31,7 +31,7 @@ def weights(model_dir):
 
 
 def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(tiny_config, tmp_path):
-    config = tiny_config(train_steps=STEPS, checkpoint_every_steps=2, evaluate_every_steps=10)
+    config = tiny_config(train_steps=STEPS, checkpoint_every_steps=2, evaluate_every_steps=8)
     # The server has imported TensorFlow and done nothing with it; each training is a fork of it, which saves the import.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["detflow.engine.train"])

@@ -82,7 +82,7 @@ def detect(run, job, images):
 
 def test_floats_give_what_the_checkpoint_gives(job, path_of, canvases):
     found = load_tflite(path_of("tflite"))(canvases)
-    expected = eager_outputs(job.trained.serving.detect_traced, job.artifact.path)(canvases)
+    expected = eager_outputs(job.trained.serving.detect_traced, job.artifact.path, has_variables=True)(canvases)
     assert expected["num_detections"].min() > 3
     assert len(set(expected["detection_classes"].ravel())) == 3
     for name, values in expected.items():
@@ -104,7 +104,7 @@ def test_images_of_any_size_are_fitted_into_the_canvas(job, path_of, pictures_di
 
     images = [read_picture(path).pixels for path in sorted(pictures_dir.glob("*.jpg"))[:6]]
     found = detect(load_tflite(path_of("tflite")), job, images)
-    expected = detect(eager_outputs(job.trained.serving.detect_traced, job.artifact.path), job, images)
+    expected = detect(eager_outputs(job.trained.serving.detect_traced, job.artifact.path, has_variables=True), job, images)
     pairs = [(one, other) for some, others in zip(expected, found, strict=True) for one, other in zip(some, others, strict=False)]
     alike = [one[0] == other[0] and one[2].iou(other[2]) > 0.95 and abs(one[1] - other[1]) < 0.02 for one, other in pairs]
     assert len(alike) > 20
@@ -221,5 +221,5 @@ def test_a_yolo_becomes_a_file_too(job, canvases, tmp_path):
     trained = dataclasses.replace(job.trained, serving=serving)
     next(EXPORTS["tflite"].write(dataclasses.replace(job, trained=trained, artifact=ArtifactDir(tmp_path))))
     found = load_tflite(tmp_path / "model.tflite")(canvases)
-    for name, values in eager_outputs(serving.detect_traced, tmp_path)(canvases).items():
+    for name, values in eager_outputs(serving.detect_traced, tmp_path, has_variables=True)(canvases).items():
         np.testing.assert_allclose(found[name], values, atol=1e-3, err_msg=name)
