@@ -15,6 +15,6 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # goes wrong later arrives as an exception.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Importing TensorFlow makes 400,000 objects that stay. By default Python looks through all of them again and again meanwhile: 1.4 of
-# 9 CPU-s, and .6 so.
+# Importing TensorFlow makes 400,000 objects that stay, and by default Python looks through all of them again and again meanwhile:
+# 1.4 of 9 CPU-s, and 0.6 so.
 gc.set_threshold(100_000, 10, 10)
