@@ -54,7 +54,7 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type:
 class _FusedAdamW(tf_keras.optimizers.AdamW):  # type: ignore[misc]
     """Keras' AdamW, whose update of a variable is one kernel of TensorFlow's instead of some twenty.
 
-    The graph of a step has a third fewer nodes: it is traced and compiled sooner.
+    A training's graphs have a third fewer nodes: they are traced and compiled sooner.
     """
 
     def apply_gradients(

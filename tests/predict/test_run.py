@@ -92,8 +92,7 @@ def test_a_phone_s_photo_is_predicted_as_a_person_sees_it(pictures_dir, artifact
     one, other = read(tmp_path / "out")["images"]
     assert (one["exif_orientation"], other["exif_orientation"]) == (1, 6)
     assert (other["width"], other["height"]) == (one["width"], one["height"]) == (96, 72)
-    assert_alike(one["detections"], other["detections"])
-    assert one["detections"] != []
+    assert one["detections"] == other["detections"] != []
 
 
 def test_images_that_cannot_be_read_are_named_and_passed_over(pictures_dir, artifact_dir, tmp_path, capfd):
