@@ -1,6 +1,6 @@
 """`python -m detflow`."""
 
-from detflow.cli import main
+from detflow.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import detflow.engine  # noqa: F401  (sets TensorFlow's environment)
+import detflow.models  # noqa: F401  (sets TensorFlow's environment)
+from detflow.config.schema import parse_config
+from detflow.data.convert import ConversionOptions, convert_dataset
 
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 RUN_CLASSES = ("disc", "Ringe & Ösen", "it's")
 
@@ -83,8 +86,7 @@ def pictures_dir(tmp_path_factory):
 @pytest.fixture(scope="session")
 def records_dir(pictures_dir, tmp_path_factory):
     """The pictures as records: three images to train on, the other 21 are split `val`."""
-    from detflow.dataset.audit import AuditOptions
-    from detflow.dataset.convert import ConversionOptions, convert_dataset
+    from detflow.data.judging.audit import AuditOptions
 
     lists = tmp_path_factory.mktemp("voc")
     for name in sorted(pictures_dir.iterdir()):
@@ -115,10 +117,10 @@ def canvases_dir(records_dir, tmp_path_factory):
 def write_run(path, records_dir, model_settings):
     import tf_keras
 
-    from detflow.config import ExperimentConfig
-    from detflow.engine.checkpoints import Checkpoints, WeightAverage
-    from detflow.engine.model import build_model
-    from detflow.rundir import RunDir
+    from detflow.config.schema import ExperimentConfig
+    from detflow.models.build import build_model
+    from detflow.runs.checkpoints import Checkpoints, WeightAverage
+    from detflow.runs.run_dir import RunDir
     from detflow.types import LabelMap
 
     config = ExperimentConfig.model_validate(
@@ -163,7 +165,7 @@ def randomize(network, random):
 @pytest.fixture(scope="session")
 def artifact_dir(model_dir, tmp_path_factory):
     """What `detflow export` makes of the model directory."""
-    from detflow.export import export_model
+    from detflow.exporting.run import export_model
 
     output = tmp_path_factory.mktemp("artifact") / "artifact"
     export_model(str(model_dir), output)
@@ -173,8 +175,8 @@ def artifact_dir(model_dir, tmp_path_factory):
 @pytest.fixture(scope="session")
 def onnx_dir(model_dir, tmp_path_factory):
     """The model directory as a frozen graph, as TFLite, as ONNX and, where it is installed, as OpenVINO's files."""
-    from detflow.export import export_model
-    from detflow.runtime.openvino import has_openvino
+    from detflow.exporting.run import export_model
+    from detflow.inference.openvino import has_openvino
 
     output = tmp_path_factory.mktemp("onnx") / "artifact"
     card = export_model(str(model_dir), output, formats="frozen,tflite,onnx" + (",openvino" if has_openvino() else ""))
@@ -216,3 +218,106 @@ def s3_url(s3_server, request):
     bucket = request.module.__name__.rpartition(".")[2].replace("_", "-")
     boto3.client("s3").create_bucket(Bucket=bucket)
     return Url("s3", f"{bucket}/prefix")
+
+
+def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
+    """Draws a bright or a dark square, one an image, and annotates it.
+
+    `num_objects` repeats the object, each time a little narrower; 0 leaves out those of all splits but train. Two images after each
+    other have one of the sizes (height, width), the next two the next one.
+    """
+    random = np.random.default_rng(0)
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    number = 0
+    for split, count in splits.items():
+        names = []
+        for _ in range(count):
+            number += 1
+            name = f"image{number:03}"
+            names.append(name)
+            height, width = sizes[number // 2 % len(sizes)]
+            pixels = random.integers(90, 130, (height, width, 3), dtype=np.uint8)
+            left, top = (int(value) for value in random.integers(2, 24, 2))
+            kind = number % 2
+            pixels[top : top + 20, left : left + 20] = (240, 240, 60) if kind else (20, 20, 160)
+            Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
+            copies = 1 if num_objects is None or (num_objects == 0 and split == "train") else num_objects
+            objects = ""
+            for copy in range(copies):
+                corners = (left + 1, top + 1, left + 20 - 0.001 * copy, top + 20)
+                box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(CORNERS, corners, strict=True))
+                objects += f"<object><name>{('dark', 'light')[kind]}</name><bndbox>{box}</bndbox></object>"
+            (root / "Annotations" / f"{name}.xml").write_text(
+                f"<annotation><filename>{name}.jpg</filename><size><width>{width}</width><height>{height}</height><depth>3</depth>"
+                f"</size>{objects}</annotation>"
+            )
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
+@pytest.fixture(scope="session")
+def tiny_records(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tiny")
+    write_voc(root / "voc", {"train": 10, "val": 4, "test": 4})
+    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
+    return root / "records"
+
+
+@pytest.fixture(scope="session")
+def mixed_records(tmp_path_factory):
+    """Portrait and landscape images."""
+    root = tmp_path_factory.mktemp("mixed")
+    write_voc(root / "voc", {"train": 10, "val": 4}, sizes=((48, 72), (72, 48)))
+    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
+    return root / "records"
+
+
+@pytest.fixture
+def voc_writer():
+    """Makes records of a drawn dataset: (folder, images by split, objects an image) → records directory."""
+
+    def write(folder, splits, num_objects):
+        write_voc(folder / "voc", splits, num_objects)
+        convert_dataset(folder / "voc", folder / "records", ConversionOptions(jobs=1, report=False))
+        return folder / "records"
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_records):
+    """Builds a configuration of a network that takes milliseconds a step; keyword arguments override, as in train_steps=9."""
+
+    def build(**overrides):
+        settings = {
+            "data.records": str(tiny_records),
+            "model.input_size": [32, 32],
+            "model.width_multiplier": 0.25,
+            "model.num_filters": 8,
+            "model.num_head_convs": 1,
+            "model.max_level": 4,
+            "train.steps": 8,
+            "train.batch_size": 2,
+            "train.warmup_steps": 2,
+            "evaluate.every_steps": 4,
+            "checkpoint.every_steps": 2,
+            "checkpoint.max_to_keep": 2,
+        }
+        settings.update({name.replace("_", ".", 1): value for name, value in overrides.items()})
+        return parse_config("", [f"{name}={value}" for name, value in settings.items()])
+
+    return build
+
+
+@pytest.fixture
+def sums_without_order():
+    """Tells whether a graph adds two tensors at a time everywhere: of more, AddN takes first whichever is free first."""
+
+    def check(graph):
+        definition = graph.as_graph_def()
+        nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+        sums = [node for node in nodes if node.op == "AddN"]
+        assert sums
+        return all(node.attr["N"].i == 2 for node in sums)
+
+    return check

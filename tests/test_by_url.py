@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from detflow.config import parse_config
-from detflow.dataset.check import check_dataset, check_records, is_record_set
-from detflow.dataset.convert import ConversionOptions, convert_dataset
-from detflow.dataset.mirror import mirror_records
-from detflow.dataset.records import read_manifest
+from detflow.config.schema import parse_config
+from detflow.data.check import check_dataset, check_records, is_record_set
+from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.records.mirror import mirror_records
+from detflow.data.records.schema import read_manifest
 from detflow.errors import ArtifactError, ConfigError, DataError, Locked
 from detflow.publish import digest_files
-from detflow.rundir import RunDir
+from detflow.runs.run_dir import RunDir
 from detflow.storage import working_copy
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Url
@@ -95,7 +95,7 @@ def test_a_run_that_broke_off_is_resumed_at_its_finished_shards(voc_url, memory,
         convert_dataset(voc_url, output, ConversionOptions(jobs=1), break_off)
     (shard,) = (name for name in names(output) if name.endswith(".tfrecord"))
     built = []
-    monkeypatch.setattr("detflow.dataset.convert.frame_record", lambda data: built.append(data))
+    monkeypatch.setattr("detflow.data.convert.frame_record", lambda data: built.append(data))
     with pytest.raises(TypeError):
         # What is built anew breaks: the first shard is not.
         convert_dataset(voc_url, output, ConversionOptions(jobs=1))
@@ -194,11 +194,11 @@ def test_a_lease_keeps_others_out_until_it_is_forgotten(memory, monkeypatch, tmp
 
 @pytest.mark.slow
 def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
-    from detflow.engine.preflight import prepare_start
-    from detflow.engine.train import train
     from detflow.evaluation.run import evaluate_model
-    from detflow.export import export_model
-    from detflow.predict import predict
+    from detflow.exporting.run import export_model
+    from detflow.prediction.run import predict
+    from detflow.training.preflight import prepare_start
+    from detflow.training.recipe import train
 
     upload(pictures_dir, s3_url / "set")
     records, run_url = s3_url / "records", s3_url / "run"

@@ -144,8 +144,8 @@ def convert_strict_floor(dataset: Path, output: Path) -> Callable[[], None]:
 
     from lxml import etree
 
-    from detflow.dataset.images import read_image_facts
-    from detflow.dataset.tfrecord import frame_record
+    from detflow.data.images.decode import read_image_facts
+    from detflow.data.records.tfrecord import frame_record
 
     def run() -> None:
         shard = hashlib.sha256()
@@ -167,7 +167,7 @@ def convert_strict_floor(dataset: Path, output: Path) -> Callable[[], None]:
 
 def convert_ours(dataset: Path, output: Path, report: bool) -> Callable[[], None]:
     """Returns detflow's conversion."""
-    from detflow.dataset.convert import ConversionOptions, convert_dataset
+    from detflow.data.convert import ConversionOptions, convert_dataset
 
     def run() -> None:
         convert_dataset(dataset, output, ConversionOptions(report=report))

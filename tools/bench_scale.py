@@ -38,11 +38,11 @@ _WARM_UP_COPIES = 1
 
 def time_local(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str, float]:
     """Times the local runner with its processes at work already."""
-    from detflow.dataset.convert import ConversionOptions, convert_dataset
-    from detflow.dataset.parallel import open_workers
+    from detflow.data.convert import ConversionOptions, convert_dataset
+    from detflow.data.workers.processes import open_workers
 
     options = ConversionOptions(report=False)
-    with open_workers(jobs, "detflow.dataset.convert") as workers:
+    with open_workers(jobs, "detflow.data.convert") as workers:
         convert_dataset(small, output, options, workers=workers)
         began = time.perf_counter()
         convert_dataset(dataset, output, options, workers=workers)
@@ -51,8 +51,8 @@ def time_local(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str,
 
 def time_ray(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str, float]:
     """Times the Ray runner on a cluster of this machine; `start` is what the cluster took to start."""
-    from detflow.dataset.cluster import open_cluster
-    from detflow.dataset.convert import ConversionOptions, convert_dataset
+    from detflow.data.convert import ConversionOptions, convert_dataset
+    from detflow.data.workers.ray import open_cluster
 
     options = ConversionOptions(report=False)
     began = time.perf_counter()
@@ -98,9 +98,9 @@ class SyntheticWorkers:
         return [self._read_one(annotation, image) for annotation, image in tasks]
 
     def _read_one(self, annotation: str, image: str) -> Any:
-        from detflow.dataset.audit import AuditedSample, ClassCount, Judgement, Reading
-        from detflow.dataset.images import Treatment
-        from detflow.dataset.records import ObjectColumns
+        from detflow.data.images.decode import Treatment
+        from detflow.data.judging.audit import AuditedSample, ClassCount, Judgement, Reading
+        from detflow.data.records.schema import ObjectColumns
         from detflow.types import ImageSize
 
         draw = self._random
@@ -116,16 +116,16 @@ class SyntheticWorkers:
         return Reading((image.rpartition("/")[2], None), draw.randbytes(32), judgement)
 
     def _write(self, task: Any) -> Any:
-        from detflow.dataset.convert import ShardResult
-        from detflow.dataset.records import ShardInfo
+        from detflow.data.convert import ShardResult
+        from detflow.data.records.schema import ShardInfo
 
         return ShardResult(ShardInfo(task.name, len(task.lines), 100_000 * len(task.lines), "0" * 64), {}, "")
 
 
 def time_plan(count: int) -> dict[str, float]:
     """Audits and plans so many synthetic images; returns what the driver held and took, the making up of the answers aside."""
-    from detflow.dataset.audit import AuditOptions, audit_dataset
-    from detflow.dataset.convert import write_shards
+    from detflow.data.convert import write_shards
+    from detflow.data.judging.audit import AuditOptions, audit_dataset
     from detflow.storage.folders import LocalFolder
     from detflow.storage.publishing import Staging
 

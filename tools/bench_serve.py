@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detflow.dataset.pictures import find_pictures
+from detflow.data.images.pictures import find_pictures
 
 CLIENTS = (1, 8, 64)
 MAX_PICTURES = 64

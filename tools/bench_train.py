@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detflow.config import ExperimentConfig
-    from detflow.engine.inputs import TrainingImages
+    from detflow.config.schema import ExperimentConfig
+    from detflow.training.inputs import TrainingImages
     from detflow.types import LabelMap
 
 _STARTED = "DETFLOW_BENCH_STARTED"
@@ -43,7 +43,7 @@ _STEPS_PER_LOOP = 20
 
 def build_config(options: argparse.Namespace) -> ExperimentConfig:
     """Returns the configuration that every contestant trains."""
-    from detflow.config import parse_config
+    from detflow.config.schema import parse_config
 
     return parse_config(
         json.dumps(
@@ -71,10 +71,10 @@ def rate(times: list[float], images: int) -> float:
 
 def run_ours(options: argparse.Namespace) -> dict[str, float]:
     """Trains as the command does, and notes when each step ends."""
-    import detflow.engine.train as training
-    from detflow.engine.display import TrainingDisplay
-    from detflow.engine.preflight import prepare_start
-    from detflow.rundir import RunDir
+    import detflow.training.recipe as training
+    from detflow.runs.run_dir import RunDir
+    from detflow.training.display import TrainingDisplay
+    from detflow.training.preflight import prepare_start
 
     times: list[float] = []
 
@@ -91,11 +91,11 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
 
 def run_tight(options: argparse.Namespace) -> dict[str, float]:
     """Runs the compiled step on one batch, without looking at its losses."""
-    from detflow.engine.checkpoints import WeightAverage
-    from detflow.engine.model import build_model
-    from detflow.engine.optimizer import LearningRate, build_optimizer
-    from detflow.engine.precision import network_precision, resolve_precision
-    from detflow.engine.step import build_step
+    from detflow.models.build import build_model
+    from detflow.models.precision import network_precision, resolve_precision
+    from detflow.runs.checkpoints import WeightAverage
+    from detflow.training.optimizer import LearningRate, build_optimizer
+    from detflow.training.step import build_step
 
     config, images, label_map = load_images(options)
     precision = resolve_precision(config.runtime.precision)
@@ -121,7 +121,7 @@ def run_inputs(options: argparse.Namespace) -> dict[str, float]:
     """Prepares batches and throws them away."""
     import tensorflow as tf
 
-    from detflow.engine.augmentation import augment
+    from detflow.training.augmentation import augment
 
     config, images, _ = load_images(options)
 
@@ -152,9 +152,9 @@ def run_inputs(options: argparse.Namespace) -> dict[str, float]:
 
 def load_images(options: argparse.Namespace) -> tuple[ExperimentConfig, TrainingImages, LabelMap]:
     """Returns the configuration, the decoded training images and the label map."""
-    import detflow.engine  # noqa: F401
-    from detflow.dataset.records import read_manifest, read_samples, resolve_split
-    from detflow.engine.inputs import TrainingImages
+    import detflow.models  # noqa: F401
+    from detflow.data.records.schema import read_manifest, read_samples, resolve_split
+    from detflow.training.inputs import TrainingImages
 
     config = build_config(options)
     manifest = read_manifest(options.records)
@@ -173,7 +173,7 @@ def load_images(options: argparse.Namespace) -> tuple[ExperimentConfig, Training
 def run_stock(options: argparse.Namespace) -> dict[str, float]:
     """Trains with Model Garden's trainer, and notes when each of its loops ends."""
     # Makes the same settings of TensorFlow for both, so it comes first.
-    import detflow.engine  # noqa: F401
+    import detflow.models  # noqa: F401
 
     # isort: split
     import tensorflow as tf
@@ -182,7 +182,7 @@ def run_stock(options: argparse.Namespace) -> dict[str, float]:
     from official.vision.configs import backbones, common, decoders, retinanet
     from official.vision.tasks.retinanet import RetinaNetTask
 
-    from detflow.dataset.records import read_manifest, resolve_split
+    from detflow.data.records.schema import read_manifest, resolve_split
 
     manifest = read_manifest(options.records)
     files = [str(options.records / f"{name}-*") for name in resolve_split(manifest, options.split)]

@@ -42,11 +42,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detflow.dataset.audit import AuditedSample, judge, read_batch
-from detflow.dataset.findings import Action, Finding
-from detflow.dataset.images import DEFAULT_MAX_PIXELS, encode_record_jpeg
-from detflow.dataset.pairing import find_own_images, pair_images
-from detflow.dataset.records import decode_sample, encode_sample
+from detflow.data.images.decode import DEFAULT_MAX_PIXELS, encode_record_jpeg
+from detflow.data.judging.audit import AuditedSample, judge, read_batch
+from detflow.data.judging.rules import Action, Finding
+from detflow.data.records.schema import decode_sample, encode_sample
+from detflow.data.sources.pairing import find_own_images, pair_images
 from detflow.storage.folders import LocalFolder
 from detflow.types import LabelMap, Sample
 

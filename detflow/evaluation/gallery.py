@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from detflow.draw import draw_boxes, fit_picture
 from detflow.evaluation.analysis import Analysis
 from detflow.metrics.coco import EvaluatedImage
 from detflow.metrics.errors import DetectionError, ErrorType
+from detflow.pages.draw import draw_boxes, fit_picture
 
 __all__ = ["BadImage", "describe_errors", "draw_errors", "worst_images", "worst_images_of"]
 

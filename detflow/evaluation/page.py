@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
-from detflow.draw import class_colour
 from detflow.evaluation.analysis import Analysis
 from detflow.evaluation.gallery import BadImage, describe_errors, draw_errors, worst_images, worst_images_of
 from detflow.evaluation.plots import MAX_BARS
 from detflow.metrics.curves import OperatingPoint
 from detflow.metrics.errors import ErrorType
-from detflow.page.document import Section, escape, render_page, render_table
-from detflow.page.svg import draw_stack, draw_swatch
+from detflow.pages.document import Section, escape, render_page, render_table
+from detflow.pages.draw import class_colour
+from detflow.pages.svg import draw_stack, draw_swatch
 from detflow.tables import format_metric
 
 __all__ = ["chosen_images", "render_evaluation"]

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.patheffects import withStroke
 
-from detflow.draw import Rgb, class_colour
 from detflow.evaluation.analysis import Analysis
 from detflow.metrics.coco import Floats
+from detflow.pages.draw import Rgb, class_colour
 from detflow.tables import format_metric
 
 __all__ = ["DARK", "LIGHT", "MAX_BARS", "MAX_MATRIX_CLASSES", "PLOTS", "Theme", "draw_plot"]
@@ -55,7 +55,7 @@ class Theme:
     high: str
 
 
-# The colours of detflow.page's style sheet.
+# The colours of detflow.pages' style sheet.
 LIGHT = Theme(ground="#ffffff", ink="#1c2126", soft="#5d666f", line="#dfe2df", low="#f4f7f7", high="#0b4f53")
 DARK = Theme(ground="#1d2226", ink="#e8eaeb", soft="#9aa4ac", line="#343c42", low="#252c31", high="#7fe0da")
 

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from detflow.dataset.mirror import mirror_records
-from detflow.dataset.records import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
-from detflow.dataset.terminal import show_progress
+from detflow.data.records.mirror import mirror_records
+from detflow.data.records.schema import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.data.terminal import show_progress
 from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
 from detflow.storage.location import Location
@@ -47,8 +47,8 @@ def evaluate_model(
     verify_shards(records_dir, manifest, splits)
 
     def judge() -> tuple[Analysis, list[Sample]]:
-        from detflow.engine.evaluate import detect_samples
-        from detflow.models import load_detector, local_model
+        from detflow.inference.evaluate import detect_samples
+        from detflow.inference.load import load_detector, local_model
 
         with local_model(model) as path:
             detector = load_detector(path)

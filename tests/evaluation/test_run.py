@@ -7,8 +7,8 @@ import sys
 import pytest
 from PIL import Image
 
-from detflow.dataset.audit import AuditOptions
-from detflow.dataset.convert import ConversionOptions, convert_dataset
+from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.judging.audit import AuditOptions
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.evaluation.run import evaluate_model
 
@@ -106,7 +106,7 @@ def test_a_model_directory_a_checkpoint_and_an_artifact_are_judged_alike(records
 def test_the_command(records_of_run, model_dir, tmp_path):
     from click.testing import CliRunner
 
-    from detflow.cli import cli
+    from detflow.cli.main import cli
 
     arguments = ["evaluate", "--model", str(model_dir), "--records", str(records_of_run), "--split", "val"]
     shown = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "out"), "--json", "--score-threshold", "0.1"])

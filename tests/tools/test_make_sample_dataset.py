@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detflow.dataset.audit import AuditOptions
-from detflow.dataset.convert import ConversionOptions, convert_dataset
+from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.judging.audit import AuditOptions
 from detflow.errors import DataError
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "make_sample_dataset.py"

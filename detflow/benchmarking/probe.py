@@ -1,0 +1,127 @@
+"""What one measurement's process does: `python -m detflow.benchmarking.probe REQUEST`, the request as JSON.
+
+It tells of its first detections on stdout as soon as it has them, and of everything else on a second line.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detflow.data.images.decode import decode_pixels
+from detflow.data.records.schema import read_manifest, read_samples
+from detflow.errors import DetflowError
+from detflow.inference.detector import Detector, Runner
+from detflow.inference.load import load_runner
+from detflow.metrics import EvaluatedImage, coco_metrics
+
+__all__ = ["main"]
+
+# An action runs so many times before the next has its turn, and the first ones do not count: for a while after its last run a
+# runtime's threads keep the cores busy, waiting for another.
+_TURN_RUNS = 6
+_SETTLING_RUNS = 2
+_MIN_TURNS = 2
+
+
+def main() -> None:
+    """Measures; a fault that a user can act on goes to stderr in one line, with its exit code."""
+    request = json.loads(sys.argv[1])
+    try:
+        _measure(request)
+    except DetflowError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+def _measure(request: dict[str, Any]) -> None:
+    path, signature, threads = Path(request["path"]), request["signature"], request["threads"]
+    files = [Path(name).read_bytes() for name in request["images"]]
+    run = load_runner(path, signature=signature, threads=threads)
+
+    def detect(file: bytes) -> object:
+        pixels, _ = decode_pixels(file)
+        return run(pixels[np.newaxis])
+
+    detect(files[0])
+    _tell({"detected": True})
+
+    from detflow.benchmarking.network import load_bare_network
+
+    pixels = [decode_pixels(file)[0] for file in files]
+    bare = load_bare_network(path, signature, threads, tuple(request["canvas_size"]))
+    # In turns, so that whatever else the machine does slows all of them.
+    times = _time_in_turns(
+        {
+            "end_to_end": lambda i: detect(files[i]),
+            "decode": lambda i: decode_pixels(files[i]),
+            "detect": lambda i: run(pixels[i][np.newaxis]),
+            "network": lambda i: bare(),
+        },
+        len(files),
+        request["seconds"],
+    )
+    # Kilobytes on Linux.
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    batch = np.stack([pixels[0]] * request["batch"])
+    in_batches = _time_in_turns({"batch": lambda i: run(batch)}, 1, request["seconds"])["batch"]
+    milliseconds = {name: {"p50": _percentile(values, 50), "p95": _percentile(values, 95)} for name, values in times.items()}
+    result = {
+        "milliseconds": milliseconds,
+        "runs": len(times["end_to_end"]),
+        "ratio": milliseconds["end_to_end"]["p50"] / milliseconds["network"]["p50"],
+        "images_per_second": request["batch"] / (_percentile(in_batches, 50) / 1e3),
+        "peak_bytes": peak_bytes,
+    }
+    if request["records"] is not None:
+        result["ap"] = _measure_ap(Path(request["records"]), request["split"], run, path)
+    _tell(result)
+
+
+def _tell(message: dict[str, Any]) -> None:
+    sys.stdout.write(f"{json.dumps(message)}\n")
+    sys.stdout.flush()
+
+
+def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | None:
+    manifest = read_manifest(records)
+    detector = Detector(run, manifest.label_map, path)
+    images = []
+    for sample in read_samples(records, manifest, split):
+        (found,) = detector.detect([decode_pixels(sample.encoded)[0]])
+        images.append(EvaluatedImage(sample.size, sample.objects, found))
+    return coco_metrics(images, manifest.label_map)["AP"]
+
+
+def _time_in_turns(actions: dict[str, Callable[[int], object]], count: int, seconds: float) -> dict[str, Sequence[float]]:
+    """Runs every action a few times, again and again, on items 0 to count - 1 in turn; returns seconds by action."""
+    for action in actions.values():
+        action(0)
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    end = time.perf_counter() + seconds
+    turn = 0
+    while turn < _MIN_TURNS or time.perf_counter() < end:
+        for name, action in actions.items():
+            for number in range(turn * _TURN_RUNS, (turn + 1) * _TURN_RUNS):
+                start = time.perf_counter()
+                action(number % count)
+                if number >= turn * _TURN_RUNS + _SETTLING_RUNS:
+                    times[name].append(time.perf_counter() - start)
+        turn += 1
+    return dict(times)
+
+
+def _percentile(seconds: Sequence[float], share: float) -> float:
+    """Milliseconds."""
+    return float(np.percentile(seconds, share) * 1e3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""`detflow check`: a dataset judged as make-records would, or a TFRecord set judged record by record; nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detflow.data.convert import ConversionOptions, describe_audit, require_acceptable
+from detflow.data.judging.audit import Progress, audit_dataset
+from detflow.data.judging.rules import Action
+from detflow.data.records.lint import Severity, find_record_files, lint_records
+from detflow.data.records.mirror import mirror_records
+from detflow.data.records.schema import MANIFEST_NAME
+from detflow.data.terminal import format_summary
+from detflow.data.workers.processes import choose_jobs, open_workers
+from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
+from detflow.publish import publish_file
+from detflow.storage.folders import open_folder
+from detflow.storage.location import Location, Url
+
+__all__ = ["CheckResult", "check_dataset", "check_records", "is_record_set"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What was found.
+
+    Attributes:
+        text: For a terminal.
+        content: The same for programs: what `json.dumps` takes.
+        refusal: Why the data cannot be used; None where they can.
+    """
+
+    text: str
+    content: dict[str, Any]
+    refusal: DetflowError | None
+
+
+def is_record_set(path: Location) -> bool:
+    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them; a URL by the manifest alone."""
+    if isinstance(path, Url):
+        return open_folder(path).digest(MANIFEST_NAME) is not None
+    return path.is_file() or (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
+
+
+def check_records(records: Location, jobs: int | None, progress: Progress = lambda what, done, total: None) -> CheckResult:
+    """Judges a TFRecord set.
+
+    Args:
+        records: One file, or the folder that holds them.
+        jobs: Number of processes; None chooses.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: There is no TFRecord file.
+        ArtifactError: At a URL, a shard is not the one that the manifest lists.
+    """
+    path = mirror_records(records)
+    with environment_faults(path), open_workers(jobs or choose_jobs(path), "detflow.data.records.lint") as workers:
+        report = lint_records(path, workers, progress)
+    errors = report.count(Severity.ERROR)
+    refusal = (
+        ArtifactError(f"{errors:,} errors in the TFRecord files", path=str(records), remedy="they are listed above")
+        if errors
+        else None
+    )
+    return CheckResult(report.to_text(), report.to_json(), refusal)
+
+
+def check_dataset(
+    dataset: Location,
+    options: ConversionOptions,
+    announce: Callable[[str], None],
+    report_path: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> CheckResult:
+    """Judges a dataset.
+
+    Args:
+        dataset: Its folder.
+        options: As for a conversion.
+        announce: Told the problems, a line each, that make the dataset unusable.
+        report_path: Where to write the page with pictures; None writes nothing at all.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: A file was removed meanwhile.
+        EnvironmentFault: The machine refuses.
+    """
+    with (
+        environment_faults(str(dataset)),
+        tempfile.TemporaryDirectory() as work_dir,
+        open_workers(options.jobs or choose_jobs(dataset), "detflow.data.convert") as workers,
+    ):
+        audit = audit_dataset(open_folder(dataset), options.audit, Path(work_dir), workers, progress)
+        refusal = None
+        try:
+            require_acceptable(audit, options, dataset, announce)
+        except DataError as error:
+            refusal = error
+        content = {**describe_audit(audit, options), "refused": audit.count_by_code(Action.REFUSED)}
+        if report_path is not None:
+            from detflow.data.report.page import render_report
+
+            publish_file(report_path, render_report(audit, content, None))
+    return CheckResult(format_summary(content), content, refusal)

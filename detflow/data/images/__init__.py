@@ -1,0 +1,1 @@
+"""Image files: their format, their pixels, small copies, and near duplicates."""

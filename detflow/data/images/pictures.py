@@ -1,0 +1,107 @@
+"""Pictures without annotations: files and folders that a person names, turned upright and read by the rules of `images`."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from detflow.data.images.decode import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_pixels
+from detflow.errors import DataError
+
+__all__ = ["Picture", "PictureFile", "decode_picture", "find_pictures", "read_picture"]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A file, and its name relative to the folder that the person named (its own name where the file itself was named)."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Upright pixels.
+
+    Attributes:
+        pixels: [height, width, 3] uint8, RGB.
+        orientation: The EXIF orientation that was applied, 1 to 8; 1 turned nothing.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    orientation: int
+
+
+def find_pictures(source: str, further_suffixes: Collection[str] = ()) -> list[PictureFile]:
+    """Finds pictures.
+
+    Args:
+        source: A file; a folder, in which files with an image's extension are looked for at any depth, hidden ones and folders
+            behind links aside; or a pattern of the shell (`photos/**/*.jpg`) that stands for such.
+        further_suffixes: Of other files to look for in folders, in lower case.
+
+    Raises:
+        DataError: There is none.
+    """
+    if os.path.exists(source):
+        found = _expand(Path(source), further_suffixes)
+    else:
+        found = [file for match in sorted(glob.glob(source, recursive=True)) for file in _expand(Path(match), further_suffixes)]
+    if not found:
+        exists = os.path.exists(source)
+        raise DataError("there is no image in it" if exists else "no such file or folder, nor a pattern that fits any", path=source)
+    return found
+
+
+def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+    """Reads a picture as a person sees it: the EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB.
+
+    Raises:
+        DataError: It cannot be read, has more than `max_pixels`, is damaged or of an unsupported kind.
+    """
+    try:
+        if not path.is_file():
+            raise DataError("not a regular file", path=path)
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise DataError(f"larger than {MAX_IMAGE_BYTES:,} bytes", path=path)
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", path=path) from error
+    try:
+        return decode_picture(data, max_pixels)
+    except ImageFault as fault:
+        raise DataError(str(fault), path=path) from None
+
+
+def decode_picture(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True) -> Picture:
+    """Decodes a file's bytes; alpha lies over white, everything becomes 8-bit RGB.
+
+    Args:
+        data: The whole file.
+        max_pixels: More are refused from the header.
+        upright: Whether to apply the EXIF orientation.
+
+    Raises:
+        ImageFault: It is no image, has too many pixels, is damaged or of an unsupported kind.
+    """
+    return Picture(*decode_pixels(data, max_pixels, upright=upright))
+
+
+def _expand(path: Path, further_suffixes: Collection[str]) -> list[PictureFile]:
+    if not path.is_dir():
+        return [PictureFile(path, path.name)]
+    return [PictureFile(file, file.relative_to(path).as_posix()) for file in _walk(path, {*IMAGE_SUFFIXES, *further_suffixes})]
+
+
+def _walk(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    for directory, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+                yield Path(directory, name)

@@ -1,0 +1,97 @@
+"""Small pictures for a page: a few kilobytes each, and never a reason to fail."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from detflow.data.images.decode import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, ImageFault, Treatment, encode_record_jpeg, find_format
+from detflow.storage.folders import Folder
+from detflow.types import ImageSize
+
+__all__ = ["Thumbnail", "read_thumbnail"]
+
+_QUALITY = 74
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small picture.
+
+    Attributes:
+        jpeg: A JPEG file's bytes.
+        size: Of the image that it stands for, in which boxes are told.
+    """
+
+    jpeg: bytes
+    size: ImageSize
+
+
+def read_thumbnail(source: Folder, image: str, treatment: Treatment, max_side: int) -> Thumbnail | None:
+    """Shrinks an image of a dataset.
+
+    Args:
+        source: The dataset's folder.
+        image: The image's path inside it.
+        treatment: How the record shows it, so that a turned image is turned here too.
+        max_side: The longer side of the result in pixels.
+
+    Returns:
+        The picture, what there is of it where the file is damaged, or None where there is nothing to show.
+    """
+    try:
+        data = source.read(image, MAX_IMAGE_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > MAX_IMAGE_BYTES:
+        return None
+    if find_format(data[:16]) == "jpeg" and treatment.turn == 1:
+        shrunk = _shrink_jpeg(data, max_side)
+        if shrunk is not None:
+            return shrunk
+    if find_format(data[:16]) is None:
+        return None
+    try:
+        jpeg = encode_record_jpeg(data, Treatment(transcode=True, turn=treatment.turn), DEFAULT_MAX_PIXELS)
+    except ImageFault:
+        return None
+    return _shrink_jpeg(jpeg, max_side)
+
+
+def _shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
+    """Decodes at the smallest scale that is large enough; a damaged file gives what can be decoded of it."""
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
+        if width * height > DEFAULT_MAX_PIXELS:
+            return None
+        factor = min(1.0, max_side / max(width, height))
+        target = max(1, round(width * factor)), max(1, round(height * factor))
+        pixels = _decode_reduced(data, ImageSize(width, height), ImageSize(*target))
+    except (ValueError, KeyError):
+        # A header without a known subsampling makes simplejpeg look up -1.
+        return None
+    if (pixels.shape[1], pixels.shape[0]) != target:
+        pixels = np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.BILINEAR))
+    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_QUALITY, colorspace="RGB", colorsubsampling="420")
+    return Thumbnail(bytes(jpeg), ImageSize(width, height))
+
+
+def _decode_reduced(data: bytes, size: ImageSize, target: ImageSize) -> npt.NDArray[np.uint8]:
+    """Returns pixels [height, width, 3], at least as many as the target has on both sides.
+
+    Where a file breaks off, the decoder leaves the rest of its buffer as it finds it. Fresh memory would show what the process
+    had there before, other on every run, so a damaged file is decoded into a grey buffer.
+    """
+    bounds = {"min_width": target.width, "min_height": target.height, "min_factor": 1}
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", **bounds, strict=True))
+    except ValueError:
+        eighths = min(8, math.ceil(8 * max(target.width / size.width, target.height / size.height)) + 1)
+        num_pixels = math.ceil(size.width * eighths / 8) * math.ceil(size.height * eighths / 8)
+        grey = np.full(num_pixels * 3, 128, np.uint8)
+        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", **bounds, buffer=grey, strict=False))

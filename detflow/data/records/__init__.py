@@ -1,0 +1,1 @@
+"""The records directory: TFRecord shards, manifest, and a judge of both."""

@@ -1,0 +1,1 @@
+"""Where annotations come from: files, pairs, splits."""

@@ -1,0 +1,72 @@
+"""A parameter server or a worker of one: a process that does what the chief asks, until the chief has ended."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import tensorflow as tf
+
+from detflow.distributed.parameter_servers.coordinator import answers
+from detflow.distributed.topology import Topology
+from detflow.errors import EnvironmentFault
+from detflow.process.quiet import native_stderr_closed
+from detflow.process.signals import Requests, gather_requests
+
+__all__ = ["serve_task"]
+
+# Until the chief listens it may have records to fetch and to verify, or wait for a machine.
+_FIRST_CONTACT_SECONDS = 3600.0
+# A chief that was killed and started again finds its servers still there.
+_GONE_SECONDS = 60.0
+_TICK_SECONDS = 1.0
+# Operations that wait for other processes hold a thread. With one a core, a worker of one core waited for ever.
+_INTER_OP_THREADS = 16
+
+
+def serve_task(topology: Topology, threads: int) -> int | None:
+    """Serves the chief until it is gone; a signal only shortens the wait for that, so that the chief can still save.
+
+    Args:
+        topology: Of the cluster; this process is a parameter server or a worker.
+        threads: For computing; 0 takes one a core.
+
+    Returns:
+        The signal that was to stop this process, or None.
+
+    Raises:
+        EnvironmentFault: The port is taken, or no chief came.
+    """
+    (chief,) = topology.cluster["chief"]
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=threads, inter_op_parallelism_threads=max(threads, _INTER_OP_THREADS)
+    )
+    cluster = tf.train.ClusterSpec({job: list(hosts) for job, hosts in topology.cluster.items()})
+    # The server tells all that it does; what goes wrong the chief hears.
+    with native_stderr_closed():
+        try:
+            server = tf.distribute.Server(cluster, topology.job, topology.index, protocol="grpc", config=config)
+        except tf.errors.OpError:
+            address = topology.cluster[topology.job][topology.index]
+            raise EnvironmentFault(f"{topology} cannot listen at {address}", remedy="another process has the port") from None
+        # After it: TensorFlow takes SIGTERM for itself.
+        with gather_requests() as requests:
+            signum = _outlast(chief, topology, requests)
+        # It lives as long as there is a name for it.
+        del server
+    return signum
+
+
+def _outlast(chief: str, topology: Topology, requests: Requests) -> int | None:
+    began, last_seen = time.monotonic(), None
+    while True:
+        now, signums = time.monotonic(), requests.signums
+        if len(signums) > 1:
+            os._exit(128 + signums[0])
+        if answers(chief):
+            last_seen = now
+        elif signums or (last_seen is not None and now - last_seen > _GONE_SECONDS):
+            return signums[0] if signums else None
+        elif last_seen is None and now - began > _FIRST_CONTACT_SECONDS:
+            raise EnvironmentFault(f"{topology} waited {now - began:.0f} s for a chief at {chief}", remedy="start it")
+        time.sleep(_TICK_SECONDS)

@@ -1,0 +1,5 @@
+"""A checkpoint as files that other runtimes load, each proved against it."""
+
+from detflow.process.tensorflow_settings import prepare_tensorflow
+
+prepare_tensorflow()

@@ -1,0 +1,134 @@
+"""From a checkpoint to a folder that other programs run: one serving contract, several formats, each proved in a fresh process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detflow.artifact import MANIFEST_NAME, ArtifactDir
+from detflow.errors import ArtifactError, ConfigError
+from detflow.exporting.formats import DEFAULT_FORMATS, choose_formats, parse_formats
+from detflow.inference.load import local_model
+from detflow.runs.states import find_checkpoint
+from detflow.storage.location import Location, parse_location
+from detflow.storage.publishing import publish_folder, require_replaceable
+from detflow.tables import format_change, format_metric
+
+__all__ = ["describe_card", "export_model", "find_failure"]
+
+_WORDS = ("best", "last")
+
+
+def export_model(
+    ckpt: str,
+    output: Location,
+    *,
+    model_dir: Location | None = None,
+    formats: str = DEFAULT_FORMATS,
+    images: Path | None = None,
+    split: str | None = None,
+    score_threshold: float | None = None,
+    max_detections: int | None = None,
+    max_ap_drop: float | None = None,
+) -> dict[str, Any]:
+    """Exports a checkpoint. The folder appears with those formats that passed their gate, and only if one did.
+
+    Args:
+        ckpt: A model directory (its best checkpoint), a checkpoint `DIR/ckpt-N`, or `best` or `last` of `model_dir`.
+        output: The folder to publish; an exported folder that stands there is replaced as a whole.
+        model_dir: The model directory that the words `best` and `last` are about.
+        formats: Names of formats with commas between, or `all` that there are of the checkpoint's architecture.
+        images: Folder of images, or of records, that the proof runs on; None for the run's own records.
+        split: Split of the records; None for the one that the run was evaluated on.
+        score_threshold: Detections below are dropped; None for the run's own.
+        max_detections: Most detections of one image; None for the run's own.
+        max_ap_drop: How much of the checkpoint's AP a format may lose; None for the formats' own limits.
+
+    Returns:
+        The published `model.json`. Formats that did not pass stand under `failed`; see `find_failure`.
+
+    Raises:
+        ConfigError: The arguments contradict each other, the checkpoint's architecture has no such format, or the output folder is
+            something else than an exported folder.
+        DataError: There is no image to prove the export on.
+        ArtifactError: The checkpoint is damaged, or no format passed.
+        EnvironmentFault: The disk refuses.
+    """
+    parse_formats(formats)
+    location, word = _resolve(ckpt, model_dir)
+    with local_model(location) as path:
+        run, checkpoint = find_checkpoint(path, word)
+        names = choose_formats(formats, run.read_config().model.architecture)
+        require_replaceable(output, MANIFEST_NAME)
+        # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
+        with publish_folder(output, MANIFEST_NAME) as staging:
+            from detflow.exporting.build import ExportOptions, build_artifact
+
+            options = ExportOptions(names, images, split, score_threshold, max_detections, max_ap_drop)
+            return build_artifact(ArtifactDir(staging.path), checkpoint, options)
+
+
+def find_failure(card: dict[str, Any], output: Location) -> ArtifactError | None:
+    """Returns the error that a published `model.json` tells of; None where every format passed."""
+    if not card["failed"]:
+        return None
+    reasons = "; ".join(failed["reason"] for failed in card["failed"].values())
+    return ArtifactError(
+        f"not published: {', '.join(card['failed'])}: {reasons}",
+        path=str(output),
+        remedy=f"published: {', '.join(card['formats'])}",
+    )
+
+
+def describe_card(card: dict[str, Any], output: Location) -> str:
+    """Returns what a person wants to know of a published `model.json`: what it is, where, and how well it was proved."""
+    checkpoint, parity = card["checkpoint"], card["parity"]
+    named, rest = card["classes"][:8], len(card["classes"]) - 8
+    lines = [f"{checkpoint['name']} → {output}; classes: {', '.join(named)}{f' and {rest:,} more' if rest > 0 else ''}"]
+    for found in card["formats"].values():
+        measures = [f"; {name} {_with_change(value, found['change'][name])}" for name, value in (found["metrics"] or {}).items()]
+        measures.append(f"; {found['seconds']:.0f} s")
+        for name, entry in found["entries"].items():
+            # A folder with several inputs is proved with each: `saved_model`, `saved_model tf_example`.
+            path, _, signature = name.partition(" ")
+            size = sum(digest["bytes"] for file, digest in card["files"].items() if file == path or file.startswith(f"{path}/"))
+            lines.append(
+                f"{output / path}{f' ({signature})' if signature else f', {size / 1e6:.1f} MB'}: {_describe_agreement(entry)}"
+                # Measured on the first entry; the time is that of all.
+                + "".join(measures)
+            )
+            measures = []
+    if parity["images"] == "synthetic":
+        lines.append("The run's records are not there: the proof ran on synthetic pictures. Name real ones with --images.")
+    return "\n".join(lines)
+
+
+def _describe_agreement(entry: dict[str, Any]) -> str:
+    if differences := entry["max_differences"]:
+        return (
+            f"boxes within {differences['detection_boxes']:.1g}, scores within {differences['detection_scores']:.1g} of the "
+            f"checkpoint's, {entry['num_detections']:,} detections on {entry['num_images']} images"
+        )
+    if entry["share_found"] is None:
+        return f"the checkpoint detects nothing on {entry['num_images']} images that had to be found again"
+    return (
+        f"{entry['share_found']:.1%} of the checkpoint's {entry['num_detections']:,} detections found again on "
+        f"{entry['num_images']} images"
+    )
+
+
+def _with_change(value: float | None, change: float | None) -> str:
+    return format_metric(value) if change is None else f"{format_metric(value)} ({format_change(change)})"
+
+
+def _resolve(ckpt: str, model_dir: Location | None) -> tuple[Location, str]:
+    """Returns the place of a model directory or checkpoint, and which checkpoint of a model directory is meant."""
+    if model_dir is None:
+        if ckpt in _WORDS and not Path(ckpt).exists():
+            raise ConfigError(f"--ckpt {ckpt} does not say of which run", remedy="add --model-dir DIR")
+        return parse_location(ckpt), "best"
+    if ckpt not in _WORDS:
+        raise ConfigError(
+            f"--ckpt {ckpt} together with --model-dir", remedy="with --model-dir it is best or last; or leave that out"
+        )
+    return model_dir, ckpt

@@ -1,0 +1,178 @@
+"""`models.preprocess` without TensorFlow, for models that take a canvas of one size: the same numbers within a rounding."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "MEAN_RGB",
+    "STDDEV_RGB",
+    "Images",
+    "boxes_to_image",
+    "choose_canvas",
+    "fit_to_canvas",
+    "fitted_size",
+    "triangle_weights",
+]
+
+Images: TypeAlias = npt.NDArray[np.uint8]
+"""[N, height, width, 3], RGB; a single image is [height, width, 3]."""
+
+Floats = npt.NDArray[np.float32]
+
+MEAN_RGB: Final = (123.675, 116.28, 103.53)
+"""Mean of ImageNet's RGB values on the scale 0–255: the field's usual normalisation, and the fill of a canvas."""
+
+STDDEV_RGB: Final = (58.395, 57.12, 57.375)
+"""Deviation of ImageNet's RGB values."""
+
+# Output rows, or columns, that one matrix product makes: they share most of the input that they take.
+_BAND = 4
+# OpenBLAS gives a product to several threads above so many multiplications (SMP_THRESHOLD_MIN times GEMM_MULTITHREAD_THRESHOLD in
+# its interface/gemm.c). They then wait for each other, and for the network's threads, many times longer than the product takes.
+_MAX_MULTIPLICATIONS = 1 << 18
+# Floats between the two passes, as far as a band has no more. Each thread keeps its own: memory that the system hands out anew
+# costs half as much time as the resize.
+_WORK_FLOATS = 1 << 19
+_work = threading.local()
+
+
+def choose_canvas(sizes: npt.ArrayLike, canvas_sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
+    """Chooses the canvas that takes an image: the one in which it is largest, of equal ones the first.
+
+    Args:
+        sizes: [..., 2] integers, (height, width) of images in pixels.
+        canvas_sizes: (height, width) of each canvas.
+
+    Returns:
+        [...]: indices of canvases.
+    """
+    # The scale is min(H / h, W / w); times h · w it is an integer, which all runtimes compare alike.
+    products = np.array(canvas_sizes, np.int64) * np.array(sizes, np.int64)[..., np.newaxis, ::-1]
+    chosen: npt.NDArray[np.intp] = products.min(-1).argmax(-1)
+    return chosen
+
+
+def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the (rows, columns) of the canvas that an image of `size` (height, width) covers, its aspect kept."""
+    sides, canvas = np.array(size, np.float32), np.array(canvas_size, np.float32)
+    rows, columns = np.clip(np.round(sides * np.min(canvas / sides)), 1.0, canvas)
+    return int(rows), int(columns)
+
+
+def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Scales images to fit the canvas and fills the rest; see `models.preprocess.fit_to_canvas`, whose twin this is.
+
+    Args:
+        images: [batch, height, width, 3], uint8 on the scale 0–255, all of one size.
+        canvas_size: (height, width) in pixels.
+
+    Returns:
+        The canvases [batch, *canvas_size, 3] float32 on the scale 0–255, and ratio [2] float32 = (rows, columns) that an image
+        covers as a share of the canvas.
+    """
+    batch, height, width, channels = images.shape
+    rows, columns = fitted_size((height, width), canvas_size)
+    canvases = np.empty((batch, *canvas_size, channels), np.float32)
+    canvases[:, rows:] = MEAN_RGB
+    canvases[:, :rows, columns:] = MEAN_RGB
+    row_bands, column_bands = _row_bands(height, rows), _column_bands(width, columns, channels)
+    # Rows hold their pixels' channels side by side.
+    for image, canvas in zip(images.reshape(batch, height, -1), canvases.reshape(batch, canvas_size[0], -1), strict=True):
+        together = max(1, _WORK_FLOATS // (_BAND * image.shape[1]))
+        for begin in range(0, len(row_bands), together):
+            bands = row_bands[begin : begin + together]
+            squeezed = _resize_rows(image, bands)
+            _resize_columns(squeezed, canvas[bands[0].outputs.start : bands[-1].outputs.stop], column_bands)
+    return canvases, np.array([rows / canvas_size[0], columns / canvas_size[1]], np.float32)
+
+
+def boxes_to_image(boxes: Floats, ratio: Floats) -> Floats:
+    """Takes boxes [..., 4] from the canvas to the image and clips them there; ratio is [2] as from `fit_to_canvas`."""
+    clipped: Floats = np.clip(boxes / np.concatenate([ratio, ratio]), np.float32(0.0), np.float32(1.0))
+    return clipped
+
+
+def triangle_weights(side: int, fitted: int) -> Floats:
+    """Returns the antialiased triangle filter along one axis as a matrix [fitted, side] float32 whose rows sum to 1.
+
+    It is TensorFlow's `ScaleAndTranslate` kernel (and what Pillow calls BILINEAR): the triangle is as wide as the reduction.
+    """
+    step = np.float32(1.0) / (np.float32(fitted) / np.float32(side))
+    centres = (np.arange(fitted, dtype=np.float32) + np.float32(0.5)) * step
+    distances = np.abs(np.arange(side, dtype=np.float32) + np.float32(0.5) - centres[:, np.newaxis])
+    weights: Floats = np.maximum(np.float32(1.0) - distances / np.maximum(step, np.float32(1.0)), np.float32(0.0))
+    weights /= weights.sum(1, keepdims=True)
+    return weights
+
+
+class _Band(NamedTuple):
+    """Output rows that stand side by side, the input rows that they take, and their weights [outputs, inputs]."""
+
+    outputs: slice
+    inputs: slice
+    weights: Floats
+
+
+def _resize_rows(image: Images, bands: Sequence[_Band]) -> Floats:
+    """Returns the rows that the bands make of the image [height, width], in memory that the next call takes again."""
+    first, width = bands[0].outputs.start, image.shape[1]
+    resized = _borrow(bands[-1].outputs.stop - first, width)
+    for outputs, inputs, weights in bands:
+        # Pieces this small stay in the processor's cache as floats.
+        piece = max(1, _MAX_MULTIPLICATIONS // weights.size)
+        rows = resized[outputs.start - first : outputs.stop - first]
+        for begin in range(0, width, piece):
+            part = slice(begin, begin + piece)
+            np.matmul(weights, image[inputs, part].astype(np.float32), out=rows[:, part])
+    return resized
+
+
+def _resize_columns(image: Floats, resized: Floats, bands: Sequence[_Band]) -> None:
+    """Writes the columns that the bands make of the image [height, width] into those of `resized` [height, …]."""
+    for outputs, inputs, weights in bands:
+        piece = max(1, _MAX_MULTIPLICATIONS // weights.size)
+        for begin in range(0, len(image), piece):
+            part = slice(begin, begin + piece)
+            np.matmul(image[part, inputs], weights, out=resized[part, outputs])
+
+
+def _borrow(height: int, width: int) -> Floats:
+    size = height * width
+    memory: Floats | None = getattr(_work, "memory", None)
+    if memory is None or memory.size < size:
+        memory = _work.memory = np.empty(max(size, _WORK_FLOATS), np.float32)
+    return memory[:size].reshape(height, width)
+
+
+# The pictures of a folder, and all frames of a video, have a few sizes.
+@lru_cache(maxsize=32)
+def _row_bands(side: int, fitted: int) -> tuple[_Band, ...]:
+    weights = triangle_weights(side, fitted)
+    bands = []
+    for begin in range(0, fitted, _BAND):
+        outputs = slice(begin, min(begin + _BAND, fitted))
+        taken = np.flatnonzero(weights[outputs].any(0))
+        inputs = slice(int(taken[0]), int(taken[-1]) + 1)
+        bands.append(_Band(outputs, inputs, np.ascontiguousarray(weights[outputs, inputs])))
+    return tuple(bands)
+
+
+@lru_cache(maxsize=32)
+def _column_bands(side: int, fitted: int, channels: int) -> tuple[_Band, ...]:
+    """Returns bands of columns whose weights [inputs · channels, outputs · channels] keep the channels apart."""
+    apart = np.eye(channels, dtype=np.float32)
+    return tuple(
+        _Band(
+            slice(band.outputs.start * channels, band.outputs.stop * channels),
+            slice(band.inputs.start * channels, band.inputs.stop * channels),
+            np.kron(band.weights.T, apart),
+        )
+        for band in _row_bands(side, fitted)
+    )

@@ -1,0 +1,50 @@
+"""A trained model, ready to serve, from a model directory or one of its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from detflow.config.schema import ExperimentConfig
+from detflow.inference.serving import ServingModel
+from detflow.models.build import build_model
+from detflow.runs.checkpoints import WeightAverage, restore_weights
+from detflow.runs.run_dir import RunDir
+from detflow.runs.states import CheckpointState, find_checkpoint, read_state
+from detflow.types import LabelMap, read_label_map
+
+__all__ = ["TrainedModel", "load_trained_model"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint with its averaged weights in the network."""
+
+    serving: ServingModel
+    label_map: LabelMap
+    config: ExperimentConfig
+    run: RunDir
+    checkpoint_path: Path
+    state: CheckpointState
+
+
+def load_trained_model(path: Path, *, score_threshold: float | None = None, max_detections: int | None = None) -> TrainedModel:
+    """Builds the network of a run and loads a checkpoint into it.
+
+    Args:
+        path: A model directory (its best checkpoint), or a checkpoint folder inside one.
+        score_threshold: Instead of the run's own.
+        max_detections: Instead of the run's own.
+
+    Raises:
+        ArtifactError: The run or the checkpoint is missing or damaged.
+    """
+    run, checkpoint_path = find_checkpoint(path)
+    config = run.read_config()
+    label_map = read_label_map(run.label_map_path)
+    state = read_state(checkpoint_path)
+    model = build_model(config.model, len(label_map))
+    restore_weights(checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay))
+    changes = {"score_threshold": score_threshold, "max_detections": max_detections}
+    serving = config.evaluate.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    return TrainedModel(ServingModel(model, serving), label_map, config, run, checkpoint_path, state)

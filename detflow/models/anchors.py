@@ -1,0 +1,71 @@
+"""Where the anchors are. Does not import TensorFlow: `detflow init` asks for them too."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from detflow.config.schema import ModelConfig
+
+__all__ = ["best_anchor_iou", "build_anchors"]
+
+
+def build_anchors(config: ModelConfig, canvas_size: tuple[int, int]) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
+    """Lays out the anchors of a canvas in the order of the network's outputs; in pixels their sides are the same on every canvas.
+
+    Args:
+        config: The model's section of the configuration.
+        canvas_size: (height, width) in pixels.
+
+    Returns:
+        [A, 4] float32, normalised by the canvas and not clipped to it, and the number of anchors of each level.
+    """
+    height, width = canvas_size
+    sizes = [2 ** (i / config.anchors_per_octave) for i in range(config.anchors_per_octave)]
+    levels = []
+    for level in range(config.min_level, config.max_level + 1):
+        stride = 2**level
+        centre_y, centre_x = np.meshgrid(np.arange(stride / 2, height, stride), np.arange(stride / 2, width, stride), indexing="ij")
+        shapes = []
+        for size in sizes:
+            for aspect in config.aspect_ratios:
+                side = config.anchor_scale * stride * size
+                half_height, half_width = side / math.sqrt(aspect) / 2, side * math.sqrt(aspect) / 2
+                shapes.append(
+                    np.stack(
+                        [
+                            (centre_y - half_height) / height,
+                            (centre_x - half_width) / width,
+                            (centre_y + half_height) / height,
+                            (centre_x + half_width) / width,
+                        ],
+                        axis=-1,
+                    )
+                )
+        levels.append(np.stack(shapes, axis=2).reshape(-1, 4))
+    return np.concatenate(levels).astype(np.float32), tuple(len(level) for level in levels)
+
+
+def best_anchor_iou(boxes: npt.NDArray[np.float64], anchors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Returns, for each box, its IoU with the anchor that fits it best.
+
+    Args:
+        boxes: [N, 4], [ymin, xmin, ymax, xmax] normalised by the canvas.
+        anchors: [A, 4], as from `build_anchors`.
+
+    Returns:
+        [N], in [0, 1].
+    """
+    best = np.zeros(len(boxes))
+    area = (anchors[:, 2] - anchors[:, 0]) * (anchors[:, 3] - anchors[:, 1])
+    # In pieces, so that a million boxes need no table of all pairs.
+    for start in range(0, len(boxes), 256):
+        piece = boxes[start : start + 256, np.newaxis]
+        height = np.minimum(piece[..., 2], anchors[:, 2]) - np.maximum(piece[..., 0], anchors[:, 0])
+        width = np.minimum(piece[..., 3], anchors[:, 3]) - np.maximum(piece[..., 1], anchors[:, 1])
+        intersection = np.maximum(height, 0.0) * np.maximum(width, 0.0)
+        union = (piece[..., 2] - piece[..., 0]) * (piece[..., 3] - piece[..., 1]) + area - intersection
+        best[start : start + 256] = (intersection / union).max(1)
+    return best

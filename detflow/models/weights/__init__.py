@@ -1,0 +1,1 @@
+"""Where initial weights come from, and which of them fit a network."""

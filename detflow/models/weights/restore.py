@@ -1,0 +1,218 @@
+"""Initial weights into a new model, part by part as far as the shapes allow.
+
+A checkpoint that somebody else wrote is read, never handed to TensorFlow's checkpoint manager: a hostile index file makes that one
+delete files. Variables are found by walking the checkpoint's object graph and the model's side by side, and only what has a
+variable's name and shape is read at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+from detflow.errors import ArtifactError
+from detflow.models.base import DetectionModel
+from detflow.models.build import build_model
+from detflow.models.weights.sources import InitialWeights
+from detflow.runs.checkpoints import WeightAverage, restore_weights
+from detflow.runs.run_dir import RunDir
+from detflow.types import read_label_map
+
+__all__ = ["PartReport", "RestoreReport", "restore_initial_weights"]
+
+_MAX_NAMES = 4
+
+
+@dataclass
+class PartReport:
+    """What became of a part's variables.
+
+    Attributes:
+        restored: How many took a value.
+        other_shape: Names of those whose counterpart has another shape.
+        missing: Names of those without a counterpart.
+    """
+
+    restored: int = 0
+    other_shape: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many variables the part has."""
+        return self.restored + len(self.other_shape) + len(self.missing)
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What was restored, by part."""
+
+    weights: InitialWeights
+    parts: Mapping[str, PartReport]
+
+    def lines(self) -> Iterator[str]:
+        """Yields what a person wants to know."""
+        counts = ", ".join(f"{name} {part.restored} of {part.total} variables" for name, part in self.parts.items())
+        yield f"initial weights from {self.weights.source}: {counts}"
+        for kind in ("other_shape", "missing"):
+            names = [name for part in self.parts.values() for name in getattr(part, kind)]
+            if names:
+                more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+                reason = "of another shape there" if kind == "other_shape" else "not there"
+                yield f"left as initialised, {reason}: {', '.join(names[:_MAX_NAMES])}{more}"
+
+    def record(self) -> dict[str, Any]:
+        """Returns what run.json keeps."""
+        restored = {name: {"variables": part.total, **asdict(part)} for name, part in self.parts.items()}
+        return {"source": self.weights.source, "files": dict(self.weights.digests), "restored": restored}
+
+
+def restore_initial_weights(weights: InitialWeights, model: DetectionModel) -> RestoreReport:
+    """Loads what fits into a model that is still as initialised.
+
+    Args:
+        weights: Of a detflow run (its averaged weights are taken), or a TensorFlow checkpoint whose objects are called as Model
+            Garden calls them: `backbone`, `decoder`, `head` and so on, at the top or below `model`.
+        model: With its `parts`.
+
+    Raises:
+        ArtifactError: The checkpoint is damaged, holds numbers that are not finite, or nothing in it fits.
+    """
+    graph = _open_run(weights.path) if weights.is_run else _CheckpointGraph(weights.path)
+    report = RestoreReport(weights, {name: _restore_part(name, part, graph) for name, part in model.parts.items()})
+    if not any(part.restored for part in report.parts.values()):
+        raise ArtifactError(
+            f"nothing in it fits the model: {'; '.join(report.lines())}",
+            path=weights.path,
+            remedy="choose a model section like the one it was trained with, or train from scratch without train.init_from",
+        )
+    return report
+
+
+class _Graph(Protocol):
+    """Objects with named children; some have a value."""
+
+    def part(self, name: str) -> Any:
+        """Returns the object of a part, or None."""
+
+    def children(self, node: Any) -> Mapping[str, Any]:
+        """Returns the objects inside an object."""
+
+    def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
+        """Returns an object's value if it has this shape, else the shape that it has, or None if it is no variable."""
+
+
+class _ModelGraph:
+    """A model in memory."""
+
+    def __init__(self, model: DetectionModel) -> None:
+        self._parts = model.parts
+
+    def part(self, name: str) -> Any:
+        return self._parts.get(name)
+
+    def children(self, node: Any) -> Mapping[str, Any]:
+        return _children(node)
+
+    def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
+        if not isinstance(node, tf.Variable):
+            return None
+        found = tuple(node.shape)
+        return node.numpy() if found == shape else found
+
+
+class _CheckpointGraph:
+    """A TensorFlow checkpoint; its objects are numbers."""
+
+    def __init__(self, prefix: Path) -> None:
+        self._prefix = prefix
+        try:
+            self._reader = tf.train.load_checkpoint(os.fspath(prefix))
+            self._shapes = self._reader.get_variable_to_shape_map()
+            self._types = self._reader.get_variable_to_dtype_map()
+            graph = TrackableObjectGraph.FromString(self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+        except (tf.errors.OpError, ValueError, IndexError, TypeError, DecodeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ArtifactError(f"not an object checkpoint of TensorFlow 2: {reason}", path=prefix) from None
+        self._nodes = graph.nodes
+
+    def part(self, name: str) -> Any:
+        top = self.children(0)
+        return top.get(name, self.children(top["model"]).get(name) if "model" in top else None)
+
+    def children(self, node: Any) -> Mapping[str, Any]:
+        count = len(self._nodes)
+        if node >= count:
+            return {}
+        return {child.local_name: child.node_id for child in self._nodes[node].children if 0 <= child.node_id < count}
+
+    def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
+        key = next((item.checkpoint_key for item in self._nodes[node].attributes if item.name == "VARIABLE_VALUE"), None)
+        if key not in self._shapes or not self._types[key].is_floating:
+            return None
+        found = tuple(self._shapes[key])
+        if found != shape:
+            return found
+        try:
+            return self._reader.get_tensor(key)  # type: ignore[no-any-return]
+        except (tf.errors.OpError, ValueError, IndexError) as error:
+            raise ArtifactError(f"{key} cannot be read: {str(error).strip().splitlines()[0]}", path=self._prefix) from None
+
+
+def _open_run(checkpoint_path: Path) -> _ModelGraph:
+    run = RunDir(checkpoint_path.absolute().parent)
+    config = run.read_config()
+    model = build_model(config.model, len(read_label_map(run.label_map_path)))
+    restore_weights(checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay))
+    return _ModelGraph(model)
+
+
+def _restore_part(name: str, part: Any, graph: _Graph) -> PartReport:
+    """Walks our object and theirs side by side, along children of the same name."""
+    report = PartReport()
+    queue = deque([(name, part, graph.part(name))])
+    seen: set[int] = set()
+    while queue:
+        path, ours, theirs = queue.popleft()
+        if id(ours) in seen:
+            continue
+        seen.add(id(ours))
+        if isinstance(ours, tf.Variable):
+            _restore_variable(path, ours, theirs, graph, report)
+            continue
+        inside = {} if theirs is None else graph.children(theirs)
+        queue.extend((f"{path}/{child}", ours_inside, inside.get(child)) for child, ours_inside in _children(ours).items())
+    return report
+
+
+def _restore_variable(path: str, ours: tf.Variable, theirs: Any, graph: _Graph, report: PartReport) -> None:
+    value = None if theirs is None else graph.value(theirs, tuple(ours.shape))
+    if value is None:
+        report.missing.append(path)
+    elif isinstance(value, tuple):
+        report.other_shape.append(path)
+    else:
+        if not np.isfinite(value.astype(np.float32)).all():
+            raise ArtifactError(f"{path} holds numbers that are not finite", remedy="choose other weights for train.init_from")
+        ours.assign(tf.cast(value, ours.dtype))
+        report.restored += 1
+
+
+def _children(node: Any) -> dict[str, Any]:
+    """Returns an object's tracked children.
+
+    Keras lists a layer with weights twice; the name that does not count the layers without weights is the one that lasts.
+    """
+    children = tf.train.TrackableView.children(node)
+    numbered = any(name.startswith("layer_with_weights-") for name in children)
+    return {name: child for name, child in children.items() if not (numbered and name.startswith("layer-"))}

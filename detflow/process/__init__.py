@@ -1,0 +1,1 @@
+"""What belongs to this process: its signals, its end, its output, and the settings of libraries."""

@@ -1,0 +1,320 @@
+"""The routes: TF Serving's REST shape, uploads, probes, metrics and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import prometheus_client
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from detflow.artifact import CONTRACT, OUTPUT_NAMES
+from detflow.data.images.pictures import Picture
+from detflow.inference.results import FRAME, describe_detections
+from detflow.pages.draw import class_colour
+from detflow.pages.svg import to_hex
+from detflow.serving.batching import Batcher, Ticket
+from detflow.serving.bodies import SIGNATURES, Item, decode_item, decoded_bytes, parse_instances, parse_upload, receive_body
+from detflow.serving.guard import Guard
+from detflow.serving.limits import Limits, Refusal
+from detflow.serving.metrics import Metrics
+from detflow.serving.models import ModelStore, ServedModel
+from detflow.types import Detection, ImageSize
+
+__all__ = ["Service"]
+
+_T = TypeVar("_T")
+
+# Two pictures are decoded while the network runs; more would take its cores away.
+_NUM_DECODERS = 2
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_DTYPES = {"uint8": "DT_UINT8", "float32": "DT_FLOAT", "string": "DT_STRING"}
+
+
+class Service:
+    """The server without its socket.
+
+    Args:
+        store: The model.
+        limits: What clients are granted.
+        metrics: Where everything is counted.
+        token: What a bearer has to know; None asks for nothing.
+        hosts: Names that the Host header may have; None allows all.
+
+    Attributes:
+        app: An ASGI application. Its lifespan loads the model and serves the queue.
+        batcher: The queue.
+    """
+
+    def __init__(
+        self,
+        store: ModelStore,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        token: str | None = None,
+        hosts: Collection[str] | None = None,
+    ) -> None:
+        self._store = store
+        self._limits = limits
+        self._metrics = metrics
+        self._decoders = ThreadPoolExecutor(_NUM_DECODERS, "decode")
+        self.batcher = Batcher(limits, metrics)
+        model_path = f"/v1/models/{store.name}"
+        routes = [
+            Route("/", self.page),
+            Route("/page.css", self.page_style),
+            Route("/page.js", self.page_script),
+            Route("/page.json", self.page_settings),
+            Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
+            Route("/metrics", self.show_metrics),
+            Route("/predict", self.predict, methods=["POST"]),
+        ]
+        for prefix in (model_path, f"{model_path}/versions/{{version:int}}"):
+            routes += [
+                Route(f"{prefix}:predict", self.tf_predict, methods=["POST"]),
+                Route(f"{prefix}/metadata", self.tf_metadata),
+                Route(prefix, self.tf_status),
+            ]
+        guard = Middleware(Guard, metrics=metrics, token=token, hosts=hosts)
+        handlers = {HTTPException: _answer_http_exception}
+        self.app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=self._lifespan)
+        self.app.router.redirect_slashes = False
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.callback(self._decoders.shutdown, wait=False, cancel_futures=True)
+            for work in (self.batcher.run(), self._store.run()):
+                stack.push_async_callback(_cancel, asyncio.ensure_future(work))
+            yield
+
+    async def healthz(self, request: Request) -> Response:
+        """The process lives."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """A request would be served now; 503 where it would not."""
+        model = self._store.current
+        if self.batcher.is_full:
+            raise Refusal.unavailable("the queue is full")
+        return JSONResponse(
+            {"status": "ready", "name": self._store.name, "version": model.version, "newer_export_refused": self._store.fault}
+        )
+
+    async def show_metrics(self, request: Request) -> Response:
+        """Prometheus' text format."""
+        return Response(prometheus_client.generate_latest(self._metrics.registry), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+    async def tf_status(self, request: Request) -> Response:
+        """TF Serving's model status."""
+        model = self._model_of(request)
+        status = {"version": model.version, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        return JSONResponse({"model_version_status": [status]})
+
+    async def tf_metadata(self, request: Request) -> Response:
+        """TF Serving's metadata: the signatures, and of ours the class names."""
+        model = self._model_of(request)
+        outputs = {name: _describe_tensor(name, CONTRACT["outputs"][name]) for name in OUTPUT_NAMES}
+        signatures = {
+            signature: {
+                "inputs": {name: _describe_tensor(name, CONTRACT["inputs"][name])},
+                "outputs": outputs,
+                "method_name": "tensorflow/serving/predict",
+            }
+            for signature, name in SIGNATURES.items()
+        }
+        return JSONResponse(
+            {
+                "model_spec": {"name": self._store.name, "signature_name": "", "version": model.version},
+                "metadata": {"signature_def": {"signature_def": signatures}, "classes": list(model.detector.label_map)},
+            }
+        )
+
+    async def tf_predict(self, request: Request) -> Response:
+        """TF Serving's predict call. As the exported graphs do, it leaves EXIF's orientation alone."""
+        model = self._model_of(request)
+        with self.batcher.admit() as ticket:
+            body = await self._receive(request, ticket)
+
+            async def work() -> tuple[bool, list[list[Detection]]]:
+                instances = await self._in_thread(lambda: parse_instances(body, self._limits))
+                _, found = await self._detect(model, instances.items, ticket, upright=False)
+                return instances.columnar, found
+
+            columnar, found = await self._finish(request, work())
+            rows = [_to_row(detections) for detections in found]
+            return JSONResponse({"outputs": _to_columns(rows)} if columnar else {"predictions": rows})
+
+    async def predict(self, request: Request) -> Response:
+        """Detections of uploaded files, as `detflow predict` writes them."""
+        model = self._store.current
+        threshold = _read_threshold(request.query_params.get("score_threshold", "0"))
+        with self.batcher.admit() as ticket:
+            body = await self._receive(request, ticket)
+
+            async def work() -> list[dict[str, Any]]:
+                kind = request.headers.get("content-type", "")
+                items = await self._in_thread(lambda: parse_upload(body, kind, self._limits))
+                pictures, found = await self._detect(model, items, ticket, upright=True)
+                return [_describe(*one, threshold) for one in zip(items, pictures, found, strict=True)]
+
+            images = await self._finish(request, work())
+            about = {"name": self._store.name, "version": model.version}
+            return JSONResponse({"model": about, "score_threshold": threshold, "frame": FRAME, "images": images})
+
+    async def page(self, request: Request) -> Response:
+        """The page for people."""
+        text = _read_asset("page.html").replace("{{name}}", html.escape(self._store.name))
+        return Response(
+            text,
+            media_type="text/html",
+            headers={"Content-Security-Policy": _PAGE_POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"},
+        )
+
+    async def page_style(self, request: Request) -> Response:
+        """The page's style sheet."""
+        return Response(_read_asset("page.css"), media_type="text/css", headers={"Cache-Control": "no-cache"})
+
+    async def page_script(self, request: Request) -> Response:
+        """The page's script."""
+        return Response(_read_asset("page.js"), media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    async def page_settings(self, request: Request) -> Response:
+        """What the page's script wants to know."""
+        model = self._store.current
+        classes = list(model.detector.label_map)
+        return JSONResponse(
+            {
+                "version": model.version,
+                "classes": [{"name": name, "colour": to_hex(class_colour(i))} for i, name in enumerate(classes, start=1)],
+                "max_body_bytes": self._limits.max_body_bytes,
+            }
+        )
+
+    def _model_of(self, request: Request) -> ServedModel:
+        model = self._store.current
+        version = request.path_params.get("version")
+        if version is not None and str(version) != model.version:
+            raise Refusal(404, f"version {version} is not served; the one that is: {model.version}")
+        return model
+
+    async def _receive(self, request: Request, ticket: Ticket) -> bytes:
+        body = await receive_body(request, self._limits, ticket.hold)
+        # From here on the request costs time, so it needs a place; how many more is known when its pictures are counted.
+        ticket.take_places(1)
+        return body
+
+    async def _detect(
+        self, model: ServedModel, items: Sequence[Item], ticket: Ticket, *, upright: bool
+    ) -> tuple[list[Picture], list[list[Detection]]]:
+        ticket.take_places(len(items) - 1)
+        # All headers are judged, and their pictures paid for, before the first pixel is decoded.
+        ticket.hold(await self._in_thread(lambda: sum(decoded_bytes(item, self._limits) for item in items)))
+        pictures = [
+            await self._in_thread(lambda item=item: decode_item(item, self._limits, upright=upright))  # type: ignore[misc]
+            for item in items
+        ]
+        return pictures, await ticket.detect(model, [picture.pixels for picture in pictures])
+
+    async def _finish(self, request: Request, work: Awaitable[_T]) -> _T:
+        """Returns what the work returns, unless the client leaves or the deadline passes first."""
+        task = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(request.receive())
+        try:
+            await asyncio.wait({task, leaving}, timeout=self._limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            # The whole body has been received: all that can follow is the end of the connection.
+            if leaving.done():
+                raise ClientDisconnect
+            raise Refusal(504, f"no result within {self._limits.deadline_s:g} s")
+        finally:
+            await _cancel(task)
+            await _cancel(leaving)
+
+    async def _in_thread(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, function)
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    """Answers for a path or a method that there is not."""
+    assert isinstance(error, HTTPException)  # noqa: S101  Starlette calls it for these only.
+    return JSONResponse({"error": f"{error.detail}: {request.method} {request.url.path}"}, error.status_code, error.headers)
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
+    """Cancels a task and waits until it has cleaned up; what it then ends with is of no interest any more."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
+def _read_asset(name: str) -> str:
+    return files("detflow.serving").joinpath(name).read_text(encoding="utf-8")
+
+
+def _read_threshold(text: str) -> float:
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0.0 <= threshold <= 1.0:
+        raise Refusal(400, f"score_threshold is {text[:50]!r}; expected a number from 0 to 1")
+    return threshold
+
+
+def _describe(item: Item, picture: Picture, found: Sequence[Detection], threshold: float) -> dict[str, Any]:
+    height, width = picture.pixels.shape[:2]
+    kept = [detection for detection in found if detection.score >= threshold]
+    return {
+        "file": item.name,
+        "width": width,
+        "height": height,
+        "exif_orientation": picture.orientation,
+        "detections": describe_detections(kept, ImageSize(width, height)),
+    }
+
+
+def _to_row(found: Sequence[Detection]) -> dict[str, Any]:
+    """Returns one image's detections in the serving contract's fields, without padding."""
+    boxes = [[one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax] for one in found]
+    values = (boxes, [one.score for one in found], [float(one.class_id) for one in found], float(len(found)))
+    return dict(zip(OUTPUT_NAMES, values, strict=True))
+
+
+def _to_columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns one list a field; images with fewer detections are padded as the serving contract says."""
+    boxes, scores, classes, count = OUTPUT_NAMES
+    longest = max(len(row[scores]) for row in rows)
+    return {
+        **{
+            name: [row[name] + [padding] * (longest - len(row[name])) for row in rows]
+            for name, padding in ((boxes, [0.0] * 4), (scores, 0.0), (classes, 1.0))
+        },
+        count: [row[count] for row in rows],
+    }
+
+
+def _describe_tensor(name: str, tensor: dict[str, Any]) -> dict[str, Any]:
+    sizes = [str(side) if isinstance(side, int) else "-1" for side in tensor["shape"]]
+    return {
+        "dtype": _DTYPES[tensor["dtype"]],
+        "tensor_shape": {"dim": [{"size": size, "name": ""} for size in sizes], "unknown_rank": False},
+        "name": f"{name}:0",
+    }

@@ -1,0 +1,207 @@
+"""Pictures of many requests → batches → each request's detections, within a bounded queue.
+
+Everything but the network itself happens on the event loop's thread, so that the counts need no locks. The network runs on one
+thread of its own: it uses all cores by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from detflow.serving.limits import Limits, Refusal
+from detflow.serving.metrics import Metrics
+from detflow.serving.models import ServedModel
+from detflow.types import Detection
+
+__all__ = ["Batcher", "Ticket"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    model: ServedModel
+    pixels: Pixels
+    arrived: float
+    found: asyncio.Future[list[Detection]]
+
+
+class Batcher:
+    """Runs what is queued, in the order of arrival, up to `max_batch` images at a time.
+
+    A batch waits for company only while a request is on its way, and never longer than `max_delay_s`; so a single client does
+    not wait at all. While the network is busy, the next batch gathers by itself.
+
+    Args:
+        limits: Of the queue and of a batch.
+        metrics: Where sizes and lengths are counted.
+
+    Attributes:
+        busy: Whether the network's thread is at work; it goes on when `run` is cancelled.
+    """
+
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._limits = limits
+        self._metrics = metrics
+        self._queue: deque[_Entry] = deque()
+        self._changed = asyncio.Event()
+        self._places = 0
+        self._held_bytes = 0
+        self._approaching = 0
+        self._thread = ThreadPoolExecutor(1, "detect")
+        self.busy = False
+
+    @property
+    def is_full(self) -> bool:
+        """Tells whether a request would be refused now."""
+        return self._places >= self._limits.max_queue
+
+    @contextmanager
+    def admit(self) -> Iterator[Ticket]:
+        """Yields a request's ticket; what it took is given back when the block ends, however it ends."""
+        ticket = Ticket(self)
+        self._approaching += 1
+        try:
+            yield ticket
+        finally:
+            self._arrive(ticket)
+            self._take(-ticket.places, -ticket.held_bytes)
+
+    async def run(self) -> None:
+        """Serves the queue until it is cancelled; may be called once."""
+        try:
+            while True:
+                while not self._queue:
+                    self._changed.clear()
+                    await self._changed.wait()
+                await self._wait_for_company()
+                if batch := self._next_batch():
+                    await self._detect(batch)
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _take(self, places: int, held_bytes: int) -> None:
+        self._places += places
+        self._held_bytes += held_bytes
+        self._metrics.queue.set(self._places)
+        self._metrics.held.set(self._held_bytes)
+
+    def _arrive(self, ticket: Ticket) -> None:
+        if ticket.approaching:
+            ticket.approaching = False
+            self._approaching -= 1
+            self._changed.set()
+
+    async def _wait_for_company(self) -> None:
+        loop = asyncio.get_running_loop()
+        end = self._queue[0].arrived + self._limits.max_delay_s
+        while self._queue and self._approaching and len(self._queue) < self._limits.max_batch:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), end - loop.time())
+            except asyncio.TimeoutError:
+                return
+
+    def _next_batch(self) -> list[_Entry]:
+        """Takes the oldest entries that one model serves: after a reload, those of the old one come first."""
+        batch: list[_Entry] = []
+        while self._queue and len(batch) < self._limits.max_batch and (not batch or self._queue[0].model is batch[0].model):
+            batch.append(self._queue.popleft())
+        # Images of one size that stand side by side go through the network together.
+        return sorted(batch, key=lambda entry: entry.pixels.shape)
+
+    async def _detect(self, batch: Sequence[_Entry]) -> None:
+        self._metrics.batches.observe(len(batch))
+        self.busy = True
+        images = [entry.pixels for entry in batch]
+        results = await asyncio.get_running_loop().run_in_executor(self._thread, _detect_each, batch[0].model, images)
+        self.busy = False
+        for entry, found in zip(batch, results, strict=True):
+            if entry.found.done():  # Its client has left.
+                continue
+            if isinstance(found, Exception):
+                entry.found.set_exception(found)
+            else:
+                entry.found.set_result(found)
+
+
+class Ticket:
+    """What one request has taken. `Batcher.admit` makes it.
+
+    Attributes:
+        places: In the queue.
+        held_bytes: Of memory.
+        approaching: Whether its images are still to come.
+    """
+
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self.places = 0
+        self.held_bytes = 0
+        self.approaching = True
+
+    def take_places(self, count: int) -> None:
+        """Takes places in the queue.
+
+        Raises:
+            Refusal: There are not as many.
+        """
+        batcher = self._batcher
+        if batcher._places + count > batcher._limits.max_queue:
+            raise Refusal.busy(f"the queue is full: {batcher._limits.max_queue} images")
+        batcher._take(count, 0)
+        self.places += count
+
+    def hold(self, num_bytes: int) -> None:
+        """Accounts for memory.
+
+        Raises:
+            Refusal: There is not as much.
+        """
+        batcher = self._batcher
+        if batcher._held_bytes + num_bytes > batcher._limits.max_held_bytes:
+            raise Refusal.busy(f"the memory for requests is full: {batcher._limits.max_held_bytes:,} bytes")
+        batcher._take(0, num_bytes)
+        self.held_bytes += num_bytes
+
+    async def detect(self, model: ServedModel, images: Sequence[Pixels]) -> list[list[Detection]]:
+        """Queues images [height, width, 3] uint8 RGB and returns the detections of each, all of the one model.
+
+        When this is cancelled, what still waits leaves the queue.
+
+        Raises:
+            DetflowError: The network failed on one of them.
+        """
+        batcher, loop = self._batcher, asyncio.get_running_loop()
+        entries = [_Entry(model, pixels, loop.time(), loop.create_future()) for pixels in images]
+        batcher._queue.extend(entries)
+        batcher._arrive(self)
+        try:
+            return list(await asyncio.gather(*(entry.found for entry in entries)))
+        finally:
+            for entry in entries:
+                entry.found.cancel()
+                if entry in batcher._queue:
+                    batcher._queue.remove(entry)
+                elif entry.found.done() and not entry.found.cancelled():
+                    # Another image of the request failed first; this failure has been reported as well.
+                    entry.found.exception()
+            batcher._changed.set()
+
+
+def _detect_each(model: ServedModel, images: Sequence[Pixels]) -> list[list[Detection] | Exception]:
+    """Returns detections, or what went wrong, of each image; an image that fails does not fail its company."""
+    try:
+        return list(model.detector.detect(images))
+    except Exception as error:  # noqa: BLE001  It reaches the request whose image it is, and is logged there.
+        if len(images) == 1:
+            return [error]
+    return [found for image in images for found in _detect_each(model, [image])]

@@ -1,0 +1,214 @@
+"""The model that serves, and the next one: exports are verified, loaded beside the old one and swapped between requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from detflow.artifact import ArtifactDir
+from detflow.errors import ArtifactError, DetflowError
+from detflow.publish import digest_file
+from detflow.serving.limits import Refusal
+from detflow.serving.metrics import Metrics
+from detflow.types import Detection, LabelMap
+
+__all__ = ["ArtifactSource", "DetectorLike", "ModelStore", "ServedModel", "load_export"]
+
+_log = logging.getLogger(__name__)
+
+_MAX_ATTEMPTS = 3
+
+
+class DetectorLike(Protocol):
+    """What the server needs of a detector; `runtime.detector.Detector` is one."""
+
+    label_map: LabelMap
+
+    def detect(self, images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[list[Detection]]:
+        """Yields the detections of each image [height, width, 3] uint8 RGB."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ServedModel:
+    """A loaded export.
+
+    Attributes:
+        detector: Ready to run.
+        version: When it was exported, in seconds since 1970: of two exports the newer one has the larger, as TF Serving expects.
+        sha256: Of its model.json, which has the digests of all other files.
+        card: Its model.json.
+    """
+
+    detector: DetectorLike
+    version: str
+    sha256: str
+    card: Mapping[str, Any]
+
+
+class ArtifactSource:
+    """An exported folder, as often as somebody publishes a new one there.
+
+    Args:
+        path: The folder.
+        load_detector: From the folder to a detector, as `load_export` does it.
+    """
+
+    def __init__(self, path: Path, load_detector: Callable[[Path], DetectorLike]) -> None:
+        self.path = path
+        self._load_detector = load_detector
+
+    def identity(self) -> Hashable:
+        """Returns what changes whenever a file of the folder does: names, sizes, times of change and inodes."""
+        found = []
+        for directory, _, names in os.walk(self.path):
+            for name in names:
+                try:
+                    status = os.stat(os.path.join(directory, name), follow_symlinks=False)
+                except FileNotFoundError:
+                    # It went while the folder was being replaced; the next look finds another identity.
+                    continue
+                found.append((directory, name, status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(sorted(found))
+
+    def verify(self) -> dict[str, Any]:
+        """Returns the manifest after every file was compared with it.
+
+        Raises:
+            ArtifactError: The folder is no export, or is damaged.
+        """
+        return ArtifactDir(self.path).verify()
+
+    def load(self) -> ServedModel:
+        """Verifies and loads what stands in the folder; if that is replaced meanwhile, what stands there then.
+
+        Raises:
+            ArtifactError: It is no export, is damaged, or is replaced again and again.
+        """
+        for _ in range(_MAX_ATTEMPTS):
+            before = self.identity()
+            try:
+                model = self._load_once()
+            except DetflowError:
+                if self.identity() == before:
+                    raise
+                continue
+            if self.identity() == before:
+                return model
+        raise ArtifactError(f"the export was replaced {_MAX_ATTEMPTS} times while it was being loaded", path=self.path)
+
+    def _load_once(self) -> ServedModel:
+        manifest_path = ArtifactDir(self.path).manifest_path
+        card = self.verify()
+        exported = manifest_path.stat().st_mtime
+        digest = digest_file(manifest_path)["sha256"]
+        return ServedModel(self._load_detector(self.path), str(int(exported)), digest, card)
+
+
+def load_export(path: Path, threads: int = 0) -> DetectorLike:
+    """Loads what runs fastest of an export (see `models.load_detector`); imports its runtime."""
+    from detflow.inference.load import load_detector
+
+    return load_detector(path, threads=threads)
+
+
+class ModelStore:
+    """Holds the model that serves and looks for a newer one.
+
+    Args:
+        source: Where models come from.
+        name: What clients call it.
+        metrics: Where loads are counted.
+        poll_s: How often to look.
+
+    Attributes:
+        fault: Why the newest export does not serve, without paths; None where it does.
+        loading: Whether a thread is loading a model; it goes on when `run` is cancelled.
+    """
+
+    def __init__(self, source: ArtifactSource, name: str, metrics: Metrics, poll_s: float = 2.0) -> None:
+        self.source = source
+        self.name = name
+        self.fault: str | None = None
+        self.loading = False
+        self._metrics = metrics
+        self._poll_s = poll_s
+        self._current: ServedModel | None = None
+        self._loaded = asyncio.Event()
+        self._error: Exception | None = None
+        self._thread = ThreadPoolExecutor(1, "load")
+
+    @property
+    def current(self) -> ServedModel:
+        """The model that serves.
+
+        Raises:
+            Refusal: None has been loaded yet.
+        """
+        if self._current is None:
+            raise Refusal.unavailable("the model is being loaded")
+        return self._current
+
+    async def wait_loaded(self) -> ServedModel:
+        """Returns the first model.
+
+        Raises:
+            Exception: What kept it from being loaded.
+        """
+        await self._loaded.wait()
+        if self._error is not None:
+            raise self._error
+        return self.current
+
+    async def run(self) -> None:
+        """Loads the model, then a newer one whenever it appears, until it is cancelled or the first cannot be loaded."""
+        try:
+            served = await self._in_thread(self.source.identity)
+            await self._load()
+            self._loaded.set()
+            if self._current is None:
+                return
+            seen = served
+            while True:
+                await asyncio.sleep(self._poll_s)
+                found = await self._in_thread(self.source.identity)
+                # A folder that is still being copied is left alone until it has been the same twice.
+                if found == seen and found != served:
+                    served = found
+                    await self._load()
+                seen = found
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _load(self) -> None:
+        self.loading = True
+        try:
+            model = await self._in_thread(self.source.load)
+        except Exception as error:  # noqa: BLE001  Whatever a new export does wrong, the old one goes on serving.
+            self.loading = False
+            self._error = error
+            self.fault = error.cause if isinstance(error, DetflowError) else type(error).__name__
+            self._metrics.loads.labels("refused").inc()
+            if self._current is not None:
+                defect = None if isinstance(error, DetflowError) else error
+                _log.error("the new export is refused, the old one goes on serving: %s", error, exc_info=defect)
+            return
+        self.loading = False
+        renewed = self._current is not None
+        self._current, self.fault = model, None
+        self._metrics.loads.labels("loaded").inc()
+        self._metrics.model.info({"name": self.name, "version": model.version, "sha256": model.sha256})
+        if renewed:
+            _log.warning("a new export serves: %s", json.dumps({"version": model.version, "sha256": model.sha256}))
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)

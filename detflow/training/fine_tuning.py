@@ -1,0 +1,122 @@
+"""Quantisation-aware fine-tuning: a trained model learns for some hundred steps to live with int8's rounding."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from detflow.config.schema import ExperimentConfig
+from detflow.errors import ArtifactError
+from detflow.inference.trained import TrainedModel
+from detflow.models.base import DetectionModel
+from detflow.models.build import build_model
+from detflow.runs.checkpoints import WeightAverage
+from detflow.training.display import TrainingDisplay
+from detflow.training.inputs import TrainingImages
+from detflow.training.optimizer import LearningRate, build_optimizer
+from detflow.training.quantization import fake_quantized, round_kernels
+from detflow.training.step import build_step, images_per_step
+from detflow.types import Sample
+
+__all__ = ["FineTuning", "fine_tune"]
+
+# A tenth of what training begins with: the weights are good, they only have to move away from where rounding hurts.
+_LEARNING_RATE = 2e-4
+_WARMUP_SHARE = 0.1
+# The average, which is what is converted, forgets the start within the last third.
+_EMA_DECAY = 0.98
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What came of a fine-tuning.
+
+    Attributes:
+        model: A model of its own, for the first canvas, with the averaged weights and rounded kernels; it computes in floats.
+        steps: Optimiser steps taken.
+        learning_rate: The highest.
+        images: Images that they were drawn from.
+        seconds: That it took.
+    """
+
+    model: DetectionModel
+    steps: int
+    learning_rate: float
+    images: int
+    seconds: float
+
+
+def fine_tune(
+    trained: TrainedModel, samples: Sequence[Sample], canvases: Iterable[npt.NDArray[np.uint8]], num_steps: int
+) -> FineTuning:
+    """Trains a copy of a model on its first canvas, its convolutions rounded as int8 rounds them.
+
+    Seed, batch and augmentation are the run's, without mosaic and mixup; its frozen parts train too. A batch is a function of the
+    seed and the step, so that the same arguments give the same weights on the same kind of machine.
+
+    Args:
+        trained: Neither the model nor the model directory is changed.
+        samples: What is trained on.
+        canvases: As in `fake_quantized`.
+        num_steps: Optimiser steps.
+
+    Raises:
+        DataError: An image cannot be decoded.
+        ArtifactError: The loss is no longer finite.
+    """
+    began = time.monotonic()
+    config = _fine_tuning_config(trained.config, num_steps)
+    model = build_model(config.model, len(trained.label_map))
+    exact = model.network
+    for variable, source in zip(exact.variables, trained.serving.model.network.variables, strict=True):
+        variable.assign(source)
+    images = TrainingImages(
+        samples,
+        len(samples),
+        trained.label_map,
+        model.canvas_sizes,
+        max_boxes=config.data.max_boxes,
+        max_bytes=config.data.cache_megabytes << 20,
+        scratch_dir=Path(tempfile.gettempdir()),
+    )
+    average, schedule = WeightAverage(exact, config.train.ema_decay), LearningRate(config.train)
+    optimizer = build_optimizer(config.train, schedule, exact.trainable_variables, "float32")
+    model.network = fake_quantized(exact, canvases)
+    take_step = build_step(model, optimizer, schedule, average, config)
+    display = TrainingDisplay()
+    display.note(f"int8 is refused as it is: fine-tuning {num_steps:,} steps with its rounding")
+    with display.steps(0, num_steps, images_per_step(config)):
+        for step in range(num_steps):
+            batch = images.batch(config.train.seed, step, images_per_step(config))
+            loss = float(take_step(step, batch.images, batch.boxes, batch.classes).total)
+            if not math.isfinite(loss):
+                raise ArtifactError(f"the loss of step {step + 1:,} of the fine-tuning is {loss}", path=trained.checkpoint_path)
+            display.step(step + 1, loss)
+    average.assign_to_served()
+    round_kernels(exact)
+    model.network = exact
+    return FineTuning(model, num_steps, _LEARNING_RATE, len(samples), time.monotonic() - began)
+
+
+def _fine_tuning_config(config: ExperimentConfig, num_steps: int) -> ExperimentConfig:
+    train = {
+        "steps": num_steps,
+        "optimizer": "adamw",
+        "learning_rate": _LEARNING_RATE,
+        "schedule": "cosine",
+        "warmup_steps": round(_WARMUP_SHARE * num_steps),
+        "ema_decay": _EMA_DECAY,
+    }
+    changes = {
+        "model": config.model.model_copy(update={"more_input_sizes": ()}),
+        "train": config.train.model_copy(update=train),
+        "augment": config.augment.model_copy(update={"mosaic": 0.0, "mixup": 0.0}),
+    }
+    return config.model_copy(update=changes)

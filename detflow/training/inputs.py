@@ -1,0 +1,221 @@
+"""From records to training batches. A batch is a pure function of (seed, step): no iterator state exists, so none is saved.
+
+The order is a permutation of each epoch that a hash of (seed, epoch, index) gives; `augmentation` draws from stateless random
+operations keyed by (seed, step). Where there are several canvases the images of each are a bucket, with epochs of its own, and a
+batch is of one bucket.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from detflow.config.schema import ModelConfig
+from detflow.errors import environment_faults
+from detflow.geometry import choose_canvas
+from detflow.models import preprocess
+from detflow.models.anchors import best_anchor_iou, build_anchors
+from detflow.process.tensorflow_faults import decode_faults
+from detflow.types import LabelMap, Sample
+
+__all__ = ["Batch", "TrainingImages", "bucket_order", "cache_size", "epoch_order"]
+
+# Decoded images are kept a quarter larger than the canvas, so that zooming in still finds detail.
+_CACHE_MARGIN = 1.25
+
+
+class Batch(NamedTuple):
+    """One step's images.
+
+    Attributes:
+        images: [B, cache height, cache width, 3] uint8; see `cache_size`.
+        boxes: [B, M, 4] float32, normalised by the canvas, zeros in an empty slot; M >= 1.
+        classes: [B, M] int32 counted from 0, -1 in an empty slot.
+        indices: [B] int64: which images.
+    """
+
+    images: npt.NDArray[np.uint8]
+    boxes: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int32]
+    indices: npt.NDArray[np.int64]
+
+
+class TrainingImages:
+    """Decoded training images with their boxes.
+
+    Args:
+        samples: Read once, in order.
+        num_samples: How many there are.
+        label_map: The classes.
+        canvas_sizes: (height, width) of each canvas in pixels; the images that are trained on one of them are a bucket.
+        max_boxes: Of an image with more boxes the largest are taken.
+        max_bytes: Above this size the images live in an unnamed file instead of memory.
+        scratch_dir: Where that file goes.
+
+    Attributes:
+        names: File name of each image.
+        bucket_sizes: Number of images of each bucket, in the order of the canvases.
+        num_boxes_left_out: Boxes above `max_boxes`.
+        num_bytes: Of all decoded images.
+        in_memory: Whether they live there, or in the file.
+    """
+
+    def __init__(
+        self,
+        samples: Iterable[Sample],
+        num_samples: int,
+        label_map: LabelMap,
+        canvas_sizes: Sequence[tuple[int, int]],
+        *,
+        max_boxes: int,
+        max_bytes: int,
+        scratch_dir: Path,
+    ) -> None:
+        self._canvas_sizes = canvas_sizes
+        self._shapes = [(*cache_size(size), 3) for size in canvas_sizes]
+        decoders = [_cache_decoder(cache_size(size)) for size in canvas_sizes]
+        # A row an image; canvases are about equally large, and what a smaller one leaves of its row is never touched.
+        self._images = _allocate((num_samples, max(map(math.prod, self._shapes))), max_bytes, scratch_dir)
+        self.num_bytes = self._images.nbytes
+        self.in_memory = not isinstance(self._images, np.memmap)
+        self._boxes: list[npt.NDArray[np.float32]] = []
+        self._classes: list[npt.NDArray[np.int32]] = []
+        self.names: list[str] = []
+        buckets: list[int] = []
+        self.num_boxes_left_out = 0
+        for index, sample in enumerate(samples):
+            bucket = int(choose_canvas([sample.size.height, sample.size.width], canvas_sizes))
+            buckets.append(bucket)
+            with decode_faults(sample.filename):
+                canvas, ratio = decoders[bucket](tf.constant(sample.encoded))
+            pixels = canvas.numpy().reshape(-1)
+            self._images[index, : len(pixels)] = pixels
+            kept = sorted(sample.objects, key=lambda item: -item.box.area)[:max_boxes]
+            self.num_boxes_left_out += len(sample.objects) - len(kept)
+            boxes = np.array([[o.box.ymin, o.box.xmin, o.box.ymax, o.box.xmax] for o in kept], np.float32).reshape(-1, 4)
+            self._boxes.append(preprocess.boxes_to_canvas(boxes, ratio).numpy())
+            self._classes.append(np.array([label_map.id_of(o.name) - 1 for o in kept], np.int32))
+            self.names.append(sample.filename)
+        self._members = [np.flatnonzero(np.array(buckets) == bucket) for bucket in range(len(canvas_sizes))]
+        self.bucket_sizes = tuple(len(members) for members in self._members)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def anchor_recall(self, config: ModelConfig, label_map: LabelMap) -> dict[str, float]:
+        """Returns, for each class that occurs, the share of its boxes that an anchor overlaps by IoU .5 or more."""
+        overlaps, labels = [np.zeros(0)], [np.zeros(0, np.int32)]
+        for canvas_size, members in zip(self._canvas_sizes, self._members, strict=True):
+            anchors, _ = build_anchors(config, canvas_size)
+            for index in members:
+                overlaps.append(best_anchor_iou(self._boxes[index].astype(np.float64), anchors))
+                labels.append(self._classes[index])
+        best, classes = np.concatenate(overlaps), np.concatenate(labels)
+        return {name: float(np.mean(best[classes == i] >= 0.5)) for i, name in enumerate(label_map) if (classes == i).any()}
+
+    def batch(self, seed: int, step: int, batch_size: int, rows: npt.NDArray[np.int64] | None = None) -> Batch:
+        """Returns the batch of a step, counted from 0.
+
+        A cycle is as many steps as there are images, and has one of a bucket for each image of it: in a cycle each image is seen
+        `batch_size` times. The steps of a bucket walk through its epochs without a break.
+
+        Args:
+            seed: The run's.
+            step: Which.
+            batch_size: Images of a step.
+            rows: Returns these rows of the batch only, with as many slots as the whole has.
+        """
+        cycle, place = divmod(step, len(self))
+        buckets = bucket_order(seed, cycle, self.bucket_sizes)
+        bucket = int(buckets[place])
+        members = self._members[bucket]
+        count = len(members)
+        number = cycle * count + int(np.count_nonzero(buckets[:place] == bucket))
+        positions = np.arange(number * batch_size, (number + 1) * batch_size)
+        orders = {epoch: epoch_order(seed, epoch, count, bucket) for epoch in set((positions // count).tolist())}
+        indices = members[[orders[position // count][position % count] for position in positions.tolist()]]
+        num_slots = max(1, *(len(self._classes[i]) for i in indices))
+        if rows is not None:
+            indices = indices[rows]
+        boxes = np.zeros((len(indices), num_slots, 4), np.float32)
+        classes = np.full((len(indices), num_slots), -1, np.int32)
+        for row, index in enumerate(indices):
+            boxes[row, : len(self._boxes[index])] = self._boxes[index]
+            classes[row, : len(self._classes[index])] = self._classes[index]
+        shape = self._shapes[bucket]
+        pixels = self._images[indices, : math.prod(shape)].reshape(len(indices), *shape)
+        return Batch(pixels, boxes, classes, indices)
+
+
+def cache_size(canvas_size: Sequence[int]) -> tuple[int, int]:
+    """Returns the (height, width) that decoded images are kept at for a canvas; no two canvases have the same."""
+    height, width = (round(side * _CACHE_MARGIN) for side in canvas_size)
+    return height, width
+
+
+def epoch_order(seed: int, epoch: int, num_items: int, bucket: int = 0) -> npt.NDArray[np.int64]:
+    """Returns a permutation of range(num_items) that depends on nothing but its arguments: the items are sorted by their hash."""
+    return np.argsort(_hash_items(seed, epoch, num_items, bucket), kind="stable")
+
+
+# The batches of a cycle are many, and each asks.
+@functools.lru_cache(maxsize=2)
+def bucket_order(seed: int, cycle: int, bucket_sizes: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Returns the bucket of each step of a cycle: [sum(bucket_sizes)], each bucket as often as its size.
+
+    The steps of a bucket of size n are spread over the cycle: one in each n-th part of it, at a random place there. So each part
+    of a training sees the buckets in their proportion. A run's first steps compile for a canvas each: they see every bucket once.
+    """
+    # No hash of an order of images has this bucket's number.
+    noise = _hash_items(seed, cycle, sum(bucket_sizes), len(bucket_sizes)) / 2.0**64
+    buckets = np.repeat(np.arange(len(bucket_sizes)), bucket_sizes)
+    part = np.concatenate([np.arange(size) for size in bucket_sizes])
+    if cycle == 0:
+        noise[part == 0] = 0.0
+    return buckets[np.argsort((part + noise) / np.repeat(bucket_sizes, bucket_sizes), kind="stable")]
+
+
+def _cache_decoder(size: tuple[int, int]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    def decode(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(encoded)[tf.newaxis], size)
+        return tf.cast(tf.round(canvases[0]), tf.uint8), ratio
+
+    return tf.function(decode, autograph=False, input_signature=[tf.TensorSpec([], tf.string)])  # type: ignore[no-any-return]
+
+
+def _allocate(shape: tuple[int, ...], max_bytes: int, scratch_dir: Path) -> npt.NDArray[np.uint8]:
+    num_bytes = int(np.prod(shape))
+    if num_bytes <= max_bytes:
+        return np.empty(shape, np.uint8)
+    remedy = f"{num_bytes:,} bytes are needed; free some space or raise data.cache_megabytes"
+    # A file without a name leaves nothing behind, however the process ends. Its space is reserved at once: a full disk must not
+    # show as a crash in the middle of training.
+    with environment_faults(scratch_dir, remedy), tempfile.TemporaryFile(dir=scratch_dir) as file:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def _hash_items(seed: int, epoch: int, num_items: int, bucket: int) -> npt.NDArray[np.uint64]:
+    """Returns splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators") of the numbers of items.
+
+    NumPy's own permutations and random numbers may change between its versions.
+    """
+    key = _splitmix64(_splitmix64(np.array([seed], np.uint64)) ^ np.uint64(epoch) ^ (np.uint64(bucket) << np.uint64(48)))
+    return _splitmix64(key ^ np.arange(num_items, dtype=np.uint64))
+
+
+def _splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    state = values + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    result: npt.NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return result

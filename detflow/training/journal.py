@@ -1,0 +1,111 @@
+"""What a run writes down about itself: every loss, every evaluation, and both, with pictures and configuration, for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from PIL import Image
+from tensorboard.plugins.image.metadata import create_summary_metadata
+
+from detflow.config.schema import ExperimentConfig, format_config
+from detflow.errors import ArtifactError, environment_faults
+from detflow.publish import publish_file
+from detflow.runs.run_dir import RunDir
+from detflow.training.comparison import SHOWN_SCORE
+
+__all__ = ["Journal"]
+
+# TensorBoard needs no point for every step.
+_SUMMARY_STEPS = 20
+_PICTURE_QUALITY = 85
+_PICTURE_DESCRIPTION = f"Left the truth, right the detections with a score of at least {SHOWN_SCORE}"
+
+
+class Journal:
+    """Writes losses.csv, results.csv and TensorBoard's events.
+
+    Opening it cuts off what an interrupted run wrote after the checkpoint that is resumed from, so that no step stands twice.
+    TensorBoard does so itself when it reads the events of the resumed run.
+
+    Args:
+        run: The model directory.
+        start: Steps that the run has taken.
+        loss_names: Terms of the loss: columns of losses.csv, after the step and the total.
+        metric_names: Columns of results.csv.
+    """
+
+    def __init__(self, run: RunDir, start: int, loss_names: Sequence[str], metric_names: Sequence[str]) -> None:
+        self._losses_path = run.losses_path
+        self._results_path = run.results_path
+        self._loss_columns = ("step", "loss", *loss_names, "learning_rate")
+        self._metric_names = tuple(metric_names)
+        self._pending: list[tuple[Any, ...]] = []
+        _cut(run.losses_path, self._loss_columns, start)
+        _cut(run.results_path, ("step", *self._metric_names), start)
+        with environment_faults(run.tensorboard_dir):
+            self._writer = tf.summary.create_file_writer(os.fspath(run.tensorboard_dir))
+
+    def configured(self, step: int, config: ExperimentConfig) -> None:
+        """Shows the configuration that holds from a step on, as text."""
+        with self._writer.as_default():
+            tf.summary.text("configuration", f"```yaml\n{format_config(config)}```", step=step)
+
+    def step(self, step: int, losses: Sequence[float], learning_rate: float) -> None:
+        """Takes in the losses (the total, then its terms) of a step, counted from 1; they reach the disk with `flush`."""
+        row = (step, *losses, learning_rate)
+        self._pending.append(row)
+        if step % _SUMMARY_STEPS == 0:
+            self._write_scalars(dict(zip(self._loss_columns[1:], row[1:], strict=True)), step)
+
+    def evaluated(self, step: int, metrics: Mapping[str, float | None], pictures: Iterable[tuple[str, Image.Image]]) -> None:
+        """Appends a row to results.csv, where what could not be measured stays empty; shows metrics and named pictures."""
+        _append(self._results_path, [(step, *(metrics.get(name) for name in self._metric_names))])
+        self._write_scalars({f"evaluation/{name}": value for name, value in metrics.items() if value is not None}, step)
+
+        for name, picture in pictures:
+            self._write_picture(f"evaluation images/{name}", picture, step)
+
+    def flush(self) -> None:
+        """Brings everything to the disk. Called before a checkpoint is published, so that no step behind it is missing."""
+        _append(self._losses_path, self._pending)
+        self._pending = []
+        self._writer.flush()
+
+    def _write_scalars(self, values: Mapping[str, float], step: int) -> None:
+        with self._writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(name, value, step=step)
+
+    def _write_picture(self, name: str, picture: Image.Image, step: int) -> None:
+        """Does what `tf.summary.image` does, but with a JPEG file: its PNG takes several times the space for a photograph."""
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=_PICTURE_QUALITY)
+        about = create_summary_metadata(display_name=None, description=_PICTURE_DESCRIPTION)
+        with self._writer.as_default():
+            tf.summary.write(name, tf.constant([str(picture.width), str(picture.height), file.getvalue()]), step, about)
+
+
+def _append(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    # csv writes floats with repr(), which Python reads back to the same bits.
+    with environment_faults(path), open(path, "a", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _cut(path: Path, columns: Sequence[str], start: int) -> None:
+    """Keeps the header and the rows up to a step; a torn last line goes too."""
+    rows: list[Sequence[Any]] = [columns]
+    if start and path.is_file():
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+        if not lines or tuple(lines[0]) != tuple(columns):
+            raise ArtifactError("the columns are not those of this run", path=path, place=1, remedy="move the file away")
+        rows += [line for line in lines[1:] if len(line) == len(columns) and line[0].isdigit() and int(line[0]) <= start]
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    publish_file(path, text.getvalue())

@@ -1,0 +1,158 @@
+"""What can be wrong with a training before TensorFlow is imported, which takes seconds."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from detflow.config.schema import ExperimentConfig
+from detflow.data.records.mirror import mirror_records
+from detflow.data.records.schema import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.distributed.topology import Topology, require_divisible
+from detflow.errors import ConfigError, DataError
+from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
+from detflow.models.precision import count_gpus, resolve_precision
+from detflow.models.weights.sources import InitialWeights, find_initial_weights
+from detflow.runs.run_dir import RunDir
+from detflow.storage.location import parse_location
+from detflow.training.provenance import Machine, find_changes, refuse_changes, with_fixed_steps
+from detflow.types import Detection, LabelMap, Sample
+
+__all__ = ["Start", "prepare_start", "score_truth"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts or resumes with.
+
+    Attributes:
+        config: What is to be done; `train.steps` is final where the run has fixed it already.
+        records_dir: Where the records lie on this machine.
+        manifest: Of records whose shards are as it says.
+        machine: What the run computes on.
+        initial: Weights to start with; None from scratch, and for a run that goes on.
+        changes: Differences from how the run was started, accepted by the user.
+        topology: Of the processes that train together; None for one.
+    """
+
+    config: ExperimentConfig
+    records_dir: Path
+    manifest: RecordsManifest
+    machine: Machine
+    initial: InitialWeights | None
+    changes: tuple[str, ...]
+    topology: Topology | None = None
+
+    @property
+    def num_training(self) -> int:
+        """Images that are trained on."""
+        return self._count(self.config.data.train_split)
+
+    @property
+    def num_evaluation(self) -> int:
+        """Images of an evaluation; 0 where nothing is evaluated."""
+        if self.config.data.overfit:
+            return self.num_training
+        return self._count(self.config.data.eval_split) if self.config.data.eval_split else 0
+
+    def training_samples(self) -> Iterator[Sample]:
+        """Reads the training images."""
+        return itertools.islice(self._read(self.config.data.train_split), self.num_training)
+
+    def evaluation_samples(self) -> Iterator[Sample]:
+        """Reads the images of an evaluation."""
+        if self.config.data.overfit:
+            return self.training_samples()
+        return self._read(self.config.data.eval_split) if self.config.data.eval_split else iter(())
+
+    def _read(self, split: str) -> Iterator[Sample]:
+        return read_samples(self.records_dir, self.manifest, split)
+
+    def _count(self, split: str) -> int:
+        count = sum(self.manifest.splits[name].images for name in resolve_split(self.manifest, split))
+        return min(count, self.config.data.overfit or count)
+
+
+def prepare_start(
+    config: ExperimentConfig, run: RunDir, *, accept_changes: bool = False, topology: Topology | None = None
+) -> Start:
+    """Checks records, splits, metric, and in what the run would differ from before.
+
+    Args:
+        config: What is to be done.
+        run: The model directory; the caller holds its lock. Of several processes only the chief looks into it.
+        accept_changes: Go on although data, configuration or machine differ.
+        topology: Of the processes that train together; None for one.
+
+    Raises:
+        ConfigError: A split, metric or source of weights does not exist, or the run was started differently.
+        DataError: There is nothing to train on.
+        ArtifactError: The records or the initial weights are damaged.
+        EnvironmentFault: Initial weights cannot be downloaded.
+    """
+    records_dir, manifest = _open_records(config)
+    if config.data.overfit:
+        config = config.model_copy(update={"augment": config.augment.model_copy(update={"enabled": False})})
+    threads = config.runtime.threads or len(os.sched_getaffinity(0))
+    machine = _describe_machine(config, threads, topology)
+    require_divisible(config.train.batch_size, machine.replicas)
+    if topology and not topology.is_chief:
+        return Start(config, records_dir, manifest, machine, None, (), topology)
+    config = with_fixed_steps(run, config)
+    # Only the first step needs them: a run goes on without.
+    initial = None if run.had_checkpoints() else find_initial_weights(config.train)
+    changes = find_changes(run, config, manifest.fingerprint, machine, initial.digests if initial else None)
+    if not accept_changes:
+        refuse_changes(run, changes)
+    return Start(config, records_dir, manifest, machine, initial, tuple(changes), topology)
+
+
+def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
+    """Returns the AP of the truth handed in as prediction: what a perfect detector could reach.
+
+    It is 1, unless images have more objects than COCO's 100 detections; None where there are no objects.
+    """
+    images = [
+        EvaluatedImage(
+            sample.size,
+            sample.objects,
+            [Detection(item.name, label_map.id_of(item.name), 1.0, item.box) for item in sample.objects],
+        )
+        for sample in samples
+    ]
+    return coco_metrics(images, label_map)["AP"]
+
+
+def _describe_machine(config: ExperimentConfig, threads: int, topology: Topology | None) -> Machine:
+    precision = resolve_precision(config.runtime.precision)
+    if topology is None or not topology.has_parameter_servers:
+        num_workers = topology.num_workers if topology else 1
+        return Machine(threads, precision, num_workers * max(1, count_gpus()))
+    if precision == "float16":
+        raise ConfigError(
+            "runtime.precision float16 needs loss scaling, which does not work with parameter servers",
+            remedy="set it to bfloat16 or float32",
+        )
+    return Machine(threads, precision, 1, topology.num_workers)
+
+
+def _open_records(config: ExperimentConfig) -> tuple[Path, RecordsManifest]:
+    """Brings the records here if need be, reads the manifest and compares the shards of the splits at hand with it."""
+    wanted = [split for split in (config.data.train_split, config.data.eval_split) if split]
+    records_dir = mirror_records(parse_location(config.data.records), wanted)
+    manifest = read_manifest(records_dir)
+    known = metric_names(manifest.label_map)
+    if config.evaluate.metric not in known:
+        raise ConfigError(f"evaluate.metric {config.evaluate.metric} does not exist", remedy=f"choose one of {', '.join(known)}")
+    splits = list(resolve_split(manifest, config.data.train_split))
+    if not sum(manifest.splits[name].images for name in splits):
+        raise DataError(f"split {config.data.train_split} has no images", path=records_dir)
+    if not sum(manifest.splits[name].objects for name in splits):
+        raise DataError(f"split {config.data.train_split} has no objects to learn", path=records_dir)
+    if config.data.eval_split:
+        splits += resolve_split(manifest, config.data.eval_split)
+    verify_shards(records_dir, manifest, list(dict.fromkeys(splits)))
+    return records_dir, manifest

@@ -1,0 +1,85 @@
+"""Everything of a training that changes with its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+import tf_keras
+
+from detflow.config.schema import ExperimentConfig
+from detflow.distributed.team import Distribution
+from detflow.models.base import DetectionModel
+from detflow.models.build import build_model
+from detflow.models.freeze import freeze
+from detflow.models.precision import Precision, network_precision
+from detflow.models.recompute import recompute_blocks
+from detflow.models.weights.restore import RestoreReport, restore_initial_weights
+from detflow.models.weights.sources import InitialWeights
+from detflow.runs.checkpoints import WeightAverage
+from detflow.training.optimizer import LearningRate, build_optimizer
+
+__all__ = ["TrainingState", "build_training_state"]
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What a step reads and updates.
+
+    Attributes:
+        model: What is trained.
+        served: What is evaluated with the average: the model itself where it computes in float32 on one device.
+        average: Of the model's weights.
+        schedule: The optimiser's.
+        optimizer: Built for what is not frozen.
+        restored: What was taken from initial weights, where there were some.
+    """
+
+    model: DetectionModel
+    served: DetectionModel
+    average: WeightAverage
+    schedule: LearningRate
+    optimizer: tf_keras.optimizers.Optimizer
+    restored: RestoreReport | None
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Network, averages and optimiser, in an order that only depends on the configuration."""
+        return [*self.model.network.variables, *self.average.averages, *self.optimizer.variables]
+
+
+def build_training_state(
+    config: ExperimentConfig,
+    num_classes: int,
+    precision: Precision,
+    distribution: Distribution,
+    initial: InitialWeights | None = None,
+    *,
+    serves: bool = False,
+) -> TrainingState:
+    """Builds it as it is before the first step.
+
+    Args:
+        config: Of the run.
+        num_classes: Without background.
+        precision: That the network computes in.
+        distribution: Where the variables live.
+        initial: Weights to start with; None from scratch.
+        serves: Whether this process evaluates.
+    """
+    with distribution.scope(), network_precision(precision):
+        model = build_model(config.model, num_classes)
+    restored = restore_initial_weights(initial, model) if initial else None
+    # What is evaluated and exported computes in float32 on one device, whatever training does.
+    is_served = not serves or (precision == "float32" and distribution.num_replicas == 1)
+    served = model if is_served else build_model(config.model, num_classes)
+    with distribution.scope():
+        # Before anything is frozen: that changes the order of the network's variables, by which the averages are saved.
+        average = WeightAverage(model.network, config.train.ema_decay, served.network)
+    freeze(model.parts, config.train.freeze)
+    if config.runtime.recompute:
+        recompute_blocks(model.parts)
+    with distribution.scope():
+        schedule = LearningRate(config.train)
+        optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, precision)
+    return TrainingState(model, served, average, schedule, optimizer, restored)

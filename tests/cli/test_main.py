@@ -1,0 +1,131 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from detflow.cli.main import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "detflow", *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def commands(group=cli, prefix=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+        else:
+            yield " ".join((*prefix, name)), command
+
+
+def test_help_is_documentation():
+    for name, command in commands():
+        assert command.help, name
+        for parameter in command.params:
+            assert isinstance(parameter, click.Argument) or parameter.help, f"{name} {parameter.name}"
+
+
+def test_the_readme_lists_every_command():
+    table = set(re.findall(r"^\| `detflow ([a-z -]+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert table == {name for name, _ in commands()}
+
+
+def test_the_readme_links_lead_somewhere():
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("datasets/*.md")]:
+        prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", prose):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_readme_has_no_options_that_do_not_exist():
+    known = {"--fast", "--help", "--debug", "--logdir"} | {
+        option
+        for _, command in commands()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    for document in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("datasets/*.md")]:
+        for line in document.read_text().splitlines():
+            if "detflow " in line:
+                used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line))
+                assert used <= known, f"{document.name}: {line}"
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_config_is_valid_and_says_what_it_does(config):
+    from detflow.config.schema import read_config
+
+    read_config(config)
+    assert config.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("train", "--help"), ("config", "--explain"), ("check", "{set}"), ("make-records", "{set}", "--output", "{out}")],
+)
+def test_nothing_heavy_is_imported_for(arguments, tmp_path):
+    (tmp_path / "set").mkdir()
+    code = (
+        "import sys; from detflow.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert 'click' in sys.modules\n"
+        "unwanted = ('tensorflow', 'tf_keras', 'official', 'keras', 'fsspec', 's3fs', 'gcsfs', 'botocore', 'ray')\n"
+        "heavy = [name for name in sys.modules if name.split('.')[0] in unwanted]\n"
+        "assert not heavy, heavy\n"
+    )
+    filled = [argument.format(set=tmp_path / "set", out=tmp_path / "out") for argument in arguments]
+    done = subprocess.run([sys.executable, "-c", code, *filled], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("nonsense",), 2, "No such command"),
+        (("train",), 2, "Missing option"),
+        (("train", "--config", "none.yaml"), 2, "detflow: error: none.yaml: cannot read the configuration"),
+        (("config", "typo.yaml"), 2, "detflow: error: typo.yaml:2: unknown setting data.recods; did you mean records?"),
+        (("config",), 2, "name a configuration file"),
+        (("train", "--config", "ok.yaml"), 4, "detflow: error: nowhere"),
+        (("evaluate", "--model", "none", "--records", "nowhere"), 4, "detflow: error: nowhere"),
+        (("make-records", "empty", "--output", "out"), 3, "detflow: error: "),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(tmp_path, arguments, code, message):
+    (tmp_path / "typo.yaml").write_text("data:\n  recods: x\n")
+    (tmp_path / "ok.yaml").write_text("data:\n  records: nowhere\n")
+    (tmp_path / "empty").mkdir()
+    done = run(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if "detflow: error" in message:
+        assert done.stderr.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = run("--debug", "config", "none.yaml", cwd=tmp_path)
+    assert "Traceback" in done.stderr
+    assert "ConfigError" in done.stderr
+
+
+def test_a_model_directory_that_cannot_be_made_is_an_environment_fault(tmp_path):
+    (tmp_path / "ok.yaml").write_text("data:\n  records: nowhere\n")
+    (tmp_path / "file").write_text("")
+    done = run("train", "--config", "ok.yaml", "--model-dir", "file/run", cwd=tmp_path)
+    assert done.returncode == 5
+    assert "file/run: a part of the path is a file, not a folder" in done.stderr
+
+
+def test_the_config_command_prints_what_it_can_read_back(tmp_path):
+    (tmp_path / "a.yaml").write_text("data:\n  records: nowhere\n")
+    done = run("config", "a.yaml", "--set", "train.steps=7", cwd=tmp_path)
+    assert "  steps: 7\n" in done.stdout
+    (tmp_path / "b.yaml").write_text(done.stdout)
+    assert run("config", "b.yaml", cwd=tmp_path).stdout == done.stdout

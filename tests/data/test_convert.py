@@ -1,0 +1,361 @@
+import errno
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from random import Random
+from types import SimpleNamespace
+
+import pytest
+
+import detflow.data.convert as convert_module
+from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
+from detflow.data.judging.audit import AuditOptions
+from detflow.data.records.schema import read_manifest, read_memberships, read_samples
+from detflow.data.sources.splits import SplitBy
+from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
+from detflow.publish import digest_files, publish_directory
+from detflow.storage.folders import LocalFolder
+
+
+def run(*arguments):
+    code = "from detflow.cli.main import main; main()"
+    return subprocess.run([sys.executable, "-c", code, "make-records", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_bccd(shared_data, tmp_path):
+    code = """
+import sys
+from detflow.cli.main import cli
+cli.main(standalone_mode=False)
+assert not {"tensorflow", "tf_keras"} & set(sys.modules)
+"""
+    arguments = ["make-records", str(shared_data("bccd")), "--output", str(tmp_path / "bccd"), "--json"]
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    manifest = json.loads(result.stdout)
+    assert manifest == json.loads((tmp_path / "bccd" / "manifest.json").read_text())
+    assert (manifest["annotations_found"], manifest["images_found"]) == (364, 364)
+    assert {name: split["images"] for name, split in manifest["splits"].items()} == {"train": 205, "val": 87, "test": 72}
+    assert manifest["unions"] == {"trainval": ["train", "val"]}
+    totals = {name: sum(split["objects_per_class"][name] for split in manifest["splits"].values()) for name in manifest["classes"]}
+    assert totals == {"Platelets": 361, "RBC": 4153, "WBC": 372}
+    assert manifest["repairs"] == {"box_zero_area": 2}
+    assert manifest["quarantined"] == {}
+    ledger = [json.loads(line) for line in (tmp_path / "bccd" / "ledger.jsonl").read_text().splitlines()]
+    zero = [entry for entry in ledger if entry["code"] == "box_zero_area"]
+    assert len(zero) == 2
+    assert all(entry["action"] == "repaired" and entry["line"] and entry["object_index"] for entry in zero)
+    samples = list(read_samples(tmp_path / "bccd", read_manifest(tmp_path / "bccd"), "train+val+test"))
+    assert len(samples) == 364
+    assert sum(len(sample.objects) for sample in samples) == 4886
+
+
+def test_plates16(shared_data, tmp_path):
+    manifest = convert_dataset(shared_data("plates16"), tmp_path / "out", ConversionOptions())
+    assert {name: split["images"] for name, split in manifest["splits"].items()} == {"train": 12, "valid": 4}
+    assert sum(split["objects"] for split in manifest["splits"].values()) == 20
+    assert manifest["repairs"] == {"image_transcoded": 16}
+    for sample in read_samples(tmp_path / "out", read_manifest(tmp_path / "out"), "valid"):
+        assert sample.encoded.startswith(b"\xff\xd8\xff")
+        assert sample.filename.endswith(".jpg")
+
+
+def test_raccoon(shared_data, tmp_path):
+    manifest = convert_dataset(shared_data("raccoon"), tmp_path / "out", ConversionOptions())
+    assert sum(split["objects"] for split in manifest["splits"].values()) == 217
+    assert sum(split["images"] for split in manifest["splits"].values()) == manifest["annotations_found"] == 200
+    assert set(manifest["splits"]) == {"train", "val", "test"}
+    assert all(split["images"] for split in manifest["splits"].values())
+
+
+def test_bytes_do_not_depend_on_the_number_of_processes_or_on_what_was_there(voc_set, tmp_path):
+    for index in range(70):
+        voc_set.add(f"{index:03d}")
+    digests = []
+    for name, jobs in (("one", 1), ("two", 2), ("one", 1)):
+        convert_dataset(voc_set.root, tmp_path / name, ConversionOptions(jobs=jobs))
+        digests.append(digest_files(tmp_path / name))
+    assert digests[0] == digests[1] == digests[2]
+    assert "train-00000-of-00002.tfrecord" in digests[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "set", "two"]
+
+
+def run_until(dataset, output, jobs, function, number):
+    """Runs make-records in a process that sends itself a signal when a function of convert.py returns."""
+    code = f"""
+import os, signal
+import detflow.data.convert as convert
+from detflow.cli.main import main
+# A shell starts background jobs with SIGINT ignored, and a child inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+original = convert.{function}
+def wrapper(*args):
+    result = original(*args)
+    os.kill(os.getpid(), {int(number)})
+    return result
+convert.{function} = wrapper
+main()
+"""
+    command = [sys.executable, "-c", code, "make-records", str(dataset), "--output", str(output), "--jobs", jobs]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def start(dataset, output, *arguments):
+    code = "from detflow.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "make-records", str(dataset), "--output", str(output), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def leftovers(folder):
+    return [path for path in folder.iterdir() if ".tmp-" in path.name]
+
+
+def test_a_killed_run_is_resumed_at_its_last_shard(voc_set, tmp_path, monkeypatch):
+    for index in range(140):
+        voc_set.add(f"{index:03d}")
+    convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
+    output = tmp_path / "out"
+    assert run_until(voc_set.root, output, "1", "_write_shard", signal.SIGKILL).returncode == -signal.SIGKILL
+    assert not output.exists()
+    (staging,) = leftovers(tmp_path)
+    first = staging / "train-00000-of-00004.tfrecord"
+    kept = first.stat().st_ino
+    (staging / "train-00009-of-00010.tfrecord").write_bytes(b"of another plan")
+    built = []
+    original = convert_module.encode_record
+    monkeypatch.setattr(convert_module, "encode_record", lambda **parts: built.append(parts["key"]) or original(**parts))
+    convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
+    assert len(built) < 140
+    assert (output / first.name).stat().st_ino == kept
+    assert digest_files(output) == digest_files(tmp_path / "whole")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_damaged_leftover_is_not_used(voc_set, tmp_path):
+    for index in range(140):
+        voc_set.add(f"{index:03d}")
+    convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
+    output = tmp_path / "out"
+    assert run_until(voc_set.root, output, "1", "_write_shard", signal.SIGKILL).returncode == -signal.SIGKILL
+    (staging,) = leftovers(tmp_path)
+    shard = staging / "train-00000-of-00004.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
+    convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
+    assert digest_files(output) == digest_files(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_hundred_kills_at_random_moments(voc_set, tmp_path, jobs):
+    """Acceptance row 1: after any kill there is no published set, or the complete old one; the rerun is byte-identical."""
+    for index in range(140):
+        voc_set.add(f"{index:03d}")
+    output = tmp_path / "out"
+    began = time.monotonic()
+    assert start(voc_set.root, output, "--jobs", jobs).wait() == 0
+    duration = time.monotonic() - began
+    whole = digest_files(output)
+    random = Random(0)
+    unpublished = 0
+    for number in range(100):
+        if number % 4 == 0:
+            shutil.rmtree(output, ignore_errors=True)
+        process = start(voc_set.root, output, "--jobs", jobs)
+        time.sleep(random.uniform(0.1, 1.1) * duration)
+        process.kill()
+        process.wait()
+        if output.exists():
+            assert digest_files(output) == whole
+        else:
+            unpublished += 1
+    assert unpublished
+    assert start(voc_set.root, output, "--jobs", jobs).wait() == 0
+    assert digest_files(output) == whole
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_signal_ends_the_run_and_leaves_nothing(voc_set, tmp_path, number, code, jobs):
+    for index in range(70):
+        voc_set.add(f"{index:03d}")
+    # The workers of the audit are alive at that moment.
+    result = run_until(voc_set.root, tmp_path / "out", jobs, "require_acceptable", number)
+    assert result.returncode == code
+    assert "Traceback" not in result.stderr
+    assert leftovers(tmp_path) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_of_the_same_do_not_disturb_each_other(voc_set, tmp_path):
+    voc_set.add("a")
+    request = convert_module._name_request(LocalFolder.of(voc_set.root), ConversionOptions())
+    with publish_directory(tmp_path / "out", request), pytest.raises(Locked, match="another process is writing the same"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+
+
+def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, monkeypatch):
+    voc_set.add("a")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=10))
+    with pytest.raises(EnvironmentFault, match=r"[\d,]+ bytes are needed and 10 are free"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    assert list(tmp_path.iterdir()) == [voc_set.root]
+
+
+@pytest.mark.parametrize("function", ["convert._write_shard", "report.page.render_report", "convert._build_manifest"])
+def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypatch, function):
+    voc_set.add("a")
+    convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    before = digest_files(tmp_path / "out")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"detflow.data.{function}", full)
+    with pytest.raises(EnvironmentFault, match=r"the disk is full: about [\d,]+ bytes are needed and [\d,]+ are free"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+    assert digest_files(tmp_path / "out") == before
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_size_limit_is_an_environment_fault(voc_set, tmp_path):
+    for index in range(20):
+        voc_set.add(f"{index}", image=voc_set.encode(voc_set.draw(400, 300, seed=index), quality=95), size=(400, 300))
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); from detflow.cli.main import main; main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", limited, "make-records", str(voc_set.root), "--output", str(tmp_path / "out"), "--jobs", "1"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 5, result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [voc_set.root]
+
+
+def test_a_read_only_output_is_told_before_any_work(voc_set, tmp_path, monkeypatch):
+    voc_set.add("a")
+    monkeypatch.setattr(convert_module, "audit_dataset", lambda *args: pytest.fail("work was done"))
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(EnvironmentFault, match="permission denied"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+
+
+def test_old_members_stay_with_keep_splits(voc_set, tmp_path):
+    for index in range(30):
+        voc_set.add(f"{index:03d}", voc_set.object(f"rare{index % 10}"))
+    convert_dataset(voc_set.root, tmp_path / "one", ConversionOptions())
+    before = read_memberships(tmp_path / "one")
+    for index in range(30, 60):
+        voc_set.add(f"{index:03d}", voc_set.object(f"rare{index % 10}"))
+    manifest = convert_dataset(voc_set.root, tmp_path / "two", ConversionOptions(keep_splits=tmp_path / "one"))
+    after = read_memberships(tmp_path / "two")
+    assert len(after) == 60
+    assert {key: after[key] for key in before} == before
+    assert manifest["split_rule"]["kept_from"] == read_manifest(tmp_path / "one").fingerprint
+
+
+@pytest.mark.parametrize(("number", "objects"), [(1, 1), (2, 1), (3, 0)])
+def test_tiny_datasets_give_a_result_or_a_clear_refusal(voc_set, tmp_path, number, objects):
+    for index in range(number):
+        voc_set.write(f"{index}.jpg", voc_set.encode(voc_set.draw(seed=index)))
+        voc_set.write(f"{index}.xml", voc_set.xml(*[voc_set.object()] * objects, filename=f"{index}.jpg"))
+    if objects:
+        manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+        assert manifest["splits"]["train"]["images"] >= 1
+        assert sum(split["images"] for split in manifest["splits"].values()) == number
+        assert len(list(read_samples(tmp_path / "out", read_manifest(tmp_path / "out"), "train+val+test"))) == number
+    else:
+        with pytest.raises(DataError, match="no class to learn"):
+            convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+
+
+def test_leaks_are_written_twice_only_when_allowed(voc_set, tmp_path):
+    for name in "abc":
+        voc_set.add(name)
+    voc_set.write("train.txt", "a\nb\n")
+    voc_set.write("val.txt", "b\nc\n")
+    with pytest.raises(DataError, match="1 problems must be looked at first"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(allow_leaks=True)))
+    assert {name: split["images"] for name, split in manifest["splits"].items()} == {"train": 2, "val": 2}
+
+
+def test_an_image_that_changes_meanwhile_is_found(voc_set, tmp_path, monkeypatch):
+    voc_set.add("a")
+    original = convert_module.require_acceptable
+
+    def change(*args):
+        original(*args)
+        voc_set.write("images/a.jpg", voc_set.encode(voc_set.draw(seed=99)))
+
+    monkeypatch.setattr(convert_module, "require_acceptable", change)
+    with pytest.raises(DataError, match=r"images/a\.jpg: the image changed"):
+        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+
+
+def test_the_dataset_is_never_replaced(voc_set):
+    voc_set.add("a")
+    before = digest_files(voc_set.root)
+    for output in (voc_set.root, voc_set.root.parent, voc_set.root / "images"):
+        with pytest.raises(ConfigError):
+            convert_dataset(voc_set.root, output, ConversionOptions())
+    assert digest_files(voc_set.root) == before
+
+
+def test_what_cannot_be_mended_is_set_aside_and_the_sums_add_up(voc_set, tmp_path):
+    for index in range(5):
+        voc_set.add(f"good{index}")
+    whole = (voc_set.root / "images" / "good0.jpg").read_bytes()
+    voc_set.add("cut", image=whole[:-2])
+    voc_set.add("text", image=b"not an image")
+    (voc_set.root / "annotations" / "alone.xml").write_text("<annotation><filename>nowhere.jpg</filename></annotation>")
+    manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    assert manifest["quarantined"] == {"image_missing": 1, "image_undecodable": 2}
+    written = sum(split["images"] for split in manifest["splits"].values())
+    assert written + sum(manifest["quarantined"].values()) == manifest["annotations_found"] == 8
+    for limit, fails in (("2", True), ("3", False), ("37%", True), ("37.5%", False)):
+        options = ConversionOptions(max_bad=BadLimit.parse(limit))
+        if fails:
+            with pytest.raises(DataError, match="3 of 8 annotations are unusable"):
+                convert_dataset(voc_set.root, tmp_path / "out", options)
+        else:
+            convert_dataset(voc_set.root, tmp_path / "out", options)
+
+
+def test_strict_mends_nothing(voc_set, tmp_path):
+    voc_set.add("a", size=(64, 47))
+    result = run(voc_set.root, "--output", tmp_path / "out", "--strict")
+    assert result.returncode == 3
+    first, last = result.stderr.splitlines()
+    assert first == (
+        "annotations/a.xml:1: the annotation's <size> differs from the image (64x47), expected 64x48; taken from the pixels"
+    )
+    assert "--strict mends nothing, and 1 repairs and 0 quarantines are needed" in last
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dataset_without_annotations_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no VOC annotation"):
+        convert_dataset(tmp_path / "empty", tmp_path / "out", ConversionOptions())
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "1.5", "-1%", "nan%", "%"])
+def test_a_limit_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match="--max-bad"):
+        BadLimit.parse(text)
+
+
+def test_classes_keep_the_order_that_the_user_gives(voc_set, tmp_path):
+    voc_set.add("a", voc_set.object("cat"), voc_set.object("dog", (1, 1, 5, 5)))
+    options = ConversionOptions(audit=AuditOptions(classes=("dog", "cat"), split_by=SplitBy.SEED))
+    assert convert_dataset(voc_set.root, tmp_path / "out", options)["classes"] == ["dog", "cat"]
+    assert (tmp_path / "out" / "label_map.pbtxt").read_text().startswith("item {\n  id: 1\n  name: 'dog'")

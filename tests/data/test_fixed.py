@@ -1,0 +1,99 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.judging.audit import AuditOptions
+from detflow.data.records.schema import read_manifest, read_samples, to_record_box
+from detflow.data.sources.voc import read_annotation, write_annotation
+from detflow.errors import ConfigError
+from detflow.publish import digest_files
+from detflow.types import Box, ImageSize, ObjectAnnotation
+
+# VOC counts from 1, so float64 loses what is smaller than a billionth of the image.
+edges = st.just(0.0) | st.floats(2**-20, 1.0, width=32)
+
+
+@st.composite
+def boxes(draw):
+    ymin, ymax = sorted(draw(st.lists(edges, min_size=2, max_size=2, unique=True)))
+    xmin, xmax = sorted(draw(st.lists(edges, min_size=2, max_size=2, unique=True)))
+    return Box(ymin, xmin, ymax, xmax)
+
+
+@given(boxes(), st.integers(1, 20_000), st.integers(1, 20_000))
+def test_a_box_survives_voc(box, width, height):
+    size = ImageSize(width, height)
+    annotation, findings = read_annotation(write_annotation("a.jpg", size, [ObjectAnnotation("cat", box)]), "a.xml")
+    assert findings == []
+    xmin, ymin, xmax, ymax = annotation.objects[0].corners
+    assert to_record_box(Box.from_voc(xmin, ymin, xmax, ymax, size)) == box
+
+
+def test_whole_pixels_stay_whole():
+    size = ImageSize(640, 481)
+    box = to_record_box(Box.from_voc(12, 33, 345, 481, size))
+    text = write_annotation("a.jpg", size, [ObjectAnnotation("a<b>&c", box, difficult=True, pose="Left")]).decode()
+    assert "<xmin>12</xmin>" in text
+    assert "<ymax>481</ymax>" in text
+    annotation, _ = read_annotation(text.encode(), "a.xml")
+    (entry,) = annotation.objects
+    assert (entry.name, entry.difficult, entry.truncated, entry.pose) == ("a<b>&c", True, False, "Left")
+
+
+@pytest.fixture
+def dirty(voc_set):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for split, start in (("train", 0), ("val", 100)):
+        folders = {"images": f"{split}/images", "annotations": f"{split}/annots"}
+        for index in range(start, start + 3):
+            voc_set.add("same" if index == start else f"{index}", **folders)
+        voc_set.add("inverted", voc_set.object("cat", (30.25, 30, 10, 10)), voc_set.object("cat", (5, 5, 5, 9)), **folders)
+        voc_set.add(
+            "png", voc_set.object("cat", (-4, 1, 99, 48.5)), image=voc_set.encode(voc_set.draw(seed=start + 50), "PNG"), **folders
+        )
+        turned = voc_set.encode(voc_set.draw(seed=start + 51), exif=exif)
+        voc_set.add("turned", image=turned, size=(48, 64), **folders)
+        voc_set.add("odd na&me", filename="gone.jpg", size=None, **folders)
+        voc_set.add("cut", image=b"\xff\xd8\xff", **folders)
+    return voc_set
+
+
+def test_the_mended_dataset_is_clean_and_the_same(dirty, tmp_path):
+    before = digest_files(dirty.root)
+    options = ConversionOptions(write_fixed=tmp_path / "fixed", jobs=1)
+    manifest = convert_dataset(dirty.root, tmp_path / "one", options)
+    assert manifest["repairs"]
+    assert manifest["quarantined"] == {"image_undecodable": 2}
+    assert digest_files(dirty.root) == before
+    again = convert_dataset(tmp_path / "fixed", tmp_path / "two", ConversionOptions(strict=True))
+    assert (again["repairs"], again["quarantined"]) == ({}, {})
+    assert again["annotations_found"] == again["images_found"] == 14
+    for split in ("train", "val"):
+        first, second = (
+            sorted((sample.encoded, sample.size, sample.objects) for sample in read_samples(folder, read_manifest(folder), split))
+            for folder in (tmp_path / "one", tmp_path / "two")
+        )
+        assert [one[0] for one in first] == [one[0] for one in second]
+        assert [[(entry.name, entry.box) for entry in one[2]] for one in first] == [
+            [(entry.name, entry.box) for entry in one[2]] for one in second
+        ]
+
+
+def test_processes_do_not_matter(dirty, tmp_path):
+    for jobs in (1, 2):
+        convert_dataset(dirty.root, tmp_path / f"r{jobs}", ConversionOptions(write_fixed=tmp_path / f"f{jobs}", jobs=jobs))
+    assert digest_files(tmp_path / "f1") == digest_files(tmp_path / "f2")
+
+
+def test_it_is_written_to_a_new_folder_only(voc_set, tmp_path):
+    voc_set.add("a")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("mine")
+    for target in (tmp_path / "mine", voc_set.root, voc_set.root / "fixed", tmp_path / "mine" / "a.txt"):
+        with pytest.raises(ConfigError, match="--write-fixed"):
+            convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(write_fixed=target, audit=AuditOptions()))
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "mine" / "a.txt").read_text() == "mine"

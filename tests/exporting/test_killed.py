@@ -1,0 +1,100 @@
+"""An export that is killed at any of its steps, whatever the formats: no folder, or a whole one. What is in it is made up."""
+
+import json
+import subprocess
+import sys
+
+# Each child exports and is killed at one of its steps: where it is about to make, open, rename, lock or remove something. The next
+# one comes a step further, until one of them reaches the end. All come from a process without TensorFlow, so that it can be forked.
+PROGRAM = """
+import json, os, signal, sys, types
+from pathlib import Path
+
+from detflow.artifact import FORMATS, ArtifactDir
+from detflow.exporting.run import export_model
+from detflow.publish import digest_files
+
+model_dir, folder = map(Path, sys.argv[1:])
+output = folder / "out"
+
+
+def build_artifact(artifact, checkpoint, options):
+    for form in FORMATS.values():
+        for entry in form.entries:
+            path = artifact.path / entry.path
+            path.parent.mkdir(exist_ok=True)
+            if path.name == "saved_model":
+                path.mkdir(exist_ok=True)
+                path = path / "saved_model.pb"
+            path.write_bytes(os.urandom(100))
+    card = {"files": digest_files(artifact.path)}
+    artifact.manifest_path.write_text(json.dumps(card))
+    return card
+
+
+build = types.ModuleType("detflow.exporting.build")
+build.build_artifact, build.ExportOptions = build_artifact, lambda *args: args
+sys.modules["detflow.exporting.build"] = build
+assert "tensorflow" not in sys.modules
+STEPS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "fcntl.flock", "os.listdir")
+
+
+def export_until(step):
+    seen = 0
+
+    def count(event, args):
+        nonlocal seen
+        if event in STEPS:
+            seen += 1
+            if seen == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        sys.addaudithook(count)
+        export_model(str(model_dir), output)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def read_output():
+    if not output.exists():
+        return None
+    ArtifactDir(output).verify()
+    return (output / "model.json").read_bytes()
+
+
+told = {}
+for name in ("none", "old"):
+    before, step, states = read_output(), 1, set()
+    while (code := export_until(step)) == -signal.SIGKILL:
+        states.add("before" if read_output() == before else "after")
+        if read_output() != before:
+            before = read_output()
+        step += 1
+    assert code == 0, code
+    assert read_output() not in (None, before)
+    told[name] = {"killed": step - 1, "states": sorted(states)}
+told["left"] = sorted(entry.name for entry in folder.iterdir())
+print(json.dumps(told))
+"""
+
+
+def test_an_export_killed_at_any_step_leaves_nothing_or_all_of_it(tmp_path):
+    # All that is asked of a run before its network is built.
+    from detflow.config.schema import parse_config
+    from detflow.runs.run_dir import RunDir
+
+    run = RunDir(tmp_path / "run")
+    (tmp_path / "run" / "ckpt-10").mkdir(parents=True)
+    run.write_config(parse_config("data: {records: nowhere}"))
+    (tmp_path / "exports").mkdir()
+    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / "run" / "ckpt-10"), str(tmp_path / "exports")]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert min(told["none"]["killed"], told["old"]["killed"]) > 60
+    # Towards the end the exchange has taken place.
+    assert told["none"]["states"] == told["old"]["states"] == ["after", "before"]
+    # What the dead ones left behind is swept by those that come after them.
+    assert told["left"] == ["out"]

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from detflow.errors import ArtifactError
+from detflow.inference.detector import Detector
+from detflow.types import LabelMap
+
+LABELS = LabelMap(("a", "b"))
+
+
+def random_images(*sizes):
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (height, width, 3), np.uint8) for height, width in sizes]
+
+
+def outputs_of(num_images, boxes, scores, classes, count):
+    return {
+        "detection_boxes": np.tile(np.array(boxes, np.float32)[None], (num_images, 1, 1)),
+        "detection_scores": np.tile(np.array(scores, np.float32)[None], (num_images, 1)),
+        "detection_classes": np.tile(np.array(classes, np.float32)[None], (num_images, 1)),
+        "num_detections": np.full(num_images, count, np.float32),
+    }
+
+
+def detector_giving(tmp_path, **changes):
+    values = {"boxes": [[0, 0, 0.5, 0.5], [0, 0, 0, 0]], "scores": [0.9, 0.0], "classes": [2, 1], "count": 1} | changes
+    return Detector(lambda images: outputs_of(len(images), **values), LABELS, tmp_path)
+
+
+def test_large_images_do_not_go_through_together(tmp_path):
+    batches = []
+
+    def run(images):
+        batches.append(len(images))
+        return outputs_of(len(images), [[0, 0, 1, 1]], [0.5], [1], 1)
+
+    # The same row seen many times: no memory behind it.
+    large = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (2000, 2000, 3))
+    huge = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (3000, 3000, 3))
+    small = np.zeros((10, 10, 3), np.uint8)
+    found = list(Detector(run, LABELS, tmp_path).detect([large] * 5 + [huge] * 2 + [small] * 9))
+    assert len(found) == 16
+    assert batches == [2, 2, 1, 1, 1, 8, 1]
+
+
+def test_boxes_are_clipped_and_what_has_no_area_is_left_out(tmp_path):
+    detector = detector_giving(
+        tmp_path, boxes=[[-1e-6, 0, 0.5, 1.0000001], [1.0, 0.2, 1.0, 0.4]], scores=[0.9, 0.8], classes=[2, 1], count=2
+    )
+    (found,) = detector.detect(random_images((5, 5)))
+    assert [(d.name, d.class_id, d.box.ymin, d.box.xmax) for d in found] == [("b", 2, 0.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": [3, 1]},
+        {"classes": [0, 1]},
+        {"classes": [float("nan"), 1]},
+        {"count": float("nan")},
+        {"boxes": [[0, 0, 1], [0, 0, 1]]},
+    ],
+)
+def test_outputs_that_break_the_contract_are_an_error(changes, tmp_path):
+    with pytest.raises(ArtifactError, match="serving contract"):
+        list(detector_giving(tmp_path, **changes).detect(random_images((5, 5))))

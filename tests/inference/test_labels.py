@@ -1,0 +1,72 @@
+import io
+import json
+import zipfile
+
+import pytest
+
+from detflow.errors import ArtifactError
+from detflow.inference.labels import read_onnx_labels, read_tflite_labels
+from detflow.types import LabelMap
+
+
+def write_onnx(path, **properties):
+    from onnx import helper
+
+    model = helper.make_model(helper.make_graph([], "nothing", [], []))
+    helper.set_model_props(model, properties)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def write_tflite(path, content):
+    """A model is an archive by its end."""
+    file = io.BytesIO(b"a model")
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("labels.txt", content)
+    path.write_bytes(file.getvalue())
+    return path
+
+
+def test_names_of_any_kind_are_read(tmp_path):
+    names = ("disc", "Ringe & Ösen", "it's", "line\u2028separator")
+    onnx_path = write_onnx(tmp_path / "model.onnx", class_names=json.dumps(names))
+    tflite_path = write_tflite(tmp_path / "model.tflite", "".join(f"{name}\n" for name in names))
+    assert read_onnx_labels(onnx_path) == read_tflite_labels(tflite_path) == LabelMap(names)
+
+
+@pytest.mark.parametrize(
+    ("properties", "message"),
+    [
+        ({}, "no class names inside"),
+        ({"class_names": "[]"}, "no class names inside"),
+        ({"class_names": "disc"}, "no JSON list of names"),
+        ({"class_names": "[1, 2]"}, "no JSON list of names"),
+        ({"class_names": "[" * 100_000}, "no JSON list of names"),
+        ({"class_names": '["a", "a"]'}, "class names are damaged: class names appear twice: a"),
+    ],
+)
+def test_an_onnx_file_s_names_are_judged(properties, message, tmp_path):
+    with pytest.raises(ArtifactError, match=message):
+        read_onnx_labels(write_onnx(tmp_path / "model.onnx", **properties))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "class names are damaged: a class name is empty"),
+        (b"a\na\n", "appear twice"),
+        (b"\xff\n", "no class names inside"),
+        (bytes(17 << 20), "more than 16,777,216 bytes"),
+    ],
+)
+def test_a_tflite_file_s_names_are_judged(content, message, tmp_path):
+    with pytest.raises(ArtifactError, match=message):
+        read_tflite_labels(write_tflite(tmp_path / "model.tflite", content))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x05\x06" + bytes(18)])
+def test_what_is_no_model_has_no_names(content, tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match="no class names inside"):
+        read_tflite_labels(path)

@@ -1,0 +1,103 @@
+import itertools
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detflow.errors import ArtifactError, DetflowError
+from detflow.inference.load import load_detector
+from detflow.types import LabelMap
+
+pytestmark = pytest.mark.tf
+
+LABELS = LabelMap(("a", "b"))
+
+
+def random_images(*sizes):
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (height, width, 3), np.uint8) for height, width in sizes]
+
+
+def assert_alike(found, expected, tolerance):
+    assert [[d.name for d in one] for one in found] == [[d.name for d in one] for one in expected]
+    for one, other in zip(itertools.chain(*found), itertools.chain(*expected), strict=True):
+        assert one.score == pytest.approx(other.score, abs=tolerance)
+        assert [one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax] == pytest.approx(
+            [other.box.ymin, other.box.xmin, other.box.ymax, other.box.xmax], abs=tolerance
+        )
+
+
+@pytest.mark.parametrize("name", ["", "frozen_inference_graph.pb", "saved_model", "saved_model/saved_model.pb"])
+def test_every_part_of_an_export_detects_what_the_checkpoint_detects(name, model_dir, artifact_dir):
+    images = random_images((40, 60), (40, 60), (90, 30))
+    expected = list(load_detector(model_dir / "ckpt-10").detect(images))
+    found = list(load_detector(artifact_dir / name).detect(images))
+    assert sum(map(len, expected)) > 10
+    assert_alike(found, expected, 1e-4)
+
+
+def test_a_model_directory_means_its_best_checkpoint(model_dir):
+    assert load_detector(model_dir).source == model_dir / "ckpt-10"
+
+
+def test_a_result_does_not_depend_on_the_batch_or_on_the_neighbours_sizes(artifact_dir):
+    images = random_images((40, 60), (40, 60), (1, 1), (7, 300), (40, 60))
+    detector = load_detector(artifact_dir)
+    alone = [next(detector.detect([image])) for image in images]
+    together = list(detector.detect(images))
+    assert sum(map(len, alone)) > 10
+    assert_alike(together, alone, 1e-5)
+
+
+def test_a_changed_byte_is_found_before_the_graph_runs(artifact_dir, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact_dir, copy)
+    graph = copy / "frozen_inference_graph.pb"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"frozen_inference_graph\.pb.*SHA-256"):
+        load_detector(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"GIF89a" * 10, b"\xff" * 1000])
+def test_what_is_no_graph_is_refused(content, tmp_path):
+    (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
+    path = tmp_path / "graph.pb"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"graph\.pb"):
+        load_detector(path)
+
+
+def test_a_graph_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
+    with tf.Graph().as_default() as graph:
+        tf.constant(1.0, name="answer")
+    (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    with pytest.raises(ArtifactError, match="not a detection graph with input image_tensor"):
+        load_detector(tmp_path / "graph.pb")
+
+
+@pytest.mark.parametrize("name", ["frozen_inference_graph.pb", "model.onnx", "model.tflite"])
+def test_a_file_on_its_own_has_its_class_names_inside(name, onnx_dir, tmp_path):
+    shutil.copy(onnx_dir / name, tmp_path)
+    assert load_detector(tmp_path / name).label_map == load_detector(onnx_dir).label_map
+
+
+def test_a_graph_without_any_class_names_is_refused(artifact_dir, tmp_path):
+    graph = tf.compat.v1.GraphDef.FromString((artifact_dir / "frozen_inference_graph.pb").read_bytes())
+    (node,) = (node for node in graph.node if node.name == "class_names")
+    graph.node.remove(node)
+    (tmp_path / "graph.pb").write_bytes(graph.SerializeToString())
+    with pytest.raises(ArtifactError, match="label map is missing, and there are no class names inside"):
+        load_detector(tmp_path / "graph.pb")
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x"), os.mkfifo])
+def test_any_other_path_is_refused(make, tmp_path):
+    make(tmp_path / "thing")
+    with pytest.raises(DetflowError) as caught:
+        load_detector(tmp_path / "thing")
+    assert caught.value.exit_code == 4

@@ -1,0 +1,174 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from detflow.config.schema import TrainConfig
+from detflow.errors import ArtifactError
+from detflow.inference.trained import load_trained_model
+from detflow.models.build import build_model as build
+from detflow.models.weights.restore import restore_initial_weights
+from detflow.models.weights.sources import InitialWeights, find_initial_weights
+from detflow.runs.run_dir import RunDir
+from detflow.training.preflight import prepare_start
+from detflow.training.recipe import train
+
+pytestmark = pytest.mark.tf
+
+
+def values(model):
+    return {name: [variable.numpy() for variable in part.variables] for name, part in model.parts.items()}
+
+
+def assert_same(ours, theirs):
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def from_checkpoint(prefix):
+    return InitialWeights("published", prefix, is_run=False, digests={})
+
+
+@pytest.fixture(scope="module")
+def published(tiny_config):
+    """A model of three classes, its weights unlike any initial ones."""
+    model = build(tiny_config().model, 3)
+    random = np.random.default_rng(0)
+    for variable in model.network.variables:
+        variable.assign(random.uniform(0.5, 1.5, variable.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def prefix(published, tmp_path_factory):
+    """The model as Model Garden's trainer saves one."""
+    path = tmp_path_factory.mktemp("published") / "ckpt-7"
+    tf.train.Checkpoint(global_step=tf.Variable(7), model=published.network, **published.parts).write(str(path))
+    return path
+
+
+@pytest.fixture
+def fresh(tiny_config):
+    tf_keras.utils.set_random_seed(5)
+    return build(tiny_config().model, 3)
+
+
+def test_a_model_of_the_same_shape_takes_all(published, prefix, fresh):
+    report = restore_initial_weights(from_checkpoint(prefix), fresh)
+    for name, part in published.parts.items():
+        assert report.parts[name].restored == report.parts[name].total == len(part.variables)
+        assert_same(values(fresh)[name], values(published)[name])
+    lines = list(report.lines())
+    assert len(lines) == 1
+    assert lines[0].startswith("initial weights from published: backbone ")
+
+
+def test_with_other_classes_the_classifier_stays_as_initialised(published, prefix, tiny_config):
+    model = build(tiny_config().model, 5)
+    before, theirs = values(model), values(published)
+    report = restore_initial_weights(from_checkpoint(prefix), model)
+    head = report.parts["head"]
+    assert head.other_shape == ["head/_classifier/kernel", "head/_classifier/bias"]
+    assert head.restored == head.total - 2
+    for name, after in values(model).items():
+        for ours, initial, other in zip(after, before[name], theirs[name], strict=True):
+            np.testing.assert_array_equal(ours, other if ours.shape == other.shape else initial)
+    assert "of another shape there: head/_classifier/kernel, head/_classifier/bias" in list(report.lines())[1]
+
+
+def test_a_backbone_alone_below_model_is_enough(published, fresh, tmp_path):
+    tf.train.Checkpoint(model=tf.train.Checkpoint(backbone=published.parts["backbone"])).write(str(tmp_path / "ckpt"))
+    before = values(fresh)
+    report = restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh)
+    assert_same(values(fresh)["backbone"], values(published)["backbone"])
+    assert_same(values(fresh)["head"], before["head"])
+    assert (report.parts["head"].restored, len(report.parts["head"].missing)) == (0, len(before["head"]))
+    assert "not there: decoder/" in list(report.lines())[1]
+
+
+def test_nothing_that_fits_is_an_error(fresh, tmp_path):
+    tf.train.Checkpoint(backbone=tf.train.Checkpoint(kernel=tf.Variable(1.0))).write(str(tmp_path / "ckpt"))
+    with pytest.raises(ArtifactError, match=r"nothing in it fits the model: .*backbone 0 of"):
+        restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh)
+
+
+def test_numbers_that_are_not_finite_are_refused(published, fresh, tmp_path):
+    variable = published.parts["head"].variables[0]
+    value = variable.numpy()
+    variable.assign(value * np.nan)
+    tf.train.Checkpoint(**published.parts).write(str(tmp_path / "ckpt"))
+    variable.assign(value)
+    with pytest.raises(ArtifactError, match="not finite"):
+        restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh)
+
+
+@pytest.mark.parametrize("damage", ["index", "data", "shard"])
+def test_a_damaged_checkpoint_is_named(prefix, fresh, tmp_path, damage):
+    copy = shutil.copytree(prefix.parent, tmp_path / "copy")
+    index, data = copy / "ckpt-7.index", copy / "ckpt-7.data-00000-of-00001"
+    if damage == "index":
+        index.write_bytes(index.read_bytes()[:-100])
+    elif damage == "data":
+        data.write_bytes(data.read_bytes()[:1000])
+    else:
+        data.unlink()
+    with pytest.raises(ArtifactError, match=r"copy.ckpt-7: "):
+        restore_initial_weights(from_checkpoint(copy / "ckpt-7"), fresh)
+
+
+def test_a_hostile_folder_changes_nothing_outside(prefix, fresh, tmp_path):
+    copy = shutil.copytree(prefix.parent, tmp_path / "copy")
+    victim = tmp_path / "victim.index"
+    victim.write_bytes(b"precious")
+    state = "".join(f'all_model_checkpoint_paths: "{tmp_path / "victim"}"\n' for _ in range(9))
+    (copy / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path / "victim"}"\n{state}')
+    restore_initial_weights(find_initial_weights(TrainConfig(init_from=str(copy))), fresh)
+    assert victim.read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "victim.index"]
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_without_it(model_dir, tiny_config, tmp_path, capfd):
+    source = shutil.copytree(model_dir, tmp_path / "earlier")
+    earlier = load_trained_model(source)
+    backbone = [variable.numpy() for variable in earlier.serving._model.parts["backbone"].variables]
+    settings = {"model_num_filters": 16, "model_max_level": 5, "train_freeze": "[backbone]", "train_learning_rate": 1e-9}
+    config = tiny_config(train_init_from=source, train_steps=2, evaluate_every_steps=1, **settings)
+
+    def run_training():
+        with RunDir(tmp_path / "run").locked() as run:
+            return train(run, prepare_start(config, run))
+
+    run_training()
+    text = capfd.readouterr().err
+    assert f"initial weights from {source}: backbone {len(backbone)} of {len(backbone)} variables" in text
+    assert "head/_classifier/kernel" in text
+    assert "parameters train, backbone frozen" in text
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_weights"]
+    assert recorded["files"] == earlier.state.files
+    assert recorded["restored"]["backbone"]["restored"] == len(backbone)
+
+    for step in (1, 2):
+        reader = tf.train.load_checkpoint(str(tmp_path / "run" / f"ckpt-{step}" / "ckpt"))
+        averages = [reader.get_tensor(f"average/averages/{n}/.ATTRIBUTES/VARIABLE_VALUE") for n in range(len(backbone))]
+        assert_same(averages, backbone)
+    trained = load_trained_model(tmp_path / "run" / "ckpt-2").serving._model
+    assert_same([variable.numpy() for variable in trained.parts["backbone"].variables], backbone)
+    for ours, theirs in zip(
+        trained.parts["decoder"].trainable_variables, earlier.serving._model.parts["decoder"].trainable_variables, strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    slots = {tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if name.startswith("optimizer/")}
+    assert (7, 7, 3, 16) not in slots
+
+    shutil.rmtree(source)
+    shutil.rmtree(tmp_path / "run" / "ckpt-2")
+    run_training()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["initial_weights"] == recorded
+    again = tf.train.load_checkpoint(str(tmp_path / "run" / "ckpt-2" / "ckpt"))
+    for name in reader.get_variable_to_shape_map():
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
+            np.testing.assert_array_equal(reader.get_tensor(name), again.get_tensor(name), err_msg=name)

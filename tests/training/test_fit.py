@@ -1,0 +1,150 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detflow.config.schema import parse_config
+from detflow.data.records.schema import RecordsManifest, SplitInfo
+from detflow.errors import DataError
+from detflow.training.fit import fit_config, format_choices
+from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
+
+
+def manifest(splits, names=("a",)):
+    info = {name: SplitInfo(images=count, objects=count, objects_per_class={}, shards=()) for name, count in splits.items()}
+    return RecordsManifest(label_map=LabelMap(names), splits=info, unions={}, fingerprint="0" * 64)
+
+
+def sample(size, side_px, aspect=1.0, name="a"):
+    """One image with one box in its middle; `side_px` is the root of the box' area."""
+    width, height = side_px * aspect**0.5 / size.width, side_px / aspect**0.5 / size.height
+    box = Box(0.5 - height / 2, 0.5 - width / 2, 0.5 + height / 2, 0.5 + width / 2)
+    return size, (ObjectAnnotation(name, box),)
+
+
+def fit(samples, splits=None):
+    choices = fit_config(manifest(splits or {"train": 100, "val": 10, "test": 10}), "out", samples)
+    assert all(choice.why for choice in choices)
+    return {choice.name: choice.value for choice in choices}, parse_config(format_choices(choices, ["header"]))
+
+
+def test_the_text_is_a_valid_configuration_of_the_same_values():
+    values, config = fit([sample(ImageSize(640, 480), 100.0)] * 3)
+    assert config.model.input_size == tuple(values["model.input_size"]) == (192, 256)
+    assert (config.data.train_split, config.data.eval_split) == ("train", "val")
+
+
+def test_small_objects_get_a_larger_canvas_and_large_ones_the_fast_one():
+    size = ImageSize(1280, 960)
+    areas = [fit([sample(size, side)])[1].model.input_size for side in (300.0, 80.0, 20.0)]
+    assert areas[0] == (192, 256)
+    assert areas[0][0] < areas[1][0] < areas[2][0] <= 384
+
+
+def test_the_smallest_class_decides():
+    size = ImageSize(1280, 960)
+    both = [sample(size, 300.0)] * 5 + [sample(size, 40.0, name="b")]
+    assert fit(both)[1].model.input_size[0] > fit(both[:5])[1].model.input_size[0]
+
+
+@pytest.mark.parametrize(("size", "taller"), [(ImageSize(480, 640), True), (ImageSize(640, 480), False)])
+def test_the_canvas_has_the_images_aspect(size, taller):
+    height, width = fit([sample(size, 100.0)])[1].model.input_size
+    assert (height > width) == taller
+
+
+def test_images_are_not_blown_up():
+    assert fit([sample(ImageSize(64, 64), 5.0)])[1].model.input_size == (64, 64)
+
+
+def test_elongated_boxes_get_an_anchor_of_their_shape():
+    assert fit([sample(ImageSize(640, 480), 100.0, aspect=3.0)])[1].model.aspect_ratios == (3.0,)
+    assert fit([sample(ImageSize(640, 480), 100.0, aspect=1.2)])[1].model.aspect_ratios == (1.0,)
+
+
+def test_anchors_grow_with_the_boxes():
+    small, large = (fit([sample(ImageSize(256, 192), side)])[1].model.anchor_scale for side in (20.0, 180.0))
+    assert small < large
+
+
+@pytest.mark.parametrize(
+    ("splits", "names"),
+    [
+        ({"train": 9, "valid": 2}, ("train", "valid")),
+        ({"train": 9, "test": 2}, ("train", None)),
+        ({"training": 9}, ("training", None)),
+    ],
+)
+def test_the_splits_are_found_by_their_usual_names(splits, names):
+    config = fit([sample(ImageSize(640, 480), 100.0)], splits)[1]
+    assert (config.data.train_split, config.data.eval_split) == names
+
+
+@pytest.mark.parametrize("splits", [{}, {"train": 0, "val": 3}, {"test": 5}])
+def test_without_a_training_split_there_is_nothing_to_fit(splits):
+    with pytest.raises(DataError, match="no split to train on"):
+        fit_config(manifest(splits), "out", [])
+
+
+def describe(samples):
+    return {choice.name: choice for choice in fit_config(manifest({"train": 100, "val": 10}), "out", samples)}
+
+
+LANDSCAPE, PORTRAIT = ImageSize(640, 480), ImageSize(480, 640)
+
+
+def test_portrait_and_landscape_images_get_a_canvas_each_and_the_figures_say_why():
+    samples = [sample(LANDSCAPE, 100.0)] * 60 + [sample(PORTRAIT, 100.0)] * 40
+    config = fit(samples)[1]
+    assert config.model.canvas_sizes == ((192, 256), (256, 192))
+    more = describe(samples)["model.more_input_sizes"]
+    assert "60% of the images in 192x256, 40% of the images in 256x192" in more.why
+    assert "they cover 100% of their canvas, and would cover 82% of a single one" in more.why
+    # The boxes of both have the size that they have on a canvas of their own.
+    assert config.model.anchor_scale == fit([sample(LANDSCAPE, 100.0)])[1].model.anchor_scale
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [LANDSCAPE] * 100,
+        # Too few portraits for a bucket, or for a batch.
+        [LANDSCAPE] * 90 + [PORTRAIT] * 10,
+        [LANDSCAPE] * 7 + [PORTRAIT] * 7,
+        # Aspects that differ by too little to be worth it.
+        [ImageSize(640, 480)] * 50 + [ImageSize(600, 500)] * 50,
+        [ImageSize(64, 40)] * 50 + [ImageSize(40, 64)] * 50,
+    ],
+)
+def test_sets_of_one_aspect_and_those_of_too_few_or_small_images_get_one_canvas(sizes):
+    choices = describe([sample(size, 30.0) for size in sizes])
+    assert "model.more_input_sizes" not in choices
+
+
+def test_there_are_three_canvases_where_two_would_not_do():
+    sizes = [ImageSize(640, 320)] * 40 + [ImageSize(500, 500)] * 40 + [ImageSize(320, 640)] * 40
+    canvases = fit([sample(size, 100.0) for size in sizes])[1].model.canvas_sizes
+    assert len(canvases) == 3
+    assert sorted(height > width for height, width in canvases) == [False, False, True]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            sample,
+            st.builds(ImageSize, st.integers(1, 6000), st.integers(1, 6000)),
+            st.floats(0.2, 0.9),
+            st.floats(0.9, 1.1),
+            st.sampled_from(["a", "b"]),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(1, 10**6),
+)
+def test_any_data_gives_a_valid_configuration(samples, count):
+    _, config = fit(samples, {"train": count})
+    height, width = config.model.input_size
+    assert height % 32 == width % 32 == 0
+    assert min(height, width) >= 64
+    assert 1_500 <= config.train.steps <= 20_000

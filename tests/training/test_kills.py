@@ -1,0 +1,68 @@
+"""SIGKILL at random moments of a real training process."""
+
+import multiprocessing
+import random
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from detflow.runs.run_dir import RunDir
+
+pytestmark = [pytest.mark.tf, pytest.mark.slow]
+
+KILLS = 50
+STEPS = 24
+
+
+def run_training(config, model_dir):
+    from detflow.training.preflight import prepare_start
+    from detflow.training.recipe import train
+
+    with RunDir(model_dir).locked() as run:
+        train(run, prepare_start(config, run))
+
+
+def weights(model_dir):
+    reader = tf.train.load_checkpoint(str(model_dir / f"ckpt-{STEPS}" / "ckpt"))
+    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(tiny_config, tmp_path):
+    config = tiny_config(train_steps=STEPS, checkpoint_every_steps=2, evaluate_every_steps=8)
+    # The server has imported TensorFlow and done nothing with it; each training is a fork of it, which saves the import.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["detflow.training.recipe"])
+
+    def start(name):
+        process = context.Process(target=run_training, args=(config, tmp_path / name))
+        process.start()
+        return process
+
+    whole = start("whole")
+    began = time.monotonic()
+    whole.join()
+    duration = time.monotonic() - began
+    assert whole.exitcode == 0
+
+    chance = random.Random(7)
+    for kill in range(KILLS):
+        victim = start("killed")
+        # Later and later, so that early kills hit the beginning of the run and the last ones its end.
+        victim.join(chance.uniform(0.0, 0.3 * duration + 0.7 * duration * kill / KILLS))
+        victim.kill()
+        victim.join()
+    last = start("killed")
+    last.join()
+    assert last.exitcode == 0
+
+    for name in ("losses.csv", "results.csv"):
+        assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+    assert not list((tmp_path / "killed").glob("*.damaged-*"))
+    assert not [path for path in (tmp_path / "killed").iterdir() if ".tmp-" in path.name]
