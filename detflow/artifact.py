@@ -1,8 +1,8 @@
 """An exported folder: its formats and the names inside it, its manifest, and the serving contract that every format keeps.
 
-The names, their order and their meaning are those of the TF1 Object Detection API's frozen graphs, so that scripts and servers
-written for them work unchanged. A TFLite file keeps another contract, that of mobile libraries; `runtime.tflite` leads from one to
-the other.
+The names, their order and their meaning are those of the TF1 Object Detection API's frozen graphs,
+so that scripts and servers written for them work unchanged. A TFLite file keeps another contract,
+that of mobile libraries; `runtime.tflite` leads from one to the other.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ INPUT_NAME: Final = "image_tensor"
 ENCODED_INPUT_NAME: Final = "encoded_image_string_tensor"
 EXAMPLE_INPUT_NAME: Final = "tf_example"
 OUTPUT_NAMES: Final = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-# The constant of a frozen graph, and the property of an ONNX file, that holds the class names; see the contract.
+# The constant of a frozen graph, and the property of an ONNX file, that holds the class names; see
+# the contract.
 CLASS_NAMES_NODE: Final = "class_names"
 
-# Tensors inside an ONNX file, and inside OpenVINO's made from it: the network lies between the normalised canvases
-# [N, 3, height, width] and, of all anchors, the boxes [N, A, 4], normalised by the canvas, and the scores [N, C, A].
+# Tensors inside an ONNX file, and inside OpenVINO's made from it: the network lies between the
+# normalised canvases [N, 3, height, width] and, of all anchors, the boxes [N, A, 4], normalised by
+# the canvas, and the scores [N, C, A].
 CANVASES_NAME: Final = "canvases"
 BOXES_NAME: Final = "boxes"
 SCORES_NAME: Final = "scores"
@@ -56,13 +58,21 @@ OPENCV_SIGNATURE: Final = "OpenCV"
 CONTRACT: Final[dict[str, Any]] = {
     # A graph or signature takes one of them.
     "inputs": {
-        INPUT_NAME: {"dtype": "uint8", "shape": ["N", "height", "width", 3], "meaning": "RGB pixels, any size"},
+        INPUT_NAME: {
+            "dtype": "uint8",
+            "shape": ["N", "height", "width", 3],
+            "meaning": "RGB pixels, any size",
+        },
         ENCODED_INPUT_NAME: {
             "dtype": "string",
             "shape": ["N"],
             "meaning": "JPEG or PNG files, each of any size; alpha is dropped and EXIF's orientation is not applied",
         },
-        EXAMPLE_INPUT_NAME: {"dtype": "string", "shape": ["N"], "meaning": "serialised tf.Example with the file in image/encoded"},
+        EXAMPLE_INPUT_NAME: {
+            "dtype": "string",
+            "shape": ["N"],
+            "meaning": "serialised tf.Example with the file in image/encoded",
+        },
     },
     "outputs": {
         "detection_boxes": {
@@ -70,9 +80,21 @@ CONTRACT: Final[dict[str, Any]] = {
             "shape": ["N", "K", 4],
             "meaning": "[ymin, xmin, ymax, xmax], normalised by the image and clipped to it",
         },
-        "detection_scores": {"dtype": "float32", "shape": ["N", "K"], "meaning": "0 to 1, from high to low"},
-        "detection_classes": {"dtype": "float32", "shape": ["N", "K"], "meaning": "1-based ids of label_map.pbtxt"},
-        "num_detections": {"dtype": "float32", "shape": ["N"], "meaning": "valid entries; the rest is padding"},
+        "detection_scores": {
+            "dtype": "float32",
+            "shape": ["N", "K"],
+            "meaning": "0 to 1, from high to low",
+        },
+        "detection_classes": {
+            "dtype": "float32",
+            "shape": ["N", "K"],
+            "meaning": "1-based ids of label_map.pbtxt",
+        },
+        "num_detections": {
+            "dtype": "float32",
+            "shape": ["N"],
+            "meaning": "valid entries; the rest is padding",
+        },
     },
     "labels": {
         "frozen graphs": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
@@ -192,7 +214,10 @@ class ArtifactDir:
         """
         manifest = read_json_object(self.manifest_path)
         try:
-            files = {str(name): FileDigest(bytes=int(d["bytes"]), sha256=str(d["sha256"])) for name, d in manifest["files"].items()}
+            files = {
+                str(name): FileDigest(bytes=int(d["bytes"]), sha256=str(d["sha256"]))
+                for name, d in manifest["files"].items()
+            }
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ArtifactError("the manifest lists no files", path=self.manifest_path) from None
         verify_files(self.path, files)

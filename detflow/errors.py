@@ -1,7 +1,7 @@
 """The errors that reach a user, and the process exit codes that they carry.
 
-An error is one line: path, place, cause, remedy. Everything that a user can meet is a `DetflowError`; any other exception
-that escapes a command is a defect of detflow.
+An error is one line: path, place, cause, remedy. Everything that a user can meet is a
+`DetflowError`; any other exception that escapes a command is a defect of detflow.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import ClassVar
 
-__all__ = ["ArtifactError", "ConfigError", "DataError", "DetflowError", "EnvironmentFault", "Locked", "environment_faults"]
+__all__ = [
+    "ArtifactError",
+    "ConfigError",
+    "DataError",
+    "DetflowError",
+    "EnvironmentFault",
+    "Locked",
+    "environment_faults",
+]
 
 
 class DetflowError(Exception):
@@ -28,7 +36,12 @@ class DetflowError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(
-        self, cause: str, *, path: str | PathLike[str] | None = None, place: str | int | None = None, remedy: str | None = None
+        self,
+        cause: str,
+        *,
+        path: str | PathLike[str] | None = None,
+        place: str | int | None = None,
+        remedy: str | None = None,
     ) -> None:
         super().__init__(cause)
         self.cause = cause
@@ -104,6 +117,8 @@ def environment_faults(path: str | PathLike[str], remedy: str | None = None) -> 
     except OSError as error:
         if error.errno not in _MACHINE_ERRNOS:
             raise
-        raise EnvironmentFault(_MACHINE_ERRNOS[error.errno], path=error.filename or path, remedy=remedy) from error
+        raise EnvironmentFault(
+            _MACHINE_ERRNOS[error.errno], path=error.filename or path, remedy=remedy
+        ) from error
     except MemoryError as error:
         raise EnvironmentFault("out of memory", path=path, remedy=remedy) from error

@@ -27,23 +27,28 @@ Images: TypeAlias = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 MEAN_RGB: Final = (123.675, 116.28, 103.53)
-"""Mean of ImageNet's RGB values on the scale 0–255: the field's usual normalisation, and the fill of a canvas."""
+"""Mean of ImageNet's RGB values on the scale 0–255: the field's usual normalisation, and the fill
+of a canvas."""
 
 STDDEV_RGB: Final = (58.395, 57.12, 57.375)
 """Deviation of ImageNet's RGB values."""
 
-# Output rows, or columns, that one matrix product makes: they share most of the input that they take.
+# Output rows, or columns, that one matrix product makes: they share most of the input that they
+# take.
 _BAND = 4
-# OpenBLAS gives a product to several threads above so many multiplications (SMP_THRESHOLD_MIN times GEMM_MULTITHREAD_THRESHOLD in
-# its interface/gemm.c). They then wait for each other, and for the network's threads, many times longer than the product takes.
+# OpenBLAS gives a product to several threads above so many multiplications (SMP_THRESHOLD_MIN times
+# GEMM_MULTITHREAD_THRESHOLD in its interface/gemm.c). They then wait for each other, and for the
+# network's threads, many times longer than the product takes.
 _MAX_MULTIPLICATIONS = 1 << 18
-# Floats between the two passes, as far as a band has no more. Each thread keeps its own: memory that the system hands out anew
-# costs half as much time as the resize.
+# Floats between the two passes, as far as a band has no more. Each thread keeps its own: memory
+# that the system hands out anew costs half as much time as the resize.
 _WORK_FLOATS = 1 << 19
 _work = threading.local()
 
 
-def choose_canvas(sizes: npt.ArrayLike, canvas_sizes: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
+def choose_canvas(
+    sizes: npt.ArrayLike, canvas_sizes: Sequence[tuple[int, int]]
+) -> npt.NDArray[np.intp]:
     """Chooses the canvas that takes an image: the one in which it is largest, of equal ones the first.
 
     Args:
@@ -53,7 +58,8 @@ def choose_canvas(sizes: npt.ArrayLike, canvas_sizes: Sequence[tuple[int, int]])
     Returns:
         [...]: indices of canvases.
     """
-    # The scale is min(H / h, W / w); times h · w it is an integer, which all runtimes compare alike.
+    # The scale is min(H / h, W / w); times h · w it is an integer, which all runtimes compare
+    # alike.
     products = np.array(canvas_sizes, np.int64) * np.array(sizes, np.int64)[..., np.newaxis, ::-1]
     chosen: npt.NDArray[np.intp] = products.min(-1).argmax(-1)
     return chosen
@@ -74,8 +80,8 @@ def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats,
         canvas_size: (height, width) in pixels.
 
     Returns:
-        The canvases [batch, *canvas_size, 3] float32 on the scale 0–255, and ratio [2] float32 = (rows, columns) that an image
-        covers as a share of the canvas.
+        The canvases [batch, *canvas_size, 3] float32 on the scale 0–255, and ratio [2] float32 =
+        (rows, columns) that an image covers as a share of the canvas.
     """
     batch, height, width, channels = images.shape
     rows, columns = fitted_size((height, width), canvas_size)
@@ -84,30 +90,39 @@ def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats,
     canvases[:, :rows, columns:] = MEAN_RGB
     row_bands, column_bands = _row_bands(height, rows), _column_bands(width, columns, channels)
     # Rows hold their pixels' channels side by side.
-    for image, canvas in zip(images.reshape(batch, height, -1), canvases.reshape(batch, canvas_size[0], -1), strict=True):
+    for image, canvas in zip(
+        images.reshape(batch, height, -1), canvases.reshape(batch, canvas_size[0], -1), strict=True
+    ):
         together = max(1, _WORK_FLOATS // (_BAND * image.shape[1]))
         for begin in range(0, len(row_bands), together):
             bands = row_bands[begin : begin + together]
             squeezed = _resize_rows(image, bands)
-            _resize_columns(squeezed, canvas[bands[0].outputs.start : bands[-1].outputs.stop], column_bands)
+            _resize_columns(
+                squeezed, canvas[bands[0].outputs.start : bands[-1].outputs.stop], column_bands
+            )
     return canvases, np.array([rows / canvas_size[0], columns / canvas_size[1]], np.float32)
 
 
 def boxes_to_image(boxes: Floats, ratio: Floats) -> Floats:
     """Takes boxes [..., 4] from the canvas to the image and clips them there; ratio is [2] as from `fit_to_canvas`."""
-    clipped: Floats = np.clip(boxes / np.concatenate([ratio, ratio]), np.float32(0.0), np.float32(1.0))
+    clipped: Floats = np.clip(
+        boxes / np.concatenate([ratio, ratio]), np.float32(0.0), np.float32(1.0)
+    )
     return clipped
 
 
 def triangle_weights(side: int, fitted: int) -> Floats:
     """Returns the antialiased triangle filter along one axis as a matrix [fitted, side] float32 whose rows sum to 1.
 
-    It is TensorFlow's `ScaleAndTranslate` kernel (and what Pillow calls BILINEAR): the triangle is as wide as the reduction.
+    It is TensorFlow's `ScaleAndTranslate` kernel (and what Pillow calls BILINEAR): the triangle is
+    as wide as the reduction.
     """
     step = np.float32(1.0) / (np.float32(fitted) / np.float32(side))
     centres = (np.arange(fitted, dtype=np.float32) + np.float32(0.5)) * step
     distances = np.abs(np.arange(side, dtype=np.float32) + np.float32(0.5) - centres[:, np.newaxis])
-    weights: Floats = np.maximum(np.float32(1.0) - distances / np.maximum(step, np.float32(1.0)), np.float32(0.0))
+    weights: Floats = np.maximum(
+        np.float32(1.0) - distances / np.maximum(step, np.float32(1.0)), np.float32(0.0)
+    )
     weights /= weights.sum(1, keepdims=True)
     return weights
 

@@ -1,8 +1,9 @@
 """The only door through which detflow publishes a folder or a file: complete under its final name, or absent.
 
-A folder is built under a hidden name beside its destination, flushed to the disk, and renamed. Where the destination exists the
-two are exchanged in one step, so a reader sees the complete old folder or the complete new one. A process that dies leaves only
-a hidden folder, which the next one that publishes to the same destination removes.
+A folder is built under a hidden name beside its destination, flushed to the disk, and renamed.
+Where the destination exists the two are exchanged in one step, so a reader sees the complete old
+folder or the complete new one. A process that dies leaves only a hidden folder, which the next one
+that publishes to the same destination removes.
 """
 
 from __future__ import annotations
@@ -67,9 +68,13 @@ def require_replaceable(final: Path, marker: str) -> None:
     with environment_faults(final):
         if final.is_dir():
             if any(final.iterdir()) and not (final / marker).is_file():
-                raise ConfigError(f"the folder is not empty and holds no {marker}", path=final, remedy=remedy)
+                raise ConfigError(
+                    f"the folder is not empty and holds no {marker}", path=final, remedy=remedy
+                )
         elif os.path.lexists(final):
-            raise ConfigError("the destination exists and is not a folder", path=final, remedy=remedy)
+            raise ConfigError(
+                "the destination exists and is not a folder", path=final, remedy=remedy
+            )
 
 
 @contextlib.contextmanager
@@ -78,8 +83,9 @@ def publish_directory(final: Path, resume: str | None = None) -> Iterator[Path]:
 
     Args:
         final: The destination. Its parents are made; what stands there is replaced as a whole.
-        resume: Twelve hexadecimal digits that stand for what is being built. If a process was killed while it built the same,
-            its folder is yielded with what it holds, to be checked and used again. Without, the folder is always empty.
+        resume: Twelve hexadecimal digits that stand for what is being built. If a process was
+            killed while it built the same, its folder is yielded with what it holds, to be checked
+            and used again. Without, the folder is always empty.
 
     Raises:
         EnvironmentFault: The disk refuses, before the block is entered where that can be known.
@@ -93,11 +99,14 @@ def publish_directory(final: Path, resume: str | None = None) -> Iterator[Path]:
         staging.mkdir(exist_ok=resume is not None)
         lock = os.open(staging, os.O_RDONLY)
         try:
-            # Held until the process ends: sweep() takes a folder whose lock is free for the leftover of a dead process.
+            # Held until the process ends: sweep() takes a folder whose lock is free for the
+            # leftover of a dead process.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise Locked("another process is writing the same", path=final, remedy="wait for it") from None
+            raise Locked(
+                "another process is writing the same", path=final, remedy="wait for it"
+            ) from None
         try:
             yield staging
             _fsync_tree(staging)
@@ -145,7 +154,9 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
         name: Only leftovers of this destination; None for those of all.
         keep: The name of a leftover that stays.
     """
-    leftover = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.tmp-[0-9a-f]{{12}}", re.DOTALL)
+    leftover = re.compile(
+        rf"\.{'.+' if name is None else re.escape(name)}\.tmp-[0-9a-f]{{12}}", re.DOTALL
+    )
     for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
         if entry.name == keep or not leftover.fullmatch(entry.name) or entry.is_symlink():
             continue
@@ -178,7 +189,11 @@ def require_space(directory: Path, num_bytes: int) -> None:
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
-        raise EnvironmentFault(f"{num_bytes:,} bytes are needed and {free:,} are free", path=directory, remedy="free some space")
+        raise EnvironmentFault(
+            f"{num_bytes:,} bytes are needed and {free:,} are free",
+            path=directory,
+            remedy="free some space",
+        )
 
 
 def digest_file(path: Path) -> FileDigest:
@@ -216,12 +231,17 @@ def verify_files(root: Path, expected: Mapping[str, FileDigest]) -> None:
     for name, digest in expected.items():
         path = root / name
         if not is_plain_name(name) or path.is_symlink():
-            raise ArtifactError(f"the manifest names {name!r}, which is not a plain file inside the folder", path=root)
+            raise ArtifactError(
+                f"the manifest names {name!r}, which is not a plain file inside the folder",
+                path=root,
+            )
         if not path.is_file():
             raise ArtifactError("the file is missing, the manifest lists it", path=path)
         size = path.stat().st_size
         if size != digest["bytes"]:
-            raise ArtifactError(f"the file has {size:,} bytes, its manifest says {digest['bytes']:,}", path=path)
+            raise ArtifactError(
+                f"the file has {size:,} bytes, its manifest says {digest['bytes']:,}", path=path
+            )
         if digest_file(path)["sha256"] != digest["sha256"]:
             raise ArtifactError("the content differs from the manifest's SHA-256", path=path)
 
@@ -251,9 +271,16 @@ def _move_into_place(staging: Path, final: Path) -> None:
         os.rename(staging, final)
         return
     if not final.is_dir() or final.is_symlink():
-        raise EnvironmentFault("the destination exists and is not a folder", path=final, remedy="choose another one")
+        raise EnvironmentFault(
+            "the destination exists and is not a folder", path=final, remedy="choose another one"
+        )
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(final), _RENAME_EXCHANGE) == 0:
+    if (
+        libc.renameat2(
+            _AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(final), _RENAME_EXCHANGE
+        )
+        == 0
+    ):
         return
     code = ctypes.get_errno()
     if code not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):

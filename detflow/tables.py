@@ -9,7 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["EvaluationRow", "format_change", "format_metric", "print_evaluation", "print_rows", "print_settings"]
+__all__ = [
+    "EvaluationRow",
+    "format_change",
+    "format_metric",
+    "print_evaluation",
+    "print_rows",
+    "print_settings",
+]
 
 
 def format_metric(value: float | None) -> str:
@@ -37,7 +44,10 @@ class EvaluationRow:
 
 
 def print_evaluation(
-    title: str, rows: Sequence[EvaluationRow], total: EvaluationRow, rest: Iterable[tuple[str, Mapping[str, float | None]]]
+    title: str,
+    rows: Sequence[EvaluationRow],
+    total: EvaluationRow,
+    rest: Iterable[tuple[str, Mapping[str, float | None]]],
 ) -> None:
     """Prints an evaluation on one screen.
 
@@ -52,7 +62,11 @@ def print_evaluation(
     table.add_column("class", overflow="fold")
     for name in ("objects", "AP", "AP50", "precision", "recall", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
-    shown = rows if len(rows) <= _MAX_ROWS else sorted(rows, key=lambda row: (row.ap is None, row.ap))[:_MAX_ROWS]
+    shown = (
+        rows
+        if len(rows) <= _MAX_ROWS
+        else sorted(rows, key=lambda row: (row.ap is None, row.ap))[:_MAX_ROWS]
+    )
     for row in shown:
         table.add_row(*_cells(row))
     if len(rows) > len(shown):
@@ -71,7 +85,11 @@ _MAX_ROWS = 12
 
 def _cells(row: EvaluationRow) -> tuple[Text, ...]:
     values = (row.ap, row.ap50, row.precision, row.recall, row.f1)
-    return Text(row.name), Text(f"{row.objects:,}"), *(Text(format_metric(value)) for value in values)
+    return (
+        Text(row.name),
+        Text(f"{row.objects:,}"),
+        *(Text(format_metric(value)) for value in values),
+    )
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,8 +1,8 @@
 """The values that every stage passes on. Each is right once it exists: a constructor that is given nonsense raises.
 
-Boxes are normalised [ymin, xmin, ymax, xmax] with the origin at the image's top left corner, as the TF Object Detection API's
-records and graphs have them. Pixels exist in two places only: `Box.from_voc` on the way in and `Box.to_pixels` (or
-`Box.to_voc`) on the way out.
+Boxes are normalised [ymin, xmin, ymax, xmax] with the origin at the image's top left corner, as the
+TF Object Detection API's records and graphs have them. Pixels exist in two places only:
+`Box.from_voc` on the way in and `Box.to_pixels` (or `Box.to_voc`) on the way out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from pathlib import Path, PurePath
 
 from detflow.errors import ArtifactError, DataError
 
-__all__ = ["Box", "Detection", "ImageSize", "LabelMap", "ObjectAnnotation", "Sample", "read_label_map"]
+__all__ = [
+    "Box",
+    "Detection",
+    "ImageSize",
+    "LabelMap",
+    "ObjectAnnotation",
+    "Sample",
+    "read_label_map",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +34,9 @@ class ImageSize:
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
-            raise ValueError(f"image size {self.width}x{self.height}: both sides must be at least 1")
+            raise ValueError(
+                f"image size {self.width}x{self.height}: both sides must be at least 1"
+            )
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
@@ -64,15 +74,23 @@ class Box:
         return cls(*cls.normalise_voc(xmin, ymin, xmax, ymax, size))
 
     @staticmethod
-    def normalise_voc(xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize) -> tuple[float, float, float, float]:
+    def normalise_voc(
+        xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize
+    ) -> tuple[float, float, float, float]:
         """Returns ymin, xmin, ymax, xmax as shares of the image; VOC's pixel corners are 1-based and inclusive.
 
-        The VOC2012 development kit counts pixels from 1 and includes both corners: the leftmost pixel column is xmin = 1 and a
-        box over the whole width is (1, width). In continuous coordinates that box is [0, width], so 1 is taken from the minima
-        and nothing from the maxima (Detectron2 reads VOC in the same way). Real sets agree: over BCCD, raccoon and kangaroo no
-        minimum is 0, 673 are 1, and 617 boxes touch the far edge.
+        The VOC2012 development kit counts pixels from 1 and includes both corners: the leftmost
+        pixel column is xmin = 1 and a box over the whole width is (1, width). In continuous
+        coordinates that box is [0, width], so 1 is taken from the minima and nothing from the
+        maxima (Detectron2 reads VOC in the same way). Real sets agree: over BCCD, raccoon and
+        kangaroo no minimum is 0, 673 are 1, and 617 boxes touch the far edge.
         """
-        return (ymin - 1.0) / size.height, (xmin - 1.0) / size.width, ymax / size.height, xmax / size.width
+        return (
+            (ymin - 1.0) / size.height,
+            (xmin - 1.0) / size.width,
+            ymax / size.height,
+            xmax / size.width,
+        )
 
     def to_voc(self, size: ImageSize) -> tuple[float, float, float, float]:
         """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels: the inverse of `from_voc`."""
@@ -81,7 +99,12 @@ class Box:
 
     def to_pixels(self, size: ImageSize) -> tuple[float, float, float, float]:
         """Returns (left, top, right, bottom) in continuous pixels: left 0 is the image's edge, right = width its other edge."""
-        return self.xmin * size.width, self.ymin * size.height, self.xmax * size.width, self.ymax * size.height
+        return (
+            self.xmin * size.width,
+            self.ymin * size.height,
+            self.xmax * size.width,
+            self.ymax * size.height,
+        )
 
     @property
     def area(self) -> float:
@@ -105,7 +128,8 @@ class ObjectAnnotation:
     Attributes:
         name: The class name, non-empty.
         box: Where it is.
-        difficult: VOC's flag: hard to recognise; evaluation counts it neither as a hit nor as a miss.
+        difficult: VOC's flag: hard to recognise; evaluation counts it neither as a hit nor as a
+            miss.
         truncated: VOC's flag: the object goes on outside of the box.
         pose: VOC's free text ("Unspecified", "Left", …); empty where the annotation has none.
     """
@@ -127,7 +151,8 @@ class Sample:
 
     Attributes:
         key: The annotation's path inside the dataset without its suffix; unique within a dataset.
-        source_id: A number, unique within a dataset (evaluators parse `image/source_id` as an integer).
+        source_id: A number, unique within a dataset (evaluators parse `image/source_id` as an
+            integer).
         filename: The image's path inside the dataset.
         size: Of the encoded image.
         encoded: A JPEG file's bytes.
@@ -192,7 +217,10 @@ class LabelMap:
 
     def to_pbtxt(self) -> str:
         """Returns the TF Object Detection API's text form (`StringIntLabelMap`), one item a class."""
-        return "".join(f"item {{\n  id: {i}\n  name: {_quote(name)}\n}}\n" for i, name in enumerate(self.names, start=1))
+        return "".join(
+            f"item {{\n  id: {i}\n  name: {_quote(name)}\n}}\n"
+            for i, name in enumerate(self.names, start=1)
+        )
 
     @classmethod
     def from_pbtxt(cls, text: str, path: str | PurePath | None = None) -> LabelMap:
@@ -211,22 +239,35 @@ class LabelMap:
         while match := _ITEM.match(body, position):
             fields = dict(_FIELD.findall(match.group(1)))
             line = body.count("\n", 0, match.start(1)) + 1
-            if _FIELD.sub("", match.group(1)).strip(" \t\r\n,;") or "id" not in fields or "name" not in fields:
-                raise DataError("a label map item needs `id: N` and `name: '…'`", path=path, place=line)
+            if (
+                _FIELD.sub("", match.group(1)).strip(" \t\r\n,;")
+                or "id" not in fields
+                or "name" not in fields
+            ):
+                raise DataError(
+                    "a label map item needs `id: N` and `name: '…'`", path=path, place=line
+                )
             try:
                 class_id = int(fields["id"])
             except ValueError:
-                raise DataError(f"label map id {fields['id']} is not a whole number", path=path, place=line) from None
+                raise DataError(
+                    f"label map id {fields['id']} is not a whole number", path=path, place=line
+                ) from None
             if class_id in items:
                 raise DataError(f"label map id {class_id} appears twice", path=path, place=line)
             items[class_id] = _unquote(fields["name"])
             position = match.end()
         if body[position:].strip():
             raise DataError(
-                "not a label map: expected `item { id: 1 name: 'cat' }`", path=path, place=body.count("\n", 0, position) + 1
+                "not a label map: expected `item { id: 1 name: 'cat' }`",
+                path=path,
+                place=body.count("\n", 0, position) + 1,
             )
         if sorted(items) != list(range(1, len(items) + 1)):
-            raise DataError(f"label map ids are {sorted(items)}; expected 1 to {len(items)} without a gap", path=path)
+            raise DataError(
+                f"label map ids are {sorted(items)}; expected 1 to {len(items)} without a gap",
+                path=path,
+            )
         try:
             return cls(tuple(items[i] for i in sorted(items)))
         except ValueError as error:
@@ -251,7 +292,8 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 _MAX_LABEL_MAP_BYTES = 16 << 20
-# The subset of protobuf's text format that label maps use. A quoted string may hold braces, so the item's pattern knows strings.
+# The subset of protobuf's text format that label maps use. A quoted string may hold braces, so the
+# item's pattern knows strings.
 _STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 _COMMENT = re.compile(r"""(?m)^[ \t]*#.*$""")
 _ITEM = re.compile(rf"""\s*item\s*:?\s*\{{((?:[^{{}}"']|{_STRING})*)\}}""")
@@ -260,7 +302,13 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def _quote(name: str) -> str:
-    escaped = name.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    escaped = (
+        name.replace("\\", "\\\\")
+        .replace("'", "\\'")
+        .replace("\n", "\\n")
+        .replace("\r", "\\r")
+        .replace("\t", "\\t")
+    )
     return f"'{escaped}'"
 
 

@@ -13,7 +13,8 @@ import detflow.models  # noqa: F401  (sets TensorFlow's environment)
 from detflow.config.schema import parse_config
 from detflow.data.convert import ConversionOptions, convert_dataset
 
-# A shell that starts a command in the background has it ignore SIGINT, and so would all that the tests start.
+# A shell that starts a command in the background has it ignore SIGINT, and so would all that the
+# tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -47,7 +48,9 @@ def draw_picture(width, height, seed):
     for _ in range(6):
         top, left = random.integers(0, height), random.integers(0, width)
         pixels[top : top + height // 3, left : left + width // 3] = random.integers(0, 256, 3)
-    return Image.fromarray(np.clip(pixels + random.normal(0, 8, pixels.shape), 0, 255).astype(np.uint8))
+    return Image.fromarray(
+        np.clip(pixels + random.normal(0, 8, pixels.shape), 0, 255).astype(np.uint8)
+    )
 
 
 @pytest.fixture
@@ -126,7 +129,12 @@ def write_run(path, records_dir, model_settings):
     config = ExperimentConfig.model_validate(
         {
             "data": {"records": str(records_dir)},
-            "model": {"width_multiplier": 0.25, "num_filters": 16, "num_head_convs": 1, **model_settings},
+            "model": {
+                "width_multiplier": 0.25,
+                "num_filters": 16,
+                "num_head_convs": 1,
+                **model_settings,
+            },
             "evaluate": {"score_threshold": 0.3},
         }
     )
@@ -154,11 +162,19 @@ def randomize(network, random):
             variable.assign(random.normal(0.0, np.prod(shape[:-1]) ** -0.5, shape))
         else:
             variable.assign(random.normal(0.0, 0.1, shape))
-    logits, deltas = network(random.normal(0.0, 1.0, (8, 64, 64, 3)).astype(np.float32), training=False)
+    logits, deltas = network(
+        random.normal(0.0, 1.0, (8, 64, 64, 3)).astype(np.float32), training=False
+    )
     for name, values, spread in (("scores", logits, 1.5), ("boxes", deltas, 0.3)):
-        kernel = next(variable for variable in network.variables if variable.name.endswith(f"/{name}/kernel:0"))
+        kernel = next(
+            variable
+            for variable in network.variables
+            if variable.name.endswith(f"/{name}/kernel:0")
+        )
         kernel.assign(kernel * spread / np.std(values))
-    bias = next(variable for variable in network.variables if variable.name.endswith("/scores/bias:0"))
+    bias = next(
+        variable for variable in network.variables if variable.name.endswith("/scores/bias:0")
+    )
     bias.assign(np.full(bias.shape, -3.0))
 
 
@@ -179,7 +195,11 @@ def onnx_dir(model_dir, tmp_path_factory):
     from detflow.inference.openvino import has_openvino
 
     output = tmp_path_factory.mktemp("onnx") / "artifact"
-    card = export_model(str(model_dir), output, formats="frozen,tflite,onnx" + (",openvino" if has_openvino() else ""))
+    card = export_model(
+        str(model_dir),
+        output,
+        formats="frozen,tflite,onnx" + (",openvino" if has_openvino() else ""),
+    )
     assert card["failed"] == {}
     return output
 
@@ -200,7 +220,11 @@ def s3_server():
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    settings = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
     with pytest.MonkeyPatch.context() as environment:
         for name, value in {**settings, "AWS_DEFAULT_REGION": "us-east-1"}.items():
             environment.setenv(name, value)
@@ -223,8 +247,9 @@ def s3_url(s3_server, request):
 def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
     """Draws a bright or a dark square, one an image, and annotates it.
 
-    `num_objects` repeats the object, each time a little narrower; 0 leaves out those of all splits but train. Two images after each
-    other have one of the sizes (height, width), the next two the next one.
+    `num_objects` repeats the object, each time a little narrower; 0 leaves out those of all splits
+    but train. Two images after each other have one of the sizes (height, width), the next two the
+    next one.
     """
     random = np.random.default_rng(0)
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -242,12 +267,18 @@ def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
             kind = number % 2
             pixels[top : top + 20, left : left + 20] = (240, 240, 60) if kind else (20, 20, 160)
             Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg", quality=95)
-            copies = 1 if num_objects is None or (num_objects == 0 and split == "train") else num_objects
+            copies = (
+                1 if num_objects is None or (num_objects == 0 and split == "train") else num_objects
+            )
             objects = ""
             for copy in range(copies):
                 corners = (left + 1, top + 1, left + 20 - 0.001 * copy, top + 20)
-                box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(CORNERS, corners, strict=True))
-                objects += f"<object><name>{('dark', 'light')[kind]}</name><bndbox>{box}</bndbox></object>"
+                box = "".join(
+                    f"<{tag}>{value}</{tag}>" for tag, value in zip(CORNERS, corners, strict=True)
+                )
+                objects += (
+                    f"<object><name>{('dark', 'light')[kind]}</name><bndbox>{box}</bndbox></object>"
+                )
             (root / "Annotations" / f"{name}.xml").write_text(
                 f"<annotation><filename>{name}.jpg</filename><size><width>{width}</width><height>{height}</height><depth>3</depth>"
                 f"</size>{objects}</annotation>"
@@ -315,7 +346,10 @@ def sums_without_order():
 
     def check(graph):
         definition = graph.as_graph_def()
-        nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+        nodes = [
+            *definition.node,
+            *(node for function in definition.library.function for node in function.node_def),
+        ]
         sums = [node for node in nodes if node.op == "AddN"]
         assert sums
         return all(node.attr["N"].i == 2 for node in sums)

@@ -80,7 +80,9 @@ def test_the_bytes_are_those_of_a_local_conversion(pictures_dir, voc_url, memory
     convert_dataset(voc_url, memory / "records", ConversionOptions(jobs=1), look)
     assert seen
     assert find_digests(memory / "records") == digest_files(tmp_path / "local")
-    assert (mirror_records(memory / "records") / "index.jsonl").read_bytes() == (tmp_path / "local" / "index.jsonl").read_bytes()
+    assert (mirror_records(memory / "records") / "index.jsonl").read_bytes() == (
+        tmp_path / "local" / "index.jsonl"
+    ).read_bytes()
 
 
 def test_a_run_that_broke_off_is_resumed_at_its_finished_shards(voc_url, memory, monkeypatch):
@@ -116,7 +118,9 @@ def test_a_mirror_is_what_the_manifest_says(voc_url, memory):
     records = memory / "records"
     convert_dataset(voc_url, records, ConversionOptions(jobs=1))
     mirror = mirror_records(records, ["val"])
-    assert {path.name for path in mirror.glob("*.tfrecord")} == {s.name for s in read_manifest(mirror).splits["val"].shards}
+    assert {path.name for path in mirror.glob("*.tfrecord")} == {
+        s.name for s in read_manifest(mirror).splits["val"].shards
+    }
     (shard,) = (path for path in mirror.glob("val-*.tfrecord"))
     shard.write_bytes(b"damaged here")
     assert mirror_records(records, ["val"]) == mirror
@@ -172,22 +176,32 @@ def test_a_lease_keeps_others_out_until_it_is_forgotten(memory, monkeypatch, tmp
     with RunDir(url).locked() as run:
         # Another machine has another cache.
         monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "elsewhere"))
-        with pytest.raises(Locked, match="another trainer is at work here: pid"), RunDir(url).locked():
+        with (
+            pytest.raises(Locked, match="another trainer is at work here: pid"),
+            RunDir(url).locked(),
+        ):
             pass
         # Its own lease is overwritten by one who came at the same moment.
         monkeypatch.setattr(working_copy.WorkingCopy, "_write_lease", lambda self: None)
-        open_folder(url).write(".lease.json", b'{"token": "t", "holder": "pid 1 on there", "written": 0}')
+        open_folder(url).write(
+            ".lease.json", b'{"token": "t", "holder": "pid 1 on there", "written": 0}'
+        )
         (run.path / "losses.csv").write_text("1")
         with pytest.raises(Locked, match="taken over: pid 1 on there"):
             run.share()
         assert names(url) == {".lease.json"}
         (run.path / "losses.csv").unlink()
-        open_folder(url).write(".lease.json", json.dumps({"token": run._copy._token, "holder": "", "written": 0}).encode())
+        open_folder(url).write(
+            ".lease.json",
+            json.dumps({"token": run._copy._token, "holder": "", "written": 0}).encode(),
+        )
     monkeypatch.undo()
     monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "elsewhere"))
     monkeypatch.setattr(working_copy, "_WATCH_SECONDS", 0.1)
     monkeypatch.setattr(working_copy, "_RENEW_SECONDS", 0.05)
-    open_folder(url).write(".lease.json", b'{"token": "dead", "holder": "pid 1 on there", "written": 0}')
+    open_folder(url).write(
+        ".lease.json", b'{"token": "dead", "holder": "pid 1 on there", "written": 0}'
+    )
     with RunDir(url).locked():
         assert b"dead" not in open_folder(url).read(".lease.json", 999)
 
@@ -207,14 +221,25 @@ def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
     convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
     assert find_digests(records) == digest_files(tmp_path / "local")
 
-    settings = [f"{name}={json.dumps(value)}" for name, value in {**TINY, "data.records": str(records), "train.steps": 1}.items()]
+    settings = [
+        f"{name}={json.dumps(value)}"
+        for name, value in {**TINY, "data.records": str(records), "train.steps": 1}.items()
+    ]
     with RunDir(run_url).locked() as run:
         assert train(run, prepare_start(parse_config("", settings), run)).state.step == 1
     # Two processes go on with it: only the first one looks at the model directory.
     (tmp_path / "empty.yaml").touch()
-    command = ["train", f"--config={tmp_path / 'empty.yaml'}", f"--model-dir={run_url}", "--workers=2", "--accept-changes"]
+    command = [
+        "train",
+        f"--config={tmp_path / 'empty.yaml'}",
+        f"--model-dir={run_url}",
+        "--workers=2",
+        "--accept-changes",
+    ]
     command += [f"--set={setting}" for setting in [*settings, "train.steps=2"]]
-    again = subprocess.run([sys.executable, "-m", "detflow", *command], capture_output=True, text=True, check=False)
+    again = subprocess.run(
+        [sys.executable, "-m", "detflow", *command], capture_output=True, text=True, check=False
+    )
     assert again.returncode == 0, again.stderr
     assert "resuming at step 1 of 2" in again.stderr
     assert "2 workers ended with equal weights" in again.stderr
@@ -229,6 +254,14 @@ def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
     assert card["checkpoint"]["name"] == "ckpt-1"
     assert names(s3_url / "export") == {*card["files"], "model.json"}
 
-    predictions = predict([str(pictures_dir)], s3_url / "export", tmp_path / "found", score_threshold=0.0, overlays=False)
+    predictions = predict(
+        [str(pictures_dir)],
+        s3_url / "export",
+        tmp_path / "found",
+        score_threshold=0.0,
+        overlays=False,
+    )
     assert predictions.num_images > 0
-    assert json.loads((tmp_path / "found" / "predictions.json").read_text())["model"] == str(s3_url / "export")
+    assert json.loads((tmp_path / "found" / "predictions.json").read_text())["model"] == str(
+        s3_url / "export"
+    )

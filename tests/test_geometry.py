@@ -5,7 +5,18 @@ from hypothesis import strategies as st
 
 from detflow.geometry import boxes_to_image, choose_canvas, fit_to_canvas, fitted_size
 
-SIZES = [(1, 1), (1, 400), (37, 20), (48, 64), (64, 48), (300, 500), (1000, 37), (481, 640), (40, 9000), (3000, 1)]
+SIZES = [
+    (1, 1),
+    (1, 400),
+    (37, 20),
+    (48, 64),
+    (64, 48),
+    (300, 500),
+    (1000, 37),
+    (481, 640),
+    (40, 9000),
+    (3000, 1),
+]
 
 
 @pytest.mark.tf
@@ -21,16 +32,27 @@ def test_the_canvas_is_the_engine_s(size, canvas_size):
     np.testing.assert_allclose(canvases, expected, rtol=0, atol=1e-3)
     np.testing.assert_array_equal(ratio, expected_ratio)
     boxes = np.random.default_rng(1).uniform(-0.2, 1.2, (5, 4)).astype(np.float32)
-    np.testing.assert_array_equal(boxes_to_image(boxes, ratio), preprocess.boxes_to_image(boxes, ratio))
+    np.testing.assert_array_equal(
+        boxes_to_image(boxes, ratio), preprocess.boxes_to_image(boxes, ratio)
+    )
 
 
 @pytest.mark.parametrize(
     ("size", "chosen"),
-    [((480, 640), 0), ((640, 480), 1), ((100, 100), 2), ((1, 4000), 3), ((4000, 1), 1), ((3, 4), 0)],
+    [
+        ((480, 640), 0),
+        ((640, 480), 1),
+        ((100, 100), 2),
+        ((1, 4000), 3),
+        ((4000, 1), 1),
+        ((3, 4), 0),
+    ],
 )
 def test_an_image_takes_the_canvas_in_which_it_is_largest(size, chosen):
     assert choose_canvas(size, [(192, 256), (256, 192), (224, 224), (160, 320)]) == chosen
-    assert choose_canvas([size, (480, 640)], [(192, 256), (256, 192), (224, 224), (160, 320)]).tolist() == [chosen, 0]
+    assert choose_canvas(
+        [size, (480, 640)], [(192, 256), (256, 192), (224, 224), (160, 320)]
+    ).tolist() == [chosen, 0]
 
 
 def test_of_canvases_that_show_an_image_equally_large_it_takes_the_first():
@@ -42,7 +64,10 @@ Size = st.tuples(st.integers(1, 20_000), st.integers(1, 20_000))
 
 
 @pytest.mark.tf
-@given(Size, st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=2, max_size=4, unique=True))
+@given(
+    Size,
+    st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=2, max_size=4, unique=True),
+)
 def test_the_engine_chooses_the_same_canvas(size, cells):
     import tensorflow as tf
 
@@ -55,7 +80,13 @@ def test_the_engine_chooses_the_same_canvas(size, cells):
 
 @pytest.mark.parametrize(
     ("size", "fitted"),
-    [((10, 10), (48, 48)), ((100, 50), (48, 24)), ((50, 400), (8, 64)), ((1, 4000), (1, 64)), ((48, 64), (48, 64))],
+    [
+        ((10, 10), (48, 48)),
+        ((100, 50), (48, 24)),
+        ((50, 400), (8, 64)),
+        ((1, 4000), (1, 64)),
+        ((48, 64), (48, 64)),
+    ],
 )
 def test_the_aspect_is_kept(size, fitted):
     assert fitted_size(size, (48, 64)) == fitted

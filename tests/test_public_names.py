@@ -10,7 +10,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "detflow"
 
 
 def modules():
-    return [path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "__main__.py")]
+    return [
+        path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name not in ("__init__.py", "__main__.py")
+    ]
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
@@ -30,7 +34,11 @@ def test_all_is_sorted_and_names_what_is_public(path):
     assert len(set(declared)) == len(declared)
     assert set(declared) <= defined
     functions_and_classes = {
-        node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
     commands = path.parent.name == "cli"
-    assert commands or {name for name in functions_and_classes if not name.startswith("_")} <= set(declared)
+    assert commands or {name for name in functions_and_classes if not name.startswith("_")} <= set(
+        declared
+    )

@@ -7,7 +7,14 @@ import sys
 import pytest
 
 from detflow.errors import ArtifactError, EnvironmentFault, Locked
-from detflow.publish import digest_files, publish_directory, publish_file, require_space, sweep, verify_files
+from detflow.publish import (
+    digest_files,
+    publish_directory,
+    publish_file,
+    require_space,
+    sweep,
+    verify_files,
+)
 
 
 def leftovers(folder):
@@ -73,7 +80,10 @@ with publish_directory(Path({str(final)!r}), resume="0123456789ab") as staging:
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "ready\n"
-        with pytest.raises(Locked, match="another process is writing the same"), publish_directory(final, resume="0123456789ab"):
+        with (
+            pytest.raises(Locked, match="another process is writing the same"),
+            publish_directory(final, resume="0123456789ab"),
+        ):
             pass
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -86,7 +96,10 @@ with publish_directory(Path({str(final)!r}), resume="0123456789ab") as staging:
 
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "set").write_text("mine")
-    with pytest.raises(EnvironmentFault, match="is not a folder"), publish_directory(tmp_path / "set"):
+    with (
+        pytest.raises(EnvironmentFault, match="is not a folder"),
+        publish_directory(tmp_path / "set"),
+    ):
         pass
     assert (tmp_path / "set").read_text() == "mine"
 
@@ -125,7 +138,9 @@ def test_a_manifest_cannot_point_outside(tmp_path, name):
 
 def test_space_is_asked_for_before_the_work(tmp_path):
     require_space(tmp_path / "not" / "there", 1)
-    with pytest.raises(EnvironmentFault, match=r"1,000,000,000,000,000 bytes are needed and [\d,]+ are free"):
+    with pytest.raises(
+        EnvironmentFault, match=r"1,000,000,000,000,000 bytes are needed and [\d,]+ are free"
+    ):
         require_space(tmp_path, 10**15)
 
 

@@ -40,7 +40,9 @@ def test_voc_corners_survive_the_round_trip(data, width, height):
     ymin = data.draw(st.integers(1, height))
     xmax = data.draw(st.integers(xmin, width))
     ymax = data.draw(st.integers(ymin, height))
-    assert Box.from_voc(xmin, ymin, xmax, ymax, size).to_voc(size) == pytest.approx((xmin, ymin, xmax, ymax), abs=1e-6)
+    assert Box.from_voc(xmin, ymin, xmax, ymax, size).to_voc(size) == pytest.approx(
+        (xmin, ymin, xmax, ymax), abs=1e-6
+    )
 
 
 def test_iou():
@@ -61,7 +63,10 @@ def test_label_map_ids_start_at_one():
 
 
 def test_label_map_text_is_the_conventional_form():
-    assert LabelMap(("cat", "it's")).to_pbtxt() == "item {\n  id: 1\n  name: 'cat'\n}\nitem {\n  id: 2\n  name: 'it\\'s'\n}\n"
+    assert (
+        LabelMap(("cat", "it's")).to_pbtxt()
+        == "item {\n  id: 1\n  name: 'cat'\n}\nitem {\n  id: 2\n  name: 'it\\'s'\n}\n"
+    )
 
 
 @given(st.lists(names, max_size=5, unique=True))

@@ -23,7 +23,13 @@ checkpoint: {every_steps: 4}
 
 
 def run(folder, *arguments):
-    done = subprocess.run([sys.executable, "-m", "detflow", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "detflow", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -41,14 +47,25 @@ def test_from_pictures_and_xml_to_boxes(tmp_path):
     subprocess.run([str(part) for part in script], check=True, capture_output=True)
     (tmp_path / "config.yaml").write_text(CONFIG)
 
-    manifest = json.loads(run(tmp_path, "make-records", "dataset", "--output", "records", "--json").stdout)
+    manifest = json.loads(
+        run(tmp_path, "make-records", "dataset", "--output", "records", "--json").stdout
+    )
     truth = json.loads((tmp_path / "dataset" / "truth.json").read_text())
     assert {name: split["images"] for name, split in manifest["splits"].items()} == {
         name: split["images"] for name, split in truth["usable"].items()
     }
 
     # A kill in the middle, after the first checkpoint: the same command goes on where that was.
-    command = [sys.executable, "-m", "detflow", "train", "--config", "config.yaml", "--model-dir", "run"]
+    command = [
+        sys.executable,
+        "-m",
+        "detflow",
+        "train",
+        "--config",
+        "config.yaml",
+        "--model-dir",
+        "run",
+    ]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as trainer:
         while not list((tmp_path / "run").glob("ckpt-*")):
             assert trainer.poll() is None, trainer.stderr.read()
@@ -58,14 +75,42 @@ def test_from_pictures_and_xml_to_boxes(tmp_path):
     assert "resuming at step " in resumed.stderr
     assert resumed.stdout.startswith("best checkpoint: run")
 
-    evaluated = json.loads(run(tmp_path, "evaluate", "--model", "run", "--records", "records", "--split", "test", "--json").stdout)
+    evaluated = json.loads(
+        run(
+            tmp_path,
+            "evaluate",
+            "--model",
+            "run",
+            "--records",
+            "records",
+            "--split",
+            "test",
+            "--json",
+        ).stdout
+    )
     assert evaluated["num_images"] == truth["usable"]["test"]["images"]
 
     run(tmp_path, "export", "--ckpt", "run", "--output", "export")
-    of_export = json.loads(run(tmp_path, "evaluate", "--model", "export", "--records", "records", "--json").stdout)
+    of_export = json.loads(
+        run(tmp_path, "evaluate", "--model", "export", "--records", "records", "--json").stdout
+    )
     assert of_export["metrics"]["AP"] == pytest.approx(evaluated["metrics"]["AP"], abs=1e-4)
 
     pictures = "dataset/JPEGImages"
-    run(tmp_path, "predict", pictures, "--model", "export", "--output", "found", "--score-threshold", "0.01")
+    run(
+        tmp_path,
+        "predict",
+        pictures,
+        "--model",
+        "export",
+        "--output",
+        "found",
+        "--score-threshold",
+        "0.01",
+    )
     overlays = os.listdir(tmp_path / "found" / "overlays")
-    assert len(overlays) == len(json.loads((tmp_path / "found" / "predictions.json").read_text())["images"]) > 30
+    assert (
+        len(overlays)
+        == len(json.loads((tmp_path / "found" / "predictions.json").read_text())["images"])
+        > 30
+    )

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Measures make-records against a plain conversion script and against the floor, in one run on one dataset.
 
-plain         what users run today: lxml, Pillow opens each image and decodes none, tf.train.Example, TensorFlow's writer
-floor         reads every file and writes the images with TensorFlow's writer, nothing else
-strict floor  what strictness costs at least, in one process: parses each XML, decodes each image to 1/8 as make-records does, reads
-              it again, digests image, record and XML, writes the record; pairs, judges, encodes and compares nothing
-ours          detflow make-records: strict decode of every image, duplicates, manifest, index, ledger, with and without the page
+plain         what users run today: lxml, Pillow opens each image and decodes none,
+tf.train.Example, TensorFlow's writer floor         reads every file and writes the images with
+TensorFlow's writer, nothing else strict floor  what strictness costs at least, in one process:
+parses each XML, decodes each image to 1/8 as make-records does, reads it again, digests image,
+record and XML, writes the record; pairs, judges, encodes and compares nothing ours          detflow
+make-records: strict decode of every image, duplicates, manifest, index, ledger, with and without
+the page
 
-Each runs in a process of its own, ROUNDS times in turn; the median counts. Then, on demand, the same dataset many times larger,
-for the memory, and a drawn set of many tiny images. Run it on an idle machine.
+Each runs in a process of its own, ROUNDS times in turn; the median counts. Then, on demand, the
+same dataset many times larger, for the memory, and a drawn set of many tiny images. Run it on an
+idle machine.
 
     tools/bench_records.py ../shared/data/bccd --copies 10 --grow 10 --synthetic 100000
 """
@@ -62,7 +65,9 @@ def draw_dataset(target: Path, count: int) -> int:
         objects = "".join(
             f"<object><name>class {name}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult><bndbox>"
             f"<xmin>{left}</xmin><ymin>{top}</ymin><xmax>{left + 12}</xmax><ymax>{top + 9}</ymax></bndbox></object>"
-            for name, left, top in zip(*(random.integers(1, high, 1 + number % 3) for high in (21, 36, 23)), strict=True)
+            for name, left, top in zip(
+                *(random.integers(1, high, 1 + number % 3) for high in (21, 36, 23)), strict=True
+            )
         )
         (target / "annotations" / f"{number:06d}.xml").write_text(
             f"<annotation><filename>{number:06d}.jpg</filename><size><width>48</width><height>32</height><depth>3</depth></size>"
@@ -110,12 +115,25 @@ def convert_plain(dataset: Path, output: Path) -> Callable[[], None]:
                     "image/encoded": of_bytes([encoded]),
                     "image/format": of_bytes([b"jpeg"]),
                     "image/object/class/text": of_bytes([name.encode() for name in names]),
-                    "image/object/class/label": of_ints([ids.setdefault(name, len(ids) + 1) for name in names]),
-                    "image/object/difficult": of_ints([int(entry.findtext("difficult")) for entry in objects]),
-                    "image/object/truncated": of_ints([int(entry.findtext("truncated")) for entry in objects]),
-                    "image/object/view": of_bytes([entry.findtext("pose").encode() for entry in objects]),
+                    "image/object/class/label": of_ints(
+                        [ids.setdefault(name, len(ids) + 1) for name in names]
+                    ),
+                    "image/object/difficult": of_ints(
+                        [int(entry.findtext("difficult")) for entry in objects]
+                    ),
+                    "image/object/truncated": of_ints(
+                        [int(entry.findtext("truncated")) for entry in objects]
+                    ),
+                    "image/object/view": of_bytes(
+                        [entry.findtext("pose").encode() for entry in objects]
+                    ),
                 }
-                for tag, side in (("xmin", width), ("xmax", width), ("ymin", height), ("ymax", height)):
+                for tag, side in (
+                    ("xmin", width),
+                    ("xmax", width),
+                    ("ymin", height),
+                    ("ymax", height),
+                ):
                     feature[f"image/object/bbox/{tag}"] = of_floats(
                         [float(one.findtext(f"bndbox/{tag}")) / side for one in objects]
                     )
@@ -232,7 +250,9 @@ def print_table(count: int, rows: dict[str, dict[str, float]]) -> None:
     for part, row in rows.items():
         values = (row["process_wall"], row["process_cpu"], row["wall"], row["cpu"])
         print(
-            f"{part:18}" + "".join(f"{value:14.2f}" for value in values) + f"{count / row['wall']:14,.0f}{row['peak_mb']:14.0f}"
+            f"{part:18}"
+            + "".join(f"{value:14.2f}" for value in values)
+            + f"{count / row['wall']:14,.0f}{row['peak_mb']:14.0f}"
             f"{row['report_mb']:14.2f}"
         )
 
@@ -247,13 +267,30 @@ def print_ratios(plain: dict[str, float], ours: dict[str, float]) -> None:
 
 def main() -> None:
     """Reads the command line, measures and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", type=Path, help="a folder of VOC XML and JPEGs")
-    parser.add_argument("--copies", type=int, default=10, help="how many times the dataset is repeated (default 10)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each part runs (default 3)")
-    parser.add_argument("--only", action="append", help="a part to run: plain, floor, 'strict floor', ours, …; default all")
-    parser.add_argument("--grow", type=int, metavar="N", help="also convert N times as many copies, with the page")
-    parser.add_argument("--synthetic", type=int, metavar="N", help="also convert N drawn images of 48x32 pixels, with the page")
+    parser.add_argument(
+        "--copies", type=int, default=10, help="how many times the dataset is repeated (default 10)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each part runs (default 3)"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        help="a part to run: plain, floor, 'strict floor', ours, …; default all",
+    )
+    parser.add_argument(
+        "--grow", type=int, metavar="N", help="also convert N times as many copies, with the page"
+    )
+    parser.add_argument(
+        "--synthetic",
+        type=int,
+        metavar="N",
+        help="also convert N drawn images of 48x32 pixels, with the page",
+    )
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -266,21 +303,37 @@ def main() -> None:
         size = sum(path.stat().st_size for path in (work_dir / "set" / "images").iterdir())
         print(f"{count:,} images, {size / 1e6:.1f} MB, median of {arguments.rounds}")
         parts = arguments.only or ["plain", "floor", "strict floor", "ours", "ours with report"]
-        rounds = [{part: measure(part, work_dir / "set", work_dir) for part in parts} for _ in range(arguments.rounds)]
-        rows = {part: {key: statistics.median(one[part][key] for one in rounds) for key in rounds[0][part]} for part in parts}
+        rounds = [
+            {part: measure(part, work_dir / "set", work_dir) for part in parts}
+            for _ in range(arguments.rounds)
+        ]
+        rows = {
+            part: {
+                key: statistics.median(one[part][key] for one in rounds) for key in rounds[0][part]
+            }
+            for part in parts
+        }
         print_table(count, rows)
         if "plain" in rows and "ours" in rows:
             print_ratios(rows["plain"], rows["ours"])
         shutil.rmtree(work_dir / "set")
         sets = (
-            (arguments.grow, lambda target: repeat_dataset(arguments.dataset, target, arguments.copies * arguments.grow)),
+            (
+                arguments.grow,
+                lambda target: repeat_dataset(
+                    arguments.dataset, target, arguments.copies * arguments.grow
+                ),
+            ),
             (arguments.synthetic, lambda target: draw_dataset(target, arguments.synthetic)),
         )
         for wanted, build in sets:
             if wanted:
                 count = build(work_dir / "set")
                 print(f"{count:,} images, once")
-                print_table(count, {"ours with report": measure("ours with report", work_dir / "set", work_dir)})
+                print_table(
+                    count,
+                    {"ours with report": measure("ours with report", work_dir / "set", work_dir)},
+                )
                 shutil.rmtree(work_dir / "set")
 
 

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Measures how make-records scales: over processes of this machine, on Ray, and in what the driver of a large conversion holds.
 
-processes   the conversion, start and imports aside, with 1, 2 and 4 processes; efficiency is against one process, and no number of
-            processes beyond the machine's cores can add to it
-ray         the same conversion by the local runner with one process a core, and on a Ray cluster of as many cores started here; the
-            cluster's start and a first small conversion, which makes every process import what it needs, are aside for both
-plan        audit and plan of so many synthetic images: the driver's own code runs, the workers' answers are made up, so that it
-            shows what one process has to hold and to do whatever the number of workers; the last column is computed from it
+processes   the conversion, start and imports aside, with 1, 2 and 4 processes; efficiency is
+            against one process, and no number of processes beyond the machine's cores can add to it
+            ray         the same conversion by the local runner with one process a core, and on a
+            Ray cluster of as many cores started here; the cluster's start and a first small
+            conversion, which makes every process import what it needs, are aside for both plan
+            audit and plan of so many synthetic images: the driver's own code runs, the workers'
+            answers are made up, so that it shows what one process has to hold and to do whatever
+            the number of workers; the last column is computed from it
 
-Each runs in a process of its own, ROUNDS times in turn; the median counts. Run it on an idle machine.
+Each runs in a process of its own, ROUNDS times in turn; the median counts. Run it on an idle
+machine.
 
     tools/bench_scale.py ../shared/data/bccd --copies 10
 """
@@ -105,21 +108,32 @@ class SyntheticWorkers:
 
         draw = self._random
         classes = sorted(draw.sample(range(20), draw.randint(1, 3)))
-        counts = tuple(ClassCount(f"class {number}", draw.randint(1, 3), draw.randint(5, 60)) for number in classes)
+        counts = tuple(
+            ClassCount(f"class {number}", draw.randint(1, 3), draw.randint(5, 60))
+            for number in classes
+        )
         names = [count.name for count in counts for _ in range(count.objects)]
         zeros, box = [0] * len(names), (0.125, 0.25, 0.5, 0.75)
-        columns = ObjectColumns(names, [box] * len(names), zeros, zeros, ["Unspecified"] * len(names))
+        columns = ObjectColumns(
+            names, [box] * len(names), zeros, zeros, ["Unspecified"] * len(names)
+        )
         sha256 = draw.randbytes(32)
-        line = AuditedSample(annotation, image, 100_000, sha256.hex(), ImageSize(1280, 720), Treatment(), columns).to_json()
+        line = AuditedSample(
+            annotation, image, 100_000, sha256.hex(), ImageSize(1280, 720), Treatment(), columns
+        ).to_json()
         self.line_bytes += len(line)
-        judgement = Judgement(annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, ())
+        judgement = Judgement(
+            annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, ()
+        )
         return Reading((image.rpartition("/")[2], None), draw.randbytes(32), judgement)
 
     def _write(self, task: Any) -> Any:
         from detflow.data.convert import ShardResult
         from detflow.data.records.schema import ShardInfo
 
-        return ShardResult(ShardInfo(task.name, len(task.lines), 100_000 * len(task.lines), "0" * 64), {}, "")
+        return ShardResult(
+            ShardInfo(task.name, len(task.lines), 100_000 * len(task.lines), "0" * 64), {}, ""
+        )
 
 
 def time_plan(count: int) -> dict[str, float]:
@@ -180,8 +194,14 @@ def run_part(part: str, arguments: list[str]) -> None:
 
 def measure_medians(parts: dict[str, tuple[Any, ...]], rounds: int) -> dict[str, dict[str, float]]:
     """Runs parts in turn, several times; returns the median of each figure."""
-    found = [{name: run_in_process(*arguments) for name, arguments in parts.items()} for _ in range(rounds)]
-    return {name: {key: statistics.median(one[name][key] for one in found) for key in found[0][name]} for name in parts}
+    found = [
+        {name: run_in_process(*arguments) for name, arguments in parts.items()}
+        for _ in range(rounds)
+    ]
+    return {
+        name: {key: statistics.median(one[name][key] for one in found) for key in found[0][name]}
+        for name in parts
+    }
 
 
 def print_runners(count: int, rows: dict[str, dict[str, float]], cores: int) -> None:
@@ -190,9 +210,13 @@ def print_runners(count: int, rows: dict[str, dict[str, float]], cores: int) -> 
     print(f"{'':16}{'conversion s':>14}{'images/s':>12}{'efficiency':>12}")
     for name, row in rows.items():
         processes = cores if name == "ray" else int(name.split()[0])
-        print(f"{name:16}{row['wall']:14.2f}{count / row['wall']:12,.0f}{one / row['wall'] / processes:12.0%}")
+        print(
+            f"{name:16}{row['wall']:14.2f}{count / row['wall']:12,.0f}{one / row['wall'] / processes:12.0%}"
+        )
     local = rows[_name(cores)]["wall"]
-    print(f"ray against {_name(cores)}: {rows['ray']['wall'] / local:.2f}; the cluster took {rows['ray']['start']:.1f} s to start")
+    print(
+        f"ray against {_name(cores)}: {rows['ray']['wall'] / local:.2f}; the cluster took {rows['ray']['start']:.1f} s to start"
+    )
 
 
 def print_plan(count: int, row: dict[str, float]) -> None:
@@ -207,8 +231,14 @@ def print_plan(count: int, row: dict[str, float]) -> None:
         ("driver's CPU: handing out shards", "shards_cpu", " s", 1.0),
     ):
         value = row[key]
-        each = f"{value / count * (1e6 if unit == ' s' else 1):,.0f} {'µs' if unit == ' s' else 'B'}" if unit else ""
-        print(f"{name:34}{f'{value / scale:,.1f}{unit}':>20}{each:>14}{f'{value * factor / scale:,.0f}{unit}':>24}")
+        each = (
+            f"{value / count * (1e6 if unit == ' s' else 1):,.0f} {'µs' if unit == ' s' else 'B'}"
+            if unit
+            else ""
+        )
+        print(
+            f"{name:34}{f'{value / scale:,.1f}{unit}':>20}{each:>14}{f'{value * factor / scale:,.0f}{unit}':>24}"
+        )
 
 
 def _name(processes: int) -> str:
@@ -217,11 +247,23 @@ def _name(processes: int) -> str:
 
 def main() -> None:
     """Reads the command line, measures and prints tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", type=Path, nargs="?", help="a folder of VOC XML and JPEGs")
-    parser.add_argument("--copies", type=int, default=10, help="how many times the dataset is repeated (default 10)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each conversion runs (default 3)")
-    parser.add_argument("--plan", type=int, default=300_000, metavar="N", help="synthetic images of the plan (default 300,000)")
+    parser.add_argument(
+        "--copies", type=int, default=10, help="how many times the dataset is repeated (default 10)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each conversion runs (default 3)"
+    )
+    parser.add_argument(
+        "--plan",
+        type=int,
+        default=300_000,
+        metavar="N",
+        help="synthetic images of the plan (default 300,000)",
+    )
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
@@ -235,8 +277,14 @@ def main() -> None:
         count = repeat_dataset(arguments.dataset, large, arguments.copies)
         repeat_dataset(arguments.dataset, small, _WARM_UP_COPIES)
         print(f"{count:,} images, {cores} cores, median of {arguments.rounds}")
-        parts = {_name(jobs): ("local", large, small, jobs) for jobs in sorted({*_PROCESSES, cores})}
-        print_runners(count, measure_medians({**parts, "ray": ("ray", large, small, cores)}, arguments.rounds), cores)
+        parts = {
+            _name(jobs): ("local", large, small, jobs) for jobs in sorted({*_PROCESSES, cores})
+        }
+        print_runners(
+            count,
+            measure_medians({**parts, "ray": ("ray", large, small, cores)}, arguments.rounds),
+            cores,
+        )
     print_plan(arguments.plan, run_in_process("plan", arguments.plan))
 
 

@@ -3,9 +3,10 @@
 
     tools/bench_serve.py exports/bccd bccd/JPEGImages
 
-For batches of one picture and of up to eight: throughput and latency at 1, 8 and 64 clients. Then more clients than a short queue
-has places for. Ends with 1 if a request got no answer or another one than it should, if the server's count of them differs, if
-requests took more memory than was granted to them, or if the server does not recover from the overload. Takes about two minutes.
+For batches of one picture and of up to eight: throughput and latency at 1, 8 and 64 clients. Then
+more clients than a short queue has places for. Ends with 1 if a request got no answer or another
+one than it should, if the server's count of them differs, if requests took more memory than was
+granted to them, or if the server does not recover from the overload. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class Server:
     def count_answers(self) -> dict[int, int]:
         """Returns how many uploads the server says it has answered, by status."""
         pattern = r'^detflow_requests_total\{route="predict",status="(\d+)"\} (\S+)$'
-        return {int(status): int(float(count)) for status, count in re.findall(pattern, self.get("/metrics")[1], re.MULTILINE)}
+        return {
+            int(status): int(float(count))
+            for status, count in re.findall(pattern, self.get("/metrics")[1], re.MULTILINE)
+        }
 
     def memory_mib(self, entry: str) -> float:
         """Returns the process's memory: VmRSS is today's, VmHWM the highest there was."""
@@ -78,8 +82,20 @@ class Load:
 @contextmanager
 def start(artifact: Path, *options: object) -> Iterator[Server]:
     """Runs the command on a free port until the block ends."""
-    command = [sys.executable, "-m", "detflow", "serve", str(artifact), "--port", "0", "--max-memory-mb", str(MEMORY_MIB)]
-    with subprocess.Popen([*command, *map(str, options)], stdout=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "detflow",
+        "serve",
+        str(artifact),
+        "--port",
+        "0",
+        "--max-memory-mb",
+        str(MEMORY_MIB),
+    ]
+    with subprocess.Popen(
+        [*command, *map(str, options)], stdout=subprocess.PIPE, text=True
+    ) as process:
         watchdog = threading.Timer(START_S, process.kill)
         watchdog.start()
         line = process.stdout.readline() if process.stdout else ""
@@ -122,7 +138,9 @@ def run_clients(server: Server, pictures: Sequence[bytes], clients: int, seconds
                 time.sleep(0.1)
         connection.close()
 
-    threads = [threading.Thread(target=run, args=(number % len(pictures),)) for number in range(clients)]
+    threads = [
+        threading.Thread(target=run, args=(number % len(pictures),)) for number in range(clients)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -148,9 +166,13 @@ def measure(artifact: Path, pictures: Sequence[bytes], max_batch: int, seconds: 
                 flush=True,
             )
             if set(load.statuses) != {200} or answered != load.statuses[200]:
-                faults.append(f"{clients} clients: sent {dict(load.statuses)}, the server answered {answered}")
+                faults.append(
+                    f"{clients} clients: sent {dict(load.statuses)}, the server answered {answered}"
+                )
         if peak - idle > MEMORY_MIB:
-            faults.append(f"requests took {peak - idle:.0f} MiB of memory, {MEMORY_MIB} were granted")
+            faults.append(
+                f"requests took {peak - idle:.0f} MiB of memory, {MEMORY_MIB} were granted"
+            )
     return faults
 
 
@@ -173,17 +195,30 @@ def overload(artifact: Path, pictures: Sequence[bytes], seconds: float) -> list[
 
 def main() -> None:
     """Reads the command line, measures and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("artifact", type=Path, help="an exported folder")
     parser.add_argument("images", help="a folder of pictures to send")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each number of clients sends (default 10)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=10.0,
+        help="how long each number of clients sends (default 10)",
+    )
     arguments = parser.parse_args()
     pictures = [file.path.read_bytes() for file in find_pictures(arguments.images)[:MAX_PICTURES]]
     print(
         f"{len(pictures)} pictures, {sum(map(len, pictures)) / len(pictures) / 1e3:.0f} kB on average; {arguments.seconds:g} s each"
     )
-    print(f"{'max batch':>9}{'clients':>9}{'images/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'answers':>9}{'peak MiB':>9}")
-    faults = [fault for max_batch in (1, 8) for fault in measure(arguments.artifact, pictures, max_batch, arguments.seconds)]
+    print(
+        f"{'max batch':>9}{'clients':>9}{'images/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'answers':>9}{'peak MiB':>9}"
+    )
+    faults = [
+        fault
+        for max_batch in (1, 8)
+        for fault in measure(arguments.artifact, pictures, max_batch, arguments.seconds)
+    ]
     faults += overload(arguments.artifact, pictures, arguments.seconds / 2)
     for fault in faults:
         print(f"FAILED: {fault}")

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Measures detflow's training loop against a tight loop and against Model Garden's own trainer, in one run on one machine.
 
-ours     detflow's `train` as the command runs it, evaluation left out: every step from the first to the last, on real records
-tight    the same compiled step on one batch that lies in memory, again and again, losses left where they are
-stock    Model Garden's trainer (`official.core.train_lib`) with its RetinaNet task: the same network, batch, canvas and records,
-         with mirroring and scale jitter, which is the nearest to our augmentation that it has
-inputs   what detflow prepares a batch with, and nothing else: gathering it, then augmentation as a graph of its own
+ours     detflow's `train` as the command runs it, evaluation left out: every step from the first to
+the last, on real records tight    the same compiled step on one batch that lies in memory, again
+and again, losses left where they are stock    Model Garden's trainer (`official.core.train_lib`)
+with its RetinaNet task: the same network, batch, canvas and records, with mirroring and scale
+jitter, which is the nearest to our augmentation that it has inputs   what detflow prepares a batch
+with, and nothing else: gathering it, then augmentation as a graph of its own
 
-Each runs in a process of its own, ROUNDS times in turn; the median counts. The time to the first step counts from the start of the
-process; for the stock trainer, which tells of no single step, the other steps of its first loop are taken off at its steady rate.
-Run it on an idle machine, with bytecode compiled (tools/environment does that).
+Each runs in a process of its own, ROUNDS times in turn; the median counts. The time to the first
+step counts from the start of the process; for the stock trainer, which tells of no single step, the
+other steps of its first loop are taken off at its steady rate. Run it on an idle machine, with
+bytecode compiled (tools/environment does that).
 
     tools/bench_train.py --records records/bccd --split trainval
 """
@@ -48,9 +50,17 @@ def build_config(options: argparse.Namespace) -> ExperimentConfig:
     return parse_config(
         json.dumps(
             {
-                "data": {"records": str(options.records), "train_split": options.split, "eval_split": None},
+                "data": {
+                    "records": str(options.records),
+                    "train_split": options.split,
+                    "eval_split": None,
+                },
                 "model": {"input_size": options.input_size, "anchor_scale": 2.5},
-                "train": {"steps": options.steps, "batch_size": options.batch_size, "warmup_steps": 10},
+                "train": {
+                    "steps": options.steps,
+                    "batch_size": options.batch_size,
+                    "warmup_steps": 10,
+                },
                 "checkpoint": {"every_steps": 10**6},
                 "runtime": {"precision": options.precision},
             }
@@ -84,7 +94,10 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
             super().step(step, loss)
 
     training.TrainingDisplay = Clock
-    with tempfile.TemporaryDirectory(prefix="detflow-bench-") as folder, RunDir(Path(folder) / "run").locked() as run:
+    with (
+        tempfile.TemporaryDirectory(prefix="detflow-bench-") as folder,
+        RunDir(Path(folder) / "run").locked() as run,
+    ):
         training.train(run, prepare_start(build_config(options), run))
     return {"images/s": rate(times, options.batch_size), "first step s": times[0]}
 
@@ -102,8 +115,12 @@ def run_tight(options: argparse.Namespace) -> dict[str, float]:
     with network_precision(precision):
         model = build_model(config.model, len(label_map))
     schedule = LearningRate(config.train)
-    optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, precision)
-    take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, config.train.ema_decay), config)
+    optimizer = build_optimizer(
+        config.train, schedule, model.network.trainable_variables, precision
+    )
+    take_step = build_step(
+        model, optimizer, schedule, WeightAverage(model.network, config.train.ema_decay), config
+    )
     import tensorflow as tf
 
     batch = [tf.constant(part) for part in images.batch(1, 0, options.batch_size)[:3]]
@@ -140,7 +157,12 @@ def run_inputs(options: argparse.Namespace) -> dict[str, float]:
 
     def take(step: int) -> None:
         pixels, boxes, classes, _ = images.batch(1, step, options.batch_size)
-        prepare(tf.constant(pixels), tf.constant(boxes), tf.constant(classes), tf.constant(step, tf.int64))
+        prepare(
+            tf.constant(pixels),
+            tf.constant(boxes),
+            tf.constant(classes),
+            tf.constant(step, tf.int64),
+        )
 
     for step in range(_SETTLED_STEP):
         take(step)
@@ -193,10 +215,16 @@ def run_stock(options: argparse.Namespace) -> dict[str, float]:
             min_level=3,
             max_level=5,
             anchor=retinanet.Anchor(num_scales=1, aspect_ratios=[1.0], anchor_size=2.5),
-            backbone=backbones.Backbone(type="resnet", resnet=backbones.ResNet(model_id=10, depth_multiplier=0.5)),
-            decoder=decoders.Decoder(type="fpn", fpn=decoders.FPN(num_filters=64, use_keras_layer=True)),
+            backbone=backbones.Backbone(
+                type="resnet", resnet=backbones.ResNet(model_id=10, depth_multiplier=0.5)
+            ),
+            decoder=decoders.Decoder(
+                type="fpn", fpn=decoders.FPN(num_filters=64, use_keras_layer=True)
+            ),
             head=retinanet.RetinaNetHead(num_convs=2, num_filters=64),
-            norm_activation=common.NormActivation(norm_momentum=0.9, norm_epsilon=0.001, use_sync_bn=False),
+            norm_activation=common.NormActivation(
+                norm_momentum=0.9, norm_epsilon=0.001, use_sync_bn=False
+            ),
         ),
         train_data=retinanet.DataConfig(
             input_path=files,
@@ -213,8 +241,14 @@ def run_stock(options: argparse.Namespace) -> dict[str, float]:
         checkpoint_interval=10**6,
         optimizer_config=optimization.OptimizationConfig(
             {
-                "optimizer": {"type": "adamw_experimental", "adamw_experimental": {"weight_decay": 0.05}},
-                "learning_rate": {"type": "cosine", "cosine": {"initial_learning_rate": 0.002, "decay_steps": 10_000}},
+                "optimizer": {
+                    "type": "adamw_experimental",
+                    "adamw_experimental": {"weight_decay": 0.05},
+                },
+                "learning_rate": {
+                    "type": "cosine",
+                    "cosine": {"initial_learning_rate": 0.002, "decay_steps": 10_000},
+                },
             }
         ),
     )
@@ -258,8 +292,23 @@ def run_once(name: str, arguments: list[str]) -> dict[str, float]:
     """Runs one contestant in a process of its own."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as result:
         environment = {**os.environ, _STARTED: repr(time.time())}
-        command = [sys.executable, __file__, *arguments, "--contestant", name, "--result", result.name]
-        done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        command = [
+            sys.executable,
+            __file__,
+            *arguments,
+            "--contestant",
+            name,
+            "--result",
+            result.name,
+        ]
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
         return json.load(result)
@@ -267,12 +316,20 @@ def run_once(name: str, arguments: list[str]) -> dict[str, float]:
 
 def main() -> None:
     """Parses the arguments and runs every contestant, or, inside a child, one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, required=True, help="folder that make-records wrote")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--records", type=Path, required=True, help="folder that make-records wrote"
+    )
     parser.add_argument("--split", default="train")
-    parser.add_argument("--steps", type=int, default=120, help="measured steps of each (default 120)")
+    parser.add_argument(
+        "--steps", type=int, default=120, help="measured steps of each (default 120)"
+    )
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--input-size", type=int, nargs=2, default=[192, 256], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument(
+        "--input-size", type=int, nargs=2, default=[192, 256], metavar=("HEIGHT", "WIDTH")
+    )
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -290,17 +347,26 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, done in runs.items():
             done.append(run_once(name, sys.argv[1:]))
-    medians = {name: {key: statistics.median(one[key] for one in done) for key in done[0]} for name, done in runs.items()}
+    medians = {
+        name: {key: statistics.median(one[key] for one in done) for key in done[0]}
+        for name, done in runs.items()
+    }
     height, width = options.input_size
-    print(f"{options.steps} steps of {options.batch_size} images of {height}x{width}, {options.precision}")
-    print(f"median of {options.rounds}\n\n| | images/s | first step s | peak MB |\n|---|---|---|---|")
+    print(
+        f"{options.steps} steps of {options.batch_size} images of {height}x{width}, {options.precision}"
+    )
+    print(
+        f"median of {options.rounds}\n\n| | images/s | first step s | peak MB |\n|---|---|---|---|"
+    )
     for name, figures in medians.items():
         first = f"{figures['first step s']:.1f}" if "first step s" in figures else ""
         print(f"| {name} | {figures['images/s']:.1f} | {first} | {figures['peak MB']:,.0f} |")
     ours = medians["ours"]
     print(f"\nours / tight: {ours['images/s'] / medians['tight']['images/s']:.3f}")
     print(f"ours / stock: {ours['images/s'] / medians['stock']['images/s']:.2f}")
-    print(f"first step, ours / stock: {ours['first step s'] / medians['stock']['first step s']:.2f}")
+    print(
+        f"first step, ours / stock: {ours['first step s'] / medians['stock']['first step s']:.2f}"
+    )
     print(f"inputs / tight: {medians['inputs']['images/s'] / medians['tight']['images/s']:.1f}")
     if options.json:
         options.json.write_text(json.dumps({"medians": medians, "runs": runs}, indent=2) + "\n")

@@ -1,15 +1,16 @@
 #!/usr/bin/env python
 """Feeds mutated XML and image files to make-records' reading, pairing, judging and encoding, and checks each result.
 
-    python tools/fuzz_records.py                        # 10,000 cases of seed 1
-    python tools/fuzz_records.py --seed 7 --cases 500
-    python tools/fuzz_records.py --first 4711 --cases 1 --keep case   # one case again, with its files
+    python tools/fuzz_records.py                        # 10,000 cases of seed 1 python
+    tools/fuzz_records.py --seed 7 --cases 500 python tools/fuzz_records.py --first 4711 --cases 1
+    --keep case   # one case again, with its files
 
-A case is a function of (seed, number). Three things may not happen: an exception that is no finding, a case that takes longer than
-five seconds, and a wrong label that nobody was told of. For the last one every accepted annotation is read again by a second
-reader, which shares no code with detflow: another XML parser (expat), its own idea of a number, its own application of the stated
-rules. What is accepted must be exactly what that reader says, each deviation from the file must stand in the ledger, and what is
-not accepted must have a finding that says why.
+A case is a function of (seed, number). Three things may not happen: an exception that is no
+finding, a case that takes longer than five seconds, and a wrong label that nobody was told of. For
+the last one every accepted annotation is read again by a second reader, which shares no code with
+detflow: another XML parser (expat), its own idea of a number, its own application of the stated
+rules. What is accepted must be exactly what that reader says, each deviation from the file must
+stand in the ledger, and what is not accepted must have a finding that says why.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ _SIZE = (96, 64)
 _NAMES = ("cat", "dog", "猫", "Straße", "traffic light", "a&b", "x<y")
 
 
-# --- The second reader ------------------------------------------------------------------------------------------------------------
+# --- The second reader ----------------------------------------------------------------------------
 
 
 class NotStrict(Exception):
@@ -129,13 +130,17 @@ def _parse(data: bytes) -> ET.Element:
 
 def _to_utf8(data: bytes) -> bytes:
     """Expat knows few encodings; Python's codecs decode what a byte order mark says, else what the file declares."""
-    declaration = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]*)["'][^>]*\?>""", data)
+    declaration = re.match(
+        rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z][A-Za-z0-9._-]*)["'][^>]*\?>""", data
+    )
     marked = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
     if marked is None and declaration is None:
         return data
     text = data.decode(marked or declaration[1].decode("ascii"), "strict")  # type: ignore[index]
     # What is left of the declaration is expat's to refuse.
-    return re.sub(r"""(<\?xml[^>]*?)\s*encoding\s*=\s*["'][A-Za-z][A-Za-z0-9._-]*["']""", r"\1", text, count=1).encode()
+    return re.sub(
+        r"""(<\?xml[^>]*?)\s*encoding\s*=\s*["'][A-Za-z][A-Za-z0-9._-]*["']""", r"\1", text, count=1
+    ).encode()
 
 
 # The marks of UTF-32 begin like those of UTF-16.
@@ -186,7 +191,9 @@ def _read_size(root: ET.Element) -> tuple[int, int] | None:
     return (int(width), int(height)) if width == int(width) and height == int(height) else None
 
 
-def _read_object(element: ET.Element, image_size: tuple[int, int]) -> tuple[set[str], ReferenceObject | None]:
+def _read_object(
+    element: ET.Element, image_size: tuple[int, int]
+) -> tuple[set[str], ReferenceObject | None]:
     """Returns what differs from the file, and the object; None where the rules leave it out."""
     written = _only(element, "name") or ""
     name = " ".join(written.split())
@@ -196,7 +203,9 @@ def _read_object(element: ET.Element, image_size: tuple[int, int]) -> tuple[set[
     boxes = [child for child in element if _tag(child) == "bndbox"]
     if len(boxes) != 1:
         raise NotStrict("not one <bndbox>")
-    xmin, ymin, xmax, ymax = (_read_number(_only(boxes[0], tag) or "") for tag in ("xmin", "ymin", "xmax", "ymax"))
+    xmin, ymin, xmax, ymax = (
+        _read_number(_only(boxes[0], tag) or "") for tag in ("xmin", "ymin", "xmax", "ymax")
+    )
     flags = {}
     for tag in ("difficult", "truncated"):
         text = (_only(element, tag, optional=True) or "").strip().lower()
@@ -224,7 +233,7 @@ def _clip(low: float, high: float, side: int) -> tuple[float, float, bool]:
     return (start - 1) / side, end / side, (start, end) != (low, high)
 
 
-# --- Comparing --------------------------------------------------------------------------------------------------------------------
+# --- Comparing ------------------------------------------------------------------------------------
 
 # Which codes of the ledger account for which deviation.
 _ACCOUNTS = {
@@ -246,7 +255,9 @@ def check_refusal(findings: list[Finding]) -> str:
     for finding in findings:
         if finding.action in (Action.QUARANTINED, Action.REFUSED) or finding.code == "xml_not_voc":
             return finding.code
-    raise Wrong(f"the annotation was lost without a word; findings: {[finding.code for finding in findings]}")
+    raise Wrong(
+        f"the annotation was lost without a word; findings: {[finding.code for finding in findings]}"
+    )
 
 
 def check_labels(sample: AuditedSample, findings: list[Finding], xml: bytes, image: str) -> None:
@@ -256,7 +267,12 @@ def check_labels(sample: AuditedSample, findings: list[Finding], xml: bytes, ima
     except NotStrict as error:
         raise Wrong(f"accepted, yet it cannot be read beyond doubt: {error}") from None
     found = tuple(
-        ReferenceObject(one.name, (one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax), one.difficult, one.truncated)
+        ReferenceObject(
+            one.name,
+            (one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax),
+            one.difficult,
+            one.truncated,
+        )
         for one in sample.objects
     )
     if found != reference.objects:
@@ -267,10 +283,19 @@ def check_labels(sample: AuditedSample, findings: list[Finding], xml: bytes, ima
             raise Wrong(f"object {number}: {deviation} changed, the ledger does not say so")
     names = {code for _, code in codes}
     if reference.size != (sample.size.width, sample.size.height) and not names & _SIZE_CODES:
-        raise Wrong(f"<size> is {reference.size}, the sample has {sample.size}, the ledger does not say so")
-    if re.split(r"[\\/]", reference.filename.strip())[-1] != image.rpartition("/")[2] and not names & _PAIRING_CODES:
-        raise Wrong(f"<filename> is {reference.filename!r}, the image {image!r}, the ledger does not say so")
-    if ".." in re.split(r"[\\/]", reference.filename.strip()) or reference.filename.strip().startswith("/"):
+        raise Wrong(
+            f"<size> is {reference.size}, the sample has {sample.size}, the ledger does not say so"
+        )
+    if (
+        re.split(r"[\\/]", reference.filename.strip())[-1] != image.rpartition("/")[2]
+        and not names & _PAIRING_CODES
+    ):
+        raise Wrong(
+            f"<filename> is {reference.filename!r}, the image {image!r}, the ledger does not say so"
+        )
+    if ".." in re.split(
+        r"[\\/]", reference.filename.strip()
+    ) or reference.filename.strip().startswith("/"):
         raise Wrong(f"<filename> {reference.filename!r} leaves the dataset")
 
 
@@ -284,7 +309,11 @@ def check_record(sample: AuditedSample, data: bytes) -> None:
     try:
         with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
             image.load()
-            written, size, turn = np.asarray(image.convert("RGB"), np.int16), image.size, image.getexif().get(0x0112, 1)
+            written, size, turn = (
+                np.asarray(image.convert("RGB"), np.int16),
+                image.size,
+                image.getexif().get(0x0112, 1),
+            )
     except Exception as error:  # noqa: BLE001  Whatever Pillow raises, the record is damaged.
         raise Wrong(f"the record's JPEG cannot be decoded: {error}") from None
     if size != (sample.size.width, sample.size.height):
@@ -310,7 +339,7 @@ def decode_plainly(data: bytes) -> NDArray[np.int16] | None:
         return None
 
 
-# --- Sound files to begin with ----------------------------------------------------------------------------------------------------
+# --- Sound files to begin with --------------------------------------------------------------------
 
 
 def build_xml(rng: random.Random, image: str) -> str:
@@ -318,20 +347,38 @@ def build_xml(rng: random.Random, image: str) -> str:
     objects = "".join(_build_object(rng) for _ in range(rng.choice((0, 1, 1, 2, 3, 8))))
     size = f"<size><width>{_SIZE[0]}</width><height>{_SIZE[1]}</height><depth>3</depth></size>"
     path = rng.choice(("", f"<path>C:\\photos\\{image}</path>", f"<path>/home/me/{image}</path>"))
-    extra = rng.choice(("", "<source><database>Unknown</database></source><segmented>0</segmented>", "<folder>images</folder>"))
+    extra = rng.choice(
+        (
+            "",
+            "<source><database>Unknown</database></source><segmented>0</segmented>",
+            "<folder>images</folder>",
+        )
+    )
     parts = [f"<filename>{image}</filename>", path, size, extra, objects]
     if rng.random() < 0.2:
         rng.shuffle(parts)
-    declaration = rng.choice(("", '<?xml version="1.0"?>\n', '<?xml version="1.0" encoding="utf-8"?>\n'))
+    declaration = rng.choice(
+        ("", '<?xml version="1.0"?>\n', '<?xml version="1.0" encoding="utf-8"?>\n')
+    )
     joint = rng.choice(("", "\n", "\n\t"))
     attribute = rng.choice(("", " verified='yes'"))
     return f"{declaration}<annotation{attribute}>{joint}{joint.join(parts)}{joint}</annotation>"
 
 
 def _build_object(rng: random.Random) -> str:
-    x, y = sorted(rng.sample(range(1, _SIZE[0] + 1), 2)), sorted(rng.sample(range(1, _SIZE[1] + 1), 2))
+    x, y = (
+        sorted(rng.sample(range(1, _SIZE[0] + 1), 2)),
+        sorted(rng.sample(range(1, _SIZE[1] + 1), 2)),
+    )
     numbers = [
-        rng.choice((str, lambda n: f"{n}.0", lambda n: f"{n + rng.random() * 0.9:.3f}" if n < 60 else str(n)))(n) for n in (*x, *y)
+        rng.choice(
+            (
+                str,
+                lambda n: f"{n}.0",
+                lambda n: f"{n + rng.random() * 0.9:.3f}" if n < 60 else str(n),
+            )
+        )(n)
+        for n in (*x, *y)
     ]
     xmin, xmax, ymin, ymax = numbers
     corners = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
@@ -357,7 +404,12 @@ def build_image(rng: random.Random) -> tuple[bytes, str]:
     exif = Image.Exif()
     exif[0x0112] = rng.randint(1, 8)
     kinds: list[tuple[str, str, str, dict[str, object]]] = [
-        ("JPEG", "RGB", ".jpg", {"quality": rng.choice((40, 75, 92)), "subsampling": rng.choice((0, 1, 2))}),
+        (
+            "JPEG",
+            "RGB",
+            ".jpg",
+            {"quality": rng.choice((40, 75, 92)), "subsampling": rng.choice((0, 1, 2))},
+        ),
         ("JPEG", "RGB", ".jpg", {"quality": 85}),
         ("JPEG", "RGB", ".jpeg", {"progressive": True}),
         ("JPEG", "RGB", ".jpg", {"exif": exif.tobytes()}),
@@ -367,17 +419,24 @@ def build_image(rng: random.Random) -> tuple[bytes, str]:
         ("PNG", rng.choice(("RGB", "RGBA", "P", "L", "LA", "1", "I;16")), ".png", {}),
         ("WEBP", "RGB", ".webp", {"lossless": rng.random() < 0.5}),
         ("BMP", rng.choice(("RGB", "L", "P")), ".bmp", {}),
-        ("TIFF", rng.choice(("RGB", "L", "RGBA")), ".tif", {"compression": rng.choice((None, "tiff_lzw", "tiff_deflate"))}),
+        (
+            "TIFF",
+            rng.choice(("RGB", "L", "RGBA")),
+            ".tif",
+            {"compression": rng.choice((None, "tiff_lzw", "tiff_deflate"))},
+        ),
         ("GIF", "P", ".gif", {}),
     ]
     image_format, mode, suffix, options = rng.choice(kinds)
     buffer = io.BytesIO()
     converted = picture.convert("L").convert("I;16") if mode == "I;16" else picture.convert(mode)
-    converted.save(buffer, image_format, **{key: value for key, value in options.items() if value is not None})
+    converted.save(
+        buffer, image_format, **{key: value for key, value in options.items() if value is not None}
+    )
     return buffer.getvalue(), suffix
 
 
-# --- Mutations --------------------------------------------------------------------------------------------------------------------
+# --- Mutations ------------------------------------------------------------------------------------
 
 _NUMBERS = (
     *(
@@ -450,7 +509,8 @@ _NAMES_ODD = (
     "a" * 5000,
     "\U0001f600",
 )
-# U+FEFF is not among them: inside a tag's name the editions of XML 1.0 differ about it, and so do expat and libxml2.
+# U+FEFF is not among them: inside a tag's name the editions of XML 1.0 differ about it, and so do
+# expat and libxml2.
 _PIECES = (
     *(
         "<!--x-->",
@@ -490,7 +550,12 @@ _PIECES = (
         "<bndbox/>",
         "<difficult>1</difficult>",
     ),
-    *("<truncated>maybe</truncated>", "<filename>b.jpg</filename>", "<annotation>", "<object><object/></object>"),
+    *(
+        "<truncated>maybe</truncated>",
+        "<filename>b.jpg</filename>",
+        "<annotation>",
+        "<object><object/></object>",
+    ),
 )
 _FILENAMES = (
     *(
@@ -531,11 +596,28 @@ def _encode(rng: random.Random, text: str) -> bytes:
         return codecs.BOM_UTF8 + text.encode("utf-8", "surrogatepass")
     body = re.sub(r"^<\?xml[^>]*\?>", "", text)
     encoding = rng.choice(
-        ("utf-16", "gb2312", "gbk", "latin-1", "cp1252", "shift_jis", "big5", "utf-7", "ascii", "utf-32", "koi8-r", "nonsense")
+        (
+            "utf-16",
+            "gb2312",
+            "gbk",
+            "latin-1",
+            "cp1252",
+            "shift_jis",
+            "big5",
+            "utf-7",
+            "ascii",
+            "utf-32",
+            "koi8-r",
+            "nonsense",
+        )
     )
-    declared = encoding if rng.random() < 0.8 else rng.choice(("utf-8", "latin-1", "gb2312", "us-ascii"))
+    declared = (
+        encoding if rng.random() < 0.8 else rng.choice(("utf-8", "latin-1", "gb2312", "us-ascii"))
+    )
     try:
-        return (f'<?xml version="1.0" encoding="{declared}"?>' + body).encode(encoding, "xmlcharrefreplace")
+        return (f'<?xml version="1.0" encoding="{declared}"?>' + body).encode(
+            encoding, "xmlcharrefreplace"
+        )
     except (UnicodeError, LookupError):
         return (f'<?xml version="1.0" encoding="{declared}"?>' + body).encode("utf-8", "replace")
 
@@ -553,7 +635,9 @@ def _replace_number(rng: random.Random, text: str) -> str:
 
 
 def _replace_size(rng: random.Random, text: str) -> str:
-    return _replace_value(rng, text, "width|height|depth", (*_NUMBERS, "64", "96", "128", "192", "48", "640"))
+    return _replace_value(
+        rng, text, "width|height|depth", (*_NUMBERS, "64", "96", "128", "192", "48", "640")
+    )
 
 
 def _replace_name(rng: random.Random, text: str) -> str:
@@ -566,18 +650,27 @@ def _replace_filename(rng: random.Random, text: str) -> str:
 
 def _replace_flag(rng: random.Random, text: str) -> str:
     return _replace_value(
-        rng, text, "difficult|truncated|pose", ("1", "0", "2", "", "true", "yes", "Unspecified", " 1 ", "１", "on", "-1", "01")
+        rng,
+        text,
+        "difficult|truncated|pose",
+        ("1", "0", "2", "", "true", "yes", "Unspecified", " 1 ", "１", "on", "-1", "01"),
     )
 
 
 def _swap_corners(rng: random.Random, text: str) -> str:
     axis = rng.choice("xy")
-    return text.replace(f"{axis}min", "\0").replace(f"{axis}max", f"{axis}min").replace("\0", f"{axis}max")
+    return (
+        text.replace(f"{axis}min", "\0")
+        .replace(f"{axis}max", f"{axis}min")
+        .replace("\0", f"{axis}max")
+    )
 
 
 def _shift_box(rng: random.Random, text: str) -> str:
     step = rng.choice((-300, -90, -40, -5, -1, 1, 2, 40, 90, 300))
-    tags = rng.choice(("xmin", "xmax", "ymin", "ymax", "xmin|xmax", "ymin|ymax", "xmin|xmax|ymin|ymax"))
+    tags = rng.choice(
+        ("xmin", "xmax", "ymin", "ymax", "xmin|xmax", "ymin|ymax", "xmin|xmax|ymin|ymax")
+    )
 
     def shift(match: re.Match[str]) -> str:
         return f"<{match[1]}>{float(match[2]) + step:g}</{match[1]}>"
@@ -605,7 +698,10 @@ def _rename_tag(rng: random.Random, text: str) -> str:
     tags = sorted({match[1] for match in _TAG_PATTERN.finditer(text)})
     if not tags:
         return text
-    old, new = rng.choice(tags), rng.choice((*tags, "Object", "OBJECT", "Name", "robndbox", "polygon", "v:object", "obj"))
+    old, new = (
+        rng.choice(tags),
+        rng.choice((*tags, "Object", "OBJECT", "Name", "robndbox", "polygon", "v:object", "obj")),
+    )
     return re.sub(rf"(</?){old}\b", rf"\g<1>{new}", text, count=rng.choice((0, 1, 2)))
 
 
@@ -632,11 +728,15 @@ def _wrap(rng: random.Random, text: str) -> str:
         (
             f"<annotations>{text}</annotations>",
             text.replace("<annotation", '<annotation xmlns="http://example.org/voc"'),
-            text.replace("<annotation", '<v:annotation xmlns:v="http://example.org/voc"').replace("</annotation", "</v:annotation"),
+            text.replace("<annotation", '<v:annotation xmlns:v="http://example.org/voc"').replace(
+                "</annotation", "</v:annotation"
+            ),
             text + text,
             text + "<!-- end -->",
             " " + text,
-            text.replace("<object>", "<objects><object>").replace("</object>", "</object></objects>"),
+            text.replace("<object>", "<objects><object>").replace(
+                "</object>", "</object></objects>"
+            ),
         )
     )
 
@@ -645,11 +745,18 @@ def _make_hostile(rng: random.Random, text: str) -> str:
     depth = rng.choice((300, 5_000, 60_000))
     return rng.choice(
         (
-            "<!DOCTYPE a [" + "".join(f'<!ENTITY e{i} "&e{i - 1};&e{i - 1};">' for i in range(1, 40)) + "]>" + text,
+            "<!DOCTYPE a ["
+            + "".join(f'<!ENTITY e{i} "&e{i - 1};&e{i - 1};">' for i in range(1, 40))
+            + "]>"
+            + text,
             '<!DOCTYPE a SYSTEM "http://127.0.0.1:9/x.dtd">' + text,
             text.replace("<object>", "<a>" * depth + "</a>" * depth + "<object>", 1),
-            text.replace("</annotation>", _build_object(rng) * rng.choice((200, 21_000)) + "</annotation>"),
-            text.replace("<name>", "<name " + " ".join(f'a{i}="{i}"' for i in range(2_000)) + ">", 1),
+            text.replace(
+                "</annotation>", _build_object(rng) * rng.choice((200, 21_000)) + "</annotation>"
+            ),
+            text.replace(
+                "<name>", "<name " + " ".join(f'a{i}="{i}"' for i in range(2_000)) + ">", 1
+            ),
             "<?xml version='1.0'?>" + "<!-- -->" * 20_000 + text,
         )
     )
@@ -660,8 +767,25 @@ def _cut(rng: random.Random, text: str) -> str:
 
 
 _TEXT_MUTATIONS: tuple[Callable[[random.Random, str], str], ...] = (
-    *(_replace_number, _replace_number, _replace_number, _replace_size, _replace_name, _replace_filename, _replace_flag),
-    *(_swap_corners, _shift_box, _shift_box, _drop_element, _double_element, _rename_tag, _insert_piece, _insert_into_value),
+    *(
+        _replace_number,
+        _replace_number,
+        _replace_number,
+        _replace_size,
+        _replace_name,
+        _replace_filename,
+        _replace_flag,
+    ),
+    *(
+        _swap_corners,
+        _shift_box,
+        _shift_box,
+        _drop_element,
+        _double_element,
+        _rename_tag,
+        _insert_piece,
+        _insert_into_value,
+    ),
     *(_insert_into_value, _nest_object, _wrap, _cut),
 )
 
@@ -676,9 +800,15 @@ def mutate_bytes(rng: random.Random, data: bytes) -> bytes:
             data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :],
             data[:place] + rng.randbytes(length) + data[place + length :],
             data[:place] + data[place + length :],
-            data[:place] + data[place : place + length] * rng.choice((2, 8)) + data[place + length :],
+            data[:place]
+            + data[place : place + length] * rng.choice((2, 8))
+            + data[place + length :],
             data[:place],
-            data[:place] + rng.choice((b"\x00", b"\xff", b"\x80", b"\x7f", b"\xff\xd9", b"\xff\xda", b"\xff\xc0")) + data[place:],
+            data[:place]
+            + rng.choice(
+                (b"\x00", b"\xff", b"\x80", b"\x7f", b"\xff\xd9", b"\xff\xda", b"\xff\xc0")
+            )
+            + data[place:],
         )
     )
 
@@ -689,7 +819,13 @@ def mutate_image(rng: random.Random, data: bytes) -> bytes:
         data = _lie_about_size(rng, data) if rng.random() < 0.2 else mutate_bytes(rng, data)
     if rng.random() < 0.05:
         other, _ = build_image(rng)
-        data = rng.choice((data + other, data[:40] + other[40:], other[: len(other) // 2] + data[len(data) // 2 :]))
+        data = rng.choice(
+            (
+                data + other,
+                data[:40] + other[40:],
+                other[: len(other) // 2] + data[len(data) // 2 :],
+            )
+        )
     return data
 
 
@@ -707,7 +843,7 @@ def _lie_about_size(rng: random.Random, data: bytes) -> bytes:
     return mutate_bytes(rng, data)
 
 
-# --- Running ----------------------------------------------------------------------------------------------------------------------
+# --- Running --------------------------------------------------------------------------------------
 
 
 class TookTooLong(BaseException):
@@ -759,7 +895,9 @@ def convert_case(root: Path, case: Case) -> tuple[AuditedSample | None, list[Fin
     (root / "a.xml").write_bytes(case.xml)
     (root / case.image_name).write_bytes(case.image)
     own = find_own_images(["a.xml"], [case.image_name])
-    [reading] = read_batch(LocalFolder.of(root), DEFAULT_MAX_PIXELS, None, [("a.xml", own.get("a.xml"))])
+    [reading] = read_batch(
+        LocalFolder.of(root), DEFAULT_MAX_PIXELS, None, [("a.xml", own.get("a.xml"))]
+    )
     if isinstance(reading.names, Finding):
         return None, [reading.names]
     pairs = pair_images({"a.xml": reading.names}, [case.image_name])
@@ -816,7 +954,9 @@ def check_in_time(root: Path, case: Case) -> tuple[AuditedSample | None, list[Fi
             return check_case(root, case)
 
 
-def run_cases(seed: int, first: int, count: int, progress: Callable[[int], None] = lambda number: None) -> Tally:
+def run_cases(
+    seed: int, first: int, count: int, progress: Callable[[int], None] = lambda number: None
+) -> Tally:
     """Runs cases one after the other in this process."""
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder:
@@ -834,7 +974,9 @@ def run_cases(seed: int, first: int, count: int, progress: Callable[[int], None]
                 tally.failures.append(f"case {number}: crashes\n{traceback.format_exc(limit=-4)}")
             else:
                 tally.accepted += sample is not None
-                tally.changed += sample is not None and any(one.action is Action.REPAIRED for one in findings)
+                tally.changed += sample is not None and any(
+                    one.action is Action.REPAIRED for one in findings
+                )
                 if code:
                     tally.refused[code] += 1
             tally.slowest = max(tally.slowest, (time.perf_counter() - start, number))
@@ -855,11 +997,23 @@ _SOUND_IMAGE = _draw_sound_image()
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the cases (default 1)")
-    parser.add_argument("--cases", type=int, default=10_000, metavar="N", help="how many (default 10,000)")
-    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first case (default 0)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="write the files of the first case there")
+    parser.add_argument(
+        "--cases", type=int, default=10_000, metavar="N", help="how many (default 10,000)"
+    )
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        metavar="NUMBER",
+        help="number of the first case (default 0)",
+    )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="write the files of the first case there"
+    )
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if options.keep:
@@ -877,10 +1031,16 @@ def main(arguments: list[str] | None = None) -> None:
     seconds = time.perf_counter() - start
     for failure in tally.failures:
         print(failure)
-    print(f"{tally.cases:,} cases of seed {options.seed} in {seconds:.0f} s: {len(tally.failures)} failures")
+    print(
+        f"{tally.cases:,} cases of seed {options.seed} in {seconds:.0f} s: {len(tally.failures)} failures"
+    )
     print(f"  accepted {tally.accepted:,}, of them {tally.changed:,} with repairs in the ledger")
-    print(f"  not accepted {tally.refused.total():,}: {', '.join(f'{code} {n:,}' for code, n in tally.refused.most_common())}")
-    print(f"  slowest case {tally.slowest[1]}: {tally.slowest[0]:.2f} s; peak memory {_peak_megabytes():.0f} MB")
+    print(
+        f"  not accepted {tally.refused.total():,}: {', '.join(f'{code} {n:,}' for code, n in tally.refused.most_common())}"
+    )
+    print(
+        f"  slowest case {tally.slowest[1]}: {tally.slowest[0]:.2f} s; peak memory {_peak_megabytes():.0f} MB"
+    )
     sys.exit(1 if tally.failures else 0)
 
 

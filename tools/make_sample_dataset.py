@@ -5,8 +5,9 @@
     python tools/make_sample_dataset.py --output sample --defects
     python tools/make_sample_dataset.py --output sample --defects leak,class_typo
 
-One seed gives the same bytes on one machine. `truth.json` beside the images holds the counts, what a converter must arrive at, and
-every planted defect: its kind, its file, and what has to be done about it.
+One seed gives the same bytes on one machine. `truth.json` beside the images holds the counts, what
+a converter must arrive at, and every planted defect: its kind, its file, and what has to be done
+about it.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ CLASSES = ("bolt", "button", "coin", "leaf")
 CLASS_WEIGHTS = (0.22, 0.28, 0.28, 0.22)
 SPLIT_SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
 
-# Below this visible share an object is not worth placing; below the second one it is marked `difficult`.
+# Below this visible share an object is not worth placing; below the second one it is marked
+# `difficult`.
 MIN_VISIBLE = 0.35
 DIFFICULT_BELOW = 0.55
 
 
-# --- Values -----------------------------------------------------------------------------------------------------------------------
+# --- Values ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,22 @@ class Annotation:
         return f"Annotations/{self.stem}.xml"
 
 
-# --- Noise and shading ------------------------------------------------------------------------------------------------------------
+# --- Noise and shading ----------------------------------------------------------------------------
 
 
-def fractal(rng: np.random.Generator, height: int, width: int, cell: tuple[float, float], octaves: int = 4) -> Array:
+def fractal(
+    rng: np.random.Generator, height: int, width: int, cell: tuple[float, float], octaves: int = 4
+) -> Array:
     """Returns smooth noise (height, width) of mean 0 and deviation 1; `cell` is its largest features' size as (rows, columns)."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
-        rows, columns = (max(2, int(np.ceil(n * 2**octave / c)) + 3) for n, c in zip((height, width), cell, strict=True))
-        grid = rng.standard_normal((min(rows, height + 3), min(columns, width + 3)), dtype=np.float32)
+        rows, columns = (
+            max(2, int(np.ceil(n * 2**octave / c)) + 3)
+            for n, c in zip((height, width), cell, strict=True)
+        )
+        grid = rng.standard_normal(
+            (min(rows, height + 3), min(columns, width + 3)), dtype=np.float32
+        )
         total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 0.55**octave
     return (total - total.mean()) / (total.std() + 1e-6)
 
@@ -117,7 +126,9 @@ def shade(albedo: Array, relief: Array, light: Light, gloss: float, shininess: f
     upward = 1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
 
     def facing(direction: Array) -> Array:
-        return np.clip((direction[2] - slope_x * direction[0] - slope_y * direction[1]) * upward, 0, 1)[..., None]
+        return np.clip(
+            (direction[2] - slope_x * direction[0] - slope_y * direction[1]) * upward, 0, 1
+        )[..., None]
 
     halfway = light.direction + np.array([0, 0, 1], np.float32)
     diffuse = facing(light.direction)
@@ -140,7 +151,9 @@ def rgb(*values: float) -> Array:
 def pick(rng: np.random.Generator, colours: list[Array], spread: float = 0.04) -> Array:
     """One of the colours, a little off."""
     chosen = colours[int(rng.integers(len(colours)))]
-    return np.clip(chosen * (1 + rng.normal(0, spread)) + rng.normal(0, spread / 2, 3), 0.03, 1).astype(np.float32)
+    return np.clip(
+        chosen * (1 + rng.normal(0, spread)) + rng.normal(0, spread / 2, 3), 0.03, 1
+    ).astype(np.float32)
 
 
 def turned_grid(extent: float, angle: float) -> tuple[Array, Array]:
@@ -151,14 +164,20 @@ def turned_grid(extent: float, angle: float) -> tuple[Array, Array]:
     return x * math.cos(angle) + y * math.sin(angle), -x * math.sin(angle) + y * math.cos(angle)
 
 
-# --- The four classes -------------------------------------------------------------------------------------------------------------
+# --- The four classes -----------------------------------------------------------------------------
 
 
 def draw_coin(rng: np.random.Generator, scale: float, light: Light) -> Sprite:
     """A struck metal disc: raised rim, a ring of dots, an emblem, some tarnish."""
     radius = rng.uniform(15, 31) * scale
     u, v = turned_grid(radius, rng.uniform(0, 2 * math.pi))
-    metals = [rgb(186, 118, 74), rgb(205, 168, 92), rgb(156, 159, 166), rgb(150, 104, 70), rgb(132, 134, 138)]
+    metals = [
+        rgb(186, 118, 74),
+        rgb(205, 168, 92),
+        rgb(156, 159, 166),
+        rgb(150, 104, 70),
+        rgb(132, 134, 138),
+    ]
     metal = pick(rng, metals)
     r, theta = np.hypot(u, v) / radius, np.arctan2(v, u)
     albedo = np.broadcast_to(metal, (*r.shape, 3)).copy()
@@ -168,7 +187,9 @@ def draw_coin(rng: np.random.Generator, scale: float, light: Light) -> Sprite:
     petals, depth = int(rng.integers(3, 8)), rng.uniform(0.1, 0.45)
     emblem = smoothstep(0.06, -0.06, r - 0.42 * (1 + depth * np.cos(petals * theta)))
     emblem -= smoothstep(0.05, -0.05, r - 0.16)
-    dots = smoothstep(0.35, 0.95, np.cos(theta * int(rng.integers(18, 34)))) * smoothstep(0.07, 0.03, np.abs(r - 0.76))
+    dots = smoothstep(0.35, 0.95, np.cos(theta * int(rng.integers(18, 34)))) * smoothstep(
+        0.07, 0.03, np.abs(r - 0.76)
+    )
     rim = smoothstep(0.085, 0.04, np.abs(r - 0.925))
     relief = radius * (0.075 * emblem + 0.05 * dots + 0.085 * rim)
     tarnish = fractal(rng, *r.shape, cell=(radius / 2, radius / 2), octaves=3)
@@ -182,19 +203,45 @@ def draw_button(rng: np.random.Generator, scale: float, light: Light) -> Sprite:
     radius = rng.uniform(11, 23) * scale
     u, v = turned_grid(radius * 1.15, rng.uniform(0, 2 * math.pi))
     squarish = rng.random() < 0.15
-    r = (np.abs(u) ** 4 + np.abs(v) ** 4) ** 0.25 / (radius * 0.92) if squarish else np.hypot(u, v) / radius
+    r = (
+        (np.abs(u) ** 4 + np.abs(v) ** 4) ** 0.25 / (radius * 0.92)
+        if squarish
+        else np.hypot(u, v) / radius
+    )
     plastics = [
-        *(rgb(178, 42, 48), rgb(36, 66, 130), rgb(232, 224, 205), rgb(34, 34, 38), rgb(40, 122, 108), rgb(226, 168, 52)),
-        *(rgb(128, 74, 44), rgb(196, 112, 150), rgb(236, 236, 238), rgb(110, 84, 150), rgb(205, 176, 140), rgb(92, 132, 60)),
+        *(
+            rgb(178, 42, 48),
+            rgb(36, 66, 130),
+            rgb(232, 224, 205),
+            rgb(34, 34, 38),
+            rgb(40, 122, 108),
+            rgb(226, 168, 52),
+        ),
+        *(
+            rgb(128, 74, 44),
+            rgb(196, 112, 150),
+            rgb(236, 236, 238),
+            rgb(110, 84, 150),
+            rgb(205, 176, 140),
+            rgb(92, 132, 60),
+        ),
     ]
     plastic = pick(rng, plastics)
     swirl = fractal(rng, *r.shape, cell=(radius, radius / 3), octaves=2)
     albedo = plastic * (1 + rng.uniform(0, 0.09) * swirl)[..., None]
     holes, reach = (4, 0.26) if rng.random() < 0.6 else (2, 0.24)
     angles = [2 * math.pi * i / holes for i in range(holes)]
-    nearest = np.min([np.hypot(u / radius - reach * math.cos(a), v / radius - reach * math.sin(a)) for a in angles], axis=0)
+    nearest = np.min(
+        [
+            np.hypot(u / radius - reach * math.cos(a), v / radius - reach * math.sin(a))
+            for a in angles
+        ],
+        axis=0,
+    )
     hole = smoothstep(0.125, 0.085, nearest.astype(np.float32))
-    relief = radius * (0.16 * smoothstep(0.2, 0.06, np.abs(r - 0.84)) - 0.05 * smoothstep(0.72, 0.4, r))
+    relief = radius * (
+        0.16 * smoothstep(0.2, 0.06, np.abs(r - 0.84)) - 0.05 * smoothstep(0.72, 0.4, r)
+    )
     colour = shade(albedo, relief, light, gloss=rng.uniform(0.1, 0.5), shininess=30)
     colour *= (1 - 0.82 * hole)[..., None]
     return Sprite(colour, np.clip((1 - r) * radius + 0.5, 0, 1), height=2.6 * scale)
@@ -206,24 +253,42 @@ def draw_bolt(rng: np.random.Generator, scale: float, light: Light) -> Sprite:
     length = shaft * rng.uniform(6.5, 13)
     head_length, head = shaft * 1.35, shaft * 1.85
     u, v = turned_grid(np.hypot(length / 2 + head_length, head), rng.uniform(0, 2 * math.pi))
-    steel = pick(rng, [rgb(150, 154, 162), rgb(128, 132, 140), rgb(66, 66, 70), rgb(186, 150, 82), rgb(160, 156, 144)])
+    steel = pick(
+        rng,
+        [
+            rgb(150, 154, 162),
+            rgb(128, 132, 140),
+            rgb(66, 66, 70),
+            rgb(186, 150, 82),
+            rgb(160, 156, 144),
+        ],
+    )
     along = u + length / 2  # 0 where the head meets the shaft, `length` at the tip.
     thread_from = length * rng.uniform(0.1, 0.5)
     pitch = max(2.6, shaft * 0.55)
     phase = np.cos(2 * math.pi * (along / pitch + 0.18 * v / shaft))
     threaded = smoothstep(thread_from - 2, thread_from + 2, along)
-    half_width = shaft * (1 - 0.07 * threaded * (1 - phase)) - 0.6 * np.clip(along - (length - shaft * 0.7), 0, None)
+    half_width = shaft * (1 - 0.07 * threaded * (1 - phase)) - 0.6 * np.clip(
+        along - (length - shaft * 0.7), 0, None
+    )
     shaft_in = np.minimum(np.minimum(half_width - np.abs(v), along + 1), length - along)
     head_in = np.minimum(
-        head - np.abs(v) - 0.25 * np.clip(-along - head_length * 0.75, 0, None), np.minimum(-along, along + head_length)
+        head - np.abs(v) - 0.25 * np.clip(-along - head_length * 0.75, 0, None),
+        np.minimum(-along, along + head_length),
     )
     is_head = along < 0
-    round_relief = np.sqrt(np.clip(shaft**2 - v**2, 0, None)) * 0.8 + threaded * phase * shaft * 0.13
-    flats = head * 0.55 * np.clip(1.55 - 1.5 * np.abs(v) / head, 0, 1)  # Seen from the side: one face, and two that fall away.
+    round_relief = (
+        np.sqrt(np.clip(shaft**2 - v**2, 0, None)) * 0.8 + threaded * phase * shaft * 0.13
+    )
+    flats = (
+        head * 0.55 * np.clip(1.55 - 1.5 * np.abs(v) / head, 0, 1)
+    )  # Seen from the side: one face, and two that fall away.
     relief = np.where(is_head, flats, round_relief)
     albedo = steel * (1 + 0.06 * fractal(rng, *u.shape, cell=(6, 6), octaves=2))[..., None]
     albedo *= (1 - 0.35 * threaded * ~is_head * smoothstep(0.2, -0.9, phase))[..., None]
-    colour = shade(albedo, relief.astype(np.float32), light, gloss=rng.uniform(0.15, 0.45), shininess=10)
+    colour = shade(
+        albedo, relief.astype(np.float32), light, gloss=rng.uniform(0.15, 0.45), shininess=10
+    )
     alpha = np.clip(np.where(is_head, head_in, shaft_in) + 0.5, 0, 1)
     return Sprite(colour, alpha.astype(np.float32), height=4.5 * scale)
 
@@ -247,7 +312,9 @@ def draw_leaf(rng: np.random.Generator, scale: float, light: Light) -> Sprite:
     stalk = np.where((t < 0.05) & (u > -length / 2 - stem), 1.1 * scale + 0.4 - np.abs(v), -1.0)
     across = np.abs(v) / (width / 2)
     midrib = smoothstep(1.5 * scale + 0.5, 0.2, np.abs(v))
-    veins = smoothstep(0.72, 0.98, np.cos(2 * math.pi * (inside - 0.24 * across) * int(rng.integers(6, 10)))) * (1 - midrib)
+    veins = smoothstep(
+        0.72, 0.98, np.cos(2 * math.pi * (inside - 0.24 * across) * int(rng.integers(6, 10)))
+    ) * (1 - midrib)
     tones = [
         rgb(86, 128, 52),
         rgb(58, 100, 46),
@@ -260,14 +327,24 @@ def draw_leaf(rng: np.random.Generator, scale: float, light: Light) -> Sprite:
     first, second = pick(rng, tones), pick(rng, tones)
     mix = (
         rng.uniform(0, 0.45)
-        * smoothstep(-0.5, 1.6, fractal(rng, *u.shape, cell=(length / 3, length / 3), octaves=3) + across)[..., None]
+        * smoothstep(
+            -0.5, 1.6, fractal(rng, *u.shape, cell=(length / 3, length / 3), octaves=3) + across
+        )[..., None]
     )
     albedo = first * (1 - mix) + second * mix
     albedo *= (1 + 0.05 * fractal(rng, *u.shape, cell=(4, 4), octaves=2))[..., None]
     ridges = (0.5 * midrib + 0.22 * veins)[..., None]
     albedo = albedo * (1 - ridges) + np.clip(albedo * 1.35 + 0.07, 0, 1) * ridges
-    relief = width * (0.16 * np.sin(np.clip(across, 0, 1) * math.pi / 2)) - 0.6 * scale * (midrib + 0.8 * veins)
-    colour = shade(albedo.astype(np.float32), relief.astype(np.float32), light, gloss=rng.uniform(0.02, 0.14), shininess=8)
+    relief = width * (0.16 * np.sin(np.clip(across, 0, 1) * math.pi / 2)) - 0.6 * scale * (
+        midrib + 0.8 * veins
+    )
+    colour = shade(
+        albedo.astype(np.float32),
+        relief.astype(np.float32),
+        light,
+        gloss=rng.uniform(0.02, 0.14),
+        shininess=8,
+    )
     alpha = np.clip(np.maximum(blade, stalk) + 0.5, 0, 1)
     return Sprite(colour, alpha.astype(np.float32), height=rng.uniform(2, 5) * scale)
 
@@ -280,21 +357,31 @@ DRAW: dict[str, Callable[[np.random.Generator, float, Light], Sprite]] = {
 }
 
 
-# --- Tables to lay them on --------------------------------------------------------------------------------------------------------
+# --- Tables to lay them on ------------------------------------------------------------------------
 
 
 def wood(rng: np.random.Generator, height: int, width: int) -> Array:
     """Planks with grain; upright in a half of the cases."""
     upright = bool(rng.random() < 0.5)
     rows, columns = (width, height) if upright else (height, width)
-    tone = pick(rng, [rgb(176, 130, 84), rgb(122, 84, 54), rgb(204, 168, 122), rgb(150, 128, 108), rgb(96, 68, 50)])
+    tone = pick(
+        rng,
+        [
+            rgb(176, 130, 84),
+            rgb(122, 84, 54),
+            rgb(204, 168, 122),
+            rgb(150, 128, 108),
+            rgb(96, 68, 50),
+        ],
+    )
     plank = rng.uniform(0.28, 0.6) * min(height, width)
     y = np.arange(rows, dtype=np.float32)[:, None] + rng.uniform(0, plank)
     index = (y // plank).astype(int)
     shift = rng.normal(0, 0.07, index.max() + 1).astype(np.float32)[index]
     grain = fractal(rng, rows, columns, cell=(rows / 18, columns * 1.6), octaves=4)
     rings = np.sin(
-        fractal(rng, rows, columns, cell=(plank, columns * 0.9), octaves=2) * 5 + np.float32(1.7) * index.astype(np.float32)
+        fractal(rng, rows, columns, cell=(plank, columns * 0.9), octaves=2) * 5
+        + np.float32(1.7) * index.astype(np.float32)
     )
     value = 1 + shift + 0.08 * grain + 0.05 * rings
     gap = np.minimum(y % plank, plank - y % plank)
@@ -306,7 +393,15 @@ def wood(rng: np.random.Generator, height: int, width: int) -> Array:
 def cloth(rng: np.random.Generator, height: int, width: int) -> Array:
     """Linen; checked or striped in a part of the cases; with a few soft folds."""
     tone = pick(
-        rng, [rgb(206, 198, 182), rgb(94, 112, 138), rgb(168, 96, 88), rgb(120, 130, 104), rgb(70, 74, 84), rgb(220, 212, 206)]
+        rng,
+        [
+            rgb(206, 198, 182),
+            rgb(94, 112, 138),
+            rgb(168, 96, 88),
+            rgb(120, 130, 104),
+            rgb(70, 74, 84),
+            rgb(220, 212, 206),
+        ],
     )
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     pitch = rng.uniform(2.6, 4.2)
@@ -316,7 +411,10 @@ def cloth(rng: np.random.Generator, height: int, width: int) -> Array:
     value = 1 + 0.045 * weave + 0.035 * threads + 0.06 * folds
     pattern = rng.random()
     if pattern < 0.5:
-        period, band = rng.uniform(28, 60), pick(rng, [rgb(150, 52, 52), rgb(48, 74, 120), rgb(70, 100, 70), rgb(90, 80, 74)])
+        period, band = (
+            rng.uniform(28, 60),
+            pick(rng, [rgb(150, 52, 52), rgb(48, 74, 120), rgb(70, 100, 70), rgb(90, 80, 74)]),
+        )
         stripes = smoothstep(-0.06, 0.06, np.sin(2 * math.pi * x / period))
         if pattern < 0.25:
             stripes = (stripes + smoothstep(-0.06, 0.06, np.sin(2 * math.pi * y / period))) / 2
@@ -327,12 +425,28 @@ def cloth(rng: np.random.Generator, height: int, width: int) -> Array:
 
 def stone(rng: np.random.Generator, height: int, width: int) -> Array:
     """Slate, concrete or veined marble."""
-    tone = pick(rng, [rgb(138, 138, 136), rgb(84, 90, 98), rgb(214, 210, 204), rgb(160, 150, 138), rgb(112, 116, 112)])
+    tone = pick(
+        rng,
+        [
+            rgb(138, 138, 136),
+            rgb(84, 90, 98),
+            rgb(214, 210, 204),
+            rgb(160, 150, 138),
+            rgb(112, 116, 112),
+        ],
+    )
     clouds = fractal(rng, height, width, (height / 2, width / 2), 6)
     grit = rng.standard_normal((height, width), dtype=np.float32)
-    veins = smoothstep(0.16, 0.0, np.abs(fractal(rng, height, width, (height / 1.5, width / 1.5), 5)))
+    veins = smoothstep(
+        0.16, 0.0, np.abs(fractal(rng, height, width, (height / 1.5, width / 1.5), 5))
+    )
     depth = (0.0, 0.16, -0.2)[int(rng.integers(3))]
-    return tone * (1 + 0.075 * clouds + 0.045 * cv2.GaussianBlur(grit, (0, 0), 0.7) * 1.6 - depth * veins)[..., None]
+    return (
+        tone
+        * (1 + 0.075 * clouds + 0.045 * cv2.GaussianBlur(grit, (0, 0), 0.7) * 1.6 - depth * veins)[
+            ..., None
+        ]
+    )
 
 
 def cork(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -367,7 +481,7 @@ def paper(rng: np.random.Generator, height: int, width: int) -> Array:
 TABLES = (wood, cloth, stone, cork, paper)
 
 
-# --- A scene ----------------------------------------------------------------------------------------------------------------------
+# --- A scene --------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -389,8 +503,14 @@ class Canvas:
         half = sprite.alpha.shape[0] // 2
         top, left = centre[0] - half, centre[1] - half
         height, width = self.owner.shape
-        rows, columns = slice(max(0, top), min(height, top + 2 * half + 1)), slice(max(0, left), min(width, left + 2 * half + 1))
-        part = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+        rows, columns = (
+            slice(max(0, top), min(height, top + 2 * half + 1)),
+            slice(max(0, left), min(width, left + 2 * half + 1)),
+        )
+        part = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
         solid = sprite.alpha > 0.5
         owner = self.owner.copy()
         owner[rows, columns][solid[part]] = len(self.areas)
@@ -402,7 +522,9 @@ class Canvas:
         self.names.append(name)
         self.cast_shadow(sprite, top, left, light)
         alpha = sprite.alpha[part][..., None]
-        self.pixels[rows, columns] = self.pixels[rows, columns] * (1 - alpha) + sprite.colour[part] * alpha
+        self.pixels[rows, columns] = (
+            self.pixels[rows, columns] * (1 - alpha) + sprite.colour[part] * alpha
+        )
         return True
 
     def cast_shadow(self, sprite: Sprite, top: int, left: int, light: Light) -> None:
@@ -410,26 +532,39 @@ class Canvas:
         reach = sprite.height / max(float(light.direction[2]), 0.25)
         dx, dy = -light.direction[:2] * reach
         margin = int(np.ceil(reach + 3 * light.softness)) + 1
-        shape = cv2.copyMakeBorder(sprite.alpha, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+        shape = cv2.copyMakeBorder(
+            sprite.alpha, margin, margin, margin, margin, cv2.BORDER_CONSTANT
+        )
         move = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
-        far = cv2.GaussianBlur(cv2.warpAffine(shape, move, shape.shape[::-1]), (0, 0), light.softness)
+        far = cv2.GaussianBlur(
+            cv2.warpAffine(shape, move, shape.shape[::-1]), (0, 0), light.softness
+        )
         near = cv2.GaussianBlur(shape, (0, 0), 1.2)
         shadow = np.maximum(0.55 * far, 0.35 * near)
         height, width = self.owner.shape
         y, x = top - margin, left - margin
         rows = slice(max(0, y), min(height, y + shape.shape[0]))
         columns = slice(max(0, x), min(width, x + shape.shape[1]))
-        self.pixels[rows, columns] *= 1 - shadow[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x][..., None]
+        self.pixels[rows, columns] *= (
+            1
+            - shadow[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x][
+                ..., None
+            ]
+        )
 
     def objects(self) -> list[VocObject]:
         """The annotations: each box encloses what is visible of its object."""
         height, width = self.owner.shape
         found = []
-        for index, (name, share) in enumerate(zip(self.names, self.visible(self.owner), strict=True)):
+        for index, (name, share) in enumerate(
+            zip(self.names, self.visible(self.owner), strict=True)
+        ):
             left, top, wide, tall = cv2.boundingRect((self.owner == index).view(np.uint8))
             box = (left + 1, top + 1, left + wide, top + tall)
             cut = box[0] == 1 or box[1] == 1 or box[2] == width or box[3] == height
-            found.append(VocObject(name, box, truncated=bool(cut), difficult=share < DIFFICULT_BELOW))
+            found.append(
+                VocObject(name, box, truncated=bool(cut), difficult=share < DIFFICULT_BELOW)
+            )
         return found
 
 
@@ -450,12 +585,19 @@ def scatter_crumbs(rng: np.random.Generator, canvas: Canvas, scale: float, light
     for _ in range(int(rng.poisson(4))):
         radius = rng.uniform(0.8, 2.6) * scale + 0.5
         u, v = turned_grid(radius * 2.2, rng.uniform(0, 2 * math.pi))
-        alpha = np.clip(radius - np.hypot(u / rng.uniform(0.8, 2.2), v) + 0.5, 0, 1).astype(np.float32)
-        colour = np.broadcast_to(pick(rng, [rgb(90, 70, 50), rgb(180, 170, 150), rgb(50, 50, 50)]), (*alpha.shape, 3))
+        alpha = np.clip(radius - np.hypot(u / rng.uniform(0.8, 2.2), v) + 0.5, 0, 1).astype(
+            np.float32
+        )
+        colour = np.broadcast_to(
+            pick(rng, [rgb(90, 70, 50), rgb(180, 170, 150), rgb(50, 50, 50)]), (*alpha.shape, 3)
+        )
         sprite = Sprite(np.ascontiguousarray(colour), alpha, 1.0)
         half = alpha.shape[0] // 2
         if height > 2 * half + 2 and width > 2 * half + 2:
-            top, left = int(rng.integers(0, height - 2 * half)), int(rng.integers(0, width - 2 * half))
+            top, left = (
+                int(rng.integers(0, height - 2 * half)),
+                int(rng.integers(0, width - 2 * half)),
+            )
             canvas.cast_shadow(sprite, top, left, light)
             patch = canvas.pixels[top : top + 2 * half + 1, left : left + 2 * half + 1]
             patch += (sprite.colour - patch) * alpha[..., None]
@@ -466,7 +608,9 @@ def photograph(rng: np.random.Generator, pixels: Array, light: Light) -> NDArray
     height, width = pixels.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     falloff = (
-        1 + rng.uniform(0.02, 0.24) * (x * light.direction[0] + y * light.direction[1]) - rng.uniform(0, 0.16) * (x * x + y * y)
+        1
+        + rng.uniform(0.02, 0.24) * (x * light.direction[0] + y * light.direction[1])
+        - rng.uniform(0, 0.16) * (x * x + y * y)
     )
     if rng.random() < 0.2:
         angle, where = rng.uniform(0, 2 * math.pi), rng.uniform(-0.4, 0.5)
@@ -477,14 +621,20 @@ def photograph(rng: np.random.Generator, pixels: Array, light: Light) -> NDArray
     exposed = pixels * falloff[..., None] * cast * math.exp(rng.normal(0.02, 0.15))
     if rng.random() < 0.4:
         exposed = cv2.GaussianBlur(exposed, (0, 0), rng.uniform(0.4, 0.9))
-    grain = rng.standard_normal(exposed.shape, dtype=np.float32) * np.float32(rng.uniform(0.004, 0.022))
+    grain = rng.standard_normal(exposed.shape, dtype=np.float32) * np.float32(
+        rng.uniform(0.004, 0.022)
+    )
     # A soft shoulder keeps highlights from clipping flat.
     exposed = np.clip(exposed, 0, None)
-    exposed = np.where(exposed > 0.8, 0.8 + 0.2 * (1 - np.exp(-(exposed - 0.8) / 0.2)), exposed) + grain
+    exposed = (
+        np.where(exposed > 0.8, 0.8 + 0.2 * (1 - np.exp(-(exposed - 0.8) / 0.2)), exposed) + grain
+    )
     return (np.clip(exposed, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def render(seed: int, index: int, size: tuple[int, int]) -> tuple[NDArray[np.uint8], list[VocObject]]:
+def render(
+    seed: int, index: int, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], list[VocObject]]:
     """Draws picture number `index`: a pure function of its arguments.
 
     Returns:
@@ -495,11 +645,19 @@ def render(seed: int, index: int, size: tuple[int, int]) -> tuple[NDArray[np.uin
     scale = min(width, height) / 240
     azimuth, elevation = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 1.15)
     direction = np.array(
-        [math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation)], np.float32
+        [
+            math.cos(azimuth) * math.cos(elevation),
+            math.sin(azimuth) * math.cos(elevation),
+            math.sin(elevation),
+        ],
+        np.float32,
     )
     light = Light(direction, softness=rng.uniform(1.2, 4.5) * max(scale, 0.3))
     table = TABLES[int(rng.integers(len(TABLES)))]
-    canvas = Canvas(np.ascontiguousarray(table(rng, height, width), np.float32), np.full((height, width), -1, np.int32))
+    canvas = Canvas(
+        np.ascontiguousarray(table(rng, height, width), np.float32),
+        np.full((height, width), -1, np.int32),
+    )
     scatter_crumbs(rng, canvas, scale, light)
     wanted = 0 if rng.random() < 0.02 else int(rng.integers(3, 14))
     zoom = scale * math.exp(rng.normal(0, 0.12))
@@ -509,8 +667,13 @@ def render(seed: int, index: int, size: tuple[int, int]) -> tuple[NDArray[np.uin
         name = str(rng.choice(CLASSES, p=CLASS_WEIGHTS))
         sprite = DRAW[name](rng, zoom, light)
         for _ in range(8):
-            centre = rng.normal(cluster, spread) if rng.random() < 0.5 else rng.uniform(0.02, 0.98, 2)
-            row, column = (int(c * n) for c, n in zip(np.clip(centre, 0.02, 0.98), (height, width), strict=True))
+            centre = (
+                rng.normal(cluster, spread) if rng.random() < 0.5 else rng.uniform(0.02, 0.98, 2)
+            )
+            row, column = (
+                int(c * n)
+                for c, n in zip(np.clip(centre, 0.02, 0.98), (height, width), strict=True)
+            )
             if canvas.lay(name, sprite, (row, column), light):
                 break
     return photograph(rng, canvas.pixels, light), canvas.objects()
@@ -524,10 +687,12 @@ def encode_jpeg(pixels: NDArray[np.uint8], seed: int, index: int, **options: Any
     return buffer.getvalue()
 
 
-# --- Writing VOC ------------------------------------------------------------------------------------------------------------------
+# --- Writing VOC ----------------------------------------------------------------------------------
 
 
-def to_xml(annotation: Annotation, *, size: tuple[int, int] | None = None, prologue: str = "") -> str:
+def to_xml(
+    annotation: Annotation, *, size: tuple[int, int] | None = None, prologue: str = ""
+) -> str:
     """The annotation as LabelImg lays it out; `size` overrides what `<size>` says."""
     root = ET.Element("annotation")
     ET.SubElement(root, "folder").text = "JPEGImages"
@@ -558,13 +723,17 @@ def split_names(stems: list[str], seed: int) -> dict[str, list[str]]:
     start = 0
     for position, (name, share) in enumerate(SPLIT_SHARES.items()):
         left = len(SPLIT_SHARES) - position - 1
-        count = len(order) - start if not left else min(max(1, round(share * len(order))), max(0, len(order) - start - left))
+        count = (
+            len(order) - start
+            if not left
+            else min(max(1, round(share * len(order))), max(0, len(order) - start - left))
+        )
         splits[name] = sorted(order[start : start + count])
         start += count
     return splits
 
 
-# --- Defects ----------------------------------------------------------------------------------------------------------------------
+# --- Defects --------------------------------------------------------------------------------------
 #
 # `handling` is what a converter has to arrive at:
 #   repair      every object of the file is used, after the stated mending
@@ -591,7 +760,9 @@ class Dataset:
         """The best annotation with no defect yet: the highest `wanted`, which must be above 0; it is then taken."""
         scores = [wanted(self.annotations[stem]) for stem in self.untouched]
         if not scores or max(scores) <= 0:
-            raise SystemExit("make_sample_dataset: too few pictures for these defects; ask for more with --images")
+            raise SystemExit(
+                "make_sample_dataset: too few pictures for these defects; ask for more with --images"
+            )
         stem = self.untouched.pop(int(np.argmax(scores)))
         return self.annotations[stem]
 
@@ -614,7 +785,9 @@ class Dataset:
     def note(self, kind: str, annotation: Annotation, file: str, **details: object) -> None:
         """Writes a planted defect down."""
         defect = DEFECTS[kind]
-        split = next((name for name, stems in self.splits.items() if annotation.stem in stems), None)
+        split = next(
+            (name for name, stems in self.splits.items() if annotation.stem in stems), None
+        )
         entry = {
             "kind": kind,
             "file": file,
@@ -670,7 +843,9 @@ def plant_inverted_box(data: Dataset) -> None:
     xmin, ymin, xmax, ymax = victim.objects[0].box
     bad = (xmax, ymin, xmin, ymax)
     data.write_xml(with_box(victim, 0, bad))
-    data.note("inverted_box", victim, victim.xml_path, object=0, before=bad, after=victim.objects[0].box)
+    data.note(
+        "inverted_box", victim, victim.xml_path, object=0, before=bad, after=victim.objects[0].box
+    )
 
 
 def plant_zero_area_box(data: Dataset) -> None:
@@ -679,7 +854,9 @@ def plant_zero_area_box(data: Dataset) -> None:
     x, y = victim.size[0] // 2, victim.size[1] // 2
     stray = VocObject(victim.objects[0].name, (x, y, x, y), truncated=False, difficult=False)
     data.write_xml(replace(victim, objects=[*victim.objects, stray]))
-    data.note("zero_area_box", victim, victim.xml_path, object=len(victim.objects), before=stray.box)
+    data.note(
+        "zero_area_box", victim, victim.xml_path, object=len(victim.objects), before=stray.box
+    )
 
 
 def plant_box_outside(data: Dataset) -> None:
@@ -689,10 +866,18 @@ def plant_box_outside(data: Dataset) -> None:
         return min(item.box[0] - 1, item.box[1] - 1, size[0] - item.box[2], size[1] - item.box[3])
 
     def closeness(annotation: Annotation) -> float:
-        return 1 / (1 + min((edge_distance(item, annotation.size) for item in annotation.objects), default=1 << 30))
+        return 1 / (
+            1
+            + min(
+                (edge_distance(item, annotation.size) for item in annotation.objects),
+                default=1 << 30,
+            )
+        )
 
     victim = data.take(closeness)
-    index = min(range(len(victim.objects)), key=lambda i: edge_distance(victim.objects[i], victim.size))
+    index = min(
+        range(len(victim.objects)), key=lambda i: edge_distance(victim.objects[i], victim.size)
+    )
     box = list(victim.objects[index].box)
     limits = (1, 1, *victim.size)
     side = min(range(4), key=lambda i: abs(box[i] - limits[i]))
@@ -708,7 +893,13 @@ def plant_duplicate_object(data: Dataset) -> None:
     """One object was saved twice."""
     victim = data.take(has_objects)
     data.write_xml(replace(victim, objects=[*victim.objects, victim.objects[-1]]))
-    data.note("duplicate_object", victim, victim.xml_path, object=len(victim.objects), before=victim.objects[-1].box)
+    data.note(
+        "duplicate_object",
+        victim,
+        victim.xml_path,
+        object=len(victim.objects),
+        before=victim.objects[-1].box,
+    )
 
 
 def plant_zero_size(data: Dataset) -> None:
@@ -720,7 +911,9 @@ def plant_zero_size(data: Dataset) -> None:
 
 def plant_swapped_size(data: Dataset) -> None:
     """`<size>` has width and height exchanged."""
-    victim = data.take(lambda annotation: has_objects(annotation) * (annotation.size[0] != annotation.size[1]))
+    victim = data.take(
+        lambda annotation: has_objects(annotation) * (annotation.size[0] != annotation.size[1])
+    )
     data.write_xml(victim, to_xml(victim, size=victim.size[::-1]))
     data.note("swapped_size", victim, victim.xml_path, before=victim.size[::-1], after=victim.size)
 
@@ -736,11 +929,20 @@ def plant_truncated_jpeg(data: Dataset) -> None:
 
 def plant_exif_rotated(data: Dataset) -> None:
     """A phone stored the picture lying, with EXIF orientation 6; the annotation fits the picture as it is shown."""
-    victim = data.take(lambda annotation: has_objects(annotation) * (annotation.size[0] != annotation.size[1]))
+    victim = data.take(
+        lambda annotation: has_objects(annotation) * (annotation.size[0] != annotation.size[1])
+    )
     exif = Image.Exif()
-    exif[0x0112] = 6  # To show it, turn it by 90 degrees clockwise; so it is stored turned the other way.
-    data.write_image(victim, data.jpeg(victim, np.ascontiguousarray(np.rot90(data.pixels(victim))), exif=exif.tobytes()))
-    data.note("exif_rotated", victim, victim.image_path, stored_size=victim.size[::-1], after=victim.size)
+    exif[0x0112] = (
+        6  # To show it, turn it by 90 degrees clockwise; so it is stored turned the other way.
+    )
+    data.write_image(
+        victim,
+        data.jpeg(victim, np.ascontiguousarray(np.rot90(data.pixels(victim))), exif=exif.tobytes()),
+    )
+    data.note(
+        "exif_rotated", victim, victim.image_path, stored_size=victim.size[::-1], after=victim.size
+    )
 
 
 def plant_unlabelled_image(data: Dataset) -> None:
@@ -820,38 +1022,82 @@ class Defect:
 
 
 DEFECTS: dict[str, Defect] = {
-    "png_named_jpg": Defect(plant_encoding("png_named_jpg", "PNG"), "repair", "told by its first bytes and transcoded to JPEG"),
-    "bmp_named_jpg": Defect(plant_encoding("bmp_named_jpg", "BMP"), "repair", "told by its first bytes and transcoded to JPEG"),
-    "webp_named_jpg": Defect(plant_encoding("webp_named_jpg", "WEBP"), "repair", "told by its first bytes and transcoded to JPEG"),
-    "exif_rotated": Defect(plant_exif_rotated, "repair", "the size in the XML decides: the pixels are turned upright"),
-    "truncated_jpeg": Defect(plant_truncated_jpeg, "quarantine", "found by a full decode; the sample is set aside with its reason"),
+    "png_named_jpg": Defect(
+        plant_encoding("png_named_jpg", "PNG"),
+        "repair",
+        "told by its first bytes and transcoded to JPEG",
+    ),
+    "bmp_named_jpg": Defect(
+        plant_encoding("bmp_named_jpg", "BMP"),
+        "repair",
+        "told by its first bytes and transcoded to JPEG",
+    ),
+    "webp_named_jpg": Defect(
+        plant_encoding("webp_named_jpg", "WEBP"),
+        "repair",
+        "told by its first bytes and transcoded to JPEG",
+    ),
+    "exif_rotated": Defect(
+        plant_exif_rotated, "repair", "the size in the XML decides: the pixels are turned upright"
+    ),
+    "truncated_jpeg": Defect(
+        plant_truncated_jpeg,
+        "quarantine",
+        "found by a full decode; the sample is set aside with its reason",
+    ),
     "stale_filename": Defect(plant_stale_filename, "repair", "paired by the annotation's own name"),
-    "filename_without_extension": Defect(plant_filename_without_extension, "repair", "paired by the name without extension"),
+    "filename_without_extension": Defect(
+        plant_filename_without_extension, "repair", "paired by the name without extension"
+    ),
     "zero_size": Defect(plant_zero_size, "repair", "the size is taken from the pixels"),
     "swapped_size": Defect(plant_swapped_size, "repair", "the size is taken from the pixels"),
     "inverted_box": Defect(plant_inverted_box, "repair", "the corners are put in order"),
     "box_outside": Defect(plant_box_outside, "repair", "the box is clipped to the picture"),
-    "zero_area_box": Defect(plant_zero_area_box, "drop", "the object is set aside; the others of the file are used"),
-    "duplicate_object": Defect(plant_duplicate_object, "drop", "the second of the two equal objects is set aside"),
-    "unlabelled_image": Defect(plant_unlabelled_image, "report", "listed; it becomes no sample"),
-    "annotation_without_image": Defect(plant_annotation_without_image, "quarantine", "listed; it becomes no sample"),
-    "leak": Defect(plant_leak, "fail", "the two files are named; allowed only on request", only_when_named=True),
-    "class_typo": Defect(
-        plant_class_typo, "report", "named with the nearest class; refused where classes are given", only_when_named=True
+    "zero_area_box": Defect(
+        plant_zero_area_box, "drop", "the object is set aside; the others of the file are used"
     ),
-    "doctype": Defect(plant_doctype, "fail", "refused with file and line; no file and no address is opened", only_when_named=True),
+    "duplicate_object": Defect(
+        plant_duplicate_object, "drop", "the second of the two equal objects is set aside"
+    ),
+    "unlabelled_image": Defect(plant_unlabelled_image, "report", "listed; it becomes no sample"),
+    "annotation_without_image": Defect(
+        plant_annotation_without_image, "quarantine", "listed; it becomes no sample"
+    ),
+    "leak": Defect(
+        plant_leak, "fail", "the two files are named; allowed only on request", only_when_named=True
+    ),
+    "class_typo": Defect(
+        plant_class_typo,
+        "report",
+        "named with the nearest class; refused where classes are given",
+        only_when_named=True,
+    ),
+    "doctype": Defect(
+        plant_doctype,
+        "fail",
+        "refused with file and line; no file and no address is opened",
+        only_when_named=True,
+    ),
     "filename_outside": Defect(
-        plant_filename_outside, "fail", "refused; nothing outside the dataset is opened", only_when_named=True
+        plant_filename_outside,
+        "fail",
+        "refused; nothing outside the dataset is opened",
+        only_when_named=True,
     ),
 }
 MENDABLE = tuple(kind for kind, defect in DEFECTS.items() if not defect.only_when_named)
 
 
-# --- The whole --------------------------------------------------------------------------------------------------------------------
+# --- The whole ------------------------------------------------------------------------------------
 
 
 def make_dataset(
-    output: Path, num_images: int, seed: int, size: tuple[int, int], kinds: tuple[str, ...] = (), progress: bool = False
+    output: Path,
+    num_images: int,
+    seed: int,
+    size: tuple[int, int],
+    kinds: tuple[str, ...] = (),
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Writes the dataset.
 
@@ -867,7 +1113,9 @@ def make_dataset(
         The content of truth.json.
     """
     if output.exists() and any(output.iterdir()):
-        raise SystemExit(f"make_sample_dataset: {output} is not empty; name another folder or remove it")
+        raise SystemExit(
+            f"make_sample_dataset: {output} is not empty; name another folder or remove it"
+        )
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (output / name).mkdir(parents=True, exist_ok=True)
     stems = [f"table_{index:05d}" for index in range(num_images)]
@@ -887,7 +1135,9 @@ def make_dataset(
         for _ in range(max(1, num_images // 150)):
             DEFECTS[kind].plant(data)
     for name, members in data.splits.items():
-        (output / "ImageSets/Main" / f"{name}.txt").write_text("".join(f"{stem}\n" for stem in members), encoding="utf-8")
+        (output / "ImageSets/Main" / f"{name}.txt").write_text(
+            "".join(f"{stem}\n" for stem in members), encoding="utf-8"
+        )
     truth = tell_truth(data)
     (output / "truth.json").write_text(json.dumps(truth, indent=2) + "\n", encoding="utf-8")
     return truth
@@ -919,7 +1169,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """Reads WIDTHxHEIGHT."""
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) >= 64 and int(height) >= 64):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected WIDTHxHEIGHT in pixels, each at least 64, such as 320x240")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected WIDTHxHEIGHT in pixels, each at least 64, such as 320x240"
+        )
     return int(width), int(height)
 
 
@@ -928,7 +1180,9 @@ def parse_kinds(text: str) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     unknown = [kind for kind in kinds if kind not in DEFECTS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"no such kind: {', '.join(unknown)}; there are {', '.join(DEFECTS)}")
+        raise argparse.ArgumentTypeError(
+            f"no such kind: {', '.join(unknown)}; there are {', '.join(DEFECTS)}"
+        )
     return kinds
 
 
@@ -941,17 +1195,37 @@ def parse_count(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
-    kinds = "\n".join(f"  {kind:27} {defect.handling}: {defect.expect}" for kind, defect in DEFECTS.items())
+    kinds = "\n".join(
+        f"  {kind:27} {defect.handling}: {defect.expect}" for kind, defect in DEFECTS.items()
+    )
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=f"kinds of defects, and what a converter has to do about them (the last four are planted only when named):\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet, or is empty")
-    parser.add_argument("--images", type=parse_count, default=300, metavar="N", help="number of pictures (default 300)")
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="everything follows from it (default 1)")
     parser.add_argument(
-        "--size", type=parse_size, default=(320, 240), metavar="WxH", help="size of most pictures (default 320x240)"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a folder that does not exist yet, or is empty",
+    )
+    parser.add_argument(
+        "--images",
+        type=parse_count,
+        default=300,
+        metavar="N",
+        help="number of pictures (default 300)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="S", help="everything follows from it (default 1)"
+    )
+    parser.add_argument(
+        "--size",
+        type=parse_size,
+        default=(320, 240),
+        metavar="WxH",
+        help="size of most pictures (default 320x240)",
     )
     parser.add_argument(
         "--defects",
@@ -965,7 +1239,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.seed < 0:
         parser.error("--seed: expected 0 or more")
-    truth = make_dataset(options.output, options.images, options.seed, options.size, options.defects, sys.stderr.isatty())
+    truth = make_dataset(
+        options.output,
+        options.images,
+        options.seed,
+        options.size,
+        options.defects,
+        sys.stderr.isatty(),
+    )
     summarise(options.output, truth)
 
 
@@ -973,11 +1254,18 @@ def summarise(output: Path, truth: dict[str, Any]) -> None:
     """Prints what was made, on a few lines."""
     print(f"{output}: {truth['images_found']} pictures, {truth['annotations_found']} annotations")
     for name, split in truth["usable"].items():
-        per_class = ", ".join(f"{count} {class_name}" for class_name, count in split["objects_per_class"].items())
-        print(f"  {name:5} {split['images']:5} usable pictures, {split['objects']:6} objects: {per_class}")
+        per_class = ", ".join(
+            f"{count} {class_name}" for class_name, count in split["objects_per_class"].items()
+        )
+        print(
+            f"  {name:5} {split['images']:5} usable pictures, {split['objects']:6} objects: {per_class}"
+        )
     counts = Counter(defect["kind"] for defect in truth["defects"])
     if counts:
-        print(f"  {counts.total()} defects planted: " + ", ".join(f"{kind} {count}" for kind, count in counts.items()))
+        print(
+            f"  {counts.total()} defects planted: "
+            + ", ".join(f"{kind} {count}" for kind, count in counts.items())
+        )
     print(f"  what was planted where, and what must come of it: {output / 'truth.json'}")
 
 

@@ -17,10 +17,13 @@ __all__ = ["load_bare_network"]
 Canvas = npt.NDArray[np.float32]
 
 
-def load_bare_network(path: Path, signature: str, threads: int, canvas_size: tuple[int, int]) -> Callable[[], object]:
+def load_bare_network(
+    path: Path, signature: str, threads: int, canvas_size: tuple[int, int]
+) -> Callable[[], object]:
     """Loads the part of a file that lies between the normalised canvas and the boxes and scores of all anchors.
 
-    A TFLite file takes a canvas as it stands, and its suppression cannot be taken off: of these the whole file is run.
+    A TFLite file takes a canvas as it stands, and its suppression cannot be taken off: of these the
+    whole file is run.
 
     Args:
         path: The file or folder, as an `artifact.Entry` names it.
@@ -33,7 +36,11 @@ def load_bare_network(path: Path, signature: str, threads: int, canvas_size: tup
     """
     canvas = np.zeros((1, 3, *canvas_size), np.float32)
     if path.suffix == ".onnx":
-        return _opencv_network(path, canvas) if signature == OPENCV_SIGNATURE else _onnxruntime_network(path, threads, canvas)
+        return (
+            _opencv_network(path, canvas)
+            if signature == OPENCV_SIGNATURE
+            else _onnxruntime_network(path, threads, canvas)
+        )
     if path.suffix == ".xml":
         return _openvino_network(path, threads, canvas)
     if path.suffix == ".tflite":
@@ -58,7 +65,9 @@ def _onnxruntime_network(path: Path, threads: int, canvas: Canvas) -> Callable[[
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(_cut_onnx(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        _cut_onnx(path), options, providers=["CPUExecutionProvider"]
+    )
     return lambda: session.run(None, {CANVASES_NAME: canvas})
 
 
@@ -80,7 +89,12 @@ def _openvino_network(path: Path, threads: int, canvas: Canvas) -> Callable[[], 
     from detflow.inference.openvino import compile_for_cpu
 
     model = openvino.Core().read_model(os.fspath(path))
-    tensors = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
+    tensors = {
+        name: output
+        for node in model.get_ops()
+        for output in node.outputs()
+        for name in output.get_names()
+    }
     canvases = tensors[CANVASES_NAME]
     part = openvino.opset13.parameter(canvas.shape, np.float32)
     for target in canvases.get_target_inputs():

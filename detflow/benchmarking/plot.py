@@ -32,17 +32,29 @@ def draw_benchmark(found: Sequence[Measurement]) -> bytes:
             latency = one.first["milliseconds"]["end_to_end"]["p50"]
             colour = tuple(side / 255 for side in class_colour(number))
             label = f"{one.name}, {latency:.1f} ms" + ("" if one.ap is not None else ", AP unknown")
-            # Formats of one network have nearly the same AP: their marks overlap, so they differ in shape as well.
+            # Formats of one network have nearly the same AP: their marks overlap, so they differ in
+            # shape as well.
             marker = _MARKERS[number % len(_MARKERS)]
             axes.plot(
-                latency, one.ap or 0.0, marker, color=colour, markersize=9, markeredgecolor="#1c2126", label=label, alpha=0.85
+                latency,
+                one.ap or 0.0,
+                marker,
+                color=colour,
+                markersize=9,
+                markeredgecolor="#1c2126",
+                label=label,
+                alpha=0.85,
             )
         known = [one.ap for one in found if one.ap is not None]
         low, high = (min(known), max(known)) if known else (0.0, 1.0)
         margin = max(0.02, high - low)
-        axes.set_ylim(max(0.0, low - margin) if len(known) == len(found) else -0.02, min(1.0, high + margin))
+        axes.set_ylim(
+            max(0.0, low - margin) if len(known) == len(found) else -0.02, min(1.0, high + margin)
+        )
         axes.set_xlim(left=0.0)
-        axes.set_xlabel(f"ms from JPEG file to detections, batch 1, {next(iter(found[0].by_threads))} thread(s), p50")
+        axes.set_xlabel(
+            f"ms from JPEG file to detections, batch 1, {next(iter(found[0].by_threads))} thread(s), p50"
+        )
         axes.set_ylabel("AP")
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9)

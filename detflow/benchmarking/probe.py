@@ -1,6 +1,7 @@
 """What one measurement's process does: `python -m detflow.benchmarking.probe REQUEST`, the request as JSON.
 
-It tells of its first detections on stdout as soon as it has them, and of everything else on a second line.
+It tells of its first detections on stdout as soon as it has them, and of everything else on a
+second line.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from detflow.metrics import EvaluatedImage, coco_metrics
 
 __all__ = ["main"]
 
-# An action runs so many times before the next has its turn, and the first ones do not count: for a while after its last run a
-# runtime's threads keep the cores busy, waiting for another.
+# An action runs so many times before the next has its turn, and the first ones do not count: for a
+# while after its last run a runtime's threads keep the cores busy, waiting for another.
 _TURN_RUNS = 6
 _SETTLING_RUNS = 2
 _MIN_TURNS = 2
@@ -72,7 +73,10 @@ def _measure(request: dict[str, Any]) -> None:
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     batch = np.stack([pixels[0]] * request["batch"])
     in_batches = _time_in_turns({"batch": lambda i: run(batch)}, 1, request["seconds"])["batch"]
-    milliseconds = {name: {"p50": _percentile(values, 50), "p95": _percentile(values, 95)} for name, values in times.items()}
+    milliseconds = {
+        name: {"p50": _percentile(values, 50), "p95": _percentile(values, 95)}
+        for name, values in times.items()
+    }
     result = {
         "milliseconds": milliseconds,
         "runs": len(times["end_to_end"]),
@@ -100,7 +104,9 @@ def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | N
     return coco_metrics(images, manifest.label_map)["AP"]
 
 
-def _time_in_turns(actions: dict[str, Callable[[int], object]], count: int, seconds: float) -> dict[str, Sequence[float]]:
+def _time_in_turns(
+    actions: dict[str, Callable[[int], object]], count: int, seconds: float
+) -> dict[str, Sequence[float]]:
     """Runs every action a few times, again and again, on items 0 to count - 1 in turn; returns seconds by action."""
     for action in actions.values():
         action(0)

@@ -52,8 +52,8 @@ class BenchmarkOptions:
     """How it is measured.
 
     Attributes:
-        records: Folder that make-records wrote; its images are detected on, and AP is measured. Without, pictures are drawn, and AP
-            is what the export's proof measured.
+        records: Folder that make-records wrote; its images are detected on, and AP is measured.
+            Without, pictures are drawn, and AP is what the export's proof measured.
         split: Split of the records.
         threads: Numbers of threads to measure the latency with.
         batch: Images that go through together when throughput is measured.
@@ -112,16 +112,20 @@ def parse_threads(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def benchmark_artifacts(artifacts: Sequence[Path], options: BenchmarkOptions, output: Path | None = None) -> list[Measurement]:
+def benchmark_artifacts(
+    artifacts: Sequence[Path], options: BenchmarkOptions, output: Path | None = None
+) -> list[Measurement]:
     """Measures every format of exported folders.
 
     Args:
         artifacts: The folders.
         options: How.
-        output: Folder to publish; a benchmark that stands there is replaced. None publishes nothing.
+        output: Folder to publish; a benchmark that stands there is replaced. None publishes
+            nothing.
 
     Raises:
-        ConfigError: The records have no such split or other classes, or the output folder holds other things.
+        ConfigError: The records have no such split or other classes, or the output folder holds
+            other things.
         DataError: The split has no images.
         ArtifactError: An exported folder is damaged, or a format cannot run.
         EnvironmentFault: The disk refuses.
@@ -133,7 +137,9 @@ def benchmark_artifacts(artifacts: Sequence[Path], options: BenchmarkOptions, ou
         found = _measure_all(artifacts, options)
         from detflow.benchmarking.plot import draw_benchmark
 
-        (staging / MARKER_NAME).write_text(json.dumps(describe_benchmark(found, options), indent=2) + "\n", encoding="utf-8")
+        (staging / MARKER_NAME).write_text(
+            json.dumps(describe_benchmark(found, options), indent=2) + "\n", encoding="utf-8"
+        )
         (staging / PLOT_NAME).write_bytes(draw_benchmark(found))
     return found
 
@@ -142,7 +148,11 @@ def describe_benchmark(found: Sequence[Measurement], options: BenchmarkOptions) 
     """Returns what benchmark.json holds."""
     return {
         "format_version": _FORMAT_VERSION,
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+        },
         "options": asdict(options) | {"records": options.records and str(options.records)},
         "formats": [asdict(one) for one in found],
         "fastest": _describe_fastest(found),
@@ -178,7 +188,9 @@ def print_benchmark(found: Sequence[Measurement]) -> None:
                     format_metric(one.ap) if first else "",
                 )
             )
-    print_rows(("format", "thr.", "p50", "p95", "net", "ratio", "img/s", "RAM", "start", "MB", "AP"), rows)
+    print_rows(
+        ("format", "thr.", "p50", "p95", "net", "ratio", "img/s", "RAM", "start", "MB", "AP"), rows
+    )
     fastest = _describe_fastest(found)
     click.echo(
         f"Fastest end to end: {fastest['format']}, {fastest['threads']} thread(s): {fastest['end_to_end_ms']:.1f} ms, "
@@ -202,13 +214,15 @@ def _describe_fastest(found: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
-# --- Measuring ------------------------------------------------------------------------------------------------------------------
+# --- Measuring ------------------------------------------------------------------------------------
 
 
 def _measure_all(artifacts: Sequence[Path], options: BenchmarkOptions) -> list[Measurement]:
     cards = {path: ArtifactDir(path).verify() for path in artifacts}
     manifest = _read_truth(cards, options)
-    todo = [(path, name, entry) for path, card in cards.items() for name, entry in _entries(path, card)]
+    todo = [
+        (path, name, entry) for path, card in cards.items() for name, entry in _entries(path, card)
+    ]
     with tempfile.TemporaryDirectory() as folder, show_progress() as progress:
         images = list(_write_images(Path(folder), manifest, options))
         found = []
@@ -258,7 +272,11 @@ def _measure(
             cold_start_s, ap = first_s, told.pop("ap", ap)
         by_threads[threads] = told
     sizes = digest_files(path)
-    num_bytes = sum(digest["bytes"] for file, digest in sizes.items() if file.partition("/")[0] in FORMATS[name].paths)
+    num_bytes = sum(
+        digest["bytes"]
+        for file, digest in sizes.items()
+        if file.partition("/")[0] in FORMATS[name].paths
+    )
     return Measurement(str(path), name, entry.signature, num_bytes, cold_start_s, by_threads, ap)
 
 
@@ -281,27 +299,41 @@ def _probe(request: Mapping[str, Any], name: str) -> tuple[float, dict[str, Any]
     return first_s, told
 
 
-# --- Images ---------------------------------------------------------------------------------------------------------------------
+# --- Images ---------------------------------------------------------------------------------------
 
 
-def _read_truth(cards: Mapping[Path, Mapping[str, Any]], options: BenchmarkOptions) -> RecordsManifest | None:
+def _read_truth(
+    cards: Mapping[Path, Mapping[str, Any]], options: BenchmarkOptions
+) -> RecordsManifest | None:
     if options.records is None:
         return None
     manifest = read_manifest(options.records)
     if not sum(manifest.splits[name].images for name in resolve_split(manifest, options.split)):
-        raise DataError(f"split {options.split} has no images", path=options.records, remedy="choose another split")
+        raise DataError(
+            f"split {options.split} has no images",
+            path=options.records,
+            remedy="choose another split",
+        )
     for path, card in cards.items():
         if card["classes"] != list(manifest.label_map):
-            raise ConfigError("the records have other classes than the model", path=path, remedy="name the model's own records")
+            raise ConfigError(
+                "the records have other classes than the model",
+                path=path,
+                remedy="name the model's own records",
+            )
     return manifest
 
 
-def _write_images(folder: Path, manifest: RecordsManifest | None, options: BenchmarkOptions) -> Iterator[str]:
+def _write_images(
+    folder: Path, manifest: RecordsManifest | None, options: BenchmarkOptions
+) -> Iterator[str]:
     """Writes the JPEG files that are detected on."""
     if manifest is None or options.records is None:
         files: Iterator[bytes] = _draw_images()
     else:
-        files = (sample.encoded for sample in read_samples(options.records, manifest, options.split))
+        files = (
+            sample.encoded for sample in read_samples(options.records, manifest, options.split)
+        )
     for number, content in zip(range(_NUM_IMAGES), files, strict=False):
         path = folder / f"{number:03}.jpg"
         path.write_bytes(content)
@@ -314,9 +346,13 @@ def _draw_images() -> Iterator[bytes]:
     height, width = _DRAWN_SIZE
     while True:
         coarse = random.integers(0, 256, (height // 32, width // 32, 3))
-        pixels = np.kron(coarse, np.ones((32, 32, 1), np.int64)) + random.normal(0, 6, (height, width, 3))
+        pixels = np.kron(coarse, np.ones((32, 32, 1), np.int64)) + random.normal(
+            0, 6, (height, width, 3)
+        )
         content = np.clip(pixels, 0, 255).astype(np.uint8)
-        yield bytes(simplejpeg.encode_jpeg(content, quality=90, colorspace="RGB", colorsubsampling="420"))
+        yield bytes(
+            simplejpeg.encode_jpeg(content, quality=90, colorspace="RGB", colorsubsampling="420")
+        )
 
 
 def _processor() -> str:
@@ -324,4 +360,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

@@ -36,10 +36,16 @@ class _LocationType(click.ParamType[Any]):
     def __init__(self, path_type: click.Path) -> None:
         self._path_type = path_type
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
         from detflow.storage.location import Url, is_url
 
-        return Url.parse(value) if is_url(value) else Path(os.fsdecode(self._path_type.convert(value, param, ctx)))
+        return (
+            Url.parse(value)
+            if is_url(value)
+            else Path(os.fsdecode(self._path_type.convert(value, param, ctx)))
+        )
 
 
 _PATH = click.Path(path_type=Path)
@@ -64,7 +70,9 @@ def cli(debug: bool) -> None:
 
 _AUDIT_OPTIONS = (
     click.option(
-        "--classes", metavar="A,B,…", help="Class names in the order of their ids; no other may occur. Default: all, sorted."
+        "--classes",
+        metavar="A,B,…",
+        help="Class names in the order of their ids; no other may occur. Default: all, sorted.",
     ),
     click.option(
         "--split-by",
@@ -73,15 +81,40 @@ _AUDIT_OPTIONS = (
         show_default=True,
         help="Where the splits come from; auto takes lists, else folders, else the seed.",
     ),
-    click.option("--split", default="train=0.8,val=0.1,test=0.1", show_default=True, help="Fractions of a seeded split."),
     click.option(
-        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the seeded split and the records' order."
+        "--split",
+        default="train=0.8,val=0.1,test=0.1",
+        show_default=True,
+        help="Fractions of a seeded split.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Of the seeded split and the records' order.",
     ),
     click.option("--allow-leaks", is_flag=True, help="Let the same image stand in two splits."),
-    click.option("--strict", is_flag=True, help="Mend nothing: any repair or quarantine fails the run."),
-    click.option("--max-bad", metavar="N|P%", help="How many annotations may be unusable. Default: all but one."),
-    click.option("--max-pixels", type=click.IntRange(1), default=50_000_000, show_default=True, help="Larger images are refused."),
-    click.option("--jobs", type=click.IntRange(1), help="Number of processes; the result never depends on it. Default: by size."),
+    click.option(
+        "--strict", is_flag=True, help="Mend nothing: any repair or quarantine fails the run."
+    ),
+    click.option(
+        "--max-bad",
+        metavar="N|P%",
+        help="How many annotations may be unusable. Default: all but one.",
+    ),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        default=50_000_000,
+        show_default=True,
+        help="Larger images are refused.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        help="Number of processes; the result never depends on it. Default: by size.",
+    ),
 )
 
 
@@ -99,7 +132,9 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
 
     return ConversionOptions(
         audit=AuditOptions(
-            classes=tuple(name.strip() for name in choices["classes"].split(",")) if choices["classes"] else None,
+            classes=tuple(name.strip() for name in choices["classes"].split(","))
+            if choices["classes"]
+            else None,
             max_pixels=choices["max_pixels"],
             split_by=SplitBy(choices["split_by"]),
             fractions=parse_fractions(choices["split"]),
@@ -115,7 +150,12 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
 
 @cli.command("make-records")
 @click.argument("dataset", type=_EXISTING_FOLDER)
-@click.option("--output", required=True, type=_LOCATION, help="The records directory, a path or URL; replaced as a whole.")
+@click.option(
+    "--output",
+    required=True,
+    type=_LOCATION,
+    help="The records directory, a path or URL; replaced as a whole.",
+)
 @_audit_options
 @click.option(
     "--runner",
@@ -124,9 +164,15 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
     show_default=True,
     help="Where the work is done: processes of this machine, or a Ray cluster (docs/cluster.md). The result is the same.",
 )
-@click.option("--ray-address", metavar="HOST:PORT", help="Head of the Ray cluster.  [default: RAY_ADDRESS, or one here]")
 @click.option(
-    "--report/--no-report", default=True, help="Write report.html, a page with pictures of what was found.  [default: report]"
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="Head of the Ray cluster.  [default: RAY_ADDRESS, or one here]",
+)
+@click.option(
+    "--report/--no-report",
+    default=True,
+    help="Write report.html, a page with pictures of what was found.  [default: report]",
 )
 @click.option(
     "--keep-splits",
@@ -134,7 +180,9 @@ def _read_audit_options(choices: Mapping[str, Any]) -> ConversionOptions:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Earlier records of this dataset; what they hold stays in its split.",
 )
-@click.option("--write-fixed", metavar="DIR", type=_PATH, help="Also write the mended dataset as VOC.")
+@click.option(
+    "--write-fixed", metavar="DIR", type=_PATH, help="Also write the mended dataset as VOC."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on stdout.")
 def make_records(
     dataset: Location,
@@ -148,7 +196,8 @@ def make_records(
 ) -> None:
     """Check DATASET, a folder or URL of images and VOC XML, and convert it to TFRecord shards.
 
-    Originals are never touched. Every repair and every file that was set aside stands in OUTPUT's ledger.jsonl.
+    Originals are never touched. Every repair and every file that was set aside stands in OUTPUT's
+    ledger.jsonl.
     """
     from dataclasses import replace
 
@@ -159,10 +208,16 @@ def make_records(
         from detflow.data.convert import convert_dataset
         from detflow.data.terminal import format_summary, show_progress
 
-        options = replace(_read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed)
+        options = replace(
+            _read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed
+        )
         with show_progress() as progress:
             manifest = convert_dataset(dataset, output, options, progress, _announce, workers)
-    print(json.dumps(manifest, indent=2) if as_json else f"{format_summary(manifest)}\nrecords       {output}")
+    print(
+        json.dumps(manifest, indent=2)
+        if as_json
+        else f"{format_summary(manifest)}\nrecords       {output}"
+    )
 
 
 def _open_runner(
@@ -185,14 +240,20 @@ def _open_runner(
 @click.argument("path", type=_EXISTING_LOCATION)
 @_audit_options
 @click.option(
-    "--report", "report_path", type=_PATH, metavar="FILE", help="Write a page with pictures of what was found (datasets)."
+    "--report",
+    "report_path",
+    type=_PATH,
+    metavar="FILE",
+    help="Write a page with pictures of what was found (datasets).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def check(path: Location, report_path: Path | None, as_json: bool, **choices: Any) -> None:
     """Judge PATH and change nothing: a dataset folder, or TFRecord files, ours or foreign.
 
-    A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them) are judged record by record:
-    checksums, fields, boxes, classes, images, names; and which readers could use them. The options are for datasets.
+    A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them)
+    are judged record by record:
+    checksums, fields, boxes, classes, images, names; and which readers could use them. The options
+    are for datasets.
     """
     from detflow.data.check import check_dataset, check_records, is_record_set
     from detflow.data.terminal import show_progress
@@ -201,7 +262,9 @@ def check(path: Location, report_path: Path | None, as_json: bool, **choices: An
         if is_record_set(path):
             found = check_records(path, choices["jobs"], progress)
         else:
-            found = check_dataset(path, _read_audit_options(choices), _announce, report_path, progress)
+            found = check_dataset(
+                path, _read_audit_options(choices), _announce, report_path, progress
+            )
     print(json.dumps(found.content, indent=2) if as_json else found.text)
     if found.refusal is not None:
         raise found.refusal
@@ -218,12 +281,17 @@ def _announce(line: str) -> None:
 
 @cli.command()
 @click.argument("source", type=_EXISTING, metavar="DATASET_OR_RECORDS")
-@click.option("--output", type=_PATH, help="Configuration file to write; it must not exist.  [default: stdout]")
+@click.option(
+    "--output",
+    type=_PATH,
+    help="Configuration file to write; it must not exist.  [default: stdout]",
+)
 def init(source: Path, output: Path | None) -> None:
     """Write a configuration that is fitted to the data, with the reason for each value.
 
-    Input size, anchors, split names and length follow from the images and boxes. A dataset folder is judged as make-records
-    does it by default; the configuration then expects its records in records/NAME.
+    Input size, anchors, split names and length follow from the images and boxes. A dataset folder
+    is judged as make-records does it by default; the configuration then expects its records in
+    records/NAME.
     """
     from detflow.publish import publish_file
     from detflow.training.fit import fit_source
@@ -238,22 +306,73 @@ def init(source: Path, output: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--config", "config_path", type=_PATH, required=True, help="YAML file; see configs/ and `detflow config --explain`.")
-@click.option("--records", type=_LOCATION, help="Records folder, instead of the file's data.records.")
-@click.option("--model-dir", type=_LOCATION, help="Where checkpoints and logs go.  [default: runs/ and the config's name]")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a setting, as in train.steps=600.")
-@click.option("--time-budget", metavar="12m", help="Train for this long instead of train.steps; evaluations count.")
-@click.option("--overfit", type=click.IntRange(1), metavar="N", help="Fit N images only: shows whether the path can learn.")
-@click.option("--accept-changes", is_flag=True, help="Resume although data, config or machine differ; the changes are recorded.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that train.")
 @click.option(
-    "--parameter-servers", type=click.IntRange(0), default=0, show_default=True, help="Hold the weights; workers wait for nobody."
+    "--config",
+    "config_path",
+    type=_PATH,
+    required=True,
+    help="YAML file; see configs/ and `detflow config --explain`.",
 )
-@click.option("--max-restarts", type=click.IntRange(0), default=3, show_default=True, help="After a process was lost.")
 @click.option(
-    "--runner", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Workers here, or on a Ray cluster."
+    "--records", type=_LOCATION, help="Records folder, instead of the file's data.records."
 )
-@click.option("--ray-address", metavar="HOST:PORT", help="Head of the Ray cluster.  [default: RAY_ADDRESS, or one here]")
+@click.option(
+    "--model-dir",
+    type=_LOCATION,
+    help="Where checkpoints and logs go.  [default: runs/ and the config's name]",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Overrides a setting, as in train.steps=600.",
+)
+@click.option(
+    "--time-budget",
+    metavar="12m",
+    help="Train for this long instead of train.steps; evaluations count.",
+)
+@click.option(
+    "--overfit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Fit N images only: shows whether the path can learn.",
+)
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Resume although data, config or machine differ; the changes are recorded.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that train."
+)
+@click.option(
+    "--parameter-servers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Hold the weights; workers wait for nobody.",
+)
+@click.option(
+    "--max-restarts",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="After a process was lost.",
+)
+@click.option(
+    "--runner",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Workers here, or on a Ray cluster.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="Head of the Ray cluster.  [default: RAY_ADDRESS, or one here]",
+)
 def train(
     config_path: Path,
     records: Location | None,
@@ -270,8 +389,9 @@ def train(
 ) -> None:
     """Train a detector; run it again to resume.
 
-    The newest good checkpoint of the model directory is continued, to the same weights as if nothing had happened. The first
-    Ctrl-C or SIGTERM saves and stops, a second one stops at once. Where TF_CONFIG describes a cluster, this process is one of it.
+    The newest good checkpoint of the model directory is continued, to the same weights as if
+    nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
+    Where TF_CONFIG describes a cluster, this process is one of it.
     """
     from detflow.config.schema import read_config
 
@@ -295,12 +415,17 @@ def train(
             )
         if not parameter_servers:
             require_divisible(config.train.batch_size, workers)
-        options = [f"--model-dir={_anywhere(target)}", *(["--accept-changes"] if accept_changes else [])]
+        options = [
+            f"--model-dir={_anywhere(target)}",
+            *(["--accept-changes"] if accept_changes else []),
+        ]
         if runner == "ray":
             from detflow.distributed.ray import run_on_ray
             from detflow.storage.location import parse_location
 
-            placed = config.data.model_copy(update={"records": str(_anywhere(parse_location(config.data.records)))})
+            placed = config.data.model_copy(
+                update={"records": str(_anywhere(parse_location(config.data.records)))}
+            )
             sys.exit(
                 run_on_ray(
                     config.model_copy(update={"data": placed}),
@@ -314,10 +439,17 @@ def train(
 
         from detflow.distributed.launcher import run_workers
 
-        options += [f"--config={config_path}", *(f"--set={override}" for override in (*named, *overrides))]
+        options += [
+            f"--config={config_path}",
+            *(f"--set={override}" for override in (*named, *overrides)),
+        ]
         debug = ["--debug"] if click.get_current_context().find_root().params["debug"] else []
         command = [sys.executable, "-m", "detflow", *debug, "train", *options]
-        sys.exit(run_workers(command, workers, max_restarts, _announce, num_parameter_servers=parameter_servers))
+        sys.exit(
+            run_workers(
+                command, workers, max_restarts, _announce, num_parameter_servers=parameter_servers
+            )
+        )
     if topology is not None and topology.has_parameter_servers and not topology.is_chief:
         from detflow.distributed.parameter_servers.server import serve_task
 
@@ -340,7 +472,9 @@ def train(
         from detflow.tables import format_metric
 
         best = f"{target}/ckpt-{result.state.best_step}"
-        click.echo(f"best checkpoint: {best} ({config.evaluate.metric} {format_metric(result.state.best_value)})")
+        click.echo(
+            f"best checkpoint: {best} ({config.evaluate.metric} {format_metric(result.state.best_value)})"
+        )
     if result.stopped_by is not None:
         saved = f"at step {result.state.step:,}" if result.state else "before the first step"
         click.echo(f"stopped {saved}; the same command resumes", err=True)
@@ -349,19 +483,33 @@ def train(
 
 @cli.command()
 @click.option(
-    "--model", type=_LOCATION, required=True, help="Model directory (its best checkpoint), checkpoint, or exported artifact."
+    "--model",
+    type=_LOCATION,
+    required=True,
+    help="Model directory (its best checkpoint), checkpoint, or exported artifact.",
 )
 @click.option("--records", type=_LOCATION, required=True, help="Folder that make-records wrote.")
-@click.option("--split", default="test", show_default=True, help="Split to judge on; train+val joins two.")
 @click.option(
-    "--output", type=_LOCATION, help="Folder to publish: evaluation.html, plots, numbers; an evaluation there is replaced."
+    "--split", default="test", show_default=True, help="Split to judge on; train+val joins two."
 )
 @click.option(
-    "--score-threshold", type=click.FloatRange(0, 1), help="For precision, confusion and errors.  [default: the best F1's]"
+    "--output",
+    type=_LOCATION,
+    help="Folder to publish: evaluation.html, plots, numbers; an evaluation there is replaced.",
+)
+@click.option(
+    "--score-threshold",
+    type=click.FloatRange(0, 1),
+    help="For precision, confusion and errors.  [default: the best F1's]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
 def evaluate(
-    model: Location, records: Location, split: str, output: Location | None, score_threshold: float | None, as_json: bool
+    model: Location,
+    records: Location,
+    split: str,
+    output: Location | None,
+    score_threshold: float | None,
+    as_json: bool,
 ) -> None:
     """Judge a model on a split: COCO and VOC metrics, per class, and what each kind of error costs.
 
@@ -380,7 +528,9 @@ def evaluate(
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="runs")
+@click.argument(
+    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="runs"
+)
 def runs(folder: Path) -> None:
     """List the model directories in FOLDER and their checkpoints: step, metric, size."""
     from detflow.runs.states import CheckpointState, list_checkpoints, list_runs
@@ -391,11 +541,20 @@ def runs(folder: Path) -> None:
         config = run.read_config()
         rows.append((str(run.path), f"of {config.train.steps:,}", config.evaluate.metric, "", ""))
         states = list(list_checkpoints(run))
-        best = next((state.best_step for _, state in reversed(states) if isinstance(state, CheckpointState)), None)
+        best = next(
+            (
+                state.best_step
+                for _, state in reversed(states)
+                if isinstance(state, CheckpointState)
+            ),
+            None,
+        )
         for path, state in states:
             if isinstance(state, CheckpointState):
                 size = sum(digest["bytes"] for digest in state.files.values()) / 1e6
-                metric = format_metric(state.metrics[config.evaluate.metric]) if state.metrics else ""
+                metric = (
+                    format_metric(state.metrics[config.evaluate.metric]) if state.metrics else ""
+                )
                 note = "best" if state.step == best else ""
                 rows.append((f"  {path.name}", f"{state.step:,}", metric, f"{size:.1f} MB", note))
             else:
@@ -407,8 +566,16 @@ def runs(folder: Path) -> None:
 
 @cli.command()
 @click.argument("config_path", type=_PATH, required=False, metavar="[FILE]")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a setting, as in train.steps=600.")
-@click.option("--explain", is_flag=True, help="List every setting with its default and its meaning.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Overrides a setting, as in train.steps=600.",
+)
+@click.option(
+    "--explain", is_flag=True, help="List every setting with its default and its meaning."
+)
 def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) -> None:
     """Check a configuration file and print it with every default filled in."""
     from detflow.config.schema import explain_config, format_config, read_config
@@ -424,9 +591,21 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
 
 
 @cli.command("export")
-@click.option("--ckpt", required=True, metavar="PATH", help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.")
-@click.option("--model-dir", type=_EXISTING_LOCATION, help="Model directory that best and last are about.")
-@click.option("--output", required=True, type=_LOCATION, help="Folder to publish; an export there is replaced.")
+@click.option(
+    "--ckpt",
+    required=True,
+    metavar="PATH",
+    help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.",
+)
+@click.option(
+    "--model-dir", type=_EXISTING_LOCATION, help="Model directory that best and last are about."
+)
+@click.option(
+    "--output",
+    required=True,
+    type=_LOCATION,
+    help="Folder to publish; an export there is replaced.",
+)
 @click.option(
     "--formats",
     default="frozen,saved_model",
@@ -434,11 +613,29 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
     metavar="NAMES",
     help="Formats with commas between, or all; docs/export.md lists them.",
 )
-@click.option("--images", type=_EXISTING, help="Images or records for the proof.  [default: the run's records]")
-@click.option("--split", help="Split of the records for the proof.  [default: the run's evaluation split]")
-@click.option("--score-threshold", type=click.FloatRange(0, 1), help="Drop detections below.  [default: the run's]")
-@click.option("--max-detections", type=click.IntRange(1), help="Most detections of one image.  [default: the run's]")
-@click.option("--max-ap-drop", type=click.FloatRange(0, 1), help="AP that a format may lose.  [default: 0.005, int8: 0.02]")
+@click.option(
+    "--images",
+    type=_EXISTING,
+    help="Images or records for the proof.  [default: the run's records]",
+)
+@click.option(
+    "--split", help="Split of the records for the proof.  [default: the run's evaluation split]"
+)
+@click.option(
+    "--score-threshold",
+    type=click.FloatRange(0, 1),
+    help="Drop detections below.  [default: the run's]",
+)
+@click.option(
+    "--max-detections",
+    type=click.IntRange(1),
+    help="Most detections of one image.  [default: the run's]",
+)
+@click.option(
+    "--max-ap-drop",
+    type=click.FloatRange(0, 1),
+    help="AP that a format may lose.  [default: 0.005, int8: 0.02]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
 def export_command(
     ckpt: str,
@@ -454,8 +651,8 @@ def export_command(
 ) -> None:
     """Export a checkpoint as a frozen graph, a SavedModel, or in other formats.
 
-    Each format is run in a fresh process and compared with the checkpoint. One that disagrees is not published, and the exit
-    code is 4; if none passes, nothing is published.
+    Each format is run in a fresh process and compared with the checkpoint. One that disagrees is
+    not published, and the exit code is 4; if none passes, nothing is published.
     """
     from detflow.exporting.run import describe_card, export_model, find_failure
 
@@ -483,9 +680,19 @@ def export_command(
     type=_EXISTING_LOCATION,
     help="Export, one of its files (model.onnx, …), SavedModel, model directory or checkpoint; or such a folder's URL.",
 )
-@click.option("--output", required=True, type=_PATH, help="Folder to publish; predictions there are replaced.")
-@click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Leave detections below out.")
-@click.option("--overlays/--no-overlays", default=True, show_default=True, help="Draw the detections.")
+@click.option(
+    "--output", required=True, type=_PATH, help="Folder to publish; predictions there are replaced."
+)
+@click.option(
+    "--score-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Leave detections below out.",
+)
+@click.option(
+    "--overlays/--no-overlays", default=True, show_default=True, help="Draw the detections."
+)
 @click.option(
     "--formats",
     default="coco",
@@ -493,36 +700,81 @@ def export_command(
     metavar="NAMES",
     help="Further files, with commas between: coco, csv, voc (images with VOC XML, for a labelling tool or make-records).",
 )
-@click.option("--every", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Of a video, every Nth frame.")
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Of a video, every Nth frame.",
+)
 def predict_command(
-    sources: tuple[str, ...], model: Location, output: Path, score_threshold: float, overlays: bool, formats: str, every: int
+    sources: tuple[str, ...],
+    model: Location,
+    output: Path,
+    score_threshold: float,
+    overlays: bool,
+    formats: str,
+    every: int,
 ) -> None:
     """Detect objects in images, videos, folders and patterns.
 
-    Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own. Files that cannot be read are
-    named and passed over; if none can be read, nothing is written. An exported folder with ONNX or TFLite inside predicts
-    without TensorFlow.
+    Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own.
+    Files that cannot be read are named and passed over; if none can be read, nothing is written. An
+    exported folder with ONNX or TFLite inside predicts without TensorFlow.
     """
     from detflow.prediction.files import parse_formats
     from detflow.prediction.run import predict
 
     result = predict(
-        sources, model, output, score_threshold=score_threshold, overlays=overlays, formats=parse_formats(formats), every=every
+        sources,
+        model,
+        output,
+        score_threshold=score_threshold,
+        overlays=overlays,
+        formats=parse_formats(formats),
+        every=every,
     )
     for _, reason in result.failed:
         click.echo(f"detflow: passed over: {reason}", err=True)
     passed_over = f", {len(result.failed):,} passed over" if result.failed else ""
-    click.echo(f"{result.num_detections:,} detections on {result.num_images:,} images{passed_over} → {output}")
+    click.echo(
+        f"{result.num_detections:,} detections on {result.num_images:,} images{passed_over} → {output}"
+    )
 
 
 @cli.command("benchmark")
 @click.argument("artifacts", nargs=-1, required=True, type=_EXISTING, metavar="EXPORT...")
-@click.option("--records", type=_PATH, help="Folder that make-records wrote, to detect on.  [default: drawn pictures]")
+@click.option(
+    "--records",
+    type=_PATH,
+    help="Folder that make-records wrote, to detect on.  [default: drawn pictures]",
+)
 @click.option("--split", default="test", show_default=True, help="Split of the records.")
-@click.option("--threads", metavar="1,2", help="Numbers of threads to measure with.  [default: 1 and one a core]")
-@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Images together, for the throughput.")
-@click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True, help="For each measurement.")
-@click.option("--output", type=_PATH, help="Folder to publish: benchmark.json and benchmark.png; a benchmark there is replaced.")
+@click.option(
+    "--threads",
+    metavar="1,2",
+    help="Numbers of threads to measure with.  [default: 1 and one a core]",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Images together, for the throughput.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1),
+    default=3.0,
+    show_default=True,
+    help="For each measurement.",
+)
+@click.option(
+    "--output",
+    type=_PATH,
+    help="Folder to publish: benchmark.json and benchmark.png; a benchmark there is replaced.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
 def benchmark_command(
     artifacts: tuple[Path, ...],
@@ -536,8 +788,8 @@ def benchmark_command(
 ) -> None:
     """Measure every format of exported folders: start, latency, throughput, memory, size and AP.
 
-    Latency is from a JPEG file's bytes to its detections; the bare network's time in the same runtime stands beside it, and
-    their ratio. Each format runs in processes of its own.
+    Latency is from a JPEG file's bytes to its detections; the bare network's time in the same
+    runtime stands beside it, and their ratio. Each format runs in processes of its own.
     """
     from dataclasses import replace
 
@@ -564,27 +816,108 @@ def benchmark_command(
 @cli.command("serve")
 @click.argument("artifact", metavar="DIR", type=_EXISTING)
 @click.option("--name", help="What clients call the model.  [default: the folder's name]")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all of this machine's.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="0 takes any free one.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 for all of this machine's.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8501,
+    show_default=True,
+    help="0 takes any free one.",
+)
 @click.option(
     "--token-file",
     type=_EXISTING,
     help="Clients must send its content as Authorization: Bearer.  [default: the variable DETFLOW_TOKEN, else no token]",
 )
-@click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME", help="Serve requests whose Host header is NAME.")
-@click.option("--threads", type=click.IntRange(0), default=0, show_default=True, help="Cores for one batch; 0 takes all.")
-@click.option("--max-batch", type=click.IntRange(1), default=8, show_default=True, help="Most pictures in one batch.")
 @click.option(
-    "--max-delay-ms", type=click.FloatRange(0), default=5.0, show_default=True, help="Longest wait for others on their way."
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Serve requests whose Host header is NAME.",
 )
-@click.option("--max-queue", type=click.IntRange(1), default=128, show_default=True, help="Pictures in work; beyond → 429.")
-@click.option("--max-instances", type=click.IntRange(1), default=32, show_default=True, help="Pictures of one request; more → 413.")
-@click.option("--max-body-mb", type=click.IntRange(1), default=16, show_default=True, help="MiB of one request; more → 413.")
-@click.option("--max-pixels", type=click.IntRange(1), default=25_000_000, show_default=True, help="Of one picture; more → 413.")
-@click.option("--max-memory-mb", type=click.IntRange(1), default=512, show_default=True, help="MiB of all requests; beyond → 429.")
-@click.option("--body-s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to send a body; more → 408.")
-@click.option("--deadline-s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to detect; more → 504.")
-@click.option("--drain-s", type=click.FloatRange(1), default=20.0, show_default=True, help="Seconds that a shutdown waits.")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Cores for one batch; 0 takes all.",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Most pictures in one batch.",
+)
+@click.option(
+    "--max-delay-ms",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    help="Longest wait for others on their way.",
+)
+@click.option(
+    "--max-queue",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Pictures in work; beyond → 429.",
+)
+@click.option(
+    "--max-instances",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Pictures of one request; more → 413.",
+)
+@click.option(
+    "--max-body-mb",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="MiB of one request; more → 413.",
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=25_000_000,
+    show_default=True,
+    help="Of one picture; more → 413.",
+)
+@click.option(
+    "--max-memory-mb",
+    type=click.IntRange(1),
+    default=512,
+    show_default=True,
+    help="MiB of all requests; beyond → 429.",
+)
+@click.option(
+    "--body-s",
+    type=click.FloatRange(0.1),
+    default=30.0,
+    show_default=True,
+    help="Seconds to send a body; more → 408.",
+)
+@click.option(
+    "--deadline-s",
+    type=click.FloatRange(0.1),
+    default=30.0,
+    show_default=True,
+    help="Seconds to detect; more → 504.",
+)
+@click.option(
+    "--drain-s",
+    type=click.FloatRange(1),
+    default=20.0,
+    show_default=True,
+    help="Seconds that a shutdown waits.",
+)
 def serve_command(
     artifact: Path,
     name: str | None,
@@ -600,13 +933,19 @@ def serve_command(
 ) -> None:
     """Serve an export over HTTP: TF Serving's REST calls, uploads, metrics, and a page to try it with.
 
-    A new export that is published at DIR replaces the old one without a pause, if it is sound. SIGTERM or Ctrl-C ends the server
-    when the requests in flight are answered; a second one ends it at once.
+    A new export that is published at DIR replaces the old one without a pause, if it is sound.
+    SIGTERM or Ctrl-C ends the server when the requests in flight are answered; a second one ends it
+    at once.
     """
     from detflow.serving.limits import Limits
     from detflow.serving.server import ServerOptions, read_token, serve
 
-    limits = Limits(max_body_bytes=max_body_mb << 20, max_held_bytes=max_memory_mb << 20, max_delay_s=max_delay_ms / 1000, **bounds)
+    limits = Limits(
+        max_body_bytes=max_body_mb << 20,
+        max_held_bytes=max_memory_mb << 20,
+        max_delay_s=max_delay_ms / 1000,
+        **bounds,
+    )
     serve(
         artifact,
         ServerOptions(

@@ -1,6 +1,7 @@
 """The experiment's configuration: one schema, read from YAML, checked before anything else happens.
 
-A setting is documented where it is declared; the description is what `detflow config --explain` prints.
+A setting is documented where it is declared; the description is what `detflow config --explain`
+prints.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from typing_extensions import Self
 
 from detflow.errors import ConfigError
@@ -33,8 +42,8 @@ __all__ = [
 ]
 
 _MAX_CONFIG_BYTES = 1 << 20
-# Below 16 filters the gradient of a strided 1x1 convolution in TensorFlow 2.20's oneDNN writes outside its memory
-# (docs/decisions/0003-onednn.md).
+# Below 16 filters the gradient of a strided 1x1 convolution in TensorFlow 2.20's oneDNN writes
+# outside its memory (docs/decisions/0003-onednn.md).
 _MIN_RESNET_WIDTH = 0.25
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
@@ -65,17 +74,22 @@ class DataConfig(_Section):
     """Which records are trained on and which choose the best checkpoint."""
 
     records: str
-    """Folder that `detflow make-records` wrote, or its URL. A relative path is relative to the working directory."""
+    """Folder that `detflow make-records` wrote, or its URL. A relative path is relative to the
+    working directory."""
     train_split: str = "train"
     """Split that is trained on; `train+val` joins two."""
     eval_split: str | None = "val"
-    """Split that is evaluated during training and chooses the best checkpoint; null evaluates nothing."""
+    """Split that is evaluated during training and chooses the best checkpoint; null evaluates
+    nothing."""
     overfit: Positive | None = None
-    """Train and evaluate on this many first images only, unaugmented: shows whether the path from records to boxes can learn."""
+    """Train and evaluate on this many first images only, unaugmented: shows whether the path from
+    records to boxes can learn."""
     max_boxes: Positive = 300
-    """Most boxes of one image that are trained on; of an image with more, the largest are taken and the run says so."""
+    """Most boxes of one image that are trained on; of an image with more, the largest are taken and
+    the run says so."""
     cache_megabytes: Positive = 4096
-    """Decoded training images are held in memory up to this size; above it in a file inside the model directory."""
+    """Decoded training images are held in memory up to this size; above it in a file inside the
+    model directory."""
 
 
 class ModelConfig(_Section):
@@ -90,9 +104,11 @@ class ModelConfig(_Section):
         "faster_rcnn_resnet50",
         "yolo_v7_tiny",
     ] = "retinanet_resnet10"
-    """Starting point: gives the other settings of this section their defaults; docs/training.md says which one to pick."""
+    """Starting point: gives the other settings of this section their defaults; docs/training.md
+    says which one to pick."""
     architecture: Literal["retinanet", "faster_rcnn", "yolo"] = "retinanet"
-    """What the backbone's features become: retinanet and yolo in one pass, faster_rcnn by proposals that are looked at again."""
+    """What the backbone's features become: retinanet and yolo in one pass, faster_rcnn by proposals
+    that are looked at again."""
     backbone: Literal[
         "resnet10",
         "resnet18",
@@ -107,14 +123,18 @@ class ModelConfig(_Section):
         "yolov7_nano",
         "yolov7_tiny",
     ] = "resnet10"
-    """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times faster than a mobilenet_v2 of similar size."""
+    """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times faster than a mobilenet_v2 of
+    similar size."""
     width_multiplier: PositiveFloat = 0.5
-    """Scales the number of filters of a resnet (0.25 and more) or mobilenet; 1 for the others, which have one width."""
+    """Scales the number of filters of a resnet (0.25 and more) or mobilenet; 1 for the others,
+    which have one width."""
     input_size: tuple[Positive, Positive] = (256, 256)
-    """[height, width] in pixels that every image is fitted into, keeping its aspect; multiples of 2^max_level."""
+    """[height, width] in pixels that every image is fitted into, keeping its aspect; multiples of
+    2^max_level."""
     more_input_sizes: tuple[tuple[Positive, Positive], ...] = ()
-    """Further [height, width] of a retinanet, for sets of portrait and landscape images: each image is fitted into the one, of all
-    sizes, in which it is largest. A batch has images of one size; a TFLite file takes input_size alone."""
+    """Further [height, width] of a retinanet, for sets of portrait and landscape images: each image
+    is fitted into the one, of all sizes, in which it is largest. A batch has images of one size; a
+    TFLite file takes input_size alone."""
     min_level: Annotated[int, Field(ge=2, le=7)] = 3
     """Finest level of the feature pyramid; level l has one cell for each 2^l pixels."""
     max_level: Annotated[int, Field(ge=2, le=7)] = 5
@@ -122,7 +142,8 @@ class ModelConfig(_Section):
     num_filters: Positive = 64
     """Filters of the feature pyramid and of the head; yolo has its own."""
     num_head_convs: Annotated[int, Field(ge=0, le=8)] = 2
-    """Convolutions of the head before its predictions: of each branch of a retinanet, of the second stage of a faster_rcnn."""
+    """Convolutions of the head before its predictions: of each branch of a retinanet, of the second
+    stage of a faster_rcnn."""
     anchor_scale: PositiveFloat = 4.0
     """Side of the smallest anchor of a level in strides of that level."""
     anchors_per_octave: Annotated[int, Field(ge=1, le=4)] = 1
@@ -130,7 +151,8 @@ class ModelConfig(_Section):
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
     """Width over height of the anchors."""
     garden: dict[str, dict[str, Any]] = {}
-    """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}; they win over the settings above."""
+    """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}; they win
+    over the settings above."""
 
     @property
     def canvas_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -167,24 +189,35 @@ class ModelConfig(_Section):
     def _check_canvases(self) -> None:
         """Refuses canvases that the network's levels do not fit, and several of them where it takes one."""
         stride = 2**self.max_level
-        for name, size in [("input_size", self.input_size), *(("more_input_sizes", size) for size in self.more_input_sizes)]:
+        for name, size in [
+            ("input_size", self.input_size),
+            *(("more_input_sizes", size) for size in self.more_input_sizes),
+        ]:
             if any(side % stride for side in size):
                 near = [max(stride, round(side / stride) * stride) for side in size]
                 raise ValueError(
                     f"{name} {list(size)} must be multiples of {stride}, the stride of max_level {self.max_level}; "
-                    f"set it to {near}" + (" or lower max_level" if self.max_level > self.min_level else "")
+                    f"set it to {near}"
+                    + (" or lower max_level" if self.max_level > self.min_level else "")
                 )
         if not self.more_input_sizes:
             return
         if len(set(self.canvas_sizes)) < len(self.canvas_sizes):
-            raise ValueError(f"input_size and more_input_sizes {[list(size) for size in self.canvas_sizes]} hold one size twice")
+            raise ValueError(
+                f"input_size and more_input_sizes {[list(size) for size in self.canvas_sizes]} hold one size twice"
+            )
         if self.architecture != "retinanet" or self.backbone.startswith("spinenet"):
             taker = self.backbone if self.architecture == "retinanet" else self.architecture
-            raise ValueError(f"{taker} takes one input_size; leave more_input_sizes out, or choose a retinanet without spinenet")
+            raise ValueError(
+                f"{taker} takes one input_size; leave more_input_sizes out, or choose a retinanet without spinenet"
+            )
 
     def _check_backbone(self) -> None:
         """Refuses what a backbone cannot be combined with."""
-        is_yolo, is_spinenet = self.backbone.startswith("yolov7"), self.backbone.startswith("spinenet")
+        is_yolo, is_spinenet = (
+            self.backbone.startswith("yolov7"),
+            self.backbone.startswith("spinenet"),
+        )
         if is_yolo != (self.architecture == "yolo"):
             raise ValueError(
                 f"backbone {self.backbone} does not go with architecture {self.architecture}; "
@@ -193,28 +226,46 @@ class ModelConfig(_Section):
         if (is_yolo or is_spinenet) and self.width_multiplier != 1.0:
             raise ValueError(f"{self.backbone} has one width; set width_multiplier to 1")
         if is_yolo and (self.min_level, self.max_level) != (3, 5):
-            raise ValueError(f"{self.backbone} has levels 3 to 5; set min_level and max_level to these")
+            raise ValueError(
+                f"{self.backbone} has levels 3 to 5; set min_level and max_level to these"
+            )
         if is_spinenet and self.min_level < 3:
             raise ValueError(f"{self.backbone} has levels 3 to 7; raise min_level {self.min_level}")
         if self.min_level > 5 and not is_spinenet:
-            raise ValueError(f"the features of {self.backbone} end at level 5; lower min_level {self.min_level}")
+            raise ValueError(
+                f"the features of {self.backbone} end at level 5; lower min_level {self.min_level}"
+            )
 
 
-# What each preset sets beside the schema's defaults. Levels, filters, convolutions and activations are those of Model Garden's
-# published COCO models, so that their weights fit. One anchor a cell is enough for ATSS (arXiv:1912.02424, section 4.4.2).
-_MOBILE: dict[str, Any] = {"width_multiplier": 1.0, "max_level": 7, "num_filters": 128, "num_head_convs": 4}
+# What each preset sets beside the schema's defaults. Levels, filters, convolutions and activations
+# are those of Model Garden's published COCO models, so that their weights fit. One anchor a cell is
+# enough for ATSS (arXiv:1912.02424, section 4.4.2).
+_MOBILE: dict[str, Any] = {
+    "width_multiplier": 1.0,
+    "max_level": 7,
+    "num_filters": 128,
+    "num_head_convs": 4,
+}
 _SEPARABLE: dict[str, Any] = {"use_separable_conv": True}
 _PRESETS: dict[str, dict[str, Any]] = {
     "retinanet_resnet10": {},
     "retinanet_mobilenet_v2": {
         **_MOBILE,
         "backbone": "mobilenet_v2",
-        "garden": {"decoder": _SEPARABLE, "head": _SEPARABLE, "norm_activation": {"activation": "relu6"}},
+        "garden": {
+            "decoder": _SEPARABLE,
+            "head": _SEPARABLE,
+            "norm_activation": {"activation": "relu6"},
+        },
     },
     "retinanet_mobilenet_v3": {
         **_MOBILE,
         "backbone": "mobilenet_v3_large",
-        "garden": {"decoder": _SEPARABLE, "head": _SEPARABLE, "norm_activation": {"activation": "relu6"}},
+        "garden": {
+            "decoder": _SEPARABLE,
+            "head": _SEPARABLE,
+            "norm_activation": {"activation": "relu6"},
+        },
     },
     "retinanet_spinenet49_mobile": {
         **_MOBILE,
@@ -256,23 +307,28 @@ class TrainConfig(_Section):
     steps: Positive = 2400
     """Number of optimiser steps; the learning rate's schedule ends with it."""
     time_budget: Seconds | None = None
-    """Train for this long instead (12m, 1h30m, seconds), evaluations included: the first steps are timed and fix train.steps."""
+    """Train for this long instead (12m, 1h30m, seconds), evaluations included: the first steps are
+    timed and fix train.steps."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after this many evaluations in a row without a gain of evaluate.metric; 0 never stops early."""
+    """Stop after this many evaluations in a row without a gain of evaluate.metric; 0 never stops
+    early."""
     min_delta: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     """What counts as a gain for train.patience."""
     batch_size: Positive = 8
     """Images that are computed at once; batch norm sees as many."""
     accumulate_steps: Positive = 1
-    """Batches whose mean gradient makes one optimiser step: as many times batch_size images a step, in the memory of one batch."""
+    """Batches whose mean gradient makes one optimiser step: as many times batch_size images a step,
+    in the memory of one batch."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """sgd has momentum; it wants another learning_rate and weight_decay (RetinaNet's paper: 0.01 for 16 images, and 0.0001)."""
+    """sgd has momentum; it wants another learning_rate and weight_decay (RetinaNet's paper: 0.01
+    for 16 images, and 0.0001)."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     """Of sgd."""
     learning_rate: PositiveFloat = 0.002
     """Peak learning rate."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """How the learning rate falls after the warm-up: as half a cosine to final_learning_rate, or by decay_factor at decay_at."""
+    """How the learning rate falls after the warm-up: as half a cosine to final_learning_rate, or by
+    decay_factor at decay_at."""
     decay_at: tuple[Share, ...] = (0.667, 0.889)
     """Shares of the steps after the warm-up at which the step schedule lowers the learning rate."""
     decay_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
@@ -286,17 +342,19 @@ class TrainConfig(_Section):
     clip_norm: PositiveFloat = 10.0
     """Gradients are scaled down to this global norm."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
-    """Decay of the weights' moving average, which is what is evaluated and exported; 0 uses the plain weights."""
+    """Decay of the weights' moving average, which is what is evaluated and exported; 0 uses the
+    plain weights."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Initial weights, order of images and augmentation follow from it."""
     init_from: str | None = None
-    """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow checkpoint, its .tar.gz, an
-    http(s) address, or a published name (docs/training.md). What has the same name and shape is taken."""
+    """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow
+    checkpoint, its .tar.gz, an http(s) address, or a published name (docs/training.md). What has
+    the same name and shape is taken."""
     init_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     """SHA-256 that the archive or a file of the checkpoint of train.init_from must have."""
     freeze: tuple[str, ...] = ()
-    """Parts that stay as they are, batch norm statistics included: backbone, backbone.level1 to level5, decoder, head, or a
-    pattern such as backbone.level[12]."""
+    """Parts that stay as they are, batch norm statistics included: backbone, backbone.level1 to
+    level5, decoder, head, or a pattern such as backbone.level[12]."""
 
 
 class AugmentConfig(_Section):
@@ -321,13 +379,17 @@ class AugmentConfig(_Section):
     min_visible: Share = 0.3
     """A box of which less than this share is left inside the image is dropped from that view."""
     mosaic: Share = 0.0
-    """Share of the images that are shown as a mosaic: four images of the batch around a random point."""
+    """Share of the images that are shown as a mosaic: four images of the batch around a random
+    point."""
     mosaic_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
-    """Zoom range of the images in a mosaic, log-uniform; at 0.5 a quarter of the canvas shows a whole image."""
+    """Zoom range of the images in a mosaic, log-uniform; at 0.5 a quarter of the canvas shows a
+    whole image."""
     mixup: Share = 0.0
-    """Share of the images that are blended with another one of the batch; the boxes of both count."""
+    """Share of the images that are blended with another one of the batch; the boxes of both
+    count."""
     mix_until: Share = 0.85
-    """Share of the steps after which mosaic and mixup are off, so that the run ends on whole images; not before step 40."""
+    """Share of the steps after which mosaic and mixup are off, so that the run ends on whole
+    images; not before step 40."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -350,7 +412,8 @@ class EvaluateConfig(_Section):
     score_threshold: Share = 0.01
     """Detections below this score are dropped."""
     nms_iou: Share = 0.6
-    """Of two boxes of one class that overlap by more than this IoU, the one with the lower score is dropped."""
+    """Of two boxes of one class that overlap by more than this IoU, the one with the lower score is
+    dropped."""
     max_detections: Positive = 100
     """Most detections of one image."""
 
@@ -363,15 +426,19 @@ class CheckpointConfig(_Section):
     max_to_keep: Positive = 5
     """Newest checkpoints that stay on the disk; the best one stays in any case."""
     keep_every: Positive | None = None
-    """Checkpoints of every so many steps stay for good; a multiple of every_steps. null keeps none of them."""
+    """Checkpoints of every so many steps stay for good; a multiple of every_steps. null keeps none
+    of them."""
     max_bytes: ByteSize | None = None
-    """What all checkpoints of the run may take on the disk together (2GB, 500MiB, bytes): above it the oldest go first, whatever
-    else would keep them; the newest and the best one stay in any case."""
+    """What all checkpoints of the run may take on the disk together (2GB, 500MiB, bytes): above it
+    the oldest go first, whatever else would keep them; the newest and the best one stay in any
+    case."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.keep_every and self.keep_every % self.every_steps:
-            raise ValueError(f"keep_every {self.keep_every} must be a multiple of every_steps {self.every_steps}")
+            raise ValueError(
+                f"keep_every {self.keep_every} must be a multiple of every_steps {self.every_steps}"
+            )
         return self
 
 
@@ -379,13 +446,15 @@ class RuntimeConfig(_Section):
     """The machine."""
 
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of one operation; 0 takes one a core. Another number changes the last bits of the weights."""
+    """CPU threads of one operation; 0 takes one a core. Another number changes the last bits of the
+    weights."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
-    """What the network computes in while it trains; weights, losses, evaluation and export stay float32. auto takes what the
-    hardware is fast in: bfloat16, else float16, else float32. Another one changes the weights."""
+    """What the network computes in while it trains; weights, losses, evaluation and export stay
+    float32. auto takes what the hardware is fast in: bfloat16, else float16, else float32. Another
+    one changes the weights."""
     recompute: bool = False
-    """Computes the activations inside the backbone's blocks again in the backward pass instead of keeping them: less memory, the
-    same gradients, slower steps."""
+    """Computes the activations inside the backbone's blocks again in the backward pass instead of
+    keeping them: less memory, the same gradients, slower steps."""
 
 
 class ExperimentConfig(_Section):
@@ -421,7 +490,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     return parse_config(text, overrides, path=path)
 
 
-def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = None) -> ExperimentConfig:
+def parse_config(
+    text: str, overrides: Sequence[str] = (), path: Path | None = None
+) -> ExperimentConfig:
     """Like `read_config`, from text; `path` is named in errors."""
     values, lines = _load_yaml(text, path)
     if values is None:
@@ -438,22 +509,37 @@ def parse_config(text: str, overrides: Sequence[str] = (), path: Path | None = N
 
 def format_config(config: ExperimentConfig) -> str:
     """Returns the configuration with every value, as YAML that `parse_config` reads back to an equal one."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_FlowLists, sort_keys=False, allow_unicode=True)
+    return yaml.dump(
+        config.model_dump(mode="json"), Dumper=_FlowLists, sort_keys=False, allow_unicode=True
+    )
 
 
 def explain_config() -> Iterator[tuple[str, str, str]]:
     """Yields (name, default, description) of every setting, in the order of the schema."""
     for section_name in ExperimentConfig.model_fields:
         for name, field in _section_type((section_name,)).model_fields.items():
-            default = "required" if field.is_required() else yaml.safe_dump(_plain(field.default), default_flow_style=True)
-            yield f"{section_name}.{name}", default.removesuffix("\n").removesuffix("\n..."), field.description or ""
+            default = (
+                "required"
+                if field.is_required()
+                else yaml.safe_dump(_plain(field.default), default_flow_style=True)
+            )
+            yield (
+                f"{section_name}.{name}",
+                default.removesuffix("\n").removesuffix("\n..."),
+                field.description or "",
+            )
 
 
 class _FlowLists(yaml.SafeDumper):
     """Writes lists on one line: they are pairs and short."""
 
 
-_FlowLists.add_representer(list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True))
+_FlowLists.add_representer(
+    list,
+    lambda dumper, value: dumper.represent_sequence(
+        "tag:yaml.org,2002:seq", value, flow_style=True
+    ),
+)
 
 
 def _plain(value: Any) -> Any:
@@ -475,18 +561,26 @@ def _load_yaml(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...],
         return yaml.safe_load(text), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        raise ConfigError(f"not valid YAML: {error.problem}", path=path, place=None if mark is None else mark.line + 1) from None
+        raise ConfigError(
+            f"not valid YAML: {error.problem}",
+            path=path,
+            place=None if mark is None else mark.line + 1,
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"not valid YAML: {str(error).splitlines()[0]}", path=path) from None
 
 
-def _collect_lines(node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int], path: Path | None) -> None:
+def _collect_lines(
+    node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int], path: Path | None
+) -> None:
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
         name = (*prefix, str(key.value))
         if name in lines:
-            raise ConfigError(f"{'.'.join(name)} is set twice", path=path, place=key.start_mark.line + 1)
+            raise ConfigError(
+                f"{'.'.join(name)} is set twice", path=path, place=key.start_mark.line + 1
+            )
         lines[name] = key.start_mark.line + 1
         _collect_lines(value, name, lines, path)
 
@@ -508,7 +602,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     section[keys[-1]] = value
 
 
-def _first_problem(error: ValidationError, lines: dict[tuple[str, ...], int], path: Path | None) -> ConfigError:
+def _first_problem(
+    error: ValidationError, lines: dict[tuple[str, ...], int], path: Path | None
+) -> ConfigError:
     """Tells the first of a validation's problems; a misspelt name comes before the value that it leaves missing."""
     problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     keys = tuple(str(part) for part in problem["loc"])
@@ -520,7 +616,9 @@ def _first_problem(error: ValidationError, lines: dict[tuple[str, ...], int], pa
         remedy = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
         return ConfigError(f"unknown setting {name}", path=path, place=line, remedy=remedy)
     if problem["type"] == "missing":
-        return ConfigError(f"{name} is missing", path=path, place=line, remedy=f"add it, or pass --set {name}=…")
+        return ConfigError(
+            f"{name} is missing", path=path, place=line, remedy=f"add it, or pass --set {name}=…"
+        )
     message = problem["msg"].removeprefix("Value error, ")
     value = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
     return ConfigError(f"{name}: {message[:1].lower()}{message[1:]}{value}", path=path, place=line)

@@ -46,7 +46,9 @@ def is_record_set(path: Location) -> bool:
     return path.is_file() or (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
 
 
-def check_records(records: Location, jobs: int | None, progress: Progress = lambda what, done, total: None) -> CheckResult:
+def check_records(
+    records: Location, jobs: int | None, progress: Progress = lambda what, done, total: None
+) -> CheckResult:
     """Judges a TFRecord set.
 
     Args:
@@ -59,11 +61,18 @@ def check_records(records: Location, jobs: int | None, progress: Progress = lamb
         ArtifactError: At a URL, a shard is not the one that the manifest lists.
     """
     path = mirror_records(records)
-    with environment_faults(path), open_workers(jobs or choose_jobs(path), "detflow.data.records.lint") as workers:
+    with (
+        environment_faults(path),
+        open_workers(jobs or choose_jobs(path), "detflow.data.records.lint") as workers,
+    ):
         report = lint_records(path, workers, progress)
     errors = report.count(Severity.ERROR)
     refusal = (
-        ArtifactError(f"{errors:,} errors in the TFRecord files", path=str(records), remedy="they are listed above")
+        ArtifactError(
+            f"{errors:,} errors in the TFRecord files",
+            path=str(records),
+            remedy="they are listed above",
+        )
         if errors
         else None
     )
@@ -95,7 +104,9 @@ def check_dataset(
         tempfile.TemporaryDirectory() as work_dir,
         open_workers(options.jobs or choose_jobs(dataset), "detflow.data.convert") as workers,
     ):
-        audit = audit_dataset(open_folder(dataset), options.audit, Path(work_dir), workers, progress)
+        audit = audit_dataset(
+            open_folder(dataset), options.audit, Path(work_dir), workers, progress
+        )
         refusal = None
         try:
             require_acceptable(audit, options, dataset, announce)

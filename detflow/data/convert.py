@@ -1,7 +1,8 @@
 """From a dataset to a published records directory: audit, plan, shards, manifest.
 
-The plan is the audited, ordered list of samples. A shard is a pure function of the plan and the shard's number, so the bytes do
-not depend on the number of processes, on the order in which they finish, or on a run that was killed before.
+The plan is the audited, ordered list of samples. A shard is a pure function of the plan and the
+shard's number, so the bytes do not depend on the number of processes, on the order in which they
+finish, or on a run that was killed before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from typing import Any, BinaryIO
 
 from detflow import __version__
 from detflow.data.fixed import write_fixed
-from detflow.data.judging.audit import Audit, AuditedSample, AuditOptions, Progress, audit_dataset, read_line, read_record_images
+from detflow.data.judging.audit import (
+    Audit,
+    AuditedSample,
+    AuditOptions,
+    Progress,
+    audit_dataset,
+    read_line,
+    read_record_images,
+)
 from detflow.data.judging.rules import Action
 from detflow.data.records.schema import (
     FORMAT_VERSION,
@@ -60,7 +69,8 @@ __all__ = [
     "write_shards",
 ]
 
-# TensorFlow's guide asks for shards that are large enough to stream and many enough to read in parallel.
+# TensorFlow's guide asks for shards that are large enough to stream and many enough to read in
+# parallel.
 _SHARD_BYTES = 128 * 2**20
 _MIN_SHARDS = 4
 _MIN_SHARD_IMAGES = 32
@@ -89,13 +99,24 @@ class BadLimit:
             limit = cls(percent=float(text[:-1])) if text.endswith("%") else cls(number=int(text))
         except ValueError:
             limit = cls(number=-1)
-        if not 0 <= (limit.number if limit.number is not None else limit.percent or 0.0) < float("inf"):
-            raise ConfigError(f"--max-bad {text!r} is neither a number nor a percentage", remedy="write 12 or 1.5%")
+        if (
+            not 0
+            <= (limit.number if limit.number is not None else limit.percent or 0.0)
+            < float("inf")
+        ):
+            raise ConfigError(
+                f"--max-bad {text!r} is neither a number nor a percentage",
+                remedy="write 12 or 1.5%",
+            )
         return limit
 
     def allows(self, bad: int, total: int) -> bool:
         """Whether `bad` of `total` may be quarantined."""
-        return bad <= self.number if self.number is not None else bad * 100.0 <= (self.percent or 0.0) * total
+        return (
+            bad <= self.number
+            if self.number is not None
+            else bad * 100.0 <= (self.percent or 0.0) * total
+        )
 
     def __str__(self) -> str:
         return str(self.number) if self.number is not None else f"{self.percent:g}%"
@@ -110,7 +131,8 @@ class ConversionOptions:
         keep_splits: An earlier records directory whose samples stay in their splits.
         write_fixed: A folder for the mended dataset as VOC.
         strict: Mend nothing: any repair or quarantine fails the run.
-        max_bad: How many annotations may be quarantined; None allows any number as long as one sample is left.
+        max_bad: How many annotations may be quarantined; None allows any number as long as one
+            sample is left.
         jobs: Number of processes; None chooses. It never changes the result.
         report: Write the page with pictures.
     """
@@ -140,8 +162,8 @@ def convert_dataset(
         options: What the user chose.
         progress: Told how far it is.
         announce: Told the problems, a line each, that make the dataset unusable.
-        workers: Where to run; None opens as many processes as the options say. Where they are on other machines, those must reach
-            `dataset` and `output` under the same names.
+        workers: Where to run; None opens as many processes as the options say. Where they are on
+            other machines, those must reach `dataset` and `output` under the same names.
 
     Returns:
         The manifest.
@@ -157,10 +179,18 @@ def convert_dataset(
     if options.keep_splits is not None:
         audit_options = replace(audit_options, kept_splits=read_memberships(options.keep_splits))
     with ExitStack() as stack:
-        staging = stack.enter_context(publish_folder(output, MANIFEST_NAME, resume=_name_request(source, options)))
-        fixed_dir = None if options.write_fixed is None else stack.enter_context(_publish_fixed(dataset, options.write_fixed))
+        staging = stack.enter_context(
+            publish_folder(output, MANIFEST_NAME, resume=_name_request(source, options))
+        )
+        fixed_dir = (
+            None
+            if options.write_fixed is None
+            else stack.enter_context(_publish_fixed(dataset, options.write_fixed))
+        )
         if workers is None:
-            workers = stack.enter_context(open_workers(options.jobs or choose_jobs(dataset), __name__))
+            workers = stack.enter_context(
+                open_workers(options.jobs or choose_jobs(dataset), __name__)
+            )
         audit = audit_dataset(source, audit_options, staging.scratch, workers, progress)
         require_acceptable(audit, options, dataset, announce)
         with _space_for(audit, output, copies=1 if fixed_dir is None else 2):
@@ -174,9 +204,13 @@ def convert_dataset(
             if options.report:
                 from detflow.data.report.page import render_report
 
-                (staging.path / REPORT_NAME).write_text(render_report(audit, described, LEDGER_NAME), encoding="utf-8")
+                (staging.path / REPORT_NAME).write_text(
+                    render_report(audit, described, LEDGER_NAME), encoding="utf-8"
+                )
             manifest = _build_manifest(audit, described, splits)
-            (staging.path / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            (staging.path / MANIFEST_NAME).write_text(
+                json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
+            )
         # A killed run may have planned other shards before the dataset changed.
         shards = {shard.name for split in splits.values() for shard in split.shards}
         written = {path.name for path in staging.path.iterdir() if path.name in _DRIVER_FILES}
@@ -199,15 +233,23 @@ def _require_replaceable(dataset: Location, output: Location) -> None:
     else:
         replaces = False
     if replaces:
-        raise ConfigError("--output would replace the dataset", path=str(output), remedy="choose another folder")
+        raise ConfigError(
+            "--output would replace the dataset", path=str(output), remedy="choose another folder"
+        )
     require_replaceable(output, MANIFEST_NAME)
 
 
 def _publish_fixed(dataset: Location, target: Path) -> AbstractContextManager[Path]:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigError("--write-fixed needs a new or empty folder", path=target, remedy="choose another one")
+        raise ConfigError(
+            "--write-fixed needs a new or empty folder", path=target, remedy="choose another one"
+        )
     if isinstance(dataset, Path) and target.resolve().is_relative_to(dataset.resolve()):
-        raise ConfigError("--write-fixed would write into the dataset", path=target, remedy="choose another folder")
+        raise ConfigError(
+            "--write-fixed would write into the dataset",
+            path=target,
+            remedy="choose another folder",
+        )
     return publish_directory(target)
 
 
@@ -227,10 +269,14 @@ def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
             raise
         free = shutil.disk_usage(output.parent).free
         cause = f"the disk is full: about {needed:,} bytes are needed and {free:,} are free"
-        raise EnvironmentFault(cause, path=output, remedy="free some space; what stood there before is untouched") from error
+        raise EnvironmentFault(
+            cause, path=output, remedy="free some space; what stood there before is untouched"
+        ) from error
 
 
-def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Location, announce: Callable[[str], None]) -> None:
+def require_acceptable(
+    audit: Audit, options: ConversionOptions, dataset: Location, announce: Callable[[str], None]
+) -> None:
     """Refuses a dataset that cannot be used, or not under these options; the problems are announced first.
 
     Raises:
@@ -243,11 +289,23 @@ def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Locati
     actions: tuple[Action, ...] = (Action.QUARANTINED,)
     if refused:
         actions = (Action.REFUSED,)
-        error = DataError(f"{refused} problems must be looked at first", path=where, remedy="correct them; nothing was written")
+        error = DataError(
+            f"{refused} problems must be looked at first",
+            path=where,
+            remedy="correct them; nothing was written",
+        )
     elif not total:
-        error = DataError("no VOC annotation (XML) was found", path=where, remedy="name the folder that holds them")
+        error = DataError(
+            "no VOC annotation (XML) was found",
+            path=where,
+            remedy="name the folder that holds them",
+        )
     elif not audit.samples:
-        error = DataError(f"none of {total} annotations is usable", path=where, remedy="correct the files named above")
+        error = DataError(
+            f"none of {total} annotations is usable",
+            path=where,
+            remedy="correct the files named above",
+        )
     elif options.strict and (bad or repaired):
         actions = (Action.QUARANTINED, Action.REPAIRED)
         cause = f"--strict mends nothing, and {repaired} repairs and {bad} quarantines are needed"
@@ -256,7 +314,11 @@ def require_acceptable(audit: Audit, options: ConversionOptions, dataset: Locati
         cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
         error = DataError(cause, path=where, remedy="correct the files named above")
     elif not audit.label_map.names:
-        error = DataError("no object is left, so there is no class to learn", path=where, remedy="label some objects")
+        error = DataError(
+            "no object is left, so there is no class to learn",
+            path=where,
+            remedy="label some objects",
+        )
     if error is None:
         return
     findings = [str(finding) for finding in islice(audit.findings(*actions), _MAX_NAMED)]
@@ -303,7 +365,9 @@ class ShardResult:
     index: str
 
 
-def write_shards(audit: Audit, seed: int, staging: Staging, workers: OrderedMap, progress: Progress) -> dict[str, SplitInfo]:
+def write_shards(
+    audit: Audit, seed: int, staging: Staging, workers: OrderedMap, progress: Progress
+) -> dict[str, SplitInfo]:
     """Plans the shards of an audited dataset and has them written.
 
     Args:
@@ -319,17 +383,27 @@ def write_shards(audit: Audit, seed: int, staging: Staging, workers: OrderedMap,
     source_ids = {annotation: number for number, annotation in enumerate(audit.samples, start=1)}
     plans = []
     for split, members in audit.splits.members.items():
-        # A fixed shuffle, so that a reader that shuffles little still sees classes and scenes mixed.
-        ordered = sorted(members, key=lambda annotation: (unit_hash(seed, "order", annotation), annotation))
-        entries = [(audit.samples[annotation].offset, source_ids[annotation]) for annotation in ordered]
+        # A fixed shuffle, so that a reader that shuffles little still sees classes and scenes
+        # mixed.
+        ordered = sorted(
+            members, key=lambda annotation: (unit_hash(seed, "order", annotation), annotation)
+        )
+        entries = [
+            (audit.samples[annotation].offset, source_ids[annotation]) for annotation in ordered
+        ]
         num_bytes = sum(audit.samples[annotation].image_bytes for annotation in members)
         plans += _plan_split(split, entries, num_bytes)
-    function = partial(_write_shard, audit.files.source, staging.files, staging.notes, audit.label_map)
+    function = partial(
+        _write_shard, audit.files.source, staging.files, staging.notes, audit.label_map
+    )
     shards: dict[str, list[ShardResult]] = {split: [] for split in audit.splits.members}
     total = sum(len(plan.entries) for plan in plans)
     done = 0
     staging.withdraw()
-    with open(staging.path / INDEX_NAME, "w", encoding="utf-8") as index, open(audit.samples_path, "rb") as samples:
+    with (
+        open(staging.path / INDEX_NAME, "w", encoding="utf-8") as index,
+        open(audit.samples_path, "rb") as samples,
+    ):
         tasks = (_read_task(plan, samples) for plan in plans)
         for plan, result in zip(plans, workers(function, tasks, chunk=1), strict=True):
             shards[plan.split].append(replace(result, index=""))
@@ -341,14 +415,25 @@ def write_shards(audit: Audit, seed: int, staging: Staging, workers: OrderedMap,
 
 def _read_task(plan: _ShardPlan, samples: BinaryIO) -> _ShardTask:
     source_ids = tuple(source_id for _, source_id in plan.entries)
-    return _ShardTask(plan.split, plan.name, source_ids, tuple(read_line(samples, offset) for offset, _ in plan.entries))
+    return _ShardTask(
+        plan.split,
+        plan.name,
+        source_ids,
+        tuple(read_line(samples, offset) for offset, _ in plan.entries),
+    )
 
 
 def _plan_split(split: str, entries: Sequence[tuple[int, int]], num_bytes: int) -> list[_ShardPlan]:
-    count = max(ceil(num_bytes / _SHARD_BYTES), min(_MIN_SHARDS, ceil(len(entries) / _MIN_SHARD_IMAGES)))
+    count = max(
+        ceil(num_bytes / _SHARD_BYTES), min(_MIN_SHARDS, ceil(len(entries) / _MIN_SHARD_IMAGES))
+    )
     bounds = [len(entries) * number // count for number in range(count + 1)] if count else []
     return [
-        _ShardPlan(split, f"{split}-{number:05d}-of-{count:05d}.tfrecord", tuple(entries[bounds[number] : bounds[number + 1]]))
+        _ShardPlan(
+            split,
+            f"{split}-{number:05d}-of-{count:05d}.tfrecord",
+            tuple(entries[bounds[number] : bounds[number + 1]]),
+        )
         for number in range(count)
     ]
 
@@ -359,10 +444,14 @@ def _sum_up(results: Sequence[ShardResult], label_map: LabelMap) -> SplitInfo:
         counts.update(result.objects_per_class)
     shards = tuple(result.info for result in results)
     per_class = {name: counts[name] for name in label_map}
-    return SplitInfo(sum(shard.records for shard in shards), sum(per_class.values()), per_class, shards)
+    return SplitInfo(
+        sum(shard.records for shard in shards), sum(per_class.values()), per_class, shards
+    )
 
 
-def _write_shard(source: Folder, files: Folder, notes: Folder, label_map: LabelMap, task: _ShardTask) -> ShardResult:
+def _write_shard(
+    source: Folder, files: Folder, notes: Folder, label_map: LabelMap, task: _ShardTask
+) -> ShardResult:
     """Writes one shard, or finds that a killed run has done it."""
     note_name = f"{task.name}.done"
     plan = task.digest(label_map)
@@ -376,7 +465,9 @@ def _write_shard(source: Folder, files: Folder, notes: Folder, label_map: LabelM
     offset = 0
     with files.build(task.name) as path, open(path, "xb") as shard:
         images = read_record_images(source, map(AuditedSample.from_json, task.lines))
-        for number, (source_id, (audited, encoded, encoded_sha256)) in enumerate(zip(task.source_ids, images, strict=True)):
+        for number, (source_id, (audited, encoded, encoded_sha256)) in enumerate(
+            zip(task.source_ids, images, strict=True)
+        ):
             counts.update(audited.columns.names)
             data = encode_record(
                 key=audited.key,
@@ -403,12 +494,16 @@ def _write_shard(source: Folder, files: Folder, notes: Folder, label_map: LabelM
             }
             index.append(json.dumps(entry) + "\n")
             offset += len(record)
-    result = ShardResult(ShardInfo(task.name, len(task.lines), offset, digest.hexdigest()), counts, "".join(index))
+    result = ShardResult(
+        ShardInfo(task.name, len(task.lines), offset, digest.hexdigest()), counts, "".join(index)
+    )
     notes.write(note_name, json.dumps([plan, asdict(result.info), counts, result.index]).encode())
     return result
 
 
-def _find_finished(notes: Folder, note_name: str, plan: str, files: Folder, name: str) -> ShardResult | None:
+def _find_finished(
+    notes: Folder, note_name: str, plan: str, files: Folder, name: str
+) -> ShardResult | None:
     """Returns the result of a shard that a killed run finished, if it is still all there."""
     try:
         done, info, counts, index = json.loads(notes.read(note_name, _MAX_NOTE_BYTES))
@@ -436,7 +531,11 @@ def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
         for annotation in members:
             counts.update({one.name: one.objects for one in audit.samples[annotation].class_counts})
         per_class = {class_name: counts[class_name] for class_name in audit.label_map}
-        splits[name] = {"images": len(members), "objects": counts.total(), "objects_per_class": per_class}
+        splits[name] = {
+            "images": len(members),
+            "objects": counts.total(),
+            "objects_per_class": per_class,
+        }
     return {
         "dataset": audit.files.source.name,
         "annotations_found": audit.annotations_found,
@@ -453,7 +552,9 @@ def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
     }
 
 
-def _build_manifest(audit: Audit, described: dict[str, Any], splits: Mapping[str, SplitInfo]) -> dict[str, Any]:
+def _build_manifest(
+    audit: Audit, described: dict[str, Any], splits: Mapping[str, SplitInfo]
+) -> dict[str, Any]:
     """Returns what `docs/records.md` describes."""
     for name, split in splits.items():
         described["splits"][name]["shards"] = [asdict(shard) for shard in split.shards]

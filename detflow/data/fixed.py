@@ -16,7 +16,8 @@ from detflow.storage.folders import Folder
 
 __all__ = ["write_fixed"]
 
-# XML cannot hold control characters or lone surrogates; the rest would confuse a shell or a list of names.
+# XML cannot hold control characters or lone surrogates; the rest would confuse a shell or a list of
+# names.
 _UNSAFE = re.compile(r"[^\w.=#@+,() -]+")
 
 
@@ -33,15 +34,24 @@ def write_fixed(audit: Audit, target: Path, workers: OrderedMap, progress: Progr
         (target / folder).mkdir(parents=True)
     names = _flat_names(audit)
     with open(audit.samples_path, "rb") as samples:
-        tasks = ((name, read_line(samples, audit.samples[annotation].offset)) for annotation, name in names.items())
-        for done, _ in enumerate(workers(partial(_write_one, audit.files.source, target), tasks, chunk=16), start=1):
+        tasks = (
+            (name, read_line(samples, audit.samples[annotation].offset))
+            for annotation, name in names.items()
+        )
+        for done, _ in enumerate(
+            workers(partial(_write_one, audit.files.source, target), tasks, chunk=16), start=1
+        ):
             progress("writing the mended dataset", done, len(names))
     lists = {**audit.splits.members}
     for union, parts in audit.splits.unions.items():
-        lists[union] = tuple(annotation for part in parts for annotation in audit.splits.members[part])
+        lists[union] = tuple(
+            annotation for part in parts for annotation in audit.splits.members[part]
+        )
     for split, members in lists.items():
         lines = sorted(names[annotation] for annotation in members)
-        (target / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        (target / "ImageSets" / "Main" / f"{split}.txt").write_text(
+            "".join(f"{line}\n" for line in lines), encoding="utf-8"
+        )
 
 
 def _write_one(source: Folder, target: Path, task: tuple[str, bytes]) -> None:
@@ -55,7 +65,9 @@ def _write_one(source: Folder, target: Path, task: tuple[str, bytes]) -> None:
 def _flat_names(audit: Audit) -> Mapping[str, str]:
     """Returns each annotation's name without folders; those that would collide keep their folders in the name."""
     keys = {annotation: split_extension(annotation)[0] for annotation in audit.samples}
-    names = {annotation: _UNSAFE.sub("_", key.rpartition("/")[2]) for annotation, key in keys.items()}
+    names = {
+        annotation: _UNSAFE.sub("_", key.rpartition("/")[2]) for annotation, key in keys.items()
+    }
     # File systems of other machines may not tell cases apart.
     counts = Counter(name.casefold() for name in names.values())
     taken: set[str] = {name.casefold() for name in names.values() if counts[name.casefold()] == 1}

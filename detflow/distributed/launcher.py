@@ -1,7 +1,8 @@
 """Several training processes on one machine: started together, told where the others are, restarted together. No TensorFlow.
 
-The processes share one fate. Where one dies the others cannot go on without it, so all are ended, and started again from the last
-checkpoint; only a worker of parameter servers is started again alone. Whatever happens to this process, none of them outlives it.
+The processes share one fate. Where one dies the others cannot go on without it, so all are ended,
+and started again from the last checkpoint; only a worker of parameter servers is started again
+alone. Whatever happens to this process, none of them outlives it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ __all__ = ["die_with", "run_workers", "split_cores"]
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
-# What the others may take to notice that one is gone and to say so; then they are killed. A checkpoint stands that.
+# What the others may take to notice that one is gone and to say so; then they are killed. A
+# checkpoint stands that.
 _SETTLE_SECONDS = 5.0
 _TICK_SECONDS = 0.2
 
@@ -84,8 +86,9 @@ def run_workers(
 ) -> int:
     """Runs a command as the processes of one training until all of them have ended.
 
-    The chief, which is the first worker or with parameter servers a process of its own, writes to this process' terminal; the lines
-    of the others are prefixed. SIGTERM and SIGINT are passed on, a second one kills.
+    The chief, which is the first worker or with parameter servers a process of its own, writes to
+    this process' terminal; the lines of the others are prefixed. SIGTERM and SIGINT are passed on,
+    a second one kills.
 
     Args:
         command: Of each process; which one it is it learns from TF_CONFIG.
@@ -95,7 +98,8 @@ def run_workers(
         num_parameter_servers: How many hold the weights; 0 does without.
 
     Returns:
-        The exit code: 0, that of the process which failed, or 128 and the number of the signal that ended the run.
+        The exit code: 0, that of the process which failed, or 128 and the number of the signal that
+        ended the run.
     """
     tasks = _plan(num_workers, num_parameter_servers)
     restarts = _Restarts(max_restarts, announce)
@@ -104,7 +108,8 @@ def run_workers(
             ended = _run_once(command, tasks, requests.signums, restarts, announce)
             # The first failure is the cause, the others follow from it.
             task, cause = next((one for one in ended if one[1]), ended[0])
-            # A process that ends by itself would end the same way again; one that was killed need not.
+            # A process that ends by itself would end the same way again; one that was killed need
+            # not.
             if cause >= 0:
                 return cause
             if requests.signums:
@@ -137,7 +142,10 @@ def _describe(task: _Task, code: int) -> str:
 def _plan(num_workers: int, num_parameter_servers: int) -> list[_Task]:
     """Names the processes, the chief first. The workers compute, and share the cores; the others mostly wait."""
     cores = sorted(os.sched_getaffinity(0))
-    workers = [_Task("worker", number, frozenset(part)) for number, part in enumerate(split_cores(cores, num_workers))]
+    workers = [
+        _Task("worker", number, frozenset(part))
+        for number, part in enumerate(split_cores(cores, num_workers))
+    ]
     if not num_parameter_servers:
         return workers
     servers = [_Task("ps", number, frozenset(cores)) for number in range(num_parameter_servers)]
@@ -145,7 +153,11 @@ def _plan(num_workers: int, num_parameter_servers: int) -> list[_Task]:
 
 
 def _run_once(
-    command: Sequence[str], tasks: Sequence[_Task], signums: Sequence[int], restarts: _Restarts, announce: Callable[[str], None]
+    command: Sequence[str],
+    tasks: Sequence[_Task],
+    signums: Sequence[int],
+    restarts: _Restarts,
+    announce: Callable[[str], None],
 ) -> list[tuple[_Task, int]]:
     """Returns the exit codes in the order in which the processes ended; minus the number of a signal that killed one."""
     chief = tasks[0]
@@ -159,7 +171,9 @@ def _run_once(
         running: dict[_Task, _Process] = {}
 
         def start(task: _Task) -> None:
-            running[task] = process = _start(command, cluster, task, is_chief=task == chief, stack=stack)
+            running[task] = process = _start(
+                command, cluster, task, is_chief=task == chief, stack=stack
+            )
             selector.register(process.descriptor, selectors.EVENT_READ, process)
             if process.pipe is not None:
                 selector.register(process.pipe, selectors.EVENT_READ, process)
@@ -196,7 +210,11 @@ def _run_once(
                     kill_at = time.monotonic() + _SETTLE_SECONDS
             for signum in signums[handled:]:
                 # The chief ends the run of its servers, which it needs until it has saved.
-                obeys = [one for task, one in running.items() if handled or not has_servers or task == chief]
+                obeys = [
+                    one
+                    for task, one in running.items()
+                    if handled or not has_servers or task == chief
+                ]
                 _send(obeys, signal.SIGKILL if handled else signum)
                 handled += 1
             if kill_at is not None and time.monotonic() > kill_at:
@@ -205,7 +223,12 @@ def _run_once(
 
 
 def _start(
-    command: Sequence[str], cluster: Mapping[str, Sequence[str]], task: _Task, *, is_chief: bool, stack: ExitStack
+    command: Sequence[str],
+    cluster: Mapping[str, Sequence[str]],
+    task: _Task,
+    *,
+    is_chief: bool,
+    stack: ExitStack,
 ) -> _Process:
     parent = os.getpid()
 

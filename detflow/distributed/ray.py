@@ -1,7 +1,8 @@
 """Training processes on a Ray cluster: Ray Train places them, gives them TF_CONFIG, and starts all again when one is lost.
 
-What Ray runs is a small loop beside each process. The process is the same command that `launcher` starts: it needs a main thread of
-its own for signals, and TensorFlow's threads set before anything else.
+What Ray runs is a small loop beside each process. The process is the same command that `launcher`
+starts: it needs a main thread of its own for signals, and TensorFlow's threads set before anything
+else.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def run_on_ray(
     """Trains on a Ray cluster until all processes have ended.
 
     Args:
-        config: What is to be done. Every node must see its records, and that of the chief, Ray's choice, the model directory.
+        config: What is to be done. Every node must see its records, and that of the chief, Ray's
+            choice, the model directory.
         options: Of `detflow train`, beside `--config`.
         num_workers: Processes.
         max_restarts: How often all are started again, from the last checkpoint, after one was lost.
@@ -85,7 +87,8 @@ def run_on_ray(
 
     Raises:
         ConfigError: The cluster has too few cores.
-        EnvironmentFault: Ray is not installed, the cluster cannot be reached, or processes were lost too often.
+        EnvironmentFault: Ray is not installed, the cluster cannot be reached, or processes were
+            lost too often.
     """
     with open_cluster(address, None), tempfile.TemporaryDirectory(prefix="detflow-ray-") as storage:
         import ray
@@ -95,17 +98,27 @@ def run_on_ray(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cores = cores_per_worker([int(node.get("CPU", 0)) for node in nodes], num_workers)
         if not config.runtime.threads:
-            config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"threads": cores})})
+            config = config.model_copy(
+                update={"runtime": config.runtime.model_copy(update={"threads": cores})}
+            )
         relay = ray.remote(num_cpus=0)(_Relay).remote()
         trainer = TensorflowTrainer(
             _train,
-            train_loop_config={"config": format_config(config), "options": list(options), "relay": relay},
+            train_loop_config={
+                "config": format_config(config),
+                "options": list(options),
+                "relay": relay,
+            },
             scaling_config=ScalingConfig(
                 num_workers=num_workers,
                 resources_per_worker={"CPU": cores},
                 use_gpu=sum(int(node.get("GPU", 0)) for node in nodes) >= num_workers,
             ),
-            run_config=RunConfig(name="detflow", storage_path=storage, failure_config=FailureConfig(max_failures=max_restarts)),
+            run_config=RunConfig(
+                name="detflow",
+                storage_path=storage,
+                failure_config=FailureConfig(max_failures=max_restarts),
+            ),
         )
         with gather_requests() as requests, ThreadPoolExecutor(1) as thread:
             running = thread.submit(trainer.fit)
@@ -137,7 +150,8 @@ def cores_per_worker(node_cores: Sequence[int], num_workers: int) -> int:
         if sum(node // cores for node in node_cores) >= num_workers:
             return cores
     raise ConfigError(
-        f"the Ray cluster has {sum(node_cores)} cores for {num_workers} workers", remedy="lower --workers, or add nodes"
+        f"the Ray cluster has {sum(node_cores)} cores for {num_workers} workers",
+        remedy="lower --workers, or add nodes",
     )
 
 
@@ -156,7 +170,14 @@ def _train(settings: Mapping[str, Any]) -> None:
         config_path = Path(folder) / "config.yaml"
         config_path.write_text(settings["config"], encoding="utf-8")
         with subprocess.Popen(  # noqa: S603  The command is our own.
-            [sys.executable, "-m", "detflow", "train", f"--config={config_path}", *settings["options"]],
+            [
+                sys.executable,
+                "-m",
+                "detflow",
+                "train",
+                f"--config={config_path}",
+                *settings["options"],
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -171,7 +192,11 @@ def _train(settings: Mapping[str, Any]) -> None:
                     *lines, tail = (tail + data).split(b"\n")
                     is_open = bool(data)
                 prefix = f"[worker {number}] " if number else ""
-                signum = ray.get(relay.exchange.remote([f"{prefix}{line.decode(errors='replace')}" for line in lines]))
+                signum = ray.get(
+                    relay.exchange.remote(
+                        [f"{prefix}{line.decode(errors='replace')}" for line in lines]
+                    )
+                )
                 if signum and not stopped:
                     process.send_signal(signum)
                     stopped = True

@@ -1,9 +1,11 @@
 """What one replica must know of the others, so that a batch split over replicas is trained on as if it were whole.
 
-A replica is one device with its own rows of the batch. Where there is one, everything in here leaves its arguments as they are.
+A replica is one device with its own rows of the batch. Where there is one, everything in here
+leaves its arguments as they are.
 
-A loss is a sum over rows divided by something that is counted over the whole batch. Each replica divides its own sum by the
-replicas' mean of that count; the mean of the replicas' losses then is the loss of the whole batch, and so with gradients.
+A loss is a sum over rows divided by something that is counted over the whole batch. Each replica
+divides its own sum by the replicas' mean of that count; the mean of the replicas' losses then is
+the loss of the whole batch, and so with gradients.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-__all__ = ["gather_rows", "mean_over_replicas", "num_replicas", "unbiased_statistics", "uniform_rows"]
+__all__ = [
+    "gather_rows",
+    "mean_over_replicas",
+    "num_replicas",
+    "unbiased_statistics",
+    "uniform_rows",
+]
 
 
 def num_replicas() -> int:
@@ -34,8 +42,8 @@ def mean_over_replicas(value: Any) -> Any:
 def gather_rows(value: Any) -> Any:
     """Returns tensors [b, …] of this replica as those of the whole batch [B, …]; gradients find their way back.
 
-    What comes after is computed by every replica for all rows. A gradient arrives from each of them, so that the mean over
-    replicas that all gradients are taken through gives the right one.
+    What comes after is computed by every replica for all rows. A gradient arrives from each of
+    them, so that the mean over replicas that all gradients are taken through gives the right one.
     """
     if num_replicas() == 1:
         return value
@@ -60,14 +68,16 @@ def uniform_rows(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return tf.random.stateless_uniform(shape, seed)
     rows = shape[0]
     first = tf.distribute.get_replica_context().replica_id_in_sync_group * rows
-    return tf.random.stateless_uniform(tf.concat([[rows * replicas], shape[1:]], 0), seed)[first : first + rows]
+    return tf.random.stateless_uniform(tf.concat([[rows * replicas], shape[1:]], 0), seed)[
+        first : first + rows
+    ]
 
 
 def unbiased_statistics(network: tf_keras.Model) -> None:
     """Makes synchronised batch norms keep the variance that those of a single device keep.
 
-    Their moving variance is of the batch as a population; that of the fused kernel is the estimate from a sample, larger by
-    n / (n - 1). What is normalised by while training is the same.
+    Their moving variance is of the batch as a population; that of the fused kernel is the estimate
+    from a sample, larger by n / (n - 1). What is normalised by while training is the same.
 
     Args:
         network: Not yet traced; left as it is where there is one replica.
@@ -76,7 +86,9 @@ def unbiased_statistics(network: tf_keras.Model) -> None:
         _correct_variance(norm, num_replicas())
 
 
-def _synchronized_norms(modules: Iterable[tf.Module]) -> Iterable[tf_keras.layers.BatchNormalization]:
+def _synchronized_norms(
+    modules: Iterable[tf.Module],
+) -> Iterable[tf_keras.layers.BatchNormalization]:
     for module in modules:
         if isinstance(module, tf_keras.layers.BatchNormalization) and module.synchronized:
             yield module
@@ -92,6 +104,8 @@ def _correct_variance(norm: tf_keras.layers.BatchNormalization, replicas: int) -
         return moments(inputs, *args, **kwargs)
 
     def assign_corrected(variable: tf.Variable, value: tf.Tensor, *args: Any) -> Any:
-        return assign(variable, value * correction[0] if variable is norm.moving_variance else value, *args)
+        return assign(
+            variable, value * correction[0] if variable is norm.moving_variance else value, *args
+        )
 
     norm._moments, norm._assign_moving_average = take_moments, assign_corrected

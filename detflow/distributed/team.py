@@ -1,7 +1,7 @@
 """What a training runs on: one device, several of one machine, or several processes; and how the processes agree.
 
-All of them compute the same steps on their own rows of each batch. One of them, the chief, decides whatever is not a function of
-the step, and is the only one that writes.
+All of them compute the same steps on their own rows of each batch. One of them, the chief, decides
+whatever is not a function of the step, and is the only one that writes.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ class Distribution:
         is_chief: Whether this process decides and writes.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy | None = None, topology: Topology | None = None) -> None:
+    def __init__(
+        self, strategy: tf.distribute.Strategy | None = None, topology: Topology | None = None
+    ) -> None:
         self._strategy = strategy
         self._topology = topology
         self.num_replicas: int = strategy.num_replicas_in_sync if strategy else 1
         self.num_workers = topology.num_workers if topology else 1
         self.is_chief = topology is None or topology.is_chief
         self._local_replicas = self.num_replicas // self.num_workers
-        self._total = tf.function(self._sum_over_workers, autograph=False) if self.num_workers > 1 else None
+        self._total = (
+            tf.function(self._sum_over_workers, autograph=False) if self.num_workers > 1 else None
+        )
 
     def __str__(self) -> str:
         """Tells what the batch is split over, for a line that goes on; empty for one device."""
@@ -83,7 +87,8 @@ class Distribution:
         """Runs a function on every replica of this process; called inside a `tf.function`.
 
         Args:
-            function: (number of the replica in this process, *args) → tensors that are equal on all replicas.
+            function: (number of the replica in this process, *args) → tensors that are equal on all
+                replicas.
             args: Tensors of this process.
         """
         if self._strategy is None:
@@ -91,10 +96,14 @@ class Distribution:
 
         def run_replica(*args: Any) -> Any:
             context = tf.distribute.get_replica_context()
-            return function(context.replica_id_in_sync_group - self._worker_index * self._local_replicas, *args)
+            return function(
+                context.replica_id_in_sync_group - self._worker_index * self._local_replicas, *args
+            )
 
         results = self._strategy.run(run_replica, args)
-        return tf.nest.map_structure(lambda value: self._strategy.experimental_local_results(value)[0], results)
+        return tf.nest.map_structure(
+            lambda value: self._strategy.experimental_local_results(value)[0], results
+        )
 
     def share(self, values: Sequence[int]) -> list[int]:
         """Returns the chief's integers to all processes, which all call this; those of the others do not count."""
@@ -120,7 +129,8 @@ class Distribution:
         """Compares the values of all processes with the chief's, bit by bit; all processes call this.
 
         Raises:
-            ArtifactError: They differ. Then a step was not the same everywhere, and no checkpoint of the run is to be trusted.
+            ArtifactError: They differ. Then a step was not the same everywhere, and no checkpoint
+                of the run is to be trusted.
         """
         if self.num_workers == 1:
             return
@@ -131,7 +141,9 @@ class Distribution:
         (theirs,) = self.share([mine])
         (num_different,) = self.total([int(mine != theirs)])
         if num_different:
-            raise ArtifactError(f"the weights of {num_different} of {self.num_workers} workers are not those of the chief")
+            raise ArtifactError(
+                f"the weights of {num_different} of {self.num_workers} workers are not those of the chief"
+            )
 
     @contextlib.contextmanager
     def lost_workers(self) -> Iterator[None]:
@@ -141,7 +153,12 @@ class Distribution:
             return
         try:
             yield
-        except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError) as error:
+        except (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.InternalError,
+        ) as error:
             raise EnvironmentFault(
                 f"{self._topology} has lost another worker: {error.message.splitlines()[0]}",
                 remedy="start all of them again: the run goes on from its last checkpoint",
@@ -152,7 +169,9 @@ class Distribution:
         topology = self._topology
         if topology is None:
             return 0
-        return topology.index + (len(topology.cluster.get("chief", ())) if topology.job == "worker" else 0)
+        return topology.index + (
+            len(topology.cluster.get("chief", ())) if topology.job == "worker" else 0
+        )
 
     def _share_variables(self, variables: Sequence[tf.Variable]) -> None:
         def take(replica: tf.Tensor) -> list[tf.Tensor]:
@@ -161,7 +180,9 @@ class Distribution:
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, mine)  # type: ignore[no-any-return]
 
         with self.lost_workers():
-            for variable, value in zip(variables, tf.function(lambda: self.run(take), autograph=False)(), strict=True):
+            for variable, value in zip(
+                variables, tf.function(lambda: self.run(take), autograph=False)(), strict=True
+            ):
                 variable.assign(value)
 
     def _sum_over_workers(self, values: tf.Tensor) -> tf.Tensor:
@@ -176,9 +197,11 @@ def find_distribution(topology: Topology | None) -> Distribution:
     """Decides what a training runs on, and meets the other processes where there are any.
 
     Args:
-        topology: This process' place in a cluster; None trains alone, on all GPUs that TensorFlow sees, or on the CPU.
+        topology: This process' place in a cluster; None trains alone, on all GPUs that TensorFlow
+            sees, or on the CPU.
     """
-    # Model Garden asks for synchronised batch norms by a name that TensorFlow calls outdated, a line for each.
+    # Model Garden asks for synchronised batch norms by a name that TensorFlow calls outdated, a
+    # line for each.
     tf.get_logger().setLevel("ERROR")
     if topology is not None:
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -191,7 +214,9 @@ def find_distribution(topology: Topology | None) -> Distribution:
         with native_stderr_closed():
             return Distribution(tf.distribute.MultiWorkerMirroredStrategy(resolver), topology)
     gpus = tf.config.list_logical_devices("GPU")
-    return Distribution(tf.distribute.MirroredStrategy([gpu.name for gpu in gpus]) if len(gpus) > 1 else None)
+    return Distribution(
+        tf.distribute.MirroredStrategy([gpu.name for gpu in gpus]) if len(gpus) > 1 else None
+    )
 
 
 def _equal_on_all_replicas(create: Callable[..., tf.Variable], **kwargs: Any) -> tf.Variable:

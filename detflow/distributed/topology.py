@@ -1,7 +1,8 @@
 """Which processes train together, as TF_CONFIG says it. Does not import TensorFlow.
 
 TF_CONFIG is what Kubeflow, Vertex AI and scripts for SLURM tell a process about its cluster in
-(https://www.tensorflow.org/guide/distributed_training#TF_CONFIG). It is text from outside: nothing in it is believed unread.
+(https://www.tensorflow.org/guide/distributed_training#TF_CONFIG). It is text from outside: nothing
+in it is believed unread.
 """
 
 from __future__ import annotations
@@ -15,11 +16,20 @@ from typing import Any
 
 from detflow.errors import ConfigError
 
-__all__ = ["TF_CONFIG", "Topology", "format_topology", "parse_topology", "read_topology", "require_divisible", "split_address"]
+__all__ = [
+    "TF_CONFIG",
+    "Topology",
+    "format_topology",
+    "parse_topology",
+    "read_topology",
+    "require_divisible",
+    "split_address",
+]
 
 TF_CONFIG = "TF_CONFIG"
 _MAX_BYTES = 1 << 20
-# A chief trains as the workers do, and decides beside it; with parameter servers it only hands out the steps.
+# A chief trains as the workers do, and decides beside it; with parameter servers it only hands out
+# the steps.
 _TRAINING_JOBS = ("chief", "worker")
 _JOBS = (*_TRAINING_JOBS, "ps")
 _REFUSED_JOBS = {"evaluator": "leave it out: the chief evaluates"}
@@ -55,7 +65,9 @@ class Topology:
     @property
     def is_chief(self) -> bool:
         """Whether this process writes and decides: the chief, or where there is none the first worker."""
-        return self.index == 0 and self.job == next(job for job in _TRAINING_JOBS if job in self.cluster)
+        return self.index == 0 and self.job == next(
+            job for job in _TRAINING_JOBS if job in self.cluster
+        )
 
     def __str__(self) -> str:
         return f"{self.job} {self.index}"
@@ -94,7 +106,12 @@ def parse_topology(text: str) -> Topology | None:
 
 def format_topology(cluster: Mapping[str, Sequence[str]], job: str, index: int) -> str:
     """Returns the TF_CONFIG of a process."""
-    return json.dumps({"cluster": {name: list(hosts) for name, hosts in cluster.items()}, "task": {"type": job, "index": index}})
+    return json.dumps(
+        {
+            "cluster": {name: list(hosts) for name, hosts in cluster.items()},
+            "task": {"type": job, "index": index},
+        }
+    )
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -110,7 +127,10 @@ def require_divisible(batch_size: int, num_replicas: int) -> None:
         ConfigError: With the nearest sizes that can.
     """
     if batch_size % num_replicas:
-        below, above = batch_size // num_replicas * num_replicas, -(-batch_size // num_replicas) * num_replicas
+        below, above = (
+            batch_size // num_replicas * num_replicas,
+            -(-batch_size // num_replicas) * num_replicas,
+        )
         near = f"{below} or {above}" if below else f"{above}"
         raise ConfigError(
             f"train.batch_size {batch_size} cannot be split evenly over {num_replicas} replicas",
@@ -122,7 +142,9 @@ def _read_cluster(value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict):
         raise _fault("cluster must be an object that lists addresses by job")
     for job in sorted(set(value) - set(_JOBS)):
-        raise _fault(f"cluster has the job {job!r}", _REFUSED_JOBS.get(job, f"known are {', '.join(_JOBS)}"))
+        raise _fault(
+            f"cluster has the job {job!r}", _REFUSED_JOBS.get(job, f"known are {', '.join(_JOBS)}")
+        )
     cluster = {}
     seen: set[str] = set()
     for job, hosts in value.items():
@@ -142,9 +164,14 @@ def _read_cluster(value: Any) -> dict[str, tuple[str, ...]]:
     if not any(job in cluster for job in _TRAINING_JOBS):
         raise _fault("cluster has nobody to train: neither a chief nor a worker")
     if "ps" in cluster and "chief" not in cluster:
-        raise _fault("cluster has parameter servers and no chief", "add a chief: it hands out the steps, evaluates and saves")
+        raise _fault(
+            "cluster has parameter servers and no chief",
+            "add a chief: it hands out the steps, evaluates and saves",
+        )
     if "ps" in cluster and "worker" not in cluster:
-        raise _fault("cluster has parameter servers and no worker", "add workers: the chief does not train")
+        raise _fault(
+            "cluster has parameter servers and no worker", "add workers: the chief does not train"
+        )
     return cluster
 
 

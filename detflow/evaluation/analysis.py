@@ -101,7 +101,10 @@ class Analysis:
 
 
 def analyse(
-    images: Sequence[EvaluatedImage], label_map: LabelMap, subject: Subject, score_threshold: float | None = None
+    images: Sequence[EvaluatedImage],
+    label_map: LabelMap,
+    subject: Subject,
+    score_threshold: float | None = None,
 ) -> Analysis:
     """Measures everything.
 
@@ -109,7 +112,8 @@ def analyse(
         images: Truth and detections.
         label_map: The classes.
         subject: What is judged.
-        score_threshold: For confusion, errors and pictures; None takes the one with the best F1 over all classes.
+        score_threshold: For confusion, errors and pictures; None takes the one with the best F1
+            over all classes.
     """
     coco = CocoEvaluation(images, label_map)
     voc, voc_classes = voc_metrics(images, label_map)
@@ -118,7 +122,8 @@ def analyse(
     if score_threshold is None:
         score_threshold = overall.best.threshold if overall.best else _FALLBACK_THRESHOLD
     class_metrics = {
-        name: values | {"VOC07_AP": voc_classes[name].eleven_point, "VOC10_AP": voc_classes[name].area}
+        name: values
+        | {"VOC07_AP": voc_classes[name].eleven_point, "VOC10_AP": voc_classes[name].area}
         for name, values in coco.class_metrics().items()
     }
     return Analysis(
@@ -161,7 +166,11 @@ def describe_analysis(analysis: Analysis) -> dict[str, Any]:
         "at_threshold": asdict(analysis.overall.at(analysis.score_threshold)),
         "best_f1": asdict(analysis.overall.best) if analysis.overall.best else None,
         "errors": {
-            kind.value: {"ap50_cost": cost.ap50, "count": cost.count, "count_at_threshold": at_threshold[kind]}
+            kind.value: {
+                "ap50_cost": cost.ap50,
+                "count": cost.count,
+                "count_at_threshold": at_threshold[kind],
+            }
             for kind, cost in analysis.costs.items()
         },
         "confusion_matrix": {
@@ -177,17 +186,29 @@ def describe_analysis(analysis: Analysis) -> dict[str, Any]:
 def print_analysis(analysis: Analysis) -> None:
     """Prints one screen on the terminal."""
     rows = [
-        EvaluationRow(name, analysis.counts[name].objects, metrics["AP"], metrics["AP50"], point.precision, point.recall, point.f1)
+        EvaluationRow(
+            name,
+            analysis.counts[name].objects,
+            metrics["AP"],
+            metrics["AP50"],
+            point.precision,
+            point.recall,
+            point.f1,
+        )
         for name, metrics in analysis.class_metrics.items()
         for point in [analysis.curves[name].at(analysis.score_threshold)]
     ]
     point, metrics = analysis.overall.at(analysis.score_threshold), analysis.metrics
     objects = sum(count.objects for count in analysis.counts.values())
-    total = EvaluationRow("all", objects, metrics["AP"], metrics["AP50"], point.precision, point.recall, point.f1)
-    title = (
-        f"{analysis.subject.split}: {len(analysis.images):,} images; precision, recall, F1 at score {analysis.score_threshold:.2f}"
+    total = EvaluationRow(
+        "all", objects, metrics["AP"], metrics["AP50"], point.precision, point.recall, point.f1
     )
-    rest = {name: value for name, value in metrics.items() if "/" not in name and name not in ("AP", "AP50")}
+    title = f"{analysis.subject.split}: {len(analysis.images):,} images; precision, recall, F1 at score {analysis.score_threshold:.2f}"
+    rest = {
+        name: value
+        for name, value in metrics.items()
+        if "/" not in name and name not in ("AP", "AP50")
+    }
     costs = {kind.value: cost.ap50 for kind, cost in analysis.costs.items()}
     print_evaluation(title, rows, total, [("", rest), ("AP50 lost to:", costs)])
 
@@ -200,4 +221,6 @@ def _count(images: Sequence[EvaluatedImage], label_map: LabelMap) -> dict[str, C
         difficult.update(item.name for item in image.objects if item.difficult)
         for name in {item.name for item in image.objects}:
             with_class[name] += 1
-    return {name: ClassCounts(with_class[name], objects[name], difficult[name]) for name in label_map}
+    return {
+        name: ClassCounts(with_class[name], objects[name], difficult[name]) for name in label_map
+    }

@@ -43,8 +43,12 @@ def write_evaluation(
     (folder / "metrics.json").write_text(document + "\n", encoding="utf-8")
     _write_csv(folder / "results.csv", _class_rows(analysis))
     _write_csv(folder / "curves.csv", _curve_rows(analysis))
-    (folder / "predictions.json").write_text(_to_json_lines(_predictions(analysis, samples)), encoding="utf-8")
-    (folder / "ground_truth.json").write_text(json.dumps(_ground_truth(analysis.label_map, samples)) + "\n", encoding="utf-8")
+    (folder / "predictions.json").write_text(
+        _to_json_lines(_predictions(analysis, samples)), encoding="utf-8"
+    )
+    (folder / "ground_truth.json").write_text(
+        json.dumps(_ground_truth(analysis.label_map, samples)) + "\n", encoding="utf-8"
+    )
     plots = {}
     for name in PLOTS:
         light = draw_plot(name, analysis)
@@ -88,7 +92,10 @@ def _curve_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
     yield ["class", "id", "threshold", "precision", "recall", "f1"]
     # Id 0 without a name: all classes pooled.
     for class_id, (name, curve) in enumerate([("", analysis.overall), *analysis.curves.items()]):
-        yield from ([name, class_id, *asdict(curve.at(threshold)).values()] for threshold in _THRESHOLDS.tolist())
+        yield from (
+            [name, class_id, *asdict(curve.at(threshold)).values()]
+            for threshold in _THRESHOLDS.tolist()
+        )
 
 
 def _predictions(analysis: Analysis, samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
@@ -96,7 +103,12 @@ def _predictions(analysis: Analysis, samples: Sequence[Sample]) -> Iterator[dict
     for sample, image in zip(samples, analysis.images, strict=True):
         for detection in image.detections:
             box = _to_coco_box(*detection.box.to_pixels(image.size))
-            yield {"image_id": sample.source_id, "category_id": detection.class_id, "bbox": box, "score": detection.score}
+            yield {
+                "image_id": sample.source_id,
+                "category_id": detection.class_id,
+                "bbox": box,
+                "score": detection.score,
+            }
 
 
 def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -119,7 +131,13 @@ def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, A
             )
     return {
         "images": [
-            {"id": one.source_id, "file_name": one.filename, "width": one.size.width, "height": one.size.height} for one in samples
+            {
+                "id": one.source_id,
+                "file_name": one.filename,
+                "width": one.size.width,
+                "height": one.size.height,
+            }
+            for one in samples
         ],
         "categories": [{"id": class_id, "name": name} for name, class_id in ids.items()],
         "annotations": annotations,

@@ -44,7 +44,9 @@ def worst_images(analysis: Analysis) -> list[BadImage]:
 
 def worst_images_of(analysis: Analysis, class_id: int) -> list[BadImage]:
     """Returns the images with errors that hurt a class, and only those errors, the worst first."""
-    return _rank(analysis, [error for error in analysis.errors if class_id in analysis.error_classes(error)])
+    return _rank(
+        analysis, [error for error in analysis.errors if class_id in analysis.error_classes(error)]
+    )
 
 
 def _rank(analysis: Analysis, errors: Iterable[DetectionError]) -> list[BadImage]:
@@ -61,12 +63,19 @@ def _rank(analysis: Analysis, errors: Iterable[DetectionError]) -> list[BadImage
 
 def _image_of(analysis: Analysis, error: DetectionError) -> int:
     matches = analysis.matches
-    return int(matches.truth_images[error.truth] if error.detection is None else matches.images[error.detection])
+    return int(
+        matches.truth_images[error.truth]
+        if error.detection is None
+        else matches.images[error.detection]
+    )
 
 
 def _class_weights(analysis: Analysis) -> dict[int, float]:
     """What one object weighs in its class' AP; a class without objects, which has no AP, weighs as little as the data allow."""
-    totals = {class_id: analysis.matches.num_truths(class_id) for class_id in range(1, len(analysis.label_map) + 1)}
+    totals = {
+        class_id: analysis.matches.num_truths(class_id)
+        for class_id in range(1, len(analysis.label_map) + 1)
+    }
     least = 1.0 / max(1, sum(totals.values()))
     return {class_id: 1.0 / total if total else least for class_id, total in totals.items()}
 
@@ -80,7 +89,9 @@ def _cost(analysis: Analysis, error: DetectionError, weights: Mapping[int, float
 def describe_errors(analysis: Analysis, bad: BadImage) -> str:
     """Returns an image's errors in words, the frequent ones first: "3 cat missed, dog taken for cat"."""
     phrases = Counter(_phrase(analysis, error) for error in bad.errors)
-    return ", ".join(f"{count:,} × {phrase}" if count > 1 else phrase for phrase, count in phrases.most_common())
+    return ", ".join(
+        f"{count:,} × {phrase}" if count > 1 else phrase for phrase, count in phrases.most_common()
+    )
 
 
 def _phrase(analysis: Analysis, error: DetectionError) -> str:
@@ -110,11 +121,21 @@ def draw_errors(analysis: Analysis, bad: BadImage, jpeg: bytes) -> bytes:
         A JPEG file of a size for a page.
     """
     image, matches = analysis.images[bad.index], analysis.matches
-    false = [int(matches.places[e.detection]) for e in bad.errors if e.detection is not None][:_MAX_NAMED]
-    missed = [int(matches.truth_places[e.truth]) for e in bad.errors if e.detection is None and e.truth is not None][:_MAX_NAMED]
-    shown = [place for place, one in enumerate(image.detections) if one.score >= analysis.score_threshold]
+    false = [int(matches.places[e.detection]) for e in bad.errors if e.detection is not None][
+        :_MAX_NAMED
+    ]
+    missed = [
+        int(matches.truth_places[e.truth])
+        for e in bad.errors
+        if e.detection is None and e.truth is not None
+    ][:_MAX_NAMED]
+    shown = [
+        place for place, one in enumerate(image.detections) if one.score >= analysis.score_threshold
+    ]
     picture = fit_picture(Image.open(io.BytesIO(jpeg)), _SIDE_PX)
-    picture = _draw_truth(picture, analysis, image, _without(range(len(image.objects)), missed), named=False)
+    picture = _draw_truth(
+        picture, analysis, image, _without(range(len(image.objects)), missed), named=False
+    )
     picture = _draw_detections(picture, image, _without(shown, false), named=False)
     picture = _draw_truth(picture, analysis, image, missed, named=True)
     picture = _draw_detections(picture, image, false, named=True)
@@ -129,7 +150,12 @@ def _without(places: Iterable[int], others: Iterable[int]) -> list[int]:
 
 
 def _draw_truth(
-    picture: Image.Image, analysis: Analysis, image: EvaluatedImage, places: Sequence[int], *, named: bool
+    picture: Image.Image,
+    analysis: Analysis,
+    image: EvaluatedImage,
+    places: Sequence[int],
+    *,
+    named: bool,
 ) -> Image.Image:
     chosen = [image.objects[place] for place in places[:_MAX_BOXES]]
     ids = {name: class_id for class_id, name in enumerate(analysis.label_map, start=1)}
@@ -143,7 +169,9 @@ def _draw_truth(
     )
 
 
-def _draw_detections(picture: Image.Image, image: EvaluatedImage, places: Sequence[int], *, named: bool) -> Image.Image:
+def _draw_detections(
+    picture: Image.Image, image: EvaluatedImage, places: Sequence[int], *, named: bool
+) -> Image.Image:
     chosen = [image.detections[place] for place in places[:_MAX_BOXES]]
     return draw_boxes(
         picture,

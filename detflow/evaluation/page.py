@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from detflow.evaluation.analysis import Analysis
-from detflow.evaluation.gallery import BadImage, describe_errors, draw_errors, worst_images, worst_images_of
+from detflow.evaluation.gallery import (
+    BadImage,
+    describe_errors,
+    draw_errors,
+    worst_images,
+    worst_images_of,
+)
 from detflow.evaluation.plots import MAX_BARS
 from detflow.metrics.curves import OperatingPoint
 from detflow.metrics.errors import ErrorType
@@ -52,7 +58,10 @@ def chosen_images(analysis: Analysis) -> set[int]:
 
 
 def render_evaluation(
-    analysis: Analysis, filenames: Sequence[str], plots: Mapping[str, tuple[bytes, bytes]], pictures: Mapping[int, bytes]
+    analysis: Analysis,
+    filenames: Sequence[str],
+    plots: Mapping[str, tuple[bytes, bytes]],
+    pictures: Mapping[int, bytes],
 ) -> str:
     """Returns the page.
 
@@ -73,10 +82,19 @@ def render_evaluation(
     ]
     if worst:
         lead = f'<p class="soft">{_GALLERY_LEAD}</p>'
-        sections.append(Section("worst", "Worst images", lead + _render_cards(analysis, worst, filenames, pictures)))
+        sections.append(
+            Section(
+                "worst", "Worst images", lead + _render_cards(analysis, worst, filenames, pictures)
+            )
+        )
     if of_classes:
-        groups = "".join(_render_gallery(analysis, class_id, chosen, filenames, pictures) for class_id, chosen in of_classes)
-        sections.append(Section("by-class", "Worst by class", f'<p class="soft">{_CLASS_LEAD}</p>{groups}'))
+        groups = "".join(
+            _render_gallery(analysis, class_id, chosen, filenames, pictures)
+            for class_id, chosen in of_classes
+        )
+        sections.append(
+            Section("by-class", "Worst by class", f'<p class="soft">{_CLASS_LEAD}</p>{groups}')
+        )
     footer = (
         f"Model {escape(analysis.subject.source)}, records {escape(analysis.subject.records)} "
         f"(fingerprint {escape(analysis.subject.fingerprint[:12])}). COCO's numbers are pycocotools'. Objects that VOC marks as "
@@ -101,10 +119,16 @@ def _render_lead(analysis: Analysis) -> str:
             f" From a score of {analysis.score_threshold:.2f} on, {_percent(point.recall)} of the objects are found, and "
             f"{_percent(point.precision)} of the detections are right."
         )
-    costly = {kind: cost.ap50 for kind, cost in analysis.costs.items() if cost.ap50 is not None and cost.ap50 >= 0.0005}
+    costly = {
+        kind: cost.ap50
+        for kind, cost in analysis.costs.items()
+        if cost.ap50 is not None and cost.ap50 >= 0.0005
+    }
     if costly:
         kind = max(costly, key=lambda one: costly[one])
-        story += f" Most is lost to <b>{_KIND_NAMES[kind]}</b>: {format_metric(costly[kind])} of AP50."
+        story += (
+            f" Most is lost to <b>{_KIND_NAMES[kind]}</b>: {format_metric(costly[kind])} of AP50."
+        )
     return story
 
 
@@ -126,13 +150,21 @@ def _threshold(point: OperatingPoint | None) -> str:
     return "n/a" if point is None else f"{point.threshold:.2f}"
 
 
-# --- Sections -------------------------------------------------------------------------------------------------------------------
+# --- Sections -------------------------------------------------------------------------------------
 
 
 def _render_numbers(analysis: Analysis) -> str:
-    tiles = [(title, format_metric(analysis.metrics[name]), text) for name, title, text in _HEADLINES]
+    tiles = [
+        (title, format_metric(analysis.metrics[name]), text) for name, title, text in _HEADLINES
+    ]
     best = analysis.overall.best
-    tiles.append(("Best F1", format_metric(best.f1 if best else None), f"at a score of {best.threshold:.2f}" if best else "no hit"))
+    tiles.append(
+        (
+            "Best F1",
+            format_metric(best.f1 if best else None),
+            f"at a score of {best.threshold:.2f}" if best else "no hit",
+        )
+    )
     cells = "".join(
         f'<div class="tile"><span>{title}</span><b>{value}</b><span class="soft">{text}</span></div>'
         for title, value, text in tiles
@@ -144,19 +176,46 @@ def _render_classes(analysis: Analysis, plots: Mapping[str, tuple[bytes, bytes]]
     names = list(analysis.label_map)
     if len(names) > _MAX_CLASS_ROWS:
         # Those that cannot be measured stand last.
-        names = sorted(names, key=lambda name: _or_two(analysis.class_metrics[name]["AP"]))[:_MAX_CLASS_ROWS]
+        names = sorted(names, key=lambda name: _or_two(analysis.class_metrics[name]["AP"]))[
+            :_MAX_CLASS_ROWS
+        ]
     rows = [_render_class(analysis, name) for name in names]
     point = analysis.overall.at(analysis.score_threshold)
-    objects, hard = (sum(getattr(one, what) for one in analysis.counts.values()) for what in ("objects", "difficult"))
+    objects, hard = (
+        sum(getattr(one, what) for one in analysis.counts.values())
+        for what in ("objects", "difficult")
+    )
     foot = (
         f'<td>all</td><td class="bar"></td><td>{objects:,}</td>'
-        + "".join(f"<td>{format_metric(analysis.metrics[name])}</td>" for name in ("AP", "AP50", "AP75", "VOC10_mAP"))
-        + "".join(f"<td>{format_metric(value)}</td>" for value in (point.precision, point.recall, point.f1))
+        + "".join(
+            f"<td>{format_metric(analysis.metrics[name])}</td>"
+            for name in ("AP", "AP50", "AP75", "VOC10_mAP")
+        )
+        + "".join(
+            f"<td>{format_metric(value)}</td>"
+            for value in (point.precision, point.recall, point.f1)
+        )
         + f"<td>{_threshold(analysis.overall.best)}</td>"
     )
-    heads = ("class", "", "objects", "AP", "AP50", "AP75", "VOC10 AP", "precision", "recall", "F1", "best score")
+    heads = (
+        "class",
+        "",
+        "objects",
+        "AP",
+        "AP50",
+        "AP75",
+        "VOC10 AP",
+        "precision",
+        "recall",
+        "F1",
+        "best score",
+    )
     rest = len(analysis.label_map) - len(names)
-    more = f'<p class="more">The {len(names):,} worst classes of {len(analysis.label_map):,}.</p>' if rest else ""
+    more = (
+        f'<p class="more">The {len(names):,} worst classes of {len(analysis.label_map):,}.</p>'
+        if rest
+        else ""
+    )
     difficult = f" {hard:,} objects are marked as difficult." if hard else ""
     lead = (
         f"The bar is AP50, its strong part AP. Precision, recall and F1 are at IoU .5 from score {analysis.score_threshold:.2f} "
@@ -166,7 +225,9 @@ def _render_classes(analysis: Analysis, plots: Mapping[str, tuple[bytes, bytes]]
     figure = _render_plot("ap_per_class", plots, "AP and AP50 of each class")
     # One bar a line: a chart for many classes is as long as the table, whose bars say the same.
     chart = (
-        f"<details><summary>The {min(measured, MAX_BARS)} worst classes as a chart</summary>{figure}</details>" if measured else ""
+        f"<details><summary>The {min(measured, MAX_BARS)} worst classes as a chart</summary>{figure}</details>"
+        if measured
+        else ""
     )
     return f'<p class="soft">{lead}</p><div class="panel by-class">{render_table(heads, rows, foot)}{more}{chart}</div>'
 
@@ -178,13 +239,20 @@ def _render_class(analysis: Analysis, name: str) -> tuple[str, ...]:
     colour = class_colour(class_id)
     ap, at50 = metrics["AP"] or 0.0, metrics["AP50"] or 0.0
     label = f"AP {format_metric(metrics['AP'])}, AP50 {format_metric(metrics['AP50'])}"
-    bar = draw_stack([(round(1000 * ap), "accent"), (round(1000 * max(0.0, at50 - ap)), "accent-soft")], label, 1000)
+    bar = draw_stack(
+        [(round(1000 * ap), "accent"), (round(1000 * max(0.0, at50 - ap)), "accent-soft")],
+        label,
+        1000,
+    )
     return (
         f"<td>{draw_swatch(colour)}{escape(name)}</td>",
         f'<td class="bar">{bar}</td>',
         f"<td>{analysis.counts[name].objects:,}</td>",
         *(f"<td>{format_metric(metrics[key])}</td>" for key in ("AP", "AP50", "AP75", "VOC10_AP")),
-        *(f"<td>{format_metric(value)}</td>" for value in (point.precision, point.recall, point.f1)),
+        *(
+            f"<td>{format_metric(value)}</td>"
+            for value in (point.precision, point.recall, point.f1)
+        ),
         f"<td>{_threshold(curve.best)}</td>",
     )
 
@@ -221,14 +289,20 @@ def _render_confusion(analysis: Analysis, plots: Mapping[str, tuple[bytes, bytes
     note = f"{missed:,} objects have no detection on them, {invented:,} detections have no object below them."
     if rows:
         table = render_table(("class", "taken for", "objects", "share"), rows)
-        more = f'<p class="more">The {len(rows)} most frequent of {len(pairs):,}.</p>' if len(pairs) > len(rows) else ""
+        more = (
+            f'<p class="more">The {len(rows)} most frequent of {len(pairs):,}.</p>'
+            if len(pairs) > len(rows)
+            else ""
+        )
     else:
         table, more = "<p>No object is taken for another class.</p>", ""
     lead = (
         f"Objects and detections with a score of at least {analysis.confusion.score_threshold:.2f} that overlap with an IoU of at "
         f"least {analysis.confusion.iou:g} belong together, one to one; a detection of the right class goes first. {note}"
     )
-    matrix = _render_plot("confusion_matrix", plots, "confusion matrix", wide=len(names) > _MAX_NARROW_CLASSES)
+    matrix = _render_plot(
+        "confusion_matrix", plots, "confusion matrix", wide=len(names) > _MAX_NARROW_CLASSES
+    )
     return (
         f'<p class="soft">{lead}</p><div class="plots">{matrix}'
         f'<div class="panel"><h3>Confused classes</h3>{table}{more}</div></div>'
@@ -242,7 +316,9 @@ def _render_errors(analysis: Analysis) -> str:
     for kind in sorted(ErrorType, key=lambda kind: -(analysis.costs[kind].ap50 or 0.0)):
         cost = analysis.costs[kind]
         share = max(0.0, cost.ap50 or 0.0) / most if most > 0 else 0.0
-        bar = draw_stack([(round(1000 * share), "refused")], f"costs {format_metric(cost.ap50)}", 1000)
+        bar = draw_stack(
+            [(round(1000 * share), "refused")], f"costs {format_metric(cost.ap50)}", 1000
+        )
         rows.append(
             (
                 f'<td>{kind.value}<div class="soft">{_MEANINGS[kind]}</div></td>',
@@ -252,7 +328,13 @@ def _render_errors(analysis: Analysis) -> str:
                 f"<td>{cost.count:,}</td>",
             )
         )
-    heads = ("error", "", "AP50 it costs", f"from {analysis.score_threshold:.2f} on", "at any score")
+    heads = (
+        "error",
+        "",
+        "AP50 it costs",
+        f"from {analysis.score_threshold:.2f} on",
+        "at any score",
+    )
     lead = (
         "Every false positive, and every object that is missed, by its kind, as TIDE (arXiv:2008.08115) tells them apart. The cost "
         "is what AP50 would gain if this kind alone were mended; costs do not add up. Low scores matter to AP, so costs are of all "
@@ -261,7 +343,7 @@ def _render_errors(analysis: Analysis) -> str:
     return f'<p class="soft">{lead}</p><div class="panel errors">{render_table(heads, rows)}</div>'
 
 
-# --- Galleries ------------------------------------------------------------------------------------------------------------------
+# --- Galleries ------------------------------------------------------------------------------------
 
 _GALLERY_LEAD = (
     "The images whose errors cost the most: an object that is missed weighs one over the number of objects of its class, a false "
@@ -276,16 +358,24 @@ def _galleries(analysis: Analysis) -> list[tuple[int, list[BadImage]]]:
     if len(analysis.label_map) == 1:
         return galleries
     rated = {
-        class_id: worst for class_id in range(1, len(analysis.label_map) + 1) if (worst := worst_images_of(analysis, class_id))
+        class_id: worst
+        for class_id in range(1, len(analysis.label_map) + 1)
+        if (worst := worst_images_of(analysis, class_id))
     }
     names = analysis.label_map
-    order = sorted(rated, key=lambda class_id: _or_two(analysis.class_metrics[names.name_of(class_id)]["AP"]))[:_MAX_GALLERIES]
+    order = sorted(
+        rated, key=lambda class_id: _or_two(analysis.class_metrics[names.name_of(class_id)]["AP"])
+    )[:_MAX_GALLERIES]
     each = min(_MAX_OF_CLASS, _MAX_CLASS_PICTURES // max(1, len(order)))
     return [*galleries, *((class_id, rated[class_id][:each]) for class_id in order)]
 
 
 def _render_gallery(
-    analysis: Analysis, class_id: int, chosen: Sequence[BadImage], filenames: Sequence[str], pictures: Mapping[int, bytes]
+    analysis: Analysis,
+    class_id: int,
+    chosen: Sequence[BadImage],
+    filenames: Sequence[str],
+    pictures: Mapping[int, bytes],
 ) -> str:
     name = analysis.label_map.name_of(class_id)
     text = f"AP {format_metric(analysis.class_metrics[name]['AP'])}"
@@ -293,7 +383,12 @@ def _render_gallery(
     return f'<div class="group"><div class="head">{head}</div>{_render_cards(analysis, chosen, filenames, pictures)}</div>'
 
 
-def _render_cards(analysis: Analysis, chosen: Sequence[BadImage], filenames: Sequence[str], pictures: Mapping[int, bytes]) -> str:
+def _render_cards(
+    analysis: Analysis,
+    chosen: Sequence[BadImage],
+    filenames: Sequence[str],
+    pictures: Mapping[int, bytes],
+) -> str:
     cards = []
     for bad in chosen:
         picture = draw_errors(analysis, bad, pictures[bad.index])
@@ -305,7 +400,9 @@ def _render_cards(analysis: Analysis, chosen: Sequence[BadImage], filenames: Seq
     return f'<div class="cards large">{"".join(cards)}</div>'
 
 
-def _render_plot(name: str, plots: Mapping[str, tuple[bytes, bytes]], label: str, *, wide: bool = False) -> str:
+def _render_plot(
+    name: str, plots: Mapping[str, tuple[bytes, bytes]], label: str, *, wide: bool = False
+) -> str:
     light, dark = (_to_data(image, "png") for image in plots[name])
     kind = "plot wide" if wide else "plot"
     return (

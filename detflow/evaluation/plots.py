@@ -1,7 +1,7 @@
 """Plots of an analysis, by matplotlib: readable at half a page's width, with any kind of colour blindness, for 1 class or 1,000.
 
-A class has the colour that it has in pictures and tables; since colours repeat, lines differ in their dashes too. With many
-classes the worst ones are named and the others stay grey.
+A class has the colour that it has in pictures and tables; since colours repeat, lines differ in
+their dashes too. With many classes the worst ones are named and the others stay grey.
 """
 
 from __future__ import annotations
@@ -56,8 +56,12 @@ class Theme:
 
 
 # The colours of detflow.pages' style sheet.
-LIGHT = Theme(ground="#ffffff", ink="#1c2126", soft="#5d666f", line="#dfe2df", low="#f4f7f7", high="#0b4f53")
-DARK = Theme(ground="#1d2226", ink="#e8eaeb", soft="#9aa4ac", line="#343c42", low="#252c31", high="#7fe0da")
+LIGHT = Theme(
+    ground="#ffffff", ink="#1c2126", soft="#5d666f", line="#dfe2df", low="#f4f7f7", high="#0b4f53"
+)
+DARK = Theme(
+    ground="#1d2226", ink="#e8eaeb", soft="#9aa4ac", line="#343c42", low="#252c31", high="#7fe0da"
+)
 
 
 def draw_plot(name: str, analysis: Analysis, theme: Theme = LIGHT) -> bytes:
@@ -109,7 +113,14 @@ def _draw_precision_recall(figure: Figure, analysis: Analysis, theme: Theme) -> 
     # One class is its own mean.
     if len(lines) > 1:
         label = f"mean of {len(lines)} classes  {format_metric(analysis.metrics['AP50'])}"
-        axes.plot(_RECALL_POINTS, np.mean(list(lines.values()), axis=0), color=theme.ink, linewidth=2.6, label=label, zorder=4)
+        axes.plot(
+            _RECALL_POINTS,
+            np.mean(list(lines.values()), axis=0),
+            color=theme.ink,
+            linewidth=2.6,
+            label=label,
+            zorder=4,
+        )
     _finish(figure, axes, theme, "AP50", bool(lines))
 
 
@@ -158,13 +169,22 @@ def _draw_confusion(figure: Figure, analysis: Analysis, theme: Theme) -> None:
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     scale = LinearSegmentedColormap.from_list("share", [theme.low, theme.high])
     # In the manner of an image, but with every cell of the same size and sharp edges.
-    mesh = axes.pcolormesh(shares, cmap=scale, vmin=0, vmax=1, edgecolors=theme.ground, linewidth=1.2 if len(names) < 30 else 0.3)
+    mesh = axes.pcolormesh(
+        shares,
+        cmap=scale,
+        vmin=0,
+        vmax=1,
+        edgecolors=theme.ground,
+        linewidth=1.2 if len(names) < 30 else 0.3,
+    )
     axes.invert_yaxis()
     axes.set_title(title)
     places = np.arange(len(names) + 1) + 0.5
     size = 10 if len(names) <= 14 else 7
     shown = [_shorten(name) for name in names]
-    axes.set_xticks(places, [*shown, "(missed)"], rotation=90 if len(names) > 4 else 0, fontsize=size)
+    axes.set_xticks(
+        places, [*shown, "(missed)"], rotation=90 if len(names) > 4 else 0, fontsize=size
+    )
     axes.set_yticks(places, [*shown, "(nothing there)"], fontsize=size)
     axes.tick_params(length=0)
     axes.set_xlabel("detected as")
@@ -177,18 +197,31 @@ def _draw_confusion(figure: Figure, analysis: Analysis, theme: Theme) -> None:
                 continue
             colour = theme.ground if shares[row, column] > 0.5 else theme.ink
             axes.text(
-                column + 0.5, row + 0.5, f"{count:,}", ha="center", va="center", color=colour, fontsize=10 if count < 1e5 else 8
+                column + 0.5,
+                row + 0.5,
+                f"{count:,}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=10 if count < 1e5 else 8,
             )
     bar = figure.colorbar(mesh, ax=axes, shrink=0.7, aspect=26, label="share of the row")
     bar.outline.set_visible(False)
 
 
 def _draw_class_ap(figure: Figure, analysis: Analysis, theme: Theme) -> None:
-    values = [(value, name) for name in analysis.label_map if (value := analysis.class_metrics[name]["AP"]) is not None]
+    values = [
+        (value, name)
+        for name in analysis.label_map
+        if (value := analysis.class_metrics[name]["AP"]) is not None
+    ]
     shown = sorted(values, key=lambda one: one[0])[:MAX_BARS]
     figure.set_size_inches(_SIZE_INCHES[0], max(2.2, 1.1 + 0.24 * len(shown)) if shown else 2.2)
     axes = figure.add_subplot()
-    axes.set_title("AP and AP50 of each class" + (f", the {MAX_BARS} worst of {len(values):,}" if len(values) > MAX_BARS else ""))
+    axes.set_title(
+        "AP and AP50 of each class"
+        + (f", the {MAX_BARS} worst of {len(values):,}" if len(values) > MAX_BARS else "")
+    )
     if not shown:
         _say_nothing(axes, theme)
         return
@@ -239,7 +272,12 @@ def _unit_axes(figure: Figure, x_label: str, y_label: str, title: str) -> Any:
 
 
 def _draw_lines(
-    axes: Any, analysis: Analysis, theme: Theme, places: Floats, lines: dict[str, Floats], values: dict[str, float | None]
+    axes: Any,
+    analysis: Analysis,
+    theme: Theme,
+    places: Floats,
+    lines: dict[str, Floats],
+    values: dict[str, float | None],
 ) -> None:
     """Draws a line a class, the worst ones on top; only so many are named."""
     worst = sorted(lines, key=lambda name: values[name] or 0.0)[:_MAX_NAMED_LINES]
@@ -258,8 +296,11 @@ def _draw_lines(
             linestyle=_DASHES[dash],
             linewidth=1.9,
             label=f"{_shorten(name)}  {format_metric(values[name])}",
-            # Keeps yellow visible on white and indigo on black; below dashes it would fill the gaps.
-            path_effects=[withStroke(linewidth=2.9, foreground=theme.soft, alpha=0.45)] if dash == 0 else None,
+            # Keeps yellow visible on white and indigo on black; below dashes it would fill the
+            # gaps.
+            path_effects=[withStroke(linewidth=2.9, foreground=theme.soft, alpha=0.45)]
+            if dash == 0
+            else None,
             zorder=3,
         )
 
@@ -269,11 +310,26 @@ def _finish(figure: Figure, axes: Any, theme: Theme, what: str, has_lines: bool)
         _say_nothing(axes, theme)
         return
     # Handles long enough to show the dashes.
-    figure.legend(loc="outside lower center", ncols=2, handlelength=3.2, fontsize=9, title=f"class and {what}", title_fontsize=9)
+    figure.legend(
+        loc="outside lower center",
+        ncols=2,
+        handlelength=3.2,
+        fontsize=9,
+        title=f"class and {what}",
+        title_fontsize=9,
+    )
 
 
 def _say_nothing(axes: Any, theme: Theme) -> None:
-    axes.text(0.5, 0.5, "no objects to measure with", transform=axes.transAxes, ha="center", va="center", color=theme.soft)
+    axes.text(
+        0.5,
+        0.5,
+        "no objects to measure with",
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        color=theme.soft,
+    )
 
 
 def _interpolate(recall: Floats, precision: Floats) -> Floats:
@@ -290,7 +346,9 @@ def _to_unit(colour: Iterable[int]) -> tuple[float, ...]:
 
 def _shorten(name: str) -> str:
     """A class name with what the font can draw, cut in the middle where it is long."""
-    legible = "".join(c if _is_drawable(c) else c.encode("unicode_escape").decode("ascii") for c in name)
+    legible = "".join(
+        c if _is_drawable(c) else c.encode("unicode_escape").decode("ascii") for c in name
+    )
     return legible if len(legible) <= _MAX_NAME else f"{legible[: _MAX_NAME - 9]}…{legible[-8:]}"
 
 

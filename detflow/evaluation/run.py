@@ -7,7 +7,13 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.data.records.schema import (
+    RecordsManifest,
+    read_manifest,
+    read_samples,
+    resolve_split,
+    verify_shards,
+)
 from detflow.data.terminal import show_progress
 from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
@@ -22,7 +28,12 @@ MARKER_NAME = "evaluation.html"
 
 
 def evaluate_model(
-    model: Location, records: Location, split: str, *, output: Location | None = None, score_threshold: float | None = None
+    model: Location,
+    records: Location,
+    split: str,
+    *,
+    output: Location | None = None,
+    score_threshold: float | None = None,
 ) -> Analysis:
     """Judges a model on a split, and publishes what was found.
 
@@ -30,11 +41,13 @@ def evaluate_model(
         model: As `models.load_detector` takes it, or the URL of a folder.
         records: Folder that make-records wrote.
         split: As `resolve_split` takes it.
-        output: Folder to publish; an evaluation that stands there is replaced as a whole. None publishes nothing.
+        output: Folder to publish; an evaluation that stands there is replaced as a whole. None
+            publishes nothing.
         score_threshold: As in `analyse`.
 
     Raises:
-        ConfigError: There is no such split, the model has other classes, or the output folder holds other things.
+        ConfigError: There is no such split, the model has other classes, or the output folder holds
+            other things.
         DataError: The split has no images.
         ArtifactError: Model or records are damaged.
         EnvironmentFault: The disk refuses.
@@ -43,7 +56,11 @@ def evaluate_model(
     manifest = read_manifest(records_dir)
     splits = resolve_split(manifest, split)
     if not sum(manifest.splits[name].images for name in splits):
-        raise DataError(f"split {split} has no images to judge on", path=str(records), remedy="choose another split")
+        raise DataError(
+            f"split {split} has no images to judge on",
+            path=str(records),
+            remedy="choose another split",
+        )
     verify_shards(records_dir, manifest, splits)
 
     def judge() -> tuple[Analysis, list[Sample]]:
@@ -68,17 +85,27 @@ def evaluate_model(
 
         from detflow.evaluation.files import write_evaluation
 
-        write_evaluation(staging.path, MARKER_NAME, analysis, samples, _picture_reader(records_dir, manifest, split))
+        write_evaluation(
+            staging.path,
+            MARKER_NAME,
+            analysis,
+            samples,
+            _picture_reader(records_dir, manifest, split),
+        )
     return analysis
 
 
 def _name_source(model: Location, path: Path, source: Path) -> str:
     """Returns what ran, by the place where the user has it."""
-    return str(source) if isinstance(model, Path) else str(model / source.relative_to(path).as_posix())
+    return (
+        str(source) if isinstance(model, Path) else str(model / source.relative_to(path).as_posix())
+    )
 
 
 @contextlib.contextmanager
-def _shown_samples(records: Path, manifest: RecordsManifest, split: str) -> Iterator[Iterator[Sample]]:
+def _shown_samples(
+    records: Path, manifest: RecordsManifest, split: str
+) -> Iterator[Iterator[Sample]]:
     """Yields the samples; whoever reads them moves a bar."""
     total = sum(manifest.splits[name].images for name in resolve_split(manifest, split))
     with show_progress() as progress:
@@ -91,7 +118,9 @@ def _shown_samples(records: Path, manifest: RecordsManifest, split: str) -> Iter
         yield counted()
 
 
-def _picture_reader(records: Path, manifest: RecordsManifest, split: str) -> Callable[[Collection[int]], dict[int, bytes]]:
+def _picture_reader(
+    records: Path, manifest: RecordsManifest, split: str
+) -> Callable[[Collection[int]], dict[int, bytes]]:
     """Returns a function from places in the split to the images' files: the records are read again for a few of them."""
 
     def read(wanted: Collection[int]) -> dict[int, bytes]:

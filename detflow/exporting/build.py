@@ -18,7 +18,13 @@ from detflow.config.schema import format_config
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.exporting.card import FormatResult, Rung, build_card
 from detflow.exporting.formats import EXPORTS, Job
-from detflow.exporting.images import NUM_EXACT_IMAGES, NUM_MEASURED_IMAGES, ProofImages, find_proof_images, read_training_samples
+from detflow.exporting.images import (
+    NUM_EXACT_IMAGES,
+    NUM_MEASURED_IMAGES,
+    ProofImages,
+    find_proof_images,
+    read_training_samples,
+)
 from detflow.exporting.page import NUM_EXAMPLES, draw_example, render_card
 from detflow.exporting.proof import Reference, examine, measure_reference
 from detflow.exporting.verify import FreshProcess
@@ -29,7 +35,8 @@ from detflow.publish import digest_file, digest_files, require_space
 
 __all__ = ["ExportOptions", "build_artifact"]
 
-# Each file holds the weights once; its graph, and the card and the label map beside it, fit in this.
+# Each file holds the weights once; its graph, and the card and the label map beside it, fit in
+# this.
 _GRAPH_BYTES = 8 << 20
 
 
@@ -54,7 +61,9 @@ class ExportOptions:
     max_ap_drop: float | None = None
 
 
-def build_artifact(artifact: ArtifactDir, checkpoint: Path, options: ExportOptions) -> dict[str, Any]:
+def build_artifact(
+    artifact: ArtifactDir, checkpoint: Path, options: ExportOptions
+) -> dict[str, Any]:
     """Fills an empty folder with the formats that pass their gates; for the errors and the result see `export_model`.
 
     Args:
@@ -63,12 +72,17 @@ def build_artifact(artifact: ArtifactDir, checkpoint: Path, options: ExportOptio
         options: What the user wants.
     """
     with contextlib.ExitStack() as stack:
-        # They import their runtimes while this process builds the network. One that dies takes no other runtime with it.
+        # They import their runtimes while this process builds the network. One that dies takes no
+        # other runtime with it.
         fresh = {
             runtime: stack.enter_context(FreshProcess(runtime))
             for runtime in dict.fromkeys(FORMATS[name].runtime for name in options.formats)
         }
-        trained = load_trained_model(checkpoint, score_threshold=options.score_threshold, max_detections=options.max_detections)
+        trained = load_trained_model(
+            checkpoint,
+            score_threshold=options.score_threshold,
+            max_detections=options.max_detections,
+        )
         exact = all(EXPORTS[name].gate.tolerance is None for name in options.formats)
         limit = NUM_EXACT_IMAGES if exact else NUM_MEASURED_IMAGES
         data = trained.config.data
@@ -80,11 +94,19 @@ def build_artifact(artifact: ArtifactDir, checkpoint: Path, options: ExportOptio
         artifact.config_path.write_text(format_config(trained.config), encoding="utf-8")
         reference = _measure(trained.serving, proof, trained)
         on_first = reference
-        if len(trained.config.model.canvas_sizes) > 1 and any(FORMATS[name].runtime == "litert" for name in options.formats):
-            # A TFLite file takes the first canvas alone. It has to detect what the checkpoint does there; what its AP loses
-            # against the checkpoint on all canvases is held to the gate.
-            first = ServingModel(trained.serving.model, trained.serving.config, trained.serving.model.canvas_sizes[:1])
-            on_first = dataclasses.replace(reference, outputs=_measure(first, proof, trained).outputs)
+        if len(trained.config.model.canvas_sizes) > 1 and any(
+            FORMATS[name].runtime == "litert" for name in options.formats
+        ):
+            # A TFLite file takes the first canvas alone. It has to detect what the checkpoint does
+            # there; what its AP loses against the checkpoint on all canvases is held to the gate.
+            first = ServingModel(
+                trained.serving.model,
+                trained.serving.config,
+                trained.serving.model.canvas_sizes[:1],
+            )
+            on_first = dataclasses.replace(
+                reference, outputs=_measure(first, proof, trained).outputs
+            )
         job = Job(trained, artifact, lambda: read_training_samples(options.images, data))
         results = {
             name: _export_format(
@@ -101,8 +123,13 @@ def build_artifact(artifact: ArtifactDir, checkpoint: Path, options: ExportOptio
         raise _nothing_passed(results)
     card = build_card(trained, proof, reference, results, digest_files(artifact.path))
     pictures = zip(proof.images, reference.outputs, strict=True)
-    examples = [draw_example(image, outputs, trained.label_map) for image, outputs in itertools.islice(pictures, NUM_EXAMPLES)]
-    artifact.page_path.write_text(render_card(card, trained.run.path.resolve().name, examples), encoding="utf-8")
+    examples = [
+        draw_example(image, outputs, trained.label_map)
+        for image, outputs in itertools.islice(pictures, NUM_EXAMPLES)
+    ]
+    artifact.page_path.write_text(
+        render_card(card, trained.run.path.resolve().name, examples), encoding="utf-8"
+    )
     card["files"][artifact.page_path.name] = digest_file(artifact.page_path)
     artifact.manifest_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
@@ -114,17 +141,28 @@ def _measure(serving: ServingModel, proof: ProofImages, trained: TrainedModel) -
 
 
 def _export_format(
-    name: str, job: Job, fresh: FreshProcess, proof: ProofImages, reference: Reference, max_ap_drop: float | None
+    name: str,
+    job: Job,
+    fresh: FreshProcess,
+    proof: ProofImages,
+    reference: Reference,
+    max_ap_drop: float | None,
 ) -> FormatResult:
     """Writes and proves a format, again and again as long as it fails and its writer knows a better way."""
     form, export = FORMATS[name], EXPORTS[name]
-    gate = export.gate if max_ap_drop is None else dataclasses.replace(export.gate, max_ap_drop=max_ap_drop)
+    gate = (
+        export.gate
+        if max_ap_drop is None
+        else dataclasses.replace(export.gate, max_ap_drop=max_ap_drop)
+    )
     rungs: list[Rung] = []
     failure: ArtifactError | None = None
     began = time.monotonic()
     try:
         for notes in export.write(job):
-            outcome = examine(form, gate, job.artifact, fresh, proof, reference, job.trained.label_map)
+            outcome = examine(
+                form, gate, job.artifact, fresh, proof, reference, job.trained.label_map
+            )
             failure = outcome.failure
             rungs.append(Rung(notes, outcome))
             if failure is None:
@@ -151,4 +189,7 @@ def _nothing_passed(results: dict[str, FormatResult]) -> ArtifactError:
 
 
 def _weight_bytes(trained: TrainedModel) -> int:
-    return sum(variable.dtype.size * variable.shape.num_elements() for variable in trained.serving.variables)
+    return sum(
+        variable.dtype.size * variable.shape.num_elements()
+        for variable in trained.serving.variables
+    )

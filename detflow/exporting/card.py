@@ -75,7 +75,9 @@ def build_card(
             "max_detections": serving.max_detections,
         },
         "canvas_size": _describe_size(trained.config.model.input_size),
-        "more_canvas_sizes": [_describe_size(size) for size in trained.config.model.more_input_sizes],
+        "more_canvas_sizes": [
+            _describe_size(size) for size in trained.config.model.more_input_sizes
+        ],
         "checkpoint": {
             "name": trained.checkpoint_path.name,
             "step": trained.state.step,
@@ -91,10 +93,19 @@ def build_card(
             "limits": LIMITS,
         },
         "formats": {
-            name: _describe_format(name, result, reference, files) for name, result in results.items() if result.failure is None
+            name: _describe_format(name, result, reference, files)
+            for name, result in results.items()
+            if result.failure is None
         },
-        "failed": {name: _describe_failure(result, reference) for name, result in results.items() if result.failure is not None},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "failed": {
+            name: _describe_failure(result, reference)
+            for name, result in results.items()
+            if result.failure is not None
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
         "files": dict(files),
     }
 
@@ -103,11 +114,17 @@ def _describe_size(size: tuple[int, int]) -> dict[str, int]:
     return dict(zip(("height", "width"), size, strict=True))
 
 
-def _describe_format(name: str, result: FormatResult, reference: Reference, files: Mapping[str, FileDigest]) -> dict[str, Any]:
+def _describe_format(
+    name: str, result: FormatResult, reference: Reference, files: Mapping[str, FileDigest]
+) -> dict[str, Any]:
     form, passed = FORMATS[name], result.rungs[-1]
     return {
         "paths": list(form.paths),
-        "bytes": sum(digest["bytes"] for file, digest in files.items() if file.partition("/")[0] in form.paths),
+        "bytes": sum(
+            digest["bytes"]
+            for file, digest in files.items()
+            if file.partition("/")[0] in form.paths
+        ),
         "runtime": form.runtime,
         "seconds": round(result.seconds, 1),
         "entries": {
@@ -156,6 +173,7 @@ def _describe_metrics(proof: Proof, reference: Reference) -> dict[str, Any]:
     if metrics is None or before is None:
         return {"metrics": None, "change": None}
     change = {
-        name: None if value is None or before[name] is None else value - (before[name] or 0.0) for name, value in metrics.items()
+        name: None if value is None or before[name] is None else value - (before[name] or 0.0)
+        for name, value in metrics.items()
     }
     return {"metrics": dict(metrics), "change": change}

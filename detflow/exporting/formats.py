@@ -1,6 +1,7 @@
 """How each format is written and what its gate asks of it. What it consists of and what runs it stands in `artifact.FORMATS`.
 
-Converters are imported when their format is written: a frozen graph does not wait for ONNX, nor a command line for TensorFlow.
+Converters are imported when their format is written: a frozen graph does not wait for ONNX, nor a
+command line for TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,15 +20,27 @@ if TYPE_CHECKING:
     from detflow.inference.trained import TrainedModel
     from detflow.types import Sample
 
-__all__ = ["DEFAULT_FORMATS", "EXPORTS", "Export", "Gate", "Job", "Notes", "Writer", "choose_formats", "parse_formats"]
+__all__ = [
+    "DEFAULT_FORMATS",
+    "EXPORTS",
+    "Export",
+    "Gate",
+    "Job",
+    "Notes",
+    "Writer",
+    "choose_formats",
+    "parse_formats",
+]
 
 DEFAULT_FORMATS: Final = "frozen,saved_model"
 
-# Boxes and scores of all anchors at once. The two stages of a Faster R-CNN have a suppression between them.
+# Boxes and scores of all anchors at once. The two stages of a Faster R-CNN have a suppression
+# between them.
 _ONE_STAGE: Final = ("retinanet", "yolo")
 
 Notes = Mapping[str, Any]
-"""What a writer has to say of its file, for the card: names, dtypes and order of its tensors, how it was converted."""
+"""What a writer has to say of its file, for the card: names, dtypes and order of its tensors, how
+it was converted."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +59,9 @@ class Job:
 
 
 Writer = Callable[[Job], Iterator[Notes]]
-"""Writes a format's files, then yields. Where the gate refuses what was written, it is asked again and writes something better;
-it ends where it knows no further way. An ArtifactError says that this network cannot become the format."""
+"""Writes a format's files, then yields. Where the gate refuses what was written, it is asked again
+and writes something better; it ends where it knows no further way. An ArtifactError says that this
+network cannot become the format."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,8 @@ class Gate:
     """What a format has to show before it is published.
 
     Attributes:
-        tolerance: How closely its detections must be the checkpoint's; None: as `verify.LIMITS` says, entry by entry.
+        tolerance: How closely its detections must be the checkpoint's; None: as `verify.LIMITS`
+            says, entry by entry.
         max_ap_drop: How much of the checkpoint's AP it may lose.
     """
 
@@ -83,10 +98,17 @@ def parse_formats(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name != "all" and name not in EXPORTS:
-            raise ConfigError(f"--formats {text}: there is no format {name!r}", remedy=f"choose from {', '.join(EXPORTS)}, or all")
+            raise ConfigError(
+                f"--formats {text}: there is no format {name!r}",
+                remedy=f"choose from {', '.join(EXPORTS)}, or all",
+            )
     if "openvino" in names:
         require_openvino()
-    return tuple(name for name in EXPORTS if name in names or ("all" in names and (name != "openvino" or has_openvino())))
+    return tuple(
+        name
+        for name in EXPORTS
+        if name in names or ("all" in names and (name != "openvino" or has_openvino()))
+    )
 
 
 def choose_formats(text: str, architecture: str) -> tuple[str, ...]:
@@ -127,25 +149,39 @@ def _write_frozen(job: Job) -> Iterator[Notes]:
 def _write_saved_model(job: Job) -> Iterator[Notes]:
     from detflow.exporting.saved_model import write_saved_model
 
-    write_saved_model(job.trained.serving, job.artifact.label_map_path, job.artifact.path / FORMATS["saved_model"].paths[0])
+    write_saved_model(
+        job.trained.serving,
+        job.artifact.label_map_path,
+        job.artifact.path / FORMATS["saved_model"].paths[0],
+    )
     yield {}
 
 
 def _write_onnx(job: Job) -> Iterator[Notes]:
     from detflow.exporting.onnx import write_onnx
 
-    write_onnx(job.trained.serving, job.trained.label_map, job.artifact.path / FORMATS["onnx"].entries[0].path)
+    write_onnx(
+        job.trained.serving,
+        job.trained.label_map,
+        job.artifact.path / FORMATS["onnx"].entries[0].path,
+    )
     yield {}
 
 
 def _write_openvino(job: Job) -> Iterator[Notes]:
     from detflow.exporting.openvino import write_openvino
 
-    write_openvino(job.trained.serving, job.trained.label_map, job.artifact.path / FORMATS["openvino"].entries[0].path)
+    write_openvino(
+        job.trained.serving,
+        job.trained.label_map,
+        job.artifact.path / FORMATS["openvino"].entries[0].path,
+    )
     yield {}
 
 
-def _write_tflite(name: str, precision: Literal["float32", "float16", "dynamic"], job: Job) -> Iterator[Notes]:
+def _write_tflite(
+    name: str, precision: Literal["float32", "float16", "dynamic"], job: Job
+) -> Iterator[Notes]:
     from detflow.exporting.tflite import write_float
 
     yield from write_float(job, name, precision)
@@ -159,11 +195,17 @@ def _write_tflite_int8(job: Job) -> Iterator[Notes]:
 
 # TensorFlow computes what TensorFlow computed.
 _EXACT: Final = Gate(None, 0.005)
-_FLOAT: Final = Gate(Tolerance(score_threshold=0.3, min_iou=0.9, max_score_difference=0.05, min_share=0.98), 0.005)
-_INT8: Final = Gate(Tolerance(score_threshold=0.3, min_iou=0.75, max_score_difference=0.15, min_share=0.9), 0.02)
+_FLOAT: Final = Gate(
+    Tolerance(score_threshold=0.3, min_iou=0.9, max_score_difference=0.05, min_share=0.98), 0.005
+)
+_INT8: Final = Gate(
+    Tolerance(score_threshold=0.3, min_iou=0.75, max_score_difference=0.15, min_share=0.9), 0.02
+)
 
 # Another library rounds elsewhere; what is at a threshold falls to one side or the other.
-_SAME_NETWORK: Final = Gate(Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005)
+_SAME_NETWORK: Final = Gate(
+    Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005
+)
 
 EXPORTS: Final[Mapping[str, Export]] = {
     "frozen": Export(_write_frozen, _EXACT),

@@ -14,12 +14,16 @@ from detflow.types import LabelMap
 __all__ = ["freeze", "write_frozen_graph"]
 
 
-def write_frozen_graph(function: tf.types.experimental.ConcreteFunction, label_map: LabelMap, path: Path) -> None:
+def write_frozen_graph(
+    function: tf.types.experimental.ConcreteFunction, label_map: LabelMap, path: Path
+) -> None:
     """Writes `freeze`'s graph; the same weights give the same bytes."""
     path.write_bytes(freeze(function, label_map).SerializeToString(deterministic=True))
 
 
-def freeze(function: tf.types.experimental.ConcreteFunction, label_map: LabelMap) -> tf.compat.v1.GraphDef:
+def freeze(
+    function: tf.types.experimental.ConcreteFunction, label_map: LabelMap
+) -> tf.compat.v1.GraphDef:
     """Turns a serving function into a graph without variables and functions.
 
     Args:
@@ -27,20 +31,26 @@ def freeze(function: tf.types.experimental.ConcreteFunction, label_map: LabelMap
         label_map: The classes.
 
     Returns:
-        A graph from the function's input to the four outputs of the serving contract, with the class names in the constant
-        `class_names` (string [C]; entry i names id i + 1), which can be read without running the graph.
+        A graph from the function's input to the four outputs of the serving contract, with the
+        class names in the constant `class_names` (string [C]; entry i names id i + 1), which can be
+        read without running the graph.
     """
     # The optimiser tells about GPUs and sessions, and no setting of its own silences it.
     with native_stderr_closed():
         frozen = convert_variables_to_constants_v2(function)
     frozen_graph = frozen.graph.as_graph_def()
     nodes = {node.name: node for node in frozen_graph.node}
-    # Constants captured from eager code are named by a counter of this process, whose order is the same in all.
+    # Constants captured from eager code are named by a counter of this process, whose order is the
+    # same in all.
     captured = sorted((name for name in nodes if name.isdigit()), key=int)
     names = {name: f"constant_{i}" for i, name in enumerate(captured)}
     graph = tf.compat.v1.GraphDef(versions=frozen_graph.versions)
-    # The optimiser emits the nodes of a loop in an order, and with a hint, that differ from run to run.
-    for node in sorted((nodes[name] for name in _ancestors(nodes, OUTPUT_NAMES)), key=lambda node: names.get(node.name, node.name)):
+    # The optimiser emits the nodes of a loop in an order, and with a hint, that differ from run to
+    # run.
+    for node in sorted(
+        (nodes[name] for name in _ancestors(nodes, OUTPUT_NAMES)),
+        key=lambda node: names.get(node.name, node.name),
+    ):
         node.name = names.get(node.name, node.name)
         node.input[:] = [names.get(name, name) for name in node.input]
         node.attr.pop("_has_manual_control_dependencies", None)
@@ -65,5 +75,7 @@ def _ancestors(nodes: dict[str, tf.compat.v1.NodeDef], ends: tuple[str, ...]) ->
 def _string_constant(name: str, values: tuple[str, ...]) -> tf.compat.v1.NodeDef:
     node = tf.compat.v1.NodeDef(name=name, op="Const")
     node.attr["dtype"].type = tf.string.as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto([value.encode() for value in values], tf.string))
+    node.attr["value"].tensor.CopyFrom(
+        tf.make_tensor_proto([value.encode() for value in values], tf.string)
+    )
     return node

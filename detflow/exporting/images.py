@@ -17,7 +17,13 @@ from PIL import Image
 from detflow.config.schema import DataConfig
 from detflow.data.images.pictures import PictureFile, find_pictures, read_picture
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import MANIFEST_NAME, RecordsManifest, read_manifest, read_samples, resolve_split
+from detflow.data.records.schema import (
+    MANIFEST_NAME,
+    RecordsManifest,
+    read_manifest,
+    read_samples,
+    resolve_split,
+)
 from detflow.errors import ConfigError, DataError
 from detflow.exporting.verify import ProofImage
 from detflow.models import preprocess
@@ -26,9 +32,16 @@ from detflow.storage.folders import open_folder
 from detflow.storage.location import Url, parse_location
 from detflow.types import Sample
 
-__all__ = ["NUM_EXACT_IMAGES", "NUM_MEASURED_IMAGES", "ProofImages", "find_proof_images", "read_training_samples"]
+__all__ = [
+    "NUM_EXACT_IMAGES",
+    "NUM_MEASURED_IMAGES",
+    "ProofImages",
+    "find_proof_images",
+    "read_training_samples",
+]
 
-# Enough to show that outputs are equal; where they are only alike, AP has to be measured, which takes more.
+# Enough to show that outputs are equal; where they are only alike, AP has to be measured, which
+# takes more.
 NUM_EXACT_IMAGES = 32
 NUM_MEASURED_IMAGES = 256
 _SYNTHETIC_SEED = 7
@@ -59,12 +72,14 @@ class ProofImages:
     images: Iterable[ProofImage]
 
 
-def find_proof_images(chosen: Path | None, split: str | None, data: DataConfig, limit: int) -> ProofImages:
+def find_proof_images(
+    chosen: Path | None, split: str | None, data: DataConfig, limit: int
+) -> ProofImages:
     """Finds images.
 
     Args:
-        chosen: A folder of images, or of records, that the user named; None takes the records that the run was evaluated on. Where
-            those are gone, seeded synthetic pictures stand in.
+        chosen: A folder of images, or of records, that the user named; None takes the records that
+            the run was evaluated on. Where those are gone, seeded synthetic pictures stand in.
         split: Split of the records; None for the one that the run was evaluated on.
         data: The run's.
         limit: Most images; of synthetic ones there are never more than `NUM_EXACT_IMAGES`.
@@ -72,16 +87,25 @@ def find_proof_images(chosen: Path | None, split: str | None, data: DataConfig, 
     Raises:
         DataError: The chosen folder has no image.
         ArtifactError: The records are damaged.
-        ConfigError: The records have no such split, or there are no records that it could be one of.
+        ConfigError: The records have no such split, or there are no records that it could be one
+            of.
     """
     name = split or data.eval_split or data.train_split
     records_dir = chosen or _local_records(data.records, name)
     if (records_dir / MANIFEST_NAME).is_file():
         manifest = read_manifest(records_dir)
         resolve_split(manifest, name)
-        return ProofImages("records", f"{records_dir} {name}", _Again(lambda: _from_records(records_dir, manifest, name, limit)))
+        return ProofImages(
+            "records",
+            f"{records_dir} {name}",
+            _Again(lambda: _from_records(records_dir, manifest, name, limit)),
+        )
     if split is not None:
-        raise ConfigError(f"--split {split}: there are no records", path=records_dir, remedy="name a records folder with --images")
+        raise ConfigError(
+            f"--split {split}: there are no records",
+            path=records_dir,
+            remedy="name a records folder with --images",
+        )
     if chosen is not None:
         files = find_pictures(str(chosen))[:limit]
         return ProofImages("folder", str(chosen), _Again(lambda: _from_files(files)))
@@ -100,10 +124,16 @@ def read_training_samples(chosen: Path | None, data: DataConfig) -> Iterator[Sam
         ArtifactError: They are damaged.
     """
     records_dir = (
-        chosen if chosen is not None and (chosen / MANIFEST_NAME).is_file() else _local_records(data.records, data.train_split)
+        chosen
+        if chosen is not None and (chosen / MANIFEST_NAME).is_file()
+        else _local_records(data.records, data.train_split)
     )
     if not (records_dir / MANIFEST_NAME).is_file():
-        raise DataError("the training records are not there", path=records_dir, remedy="name their folder with --images")
+        raise DataError(
+            "the training records are not there",
+            path=records_dir,
+            remedy="name their folder with --images",
+        )
     yield from read_samples(records_dir, read_manifest(records_dir), data.train_split)
 
 
@@ -115,7 +145,9 @@ def _local_records(records: str, split: str) -> Path:
     return mirror_records(location, [split])
 
 
-def _from_records(records_dir: Path, manifest: RecordsManifest, split: str, limit: int) -> Iterator[ProofImage]:
+def _from_records(
+    records_dir: Path, manifest: RecordsManifest, split: str, limit: int
+) -> Iterator[ProofImage]:
     for sample in itertools.islice(read_samples(records_dir, manifest, split), limit):
         with decode_faults(sample.filename):
             pixels = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
@@ -136,9 +168,10 @@ def _synthetic() -> Iterator[ProofImage]:
         pixels = np.kron(coarse, np.ones((16, 16, 1), np.int64))[:height, :width]
         for _ in range(int(random.integers(1, 12))):
             top, left = int(random.integers(0, height)), int(random.integers(0, width))
-            pixels[top : top + int(random.integers(8, height)), left : left + int(random.integers(8, width))] = random.integers(
-                0, 256, 3
-            )
+            pixels[
+                top : top + int(random.integers(8, height)),
+                left : left + int(random.integers(8, width)),
+            ] = random.integers(0, 256, 3)
         pixels = np.clip(pixels + random.normal(0.0, 12.0, pixels.shape), 0, 255)
         yield _from_pixels(f"synthetic-{number}", pixels.astype(np.uint8))
 

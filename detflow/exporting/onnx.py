@@ -1,7 +1,8 @@
 """The ONNX file: the network as tf2onnx converts it, between a resize and a suppression written for ONNX.
 
-TensorFlow's antialiased resize has no counterpart in ONNX that runtimes agree on (onnxruntime's differs by 12 grey levels, OpenCV's
-does not filter), so it stands in the graph as two matrix products whose weights follow from the image's size.
+TensorFlow's antialiased resize has no counterpart in ONNX that runtimes agree on (onnxruntime's
+differs by 12 grey levels, OpenCV's does not filter), so it stands in the graph as two matrix
+products whose weights follow from the image's size.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from detflow.artifact import BOXES_NAME, CANVASES_NAME, CLASS_NAMES_NODE, CONTRACT, INPUT_NAME, OUTPUT_NAMES, SCORES_NAME
+from detflow.artifact import (
+    BOXES_NAME,
+    CANVASES_NAME,
+    CLASS_NAMES_NODE,
+    CONTRACT,
+    INPUT_NAME,
+    OUTPUT_NAMES,
+    SCORES_NAME,
+)
 from detflow.config.schema import EvaluateConfig
 from detflow.errors import ArtifactError
 from detflow.geometry import MEAN_RGB, STDDEV_RGB
@@ -56,7 +65,9 @@ def write_onnx(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ArtifactError(f"onnx finds fault with it: {str(error).splitlines()[0]}", path=path.name) from None
+        raise ArtifactError(
+            f"onnx finds fault with it: {str(error).splitlines()[0]}", path=path.name
+        ) from None
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -82,20 +93,24 @@ def build_onnx_model(serving: ServingModel, label_map: LabelMap) -> onnx.ModelPr
     properties = {
         CLASS_NAMES_NODE: json.dumps(list(label_map), ensure_ascii=False),
         "contract": json.dumps(CONTRACT),
-        "thresholds": json.dumps(serving.config.model_dump(include={"score_threshold", "nms_iou", "max_detections"})),
+        "thresholds": json.dumps(
+            serving.config.model_dump(include={"score_threshold", "nms_iou", "max_detections"})
+        ),
     }
     helper.set_model_props(model, properties)
     return model
 
 
-# --- The network ----------------------------------------------------------------------------------------------------------------
+# --- The network ----------------------------------------------------------------------------------
 
 
 def _convert_network(serving: ServingModel) -> onnx.GraphProto:
     # It imports much of TensorFlow's own tools, for which the other formats should not wait.
     import tf2onnx
 
-    height, width = serving.model.input_size if len(serving.model.canvas_sizes) == 1 else (None, None)
+    height, width = (
+        serving.model.input_size if len(serving.model.canvas_sizes) == 1 else (None, None)
+    )
     spec = tf.TensorSpec([None, height, width, 3], tf.float32, name=CANVASES_NAME)
 
     def predict(canvases: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -120,12 +135,16 @@ def _convert_network(serving: ServingModel) -> onnx.GraphProto:
     finally:
         logger.setLevel(level)
     names = {model.graph.input[0].name: CANVASES_NAME}
-    names |= {output.name: name for output, name in zip(model.graph.output, sorted((BOXES_NAME, SCORES_NAME)), strict=True)}
+    names |= {
+        output.name: name
+        for output, name in zip(model.graph.output, sorted((BOXES_NAME, SCORES_NAME)), strict=True)
+    }
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
         for attribute in node.attribute:
-            # Doubling by nearest neighbours is the same in both modes, and onnxruntime warns of the one that tf2onnx chooses.
+            # Doubling by nearest neighbours is the same in both modes, and onnxruntime warns of the
+            # one that tf2onnx chooses.
             if attribute.s == b"tf_half_pixel_for_nn":
                 attribute.s = b"asymmetric"
         if height is None:
@@ -137,21 +156,30 @@ def _convert_network(serving: ServingModel) -> onnx.GraphProto:
 def _fix_padding(node: onnx.NodeProto) -> None:
     """Replaces padding that is left to the runtime, which OpenCV 5 gets wrong where it reads a file without fixed sizes.
 
-    The sides of each canvas are multiples of every stride, so that the padding does not depend on them.
+    The sides of each canvas are multiples of every stride, so that the padding does not depend on
+    them.
     """
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = {
+        attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
     if attributes.get("auto_pad") != b"SAME_UPPER":
         return
     kernel = attributes["kernel_shape"]
-    strides, dilations = (attributes.get(name, [1] * len(kernel)) for name in ("strides", "dilations"))
-    totals = [max((k - 1) * d + 1 - s, 0) for k, d, s in zip(kernel, dilations, strides, strict=True)]
+    strides, dilations = (
+        attributes.get(name, [1] * len(kernel)) for name in ("strides", "dilations")
+    )
+    totals = [
+        max((k - 1) * d + 1 - s, 0) for k, d, s in zip(kernel, dilations, strides, strict=True)
+    ]
     kept = [attribute for attribute in node.attribute if attribute.name != "auto_pad"]
-    pads = helper.make_attribute("pads", [total // 2 for total in totals] + [total - total // 2 for total in totals])
+    pads = helper.make_attribute(
+        "pads", [total // 2 for total in totals] + [total - total // 2 for total in totals]
+    )
     del node.attribute[:]
     node.attribute.extend([*kept, pads])
 
 
-# --- Before and after it --------------------------------------------------------------------------------------------------------
+# --- Before and after it --------------------------------------------------------------------------
 
 
 class _Graph:
@@ -187,7 +215,11 @@ class _Graph:
         """Appends a shape, whose sides are known now or when the graph runs; returns its name."""
         if all(isinstance(side, int) for side in sides):
             return self.constant(sides, np.int64)
-        return self.add("Concat", *(side if isinstance(side, str) else self.integers(side) for side in sides), axis=0)
+        return self.add(
+            "Concat",
+            *(side if isinstance(side, str) else self.integers(side) for side in sides),
+            axis=0,
+        )
 
     def add_converted(self, graph: onnx.GraphProto) -> None:
         """Appends a graph whose inputs are there already."""
@@ -195,10 +227,14 @@ class _Graph:
         self.constants += graph.initializer
 
 
-def _describe_tensor(name: str, part: Mapping[str, Any], sides: Mapping[str, int]) -> onnx.ValueInfoProto:
+def _describe_tensor(
+    name: str, part: Mapping[str, Any], sides: Mapping[str, int]
+) -> onnx.ValueInfoProto:
     """Says of an input or output what the contract does."""
     kind = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}[part[name]["dtype"]]
-    return helper.make_tensor_value_info(name, kind, [sides.get(side, side) for side in part[name]["shape"]])
+    return helper.make_tensor_value_info(
+        name, kind, [sides.get(side, side) for side in part[name]["shape"]]
+    )
 
 
 class _Canvas(NamedTuple):
@@ -231,7 +267,13 @@ def _add_canvas(graph: _Graph, image_size: str, canvas_sizes: Sequence[tuple[int
     scales = add("ReduceMin", products, integers(1), keepdims=0)
     chosen = add("Gather", sizes, add("ArgMax", scales, axis=0, keepdims=0))
     rows, columns = graph.add_pair("Split", chosen, axis=0, num_outputs=2)
-    return _Canvas(add("Cast", chosen, to=TensorProto.FLOAT), rows, columns, add("Mul", rows, integers(3)), block)
+    return _Canvas(
+        add("Cast", chosen, to=TensorProto.FLOAT),
+        rows,
+        columns,
+        add("Mul", rows, integers(3)),
+        block,
+    )
 
 
 def _add_resize(graph: _Graph, canvas_sizes: Sequence[tuple[int, int]]) -> str:
@@ -241,19 +283,33 @@ def _add_resize(graph: _Graph, canvas_sizes: Sequence[tuple[int, int]]) -> str:
     sides = add("Cast", image_size, to=TensorProto.FLOAT)
     canvas, height, width, thrice, block = _add_canvas(graph, image_size, canvas_sizes)
     scale = add("ReduceMin", add("Div", canvas, sides), keepdims=1)
-    fitted = add("Max", add("Min", add("Round", add("Mul", sides, scale)), canvas), graph.constant([1.0]))
+    fitted = add(
+        "Max", add("Min", add("Round", add("Mul", sides, scale)), canvas), graph.constant([1.0])
+    )
 
-    image_sides, fitted_sides = (graph.add_pair("Split", values, axis=0, num_outputs=2) for values in (sides, fitted))
-    tall, wide = (_Axis(graph, *axis, block) for axis in zip((height, width), image_sides, fitted_sides, strict=True))
-    # [N, h, w·3] → [N, height, w·3] → [N, w, 3·height] → [N, width, 3·height] → [N, 3, height, width].
+    image_sides, fitted_sides = (
+        graph.add_pair("Split", values, axis=0, num_outputs=2) for values in (sides, fitted)
+    )
+    tall, wide = (
+        _Axis(graph, *axis, block)
+        for axis in zip((height, width), image_sides, fitted_sides, strict=True)
+    )
+    # [N, h, w·3] → [N, height, w·3] → [N, w, 3·height] → [N, width, 3·height] → [N, 3, height,
+    # width].
     rows = add("Reshape", INPUT_NAME, integers(0, 0, -1))
     squeezed = tall.product(rows, shape(0, height, -1))
     turned = add("Reshape", add("Transpose", squeezed, perm=[0, 2, 1]), shape(0, -1, thrice))
     canvases = add("Transpose", wide.product(turned, shape(0, width, thrice)), perm=[0, 2, 1])
     canvases = add("Reshape", canvases, shape(0, 3, height, width))
     # Where the image covers the canvas its mean is taken off; the rest is zero, which is the mean.
-    covered = add("Mul", add("Reshape", tall.covered, shape(height, 1)), add("Reshape", wide.covered, shape(1, width)))
-    mean, deviation = (np.reshape(np.array(values, np.float32), (3, 1, 1)) for values in (MEAN_RGB, STDDEV_RGB))
+    covered = add(
+        "Mul",
+        add("Reshape", tall.covered, shape(height, 1)),
+        add("Reshape", wide.covered, shape(1, width)),
+    )
+    mean, deviation = (
+        np.reshape(np.array(values, np.float32), (3, 1, 1)) for values in (MEAN_RGB, STDDEV_RGB)
+    )
     offset = add("Mul", covered, graph.constant(mean / deviation))
     add("Sub", add("Mul", canvases, graph.constant(1.0 / deviation)), offset, name=CANVASES_NAME)
     return add("Div", fitted, canvas)
@@ -262,8 +318,9 @@ def _add_resize(graph: _Graph, canvas_sizes: Sequence[tuple[int, int]]) -> str:
 class _Axis:
     """The resize along one axis: see `runtime.canvas.triangle_weights`.
 
-    Output rows go in blocks of up to eight, and each block is the product of its weights with the input rows that it takes. All
-    blocks take equally many, so that one batched product makes them all.
+    Output rows go in blocks of up to eight, and each block is the product of its weights with the
+    input rows that it takes. All blocks take equally many, so that one batched product makes them
+    all.
 
     Attributes:
         covered: [side] float32: 1 where the image covers the canvas, else 0.
@@ -279,7 +336,9 @@ class _Axis:
         # The first and the number of the input rows that a block takes.
         first = add("Sub", add("Sub", add("Mul", begins, step), reach), half)
         first = add("Max", add("Floor", first), zero)
-        taken = add("Add", add("Mul", step, constant(block - 1.0)), add("Mul", reach, constant(2.0)))
+        taken = add(
+            "Add", add("Mul", step, constant(block - 1.0)), add("Mul", reach, constant(2.0))
+        )
         taken = add("Squeeze", add("Add", add("Ceil", taken), constant(2.0)), graph.integers(0))
         rows = add("Add", first, add("Range", zero, taken, one))
         distance = add("Abs", add("Sub", add("Add", rows, half), centres))
@@ -293,7 +352,11 @@ class _Axis:
         self._graph = graph
         self._weights = add("Div", weights, total)
         last = add("Sub", image_side, one)
-        self._rows = add("Cast", add("Reshape", add("Min", rows, last), graph.integers(0, -1)), to=TensorProto.INT64)
+        self._rows = add(
+            "Cast",
+            add("Reshape", add("Min", rows, last), graph.integers(0, -1)),
+            to=TensorProto.INT64,
+        )
         self.covered = covered
 
     def product(self, values: str, shape: str) -> str:
@@ -310,9 +373,15 @@ def _add_rows(graph: _Graph, side: Side, block: int) -> tuple[str, str, str]:
         rows = np.arange(side, dtype=np.float32).reshape(-1, block, 1)
         return constant(rows), constant(rows + 0.5), constant(rows[:, :1] + 0.5)
     end = add("Squeeze", add("Cast", side, to=TensorProto.FLOAT), graph.integers(0))
-    outputs = add("Reshape", add("Range", constant(0.0), end, constant(1.0)), graph.integers(-1, block, 1))
+    outputs = add(
+        "Reshape", add("Range", constant(0.0), end, constant(1.0)), graph.integers(-1, block, 1)
+    )
     middles = add("Add", outputs, constant(0.5))
-    return outputs, middles, add("Slice", middles, graph.integers(0), graph.integers(1), graph.integers(1))
+    return (
+        outputs,
+        middles,
+        add("Slice", middles, graph.integers(0), graph.integers(1), graph.integers(1)),
+    )
 
 
 def _add_suppression(graph: _Graph, config: EvaluateConfig, num_classes: int, ratio: str) -> None:
@@ -320,11 +389,16 @@ def _add_suppression(graph: _Graph, config: EvaluateConfig, num_classes: int, ra
     add, constant, integers = graph.add, graph.constant, graph.integers
     limit = config.max_detections
     thresholds = (constant([config.nms_iou]), constant([config.score_threshold]))
-    # Rows of (image, class, anchor). OpenCV dies of a tensor without entries, so one row more points to a class that is not there.
+    # Rows of (image, class, anchor). OpenCV dies of a tensor without entries, so one row more
+    # points to a class that is not there.
     selected = add("NonMaxSuppression", BOXES_NAME, SCORES_NAME, integers(limit), *thresholds)
     selected = add("Concat", selected, constant([[0, num_classes, 0]], np.int64), axis=0)
     scores = add("Pad", SCORES_NAME, integers(0, 0, 0, 0, 1, 0))
-    nothing = add("ConstantOfShape", add("Shape", scores), value=numpy_helper.from_array(np.zeros(1, np.float32)))
+    nothing = add(
+        "ConstantOfShape",
+        add("Shape", scores),
+        value=numpy_helper.from_array(np.zeros(1, np.float32)),
+    )
     kept = add("ScatterND", nothing, selected, add("GatherND", scores, selected))
     flat = add("Reshape", kept, integers(0, -1))
     # As many as are asked for must be there.
@@ -334,8 +408,12 @@ def _add_suppression(graph: _Graph, config: EvaluateConfig, num_classes: int, ra
     num_anchors = add("Slice", add("Shape", SCORES_NAME), integers(2), integers(3))
     classes = add("Cast", add("Div", places, num_anchors), to=TensorProto.FLOAT)
     anchors = add("Unsqueeze", add("Mod", places, num_anchors), integers(2))
-    boxes = add("Clip", add("GatherND", BOXES_NAME, anchors, batch_dims=1), constant(0.0), constant(1.0))
-    boxes = add("Clip", add("Div", boxes, add("Concat", ratio, ratio, axis=0)), constant(0.0), constant(1.0))
+    boxes = add(
+        "Clip", add("GatherND", BOXES_NAME, anchors, batch_dims=1), constant(0.0), constant(1.0)
+    )
+    boxes = add(
+        "Clip", add("Div", boxes, add("Concat", ratio, ratio, axis=0)), constant(0.0), constant(1.0)
+    )
     names = iter(OUTPUT_NAMES)
     add("Mul", boxes, add("Unsqueeze", found, integers(2)), name=next(names))
     add("Identity", scores, name=next(names))

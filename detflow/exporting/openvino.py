@@ -23,7 +23,8 @@ def write_openvino(serving: ServingModel, label_map: LabelMap, path: Path) -> No
 
     Args:
         serving: With the weights.
-        label_map: Stands in the file's model_info, one label after the other with blanks between, as OpenVINO's own tools have it.
+        label_map: Stands in the file's model_info, one label after the other with blanks between,
+            as OpenVINO's own tools have it.
         path: The `.xml` file; weights go into a `.bin` beside it. Its folder is made.
 
     Raises:
@@ -39,7 +40,9 @@ def write_openvino(serving: ServingModel, label_map: LabelMap, path: Path) -> No
         try:
             model = openvino.convert_model(os.fspath(source))
         except RuntimeError as error:
-            raise ArtifactError(f"OpenVINO cannot convert it: {first_line(error)}", path=path.name) from None
+            raise ArtifactError(
+                f"OpenVINO cannot convert it: {first_line(error)}", path=path.name
+            ) from None
     # Blanks separate the labels.
     model.set_rt_info(" ".join(name.replace(" ", "_") for name in label_map), list(_LABELS_KEY))
     try:

@@ -70,7 +70,9 @@ def render_card(card: Mapping[str, Any], name: str, examples: Iterable[Example])
         Section("origin", "Origin", _render_origin(card)),
     ]
     versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
-    return render_page("Model card", name, _render_lead(card), sections, f"Exported with {escape(versions)}.")
+    return render_page(
+        "Model card", name, _render_lead(card), sections, f"Exported with {escape(versions)}."
+    )
 
 
 def _render_lead(card: Mapping[str, Any]) -> str:
@@ -103,7 +105,9 @@ def _render_formats(card: Mapping[str, Any]) -> str:
         "start and memory, by number of threads."
     )
     tried = {**card["formats"], **card["failed"]}
-    ladders = "".join(_render_ladder(name, found["rungs"]) for name, found in tried.items() if found.get("rungs"))
+    ladders = "".join(
+        _render_ladder(name, found["rungs"]) for name, found in tried.items() if found.get("rungs")
+    )
     return f'<p class="soft">{lead}</p><div class="panel">{render_table(heads, rows)}{failed}</div>{ladders}'
 
 
@@ -111,9 +115,13 @@ def _render_format(name: str, found: Mapping[str, Any], largest: int) -> tuple[s
     first = next(iter(found["entries"].values()))
     metrics, change = found["metrics"] or {}, found["change"] or {}
     notes = [f"{entry} fails: {reason}" for entry, reason in found["refused"].items()]
-    paths = "".join(f'<div class="mono soft path">{_escape_path(path)}</div>' for path in found["paths"])
+    paths = "".join(
+        f'<div class="mono soft path">{_escape_path(path)}</div>' for path in found["paths"]
+    )
     more = "".join(f'<div class="soft">{escape(note)}</div>' for note in notes)
-    bar = draw_stack([(round(1000 * found["bytes"] / largest), "accent")], f"{found['bytes']:,} bytes", 1000)
+    bar = draw_stack(
+        [(round(1000 * found["bytes"] / largest), "accent")], f"{found['bytes']:,} bytes", 1000
+    )
     return (
         f"<td>{escape(name)}{paths}{more}</td>",
         f'<td class="bar">{bar}</td>',
@@ -130,13 +138,17 @@ def _render_ladder(name: str, rungs: Sequence[Mapping[str, Any]]) -> str:
     """The ways that were tried until one passed, or to the last."""
     heads = ("rung", "AP", "change of AP", "what came of it")
     rows = [_render_rung(rung) for rung in rungs]
-    return f'<div class="panel"><h3>The ladder of {escape(name)}</h3>{render_table(heads, rows)}</div>'
+    return (
+        f'<div class="panel"><h3>The ladder of {escape(name)}</h3>{render_table(heads, rows)}</div>'
+    )
 
 
 def _render_rung(rung: Mapping[str, Any]) -> tuple[str, ...]:
     what, metrics, change = rung["rung"], rung["metrics"] or {}, rung["change"] or {}
     if tuning := rung.get("fine_tuning"):
-        what += f", {tuning['steps']:,} steps at {tuning['learning_rate']:g}, {tuning['seconds']:.0f} s"
+        what += (
+            f", {tuning['steps']:,} steps at {tuning['learning_rate']:g}, {tuning['seconds']:.0f} s"
+        )
     return (
         f"<td>{escape(what)}</td>",
         f"<td>{format_metric(metrics.get('AP'))}</td>",
@@ -154,7 +166,11 @@ def _agreement(entry: Mapping[str, Any]) -> str:
     """In a few words; model.json has all of it."""
     if differences := entry["max_differences"]:
         return f"scores within {differences['detection_scores']:.0e}"
-    return "nothing to find again" if entry["share_found"] is None else f"{entry['share_found']:.1%} found again"
+    return (
+        "nothing to find again"
+        if entry["share_found"] is None
+        else f"{entry['share_found']:.1%} found again"
+    )
 
 
 def _render_use(card: Mapping[str, Any]) -> str:
@@ -186,16 +202,26 @@ def _render_classes(names: Sequence[str]) -> str:
         f"<li>{draw_swatch(class_colour(class_id))}{class_id} {escape(name)}</li>"
         for class_id, name in enumerate(names[:_MAX_CLASSES], start=1)
     )
-    more = f'<p class="more">The first {_MAX_CLASSES} of {len(names):,}.</p>' if len(names) > _MAX_CLASSES else ""
+    more = (
+        f'<p class="more">The first {_MAX_CLASSES} of {len(names):,}.</p>'
+        if len(names) > _MAX_CLASSES
+        else ""
+    )
     return f'<div class="panel"><ul class="legend">{items}</ul>{more}</div>'
 
 
 def _render_contract(card: Mapping[str, Any]) -> str:
     tables = "".join(
         f'<div class="panel"><h3>{title}</h3>{_render_tensors(card["contract"][part])}</div>'
-        for part, title in (("inputs", "A graph or signature takes one of"), ("outputs", "It gives"))
+        for part, title in (
+            ("inputs", "A graph or signature takes one of"),
+            ("outputs", "It gives"),
+        )
     )
-    labels = "".join(f"<li><b>{escape(where)}</b>: {escape(what)}</li>" for where, what in card["contract"]["labels"].items())
+    labels = "".join(
+        f"<li><b>{escape(where)}</b>: {escape(what)}</li>"
+        for where, what in card["contract"]["labels"].items()
+    )
     return f'{tables}<div class="panel"><h3>Where the class names are</h3><ul class="lines">{labels}</ul></div>'
 
 
@@ -222,7 +248,9 @@ def _render_origin(card: Mapping[str, Any]) -> str:
     checkpoint, thresholds, canvas = card["checkpoint"], card["thresholds"], card["canvas_size"]
     facts = {
         "checkpoint": f"{checkpoint['name']}, step {checkpoint['step']:,}",
-        "its metrics in training": ", ".join(f"{key} {format_metric(value)}" for key, value in checkpoint["metrics"].items()),
+        "its metrics in training": ", ".join(
+            f"{key} {format_metric(value)}" for key, value in checkpoint["metrics"].items()
+        ),
         "training data's fingerprint": str((card["training"] or {}).get("data_fingerprint", "")),
         "proved on": f"{card['parity']['source'] or 'synthetic pictures'}, {card['parity']['num_images']:,} images",
         "canvas": f"{canvas['height']} × {canvas['width']} pixels; an image is fitted into it and keeps its aspect",
@@ -231,5 +259,9 @@ def _render_origin(card: Mapping[str, Any]) -> str:
         "overlap (IoU) above which a duplicate goes": f"{thresholds['nms_iou']:g}",
         "most detections of one image": f"{thresholds['max_detections']}",
     }
-    rows = [(f"<td>{escape(what)}</td>", f'<td class="mono wrap">{escape(value)}</td>') for what, value in facts.items() if value]
+    rows = [
+        (f"<td>{escape(what)}</td>", f'<td class="mono wrap">{escape(value)}</td>')
+        for what, value in facts.items()
+        if value
+    ]
     return f'<div class="panel">{render_table(("what", "value"), rows)}</div>'

@@ -27,12 +27,21 @@ from detflow.inference.trained import TrainedModel
 from detflow.metrics import EvaluatedImage, coco_metrics
 from detflow.types import LabelMap
 
-__all__ = ["METRICS", "TIMED_IMAGES", "TIMED_RUNS", "Proof", "Reference", "examine", "measure_reference"]
+__all__ = [
+    "METRICS",
+    "TIMED_IMAGES",
+    "TIMED_RUNS",
+    "Proof",
+    "Reference",
+    "examine",
+    "measure_reference",
+]
 
 METRICS = ("AP", "AP50")
 """What a format is measured by."""
 
-# A format's further entries hold the same network as its first one; they are proved on so many images.
+# A format's further entries hold the same network as its first one; they are proved on so many
+# images.
 _FURTHER_IMAGES = 32
 TIMED_IMAGES = 8
 """Images that the time is measured on."""
@@ -64,8 +73,8 @@ class Proof:
     Attributes:
         agreements: By entry, as far as they agree.
         refused: By optional entry that does not work, why not.
-        p50_ms: Of each entry, the median of what an image took in the fresh process, from pixels or files to detections; its first
-            runs, in which a runtime prepares itself, left out.
+        p50_ms: Of each entry, the median of what an image took in the fresh process, from pixels or
+            files to detections; its first runs, in which a runtime prepares itself, left out.
         metrics: AP and AP50 of the first entry; None where it could not be measured.
         failure: Why the format may not be published; None if it may.
     """
@@ -77,7 +86,9 @@ class Proof:
     failure: ArtifactError | None
 
 
-def measure_reference(detect: Callable[[ProofImage], Outputs], proof: ProofImages, trained: TrainedModel) -> Reference:
+def measure_reference(
+    detect: Callable[[ProofImage], Outputs], proof: ProofImages, trained: TrainedModel
+) -> Reference:
     """Runs the checkpoint on every image.
 
     Raises:
@@ -90,7 +101,11 @@ def measure_reference(detect: Callable[[ProofImage], Outputs], proof: ProofImage
         outputs.append(detect(image))
         ledger.add(image, outputs[-1])
     if not outputs:
-        raise DataError("there is no image to prove the export on", path=proof.source, remedy="name some with --images")
+        raise DataError(
+            "there is no image to prove the export on",
+            path=proof.source,
+            remedy="name some with --images",
+        )
     return Reference(trained.checkpoint_path.name, outputs, ledger.metrics())
 
 
@@ -119,13 +134,17 @@ def examine(
     refused: dict[str, str] = {}
     p50_ms: dict[str, float] = {}
     for number, entry in enumerate(form.entries):
-        candidate = Candidate(entry.name, artifact.path / entry.path, entry.input_name, entry.signature)
+        candidate = Candidate(
+            entry.name, artifact.path / entry.path, entry.input_name, entry.signature
+        )
         comparison = _comparison(entry.name, gate, reference.name)
         ledger = _Ledger(label_map, candidate.path)
         try:
             fresh.load(candidate)
             pairs = zip(proof.images, reference.outputs, strict=True)
-            for image, expected in pairs if number == 0 else itertools.islice(pairs, _FURTHER_IMAGES):
+            for image, expected in (
+                pairs if number == 0 else itertools.islice(pairs, _FURTHER_IMAGES)
+            ):
                 actual = fresh.run(candidate, image)
                 comparison.add(image.name, expected, actual)
                 ledger.add(image, actual)
@@ -161,7 +180,9 @@ def _comparison(name: str, gate: Gate, reference_name: str) -> Comparison:
     return MatchedComparison(name, reference_name, gate.tolerance)
 
 
-def _require_evidence(name: str, gate: Gate, agreement: Agreement, metrics: Mapping[str, float | None] | None) -> None:
+def _require_evidence(
+    name: str, gate: Gate, agreement: Agreement, metrics: Mapping[str, float | None] | None
+) -> None:
     """Without detections to find again and without truth nothing has been compared."""
     if gate.tolerance is not None and agreement.share_found is None and metrics is None:
         raise ArtifactError(
@@ -172,7 +193,13 @@ def _require_evidence(name: str, gate: Gate, agreement: Agreement, metrics: Mapp
         )
 
 
-def _require_ap(name: str, gate: Gate, reference: Reference, metrics: Mapping[str, float | None] | None, worst_image: str) -> None:
+def _require_ap(
+    name: str,
+    gate: Gate,
+    reference: Reference,
+    metrics: Mapping[str, float | None] | None,
+    worst_image: str,
+) -> None:
     """AP of images without objects is None, and then nothing can be lost."""
     before, after = ((one or {}).get(METRICS[0]) for one in (reference.metrics, metrics))
     if before is not None and after is not None and before - after > gate.max_ap_drop:
@@ -194,7 +221,9 @@ class _Ledger:
     def add(self, image: ProofImage, outputs: Outputs) -> None:
         """Takes the outputs for one image; without truth there is nothing to collect."""
         if image.objects is not None:
-            (found,) = Detector(lambda _: outputs, self._label_map, self._source).detect([image.pixels])
+            (found,) = Detector(lambda _: outputs, self._label_map, self._source).detect(
+                [image.pixels]
+            )
             self._images.append(EvaluatedImage(image.size, image.objects, found))
 
     def metrics(self) -> dict[str, float | None] | None:

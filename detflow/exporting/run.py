@@ -34,22 +34,27 @@ def export_model(
     """Exports a checkpoint. The folder appears with those formats that passed their gate, and only if one did.
 
     Args:
-        ckpt: A model directory (its best checkpoint), a checkpoint `DIR/ckpt-N`, or `best` or `last` of `model_dir`.
+        ckpt: A model directory (its best checkpoint), a checkpoint `DIR/ckpt-N`, or `best` or
+            `last` of `model_dir`.
         output: The folder to publish; an exported folder that stands there is replaced as a whole.
         model_dir: The model directory that the words `best` and `last` are about.
-        formats: Names of formats with commas between, or `all` that there are of the checkpoint's architecture.
-        images: Folder of images, or of records, that the proof runs on; None for the run's own records.
+        formats: Names of formats with commas between, or `all` that there are of the checkpoint's
+            architecture.
+        images: Folder of images, or of records, that the proof runs on; None for the run's own
+            records.
         split: Split of the records; None for the one that the run was evaluated on.
         score_threshold: Detections below are dropped; None for the run's own.
         max_detections: Most detections of one image; None for the run's own.
-        max_ap_drop: How much of the checkpoint's AP a format may lose; None for the formats' own limits.
+        max_ap_drop: How much of the checkpoint's AP a format may lose; None for the formats' own
+            limits.
 
     Returns:
-        The published `model.json`. Formats that did not pass stand under `failed`; see `find_failure`.
+        The published `model.json`. Formats that did not pass stand under `failed`; see
+        `find_failure`.
 
     Raises:
-        ConfigError: The arguments contradict each other, the checkpoint's architecture has no such format, or the output folder is
-            something else than an exported folder.
+        ConfigError: The arguments contradict each other, the checkpoint's architecture has no such
+            format, or the output folder is something else than an exported folder.
         DataError: There is no image to prove the export on.
         ArtifactError: The checkpoint is damaged, or no format passed.
         EnvironmentFault: The disk refuses.
@@ -60,11 +65,14 @@ def export_model(
         run, checkpoint = find_checkpoint(path, word)
         names = choose_formats(formats, run.read_config().model.architecture)
         require_replaceable(output, MANIFEST_NAME)
-        # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
+        # The destination is opened first: what it refuses, it refuses before TensorFlow is
+        # imported.
         with publish_folder(output, MANIFEST_NAME) as staging:
             from detflow.exporting.build import ExportOptions, build_artifact
 
-            options = ExportOptions(names, images, split, score_threshold, max_detections, max_ap_drop)
+            options = ExportOptions(
+                names, images, split, score_threshold, max_detections, max_ap_drop
+            )
             return build_artifact(ArtifactDir(staging.path), checkpoint, options)
 
 
@@ -84,14 +92,24 @@ def describe_card(card: dict[str, Any], output: Location) -> str:
     """Returns what a person wants to know of a published `model.json`: what it is, where, and how well it was proved."""
     checkpoint, parity = card["checkpoint"], card["parity"]
     named, rest = card["classes"][:8], len(card["classes"]) - 8
-    lines = [f"{checkpoint['name']} → {output}; classes: {', '.join(named)}{f' and {rest:,} more' if rest > 0 else ''}"]
+    lines = [
+        f"{checkpoint['name']} → {output}; classes: {', '.join(named)}{f' and {rest:,} more' if rest > 0 else ''}"
+    ]
     for found in card["formats"].values():
-        measures = [f"; {name} {_with_change(value, found['change'][name])}" for name, value in (found["metrics"] or {}).items()]
+        measures = [
+            f"; {name} {_with_change(value, found['change'][name])}"
+            for name, value in (found["metrics"] or {}).items()
+        ]
         measures.append(f"; {found['seconds']:.0f} s")
         for name, entry in found["entries"].items():
-            # A folder with several inputs is proved with each: `saved_model`, `saved_model tf_example`.
+            # A folder with several inputs is proved with each: `saved_model`, `saved_model
+            # tf_example`.
             path, _, signature = name.partition(" ")
-            size = sum(digest["bytes"] for file, digest in card["files"].items() if file == path or file.startswith(f"{path}/"))
+            size = sum(
+                digest["bytes"]
+                for file, digest in card["files"].items()
+                if file == path or file.startswith(f"{path}/")
+            )
             lines.append(
                 f"{output / path}{f' ({signature})' if signature else f', {size / 1e6:.1f} MB'}: {_describe_agreement(entry)}"
                 # Measured on the first entry; the time is that of all.
@@ -99,7 +117,9 @@ def describe_card(card: dict[str, Any], output: Location) -> str:
             )
             measures = []
     if parity["images"] == "synthetic":
-        lines.append("The run's records are not there: the proof ran on synthetic pictures. Name real ones with --images.")
+        lines.append(
+            "The run's records are not there: the proof ran on synthetic pictures. Name real ones with --images."
+        )
     return "\n".join(lines)
 
 
@@ -118,17 +138,24 @@ def _describe_agreement(entry: dict[str, Any]) -> str:
 
 
 def _with_change(value: float | None, change: float | None) -> str:
-    return format_metric(value) if change is None else f"{format_metric(value)} ({format_change(change)})"
+    return (
+        format_metric(value)
+        if change is None
+        else f"{format_metric(value)} ({format_change(change)})"
+    )
 
 
 def _resolve(ckpt: str, model_dir: Location | None) -> tuple[Location, str]:
     """Returns the place of a model directory or checkpoint, and which checkpoint of a model directory is meant."""
     if model_dir is None:
         if ckpt in _WORDS and not Path(ckpt).exists():
-            raise ConfigError(f"--ckpt {ckpt} does not say of which run", remedy="add --model-dir DIR")
+            raise ConfigError(
+                f"--ckpt {ckpt} does not say of which run", remedy="add --model-dir DIR"
+            )
         return parse_location(ckpt), "best"
     if ckpt not in _WORDS:
         raise ConfigError(
-            f"--ckpt {ckpt} together with --model-dir", remedy="with --model-dir it is best or last; or leave that out"
+            f"--ckpt {ckpt} together with --model-dir",
+            remedy="with --model-dir it is best or last; or leave that out",
         )
     return model_dir, ckpt

@@ -24,7 +24,8 @@ def write_saved_model(serving: ServingModel, label_map_path: Path, directory: Pa
     Raises:
         OSError: The disk refuses.
     """
-    # Only variables and the label map are tracked. The network itself would drag Keras' own traces of every layer in.
+    # Only variables and the label map are tracked. The network itself would drag Keras' own traces
+    # of every layer in.
     exported = tf.Module()
     exported.weights = serving.variables
     exported.label_map = tf.saved_model.Asset(os.fspath(label_map_path))

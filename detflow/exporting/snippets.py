@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from detflow.artifact import CLASS_NAMES_NODE, FORMATS, OPENCV_SIGNATURE, OUTPUT_NAMES, Entry, Format
+from detflow.artifact import (
+    CLASS_NAMES_NODE,
+    FORMATS,
+    OPENCV_SIGNATURE,
+    OUTPUT_NAMES,
+    Entry,
+    Format,
+)
 
 __all__ = ["choose_snippets"]
 
@@ -103,7 +110,12 @@ def choose_snippets(formats: list[str]) -> list[tuple[str, str]]:
             if template is not None and (template, form.runtime) not in runtimes:
                 runtimes.add((template, form.runtime))
                 outputs = ", ".join(f'"{name}"' for name in OUTPUT_NAMES)
-                chosen.append((_title(form, entry), template.format(path=entry.path, outputs=outputs, labels=CLASS_NAMES_NODE)))
+                chosen.append(
+                    (
+                        _title(form, entry),
+                        template.format(path=entry.path, outputs=outputs, labels=CLASS_NAMES_NODE),
+                    )
+                )
     return chosen
 
 
@@ -112,7 +124,11 @@ def _template(form: Format, entry: Entry) -> str | None:
         return _OPENCV
     if entry is not form.entries[0]:
         return None
-    by_runtime: dict[str, str] = {"onnxruntime": _ONNXRUNTIME, "openvino": _OPENVINO, "litert": _LITERT}
+    by_runtime: dict[str, str] = {
+        "onnxruntime": _ONNXRUNTIME,
+        "openvino": _OPENVINO,
+        "litert": _LITERT,
+    }
     by_format = {"frozen": _FROZEN, "saved_model": _SAVED_MODEL}
     return by_format.get(form.name) or by_runtime[form.runtime]
 

@@ -1,10 +1,12 @@
 """TFLite files: a canvas of bytes in, boxes, classes, scores and their count out; normalisation and suppression inside.
 
-The outputs are those of the operation TFLite_Detection_PostProcess, which mobile libraries expect. The operation itself is not in
-the file: with T threads its class-wise suppression loses class T (github.com/tensorflow/tensorflow/issues/56058; seen with LiteRT
-2.3 for every T from 2 on). What stands for it is made of built-in operations.
+The outputs are those of the operation TFLite_Detection_PostProcess, which mobile libraries expect.
+The operation itself is not in the file: with T threads its class-wise suppression loses class T
+(github.com/tensorflow/tensorflow/issues/56058; seen with LiteRT 2.3 for every T from 2 on). What
+stands for it is made of built-in operations.
 
-Network and post-processing are converted apart and joined afterwards, so that quantisation never touches boxes.
+Network and post-processing are converted apart and joined afterwards, so that quantisation never
+touches boxes.
 """
 
 from __future__ import annotations
@@ -40,14 +42,20 @@ __all__ = ["write_float", "write_int8"]
 Precision = Literal["float32", "float16", "dynamic"]
 Canvas = npt.NDArray[np.uint8]
 
-# Names of the file's tensors, as in the detectors that TFLite_Detection_PostProcess was made for: some readers go by them.
+# Names of the file's tensors, as in the detectors that TFLite_Detection_PostProcess was made for:
+# some readers go by them.
 _TENSOR_NAMES: Final = {
     INPUT: "normalized_input_image_tensor",
-    **{name: f"TFLite_Detection_PostProcess{suffix}" for name, suffix in zip(OUTPUTS, ("", ":1", ":2", ":3"), strict=True)},
+    **{
+        name: f"TFLite_Detection_PostProcess{suffix}"
+        for name, suffix in zip(OUTPUTS, ("", ":1", ":2", ":3"), strict=True)
+    },
 }
-# Of all pairs of anchor and class, so many with the highest scores may become detections. Model Garden takes 5,000.
+# Of all pairs of anchor and class, so many with the highest scores may become detections. Model
+# Garden takes 5,000.
 _MAX_CANDIDATES = 5000
-# Classes are suppressed apart because their boxes are moved apart, on a grid of this spacing; boxes leave the canvas by less.
+# Classes are suppressed apart because their boxes are moved apart, on a grid of this spacing; boxes
+# leave the canvas by less.
 _CLASS_SPACING = 4.0
 # Of the draws from the training images.
 _SEED = 1
@@ -70,7 +78,9 @@ class _Halves(NamedTuple):
 _Split: TypeAlias = Callable[[DenseModel, EvaluateConfig], _Halves]
 
 
-def write_float(job: Job, name: str, precision: Literal["float32", "float16", "dynamic"]) -> Iterator[Notes]:
+def write_float(
+    job: Job, name: str, precision: Literal["float32", "float16", "dynamic"]
+) -> Iterator[Notes]:
     """Writes the network in floats, in float16 weights, or in int8 weights and float activations ("dynamic").
 
     Args:
@@ -91,8 +101,8 @@ def write_float(job: Job, name: str, precision: Literal["float32", "float16", "d
 def write_int8(job: Job, name: str) -> Iterator[Notes]:
     """Writes the network in int8 weights and activations, and climbs a ladder as long as the gate refuses.
 
-    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats; weights that were fine-tuned with
-    int8's rounding, nothing in floats.
+    The rungs: ranges measured on a hundred training images; on five hundred; the head in floats;
+    weights that were fine-tuned with int8's rounding, nothing in floats.
 
     Args:
         job: What to write.
@@ -109,9 +119,15 @@ def write_int8(job: Job, name: str) -> Iterator[Notes]:
         used, halves = drawn[:num_images], split(model, job.trained.serving.config)
         converter = _converter(halves.network, model.network.variables)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([canvas] for canvas in _calibration_canvases(used, model.input_size))
+        converter.representative_dataset = lambda: (
+            [canvas] for canvas in _calibration_canvases(used, model.input_size)
+        )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        calibration = {"images": len(used), "split": job.trained.config.data.train_split, "seed": _SEED}
+        calibration = {
+            "images": len(used),
+            "split": job.trained.config.data.train_split,
+            "seed": _SEED,
+        }
         return {**_write(job, name, halves, converter), "rung": rung, "calibration": calibration}
 
     yield write("calibrated", model, _split_after_head, _CALIBRATION_IMAGES)
@@ -119,8 +135,15 @@ def write_int8(job: Job, name: str) -> Iterator[Notes]:
     yield write("float heads", model, _split_before_head, _MORE_CALIBRATION_IMAGES)
 
     samples = _draw_training_samples(job, _NUM_STEPS * images_per_step(job.trained.config))
-    tuned = fine_tune(job.trained, samples, _calibration_canvases(drawn, model.input_size), _NUM_STEPS)
-    notes = write("quantisation-aware fine-tuning", _dense(tuned.model), _split_after_head, _MORE_CALIBRATION_IMAGES)
+    tuned = fine_tune(
+        job.trained, samples, _calibration_canvases(drawn, model.input_size), _NUM_STEPS
+    )
+    notes = write(
+        "quantisation-aware fine-tuning",
+        _dense(tuned.model),
+        _split_after_head,
+        _MORE_CALIBRATION_IMAGES,
+    )
     fine_tuning = {
         "steps": tuned.steps,
         "learning_rate": tuned.learning_rate,
@@ -143,15 +166,26 @@ def _write(job: Job, name: str, halves: _Halves, converter: Any) -> dict[str, An
         _convert(converter),
         _convert(_converter(halves.tail, halves.tail.variables)),
         _TENSOR_NAMES,
-        {METADATA_NAME: build_metadata(f"{trained.run.path.name} {trained.checkpoint_path.name}", canvas_size)},
+        {
+            METADATA_NAME: build_metadata(
+                f"{trained.run.path.name} {trained.checkpoint_path.name}", canvas_size
+            )
+        },
     )
     labels = "".join(f"{label}\n" for label in trained.label_map)
     (job.artifact.path / FORMATS[name].paths[0]).write_bytes(pack_file(joined, LABELS_NAME, labels))
     return {
-        "input": {"name": INPUT, "tensor": _TENSOR_NAMES[INPUT], "dtype": "uint8", "shape": [1, *canvas_size, 3]},
+        "input": {
+            "name": INPUT,
+            "tensor": _TENSOR_NAMES[INPUT],
+            "dtype": "uint8",
+            "shape": [1, *canvas_size, 3],
+        },
         "outputs": [
             {"name": output, "tensor": _TENSOR_NAMES[output], "dtype": "float32", "shape": shape}
-            for output, shape in zip(OUTPUTS, _output_shapes(trained.serving.config.max_detections), strict=True)
+            for output, shape in zip(
+                OUTPUTS, _output_shapes(trained.serving.config.max_detections), strict=True
+            )
         ],
     }
 
@@ -168,19 +202,32 @@ def _split_after_head(model: DenseModel, config: EvaluateConfig) -> _Halves:
 def _split_before_head(model: DenseModel, config: EvaluateConfig) -> _Halves:
     """Backbone and what joins its levels apart from the head."""
     features = model.parts["head"].input
-    body, head = tf_keras.Model(model.network.input, features), tf_keras.Model(features, model.network.output)
+    body, head = (
+        tf_keras.Model(model.network.input, features),
+        tf_keras.Model(features, model.network.output),
+    )
     return _split(model, config, body, lambda levels: head(levels, training=False))
 
 
-def _split(model: DenseModel, config: EvaluateConfig, first: tf_keras.Model, rest: Callable[[Any], Any]) -> _Halves:
+def _split(
+    model: DenseModel, config: EvaluateConfig, first: tf_keras.Model, rest: Callable[[Any], Any]
+) -> _Halves:
     """`rest` leads from the outputs of `first` to those of the network."""
     joints = [f"joint_{number}" for number in range(len(tf.nest.flatten(first.output)))]
 
     def run(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dict(zip(joints, tf.nest.flatten(first(preprocess.normalize(image), training=False)), strict=True))
+        return dict(
+            zip(
+                joints,
+                tf.nest.flatten(first(preprocess.normalize(image), training=False)),
+                strict=True,
+            )
+        )
 
     def finish(*values: tf.Tensor) -> dict[str, tf.Tensor]:
-        boxes, scores = model.decode(rest(tf.nest.pack_sequence_as(first.output, values)), model.input_size)
+        boxes, scores = model.decode(
+            rest(tf.nest.pack_sequence_as(first.output, values)), model.input_size
+        )
         return _suppress(boxes[0], scores[0], config)
 
     network = _trace(run, tf.TensorSpec([1, *model.input_size, 3], tf.uint8, name=INPUT))
@@ -193,10 +240,15 @@ def _split(model: DenseModel, config: EvaluateConfig, first: tf_keras.Model, res
 def _suppress(boxes: tf.Tensor, scores: tf.Tensor, config: EvaluateConfig) -> dict[str, tf.Tensor]:
     """Does to boxes [N, 4] and scores [N, C] what `DetectionModel.detect` does."""
     num_boxes, num_classes = (int(side) for side in scores.shape)
-    scores, pairs = tf.math.top_k(tf.reshape(scores, [-1]), min(_MAX_CANDIDATES, num_boxes * num_classes))
+    scores, pairs = tf.math.top_k(
+        tf.reshape(scores, [-1]), min(_MAX_CANDIDATES, num_boxes * num_classes)
+    )
     boxes, classes = tf.gather(boxes, pairs // num_classes), pairs % num_classes
     columns = math.ceil(math.sqrt(num_classes))
-    shift = tf.cast(tf.stack([classes // columns, classes % columns] * 2, 1), tf.float32) * _CLASS_SPACING
+    shift = (
+        tf.cast(tf.stack([classes // columns, classes % columns] * 2, 1), tf.float32)
+        * _CLASS_SPACING
+    )
     kept, count = tf.raw_ops.NonMaxSuppressionV4(
         boxes=boxes + shift,
         scores=scores,
@@ -220,7 +272,8 @@ def _trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Function:
 
 
 def _converter(function: Function, variables: Sequence[tf.Variable]) -> Any:
-    # Only variables are tracked; the network itself would drag Keras' own traces of every layer in, which takes ten times as long.
+    # Only variables are tracked; the network itself would drag Keras' own traces of every layer in,
+    # which takes ten times as long.
     owner = tf.Module()
     owner.weights = variables
     return tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
@@ -238,7 +291,8 @@ def _draw_training_samples(job: Job, limit: int) -> list[Sample]:
     """Draws at most so many samples of the training, in random order; the draw depends on the records alone."""
     random = np.random.default_rng(_SEED)
     drawn: list[Sample] = []
-    # Each sample has the same chance to be among the drawn ones, and no others are held (Vitter 1985, algorithm R).
+    # Each sample has the same chance to be among the drawn ones, and no others are held (Vitter
+    # 1985, algorithm R).
     for number, sample in enumerate(job.training_samples()):
         place = number if number < limit else int(random.integers(0, number + 1))
         if place == len(drawn):
@@ -250,7 +304,9 @@ def _draw_training_samples(job: Job, limit: int) -> list[Sample]:
     return [drawn[place] for place in random.permutation(len(drawn))]
 
 
-def _calibration_canvases(files: Iterable[bytes], canvas_size: tuple[int, int]) -> Iterator[npt.NDArray[np.uint8]]:
+def _calibration_canvases(
+    files: Iterable[bytes], canvas_size: tuple[int, int]
+) -> Iterator[npt.NDArray[np.uint8]]:
     """Yields canvases [1, height, width, 3] as a caller of the file makes them."""
     for file in files:
         pixels = preprocess.decode_jpeg(tf.constant(file)).numpy()

@@ -16,14 +16,17 @@ _IDENTIFIER: Final = b"TFL3"
 _SIGNATURE: Final = "serving_default"
 
 
-def join_models(first: bytes, second: bytes, tensor_names: Mapping[str, str], metadata: Mapping[str, bytes]) -> bytes:
+def join_models(
+    first: bytes, second: bytes, tensor_names: Mapping[str, str], metadata: Mapping[str, bytes]
+) -> bytes:
     """Feeds a model's outputs to another one's inputs.
 
     Args:
         first: A TFLite file with one signature.
         second: Another one, whose inputs are called as the first one's outputs.
-        tensor_names: The first one's inputs and the second one's outputs, by their names in the signatures, in the order that the
-            joined model will have them in; the values become the names of the tensors.
+        tensor_names: The first one's inputs and the second one's outputs, by their names in the
+            signatures, in the order that the joined model will have them in; the values become the
+            names of the tensors.
         metadata: Buffers that the model is to hold, by their names.
 
     Returns:
@@ -32,9 +35,13 @@ def join_models(first: bytes, second: bytes, tensor_names: Mapping[str, str], me
     model, tail = (schema.ModelT.InitFromPackedBuf(content, 0) for content in (first, second))
     graph, tail_graph = model.subgraphs[0], tail.subgraphs[0]
     inputs, joints = _places(model.signatureDefs[0].inputs), _places(model.signatureDefs[0].outputs)
-    tail_inputs, tail_outputs = _places(tail.signatureDefs[0].inputs), _places(tail.signatureDefs[0].outputs)
+    tail_inputs, tail_outputs = (
+        _places(tail.signatureDefs[0].inputs),
+        _places(tail.signatureDefs[0].outputs),
+    )
 
-    # The tail's inputs are the first model's outputs; its other tensors come after all of the first model's.
+    # The tail's inputs are the first model's outputs; its other tensors come after all of the first
+    # model's.
     places = {place: joints[name] for name, place in tail_inputs.items()}
     for place, tensor in enumerate(tail_graph.tensors):
         if place not in places:
@@ -45,7 +52,9 @@ def join_models(first: bytes, second: bytes, tensor_names: Mapping[str, str], me
     places[-1] = -1
     for operator in tail_graph.operators:
         operator.opcodeIndex += len(model.operatorCodes)
-        operator.inputs, operator.outputs = ([places[int(i)] for i in some] for some in (operator.inputs, operator.outputs))
+        operator.inputs, operator.outputs = (
+            [places[int(i)] for i in some] for some in (operator.inputs, operator.outputs)
+        )
         graph.operators.append(operator)
     model.operatorCodes += tail.operatorCodes
     model.buffers += tail.buffers
@@ -56,9 +65,13 @@ def join_models(first: bytes, second: bytes, tensor_names: Mapping[str, str], me
         graph.tensors[place].name = name
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = _SIGNATURE, 0
-    signature.inputs = [_tensor_map(name, place) for name, place in zip(inputs, graph.inputs, strict=True)]
+    signature.inputs = [
+        _tensor_map(name, place) for name, place in zip(inputs, graph.inputs, strict=True)
+    ]
     outputs = [name for name in tensor_names if name in tail_outputs]
-    signature.outputs = [_tensor_map(name, place) for name, place in zip(outputs, graph.outputs, strict=True)]
+    signature.outputs = [
+        _tensor_map(name, place) for name, place in zip(outputs, graph.outputs, strict=True)
+    ]
     model.signatureDefs = [signature]
     for name, content in metadata.items():
         _add_metadata(model, name, content)

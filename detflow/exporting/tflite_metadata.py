@@ -1,8 +1,9 @@
 """TFLite metadata: what a mobile library reads of a detector, and the class names, which are packed into the file.
 
-The tables are those of metadata_schema.fbs, version 1.1 (github.com/tensorflow/tflite-support, tensorflow_lite_support/metadata),
-and the tensors are described as its object detectors are: `location`, `category`, `score`, `number of detections`. The package that
-writes them, tflite-support, has no build for the Pythons that detflow runs on.
+The tables are those of metadata_schema.fbs, version 1.1 (github.com/tensorflow/tflite-support,
+tensorflow_lite_support/metadata), and the tensors are described as its object detectors are:
+`location`, `category`, `score`, `number of detections`. The package that writes them,
+tflite-support, has no build for the Pythons that detflow runs on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ __all__ = ["METADATA_NAME", "build_metadata"]
 METADATA_NAME: Final = "TFLITE_METADATA"
 """How a model says that one of its buffers holds metadata."""
 
-_DESCRIPTION: Final = "Detects objects. Normalisation and suppression are inside; so are the class names."
+_DESCRIPTION: Final = (
+    "Detects objects. Normalisation and suppression are inside; so are the class names."
+)
 # The schema's identifier, and its version that all the fields here are of.
 _SCHEMA_IDENTIFIER: Final = b"M001"
 _PARSER_VERSION: Final = "1.0.0"
@@ -50,18 +53,45 @@ def build_metadata(name: str, canvas_size: tuple[int, int]) -> bytes:
         {
             0: "image",
             1: f"RGB; an image is scaled to fit, put into the top left corner, and the rest is filled with the colour {fill}",
-            3: _content(_IMAGE, _Table({0: _Byte(_RGB), 1: _Table({0: _Int(width), 1: _Int(height)})})),
+            3: _content(
+                _IMAGE, _Table({0: _Byte(_RGB), 1: _Table({0: _Int(width), 1: _Int(height)})})
+            ),
             # The file normalises by itself.
-            4: [_Table({0: _Byte(_NORMALIZATION), 1: _Table({0: _Floats((0.0,)), 1: _Floats((1.0,))})})],
+            4: [
+                _Table(
+                    {0: _Byte(_NORMALIZATION), 1: _Table({0: _Floats((0.0,)), 1: _Floats((1.0,))})}
+                )
+            ],
             5: _Table({0: _Floats((255.0,)), 1: _Floats((0.0,))}),
         }
     )
     box = _Table({0: _Ints(_BOX_ORDER), 1: _Byte(_BOUNDARIES), 2: _Byte(_RATIO)})
     outputs = [
-        _Table({0: "location", 1: "boxes [ymin, xmin, ymax, xmax] as shares of the input", 3: _content(_BOUNDING_BOX, box, each)}),
-        _Table({0: "category", 1: "classes, counted from 0", 3: _content(_FEATURE, _Table({}), each), 6: [labels]}),
-        _Table({0: "score", 1: "scores, from high to low", 3: _content(_FEATURE, _Table({}), each)}),
-        _Table({0: "number of detections", 1: "how many entries are valid", 3: _content(_FEATURE, _Table({}))}),
+        _Table(
+            {
+                0: "location",
+                1: "boxes [ymin, xmin, ymax, xmax] as shares of the input",
+                3: _content(_BOUNDING_BOX, box, each),
+            }
+        ),
+        _Table(
+            {
+                0: "category",
+                1: "classes, counted from 0",
+                3: _content(_FEATURE, _Table({}), each),
+                6: [labels],
+            }
+        ),
+        _Table(
+            {0: "score", 1: "scores, from high to low", 3: _content(_FEATURE, _Table({}), each)}
+        ),
+        _Table(
+            {
+                0: "number of detections",
+                1: "how many entries are valid",
+                3: _content(_FEATURE, _Table({})),
+            }
+        ),
     ]
     graph = _Table({2: [image], 3: outputs})
     builder = flatbuffers.Builder(1024)
@@ -103,7 +133,9 @@ class _Table:
 
     def write(self, builder: Any) -> int:
         """Writes what the table refers to, then the table; returns its offset."""
-        references = {number: _write_reference(builder, value) for number, value in self._fields.items()}
+        references = {
+            number: _write_reference(builder, value) for number, value in self._fields.items()
+        }
         builder.StartObject(max(self._fields, default=-1) + 1)
         for number, value in self._fields.items():
             if isinstance(value, _Byte):
@@ -125,7 +157,9 @@ def _write_reference(builder: Any, value: Any) -> int:
     if isinstance(value, (_Floats, _Ints)):
         prepend = builder.PrependFloat32 if isinstance(value, _Floats) else builder.PrependUint32
         return _write_vector(builder, value, prepend)
-    return _write_vector(builder, [table.write(builder) for table in value], builder.PrependUOffsetTRelative)
+    return _write_vector(
+        builder, [table.write(builder) for table in value], builder.PrependUOffsetTRelative
+    )
 
 
 def _write_vector(builder: Any, values: Sequence[Any], prepend: Any) -> int:

@@ -1,7 +1,7 @@
 """The gate of every format: in a fresh process it must detect what the checkpoint detected, or nothing is published.
 
-Nothing in here may import Model Garden: the fresh process imports this module, and that it ran without `official` is part of
-the proof.
+Nothing in here may import Model Garden: the fresh process imports this module, and that it ran
+without `official` is part of the proof.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ __all__ = [
 Input = npt.NDArray[np.uint8] | Sequence[bytes]
 Outputs = Mapping[str, npt.NDArray[np.float32]]
 
-# Largest absolute difference from the checkpoint. One image's outputs are compared entry by entry, padding included; detections
-# whose scores are no further apart than the limit may stand in another order. The order of the outputs here is the order in which a
-# disagreement is told, since a lost detection shifts everything after it.
+# Largest absolute difference from the checkpoint. One image's outputs are compared entry by entry,
+# padding included; detections whose scores are no further apart than the limit may stand in another
+# order. The order of the outputs here is the order in which a disagreement is told, since a lost
+# detection shifts everything after it.
 LIMITS: Final[dict[str, float]] = {
     "num_detections": 0.0,
     "detection_classes": 0.0,
@@ -57,7 +58,8 @@ LIMITS: Final[dict[str, float]] = {
 }
 
 
-# What must not come in with a format: Model Garden never, and TensorFlow only where it is the runtime.
+# What must not come in with a format: Model Garden never, and TensorFlow only where it is the
+# runtime.
 _GARDEN: Final = "official"
 _TENSORFLOW: Final = "tensorflow"
 
@@ -68,7 +70,8 @@ class Tolerance:
 
     Attributes:
         score_threshold: Detections of the checkpoint from this score on have to be found again.
-        min_iou: Found again is what a detection of the same class overlaps by at least this IoU, each counting once,
+        min_iou: Found again is what a detection of the same class overlaps by at least this IoU,
+            each counting once,
         max_score_difference: with a score that differs by at most this.
         min_share: The share of them that has to be found again.
     """
@@ -85,10 +88,12 @@ class Agreement:
 
     Attributes:
         num_images: Images compared.
-        num_detections: Detections of the checkpoint on them; where there is a tolerance, those that had to be found again.
-        max_differences: Largest absolute difference of each output; empty where detections are matched.
-        share_found: Share of the detections that were found again; 1 where outputs are compared entry by entry, None where there
-            was no detection to find.
+        num_detections: Detections of the checkpoint on them; where there is a tolerance, those that
+            had to be found again.
+        max_differences: Largest absolute difference of each output; empty where detections are
+            matched.
+        share_found: Share of the detections that were found again; 1 where outputs are compared
+            entry by entry, None where there was no detection to find.
     """
 
     num_images: int
@@ -165,14 +170,20 @@ class FreshProcess:
         # Held by the other process alone, so that its death shows here as the end of the stream.
         with theirs:
             descriptor = theirs.fileno()
-            # Not a process of multiprocessing: that would first run the script that this one was started with.
+            # Not a process of multiprocessing: that would first run the script that this one was
+            # started with.
             program = f"import sys; sys.path[:] = {sys.path!r}; import {__name__} as v; v._serve({descriptor}, {self._runtime!r})"
             self._process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[descriptor])  # noqa: S603  Our own.
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stop()
 
     def _stop(self) -> None:
@@ -202,7 +213,9 @@ class FreshProcess:
             self._connection.send((name, question))
             answer, error = self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            died = ArtifactError(f"the process that tried it died with exit code {self._process.wait()}", path=name)
+            died = ArtifactError(
+                f"the process that tried it died with exit code {self._process.wait()}", path=name
+            )
             # The other formats get a new one.
             self._stop()
             self._start()
@@ -238,7 +251,8 @@ class Comparison(ABC):
         """Returns the agreement over all images.
 
         Raises:
-            ArtifactError: It is not close enough; the message has the output, the worst image and the difference.
+            ArtifactError: It is not close enough; the message has the output, the worst image and
+                the difference.
         """
 
     @property
@@ -271,14 +285,22 @@ class ExactComparison(Comparison):
     def conclude(self) -> Agreement:
         """See `Comparison`."""
         for output, limit in LIMITS.items():
-            image, worst = max(((image, found[output]) for image, found in self._seen), key=lambda pair: pair[1])
+            image, worst = max(
+                ((image, found[output]) for image, found in self._seen), key=lambda pair: pair[1]
+            )
             if worst > limit:
-                amount = "it is missing, not finite or of another shape" if math.isinf(worst) else f"a difference of {worst:.3g}"
+                amount = (
+                    "it is missing, not finite or of another shape"
+                    if math.isinf(worst)
+                    else f"a difference of {worst:.3g}"
+                )
                 raise ArtifactError(
                     f"{output} is not as {self._reference_name} gives it on image {image}: {amount}, allowed is {limit:g}",
                     path=self._name,
                 )
-        differences = {output: max(found[output] for _, found in self._seen) for output in OUTPUT_NAMES}
+        differences = {
+            output: max(found[output] for _, found in self._seen) for output in OUTPUT_NAMES
+        }
         return Agreement(len(self._seen), self._num_detections, differences)
 
 
@@ -302,20 +324,31 @@ class MatchedComparison(Comparison):
         """See `Comparison`.
 
         Raises:
-            ArtifactError: An output is missing, not finite, or of another dtype or number of dimensions.
+            ArtifactError: An output is missing, not finite, or of another dtype or number of
+                dimensions.
         """
         for output in OUTPUT_NAMES:
             values = actual.get(output)
             wanted = expected[output]
-            if values is None or values.dtype != wanted.dtype or values.ndim != wanted.ndim or not np.isfinite(values).all():
+            if (
+                values is None
+                or values.dtype != wanted.dtype
+                or values.ndim != wanted.ndim
+                or not np.isfinite(values).all()
+            ):
                 raise ArtifactError(
                     f"{output} is not as {self._reference_name} gives it on image {image_name}: it is missing, not finite or of "
                     "another type",
                     path=self._name,
                 )
         wanted_ones, found_ones = (_rows(outputs) for outputs in (expected, actual))
-        # A box outside of the image has no area after clipping: it overlaps nothing, and there is nothing to show of it.
-        wanted_ones = [one for one in wanted_ones if one[1] >= self._tolerance.score_threshold and (one[2][2:] > one[2][:2]).all()]
+        # A box outside of the image has no area after clipping: it overlaps nothing, and there is
+        # nothing to show of it.
+        wanted_ones = [
+            one
+            for one in wanted_ones
+            if one[1] >= self._tolerance.score_threshold and (one[2][2:] > one[2][:2]).all()
+        ]
         lost = _lost(wanted_ones, found_ones, self._tolerance)
         self._seen.append(_Matched(image_name, len(wanted_ones), lost))
 
@@ -350,21 +383,33 @@ Row = tuple[int, float, npt.NDArray[np.float64]]
 def _rows(outputs: Outputs) -> list[Row]:
     """Returns (class id, score, box) of each detection of one image."""
     count = int(outputs["num_detections"][0])
-    columns = (outputs[name][0][:count].astype(np.float64) for name in ("detection_classes", "detection_scores", "detection_boxes"))
-    return [(int(class_id), float(score), box) for class_id, score, box in zip(*columns, strict=True)]
+    columns = (
+        outputs[name][0][:count].astype(np.float64)
+        for name in ("detection_classes", "detection_scores", "detection_boxes")
+    )
+    return [
+        (int(class_id), float(score), box) for class_id, score, box in zip(*columns, strict=True)
+    ]
 
 
 def _may_be_reordered(differences: Mapping[str, float]) -> bool:
     """Tells whether outputs disagree in what stands at a place only: sorted scores agree whichever of a tie comes first."""
     disagrees = any(differences[output] > limit for output, limit in LIMITS.items())
-    sorts_alike = all(differences[output] <= LIMITS[output] for output in ("num_detections", "detection_scores"))
-    return disagrees and sorts_alike and all(math.isfinite(difference) for difference in differences.values())
+    sorts_alike = all(
+        differences[output] <= LIMITS[output] for output in ("num_detections", "detection_scores")
+    )
+    return (
+        disagrees
+        and sorts_alike
+        and all(math.isfinite(difference) for difference in differences.values())
+    )
 
 
 def _in_order_of(expected: Outputs, actual: Outputs) -> Outputs:
     """Puts detections of nearly equal scores into the checkpoint's order; returns `actual` itself where they are not the same ones.
 
-    A network that has hardly learnt gives scores that differ in their last bit alone, and that bit is the runtime's.
+    A network that has hardly learnt gives scores that differ in their last bit alone, and that bit
+    is the runtime's.
     """
     free = dict(enumerate(_rows(actual)))
     order = []
@@ -381,7 +426,10 @@ def _in_order_of(expected: Outputs, actual: Outputs) -> Outputs:
         del free[nearest]
     # After them comes padding.
     places = [*order, *range(len(order), actual["detection_scores"].shape[1])]
-    return {**actual, **{name: actual[name][:, places] for name in OUTPUT_NAMES if name != "num_detections"}}
+    return {
+        **actual,
+        **{name: actual[name][:, places] for name in OUTPUT_NAMES if name != "num_detections"},
+    }
 
 
 def _lost(wanted: Sequence[Row], found: Sequence[Row], tolerance: Tolerance) -> list[str]:
@@ -395,7 +443,9 @@ def _lost(wanted: Sequence[Row], found: Sequence[Row], tolerance: Tolerance) -> 
             del free[fits.index(best)]
         else:
             class_id, score, box = one
-            lost.append(f"class {class_id} of score {score:.2f} at [{', '.join(f'{side:.3f}' for side in box)}]")
+            lost.append(
+                f"class {class_id} of score {score:.2f} at [{', '.join(f'{side:.3f}' for side in box)}]"
+            )
     return lost
 
 
@@ -414,7 +464,9 @@ def _iou(box: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
     return intersection / union if union > 0.0 else 0.0
 
 
-def _max_difference(expected: npt.NDArray[np.float32], actual: npt.NDArray[np.float32] | None) -> float:
+def _max_difference(
+    expected: npt.NDArray[np.float32], actual: npt.NDArray[np.float32] | None
+) -> float:
     if actual is None or actual.shape != expected.shape or actual.dtype != expected.dtype:
         return math.inf
     worst = float(np.max(np.abs(actual.astype(np.float64) - expected), initial=0.0))

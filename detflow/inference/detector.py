@@ -16,8 +16,8 @@ from detflow.types import Box, Detection, LabelMap
 
 __all__ = ["Detector", "Outputs", "Runner", "first_line"]
 
-# Images of one size that follow each other go through the network together, as long as their pixels, which are resized as
-# floats, stay below 100 MB.
+# Images of one size that follow each other go through the network together, as long as their
+# pixels, which are resized as floats, stay below 100 MB.
 _MAX_BATCH = 8
 _MAX_BATCH_PIXELS = 8_000_000
 
@@ -25,7 +25,8 @@ Outputs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 """The outputs of the serving contract by their names; see `artifact.CONTRACT`."""
 
 Runner: TypeAlias = Callable[[Images], Outputs]
-"""A loaded model. It raises ArtifactError where it cannot run, and EnvironmentFault where the memory does not suffice."""
+"""A loaded model. It raises ArtifactError where it cannot run, and EnvironmentFault where the
+memory does not suffice."""
 
 
 class Detector:
@@ -50,7 +51,9 @@ class Detector:
             EnvironmentFault: The memory does not suffice.
         """
         for (height, width, *_), group in itertools.groupby(images, key=lambda image: image.shape):
-            for batch in _batches(group, max(1, min(_MAX_BATCH, _MAX_BATCH_PIXELS // (height * width)))):
+            for batch in _batches(
+                group, max(1, min(_MAX_BATCH, _MAX_BATCH_PIXELS // (height * width)))
+            ):
                 # A single image is not copied.
                 outputs = self.run(np.stack(batch) if len(batch) > 1 else batch[0][np.newaxis])
                 for row in range(len(batch)):
@@ -61,16 +64,30 @@ class Detector:
             count = int(outputs["num_detections"])
             # Another tool's graph may overshoot the image by a rounding.
             boxes = np.clip(outputs["detection_boxes"][:count], 0.0, 1.0).tolist()
-            scores, classes = outputs["detection_scores"][:count].tolist(), outputs["detection_classes"][:count].tolist()
+            scores, classes = (
+                outputs["detection_scores"][:count].tolist(),
+                outputs["detection_classes"][:count].tolist(),
+            )
             return [
-                Detection(self.label_map.name_of(int(class_id)), int(class_id), score, Box(ymin, xmin, ymax, xmax))
-                for (ymin, xmin, ymax, xmax), score, class_id in zip(boxes, scores, classes, strict=True)
+                Detection(
+                    self.label_map.name_of(int(class_id)),
+                    int(class_id),
+                    score,
+                    Box(ymin, xmin, ymax, xmax),
+                )
+                for (ymin, xmin, ymax, xmax), score, class_id in zip(
+                    boxes, scores, classes, strict=True
+                )
                 # A box outside of the image, which clipping left without area, is nothing to show.
                 if ymin < ymax and xmin < xmax
             ]
         except (KeyError, ValueError, TypeError) as error:
-            reason = f"there is no class {error}" if isinstance(error, KeyError) else first_line(error)
-            raise ArtifactError(f"the outputs are not as the serving contract says: {reason}", path=self.source) from None
+            reason = (
+                f"there is no class {error}" if isinstance(error, KeyError) else first_line(error)
+            )
+            raise ArtifactError(
+                f"the outputs are not as the serving contract says: {reason}", path=self.source
+            ) from None
 
 
 def first_line(error: Exception) -> str:

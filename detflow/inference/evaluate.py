@@ -33,13 +33,17 @@ class Evaluation:
     metrics: Mapping[str, float | None]
 
 
-def evaluate_detector(detector: Detector, samples: Iterable[Sample], label_map: LabelMap) -> Evaluation:
+def evaluate_detector(
+    detector: Detector, samples: Iterable[Sample], label_map: LabelMap
+) -> Evaluation:
     """Judges a detector on samples that are read once; arguments and errors are those of `detect_samples`."""
     _, images = detect_samples(detector, samples, label_map)
     return Evaluation(images, coco_metrics(images, label_map))
 
 
-def detect_samples(detector: Detector, samples: Iterable[Sample], label_map: LabelMap) -> tuple[list[Sample], list[EvaluatedImage]]:
+def detect_samples(
+    detector: Detector, samples: Iterable[Sample], label_map: LabelMap
+) -> tuple[list[Sample], list[EvaluatedImage]]:
     """Runs a detector on samples that are read once.
 
     Args:
@@ -48,8 +52,8 @@ def detect_samples(detector: Detector, samples: Iterable[Sample], label_map: Lab
         label_map: Of the samples.
 
     Returns:
-        The samples in order without their pictures, and of each its truth and detections. Classes are told apart by name: the
-        ids of the detections become those of `label_map`.
+        The samples in order without their pictures, and of each its truth and detections. Classes
+        are told apart by name: the ids of the detections become those of `label_map`.
 
     Raises:
         ConfigError: The detector was trained on other classes than the samples have.
@@ -72,7 +76,11 @@ def detect_samples(detector: Detector, samples: Iterable[Sample], label_map: Lab
             yield picture
 
     detections = [
-        [dataclasses.replace(one, class_id=label_map.id_of(one.name)) for one in found] for found in detector.detect(pixels())
+        [dataclasses.replace(one, class_id=label_map.id_of(one.name)) for one in found]
+        for found in detector.detect(pixels())
     ]
-    images = [EvaluatedImage(sample.size, sample.objects, found) for sample, found in zip(judged, detections, strict=True)]
+    images = [
+        EvaluatedImage(sample.size, sample.objects, found)
+        for sample, found in zip(judged, detections, strict=True)
+    ]
     return judged, images

@@ -16,7 +16,8 @@ from detflow.types import LabelMap
 __all__ = ["LABELS_NAME", "read_onnx_labels", "read_tflite_labels", "to_label_map"]
 
 LABELS_NAME: Final = "labels.txt"
-"""The file packed into a TFLite model: one class name a line, in the order of the classes that the detector gives, from 0."""
+"""The file packed into a TFLite model: one class name a line, in the order of the classes that the
+detector gives, from 0."""
 
 _MAX_LABELS_BYTES = 16 << 20
 
@@ -34,7 +35,9 @@ def read_onnx_labels(path: Path) -> LabelMap:
         model = onnx.load(os.fspath(path), load_external_data=False)
     except (DecodeError, OSError) as error:
         raise ArtifactError(f"not an ONNX model: {error}", path=path) from None
-    text = next((entry.value for entry in model.metadata_props if entry.key == CLASS_NAMES_NODE), "[]")
+    text = next(
+        (entry.value for entry in model.metadata_props if entry.key == CLASS_NAMES_NODE), "[]"
+    )
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):
@@ -53,10 +56,13 @@ def read_tflite_labels(path: Path) -> LabelMap:
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(LABELS_NAME).file_size > _MAX_LABELS_BYTES:
-                raise ArtifactError(f"{LABELS_NAME} inside has more than {_MAX_LABELS_BYTES:,} bytes", path=path)
+                raise ArtifactError(
+                    f"{LABELS_NAME} inside has more than {_MAX_LABELS_BYTES:,} bytes", path=path
+                )
             text = archive.read(LABELS_NAME).decode()
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
-        # What zipfile raises of a file without an archive, without this member, or with a damaged one: no names can be read.
+        # What zipfile raises of a file without an archive, without this member, or with a damaged
+        # one: no names can be read.
         return to_label_map([], path)
     return to_label_map(text.removesuffix("\n").split("\n"), path)
 
@@ -73,6 +79,8 @@ def to_label_map(names: Iterable[str], path: Path) -> LabelMap:
         raise ArtifactError(f"its class names are damaged: {error}", path=path) from None
     if not label_map:
         raise ArtifactError(
-            "the label map is missing, and there are no class names inside", path=path, remedy="put label_map.pbtxt beside it"
+            "the label map is missing, and there are no class names inside",
+            path=path,
+            remedy="put label_map.pbtxt beside it",
         )
     return label_map

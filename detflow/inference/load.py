@@ -23,9 +23,18 @@ from detflow.types import LabelMap, read_label_map
 
 __all__ = ["load_detector", "load_runner", "local_model"]
 
-# The formats of an exported folder from the one that is preferred on: without TensorFlow, and fast. OpenVINO's may lie where no
-# OpenVINO is installed.
-_PREFERRED: Final = ("onnx", "tflite", "tflite_float16", "tflite_int8", "tflite_dynamic", "openvino", "frozen", "saved_model")
+# The formats of an exported folder from the one that is preferred on: without TensorFlow, and fast.
+# OpenVINO's may lie where no OpenVINO is installed.
+_PREFERRED: Final = (
+    "onnx",
+    "tflite",
+    "tflite_float16",
+    "tflite_int8",
+    "tflite_dynamic",
+    "openvino",
+    "frozen",
+    "saved_model",
+)
 # What runs without TensorFlow, by its suffix and the entry's signature.
 _LIGHT_RUNTIMES: Final[dict[tuple[str, str], Callable[..., Runner]]] = {
     (".onnx", ""): load_onnx,
@@ -40,7 +49,8 @@ def local_model(model: Location) -> Iterator[Path]:
     """Yields where a model lies on this machine: an exported folder, a model directory, or a checkpoint inside one.
 
     Args:
-        model: A path, which is yielded as it is; or a URL, whose files are here as long as the block lasts.
+        model: A path, which is yielded as it is; or a URL, whose files are here as long as the
+            block lasts.
 
     Raises:
         ArtifactError: There is nothing at the URL.
@@ -55,7 +65,9 @@ def local_model(model: Location) -> Iterator[Path]:
         path = Path(folder) / root.name
         for name, outside, _ in root.walk(lambda name: name.startswith(".")):
             # A checkpoint needs what lies beside it, but not the others.
-            if outside is None and (not is_checkpoint or "/" not in name or name.startswith(f"{model.name}/")):
+            if outside is None and (
+                not is_checkpoint or "/" not in name or name.startswith(f"{model.name}/")
+            ):
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 root.fetch(name, path / name)
         if not path.exists():
@@ -67,10 +79,12 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
     """Makes a detector from whatever the path is.
 
     Args:
-        path: An exported folder (the fastest of its formats that needs no TensorFlow runs, else its frozen graph); one of its files
-            (`*.onnx`, `*.tflite`, `*.xml`, `*.pb`) with `label_map.pbtxt` beside it or beside its folder, which all but OpenVINO's
-            can do without, since they hold the class names; a SavedModel folder (label map inside `assets/` or beside it); a model
-            directory (its best checkpoint); or a checkpoint folder.
+        path: An exported folder (the fastest of its formats that needs no TensorFlow runs, else its
+            frozen graph); one of its files (`*.onnx`, `*.tflite`, `*.xml`, `*.pb`) with
+            `label_map.pbtxt` beside it or beside its folder, which all but OpenVINO's can do
+            without, since they hold the class names; a SavedModel folder (label map inside
+            `assets/` or beside it); a model directory (its best checkpoint); or a checkpoint
+            folder.
         threads: As in `load_runner`; a model directory and its checkpoints take one a core.
 
     Raises:
@@ -82,17 +96,24 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
     if artifact.exists():
         artifact.verify()
         files = [artifact.path / FORMATS[name].entries[0].path for name in _PREFERRED]
-        file = next((file for file in files if file.exists() and (file.suffix != ".xml" or has_openvino())), None)
+        file = next(
+            (file for file in files if file.exists() and (file.suffix != ".xml" or has_openvino())),
+            None,
+        )
         if file is None:
             raise ArtifactError("the exported folder holds no format that detflow runs", path=path)
-        return Detector(load_runner(file, threads=threads), read_label_map(artifact.label_map_path), file)
+        return Detector(
+            load_runner(file, threads=threads), read_label_map(artifact.label_map_path), file
+        )
     name = artifact.label_map_path.name
     if (path.suffix, "") in _LIGHT_RUNTIMES or _is_graph_file(path):
         beside = _first_file(path.parent / name, path.parent.parent / name)
         return Detector(load_runner(path, threads=threads), _read_labels(path, beside), path)
     saved_model = path.parent if path.name == "saved_model.pb" else path
     if (saved_model / "saved_model.pb").is_file():
-        label_map = read_label_map(_first_file(saved_model / "assets" / name, saved_model.parent / name))
+        label_map = read_label_map(
+            _first_file(saved_model / "assets" / name, saved_model.parent / name)
+        )
         return Detector(load_runner(saved_model, threads=threads), label_map, saved_model)
     from detflow.inference.tensorflow import load_checkpoint_detector
 
@@ -111,7 +132,8 @@ def load_runner(
         threads: Of one operation; 0 takes one a core. TensorFlow's are fixed when it first runs.
 
     Returns:
-        From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to the outputs.
+        From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to
+        the outputs.
 
     Raises:
         ArtifactError: It is damaged, or has no such input.

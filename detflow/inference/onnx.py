@@ -41,10 +41,16 @@ def load_with_onnxruntime(path: Path, *, threads: int = 0) -> Runner:
     # Whatever goes wrong is raised; its log would be a second voice on the terminal.
     options.log_severity_level = 4
     try:
-        session: Any = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(
+            os.fspath(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # noqa: BLE001  Its exceptions have no class in common but this.
-        raise ArtifactError(f"not an ONNX model that onnxruntime loads: {first_line(error)}", path=path) from None
-    inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
+        raise ArtifactError(
+            f"not an ONNX model that onnxruntime loads: {first_line(error)}", path=path
+        ) from None
+    inputs, outputs = (
+        [value.name for value in values] for values in (session.get_inputs(), session.get_outputs())
+    )
     _require_contract(inputs, outputs, path)
 
     def run(images: Images) -> Outputs:
@@ -53,7 +59,9 @@ def load_with_onnxruntime(path: Path, *, threads: int = 0) -> Runner:
         except Exception as error:  # noqa: BLE001
             # It tells of memory in words only.
             if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):
-                raise EnvironmentFault(f"the memory does not suffice: {first_line(error)}", path=path) from None
+                raise EnvironmentFault(
+                    f"the memory does not suffice: {first_line(error)}", path=path
+                ) from None
             raise ArtifactError(f"the model cannot run: {first_line(error)}", path=path) from None
         return dict(zip(OUTPUT_NAMES, values, strict=True))
 
@@ -71,7 +79,9 @@ def load_with_opencv(path: Path, *, threads: int = 0) -> Runner:
         net = cv2.dnn.readNetFromONNX(os.fspath(path))
         names = list(net.getUnconnectedOutLayersNames())
     except (cv2.error, SystemError) as error:
-        raise ArtifactError(f"not an ONNX model that OpenCV loads: {first_line(error)}", path=path) from None
+        raise ArtifactError(
+            f"not an ONNX model that OpenCV loads: {first_line(error)}", path=path
+        ) from None
     _require_contract([INPUT_NAME], names, path)
 
     def run(images: Images) -> Outputs:
@@ -80,7 +90,9 @@ def load_with_opencv(path: Path, *, threads: int = 0) -> Runner:
             values = net.forward(list(OUTPUT_NAMES))
         except cv2.error as error:
             if error.code == cv2.Error.STS_NO_MEM:
-                raise EnvironmentFault(f"the memory does not suffice: {first_line(error)}", path=path) from None
+                raise EnvironmentFault(
+                    f"the memory does not suffice: {first_line(error)}", path=path
+                ) from None
             raise ArtifactError(f"the model cannot run: {first_line(error)}", path=path) from None
         return dict(zip(OUTPUT_NAMES, values, strict=True))
 
@@ -90,5 +102,6 @@ def load_with_opencv(path: Path, *, threads: int = 0) -> Runner:
 def _require_contract(inputs: list[str], outputs: list[str], path: Path) -> None:
     if inputs != [INPUT_NAME] or not set(OUTPUT_NAMES) <= set(outputs):
         raise ArtifactError(
-            f"not a detector of the serving contract: it takes {', '.join(inputs)} and gives {', '.join(outputs)}", path=path
+            f"not a detector of the serving contract: it takes {', '.join(inputs)} and gives {', '.join(outputs)}",
+            path=path,
         )

@@ -41,15 +41,18 @@ def compile_for_cpu(model: Any, threads: int) -> Any:
         RuntimeError: As OpenVINO raises it.
     """
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    return _core().compile_model(model, "CPU", options | ({"INFERENCE_NUM_THREADS": threads} if threads else {}))
+    return _core().compile_model(
+        model, "CPU", options | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    )
 
 
 @functools.cache
 def _core() -> Any:
     """Returns the one core of this process.
 
-    Its CPU plugin sets the stack that signal handlers run on, and sets the one from before back when it goes. Of two plugins, the
-    one that goes last sets back the stack of the first, which is gone: the next signal ends the process (seen with 2026.4).
+    Its CPU plugin sets the stack that signal handlers run on, and sets the one from before back
+    when it goes. Of two plugins, the one that goes last sets back the stack of the first, which is
+    gone: the next signal ends the process (seen with 2026.4).
     """
     import openvino
 
@@ -69,7 +72,8 @@ def load_openvino(path: Path, *, threads: int = 0) -> Runner:
     """
     require_openvino()
     try:
-        # What is no model goes through the readers of all its frontends, TensorFlow's among them, and they all tell so on stderr.
+        # What is no model goes through the readers of all its frontends, TensorFlow's among them,
+        # and they all tell so on stderr.
         with native_stderr_closed():
             model = compile_for_cpu(os.fspath(path), threads)
         request = model.create_infer_request()
@@ -77,9 +81,13 @@ def load_openvino(path: Path, *, threads: int = 0) -> Runner:
         for name in OUTPUT_NAMES:
             model.output(name)
     except RuntimeError as error:
-        raise ArtifactError(f"not a detector that OpenVINO loads: {first_line(error)}", path=path) from None
+        raise ArtifactError(
+            f"not a detector that OpenVINO loads: {first_line(error)}", path=path
+        ) from None
     if names != [INPUT_NAME]:
-        raise ArtifactError(f"not a detector of the serving contract: it takes {', '.join(names)}", path=path)
+        raise ArtifactError(
+            f"not a detector of the serving contract: it takes {', '.join(names)}", path=path
+        )
 
     def run(images: Images) -> Outputs:
         try:

@@ -27,7 +27,10 @@ class ServingModel(tf.Module):  # type: ignore[misc]
     """
 
     def __init__(
-        self, model: DetectionModel, config: EvaluateConfig, canvas_sizes: Sequence[tuple[int, int]] | None = None
+        self,
+        model: DetectionModel,
+        config: EvaluateConfig,
+        canvas_sizes: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         super().__init__()
         self._model = model
@@ -39,8 +42,12 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         encoded = tf.TensorSpec([None], tf.string, name=ENCODED_INPUT_NAME)
         examples = tf.TensorSpec([None], tf.string, name=EXAMPLE_INPUT_NAME)
         self.detect_traced = tf.function(self.detect, autograph=False, input_signature=[pixels])
-        self.detect_encoded_traced = tf.function(self.detect_encoded, autograph=False, input_signature=[encoded])
-        self.detect_examples_traced = tf.function(self.detect_examples, autograph=False, input_signature=[examples])
+        self.detect_encoded_traced = tf.function(
+            self.detect_encoded, autograph=False, input_signature=[encoded]
+        )
+        self.detect_examples_traced = tf.function(
+            self.detect_examples, autograph=False, input_signature=[examples]
+        )
 
     @property
     def model(self) -> DetectionModel:
@@ -54,9 +61,10 @@ class ServingModel(tf.Module):  # type: ignore[misc]
             images: [N, height, width, 3] uint8, RGB, of any one size.
 
         Returns:
-            detection_boxes [N, K, 4] float32, [ymin, xmin, ymax, xmax] normalised by the image and clipped to it;
-            detection_scores [N, K] float32 from high to low; detection_classes [N, K] float32, 1-based;
-            num_detections [N] float32. Entries from num_detections on are zeros, their class is 1.
+            detection_boxes [N, K, 4] float32, [ymin, xmin, ymax, xmax] normalised by the image and
+            clipped to it; detection_scores [N, K] float32 from high to low; detection_classes [N,
+            K] float32, 1-based; num_detections [N] float32. Entries from num_detections on are
+            zeros, their class is 1.
         """
         return _name_outputs(self._detect(images))
 
@@ -66,16 +74,22 @@ class ServingModel(tf.Module):  # type: ignore[misc]
             return _name_outputs(self._detect_one_by_one(encoded))
 
         def fit(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(file)[tf.newaxis], self._canvas_sizes[0])
+            canvases, ratio = preprocess.fit_to_canvas(
+                preprocess.decode_jpeg(file)[tf.newaxis], self._canvas_sizes[0]
+            )
             return canvases[0], ratio
 
         canvas = tf.TensorSpec([*self._canvas_sizes[0], 3], tf.float32)
-        canvases, ratios = tf.map_fn(fit, encoded, fn_output_signature=(canvas, tf.TensorSpec([2], tf.float32)))
+        canvases, ratios = tf.map_fn(
+            fit, encoded, fn_output_signature=(canvas, tf.TensorSpec([2], tf.float32))
+        )
         return _name_outputs(self._detect_on_canvases(canvases, ratios[:, tf.newaxis]))
 
     def detect_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Like `detect_encoded`, for serialised tf.Examples [N] that hold the file in `image/encoded`."""
-        fields = tf.io.parse_example(examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)})
+        fields = tf.io.parse_example(
+            examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
+        )
         return self.detect_encoded(fields["image/encoded"])
 
     def _detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -86,11 +100,16 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         """Images on canvases of several sizes cannot go through the network together."""
 
         def detect(file: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {name: values[0] for name, values in self._detect(preprocess.decode_jpeg(file)[tf.newaxis]).items()}
+            return {
+                name: values[0]
+                for name, values in self._detect(preprocess.decode_jpeg(file)[tf.newaxis]).items()
+            }
 
         count = self.config.max_detections
         specs = [tf.TensorSpec(shape, tf.float32) for shape in ([count, 4], [count], [count], [])]
-        return tf.map_fn(detect, encoded, fn_output_signature=dict(zip(OUTPUT_NAMES, specs, strict=True)))  # type: ignore[no-any-return]
+        return tf.map_fn(
+            detect, encoded, fn_output_signature=dict(zip(OUTPUT_NAMES, specs, strict=True))
+        )  # type: ignore[no-any-return]
 
     def _detect_on_canvases(self, canvases: tf.Tensor, ratio: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ratio is [2], or [N, 1, 2] where the images have sizes of their own."""

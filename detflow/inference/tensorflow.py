@@ -1,6 +1,7 @@
 """What TensorFlow runs: a model directory, a checkpoint, a frozen graph or a SavedModel.
 
-Graphs and SavedModels are run without importing Model Garden. `detflow.inference.load` loads these and all other formats.
+Graphs and SavedModels are run without importing Model Garden. `detflow.inference.load` loads these
+and all other formats.
 """
 
 from __future__ import annotations
@@ -22,9 +23,16 @@ from detflow.inference.labels import to_label_map
 from detflow.models.precision import count_gpus, cpu_flags, uses_onednn
 from detflow.types import LabelMap
 
-__all__ = ["eager_outputs", "load_bare_network", "load_checkpoint_detector", "load_runner", "read_graph_labels"]
+__all__ = [
+    "eager_outputs",
+    "load_bare_network",
+    "load_checkpoint_detector",
+    "load_runner",
+    "read_graph_labels",
+]
 
-# Of an image that runs as two: it is resized twice, and a larger one takes more than 48 MB as floats each time.
+# Of an image that runs as two: it is resized twice, and a larger one takes more than 48 MB as
+# floats each time.
 _MAX_DOUBLED_PIXELS = 4_000_000
 
 
@@ -39,10 +47,16 @@ def load_checkpoint_detector(path: Path) -> Detector:
 
     trained = load_trained_model(path)
     source = trained.checkpoint_path
-    return Detector(eager_outputs(trained.serving.detect_traced, source, has_variables=True), trained.label_map, source)
+    return Detector(
+        eager_outputs(trained.serving.detect_traced, source, has_variables=True),
+        trained.label_map,
+        source,
+    )
 
 
-def load_runner(path: Path, input_name: str, *, threads: int = 0) -> Callable[[Images | Sequence[bytes]], Outputs]:
+def load_runner(
+    path: Path, input_name: str, *, threads: int = 0
+) -> Callable[[Images | Sequence[bytes]], Outputs]:
     """Loads a frozen graph or a SavedModel for one of the serving contract's inputs; see `artifact.CONTRACT`.
 
     Args:
@@ -51,7 +65,8 @@ def load_runner(path: Path, input_name: str, *, threads: int = 0) -> Callable[[I
         threads: Of one operation, 0 for one a core; to be set before TensorFlow first runs.
 
     Returns:
-        From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to the outputs.
+        From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to
+        the outputs.
 
     Raises:
         ArtifactError: It is damaged, or has no such input.
@@ -59,9 +74,15 @@ def load_runner(path: Path, input_name: str, *, threads: int = 0) -> Callable[[I
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     try:
-        return _graph_runner(path, input_name) if path.is_file() else _saved_model_runner(path, input_name)
+        return (
+            _graph_runner(path, input_name)
+            if path.is_file()
+            else _saved_model_runner(path, input_name)
+        )
     except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
-        raise ArtifactError(f"not a detection graph with input {input_name}: {first_line(error)}", path=path) from None
+        raise ArtifactError(
+            f"not a detection graph with input {input_name}: {first_line(error)}", path=path
+        ) from None
     except Exception as error:
         # protobuf's DecodeError is another class in each of its implementations.
         if type(error).__name__ != "DecodeError":
@@ -76,11 +97,19 @@ def read_graph_labels(path: Path) -> LabelMap:
         ArtifactError: It has none.
     """
     graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
-    node = next((node for node in graph.node if node.name == CLASS_NAMES_NODE and node.op == "Const"), None)
+    node = next(
+        (node for node in graph.node if node.name == CLASS_NAMES_NODE and node.op == "Const"), None
+    )
     try:
-        names = [] if node is None else [name.decode() for name in tf.make_ndarray(node.attr["value"].tensor).tolist()]
+        names = (
+            []
+            if node is None
+            else [name.decode() for name in tf.make_ndarray(node.attr["value"].tensor).tolist()]
+        )
     except (AttributeError, TypeError, ValueError) as error:
-        raise ArtifactError(f"its class names are damaged: {first_line(error)}", path=path) from None
+        raise ArtifactError(
+            f"its class names are damaged: {first_line(error)}", path=path
+        ) from None
     return to_label_map(names, path)
 
 
@@ -92,11 +121,15 @@ def load_bare_network(path: Path, canvas_size: tuple[int, int]) -> Callable[[], 
     """
     if path.is_file():
         graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
-        function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+        function = tf.compat.v1.wrap_function(
+            lambda: tf.graph_util.import_graph_def(graph, name=""), []
+        )
     else:
         loaded = tf.saved_model.load(os.fspath(path))
         function = convert_variables_to_constants_v2(loaded.signatures["serving_default"])
-    suppression = next(op for op in function.graph.get_operations() if op.type == "CombinedNonMaxSuppression")
+    suppression = next(
+        op for op in function.graph.get_operations() if op.type == "CombinedNonMaxSuppression"
+    )
     convolution = next(op for op in function.graph.get_operations() if op.type == "Conv2D")
     # The first convolution may pad its input itself.
     canvases = convolution.inputs[0]
@@ -123,9 +156,13 @@ def eager_outputs(
         if has_variables and isinstance(values, np.ndarray) and _runs_faster_as_two(values):
             values = np.repeat(values, 2, axis=0)
         try:
-            return {name: value.numpy()[:count] for name, value in function(tf.constant(values)).items()}
+            return {
+                name: value.numpy()[:count] for name, value in function(tf.constant(values)).items()
+            }
         except tf.errors.ResourceExhaustedError as error:
-            raise EnvironmentFault(f"the memory does not suffice: {first_line(error)}", path=source) from None
+            raise EnvironmentFault(
+                f"the memory does not suffice: {first_line(error)}", path=source
+            ) from None
         except tf.errors.OpError as error:
             raise ArtifactError(f"the model cannot run: {first_line(error)}", path=source) from None
 
@@ -147,13 +184,23 @@ def _single_images_are_slow() -> bool:
 def _graph_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
     graph = tf.compat.v1.GraphDef()
     graph.ParseFromString(path.read_bytes())
-    function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-    return eager_outputs(function.prune(f"{input_name}:0", {name: f"{name}:0" for name in OUTPUT_NAMES}), path, has_variables=False)
+    function = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(graph, name=""), []
+    )
+    return eager_outputs(
+        function.prune(f"{input_name}:0", {name: f"{name}:0" for name in OUTPUT_NAMES}),
+        path,
+        has_variables=False,
+    )
 
 
-def _saved_model_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
+def _saved_model_runner(
+    path: Path, input_name: str
+) -> Callable[[Images | Sequence[bytes]], Outputs]:
     loaded = tf.saved_model.load(os.fspath(path))
-    by_input = {tuple(serve.structured_input_signature[1]): serve for serve in loaded.signatures.values()}
+    by_input = {
+        tuple(serve.structured_input_signature[1]): serve for serve in loaded.signatures.values()
+    }
     serve = by_input[(input_name,)]
 
     # The signature does not own its variables; whoever calls it keeps the object that does.

@@ -22,8 +22,9 @@ INPUT: Final = "image"
 """The input in the file's signature: a canvas, uint8 [1, height, width, 3], RGB."""
 
 OUTPUTS: Final = ("boxes", "classes", "scores", "count")
-"""The outputs in the file's signature, in the order of the operation TFLite_Detection_PostProcess, all float32: boxes [1, K, 4],
-[ymin, xmin, ymax, xmax] normalised by the canvas; classes [1, K], counted from 0; scores [1, K]; count [1]."""
+"""The outputs in the file's signature, in the order of the operation TFLite_Detection_PostProcess,
+all float32: boxes [1, K, 4], [ymin, xmin, ymax, xmax] normalised by the canvas; classes [1, K],
+counted from 0; scores [1, K]; count [1]."""
 
 
 def load_tflite(path: Path, *, threads: int = 0) -> Runner:
@@ -34,7 +35,8 @@ def load_tflite(path: Path, *, threads: int = 0) -> Runner:
         threads: Of one operation; 0 takes one a core.
 
     Returns:
-        A runner that keeps the serving contract: it takes images of any size, and fits each into the canvas.
+        A runner that keeps the serving contract: it takes images of any size, and fits each into
+        the canvas.
 
     Raises:
         ArtifactError: It is damaged, or not such a detector.
@@ -44,7 +46,9 @@ def load_tflite(path: Path, *, threads: int = 0) -> Runner:
     try:
         content = path.read_bytes()
         with native_stderr_closed():
-            interpreter: Any = Interpreter(model_content=content, num_threads=threads or os.cpu_count())
+            interpreter: Any = Interpreter(
+                model_content=content, num_threads=threads or os.cpu_count()
+            )
             interpreter.allocate_tensors()
         signature: Any = interpreter.get_signature_runner()
         (_, height, width, _) = _shape(signature.get_input_details(), INPUT, np.uint8, 4)
@@ -60,9 +64,19 @@ def load_tflite(path: Path, *, threads: int = 0) -> Runner:
             try:
                 found.append(signature(**{INPUT: canvas[np.newaxis]}))
             except (RuntimeError, ValueError) as error:
-                raise ArtifactError(f"the model cannot run: {first_line(error)}", path=path) from None
-        boxes, classes, scores, count = (np.concatenate([one[name] for one in found]) for name in OUTPUTS)
-        return dict(zip(OUTPUT_NAMES, (boxes_to_image(boxes, ratio), scores, classes + np.float32(1.0), count), strict=True))
+                raise ArtifactError(
+                    f"the model cannot run: {first_line(error)}", path=path
+                ) from None
+        boxes, classes, scores, count = (
+            np.concatenate([one[name] for one in found]) for name in OUTPUTS
+        )
+        return dict(
+            zip(
+                OUTPUT_NAMES,
+                (boxes_to_image(boxes, ratio), scores, classes + np.float32(1.0), count),
+                strict=True,
+            )
+        )
 
     return run
 

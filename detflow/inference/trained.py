@@ -28,7 +28,9 @@ class TrainedModel:
     state: CheckpointState
 
 
-def load_trained_model(path: Path, *, score_threshold: float | None = None, max_detections: int | None = None) -> TrainedModel:
+def load_trained_model(
+    path: Path, *, score_threshold: float | None = None, max_detections: int | None = None
+) -> TrainedModel:
     """Builds the network of a run and loads a checkpoint into it.
 
     Args:
@@ -44,7 +46,13 @@ def load_trained_model(path: Path, *, score_threshold: float | None = None, max_
     label_map = read_label_map(run.label_map_path)
     state = read_state(checkpoint_path)
     model = build_model(config.model, len(label_map))
-    restore_weights(checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay))
+    restore_weights(
+        checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay)
+    )
     changes = {"score_threshold": score_threshold, "max_detections": max_detections}
-    serving = config.evaluate.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    return TrainedModel(ServingModel(model, serving), label_map, config, run, checkpoint_path, state)
+    serving = config.evaluate.model_copy(
+        update={key: value for key, value in changes.items() if value is not None}
+    )
+    return TrainedModel(
+        ServingModel(model, serving), label_map, config, run, checkpoint_path, state
+    )

@@ -16,7 +16,15 @@ from pycocotools.cocoeval import COCOeval
 
 from detflow.types import Box, Detection, ImageSize, LabelMap, ObjectAnnotation
 
-__all__ = ["CocoEvaluation", "EvaluatedImage", "Matches", "average_precision", "coco_metrics", "metric_names", "overlaps"]
+__all__ = [
+    "CocoEvaluation",
+    "EvaluatedImage",
+    "Matches",
+    "average_precision",
+    "coco_metrics",
+    "metric_names",
+    "overlaps",
+]
 
 # COCO's summary: average precision at 100 detections an image, average recall at 1, 10 and 100.
 _MAX_DETECTIONS = (1, 10, 100)
@@ -41,16 +49,18 @@ class EvaluatedImage:
 class Matches:
     """Which detection found which object at IoU .5, as COCO matches: one array entry a detection, one a truth.
 
-    Detections stand class by class, and in a class from the highest score to the lowest, in COCO's order. The 100 best of each
-    image and class are here; COCO counts no more.
+    Detections stand class by class, and in a class from the highest score to the lowest, in COCO's
+    order. The 100 best of each image and class are here; COCO counts no more.
 
     Attributes:
         images: Detections: index of the image.
         places: Detections: index in the image's detections.
         class_ids: Detections: 1-based class id.
         scores: Detections: score.
-        objects: Detections: index in the image's objects of what was found; -1 for a false positive.
-        ignored: Detections: whether what was found is difficult, so that it is neither hit nor miss.
+        objects: Detections: index in the image's objects of what was found; -1 for a false
+            positive.
+        ignored: Detections: whether what was found is difficult, so that it is neither hit nor
+            miss.
         truth_images: Truth: index of the image.
         truth_places: Truth: index in the image's objects.
         truth_class_ids: Truth: 1-based class id.
@@ -98,8 +108,8 @@ class _DifficultIgnored(COCOeval):  # type: ignore[misc]
 class CocoEvaluation:
     """A run of pycocotools over images.
 
-    A detection that matches a difficult object is neither a hit nor a miss, and a difficult object that is not found is no miss
-    (The PASCAL VOC Challenge, Everingham et al. 2010, section 4.2).
+    A detection that matches a difficult object is neither a hit nor a miss, and a difficult object
+    that is not found is no miss (The PASCAL VOC Challenge, Everingham et al. 2010, section 4.2).
 
     Args:
         images: Truth and detections, one entry an image.
@@ -115,11 +125,15 @@ class CocoEvaluation:
         for index, image in enumerate(images):
             for place, detection in enumerate(image.detections):
                 left, top, width, height = _to_corner_and_size(detection.box, image.size)
-                results.append([index + 1, left, top, width, height, detection.score, detection.class_id])
+                results.append(
+                    [index + 1, left, top, width, height, detection.score, detection.class_id]
+                )
                 self._result_places.append((index, place))
         with contextlib.redirect_stdout(io.StringIO()):
             truth.createIndex()
-            predictions = truth.loadRes(np.asarray(results, np.float64)) if results else _no_predictions()
+            predictions = (
+                truth.loadRes(np.asarray(results, np.float64)) if results else _no_predictions()
+            )
             evaluation = _DifficultIgnored(truth, predictions, iouType="bbox")
             evaluation.params.imgIds = list(range(1, len(images) + 1))
             evaluation.params.catIds = list(range(1, len(label_map) + 1))
@@ -138,8 +152,15 @@ class CocoEvaluation:
             "AP": _mean(precision[:, :, :, _AREAS["all"], most]),
             "AP50": _mean(precision[at50, :, :, _AREAS["all"], most]),
             "AP75": _mean(precision[at75, :, :, _AREAS["all"], most]),
-            **{f"AP_{name}": _mean(precision[:, :, :, area, most]) for name, area in _AREAS.items() if name != "all"},
-            **{f"AR{count}": _mean(recall[:, :, _AREAS["all"], i]) for i, count in enumerate(_MAX_DETECTIONS)},
+            **{
+                f"AP_{name}": _mean(precision[:, :, :, area, most])
+                for name, area in _AREAS.items()
+                if name != "all"
+            },
+            **{
+                f"AR{count}": _mean(recall[:, :, _AREAS["all"], i])
+                for i, count in enumerate(_MAX_DETECTIONS)
+            },
         }
         for index, name in enumerate(self._label_map):
             metrics[f"AP/{name}"] = _mean(precision[:, :, index, _AREAS["all"], most])
@@ -155,7 +176,11 @@ class CocoEvaluation:
                 "AP": _mean(precision[:, :, index, _AREAS["all"], most]),
                 "AP50": _mean(precision[self._at50, :, index, _AREAS["all"], most]),
                 "AP75": _mean(precision[self._at75, :, index, _AREAS["all"], most]),
-                **{f"AP_{size}": _mean(precision[:, :, index, area, most]) for size, area in _AREAS.items() if size != "all"},
+                **{
+                    f"AP_{size}": _mean(precision[:, :, index, area, most])
+                    for size, area in _AREAS.items()
+                    if size != "all"
+                },
                 "AR100": _mean(recall[:, index, _AREAS["all"], most]),
             }
             for index, name in enumerate(self._label_map)
@@ -170,7 +195,11 @@ class CocoEvaluation:
         rows: list[Floats] = []
         for class_index in range(len(self._label_map)):
             start = (class_index * num_areas + _AREAS["all"]) * num_images
-            of_class = [_match_rows(one, self._at50) for one in self._evaluation.evalImgs[start : start + num_images] if one]
+            of_class = [
+                _match_rows(one, self._at50)
+                for one in self._evaluation.evalImgs[start : start + num_images]
+                if one
+            ]
             joined = np.concatenate(of_class) if of_class else np.zeros((0, 5))
             # The sort by which COCO accumulates.
             rows.append(joined[np.argsort(-joined[:, 2], kind="mergesort")])
@@ -217,14 +246,17 @@ class CocoEvaluation:
         return {
             "info": {},
             "images": [
-                {"id": i, "width": image.size.width, "height": image.size.height} for i, image in enumerate(images, start=1)
+                {"id": i, "width": image.size.width, "height": image.size.height}
+                for i, image in enumerate(images, start=1)
             ],
             "categories": [{"id": class_id, "name": name} for name, class_id in ids.items()],
             "annotations": annotations,
         }
 
 
-def coco_metrics(images: Sequence[EvaluatedImage], label_map: LabelMap) -> Mapping[str, float | None]:
+def coco_metrics(
+    images: Sequence[EvaluatedImage], label_map: LabelMap
+) -> Mapping[str, float | None]:
     """Computes COCO's bounding box metrics; difficult objects as in `CocoEvaluation`.
 
     Args:
@@ -232,8 +264,8 @@ def coco_metrics(images: Sequence[EvaluatedImage], label_map: LabelMap) -> Mappi
         label_map: The classes.
 
     Returns:
-        AP, AP50, AP75, AP_small, AP_medium, AP_large, AR1, AR10, AR100, then `AP/NAME` and `AP50/NAME` of each class; None where
-        no object exists to measure with.
+        AP, AP50, AP75, AP_small, AP_medium, AP_large, AR1, AR10, AR100, then `AP/NAME` and
+        `AP50/NAME` of each class; None where no object exists to measure with.
     """
     return CocoEvaluation(images, label_map).metrics()
 
@@ -270,9 +302,16 @@ def overlaps(boxes: Sequence[Box], others: Sequence[Box], size: ImageSize) -> Fl
 
 def _match_rows(evaluated: Mapping[str, Any], threshold: int) -> Floats:
     """What COCOeval found in one image for one class, as the columns that `CocoEvaluation.matches` names."""
-    columns = (evaluated["dtIds"], evaluated["dtScores"], evaluated["dtMatches"][threshold], evaluated["dtIgnore"][threshold])
+    columns = (
+        evaluated["dtIds"],
+        evaluated["dtScores"],
+        evaluated["dtMatches"][threshold],
+        evaluated["dtIgnore"][threshold],
+    )
     ids, scores, matched, ignored = (np.asarray(column, np.float64) for column in columns)
-    return np.stack([ids, np.full(len(ids), float(evaluated["category_id"])), scores, matched, ignored], axis=1)
+    return np.stack(
+        [ids, np.full(len(ids), float(evaluated["category_id"])), scores, matched, ignored], axis=1
+    )
 
 
 def _to_corner_and_size(box: Box, size: ImageSize) -> tuple[float, float, float, float]:

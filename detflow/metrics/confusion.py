@@ -18,8 +18,9 @@ class ConfusionMatrix:
     """Counts of objects and detections that belong together.
 
     Attributes:
-        counts: [C + 1, C + 1]; row: true class, column: detected class, in the order of the label map. The last column has the
-            objects that nothing was detected on, the last row the detections where there is no object; their corner is 0.
+        counts: [C + 1, C + 1]; row: true class, column: detected class, in the order of the label
+            map. The last column has the objects that nothing was detected on, the last row the
+            detections where there is no object; their corner is 0.
         iou: Overlap from which on object and detection can belong together.
         score_threshold: Detections with a lower score are left out.
     """
@@ -34,8 +35,9 @@ def confusion_matrix(
 ) -> ConfusionMatrix:
     """Assigns detections to objects whatever their classes are, one to one, and counts.
 
-    Pairs of one class come first, then those with the larger overlap: an object counts as confused only where no detection of its
-    own class is left for it. Difficult objects come last and do not count, and neither does what is assigned to them.
+    Pairs of one class come first, then those with the larger overlap: an object counts as confused
+    only where no detection of its own class is left for it. Difficult objects come last and do not
+    count, and neither does what is assigned to them.
 
     Args:
         images: Truth and detections.
@@ -51,11 +53,15 @@ def confusion_matrix(
         true = np.array([ids[one.name] for one in image.objects], np.int64)
         detected = np.array([one.class_id - 1 for one in kept], np.int64)
         difficult = np.array([one.difficult for one in image.objects], bool)
-        overlap = overlaps([one.box for one in kept], [one.box for one in image.objects], image.size)
+        overlap = overlaps(
+            [one.box for one in kept], [one.box for one in image.objects], image.size
+        )
         partner_of_truth, free = np.full(len(true), background), np.ones(len(kept), bool)
         rows, columns = np.nonzero(overlap >= iou)
         # The last key is the first that is looked at.
-        order = np.lexsort((-overlap[rows, columns], detected[rows] != true[columns], difficult[columns]))
+        order = np.lexsort(
+            (-overlap[rows, columns], detected[rows] != true[columns], difficult[columns])
+        )
         for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
             if free[row] and partner_of_truth[column] == background:
                 free[row], partner_of_truth[column] = False, detected[row]

@@ -63,7 +63,11 @@ class Curve:
     def f1_at(self, thresholds: Floats) -> Floats:
         """Returns F1 at each of several thresholds; not a number where there are no objects."""
         right, wrong = self._counts_at(thresholds)
-        return 2 * right / (right + wrong + self.num_truths) if self.num_truths else np.full(len(thresholds), np.nan)
+        return (
+            2 * right / (right + wrong + self.num_truths)
+            if self.num_truths
+            else np.full(len(thresholds), np.nan)
+        )
 
     def at(self, threshold: float) -> OperatingPoint:
         """Returns the point of a threshold."""
@@ -90,7 +94,9 @@ def class_curves(matches: Matches, label_map: LabelMap) -> dict[str, Curve]:
 
 def overall_curve(matches: Matches) -> Curve:
     """Returns the curve of all classes pooled: one threshold for all, every object counts the same."""
-    return _curve(matches, np.ones(len(matches.scores), bool), int(np.count_nonzero(~matches.difficult)))
+    return _curve(
+        matches, np.ones(len(matches.scores), bool), int(np.count_nonzero(~matches.difficult))
+    )
 
 
 def _curve(matches: Matches, chosen: Bools, num_truths: int) -> Curve:
@@ -98,7 +104,12 @@ def _curve(matches: Matches, chosen: Bools, num_truths: int) -> Curve:
     scores, hits = matches.scores[chosen], matches.hits[chosen]
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], hits[order]
-    # A threshold takes all detections of a score or none: the point after the last one of each score.
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
+    # A threshold takes all detections of a score or none: the point after the last one of each
+    # score.
+    last = (
+        np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+        if len(scores)
+        else np.zeros(0, np.int64)
+    )
     right = np.cumsum(hits, dtype=np.float64)[last]
     return Curve(scores[last], right, last + 1.0 - right, num_truths)

@@ -1,14 +1,15 @@
 """Why average precision is lost: the error types of TIDE (Bolya et al. 2020, arXiv:2008.08115), and what each costs.
 
-A false positive is one of five; an object that was not found, and that correcting a class or a place would not find, is missed:
+A false positive is one of five; an object that was not found, and that correcting a class or a
+place would not find, is missed:
 
-    classification   IoU of at least .5 with an object of another class
-    localisation     IoU from .1 to .5 with an object of its class
-    both             IoU from .1 to .5 with an object of another class only
-    duplicate        IoU of at least .5 with an object of its class that a better detection has found
-    background       IoU below .1 with every object
+    classification   IoU of at least .5 with an object of another class localisation     IoU from .1
+    to .5 with an object of its class both             IoU from .1 to .5 with an object of another
+    class only duplicate        IoU of at least .5 with an object of its class that a better
+    detection has found background       IoU below .1 with every object
 
-Where several fit, localisation goes before classification before duplicate, as in the authors' program.
+Where several fit, localisation goes before classification before duplicate, as in the authors'
+program.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class DetectionError:
     Attributes:
         type: Its kind.
         detection: Index in `Matches`' detections; None for a missed object.
-        truth: Index in `Matches`' truth of the object that is meant: the missed one, the one whose class or place was not hit, the
-            one that was found twice; None where no object is meant.
+        truth: Index in `Matches`' truth of the object that is meant: the missed one, the one whose
+            class or place was not hit, the one that was found twice; None where no object is meant.
     """
 
     type: ErrorType
@@ -63,16 +64,19 @@ class ErrorCost:
     ap50: float | None
 
 
-def find_errors(matches: Matches, images: Sequence[EvaluatedImage], score_threshold: float = 0.0) -> list[DetectionError]:
+def find_errors(
+    matches: Matches, images: Sequence[EvaluatedImage], score_threshold: float = 0.0
+) -> list[DetectionError]:
     """Names every false positive and every object that is missed.
 
-    Difficult objects are never missed; a detection that would be right on one is an error all the same where it is a second one or
-    has the wrong class.
+    Difficult objects are never missed; a detection that would be right on one is an error all the
+    same where it is a second one or has the wrong class.
 
     Args:
         matches: Of the images.
         images: The images.
-        score_threshold: Detections with a lower score are left out. What the others match does not depend on them.
+        score_threshold: Detections with a lower score are left out. What the others match does not
+            depend on them.
 
     Returns:
         Image by image; within one false positives come first, from the highest score to the lowest.
@@ -82,11 +86,18 @@ def find_errors(matches: Matches, images: Sequence[EvaluatedImage], score_thresh
     for index, image in enumerate(images):
         of_image = np.array(detections.get(index, []), np.int64)
         kept = of_image[matches.scores[of_image] >= score_threshold]
-        errors += _errors_of(matches, image, kept[np.argsort(-matches.scores[kept], kind="stable")], truths.get(index, []))
+        errors += _errors_of(
+            matches,
+            image,
+            kept[np.argsort(-matches.scores[kept], kind="stable")],
+            truths.get(index, []),
+        )
     return errors
 
 
-def _errors_of(matches: Matches, image: EvaluatedImage, kept: Ints, truths: Sequence[int]) -> Iterator[DetectionError]:
+def _errors_of(
+    matches: Matches, image: EvaluatedImage, kept: Ints, truths: Sequence[int]
+) -> Iterator[DetectionError]:
     wrong = kept[matches.misses[kept]]
     boxes = [image.detections[place].box for place in matches.places[wrong].tolist()]
     iou = overlaps(boxes, [item.box for item in image.objects], image.size)
@@ -100,11 +111,17 @@ def _errors_of(matches: Matches, image: EvaluatedImage, kept: Ints, truths: Sequ
         yield DetectionError(type_, detection, truth)
     found = set(matches.objects[kept].tolist())
     for truth in truths:
-        if not matches.difficult[truth] and int(matches.truth_places[truth]) not in found and truth not in mendable:
+        if (
+            not matches.difficult[truth]
+            and int(matches.truth_places[truth]) not in found
+            and truth not in mendable
+        ):
             yield DetectionError(ErrorType.MISSED, None, truth)
 
 
-def _name_error(iou: np.ndarray[tuple[int], np.dtype[np.float64]], same: Bools) -> tuple[ErrorType, int | None]:
+def _name_error(
+    iou: np.ndarray[tuple[int], np.dtype[np.float64]], same: Bools
+) -> tuple[ErrorType, int | None]:
     """Returns the kind of a false positive, and the place of the object that it means among the image's.
 
     Args:
@@ -114,7 +131,10 @@ def _name_error(iou: np.ndarray[tuple[int], np.dtype[np.float64]], same: Bools) 
     if not len(iou):
         return ErrorType.BACKGROUND, None
     own, other = int(np.where(same, iou, -1.0).argmax()), int(np.where(same, -1.0, iou).argmax())
-    own_iou, other_iou = float(iou[own]) if same[own] else 0.0, float(iou[other]) if not same[other] else 0.0
+    own_iou, other_iou = (
+        float(iou[own]) if same[own] else 0.0,
+        float(iou[other]) if not same[other] else 0.0,
+    )
     if _BACKGROUND_IOU <= own_iou < _FOREGROUND_IOU:
         return ErrorType.LOCALISATION, own
     if other_iou >= _FOREGROUND_IOU:
@@ -126,12 +146,15 @@ def _name_error(iou: np.ndarray[tuple[int], np.dtype[np.float64]], same: Bools) 
     return ErrorType.BACKGROUND, None
 
 
-def error_costs(matches: Matches, images: Sequence[EvaluatedImage], label_map: LabelMap) -> dict[ErrorType, ErrorCost]:
+def error_costs(
+    matches: Matches, images: Sequence[EvaluatedImage], label_map: LabelMap
+) -> dict[ErrorType, ErrorCost]:
     """Returns what each kind of error costs, over all detections.
 
-    A kind is mended alone: a wrong class or place becomes right where the object is still free (of several detections the one with
-    the highest score, the others go), the other false positives go, and missed objects are taken out of the count; a class of
-    which every object was missed then counts as 1. The costs do not add up to what AP50 lacks.
+    A kind is mended alone: a wrong class or place becomes right where the object is still free (of
+    several detections the one with the highest score, the others go), the other false positives go,
+    and missed objects are taken out of the count; a class of which every object was missed then
+    counts as 1. The costs do not add up to what AP50 lacks.
     """
     errors: defaultdict[ErrorType, list[DetectionError]] = defaultdict(list)
     for error in find_errors(matches, images):
@@ -142,7 +165,9 @@ def error_costs(matches: Matches, images: Sequence[EvaluatedImage], label_map: L
         ranking = _Ranking(matches)
         ranking.mend(type_, errors[type_])
         after = _mean_ap50(ranking, label_map)
-        costs[type_] = ErrorCost(len(errors[type_]), None if before is None or after is None else after - before)
+        costs[type_] = ErrorCost(
+            len(errors[type_]), None if before is None or after is None else after - before
+        )
     return costs
 
 
@@ -168,7 +193,12 @@ class _Ranking:
             return
         taken: set[int] = set()
         for detection, truth in sorted(pairs, key=lambda pair: -self._matches.scores[pair[0]]):
-            if truth is None or truth in taken or self._matches.found[truth] or self._matches.difficult[truth]:
+            if (
+                truth is None
+                or truth in taken
+                or self._matches.found[truth]
+                or self._matches.difficult[truth]
+            ):
                 continue
             taken.add(truth)
             self.class_ids[detection] = self._matches.truth_class_ids[truth]

@@ -24,8 +24,10 @@ class VocAveragePrecision:
     """One class, or the mean of those that can be measured; None where there is no object to measure with.
 
     Attributes:
-        eleven_point: VOC 2007: the mean, over the recalls 0, .1, … 1, of the best precision at that recall or beyond.
-        area: VOC 2010 and later: the area below the curve of the best precision at each recall or beyond.
+        eleven_point: VOC 2007: the mean, over the recalls 0, .1, … 1, of the best precision at that
+            recall or beyond.
+        area: VOC 2010 and later: the area below the curve of the best precision at each recall or
+            beyond.
     """
 
     eleven_point: float | None
@@ -37,13 +39,16 @@ def voc_metrics(
 ) -> tuple[VocAveragePrecision, dict[str, VocAveragePrecision]]:
     """Computes VOC's mean average precision at IoU .5.
 
-    The rules (VOCevaldet.m of the 2007 to 2012 development kits; The PASCAL VOC Challenge, Everingham et al. 2010, section 4.2):
-    from the highest score to the lowest, a detection goes to the object of its class that it overlaps most. Below .5 it is wrong;
-    where the object is difficult it does not count; where the object was found before it is wrong. COCO, in contrast, gives such a
-    detection the next best object that is still free.
+    The rules (VOCevaldet.m of the 2007 to 2012 development kits; The PASCAL VOC Challenge,
+    Everingham et al. 2010, section 4.2):
+    from the highest score to the lowest, a detection goes to the object of its class that it
+    overlaps most. Below .5 it is wrong; where the object is difficult it does not count; where the
+    object was found before it is wrong. COCO, in contrast, gives such a detection the next best
+    object that is still free.
 
     Returns:
-        The mean over the classes that have an object which is not difficult, and each class by its name.
+        The mean over the classes that have an object which is not difficult, and each class by its
+        name.
     """
     found: defaultdict[str, list[tuple[float, bool]]] = defaultdict(list)
     num_truths = dict.fromkeys(label_map, 0)
@@ -54,25 +59,35 @@ def voc_metrics(
         # Stable, so that equal scores keep the order of the images.
         ranked = sorted(found[name], key=lambda one: -one[0])
         right = np.cumsum([hit for _, hit in ranked], dtype=np.int64)
-        classes[name] = VocAveragePrecision(_eleven_point(right, count), _area(right, count)) if count else _NOT_MEASURED
+        classes[name] = (
+            VocAveragePrecision(_eleven_point(right, count), _area(right, count))
+            if count
+            else _NOT_MEASURED
+        )
     return VocAveragePrecision(
-        _mean(one.eleven_point for one in classes.values()), _mean(one.area for one in classes.values())
+        _mean(one.eleven_point for one in classes.values()),
+        _mean(one.area for one in classes.values()),
     ), classes
 
 
 _NOT_MEASURED = VocAveragePrecision(None, None)
 
 
-def _judge_image(image: EvaluatedImage, found: Mapping[str, list[tuple[float, bool]]], num_truths: dict[str, int]) -> None:
+def _judge_image(
+    image: EvaluatedImage, found: Mapping[str, list[tuple[float, bool]]], num_truths: dict[str, int]
+) -> None:
     """Adds an image's objects, and its detections that count with whether they are right.
 
-    An object goes to the detection with the highest score among those of this image, so images can be judged one by one.
+    An object goes to the detection with the highest score among those of this image, so images can
+    be judged one by one.
     """
     objects: defaultdict[str, list[int]] = defaultdict(list)
     for place, item in enumerate(image.objects):
         objects[item.name].append(place)
         num_truths[item.name] += not item.difficult
-    iou = overlaps([one.box for one in image.detections], [one.box for one in image.objects], image.size)
+    iou = overlaps(
+        [one.box for one in image.detections], [one.box for one in image.objects], image.size
+    )
     taken: set[int] = set()
     for place in sorted(range(len(image.detections)), key=lambda i: -image.detections[i].score):
         detection = image.detections[place]

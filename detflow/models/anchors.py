@@ -12,7 +12,9 @@ from detflow.config.schema import ModelConfig
 __all__ = ["best_anchor_iou", "build_anchors"]
 
 
-def build_anchors(config: ModelConfig, canvas_size: tuple[int, int]) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
+def build_anchors(
+    config: ModelConfig, canvas_size: tuple[int, int]
+) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
     """Lays out the anchors of a canvas in the order of the network's outputs; in pixels their sides are the same on every canvas.
 
     Args:
@@ -20,14 +22,19 @@ def build_anchors(config: ModelConfig, canvas_size: tuple[int, int]) -> tuple[np
         canvas_size: (height, width) in pixels.
 
     Returns:
-        [A, 4] float32, normalised by the canvas and not clipped to it, and the number of anchors of each level.
+        [A, 4] float32, normalised by the canvas and not clipped to it, and the number of anchors of
+        each level.
     """
     height, width = canvas_size
     sizes = [2 ** (i / config.anchors_per_octave) for i in range(config.anchors_per_octave)]
     levels = []
     for level in range(config.min_level, config.max_level + 1):
         stride = 2**level
-        centre_y, centre_x = np.meshgrid(np.arange(stride / 2, height, stride), np.arange(stride / 2, width, stride), indexing="ij")
+        centre_y, centre_x = np.meshgrid(
+            np.arange(stride / 2, height, stride),
+            np.arange(stride / 2, width, stride),
+            indexing="ij",
+        )
         shapes = []
         for size in sizes:
             for aspect in config.aspect_ratios:
@@ -48,7 +55,9 @@ def build_anchors(config: ModelConfig, canvas_size: tuple[int, int]) -> tuple[np
     return np.concatenate(levels).astype(np.float32), tuple(len(level) for level in levels)
 
 
-def best_anchor_iou(boxes: npt.NDArray[np.float64], anchors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def best_anchor_iou(
+    boxes: npt.NDArray[np.float64], anchors: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
     """Returns, for each box, its IoU with the anchor that fits it best.
 
     Args:
@@ -66,6 +75,8 @@ def best_anchor_iou(boxes: npt.NDArray[np.float64], anchors: npt.NDArray[np.floa
         height = np.minimum(piece[..., 2], anchors[:, 2]) - np.maximum(piece[..., 0], anchors[:, 0])
         width = np.minimum(piece[..., 3], anchors[:, 3]) - np.maximum(piece[..., 1], anchors[:, 1])
         intersection = np.maximum(height, 0.0) * np.maximum(width, 0.0)
-        union = (piece[..., 2] - piece[..., 0]) * (piece[..., 3] - piece[..., 1]) + area - intersection
+        union = (
+            (piece[..., 2] - piece[..., 0]) * (piece[..., 3] - piece[..., 1]) + area - intersection
+        )
         best[start : start + 256] = (intersection / union).max(1)
     return best

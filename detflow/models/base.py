@@ -1,7 +1,7 @@
 """What training, evaluation and export need of a model, whatever it is made of.
 
-All boxes are [ymin, xmin, ymax, xmax] normalised by the canvas. Sizes: B images, M box slots (at least 1), N boxes, C classes,
-K detections.
+All boxes are [ymin, xmin, ymax, xmax] normalised by the canvas. Sizes: B images, M box slots (at
+least 1), N boxes, C classes, K detections.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class DetectionModel(abc.ABC):
 
     Attributes:
         loss_names: The terms of the loss.
-        network: From normalised canvases [B, height, width, 3], all of one of the canvas sizes; holds every weight.
-        parts: Model Garden's sub-models that the network is made of, by the names that their checkpoints have: `backbone`,
-            `decoder` where there is one, and `head` or the heads.
+        network: From normalised canvases [B, height, width, 3], all of one of the canvas sizes;
+            holds every weight.
+        parts: Model Garden's sub-models that the network is made of, by the names that their
+            checkpoints have: `backbone`, `decoder` where there is one, and `head` or the heads.
         canvas_sizes: (height, width) in pixels of each canvas, as `ModelConfig.canvas_sizes`.
         num_classes: Without background.
     """
@@ -59,15 +60,18 @@ class DetectionModel(abc.ABC):
         return self.canvas_sizes[0]
 
     @abc.abstractmethod
-    def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
+    def losses(
+        self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
+    ) -> Losses:
         """Computes the training loss; of a batch that is split over replicas as `replicas` explains.
 
         Args:
-            canvases: Normalised [B, height, width, 3] float32, their shape known when the graph is built.
+            canvases: Normalised [B, height, width, 3] float32, their shape known when the graph is
+                built.
             boxes: [B, M, 4] float32; an empty slot is all zeros.
             classes: [B, M] int32, counted from 0; -1 in an empty slot.
-            seed: [2] int64. Whatever is random in the loss is drawn from it by stateless operations, so that a resumed run
-                draws the same.
+            seed: [2] int64. Whatever is random in the loss is drawn from it by stateless
+                operations, so that a resumed run draws the same.
         """
 
     @abc.abstractmethod
@@ -87,19 +91,27 @@ class DetectionModel(abc.ABC):
             score_threshold=config.score_threshold,
             clip_boxes=True,
         )
-        return RawDetections(kept.nmsed_boxes, kept.nmsed_scores, tf.cast(kept.nmsed_classes, tf.int32), kept.valid_detections)
+        return RawDetections(
+            kept.nmsed_boxes,
+            kept.nmsed_scores,
+            tf.cast(kept.nmsed_classes, tf.int32),
+            kept.valid_detections,
+        )
 
 
 class DenseModel(DetectionModel):
     """A model of one stage: a network, and arithmetic that makes boxes and scores of all its outputs at once."""
 
     @abc.abstractmethod
-    def decode(self, outputs: Any, canvas_size: tuple[int, int] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(
+        self, outputs: Any, canvas_size: tuple[int, int] | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Turns the network's outputs into boxes and scores.
 
         Args:
             outputs: The network's, of canvases.
-            canvas_size: Their (height, width) in pixels; [2] int32 where that is not known when the graph is built.
+            canvas_size: Their (height, width) in pixels; [2] int32 where that is not known when the
+                graph is built.
 
         Returns:
             Boxes [B, N, 4], which may reach out of the canvas, and scores [B, N, C].

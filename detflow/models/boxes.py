@@ -8,7 +8,8 @@ import tensorflow as tf
 
 __all__ = ["box_area", "decode_boxes", "encode_boxes", "pairwise_iou"]
 
-# Deltas of sizes are logarithms. e^4.135 = 62.5: a box may be that much larger than its anchor, and exp() stays finite.
+# Deltas of sizes are logarithms. e^4.135 = 62.5: a box may be that much larger than its anchor, and
+# exp() stays finite.
 _MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 _EPSILON = 1e-7
 
@@ -30,7 +31,10 @@ def encode_boxes(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
     """Returns the deltas that `decode_boxes` turns into the boxes; finite for boxes and anchors without area too."""
     size = tf.maximum(anchors[..., 2:] - anchors[..., :2], _EPSILON)
     offset = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2
-    return tf.concat([offset / size, tf.math.log(tf.maximum(boxes[..., 2:] - boxes[..., :2], _EPSILON) / size)], -1)
+    return tf.concat(
+        [offset / size, tf.math.log(tf.maximum(boxes[..., 2:] - boxes[..., :2], _EPSILON) / size)],
+        -1,
+    )
 
 
 def box_area(boxes: tf.Tensor) -> tf.Tensor:
@@ -43,4 +47,6 @@ def pairwise_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     top_left = tf.maximum(boxes[:, :, tf.newaxis, :2], others[..., tf.newaxis, :, :2])
     bottom_right = tf.minimum(boxes[:, :, tf.newaxis, 2:], others[..., tf.newaxis, :, 2:])
     intersection = tf.reduce_prod(tf.maximum(bottom_right - top_left, 0.0), -1)
-    return intersection / (box_area(boxes)[..., tf.newaxis] + box_area(others)[..., tf.newaxis, :] - intersection)
+    return intersection / (
+        box_area(boxes)[..., tf.newaxis] + box_area(others)[..., tf.newaxis, :] - intersection
+    )

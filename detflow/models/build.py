@@ -22,8 +22,9 @@ _ARCHITECTURES: dict[str, Callable[[ModelConfig, int], DetectionModel]] = {
 }
 
 
-# Autograph would rewrite Model Garden's layers, which need it no more here than inside the step: it takes time, and a process that
-# is killed leaves a file for each of them in the folder for temporary files.
+# Autograph would rewrite Model Garden's layers, which need it no more here than inside the step: it
+# takes time, and a process that is killed leaves a file for each of them in the folder for
+# temporary files.
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def build_model(config: ModelConfig, num_classes: int) -> DetectionModel:
     """Builds the model that the configuration names.

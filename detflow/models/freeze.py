@@ -18,12 +18,14 @@ __all__ = ["find_freezable", "freeze"]
 _PROBED_SIDE = 256
 
 
-def find_freezable(parts: Mapping[str, tf_keras.layers.Layer]) -> dict[str, list[tf_keras.layers.Layer]]:
+def find_freezable(
+    parts: Mapping[str, tf_keras.layers.Layer],
+) -> dict[str, list[tf_keras.layers.Layer]]:
     """Returns the layers that each name stands for.
 
-    Names are those of the parts, and `PART.levelL` for the layers of a part whose output has one cell for each 2^L pixels of
-    the part's input, where the part is built of layers of which that can be told: `backbone.level1` is a ResNet's stem,
-    `backbone.level2` its first group of blocks.
+    Names are those of the parts, and `PART.levelL` for the layers of a part whose output has one
+    cell for each 2^L pixels of the part's input, where the part is built of layers of which that
+    can be told: `backbone.level1` is a ResNet's stem, `backbone.level2` its first group of blocks.
     """
     names: dict[str, list[tf_keras.layers.Layer]] = {}
     for name, part in parts.items():
@@ -51,7 +53,10 @@ def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) 
         if not matching:
             near = difflib.get_close_matches(pattern, names, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"train.freeze: {pattern} is no part of this model", remedy=f"{hint}known here: {', '.join(names)}")
+            raise ConfigError(
+                f"train.freeze: {pattern} is no part of this model",
+                remedy=f"{hint}known here: {', '.join(names)}",
+            )
         for layer in (layer for name in matching for layer in names[name]):
             layer.trainable = False
     if not any(part.trainable_variables for part in parts.values()):
@@ -77,7 +82,9 @@ def _levels(part: tf_keras.layers.Layer) -> dict[int, list[tf_keras.layers.Layer
 
 def _probe_shapes(part: tf_keras.Model, layers: Sequence[tf_keras.layers.Layer]) -> list[object]:
     """Returns the output shapes of layers for one image: a network for several canvases knows none before it is called."""
-    probe = tf.function(tf_keras.Model(part.input, [layer.output for layer in layers]), autograph=False)
+    probe = tf.function(
+        tf_keras.Model(part.input, [layer.output for layer in layers]), autograph=False
+    )
     image = tf.TensorSpec([1, _PROBED_SIDE, _PROBED_SIDE, part.input_shape[3]], part.input.dtype)
     outputs = probe.get_concrete_function(image).structured_outputs
     return tf.nest.map_structure(lambda output: tuple(output.shape), outputs)  # type: ignore[no-any-return]

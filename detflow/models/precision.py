@@ -22,7 +22,8 @@ __all__ = [
 Precision = Literal["float32", "bfloat16", "float16"]
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-# Least compute capability of a GPU whose tensor cores take the format (CUDA programming guide, "Compute Capabilities").
+# Least compute capability of a GPU whose tensor cores take the format (CUDA programming guide,
+# "Compute Capabilities").
 _GPU_CAPABILITY = {"bfloat16": (8, 0), "float16": (7, 0)}
 # Device files of NVIDIA's driver, of AMD's, and of either inside WSL.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -33,8 +34,9 @@ _CPU_FLAGS = {"bfloat16": {"avx512_bf16", "amx_bf16"}, "float16": {"avx512_fp16"
 def resolve_precision(setting: Literal["float32", "bfloat16", "float16", "auto"]) -> Precision:
     """Returns what `runtime.precision` means on this machine.
 
-    `auto` is bfloat16 where the GPU or the CPU computes in it natively, else float16 where a GPU does, else float32. float16
-    has a narrow range and needs loss scaling; a CPU is not asked for it.
+    `auto` is bfloat16 where the GPU or the CPU computes in it natively, else float16 where a GPU
+    does, else float32. float16 has a narrow range and needs loss scaling; a CPU is not asked for
+    it.
     """
     if setting != "auto":
         return setting
@@ -63,8 +65,9 @@ def uses_onednn() -> bool:
 def network_precision(precision: Precision) -> Iterator[None]:
     """Networks built inside the block compute in the format.
 
-    Their variables stay float32, so checkpoints, averages and the optimiser know nothing of it; the outputs come in the format,
-    and whoever computes a loss or boxes from them takes them through `as_float32` first.
+    Their variables stay float32, so checkpoints, averages and the optimiser know nothing of it; the
+    outputs come in the format, and whoever computes a loss or boxes from them takes them through
+    `as_float32` first.
     """
     import tf_keras
 
@@ -84,7 +87,8 @@ def as_float32(outputs: Any) -> Any:
 
 def count_gpus() -> int:
     """Returns how many GPUs TensorFlow sees."""
-    # Asking TensorFlow costs its import, which the checks before a training do without; a GPU that it can use has one of these.
+    # Asking TensorFlow costs its import, which the checks before a training do without; a GPU that
+    # it can use has one of these.
     if not any(os.path.exists(device) for device in _GPU_DEVICES):
         return 0
     import tensorflow as tf
@@ -99,7 +103,9 @@ def _gpu_capability() -> tuple[int, int] | None:
     import tensorflow as tf
 
     devices = tf.config.list_physical_devices("GPU")
-    capability: tuple[int, int] = tf.config.experimental.get_device_details(devices[0]).get("compute_capability", (0, 0))
+    capability: tuple[int, int] = tf.config.experimental.get_device_details(devices[0]).get(
+        "compute_capability", (0, 0)
+    )
     return capability
 
 
@@ -109,4 +115,6 @@ def cpu_flags() -> set[str]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+    return next(
+        (set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set()
+    )

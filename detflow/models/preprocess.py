@@ -1,9 +1,10 @@
 """What happens to an image before the network sees it: one set of functions for training, evaluation and every exported graph.
 
-The canvas is the network's input; where there are several, an image takes the one in which it is largest. An image keeps its
-aspect: it is scaled to fit, put into the canvas' top left corner, and the rest is filled with the mean colour. Coordinates on the
-canvas are normalised by the canvas; those of the image by the image; `ratio`, the share of the canvas that the image covers, leads
-from one to the other.
+The canvas is the network's input; where there are several, an image takes the one in which it is
+largest. An image keeps its
+aspect: it is scaled to fit, put into the canvas' top left corner, and the rest is filled with the
+mean colour. Coordinates on the canvas are normalised by the canvas; those of the image by the
+image; `ratio`, the share of the canvas that the image covers, leads from one to the other.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import tensorflow as tf
 
 from detflow.geometry import MEAN_RGB, STDDEV_RGB
 
-__all__ = ["boxes_to_canvas", "boxes_to_image", "choose_canvas", "decode_jpeg", "fit_to_canvas", "normalize"]
+__all__ = [
+    "boxes_to_canvas",
+    "boxes_to_image",
+    "choose_canvas",
+    "decode_jpeg",
+    "fit_to_canvas",
+    "normalize",
+]
 
 
 def decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -24,13 +32,15 @@ def decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
         encoded: Scalar string.
 
     Returns:
-        [height, width, 3] uint8, RGB, in the stored orientation. INTEGER_ACCURATE gives the same pixels as Pillow; TensorFlow's
-        default differs by up to 10.
+        [height, width, 3] uint8, RGB, in the stored orientation. INTEGER_ACCURATE gives the same
+        pixels as Pillow; TensorFlow's default differs by up to 10.
     """
     return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
 
-def choose_canvas(images: tf.Tensor, canvas_sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | tf.Tensor:
+def choose_canvas(
+    images: tf.Tensor, canvas_sizes: Sequence[tuple[int, int]]
+) -> tuple[int, int] | tf.Tensor:
     """Chooses the canvas for images of one size: `runtime.canvas.choose_canvas` in a graph.
 
     Args:
@@ -49,7 +59,9 @@ def choose_canvas(images: tf.Tensor, canvas_sizes: Sequence[tuple[int, int]]) ->
     return tf.gather(sizes, tf.argmax(scales * number - tf.range(number)))
 
 
-def fit_to_canvas(images: tf.Tensor, canvas_size: tuple[int, int] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def fit_to_canvas(
+    images: tf.Tensor, canvas_size: tuple[int, int] | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Scales images to fit the canvas and fills the rest.
 
     Args:
@@ -57,18 +69,22 @@ def fit_to_canvas(images: tf.Tensor, canvas_size: tuple[int, int] | tf.Tensor) -
         canvas_size: (height, width) in pixels, as from `choose_canvas`.
 
     Returns:
-        The canvases [batch, *canvas_size, 3] float32 on the scale 0–255, and ratio [2] float32 = (rows, columns) that an image
-        covers as a share of the canvas.
+        The canvases [batch, *canvas_size, 3] float32 on the scale 0–255, and ratio [2] float32 =
+        (rows, columns) that an image covers as a share of the canvas.
     """
     is_open = tf.is_tensor(canvas_size)
     canvas = tf.cast(canvas_size, tf.float32) if is_open else tf.constant(canvas_size, tf.float32)
     size = tf.cast(tf.shape(images)[1:3], tf.float32)
     fitted = tf.clip_by_value(tf.round(size * tf.reduce_min(canvas / size)), 1.0, canvas)
     rows, columns = tf.unstack(tf.cast(fitted, tf.int32))
-    # The antialiased triangle filter is what Pillow calls BILINEAR: small objects do not vanish between samples.
+    # The antialiased triangle filter is what Pillow calls BILINEAR: small objects do not vanish
+    # between samples.
     resized = tf.image.resize(images, tf.stack([rows, columns]), method="bilinear", antialias=True)
     # Padding the difference from the mean with zeros pads with the mean.
-    centred = tf.pad(resized - tf.constant(MEAN_RGB), [[0, 0], [0, canvas_size[0] - rows], [0, canvas_size[1] - columns], [0, 0]])
+    centred = tf.pad(
+        resized - tf.constant(MEAN_RGB),
+        [[0, 0], [0, canvas_size[0] - rows], [0, canvas_size[1] - columns], [0, 0]],
+    )
     sides = (None, None) if is_open else canvas_size
     return tf.ensure_shape(centred, [None, *sides, 3]) + tf.constant(MEAN_RGB), fitted / canvas
 

@@ -1,6 +1,7 @@
 """Gradient checkpointing: the activations inside a network's blocks are computed again in the backward pass instead of kept.
 
-"Training Deep Nets with Sublinear Memory Cost" (arXiv:1604.06174), with Model Garden's blocks as segments.
+"Training Deep Nets with Sublinear Memory Cost" (arXiv:1604.06174), with Model Garden's blocks as
+segments.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ __all__ = ["recompute_blocks"]
 def recompute_blocks(parts: Mapping[str, tf_keras.layers.Layer]) -> int:
     """Makes the blocks of a network recompute their activations when they are differentiated.
 
-    A block is a layer that is made of other layers and is called once inside a part: a residual or an inverted bottleneck block.
-    What lies between blocks (a stem, a feature pyramid of plain layers, a head) keeps its activations. Gradients are the same,
-    and so are the statistics of batch norms: the second pass leaves them alone.
+    A block is a layer that is made of other layers and is called once inside a part: a residual or
+    an inverted bottleneck block. What lies between blocks (a stem, a feature pyramid of plain
+    layers, a head) keeps its activations. Gradients are the same, and so are the statistics of
+    batch norms: the second pass leaves them alone.
 
     Args:
         parts: Of the network, by name; not yet traced.
@@ -34,9 +36,18 @@ def recompute_blocks(parts: Mapping[str, tf_keras.layers.Layer]) -> int:
     Raises:
         ConfigError: There are none.
     """
-    blocks = [layer for part in parts.values() if isinstance(part, tf_keras.Model) for layer in part.layers if _is_block(layer)]
+    blocks = [
+        layer
+        for part in parts.values()
+        if isinstance(part, tf_keras.Model)
+        for layer in part.layers
+        if _is_block(layer)
+    ]
     if not blocks:
-        raise ConfigError("runtime.recompute: this model's backbone has no blocks to compute again", remedy="set it to false")
+        raise ConfigError(
+            "runtime.recompute: this model's backbone has no blocks to compute again",
+            remedy="set it to false",
+        )
     for block in blocks:
         block.call = _recomputed(block)
     return len(blocks)
@@ -44,7 +55,9 @@ def recompute_blocks(parts: Mapping[str, tf_keras.layers.Layer]) -> int:
 
 def _is_block(layer: tf_keras.layers.Layer) -> bool:
     inside = list(layer.submodules)
-    return bool(layer.weights) and any(isinstance(module, tf_keras.layers.Layer) for module in inside)
+    return bool(layer.weights) and any(
+        isinstance(module, tf_keras.layers.Layer) for module in inside
+    )
 
 
 def _recomputed(block: tf_keras.layers.Layer) -> Callable[..., Any]:
@@ -59,8 +72,8 @@ def _recomputed(block: tf_keras.layers.Layer) -> Callable[..., Any]:
         def run(inputs: tf.Tensor) -> Any:
             if next(passes) == 0:
                 return call(inputs, training=True)
-            # The second pass begins outside of the block: only calling it as a layer tells the layers inside that this is
-            # training, and in which precision.
+            # The second pass begins outside of the block: only calling it as a layer tells the
+            # layers inside that this is training, and in which precision.
             with _kept_statistics(block), _called_by(block, call):
                 return block(inputs, training=True)
 
@@ -82,7 +95,11 @@ def _called_by(block: tf_keras.layers.Layer, call: Callable[..., Any]) -> Iterat
 @contextlib.contextmanager
 def _kept_statistics(block: tf_keras.layers.Layer) -> Iterator[None]:
     """Batch norms traced inside the block normalise by the batch and leave their moving statistics exactly as they are."""
-    norms = [module for module in block.submodules if isinstance(module, tf_keras.layers.BatchNormalization)]
+    norms = [
+        module
+        for module in block.submodules
+        if isinstance(module, tf_keras.layers.BatchNormalization)
+    ]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0

@@ -1,7 +1,7 @@
 """RetinaNet as detflow trains it: anchors, ATSS assignment, focal and GIoU loss, decoding, suppression.
 
-All boxes are [ymin, xmin, ymax, xmax] normalised by the canvas, unless a name says otherwise. Sizes: B images, A anchors,
-M box slots (at least 1), C classes.
+All boxes are [ymin, xmin, ymax, xmax] normalised by the canvas, unless a name says otherwise.
+Sizes: B images, A anchors, M box slots (at least 1), C classes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from detflow.models.precision import as_float32
 
 __all__ = ["RetinaNet", "assign_atss"]
 
-# RetinaNet (arXiv:1708.02002) found .25 and 2; 1.5 was better on a small set after 400 and after 2,400 steps.
+# RetinaNet (arXiv:1708.02002) found .25 and 2; 1.5 was better on a small set after 400 and after
+# 2,400 steps.
 _FOCAL_ALPHA = 0.25
 _FOCAL_GAMMA = 1.5
 # GIoU's share of the loss in ATSS' reference settings.
 _BOX_LOSS_WEIGHT = 2.0
-# Candidates a level, the one constant of ATSS; the paper found 7 to 17 alike (arXiv:1912.02424, table 5).
+# Candidates a level, the one constant of ATSS; the paper found 7 to 17 alike (arXiv:1912.02424,
+# table 5).
 _ATSS_TOP_K = 9
 _EPSILON = 1e-7
 
@@ -42,7 +44,9 @@ class RetinaNet(DenseModel):
         self.num_classes = num_classes
         self._canvases = {size: _Canvas.build(config, size) for size in self.canvas_sizes}
 
-    def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
+    def losses(
+        self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
+    ) -> Losses:
         """See `DetectionModel.losses`; nothing here is random."""
         logits, deltas = as_float32(self.network(canvases, training=True))
         anchors, level_sizes, scale = self._canvases[tuple(canvases.shape[1:3])]
@@ -52,27 +56,40 @@ class RetinaNet(DenseModel):
         target_class = tf.where(positive, tf.gather(classes, slot, batch_dims=1), -1)
         target_boxes = tf.gather(boxes, slot, batch_dims=1) * scale
         # One at least in the whole batch.
-        num_positives = tf.maximum(mean_over_replicas(tf.reduce_sum(tf.cast(positive, tf.float32))), 1.0 / num_replicas())
+        num_positives = tf.maximum(
+            mean_over_replicas(tf.reduce_sum(tf.cast(positive, tf.float32))), 1.0 / num_replicas()
+        )
 
         one_hot = tf.one_hot(target_class, self.num_classes)
         classification = tf.reduce_sum(_focal_loss(logits, one_hot)) / num_positives
 
         predicted = decode_boxes(deltas, anchors) * scale
-        box = tf.reduce_sum(tf.where(positive, 1.0 - _giou(predicted, target_boxes), 0.0)) / num_positives
+        box = (
+            tf.reduce_sum(tf.where(positive, 1.0 - _giou(predicted, target_boxes), 0.0))
+            / num_positives
+        )
         box *= _BOX_LOSS_WEIGHT
         return Losses(classification + box, {"classification": classification, "box": box})
 
-    def decode(self, outputs: tuple[tf.Tensor, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(
+        self, outputs: tuple[tf.Tensor, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `DenseModel.decode`."""
         logits, deltas = outputs
-        anchors = self._find_anchors(canvas_size) if tf.is_tensor(canvas_size) else self._canvases[canvas_size].anchors
+        anchors = (
+            self._find_anchors(canvas_size)
+            if tf.is_tensor(canvas_size)
+            else self._canvases[canvas_size].anchors
+        )
         return decode_boxes(deltas, anchors), tf.sigmoid(logits)
 
     def _find_anchors(self, canvas_size: tf.Tensor) -> tf.Tensor:
         """Returns the anchors of the canvas of size [2] int32."""
         tables = [canvas.anchors for canvas in self._canvases.values()]
         ends = list(itertools.accumulate(len(table) for table in tables))
-        index = tf.argmax(tf.cast(tf.reduce_all(tf.constant(self.canvas_sizes) == canvas_size, 1), tf.int32))
+        index = tf.argmax(
+            tf.cast(tf.reduce_all(tf.constant(self.canvas_sizes) == canvas_size, 1), tf.int32)
+        )
         first, last = tf.gather([0, *ends[:-1]], index), tf.gather(ends, index)
         return tf.concat(tables, 0)[first:last]
 
@@ -83,8 +100,9 @@ class _Canvas(NamedTuple):
     Attributes:
         anchors: [A, 4] float32, normalised by it.
         level_sizes: Number of anchors of each level.
-        scale: [4] float32: its (height, width, height, width) in pixels. IoU does not change when both axes are stretched, but
-            GIoU's enclosing box and ATSS' distances do: pixels are square.
+        scale: [4] float32: its (height, width, height, width) in pixels. IoU does not change when
+            both axes are stretched, but GIoU's enclosing box and ATSS' distances do: pixels are
+            square.
     """
 
     anchors: tf.Tensor
@@ -99,13 +117,18 @@ class _Canvas(NamedTuple):
 
 
 def assign_atss(
-    anchors: tf.Tensor, level_sizes: tuple[int, ...], boxes_px: tf.Tensor, valid: tf.Tensor, canvas_scale: tf.Tensor
+    anchors: tf.Tensor,
+    level_sizes: tuple[int, ...],
+    boxes_px: tf.Tensor,
+    valid: tf.Tensor,
+    canvas_scale: tf.Tensor,
 ) -> tf.Tensor:
     """Decides which anchor learns which box (ATSS, arXiv:1912.02424).
 
-    For each box the nearest anchors of every level are candidates; those whose IoU reaches the candidates' mean plus one
-    deviation, and whose centre lies in the box, are positive. An anchor wanted by several boxes takes the one of highest IoU.
-    Beyond the paper, a box too small to hold any anchor's centre takes its best candidate: otherwise nobody would learn it.
+    For each box the nearest anchors of every level are candidates; those whose IoU reaches the
+    candidates' mean plus one deviation, and whose centre lies in the box, are positive. An anchor
+    wanted by several boxes takes the one of highest IoU. Beyond the paper, a box too small to hold
+    any anchor's centre takes its best candidate: otherwise nobody would learn it.
 
     Args:
         anchors: [A, 4], normalised.
@@ -131,13 +154,22 @@ def assign_atss(
         candidate_iou.append(tf.gather(iou, nearest, batch_dims=2))
         start += size
     index, ious = tf.concat(candidate_index, -1), tf.concat(candidate_iou, -1)
-    threshold = tf.reduce_mean(ious, -1, keepdims=True) + tf.math.reduce_std(ious, -1, keepdims=True)
+    threshold = tf.reduce_mean(ious, -1, keepdims=True) + tf.math.reduce_std(
+        ious, -1, keepdims=True
+    )
 
     centre = tf.gather(centres, index)
-    inside = tf.reduce_all((centre > boxes_px[:, :, tf.newaxis, :2]) & (centre < boxes_px[:, :, tf.newaxis, 2:]), -1)
+    inside = tf.reduce_all(
+        (centre > boxes_px[:, :, tf.newaxis, :2]) & (centre < boxes_px[:, :, tf.newaxis, 2:]), -1
+    )
     chosen = (ious >= threshold) & inside
-    best_candidate = tf.one_hot(tf.argmax(ious, -1), tf.shape(ious)[-1], on_value=True, off_value=False)
-    chosen = tf.where(tf.reduce_any(chosen, -1, keepdims=True), chosen, best_candidate) & valid[..., tf.newaxis]
+    best_candidate = tf.one_hot(
+        tf.argmax(ious, -1), tf.shape(ious)[-1], on_value=True, off_value=False
+    )
+    chosen = (
+        tf.where(tf.reduce_any(chosen, -1, keepdims=True), chosen, best_candidate)
+        & valid[..., tf.newaxis]
+    )
     # [B, M, A]: the IoU where the pair was chosen, 0 elsewhere.
     shape = tf.shape(iou)
     batch = tf.broadcast_to(tf.range(shape[0])[:, tf.newaxis, tf.newaxis], tf.shape(index))
@@ -158,10 +190,22 @@ def _focal_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 def _giou(predicted: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Generalised IoU of pairs (arXiv:1902.09630), in (-1, 1]."""
     intersection = box_area(
-        tf.concat([tf.maximum(predicted[..., :2], target[..., :2]), tf.minimum(predicted[..., 2:], target[..., 2:])], -1)
+        tf.concat(
+            [
+                tf.maximum(predicted[..., :2], target[..., :2]),
+                tf.minimum(predicted[..., 2:], target[..., 2:]),
+            ],
+            -1,
+        )
     )
     hull = box_area(
-        tf.concat([tf.minimum(predicted[..., :2], target[..., :2]), tf.maximum(predicted[..., 2:], target[..., 2:])], -1)
+        tf.concat(
+            [
+                tf.minimum(predicted[..., :2], target[..., :2]),
+                tf.maximum(predicted[..., 2:], target[..., 2:]),
+            ],
+            -1,
+        )
     )
     union = box_area(predicted) + box_area(target) - intersection
     return intersection / (union + _EPSILON) - (hull - union) / (hull + _EPSILON)

@@ -32,30 +32,53 @@ class Yolo(DenseModel):
         # All cells of a level have the same anchors: those of its first cell, as (width, height).
         sides_px = (self.anchors[:, 2:] - self.anchors[:, :2]) * canvas
         starts = np.cumsum([0, *level_sizes[:-1]])
-        by_level = [[(float(w), float(h)) for h, w in sides_px[start : start + per_cell]] for start in starts]
+        by_level = [
+            [(float(w), float(h)) for h, w in sides_px[start : start + per_cell]]
+            for start in starts
+        ]
         self._yolo = YoloNetwork(config, num_classes, by_level)
         self.network, self.parts = self._yolo.network, self._yolo.parts
         self._anchors = tf.constant(self.anchors)
         # [A, 2]: the sides of the cell that an anchor belongs to.
-        strides = np.repeat([2.0**level for level in range(config.min_level, config.max_level + 1)], level_sizes)
+        strides = np.repeat(
+            [2.0**level for level in range(config.min_level, config.max_level + 1)], level_sizes
+        )
         self._cells = tf.constant(strides[:, np.newaxis] / canvas, tf.float32)
 
-    def losses(self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Losses:
+    def losses(
+        self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
+    ) -> Losses:
         """See `DetectionModel.losses`; nothing here is random."""
         predictions = as_float32(self.network(canvases, training=True))
-        # Model Garden's loss takes means over a level's matches, of which each replica has another number.
+        # Model Garden's loss takes means over a level's matches, of which each replica has another
+        # number.
         total, *parts = self._yolo.losses(*gather_rows((predictions, boxes, classes)))
         return Losses(total, dict(zip(self.loss_names, parts, strict=True)))
 
-    def decode(self, outputs: dict[str, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def decode(
+        self, outputs: dict[str, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """See `DenseModel.decode`."""
         depth = 5 + self.num_classes
         # Like the anchors: level by level, row by row, cell by cell.
-        flat = tf.concat([tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth]) for level in outputs.values()], 1)
+        flat = tf.concat(
+            [
+                tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth])
+                for level in outputs.values()
+            ],
+            1,
+        )
         predicted = tf.sigmoid(flat)
-        # As the loss decodes them: a centre may leave its cell by half, a side is up to four times the anchor's.
-        centre = (self._anchors[:, :2] + self._anchors[:, 2:]) / 2 + (2.0 * predicted[..., 1::-1] - 1.0) * self._cells
-        half = tf.square(2.0 * predicted[..., 3:1:-1]) * (self._anchors[:, 2:] - self._anchors[:, :2]) / 2
+        # As the loss decodes them: a centre may leave its cell by half, a side is up to four times
+        # the anchor's.
+        centre = (self._anchors[:, :2] + self._anchors[:, 2:]) / 2 + (
+            2.0 * predicted[..., 1::-1] - 1.0
+        ) * self._cells
+        half = (
+            tf.square(2.0 * predicted[..., 3:1:-1])
+            * (self._anchors[:, 2:] - self._anchors[:, :2])
+            / 2
+        )
         # With one class only objectness is learnt.
         scores = predicted[..., 4:5] * (predicted[..., 5:] if self.num_classes > 1 else 1.0)
         return tf.concat([centre - half, centre + half], -1), scores

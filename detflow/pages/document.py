@@ -31,7 +31,9 @@ class Section:
 
 def escape(text: str) -> str:
     """Returns text for a page: markup is inert, and what cannot be seen is shown as its escape."""
-    visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    visible = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
     return html.escape(visible, quote=True)
 
 
@@ -49,9 +51,12 @@ def render_page(kicker: str, name: str, lead: str, sections: Sequence[Section], 
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     links = "".join(
-        f'<a href="#{one.anchor}">{one.title}{"" if one.count is None else f" <b>{one.count:,}</b>"}</a>' for one in sections
+        f'<a href="#{one.anchor}">{one.title}{"" if one.count is None else f" <b>{one.count:,}</b>"}</a>'
+        for one in sections
     )
-    body = "".join(f'<section id="{one.anchor}"><h2>{one.title}</h2>{one.body}</section>' for one in sections)
+    body = "".join(
+        f'<section id="{one.anchor}"><h2>{one.title}</h2>{one.body}</section>' for one in sections
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -81,7 +86,9 @@ def render_table(heads: Sequence[str], rows: Sequence[Sequence[str]], foot: str 
         rows: Cells (`<td>…`), markup.
         foot: Cells of the last row, markup.
     """
-    head = "".join(f"<th>{escape(text)}</th>" if text else '<th class="bar"></th>' for text in heads)
+    head = "".join(
+        f"<th>{escape(text)}</th>" if text else '<th class="bar"></th>' for text in heads
+    )
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     end = f"<tfoot><tr>{foot}</tr></tfoot>" if foot else ""
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>{end}</table></div>'

@@ -1,7 +1,8 @@
 """Boxes and labels over images, for a person's eyes.
 
-Colours follow the class id, so a class keeps its colour in every picture, table and plot of a data set. They can be told apart
-with any kind of colour blindness as far as that is possible, and the label says the class in words.
+Colours follow the class id, so a class keeps its colour in every picture, table and plot of a data
+set. They can be told apart with any kind of colour blindness as far as that is possible, and the
+label says the class in words.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ __all__ = ["Rgb", "class_colour", "draw_boxes", "fit_picture"]
 Rgb: TypeAlias = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
-# Okabe and Ito (2008), "Color Universal Design", without its black; then what Paul Tol's "muted" scheme (technical note
-# SRON/EPS/TN/09-002) adds to it. From the twelfth class on colours repeat: no eye keeps more apart.
+# Okabe and Ito (2008), "Color Universal Design", without its black; then what Paul Tol's "muted"
+# scheme (technical note SRON/EPS/TN/09-002) adds to it. From the twelfth class on colours repeat:
+# no eye keeps more apart.
 _PALETTE: tuple[Rgb, ...] = (
     (230, 159, 0),
     (86, 180, 233),
@@ -60,10 +62,11 @@ def draw_boxes(
 ) -> Image.Image:
     r"""Draws boxes over a copy of an image.
 
-    By custom of this project detections are solid and the truth is dashed; call twice for both in one picture. Lines and text
-    grow with the image. A label stands above its box where there is room, else below or inside, never outside of the image; it is
-    shortened, and left out only where the image is smaller than its text. A character that no bundled font has is shown as its
-    escape (`\U0001f600`).
+    By custom of this project detections are solid and the truth is dashed; call twice for both in
+    one picture. Lines and text grow with the image. A label stands above its box where there is
+    room, else below or inside, never outside of the image; it is shortened, and left out only where
+    the image is smaller than its text. A character that no bundled font has is shown as its escape
+    (`\U0001f600`).
 
     Args:
         image: A Pillow image of any mode, or RGB pixels, uint8 [height, width, 3].
@@ -80,8 +83,15 @@ def draw_boxes(
     Raises:
         ValueError: The sequences differ in length, or the pixels are not uint8 [height, width, 3].
     """
-    if not len(boxes) == len(names) == len(class_ids) == (len(boxes) if scores is None else len(scores)):
-        raise ValueError(f"{len(boxes)} boxes, {len(names)} names, {len(class_ids)} class ids: expected one of each an object")
+    if (
+        not len(boxes)
+        == len(names)
+        == len(class_ids)
+        == (len(boxes) if scores is None else len(scores))
+    ):
+        raise ValueError(
+            f"{len(boxes)} boxes, {len(names)} names, {len(class_ids)} class ids: expected one of each an object"
+        )
     canvas = _to_rgb(image)
     side = math.sqrt(canvas.width * canvas.height)
     line_px = max(1, round(side / 180))
@@ -89,7 +99,9 @@ def draw_boxes(
     draw = ImageDraw.Draw(canvas)
     corners = {i: _to_corners(boxes[i], canvas.size) for i in order}
     for i in order:
-        _draw_outline(draw, corners[i], class_colour(class_ids[i]), line_px, dashed=style == "dashed")
+        _draw_outline(
+            draw, corners[i], class_colour(class_ids[i]), line_px, dashed=style == "dashed"
+        )
     if labels:
         taken = np.zeros((canvas.height, canvas.width), bool)
         font_px = max(_MIN_FONT_PX, round(side / 38))
@@ -104,7 +116,8 @@ def fit_picture(picture: Image.Image, side_px: int) -> Image.Image:
     """Brings an image's longer side to a length, to be drawn on; small images grow, so that their boxes can be told apart.
 
     Args:
-        picture: Of any mode; a JPEG file that was opened but not loaded is decoded at about the size that is needed.
+        picture: Of any mode; a JPEG file that was opened but not loaded is decoded at about the
+            size that is needed.
         side_px: The length.
 
     Returns:
@@ -123,19 +136,34 @@ def _to_rgb(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.copy() if image.mode == "RGB" else image.convert("RGB")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"pixels are {image.dtype} {list(image.shape)}: expected uint8 [height, width, 3]")
+        raise ValueError(
+            f"pixels are {image.dtype} {list(image.shape)}: expected uint8 [height, width, 3]"
+        )
     return Image.fromarray(np.ascontiguousarray(image))
 
 
 def _to_corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The box's first and last pixel on both axes, inclusive as Pillow draws: (left, top, right, bottom), at least one pixel."""
     width, height = size
-    left, top = min(math.floor(box.xmin * width), width - 1), min(math.floor(box.ymin * height), height - 1)
-    return left, top, max(left, math.ceil(box.xmax * width) - 1), max(top, math.ceil(box.ymax * height) - 1)
+    left, top = (
+        min(math.floor(box.xmin * width), width - 1),
+        min(math.floor(box.ymin * height), height - 1),
+    )
+    return (
+        left,
+        top,
+        max(left, math.ceil(box.xmax * width) - 1),
+        max(top, math.ceil(box.ymax * height) - 1),
+    )
 
 
 def _draw_outline(
-    draw: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], colour: Rgb, line_px: int, *, dashed: bool
+    draw: ImageDraw.ImageDraw,
+    corners: tuple[int, int, int, int],
+    colour: Rgb,
+    line_px: int,
+    *,
+    dashed: bool,
 ) -> None:
     left, top, right, bottom = corners
     thick = line_px - 1
@@ -148,7 +176,9 @@ def _draw_outline(
     # A dark seam inside keeps a bright line visible on a bright image, and the other way round.
     seam = (0, 0, 0) if _is_bright(colour) else (255, 255, 255)
     if not dashed and min(right - left, bottom - top) > 4 * line_px:
-        draw.rectangle((left + line_px, top + line_px, right - line_px, bottom - line_px), outline=seam)
+        draw.rectangle(
+            (left + line_px, top + line_px, right - line_px, bottom - line_px), outline=seam
+        )
     for x0, y0, x1, y1 in sides:
         if dashed:
             # Dashes on a line of the other brightness read as dashes on any background.
@@ -158,7 +188,9 @@ def _draw_outline(
             draw.rectangle((x0, y0, x1, y1), fill=colour)
 
 
-def _draw_dashes(draw: ImageDraw.ImageDraw, side: tuple[int, int, int, int], colour: Rgb, dash_px: int) -> None:
+def _draw_dashes(
+    draw: ImageDraw.ImageDraw, side: tuple[int, int, int, int], colour: Rgb, dash_px: int
+) -> None:
     x0, y0, x1, y1 = side
     if x1 - x0 >= y1 - y0:
         for x in range(x0, x1 + 1, 2 * dash_px):
@@ -169,7 +201,12 @@ def _draw_dashes(draw: ImageDraw.ImageDraw, side: tuple[int, int, int, int], col
 
 
 def _draw_label(
-    canvas: Image.Image, taken: NDArray[np.bool_], text: str, corners: tuple[int, int, int, int], colour: Rgb, font_px: int
+    canvas: Image.Image,
+    taken: NDArray[np.bool_],
+    text: str,
+    corners: tuple[int, int, int, int],
+    colour: Rgb,
+    font_px: int,
 ) -> None:
     mask = _fit_text(_to_legible(text), font_px, canvas.size)
     if mask is None:
@@ -181,7 +218,9 @@ def _draw_label(
     canvas.paste((0, 0, 0) if _is_bright(colour) else (255, 255, 255), (left, top), mask)
 
 
-def _find_place(taken: NDArray[np.bool_], corners: tuple[int, int, int, int], label: tuple[int, int]) -> tuple[int, int]:
+def _find_place(
+    taken: NDArray[np.bool_], corners: tuple[int, int, int, int], label: tuple[int, int]
+) -> tuple[int, int]:
     """The label's top left corner: of the places around the box, the first one that covers the least of other labels."""
     left, top, right, bottom = corners
     width, height = label
@@ -195,19 +234,26 @@ def _find_place(taken: NDArray[np.bool_], corners: tuple[int, int, int, int], la
     ]
     rows, columns = taken.shape
     inside = [(min(max(x, 0), columns - width), min(max(y, 0), rows - height)) for x, y in places]
-    # A place that had to be moved into the image lies over its own box: it comes after those that fit as they are.
+    # A place that had to be moved into the image lies over its own box: it comes after those that
+    # fit as they are.
     ranked = sorted(range(len(places)), key=lambda i: inside[i] != places[i])
-    return min((inside[i] for i in ranked), key=lambda place: np.count_nonzero(taken[place[1] :, place[0] :][:height, :width]))
+    return min(
+        (inside[i] for i in ranked),
+        key=lambda place: np.count_nonzero(taken[place[1] :, place[0] :][:height, :width]),
+    )
 
 
 def _is_bright(colour: Rgb) -> bool:
     """Whether black text reads better than white on a colour, by the contrast ratio of WCAG 2.1."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (component / 255 for component in colour)]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (component / 255 for component in colour)
+    ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05)
 
 
-# --- Text -------------------------------------------------------------------------------------------------------------------
+# --- Text -----------------------------------------------------------------------------------------
 
 
 def _fit_text(text: str, font_px: int, size: tuple[int, int]) -> Image.Image | None:
@@ -223,7 +269,8 @@ def _fit_text(text: str, font_px: int, size: tuple[int, int]) -> Image.Image | N
     return None
 
 
-# A crowded picture repeats a few texts, and Pillow unpacks its font anew each time that it is asked for.
+# A crowded picture repeats a few texts, and Pillow unpacks its font anew each time that it is asked
+# for.
 @functools.lru_cache(maxsize=512)
 def _render_text(text: str, font_px: int) -> Image.Image:
     """The text's coverage as an 8-bit grey image, with a margin."""
@@ -244,15 +291,17 @@ def _render_text(text: str, font_px: int) -> Image.Image:
 
 def _to_legible(text: str) -> str:
     """Replaces each character that cannot be drawn by its escape."""
-    return "".join(c if _is_drawable(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(
+        c if _is_drawable(c) else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_drawable(character: str) -> bool:
     """Whether a bundled font has the character.
 
-    Pillow's has ASCII only. OpenCV 5 brings one with most living scripts; it draws a question mark for what it lacks, and it dies
-    of a lone surrogate, which is not printable.
+    Pillow's has ASCII only. OpenCV 5 brings one with most living scripts; it draws a question mark
+    for what it lacks, and it dies of a lone surrogate, which is not printable.
     """
     if character.isascii() or not character.isprintable():
         return character.isprintable()

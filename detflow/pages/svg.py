@@ -47,7 +47,9 @@ def draw_stack(parts: Sequence[tuple[int, Rgb | str]], label: str, total: int | 
         # A part that is there stays visible, however small.
         width = max(4.0, 1000 * number / whole) if number else 0.0
         if width:
-            pieces.append(f'<rect x="{px(min(start, 1000 - width))}" width="{px(width)}" height="10" {_paint(fill)}/>')
+            pieces.append(
+                f'<rect x="{px(min(start, 1000 - width))}" width="{px(width)}" height="10" {_paint(fill)}/>'
+            )
         start += 1000 * number / whole
     return f'<svg viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">{"".join(pieces)}</svg>'
 
@@ -94,7 +96,9 @@ def draw_heatmap(counts: NDArray[np.int64], x_ticks: Ticks, y_ticks: Ticks, labe
     peak = max(1, int(counts.max(initial=0)))
     plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _BOTTOM - _TOP
     step_x, step_y = plot_width / columns, plot_height / rows
-    parts = [f'<rect class="fill-void" x="{_LEFT}" y="{_TOP}" width="{plot_width}" height="{plot_height}"/>']
+    parts = [
+        f'<rect class="fill-void" x="{_LEFT}" y="{_TOP}" width="{plot_width}" height="{plot_height}"/>'
+    ]
     for row, column in np.argwhere(counts).tolist():
         count = int(counts[row, column])
         x, y = _LEFT + column * step_x, _TOP + plot_height - (row + 1) * step_y
@@ -111,9 +115,13 @@ def draw_heatmap(counts: NDArray[np.int64], x_ticks: Ticks, y_ticks: Ticks, labe
 
 def _frame(parts: list[str], ticks: Ticks, step: float, label: str) -> str:
     base = _HEIGHT - _BOTTOM
-    parts.append(f'<line class="axis" x1="{_LEFT}" y1="{base + 0.5}" x2="{_WIDTH - _RIGHT}" y2="{base + 0.5}"/>')
+    parts.append(
+        f'<line class="axis" x1="{_LEFT}" y1="{base + 0.5}" x2="{_WIDTH - _RIGHT}" y2="{base + 0.5}"/>'
+    )
     for place, text in ticks:
-        parts.append(f'<text x="{px(_LEFT + place * step)}" y="{base + 15}" text-anchor="middle">{escape(text)}</text>')
+        parts.append(
+            f'<text x="{px(_LEFT + place * step)}" y="{base + 15}" text-anchor="middle">{escape(text)}</text>'
+        )
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 

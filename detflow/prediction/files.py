@@ -49,7 +49,20 @@ _OVERLAY_QUALITY = 90
 _FRAME_QUALITY = 95
 # File systems take 255 bytes; a number and the suffix are to fit as well.
 _MAX_STEM_BYTES = 200
-_CSV_COLUMNS = ("file", "frame", "time_s", "width", "height", "name", "class_id", "score", "left", "top", "right", "bottom")
+_CSV_COLUMNS = (
+    "file",
+    "frame",
+    "time_s",
+    "width",
+    "height",
+    "name",
+    "class_id",
+    "score",
+    "left",
+    "top",
+    "right",
+    "bottom",
+)
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -61,7 +74,10 @@ def parse_formats(text: str) -> tuple[str, ...]:
     names = tuple(name for name in (part.strip() for part in text.split(",")) if name)
     for name in names:
         if name not in FURTHER_FORMATS:
-            raise ConfigError(f"--formats {text}: there is no format {name!r}", remedy=f"choose from {', '.join(FURTHER_FORMATS)}")
+            raise ConfigError(
+                f"--formats {text}: there is no format {name!r}",
+                remedy=f"choose from {', '.join(FURTHER_FORMATS)}",
+            )
     return names
 
 
@@ -99,8 +115,8 @@ def write_csv(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 def write_voc(folder: Path, stem: str, frame: Frame, found: Sequence[Detection]) -> None:
     """Writes an image with its detections as a labelling tool, or make-records, takes them.
 
-    VOC counts whole pixels, so boxes are rounded to them. The image is upright, as the boxes are, and a JPEG: where it is a plain
-    one already it is copied.
+    VOC counts whole pixels, so boxes are rounded to them. The image is upright, as the boxes are,
+    and a JPEG: where it is a plain one already it is copied.
 
     Args:
         folder: Gets `JPEGImages` and `Annotations`.
@@ -112,7 +128,9 @@ def write_voc(folder: Path, stem: str, frame: Frame, found: Sequence[Detection])
     for path in (images, annotations):
         path.mkdir(parents=True, exist_ok=True)
     size = _size(frame)
-    objects = [ObjectAnnotation(one.name, to_record_box(_whole_pixels(one.box, size))) for one in found]
+    objects = [
+        ObjectAnnotation(one.name, to_record_box(_whole_pixels(one.box, size))) for one in found
+    ]
     (images / f"{stem}.jpg").write_bytes(_encode(frame))
     (annotations / f"{stem}.xml").write_bytes(write_annotation(f"{stem}.jpg", size, objects))
 
@@ -156,7 +174,12 @@ def _coco_results(entries: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, An
             yield {
                 "image_id": entry["id"],
                 "category_id": detection["class_id"],
-                "bbox": [left, top, round(right - left, PIXEL_DIGITS), round(bottom - top, PIXEL_DIGITS)],
+                "bbox": [
+                    left,
+                    top,
+                    round(right - left, PIXEL_DIGITS),
+                    round(bottom - top, PIXEL_DIGITS),
+                ],
                 "score": detection["score"],
             }
 
@@ -175,7 +198,14 @@ def _whole_pixels(box: Box, size: ImageSize) -> Box:
 
 def _encode(frame: Frame) -> bytes:
     if frame.index is not None:
-        return bytes(simplejpeg.encode_jpeg(frame.picture.pixels, quality=_FRAME_QUALITY, colorspace="RGB", colorsubsampling="444"))
+        return bytes(
+            simplejpeg.encode_jpeg(
+                frame.picture.pixels,
+                quality=_FRAME_QUALITY,
+                colorspace="RGB",
+                colorsubsampling="444",
+            )
+        )
     data = frame.file.path.read_bytes()
     facts = read_image_facts(data)
     plain = facts.is_plain_jpeg and facts.orientation == 1

@@ -18,9 +18,11 @@ from detflow.errors import DataError
 
 __all__ = ["VIDEO_SUFFIXES", "Frame", "find_media", "read_frames"]
 
-VIDEO_SUFFIXES: Final = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
-# How a container begins, and at which byte. FFmpeg goes by the content and knows playlists that name other files and hosts; no such
-# thing gets there.
+VIDEO_SUFFIXES: Final = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"}
+)
+# How a container begins, and at which byte. FFmpeg goes by the content and knows playlists that
+# name other files and hosts; no such thing gets there.
 _CONTAINERS: Final = (
     (4, b"ftyp"),
     (8, b"AVI LIST"),
@@ -88,7 +90,9 @@ def read_frames(
         progress("detecting", done, len(files))
 
 
-def _read_video(file: PictureFile, every: int, progress: Progress, max_pixels: int) -> Iterator[Frame]:
+def _read_video(
+    file: PictureFile, every: int, progress: Progress, max_pixels: int
+) -> Iterator[Frame]:
     import cv2
 
     _require_container(file.path)
@@ -102,10 +106,13 @@ def _read_video(file: PictureFile, every: int, progress: Progress, max_pixels: i
         stack.callback(video.release)
         if not video.isOpened():
             raise DataError("not a video that can be decoded", path=file.path)
-        width, height = (int(video.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        width, height = (
+            int(video.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
         if width * height > max_pixels:
             raise DataError(
-                f"image too large: {width}x{height}, {width * height:,} pixels; expected at most {max_pixels:,}", path=file.path
+                f"image too large: {width}x{height}, {width * height:,} pixels; expected at most {max_pixels:,}",
+                path=file.path,
             )
         expected = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
         index = 0
@@ -115,13 +122,20 @@ def _read_video(file: PictureFile, every: int, progress: Progress, max_pixels: i
                 decoded, pixels = video.retrieve()
                 if not decoded:
                     break
-                yield Frame(file, Picture(np.ascontiguousarray(pixels[:, :, ::-1]), 1), index, round(time_s, 6))
+                yield Frame(
+                    file,
+                    Picture(np.ascontiguousarray(pixels[:, :, ::-1]), 1),
+                    index,
+                    round(time_s, 6),
+                )
             index += 1
             progress(file.name, index, max(index, expected))
         if not index:
             raise DataError("no frame of the video can be decoded", path=file.path)
         if index < expected * (1.0 - _GUESSED_SHARE):
-            raise DataError(f"the video can be decoded for {index:,} of its {expected:,} frames", path=file.path)
+            raise DataError(
+                f"the video can be decoded for {index:,} of its {expected:,} frames", path=file.path
+            )
 
 
 def _require_container(path: Path) -> None:

@@ -68,7 +68,8 @@ def predict(
 
     Args:
         sources: Files, folders and patterns, as `find_media` takes them.
-        model: As `models.load_detector` takes it; or the URL of an exported folder, a model directory or a checkpoint.
+        model: As `models.load_detector` takes it; or the URL of an exported folder, a model
+            directory or a checkpoint.
         output: The folder to publish; predictions that stand there are replaced as a whole.
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to draw the detections.
@@ -94,7 +95,9 @@ def predict(
         entries: list[dict[str, Any]] = []
         names = FileNames()
         with show_progress() as progress:
-            frames = read_frames(files, every, lambda path, reason: failed.append((str(path), reason)), progress)
+            frames = read_frames(
+                files, every, lambda path, reason: failed.append((str(path), reason)), progress
+            )
             for frame, found in _detect(detector, frames):
                 kept = [detection for detection in found if detection.score >= score_threshold]
                 entry = describe_frame(frame, kept, len(entries) + 1)
@@ -116,7 +119,9 @@ def predict(
             "images": entries,
             "failed": [{"file": name, "reason": reason} for name, reason in failed],
         }
-        (staging / PREDICTIONS_NAME).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (staging / PREDICTIONS_NAME).write_text(
+            json.dumps(report, indent=1) + "\n", encoding="utf-8"
+        )
         if "coco" in formats:
             write_coco_results(staging / COCO_RESULTS_NAME, entries)
         if "csv" in formats:

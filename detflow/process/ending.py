@@ -23,7 +23,8 @@ def require_immediate_exit() -> None:
 def immediate_exit() -> Iterator[None]:
     """Once `require_immediate_exit` was called, an exception that leaves the block ends the process there and then.
 
-    The exit code is the number of a `SystemExit`; of anything else a traceback is printed and the code is 1, as Python does it.
+    The exit code is the number of a `SystemExit`; of anything else a traceback is printed and the
+    code is 1, as Python does it.
     """
     try:
         yield

@@ -31,7 +31,9 @@ def decode_faults(filename: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        raise DataError(f"the image cannot be decoded: {error.message.splitlines()[0]}", path=filename) from None
+        raise DataError(
+            f"the image cannot be decoded: {error.message.splitlines()[0]}", path=filename
+        ) from None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,13 @@ from detflow.errors import ArtifactError
 from detflow.process.tensorflow_faults import write_faults
 from detflow.publish import digest_file, publish_directory, publish_file
 from detflow.runs.run_dir import RunDir
-from detflow.runs.states import CHECKPOINT_FILES, CHECKPOINT_PREFIX, CheckpointState, read_state, write_state
+from detflow.runs.states import (
+    CHECKPOINT_FILES,
+    CHECKPOINT_PREFIX,
+    CheckpointState,
+    read_state,
+    write_state,
+)
 
 __all__ = ["Checkpoints", "WeightAverage", "restore_weights"]
 
@@ -28,20 +34,25 @@ _log = logging.getLogger(__name__)
 class WeightAverage(tf.Module):  # type: ignore[misc]
     """Exponential moving average of all variables of a network, batch norm statistics included.
 
-    The decay at step s is min(decay, (1 + s) / (10 + s)), so that the first steps are forgotten soon.
+    The decay at step s is min(decay, (1 + s) / (10 + s)), so that the first steps are forgotten
+    soon.
 
     Args:
-        network: As built, all of it trainable: Keras lists the variables of a frozen layer in another order, and their order is
-            what the averages are saved by.
+        network: As built, all of it trainable: Keras lists the variables of a frozen layer in
+            another order, and their order is what the averages are saved by.
         decay: Share of the average that stays in each update.
-        served: Takes the averages to be evaluated with; the network itself unless given. Of the same structure.
+        served: Takes the averages to be evaluated with; the network itself unless given. Of the
+            same structure.
     """
 
-    def __init__(self, network: tf_keras.Model, decay: float, served: tf_keras.Model | None = None) -> None:
+    def __init__(
+        self, network: tf_keras.Model, decay: float, served: tf_keras.Model | None = None
+    ) -> None:
         super().__init__()
         self._sources = network.variables
         served_variables = (served or network).variables
-        # Behind a function TensorFlow does not find them: they are copies, and no part of a checkpoint.
+        # Behind a function TensorFlow does not find them: they are copies, and no part of a
+        # checkpoint.
         self._served: Callable[[], list[tf.Variable]] = lambda: served_variables
         self._decay = decay
         # Where there are several replicas, all of them come to the same average.
@@ -95,7 +106,9 @@ class Checkpoints:
 
     def state_after(self, step: int, metrics: Mapping[str, float | None]) -> CheckpointState:
         """Returns the state that saving this step would leave, without its files."""
-        return (self.state or CheckpointState(0)).after(step, metrics, self._config.evaluate, self._config.train)
+        return (self.state or CheckpointState(0)).after(
+            step, metrics, self._config.evaluate, self._config.train
+        )
 
     def save(self, step: int, metrics: Mapping[str, float | None]) -> CheckpointState:
         """Publishes `ckpt-STEP`, then removes what the configuration no longer keeps.
@@ -111,7 +124,10 @@ class Checkpoints:
             state = dataclasses.replace(self.state_after(step, metrics), files=files)
             write_state(staging, state)
             _read_back(staging, state)
-        publish_file(self._run.checkpoint_pointer_path, f'model_checkpoint_path: "{final.name}/{CHECKPOINT_PREFIX}"\n')
+        publish_file(
+            self._run.checkpoint_pointer_path,
+            f'model_checkpoint_path: "{final.name}/{CHECKPOINT_PREFIX}"\n',
+        )
         self.state = state
         self._remove_old()
         self._run.share()
@@ -137,7 +153,12 @@ class Checkpoints:
                 state = read_state(path)
             except ArtifactError as error:
                 aside = self._run.set_aside(step)
-                _log.warning("%s is damaged and kept as %s, the checkpoint before it is used: %s", path.name, aside.name, error)
+                _log.warning(
+                    "%s is damaged and kept as %s, the checkpoint before it is used: %s",
+                    path.name,
+                    aside.name,
+                    error,
+                )
                 continue
             _restore(self._checkpoint, path, partial=False)
             self.state = state
@@ -153,7 +174,11 @@ class Checkpoints:
     def _remove_old(self) -> None:
         """Applies `checkpoint.max_to_keep`, `keep_every` and `max_bytes`."""
         config, steps = self._config.checkpoint, self._run.checkpoint_steps()
-        needed = {step for step in (self.state.step, self.state.best_step) if step is not None} if self.state else set()
+        needed = (
+            {step for step in (self.state.step, self.state.best_step) if step is not None}
+            if self.state
+            else set()
+        )
         keep = needed | set(steps[-config.max_to_keep :])
         if config.keep_every:
             keep |= {step for step in steps if step % config.keep_every == 0}

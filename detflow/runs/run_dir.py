@@ -31,7 +31,8 @@ class RunDir:
     """Names inside a model directory. Making one touches nothing.
 
     Args:
-        location: The model directory. For one at a URL a local folder stands in, which `locked` fills and `share` uploads.
+        location: The model directory. For one at a URL a local folder stands in, which `locked`
+            fills and `share` uploads.
 
     Attributes:
         path: The local folder.
@@ -46,14 +47,16 @@ class RunDir:
         self.path = path
         self.config_path = path / "config.yaml"
         self.label_map_path = path / "label_map.pbtxt"
-        # What else decides the weights: data, machine, versions; and when a change to them was accepted.
+        # What else decides the weights: data, machine, versions; and when a change to them was
+        # accepted.
         self.provenance_path = path / "run.json"
         self.losses_path = path / "losses.csv"
         self.results_path = path / "results.csv"
         # The step whose loss was not a number.
         self.failure_path = path / "failure.json"
         self.tensorboard_dir = path / "tensorboard"
-        # TensorFlow's own pointer to the newest checkpoint, for other tools. detflow writes it and never believes it.
+        # TensorFlow's own pointer to the newest checkpoint, for other tools. detflow writes it and
+        # never believes it.
         self.checkpoint_pointer_path = path / "checkpoint"
         self._lock_path = path / ".lock"
 
@@ -65,12 +68,18 @@ class RunDir:
         """Returns the steps that a checkpoint stands for, oldest first, whatever its state."""
         if not self.path.is_dir():
             return []
-        names = (_CHECKPOINT.fullmatch(entry.name) for entry in self.path.iterdir() if entry.is_dir())
+        names = (
+            _CHECKPOINT.fullmatch(entry.name) for entry in self.path.iterdir() if entry.is_dir()
+        )
         return sorted(int(match.group(1)) for match in names if match)
 
     def checkpoint_bytes(self, step: int) -> int:
         """Returns what the checkpoint of a step takes on the disk."""
-        return sum(entry.stat().st_size for entry in self.checkpoint_path(step).iterdir() if entry.is_file())
+        return sum(
+            entry.stat().st_size
+            for entry in self.checkpoint_path(step).iterdir()
+            if entry.is_file()
+        )
 
     def had_checkpoints(self) -> bool:
         """Tells whether this run ever saved, even if no checkpoint is left."""
@@ -148,9 +157,14 @@ class RunDir:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = os.pread(descriptor, 400, 0).decode(errors="replace").strip() or "an unknown process"
+                holder = (
+                    os.pread(descriptor, 400, 0).decode(errors="replace").strip()
+                    or "an unknown process"
+                )
                 raise Locked(
-                    f"another trainer is at work here: {holder}", path=self.path, remedy="wait for it or stop it"
+                    f"another trainer is at work here: {holder}",
+                    path=self.path,
+                    remedy="wait for it or stop it",
                 ) from None
             with environment_faults(self._lock_path):
                 os.ftruncate(descriptor, 0)

@@ -1,8 +1,8 @@
 """What a checkpoint says of itself, read without TensorFlow.
 
-A checkpoint is a folder `ckpt-STEP` with TensorFlow's two files and `state.json`: the step, the metrics where the step was
-evaluated, and the size and SHA-256 of the files. Which one is newest and which is best is found by looking at the folders, so no
-pointer can be stale or lost.
+A checkpoint is a folder `ckpt-STEP` with TensorFlow's two files and `state.json`: the step, the
+metrics where the step was evaluated, and the size and SHA-256 of the files. Which one is newest and
+which is best is found by looking at the folders, so no pointer can be stale or lost.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ class CheckpointState:
 
     Attributes:
         step: Optimiser steps taken.
-        metrics: Of the averaged weights on the evaluation split; empty where this step was not evaluated.
-        best_step: The best evaluated step so far, this one included; None before the first evaluation.
+        metrics: Of the averaged weights on the evaluation split; empty where this step was not
+            evaluated.
+        best_step: The best evaluated step so far, this one included; None before the first
+            evaluation.
         best_value: Its metric.
         patience_value: The metric that the next gain is measured against, for early stopping.
         stale_evaluations: Evaluations since that gain.
@@ -64,7 +66,11 @@ class CheckpointState:
     files: Mapping[str, FileDigest] = field(default_factory=dict)
 
     def after(
-        self, step: int, metrics: Mapping[str, float | None], evaluate: EvaluateConfig, train: TrainConfig
+        self,
+        step: int,
+        metrics: Mapping[str, float | None],
+        evaluate: EvaluateConfig,
+        train: TrainConfig,
     ) -> CheckpointState:
         """Returns the state of a later step; of two equal values the later one is best.
 
@@ -75,13 +81,31 @@ class CheckpointState:
             train: What counts as a gain for early stopping.
         """
         if not metrics:
-            return CheckpointState(step, {}, self.best_step, self.best_value, self.patience_value, self.stale_evaluations)
+            return CheckpointState(
+                step,
+                {},
+                self.best_step,
+                self.best_value,
+                self.patience_value,
+                self.stale_evaluations,
+            )
         value = metrics.get(evaluate.metric)
         new, best = goodness(value, evaluate), goodness(self.best_value, evaluate)
-        best_step, best_value = (step, value) if self.best_step is None or new >= best else (self.best_step, self.best_value)
+        best_step, best_value = (
+            (step, value)
+            if self.best_step is None or new >= best
+            else (self.best_step, self.best_value)
+        )
         if new > goodness(self.patience_value, evaluate) + train.min_delta:
             return CheckpointState(step, dict(metrics), best_step, best_value, value, 0)
-        return CheckpointState(step, dict(metrics), best_step, best_value, self.patience_value, self.stale_evaluations + 1)
+        return CheckpointState(
+            step,
+            dict(metrics),
+            best_step,
+            best_value,
+            self.patience_value,
+            self.stale_evaluations + 1,
+        )
 
 
 def goodness(value: float | None, config: EvaluateConfig) -> float:
@@ -114,9 +138,13 @@ def read_state(path: Path) -> CheckpointState:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise ArtifactError(f"not a checkpoint's state: {place}: {problem['msg']}", path=state_path) from None
+        raise ArtifactError(
+            f"not a checkpoint's state: {place}: {problem['msg']}", path=state_path
+        ) from None
     if set(state.files) != set(CHECKPOINT_FILES):
-        raise ArtifactError(f"not a checkpoint's state: it lists {', '.join(sorted(state.files))}", path=state_path)
+        raise ArtifactError(
+            f"not a checkpoint's state: it lists {', '.join(sorted(state.files))}", path=state_path
+        )
     verify_files(path, state.files)
     return state
 
@@ -130,8 +158,9 @@ def resolve_checkpoint(name: str, run: RunDir, config: EvaluateConfig) -> Path:
         config: What best is measured by.
 
     Returns:
-        The folder of a checkpoint whose files are as its state says. Best is the evaluated checkpoint of the best metric, the
-        later one of two equals; in a run without evaluations it is the last.
+        The folder of a checkpoint whose files are as its state says. Best is the evaluated
+        checkpoint of the best metric, the later one of two equals; in a run without evaluations it
+        is the last.
 
     Raises:
         ArtifactError: There is none.
@@ -143,12 +172,17 @@ def resolve_checkpoint(name: str, run: RunDir, config: EvaluateConfig) -> Path:
         else:
             _log.warning("%s is passed over: %s", path.name, state)
     if not good:
-        raise ArtifactError("no checkpoint that can be restored", path=run.path, remedy="train first: detflow train")
+        raise ArtifactError(
+            "no checkpoint that can be restored", path=run.path, remedy="train first: detflow train"
+        )
     evaluated = [state for state in good if state.metrics]
     if name == "last" or not evaluated:
         return run.checkpoint_path(good[-1].step)
     return run.checkpoint_path(
-        max(evaluated, key=lambda state: (goodness(state.metrics.get(config.metric), config), state.step)).step
+        max(
+            evaluated,
+            key=lambda state: (goodness(state.metrics.get(config.metric), config), state.step),
+        ).step
     )
 
 
@@ -168,12 +202,17 @@ def find_checkpoint(path: Path, name: str = "best") -> tuple[RunDir, Path]:
     run = RunDir(path.absolute().parent)
     if path.is_dir() and run.config_path.is_file():
         return run, path
-    raise ArtifactError("neither an exported folder, nor a model directory, nor a checkpoint inside one", path=path)
+    raise ArtifactError(
+        "neither an exported folder, nor a model directory, nor a checkpoint inside one", path=path
+    )
 
 
 def list_runs(folder: Path) -> Iterator[RunDir]:
     """Yields the model directories in a folder, or the folder itself if it is one, sorted by path."""
-    candidates = [folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())]
+    candidates = [
+        folder,
+        *sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()),
+    ]
     for path in candidates:
         if RunDir(path).config_path.is_file():
             yield RunDir(path)

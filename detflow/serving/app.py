@@ -24,7 +24,15 @@ from detflow.inference.results import FRAME, describe_detections
 from detflow.pages.draw import class_colour
 from detflow.pages.svg import to_hex
 from detflow.serving.batching import Batcher, Ticket
-from detflow.serving.bodies import SIGNATURES, Item, decode_item, decoded_bytes, parse_instances, parse_upload, receive_body
+from detflow.serving.bodies import (
+    SIGNATURES,
+    Item,
+    decode_item,
+    decoded_bytes,
+    parse_instances,
+    parse_upload,
+    receive_body,
+)
 from detflow.serving.guard import Guard
 from detflow.serving.limits import Limits, Refusal
 from detflow.serving.metrics import Metrics
@@ -92,7 +100,9 @@ class Service:
             ]
         guard = Middleware(Guard, metrics=metrics, token=token, hosts=hosts)
         handlers = {HTTPException: _answer_http_exception}
-        self.app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=self._lifespan)
+        self.app = Starlette(
+            routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=self._lifespan
+        )
         self.app.router.redirect_slashes = False
 
     @asynccontextmanager
@@ -113,17 +123,29 @@ class Service:
         if self.batcher.is_full:
             raise Refusal.unavailable("the queue is full")
         return JSONResponse(
-            {"status": "ready", "name": self._store.name, "version": model.version, "newer_export_refused": self._store.fault}
+            {
+                "status": "ready",
+                "name": self._store.name,
+                "version": model.version,
+                "newer_export_refused": self._store.fault,
+            }
         )
 
     async def show_metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
-        return Response(prometheus_client.generate_latest(self._metrics.registry), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+        return Response(
+            prometheus_client.generate_latest(self._metrics.registry),
+            media_type=prometheus_client.CONTENT_TYPE_LATEST,
+        )
 
     async def tf_status(self, request: Request) -> Response:
         """TF Serving's model status."""
         model = self._model_of(request)
-        status = {"version": model.version, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        status = {
+            "version": model.version,
+            "state": "AVAILABLE",
+            "status": {"error_code": "OK", "error_message": ""},
+        }
         return JSONResponse({"model_version_status": [status]})
 
     async def tf_metadata(self, request: Request) -> Response:
@@ -140,8 +162,15 @@ class Service:
         }
         return JSONResponse(
             {
-                "model_spec": {"name": self._store.name, "signature_name": "", "version": model.version},
-                "metadata": {"signature_def": {"signature_def": signatures}, "classes": list(model.detector.label_map)},
+                "model_spec": {
+                    "name": self._store.name,
+                    "signature_name": "",
+                    "version": model.version,
+                },
+                "metadata": {
+                    "signature_def": {"signature_def": signatures},
+                    "classes": list(model.detector.label_map),
+                },
             }
         )
 
@@ -158,7 +187,9 @@ class Service:
 
             columnar, found = await self._finish(request, work())
             rows = [_to_row(detections) for detections in found]
-            return JSONResponse({"outputs": _to_columns(rows)} if columnar else {"predictions": rows})
+            return JSONResponse(
+                {"outputs": _to_columns(rows)} if columnar else {"predictions": rows}
+            )
 
     async def predict(self, request: Request) -> Response:
         """Detections of uploaded files, as `detflow predict` writes them."""
@@ -171,11 +202,15 @@ class Service:
                 kind = request.headers.get("content-type", "")
                 items = await self._in_thread(lambda: parse_upload(body, kind, self._limits))
                 pictures, found = await self._detect(model, items, ticket, upright=True)
-                return [_describe(*one, threshold) for one in zip(items, pictures, found, strict=True)]
+                return [
+                    _describe(*one, threshold) for one in zip(items, pictures, found, strict=True)
+                ]
 
             images = await self._finish(request, work())
             about = {"name": self._store.name, "version": model.version}
-            return JSONResponse({"model": about, "score_threshold": threshold, "frame": FRAME, "images": images})
+            return JSONResponse(
+                {"model": about, "score_threshold": threshold, "frame": FRAME, "images": images}
+            )
 
     async def page(self, request: Request) -> Response:
         """The page for people."""
@@ -183,16 +218,26 @@ class Service:
         return Response(
             text,
             media_type="text/html",
-            headers={"Content-Security-Policy": _PAGE_POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"},
+            headers={
+                "Content-Security-Policy": _PAGE_POLICY,
+                "Referrer-Policy": "no-referrer",
+                "Cache-Control": "no-cache",
+            },
         )
 
     async def page_style(self, request: Request) -> Response:
         """The page's style sheet."""
-        return Response(_read_asset("page.css"), media_type="text/css", headers={"Cache-Control": "no-cache"})
+        return Response(
+            _read_asset("page.css"), media_type="text/css", headers={"Cache-Control": "no-cache"}
+        )
 
     async def page_script(self, request: Request) -> Response:
         """The page's script."""
-        return Response(_read_asset("page.js"), media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+        return Response(
+            _read_asset("page.js"),
+            media_type="text/javascript",
+            headers={"Cache-Control": "no-cache"},
+        )
 
     async def page_settings(self, request: Request) -> Response:
         """What the page's script wants to know."""
@@ -201,7 +246,10 @@ class Service:
         return JSONResponse(
             {
                 "version": model.version,
-                "classes": [{"name": name, "colour": to_hex(class_colour(i))} for i, name in enumerate(classes, start=1)],
+                "classes": [
+                    {"name": name, "colour": to_hex(class_colour(i))}
+                    for i, name in enumerate(classes, start=1)
+                ],
                 "max_body_bytes": self._limits.max_body_bytes,
             }
         )
@@ -215,7 +263,8 @@ class Service:
 
     async def _receive(self, request: Request, ticket: Ticket) -> bytes:
         body = await receive_body(request, self._limits, ticket.hold)
-        # From here on the request costs time, so it needs a place; how many more is known when its pictures are counted.
+        # From here on the request costs time, so it needs a place; how many more is known when its
+        # pictures are counted.
         ticket.take_places(1)
         return body
 
@@ -224,9 +273,13 @@ class Service:
     ) -> tuple[list[Picture], list[list[Detection]]]:
         ticket.take_places(len(items) - 1)
         # All headers are judged, and their pictures paid for, before the first pixel is decoded.
-        ticket.hold(await self._in_thread(lambda: sum(decoded_bytes(item, self._limits) for item in items)))
+        ticket.hold(
+            await self._in_thread(lambda: sum(decoded_bytes(item, self._limits) for item in items))
+        )
         pictures = [
-            await self._in_thread(lambda item=item: decode_item(item, self._limits, upright=upright))  # type: ignore[misc]
+            await self._in_thread(
+                lambda item=item: decode_item(item, self._limits, upright=upright)
+            )  # type: ignore[misc]
             for item in items
         ]
         return pictures, await ticket.detect(model, [picture.pixels for picture in pictures])
@@ -236,7 +289,11 @@ class Service:
         task = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(request.receive())
         try:
-            await asyncio.wait({task, leaving}, timeout=self._limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {task, leaving},
+                timeout=self._limits.deadline_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if task.done():
                 return task.result()
             # The whole body has been received: all that can follow is the end of the connection.
@@ -254,7 +311,11 @@ class Service:
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     """Answers for a path or a method that there is not."""
     assert isinstance(error, HTTPException)  # noqa: S101  Starlette calls it for these only.
-    return JSONResponse({"error": f"{error.detail}: {request.method} {request.url.path}"}, error.status_code, error.headers)
+    return JSONResponse(
+        {"error": f"{error.detail}: {request.method} {request.url.path}"},
+        error.status_code,
+        error.headers,
+    )
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:
@@ -279,7 +340,9 @@ def _read_threshold(text: str) -> float:
     return threshold
 
 
-def _describe(item: Item, picture: Picture, found: Sequence[Detection], threshold: float) -> dict[str, Any]:
+def _describe(
+    item: Item, picture: Picture, found: Sequence[Detection], threshold: float
+) -> dict[str, Any]:
     height, width = picture.pixels.shape[:2]
     kept = [detection for detection in found if detection.score >= threshold]
     return {
@@ -294,7 +357,12 @@ def _describe(item: Item, picture: Picture, found: Sequence[Detection], threshol
 def _to_row(found: Sequence[Detection]) -> dict[str, Any]:
     """Returns one image's detections in the serving contract's fields, without padding."""
     boxes = [[one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax] for one in found]
-    values = (boxes, [one.score for one in found], [float(one.class_id) for one in found], float(len(found)))
+    values = (
+        boxes,
+        [one.score for one in found],
+        [float(one.class_id) for one in found],
+        float(len(found)),
+    )
     return dict(zip(OUTPUT_NAMES, values, strict=True))
 
 
@@ -315,6 +383,9 @@ def _describe_tensor(name: str, tensor: dict[str, Any]) -> dict[str, Any]:
     sizes = [str(side) if isinstance(side, int) else "-1" for side in tensor["shape"]]
     return {
         "dtype": _DTYPES[tensor["dtype"]],
-        "tensor_shape": {"dim": [{"size": size, "name": ""} for size in sizes], "unknown_rank": False},
+        "tensor_shape": {
+            "dim": [{"size": size, "name": ""} for size in sizes],
+            "unknown_rank": False,
+        },
         "name": f"{name}:0",
     }

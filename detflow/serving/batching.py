@@ -1,7 +1,7 @@
 """Pictures of many requests → batches → each request's detections, within a bounded queue.
 
-Everything but the network itself happens on the event loop's thread, so that the counts need no locks. The network runs on one
-thread of its own: it uses all cores by itself.
+Everything but the network itself happens on the event loop's thread, so that the counts need no
+locks. The network runs on one thread of its own: it uses all cores by itself.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class _Entry:
 class Batcher:
     """Runs what is queued, in the order of arrival, up to `max_batch` images at a time.
 
-    A batch waits for company only while a request is on its way, and never longer than `max_delay_s`; so a single client does
-    not wait at all. While the network is busy, the next batch gathers by itself.
+    A batch waits for company only while a request is on its way, and never longer than
+    `max_delay_s`; so a single client does not wait at all. While the network is busy, the next
+    batch gathers by itself.
 
     Args:
         limits: Of the queue and of a batch.
@@ -113,7 +114,11 @@ class Batcher:
     def _next_batch(self) -> list[_Entry]:
         """Takes the oldest entries that one model serves: after a reload, those of the old one come first."""
         batch: list[_Entry] = []
-        while self._queue and len(batch) < self._limits.max_batch and (not batch or self._queue[0].model is batch[0].model):
+        while (
+            self._queue
+            and len(batch) < self._limits.max_batch
+            and (not batch or self._queue[0].model is batch[0].model)
+        ):
             batch.append(self._queue.popleft())
         # Images of one size that stand side by side go through the network together.
         return sorted(batch, key=lambda entry: entry.pixels.shape)
@@ -122,7 +127,9 @@ class Batcher:
         self._metrics.batches.observe(len(batch))
         self.busy = True
         images = [entry.pixels for entry in batch]
-        results = await asyncio.get_running_loop().run_in_executor(self._thread, _detect_each, batch[0].model, images)
+        results = await asyncio.get_running_loop().run_in_executor(
+            self._thread, _detect_each, batch[0].model, images
+        )
         self.busy = False
         for entry, found in zip(batch, results, strict=True):
             if entry.found.done():  # Its client has left.
@@ -168,7 +175,9 @@ class Ticket:
         """
         batcher = self._batcher
         if batcher._held_bytes + num_bytes > batcher._limits.max_held_bytes:
-            raise Refusal.busy(f"the memory for requests is full: {batcher._limits.max_held_bytes:,} bytes")
+            raise Refusal.busy(
+                f"the memory for requests is full: {batcher._limits.max_held_bytes:,} bytes"
+            )
         batcher._take(0, num_bytes)
         self.held_bytes += num_bytes
 
@@ -192,7 +201,8 @@ class Ticket:
                 if entry in batcher._queue:
                     batcher._queue.remove(entry)
                 elif entry.found.done() and not entry.found.cancelled():
-                    # Another image of the request failed first; this failure has been reported as well.
+                    # Another image of the request failed first; this failure has been reported as
+                    # well.
                     entry.found.exception()
             batcher._changed.set()
 

@@ -23,14 +23,28 @@ from detflow.data.images.pictures import Picture, decode_picture
 from detflow.data.records.example import decode_example
 from detflow.serving.limits import Limits, Refusal
 
-__all__ = ["SIGNATURES", "Instances", "Item", "decode_item", "decoded_bytes", "parse_instances", "parse_upload", "receive_body"]
+__all__ = [
+    "SIGNATURES",
+    "Instances",
+    "Item",
+    "decode_item",
+    "decoded_bytes",
+    "parse_instances",
+    "parse_upload",
+    "receive_body",
+]
 
-# A list of JSON becomes an object of 56 bytes and more; so many keep a body of brackets from filling the memory.
+# A list of JSON becomes an object of 56 bytes and more; so many keep a body of brackets from
+# filling the memory.
 _MAX_JSON_LISTS = 2_000_000
 # Of a decoded picture: RGB, a byte each.
 _CHANNELS = 3
 # The signatures of the exported SavedModel by the input that each takes.
-SIGNATURES = {"serving_default": INPUT_NAME, "image_bytes": ENCODED_INPUT_NAME, "tf_example": EXAMPLE_INPUT_NAME}
+SIGNATURES = {
+    "serving_default": INPUT_NAME,
+    "image_bytes": ENCODED_INPUT_NAME,
+    "tf_example": EXAMPLE_INPUT_NAME,
+}
 # `inputs` is what the TF1 Object Detection API's exporter called its input, whatever it held.
 _INPUT_NAMES = frozenset({*SIGNATURES.values(), "image_bytes", "inputs"})
 
@@ -54,7 +68,8 @@ class Instances:
 
     Attributes:
         items: One a picture.
-        columnar: Whether the answer has `outputs`, one list a field, instead of `predictions`, one object a picture.
+        columnar: Whether the answer has `outputs`, one list a field, instead of `predictions`, one
+            object a picture.
     """
 
     items: Sequence[Item]
@@ -104,7 +119,10 @@ def parse_instances(body: bytes, limits: Limits) -> Instances:
         Refusal: It is not of that form, or holds too much.
     """
     if body.count(b"[") + body.count(b"{") > _MAX_JSON_LISTS:
-        raise Refusal(413, f"the JSON has more than {_MAX_JSON_LISTS:,} lists; send a picture as a file in b64, not as its pixels")
+        raise Refusal(
+            413,
+            f"the JSON has more than {_MAX_JSON_LISTS:,} lists; send a picture as a file in b64, not as its pixels",
+        )
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -113,16 +131,24 @@ def parse_instances(body: bytes, limits: Limits) -> Instances:
         raise Refusal(400, "expected a JSON object with instances")
     signature = request.get("signature_name") or "serving_default"
     if not isinstance(signature, str) or signature not in SIGNATURES:
-        raise Refusal(400, f"there is no signature {str(signature)[:100]!r}; expected one of {', '.join(SIGNATURES)}")
+        raise Refusal(
+            400,
+            f"there is no signature {str(signature)[:100]!r}; expected one of {', '.join(SIGNATURES)}",
+        )
     columnar = "inputs" in request
     if columnar == ("instances" in request):
         raise Refusal(400, "expected either instances or inputs")
     name, values = _unfold_columns(request["inputs"]) if columnar else ("", request["instances"])
     if not isinstance(values, list) or not values:
-        raise Refusal(400, f"{'inputs' if columnar else 'instances'}: expected a list of at least one picture")
+        raise Refusal(
+            400, f"{'inputs' if columnar else 'instances'}: expected a list of at least one picture"
+        )
     _check_count(len(values), limits)
     is_example = EXAMPLE_INPUT_NAME in (SIGNATURES[signature], name)
-    return Instances([_read_instance(value, f"instance {i}", is_example) for i, value in enumerate(values)], columnar)
+    return Instances(
+        [_read_instance(value, f"instance {i}", is_example) for i, value in enumerate(values)],
+        columnar,
+    )
 
 
 def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
@@ -135,7 +161,10 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
     if kind.startswith(b"image/") or kind == b"application/octet-stream":
         return [Item("image", body)]
     if kind != b"multipart/form-data":
-        raise Refusal(415, "expected multipart/form-data, or an image as the whole body (image/jpeg, image/png, …)")
+        raise Refusal(
+            415,
+            "expected multipart/form-data, or an image as the whole body (image/jpeg, image/png, …)",
+        )
     if b"boundary" not in options:
         raise Refusal(400, "multipart/form-data without a boundary")
     items: list[Item] = []
@@ -204,7 +233,9 @@ def _refusals(item: Item) -> Iterator[None]:
     try:
         yield
     except ImageFault as fault:
-        raise Refusal(413 if fault.code == "image_too_large" else 400, f"{item.name}: {fault}") from None
+        raise Refusal(
+            413 if fault.code == "image_too_large" else 400, f"{item.name}: {fault}"
+        ) from None
 
 
 def _check_count(count: int, limits: Limits) -> None:
@@ -214,13 +245,18 @@ def _check_count(count: int, limits: Limits) -> None:
 
 def _unfold_columns(inputs: Any) -> tuple[str, Any]:
     """Returns the one column and its name; TF Serving lets the name be left out where a signature has one input."""
-    name, column = _only_input(inputs) if isinstance(inputs, dict) and "b64" not in inputs else ("", inputs)
+    name, column = (
+        _only_input(inputs) if isinstance(inputs, dict) and "b64" not in inputs else ("", inputs)
+    )
     return name, [column] if isinstance(column, dict) else column
 
 
 def _only_input(named: dict[str, Any]) -> tuple[str, Any]:
     if len(named) != 1 or not _INPUT_NAMES.issuperset(named):
-        raise Refusal(400, f"inputs named {', '.join(map(str, named))[:100]!r}; expected one of {', '.join(sorted(_INPUT_NAMES))}")
+        raise Refusal(
+            400,
+            f"inputs named {', '.join(map(str, named))[:100]!r}; expected one of {', '.join(sorted(_INPUT_NAMES))}",
+        )
     return next(iter(named.items()))
 
 
@@ -250,7 +286,9 @@ def _unpack_example(content: bytes, name: str) -> bytes:
 
 
 def _read_pixels(value: list[Any], name: str) -> npt.NDArray[np.uint8]:
-    expected = Refusal(400, f"{name}: expected pixels [height][width][3] of whole numbers from 0 to 255")
+    expected = Refusal(
+        400, f"{name}: expected pixels [height][width][3] of whole numbers from 0 to 255"
+    )
     try:
         pixels = np.array(value)
     except (ValueError, OverflowError):

@@ -27,7 +27,8 @@ _PROBES = frozenset({"/healthz", "/readyz"})
 # The page holds nothing of the model; its script asks the reader for the token.
 _OPEN = frozenset({"/", "/page.css", "/page.js"})
 
-# How much more of a body that was refused is read and thrown away, so that its sender comes to read why.
+# How much more of a body that was refused is read and thrown away, so that its sender comes to read
+# why.
 _LINGER_S = 2.0
 _CLIENT_LEFT = 499  # By nginx's custom; nobody receives it.
 
@@ -39,11 +40,14 @@ class Guard:
         app: Its routes' endpoints raise `Refusal`, `DetflowError` or `ClientDisconnect`.
         metrics: Where requests are counted.
         token: What a bearer has to know; None asks for nothing.
-        hosts: Names that the Host header may have, in lower case and without a port; None allows all. Where the server listens on
-            the loopback only, this keeps a web page from reaching it through a name that it lets point there (DNS rebinding).
+        hosts: Names that the Host header may have, in lower case and without a port; None allows
+            all. Where the server listens on the loopback only, this keeps a web page from reaching
+            it through a name that it lets point there (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None, hosts: Collection[str] | None) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, token: str | None, hosts: Collection[str] | None
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._token = None if token is None else token.encode()
@@ -81,8 +85,11 @@ class Guard:
         except ClientDisconnect:
             return
         except asyncio.CancelledError:
-            # A shutdown's patience has ended. This is the request's last word, so the cancellation ends here.
-            await self._refuse(Refusal.unavailable("the server is shutting down"), scope, receive, send)
+            # A shutdown's patience has ended. This is the request's last word, so the cancellation
+            # ends here.
+            await self._refuse(
+                Refusal.unavailable("the server is shutting down"), scope, receive, send
+            )
         except Exception as error:  # noqa: BLE001  Every failure has an answer; those that are defects are logged with their place.
             await self._refuse(_to_refusal(error, scope), scope, receive, send)
 
@@ -96,8 +103,14 @@ class Guard:
         if self._token is not None and path not in _OPEN:
             kind, _, given = headers.get("authorization", "").partition(" ")
             # HTTP's headers are Latin-1 to ASGI; in bytes any text can be compared.
-            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
-                raise Refusal(401, "expected Authorization: Bearer and the server's token", {"WWW-Authenticate": "Bearer"})
+            if kind.lower() != "bearer" or not hmac.compare_digest(
+                given.strip().encode(), self._token
+            ):
+                raise Refusal(
+                    401,
+                    "expected Authorization: Bearer and the server's token",
+                    {"WWW-Authenticate": "Bearer"},
+                )
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         response = JSONResponse({"error": refusal.reason}, refusal.status, refusal.headers)
@@ -105,10 +118,16 @@ class Guard:
         if not lingers:
             await response(scope, receive, send)
             return
-        # The body was not read to its end, so the connection cannot be used again. Closed at once, it would be reset while the
-        # client still sends, and the answer might never be seen.
+        # The body was not read to its end, so the connection cannot be used again. Closed at once,
+        # it would be reset while the client still sends, and the answer might never be seen.
         response.headers["Connection"] = "close"
-        await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": response.status_code,
+                "headers": response.raw_headers,
+            }
+        )
         await send({"type": "http.response.body", "body": response.body, "more_body": True})
         with contextlib.suppress(asyncio.TimeoutError, ClientDisconnect):
             await asyncio.wait_for(_discard(Request(scope, receive)), _LINGER_S)
@@ -124,7 +143,9 @@ def _to_refusal(error: Exception, scope: Scope) -> Refusal:
     if isinstance(error, Refusal):
         return error
     defect = None if isinstance(error, DetflowError) else error
-    _log.error("%s %s: %s", scope["method"], scope["path"], error or type(error).__name__, exc_info=defect)
+    _log.error(
+        "%s %s: %s", scope["method"], scope["path"], error or type(error).__name__, exc_info=defect
+    )
     if isinstance(error, EnvironmentFault | MemoryError):
         return Refusal.unavailable("the machine's memory does not suffice")
     return Refusal(500, "the model failed on this request; the server's log says why")
@@ -132,5 +153,9 @@ def _to_refusal(error: Exception, scope: Scope) -> Refusal:
 
 def _host_name(host: str) -> str:
     """Returns a Host header without its port, in lower case; an IPv6 address without its brackets."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() and not host.endswith("]") else host
+    name = (
+        host.rpartition(":")[0]
+        if host.rpartition(":")[2].isdecimal() and not host.endswith("]")
+        else host
+    )
     return name.strip("[]").rstrip(".").lower()

@@ -27,7 +27,8 @@ class Limits:
         header_s: Time to send the headers; the connection is closed after it.
         body_s: Time to send the body; more → 408.
         deadline_s: Time from the complete body to the detections; more → 504.
-        drain_s: Time that a shutdown grants to requests in flight; an answer not ready by then is a 503.
+        drain_s: Time that a shutdown grants to requests in flight; an answer not ready by then is a
+            503.
 
     Raises:
         ConfigError: A bound is not positive, or a request may hold more pictures than the queue.

@@ -18,7 +18,9 @@ class Metrics:
 
     def __init__(self, max_batch: int) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter("detflow_requests", "Requests answered.", ["route", "status"], registry=self.registry)
+        self.requests = Counter(
+            "detflow_requests", "Requests answered.", ["route", "status"], registry=self.registry
+        )
         self.latency = Histogram(
             "detflow_request_seconds",
             "Time from a request's headers to the end of its answer.",
@@ -28,10 +30,24 @@ class Metrics:
         )
         sizes = sorted({size for size in (1, 2, 4, 8, 16, 32, 64, max_batch) if size <= max_batch})
         self.batches = Histogram(
-            "detflow_batch_images", "Images that went through the network together.", buckets=sizes, registry=self.registry
+            "detflow_batch_images",
+            "Images that went through the network together.",
+            buckets=sizes,
+            registry=self.registry,
         )
-        self.queue = Gauge("detflow_queue_images", "Places of the queue that are taken.", registry=self.registry)
-        self.held = Gauge("detflow_held_bytes", "Request bodies and decoded images in memory.", registry=self.registry)
+        self.queue = Gauge(
+            "detflow_queue_images", "Places of the queue that are taken.", registry=self.registry
+        )
+        self.held = Gauge(
+            "detflow_held_bytes",
+            "Request bodies and decoded images in memory.",
+            registry=self.registry,
+        )
         self.model = Info("detflow_model", "The model that serves.", registry=self.registry)
-        self.loads = Counter("detflow_model_loads", "Exports that were loaded or refused.", ["result"], registry=self.registry)
+        self.loads = Counter(
+            "detflow_model_loads",
+            "Exports that were loaded or refused.",
+            ["result"],
+            registry=self.registry,
+        )
         ProcessCollector(registry=self.registry)

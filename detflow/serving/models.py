@@ -44,7 +44,8 @@ class ServedModel:
 
     Attributes:
         detector: Ready to run.
-        version: When it was exported, in seconds since 1970: of two exports the newer one has the larger, as TF Serving expects.
+        version: When it was exported, in seconds since 1970: of two exports the newer one has the
+            larger, as TF Serving expects.
         sha256: Of its model.json, which has the digests of all other files.
         card: Its model.json.
     """
@@ -75,7 +76,8 @@ class ArtifactSource:
                 try:
                     status = os.stat(os.path.join(directory, name), follow_symlinks=False)
                 except FileNotFoundError:
-                    # It went while the folder was being replaced; the next look finds another identity.
+                    # It went while the folder was being replaced; the next look finds another
+                    # identity.
                     continue
                 found.append((directory, name, status.st_ino, status.st_size, status.st_mtime_ns))
         return tuple(sorted(found))
@@ -104,7 +106,10 @@ class ArtifactSource:
                 continue
             if self.identity() == before:
                 return model
-        raise ArtifactError(f"the export was replaced {_MAX_ATTEMPTS} times while it was being loaded", path=self.path)
+        raise ArtifactError(
+            f"the export was replaced {_MAX_ATTEMPTS} times while it was being loaded",
+            path=self.path,
+        )
 
     def _load_once(self) -> ServedModel:
         manifest_path = ArtifactDir(self.path).manifest_path
@@ -135,7 +140,9 @@ class ModelStore:
         loading: Whether a thread is loading a model; it goes on when `run` is cancelled.
     """
 
-    def __init__(self, source: ArtifactSource, name: str, metrics: Metrics, poll_s: float = 2.0) -> None:
+    def __init__(
+        self, source: ArtifactSource, name: str, metrics: Metrics, poll_s: float = 2.0
+    ) -> None:
         self.source = source
         self.name = name
         self.fault: str | None = None
@@ -181,7 +188,8 @@ class ModelStore:
             while True:
                 await asyncio.sleep(self._poll_s)
                 found = await self._in_thread(self.source.identity)
-                # A folder that is still being copied is left alone until it has been the same twice.
+                # A folder that is still being copied is left alone until it has been the same
+                # twice.
                 if found == seen and found != served:
                     served = found
                     await self._load()
@@ -200,15 +208,24 @@ class ModelStore:
             self._metrics.loads.labels("refused").inc()
             if self._current is not None:
                 defect = None if isinstance(error, DetflowError) else error
-                _log.error("the new export is refused, the old one goes on serving: %s", error, exc_info=defect)
+                _log.error(
+                    "the new export is refused, the old one goes on serving: %s",
+                    error,
+                    exc_info=defect,
+                )
             return
         self.loading = False
         renewed = self._current is not None
         self._current, self.fault = model, None
         self._metrics.loads.labels("loaded").inc()
-        self._metrics.model.info({"name": self.name, "version": model.version, "sha256": model.sha256})
+        self._metrics.model.info(
+            {"name": self.name, "version": model.version, "sha256": model.sha256}
+        )
         if renewed:
-            _log.warning("a new export serves: %s", json.dumps({"version": model.version, "sha256": model.sha256}))
+            _log.warning(
+                "a new export serves: %s",
+                json.dumps({"version": model.version, "sha256": model.sha256}),
+            )
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)

@@ -49,7 +49,8 @@ class ServerOptions:
         host: Address to listen on.
         port: 0 takes any free one.
         token: What a bearer has to know; None asks for nothing.
-        allowed_hosts: Names that the Host header may have. Empty: on the loopback its own names, elsewhere all.
+        allowed_hosts: Names that the Host header may have. Empty: on the loopback its own names,
+            elsewhere all.
         threads: Cores that the network uses for one batch; 0 takes all.
         poll_s: How often to look for a new export.
         limits: What clients are granted.
@@ -80,7 +81,8 @@ def serve(artifact: Path, options: ServerOptions, announce: Callable[[str], None
     """
     if not _NAME.fullmatch(options.name):
         raise ConfigError(
-            f"the model's name {options.name!r} cannot stand in an address", remedy="pass --name with A-Z a-z 0-9 . _ -"
+            f"the model's name {options.name!r} cannot stand in an address",
+            remedy="pass --name with A-Z a-z 0-9 . _ -",
         )
     _log_to_stderr()
     source = ArtifactSource(artifact, functools.partial(load_export, threads=options.threads))
@@ -106,7 +108,12 @@ def read_token(path: Path | None) -> str | None:
         token = os.environ[_TOKEN_VARIABLE].strip()
     else:
         return None
-    if len(token) < _MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+    if (
+        len(token) < _MIN_TOKEN_LENGTH
+        or not token.isascii()
+        or not token.isprintable()
+        or " " in token
+    ):
         raise ConfigError(
             f"the token has {len(token)} characters; expected {_MIN_TOKEN_LENGTH} or more of printable ASCII without spaces",
             path=path,
@@ -134,7 +141,12 @@ def build_server(service: Service, limits: Limits) -> uvicorn.Server:
     return _Server(config)
 
 
-async def _run(source: ArtifactSource, options: ServerOptions, listener: socket.socket, announce: Callable[[str], None]) -> None:
+async def _run(
+    source: ArtifactSource,
+    options: ServerOptions,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+) -> None:
     limits = options.limits
     metrics = Metrics(limits.max_batch)
     store = ModelStore(source, options.name, metrics, options.poll_s)
@@ -154,7 +166,8 @@ async def _run(source: ArtifactSource, options: ServerOptions, listener: socket.
     if failure is not None:
         raise failure
     if service.batcher.busy or store.loading:
-        # A thread inside TensorFlow cannot be stopped, and Python would wait for it. Nothing is left that it could answer.
+        # A thread inside TensorFlow cannot be stopped, and Python would wait for it. Nothing is
+        # left that it could answer.
         sys.stderr.flush()
         os._exit(0)
 
@@ -175,8 +188,9 @@ def _connection_class(limits: Limits) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            # An answer's head and body leave one by one. asyncio knows a listener that was made outside of it for no TCP socket and
-            # leaves Nagle's algorithm on, which holds the body back until the client's delayed acknowledgement, some 40 ms.
+            # An answer's head and body leave one by one. asyncio knows a listener that was made
+            # outside of it for no TCP socket and leaves Nagle's algorithm on, which holds the body
+            # back until the client's delayed acknowledgement, some 40 ms.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self.connections) > limits.max_connections:
                 transport.abort()
@@ -216,7 +230,9 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
         remedy = "pass another --host or --port"
-        raise EnvironmentFault(f"cannot listen: {error.strerror or error}", path=f"{host}:{port}", remedy=remedy) from None
+        raise EnvironmentFault(
+            f"cannot listen: {error.strerror or error}", path=f"{host}:{port}", remedy=remedy
+        ) from None
 
 
 def _allowed_hosts(options: ServerOptions) -> frozenset[str] | None:
@@ -250,7 +266,9 @@ class _JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(
+                timespec="milliseconds"
+            ),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),

@@ -1,7 +1,8 @@
 """Fetches published files into a cache: whole or not at all, of bounded size, and the same bytes each time.
 
-What an address gave the first time is pinned in a small JSON file that outlives the download; other bytes are refused later. An
-entry of the cache is a folder with a manifest, and is compared with it before each use.
+What an address gave the first time is pinned in a small JSON file that outlives the download; other
+bytes are refused later. An entry of the cache is a folder with a manifest, and is compared with it
+before each use.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from detflow.storage.cache import cache_directory
 
 __all__ = ["Fetched", "fetch_files", "is_archive", "require_digest", "unpack_file"]
 
-# The largest published detector weighs about a gigabyte; a checkpoint may hold an optimiser's moments as well.
+# The largest published detector weighs about a gigabyte; a checkpoint may hold an optimiser's
+# moments as well.
 _MAX_DOWNLOAD_BYTES = 4 << 30
 _MAX_UNPACKED_BYTES = 8 << 30
 _MAX_MEMBERS = 1000
@@ -48,7 +50,8 @@ _ATTEMPTS = 4
 _PAUSE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 18
-# tarfile reads a header of any size at once; long names and extended attributes need a few kilobytes.
+# tarfile reads a header of any size at once; long names and extended attributes need a few
+# kilobytes.
 _MAX_HEADER_BYTES = 1 << 20
 _MANIFEST_NAME = "manifest.json"
 _UNPACKED_NAME = "unpacked"
@@ -78,12 +81,14 @@ def fetch_files(urls: Sequence[str], sha256: str | None = None) -> Fetched:
     """Returns the files of some http(s) addresses, downloaded unless the cache has them.
 
     Args:
-        urls: All go into one folder, each under the last part of its address; a .tar.gz is unpacked.
+        urls: All go into one folder, each under the last part of its address; a .tar.gz is
+            unpacked.
         sha256: What one of them must have, in hexadecimal.
 
     Raises:
         ConfigError: A server refuses an address, or `sha256` is not what it gives.
-        ArtifactError: What is there is damaged, hostile, too large, or not what the address gave the first time.
+        ArtifactError: What is there is damaged, hostile, too large, or not what the address gave
+            the first time.
         EnvironmentFault: Network or disk fail.
     """
     entry = _cache_entry(PurePosixPath(unquote(urlsplit(urls[0]).path)).name, "\n".join(urls))
@@ -96,14 +101,16 @@ def fetch_files(urls: Sequence[str], sha256: str | None = None) -> Fetched:
         digests = {url: _download(url, staging / _file_name(url)) for url in urls}
         require_digest(digests, sha256)
         _require_pinned(digests, pinned, pin_path)
-        # The pin comes first: a process killed here leaves nothing that the next one would trust without it.
+        # The pin comes first: a process killed here leaves nothing that the next one would trust
+        # without it.
         publish_file(pin_path, json.dumps({"urls": digests}, indent=2) + "\n")
         for archive in [path for path in staging.iterdir() if is_archive(path)]:
             _unpack(archive, staging / _UNPACKED_NAME)
             archive.unlink()
         return digests
 
-    # The name of the staging folder is fixed, so that a killed download is continued by the next one.
+    # The name of the staging folder is fixed, so that a killed download is continued by the next
+    # one.
     fetched = _open_entry(entry, download, resume=entry.name[-12:])
     require_digest(fetched.digests, sha256)
     _require_pinned(fetched.digests, pinned, pin_path)
@@ -116,9 +123,14 @@ def require_digest(digests: Mapping[str, FileDigest], sha256: str | None) -> Non
     Raises:
         ConfigError: The message has what they have.
     """
-    if sha256 is not None and sha256.lower() not in {digest["sha256"] for digest in digests.values()}:
+    if sha256 is not None and sha256.lower() not in {
+        digest["sha256"] for digest in digests.values()
+    }:
         found = ", ".join(f"{url} has {digest['sha256']}" for url, digest in digests.items())
-        raise ConfigError(f"the SHA-256 is not {sha256}: {found}", remedy="correct train.init_sha256, or distrust the file")
+        raise ConfigError(
+            f"the SHA-256 is not {sha256}: {found}",
+            remedy="correct train.init_sha256, or distrust the file",
+        )
 
 
 def unpack_file(archive: Path, sha256: str | None = None) -> Fetched:
@@ -145,10 +157,16 @@ def unpack_file(archive: Path, sha256: str | None = None) -> Fetched:
 
 
 def _cache_entry(name: str, identity: str) -> Path:
-    return cache_directory() / "weights" / f"{_UNSAFE.sub('-', name)[:80]}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    return (
+        cache_directory()
+        / "weights"
+        / f"{_UNSAFE.sub('-', name)[:80]}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    )
 
 
-def _open_entry(entry: Path, fill: Callable[[Path], dict[str, FileDigest]], resume: str | None = None) -> Fetched:
+def _open_entry(
+    entry: Path, fill: Callable[[Path], dict[str, FileDigest]], resume: str | None = None
+) -> Fetched:
     """Returns a folder of the cache as its manifest says it is; where there is none `fill` makes it, in a staging folder."""
     if not entry.exists():
         with publish_directory(entry, resume) as staging:
@@ -173,7 +191,9 @@ def _read_digests(path: Path, key: str) -> dict[str, FileDigest]:
     raise ArtifactError(f"expected digests under {key!r}", path=path, remedy="remove it")
 
 
-def _require_pinned(digests: Mapping[str, FileDigest], pinned: Mapping[str, FileDigest] | None, pin_path: Path) -> None:
+def _require_pinned(
+    digests: Mapping[str, FileDigest], pinned: Mapping[str, FileDigest] | None, pin_path: Path
+) -> None:
     for url, digest in digests.items():
         if pinned is not None and pinned.get(url) != digest:
             raise ArtifactError(
@@ -185,7 +205,12 @@ def _require_pinned(digests: Mapping[str, FileDigest], pinned: Mapping[str, File
 
 def _file_name(url: str) -> str:
     name = PurePosixPath(unquote(urlsplit(url).path)).name
-    if not name or name in {_MANIFEST_NAME, _UNPACKED_NAME} or _UNSAFE.search(name) or name.startswith("."):
+    if (
+        not name
+        or name in {_MANIFEST_NAME, _UNPACKED_NAME}
+        or _UNSAFE.search(name)
+        or name.startswith(".")
+    ):
         raise ConfigError(f"the address does not end in a plain file name: {url}")
     return name
 
@@ -219,7 +244,8 @@ def _download(url: str, target: Path) -> FileDigest:
             except urllib.error.HTTPError as error:
                 if error.code < 500 and error.code not in (408, 416, 429):
                     raise ConfigError(
-                        f"the server answers {error.code} {error.reason}: {url}", remedy="correct the address"
+                        f"the server answers {error.code} {error.reason}: {url}",
+                        remedy="correct the address",
                     ) from None
                 reason = f"{error.code} {error.reason}"
                 if error.code == 416:
@@ -251,10 +277,13 @@ def _continue(url: str, part: _Part, show: Callable[[int, int | None], None]) ->
     start, validator = part.bytes_to_resume()
     headers = {"User-Agent": "detflow", "Accept-Encoding": "identity"}
     if start:
-        # Should the file have changed, the server sends the whole of the new one (RFC 9110, section 13.1.5).
+        # Should the file have changed, the server sends the whole of the new one (RFC 9110, section
+        # 13.1.5).
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     opener = urllib.request.build_opener(_HttpRedirects)
-    with opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+    with opener.open(
+        urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS
+    ) as response:
         if response.status != 206:
             start = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -299,7 +328,9 @@ class _HttpRedirects(urllib.request.HTTPRedirectHandler):
         """Returns the request to follow with."""
         scheme = urlsplit(newurl).scheme
         if scheme != "https" and (scheme != "http" or req.type == "https"):
-            raise ConfigError(f"the server redirects {req.full_url} to {newurl}, which is not followed")
+            raise ConfigError(
+                f"the server redirects {req.full_url} to {newurl}, which is not followed"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -332,7 +363,11 @@ def _unpack(archive: Path, folder: Path) -> None:
                     cause = f"the archive unpacks to more than {_MAX_UNPACKED_BYTES:,} bytes"
                 elif not (member.isreg() or member.isdir()) or member.issparse():
                     cause = f"the archive's {member.name!r} is neither a plain file nor a folder"
-                elif PurePosixPath(member.name).is_absolute() or ".." in member.name.split("/") or "\0" in member.name:
+                elif (
+                    PurePosixPath(member.name).is_absolute()
+                    or ".." in member.name.split("/")
+                    or "\0" in member.name
+                ):
                     cause = f"the archive's {member.name!r} leaves its folder"
                 if cause:
                     raise ArtifactError(cause, path=archive)
@@ -344,12 +379,16 @@ def _unpack(archive: Path, folder: Path) -> None:
                 with open(target, "xb") as file:
                     _copy_member(tar, member, file.write)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise ArtifactError("the archive names one file twice, or a file as a folder", path=archive) from None
+        raise ArtifactError(
+            "the archive names one file twice, or a file as a folder", path=archive
+        ) from None
     except (tarfile.TarError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         raise ArtifactError(f"not a whole .tar.gz: {error}", path=archive) from None
 
 
-def _copy_member(tar: tarfile.TarFile, member: tarfile.TarInfo, write: Callable[[bytes], object]) -> None:
+def _copy_member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, write: Callable[[bytes], object]
+) -> None:
     source = tar.extractfile(member)
     if source is None:
         raise tarfile.ReadError(f"{member.name!r} has no content")
@@ -362,10 +401,23 @@ def _copy_member(tar: tarfile.TarFile, member: tarfile.TarInfo, write: Callable[
 def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
     """Yields what takes (bytes done, total or None) and draws a bar; a line where stderr is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     if not console.is_terminal:
         console.print(f"downloading {name}", markup=False)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:

@@ -1,6 +1,7 @@
 """One small interface for folders, and the folders of a file system.
 
-A folder is plain data and goes to other processes and machines as it is. What it is told to build appears complete or not at all.
+A folder is plain data and goes to other processes and machines as it is. What it is told to build
+appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -153,7 +154,8 @@ class LocalFolder:
     def build(self, path: str) -> Iterator[Path]:
         """See `Folder`."""
         final = self.root / path
-        # On a shared file system the same file may be built twice at once: a node that was given up may still be at work.
+        # On a shared file system the same file may be built twice at once: a node that was given up
+        # may still be at work.
         staging = final.with_name(f".{final.name}.tmp-{uuid.uuid4().hex[:12]}")
         try:
             yield staging

@@ -12,7 +12,8 @@ from detflow.errors import ConfigError
 __all__ = ["EXTRAS", "Location", "Url", "is_url", "parse_location"]
 
 EXTRAS: Final = {"s3": "s3", "gs": "gcs", "memory": None}
-"""The schemes of URLs, each with detflow's extra that brings its library; `memory` is a store inside this process, for tests."""
+"""The schemes of URLs, each with detflow's extra that brings its library; `memory` is a store
+inside this process, for tests."""
 
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
@@ -34,21 +35,29 @@ class Url:
         """Reads `s3://bucket/prefix`.
 
         Raises:
-            ConfigError: The scheme is unknown, a part of the path is empty, `.` or `..`, or the URL carries credentials.
+            ConfigError: The scheme is unknown, a part of the path is empty, `.` or `..`, or the URL
+                carries credentials.
         """
         scheme, _, rest = text.partition("://")
         key = rest.removesuffix("/")
         parts = key.split("/")
         if scheme not in EXTRAS:
             known = ", ".join(f"{name}://" for name in EXTRAS if EXTRAS[name])
-            raise ConfigError(f"no URL that detflow reads: {scheme}://", path=_shown(text), remedy=f"use a path, or {known}")
+            raise ConfigError(
+                f"no URL that detflow reads: {scheme}://",
+                path=_shown(text),
+                remedy=f"use a path, or {known}",
+            )
         if "@" in parts[0]:
             remedy = "leave them to the environment, a profile or the machine's role"
             raise ConfigError("the URL carries credentials", path=_shown(text), remedy=remedy)
-        # Clients resolve dots before they send a request, so that such a key would lead out of the prefix.
+        # Clients resolve dots before they send a request, so that such a key would lead out of the
+        # prefix.
         if any(part in ("", ".", "..") for part in parts) or _CONTROL.search(key) or "::" in text:
             raise ConfigError(
-                "a part of the URL is empty, dots or a control character", path=_shown(text), remedy="write it plainly"
+                "a part of the URL is empty, dots or a control character",
+                path=_shown(text),
+                remedy="write it plainly",
             )
         return cls(scheme, key)
 

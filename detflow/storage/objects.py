@@ -1,6 +1,7 @@
 """Object stores through fsspec, which nothing else imports. What a store answers becomes one of detflow's errors here.
 
-Credentials, endpoints and regions come from the environment, as each store's own library reads them.
+Credentials, endpoints and regions come from the environment, as each store's own library reads
+them.
 """
 
 from __future__ import annotations
@@ -97,10 +98,15 @@ class ObjectFolder:
         pending: deque[Future[bytes]] = deque()
         with ThreadPoolExecutor(_READS_IN_FLIGHT) as threads:
             try:
-                pending.extend(threads.submit(self.read, path, limit) for path in islice(remaining, _READS_IN_FLIGHT))
+                pending.extend(
+                    threads.submit(self.read, path, limit)
+                    for path in islice(remaining, _READS_IN_FLIGHT)
+                )
                 while pending:
                     content = pending.popleft().result()
-                    pending.extend(threads.submit(self.read, path, limit) for path in islice(remaining, 1))
+                    pending.extend(
+                        threads.submit(self.read, path, limit) for path in islice(remaining, 1)
+                    )
                     yield content
             finally:
                 for future in pending:
@@ -110,7 +116,10 @@ class ObjectFolder:
         """See `Folder`. The object is read: what a store says of it is not a SHA-256."""
         digest, size = hashlib.sha256(), 0
         try:
-            with _faults(self.url, path), _file_system(self.url.scheme).open(self._key(path), "rb", _PIECE_BYTES) as stream:
+            with (
+                _faults(self.url, path),
+                _file_system(self.url.scheme).open(self._key(path), "rb", _PIECE_BYTES) as stream,
+            ):
                 while piece := stream.read(_PIECE_BYTES):
                     digest.update(piece)
                     size += len(piece)
@@ -158,7 +167,9 @@ class ObjectFolder:
             return
         what = f"{found['bytes']:,} bytes, SHA-256 {found['sha256'][:12]}…" if found else "nothing"
         cause = f"{expected['bytes']:,} bytes, SHA-256 {expected['sha256'][:12]}…, were written, the store holds {what}"
-        raise EnvironmentFault(cause, path=str(self.url / path), remedy="run it again; what is whole is taken over")
+        raise EnvironmentFault(
+            cause, path=str(self.url / path), remedy="run it again; what is whole is taken over"
+        )
 
 
 @cache
@@ -171,11 +182,15 @@ def _file_system(scheme: str) -> Any:
         return fsspec.filesystem(scheme, use_listings_cache=False)
     except ImportError as error:
         remedy = f"pip install 'detflow[{EXTRAS[scheme]}]'"
-        raise EnvironmentFault(f"the library for {scheme}:// is not installed: {error}", remedy=remedy) from None
+        raise EnvironmentFault(
+            f"the library for {scheme}:// is not installed: {error}", remedy=remedy
+        ) from None
     except Exception as error:
         if not _is_of_a_client(error):
             raise
-        raise EnvironmentFault(f"no connection to {scheme}://: {_one_line(error)}", remedy=_REMEDY) from None
+        raise EnvironmentFault(
+            f"no connection to {scheme}://: {_one_line(error)}", remedy=_REMEDY
+        ) from None
 
 
 _REMEDY = "check the network, the endpoint and the credentials in the environment"
@@ -190,20 +205,28 @@ def _faults(url: Url, path: str = "") -> Iterator[None]:
     except FileNotFoundError as error:
         if "specified bucket" in str(error) or not path:
             raise EnvironmentFault(
-                f"there is no such bucket: {_one_line(error)}", path=place, remedy="make it, or name another"
+                f"there is no such bucket: {_one_line(error)}",
+                path=place,
+                remedy="make it, or name another",
             ) from None
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     except PermissionError as error:
         remedy = "check the credentials in the environment and their rights on the bucket"
-        raise EnvironmentFault(f"the store refused: {_one_line(error)}", path=place, remedy=remedy) from None
+        raise EnvironmentFault(
+            f"the store refused: {_one_line(error)}", path=place, remedy=remedy
+        ) from None
     except Exception as error:
         if not isinstance(error, OSError) and not _is_of_a_client(error):
             raise
-        raise EnvironmentFault(f"the store cannot be used: {_one_line(error)}", path=place, remedy=_REMEDY) from None
+        raise EnvironmentFault(
+            f"the store cannot be used: {_one_line(error)}", path=place, remedy=_REMEDY
+        ) from None
 
 
 def _is_of_a_client(error: Exception) -> bool:
-    return any(kind.__module__.partition(".")[0] in _CLIENT_LIBRARIES for kind in type(error).__mro__)
+    return any(
+        kind.__module__.partition(".")[0] in _CLIENT_LIBRARIES for kind in type(error).__mro__
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -1,8 +1,9 @@
 """Publishing a folder wherever it is to lie.
 
-On a file system `publish.publish_directory` does it: one rename. An object store has no rename, so there the file that marks a
-folder of its kind, the manifest, is written last: without it nothing that detflow reads is there. Where it stood before it is
-removed first, so that at no moment it is about other files than those that it lists.
+On a file system `publish.publish_directory` does it: one rename. An object store has no rename, so
+there the file that marks a folder of its kind, the manifest, is written last: without it nothing
+that detflow reads is there. Where it stood before it is removed first, so that at no moment it is
+about other files than those that it lists.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from detflow.storage.location import Location, Url
 
 __all__ = ["Staging", "publish_folder", "require_replaceable"]
 
-# Below the URL that is being published, before the request's name: what a later run of the same request needs.
+# Below the URL that is being published, before the request's name: what a later run of the same
+# request needs.
 _UNFINISHED = ".unfinished-"
 _NOTES_DIR = "work"
 
@@ -34,10 +36,13 @@ class Staging:
     Attributes:
         path: A local folder; what is in it when the block ends is published.
         scratch: A local folder for what is not published.
-        files: Takes files of the final folder that other processes and machines build, under their final names.
-        notes: Takes what a later run needs in order to use those files again. It is gone when the folder is published.
+        files: Takes files of the final folder that other processes and machines build, under their
+            final names.
+        notes: Takes what a later run needs in order to use those files again. It is gone when the
+            folder is published.
         marker: The file that marks a folder of this kind.
-        names: All files of the folder, where some of them are not in `path`; whatever else is found beside them is removed.
+        names: All files of the folder, where some of them are not in `path`; whatever else is found
+            beside them is removed.
     """
 
     path: Path
@@ -58,13 +63,15 @@ def publish_folder(output: Location, marker: str, resume: str | None = None) -> 
     """Yields where to build a folder; publishes it as `output` when the block ends without an error.
 
     Args:
-        output: The destination. What stands there is replaced; at a URL the marker is gone in between.
+        output: The destination. What stands there is replaced; at a URL the marker is gone in
+            between.
         marker: The file that marks a folder of this kind, without which a reader takes it for none.
         resume: As in `publish_directory`.
 
     Raises:
         EnvironmentFault: The disk or the store refuses.
-        Locked: Another process of this machine is building the same folder. At a URL nobody can tell.
+        Locked: Another process of this machine is building the same folder. At a URL nobody can
+            tell.
     """
     if isinstance(output, Path):
         with publish_directory(output, resume) as path:
@@ -77,11 +84,16 @@ def publish_folder(output: Location, marker: str, resume: str | None = None) -> 
                 _remove_others(staging.files, staging.names)
         return
     files, notes_url = open_folder(output), output / f"{_UNFINISHED}{resume or 'run'}"
-    with tempfile.TemporaryDirectory(prefix="detflow-") as folder, tempfile.TemporaryDirectory(prefix="detflow-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="detflow-") as folder,
+        tempfile.TemporaryDirectory(prefix="detflow-") as scratch,
+    ):
         path = Path(folder)
         staging = Staging(path, Path(scratch), files, open_folder(notes_url), marker)
         yield staging
-        built = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        built = sorted(
+            file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()
+        )
         staging.withdraw()
         for name in built:
             if name != marker:
@@ -99,7 +111,11 @@ def _upload(files: Folder, name: str, source: Path) -> None:
 
 def _remove_others(files: Folder, names: frozenset[str], but: str | None = None) -> None:
     for entry in list(files.walk(lambda name: False)):
-        if entry.outside is None and entry.path not in names and not (but and entry.path.startswith(but)):
+        if (
+            entry.outside is None
+            and entry.path not in names
+            and not (but and entry.path.startswith(but))
+        ):
             files.remove(entry.path)
 
 
@@ -119,8 +135,14 @@ def require_replaceable(final: Location, marker: str) -> None:
         return
     if not final.has_prefix:
         raise ConfigError(
-            "the URL names a whole bucket", path=str(final), remedy=f"name a prefix inside it, as in {final / 'records'}"
+            "the URL names a whole bucket",
+            path=str(final),
+            remedy=f"name a prefix inside it, as in {final / 'records'}",
         )
     found = [entry.path for entry in open_folder(final).walk(lambda name: False)]
     if found and marker not in found and not any(path.startswith(_UNFINISHED) for path in found):
-        raise ConfigError(f"the prefix is not empty and holds no {marker}", path=str(final), remedy="choose another one")
+        raise ConfigError(
+            f"the prefix is not empty and holds no {marker}",
+            path=str(final),
+            remedy="choose another one",
+        )

@@ -1,8 +1,9 @@
 """A folder at a URL that one process at a time works in: it works in a local copy and brings what changed to the URL.
 
-An object store has no lock that falls when its holder dies. A lease stands in for it: an object that the holder writes anew every
-few seconds. Who finds one watches it for a while, whatever the clocks say, and takes it over if it does not change. Two that come
-at the same moment may both write theirs; the later one stands, and the other stops before it changes anything else.
+An object store has no lock that falls when its holder dies. A lease stands in for it: an object
+that the holder writes anew every few seconds. Who finds one watches it for a while, whatever the
+clocks say, and takes it over if it does not change. Two that come at the same moment may both write
+theirs; the later one stands, and the other stops before it changes anything else.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class WorkingCopy:
     Args:
         url: The folder.
         path: The local folder; it exists when it is used.
-        marker: The file that completes a folder inside: it is uploaded after all other files, and removed before them.
+        marker: The file that completes a folder inside: it is uploaded after all other files, and
+            removed before them.
     """
 
     def __init__(self, url: Url, path: Path, marker: str) -> None:
@@ -104,7 +106,9 @@ class WorkingCopy:
         token, holder = self._read_lease()
         if token != self._token:
             cause = f"another process has taken over: {holder or 'the lease is gone'}"
-            raise Locked(cause, path=str(self._url), remedy=f"what was not uploaded is in {self._path}")
+            raise Locked(
+                cause, path=str(self._url), remedy=f"what was not uploaded is in {self._path}"
+            )
         folder, present = open_folder(self._url), self._find_files()
         changed = [name for name, state in present.items() if self._shared.get(name) != state]
         for name in sorted(changed, key=self._is_marker):
@@ -137,13 +141,21 @@ class WorkingCopy:
             if not now[0]:
                 return
             if now != first:
-                raise Locked(f"another trainer is at work here: {now[1]}", path=str(self._url), remedy="wait for it or stop it")
+                raise Locked(
+                    f"another trainer is at work here: {now[1]}",
+                    path=str(self._url),
+                    remedy="wait for it or stop it",
+                )
 
     def _read_lease(self, *, with_time: bool = False) -> tuple[str, ...]:
         """Returns the token and the holder of the lease, and when it was written; empty texts where there is none."""
         try:
             content = json.loads(open_folder(self._url).read(_LEASE_NAME, _MAX_LEASE_BYTES))
-            token, holder, written = str(content["token"]), str(content["holder"]), str(content["written"])
+            token, holder, written = (
+                str(content["token"]),
+                str(content["holder"]),
+                str(content["written"]),
+            )
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             token = holder = written = ""
         return (token, holder, written) if with_time else (token, holder)

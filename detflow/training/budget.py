@@ -9,8 +9,8 @@ from detflow.errors import ConfigError
 
 __all__ = ["FIRST_TIMED_STEP", "LAST_TIMED_STEP", "StepCosts", "fit_steps"]
 
-# The first steps compile kernels and fill caches; those after them tell what a step costs. All lie in the warm-up, where the
-# learning rate does not depend on the number of steps to come.
+# The first steps compile kernels and fill caches; those after them tell what a step costs. All lie
+# in the warm-up, where the learning rate does not depend on the number of steps to come.
 FIRST_TIMED_STEP = 8
 LAST_TIMED_STEP = 40
 

@@ -43,15 +43,21 @@ class Comparisons:
         self._truths: list[Image.Image] = []
         for number, sample in enumerate(samples, start=1):
             try:
-                pixels, _ = decode_pixels(sample.encoded, sample.size.width * sample.size.height, upright=False)
+                pixels, _ = decode_pixels(
+                    sample.encoded, sample.size.width * sample.size.height, upright=False
+                )
             except ImageFault as fault:
                 raise DataError(str(fault), path=sample.filename) from None
             picture = fit_picture(Image.fromarray(pixels), _SIDE_PX)
             objects = sample.objects[:_MAX_BOXES]
             boxes, names = [one.box for one in objects], [one.name for one in objects]
-            truth = draw_boxes(picture, boxes, names, [label_map.id_of(name) for name in names], style="dashed")
+            truth = draw_boxes(
+                picture, boxes, names, [label_map.id_of(name) for name in names], style="dashed"
+            )
             # Names of files need not be UTF-8, those of TensorBoard do.
-            self._names.append(f"{number} {sample.filename}".encode("utf-8", "backslashreplace").decode())
+            self._names.append(
+                f"{number} {sample.filename}".encode("utf-8", "backslashreplace").decode()
+            )
             self._pictures.append(picture)
             self._truths.append(truth)
 
@@ -61,7 +67,9 @@ class Comparisons:
         Args:
             images: What was detected on the samples, in their order; further ones are left out.
         """
-        for name, picture, truth, image in zip(self._names, self._pictures, self._truths, images, strict=False):
+        for name, picture, truth, image in zip(
+            self._names, self._pictures, self._truths, images, strict=False
+        ):
             # They come from the highest score to the lowest.
             found = [one for one in image.detections if one.score >= SHOWN_SCORE][:_MAX_BOXES]
             detected = draw_boxes(

@@ -81,7 +81,9 @@ class TrainingDisplay:
             if self._steps and step < self._steps:
                 self._status += f"  {_clock((self._steps - step) / rate)} left"
         self._live.update(self._task, completed=step, status=self._status)
-        if not self._console.is_terminal and (now - self._last_line > _LINE_SECONDS or step == self._steps):
+        if not self._console.is_terminal and (
+            now - self._last_line > _LINE_SECONDS or step == self._steps
+        ):
             self._last_line = now
             self.note(f"step {step:,}{f'/{self._steps:,}' if self._steps else ''}  {self._status}")
 
@@ -89,12 +91,22 @@ class TrainingDisplay:
         """Shows why no step is taken."""
         self._live.update(self._task, status=f"evaluating on {num_images:,} images")
 
-    def evaluated(self, step: int, metrics: Mapping[str, float | None], best_step: int | None, seconds: float) -> None:
+    def evaluated(
+        self, step: int, metrics: Mapping[str, float | None], best_step: int | None, seconds: float
+    ) -> None:
         """Prints an evaluation's headline. Its time does not count against the rate."""
         self._times = []
         self._live.update(self._task, status=self._status)
-        headline = "  ".join(f"{name} {format_metric(metrics[name])}" for name in ("AP", "AP50", "AP75"))
-        best = "best so far" if best_step == step else f"best is step {best_step:,}" if best_step is not None else ""
+        headline = "  ".join(
+            f"{name} {format_metric(metrics[name])}" for name in ("AP", "AP50", "AP75")
+        )
+        best = (
+            "best so far"
+            if best_step == step
+            else f"best is step {best_step:,}"
+            if best_step is not None
+            else ""
+        )
         self.note(f"step {step:,}: {headline}  ({best}, {seconds:.0f} s)")
 
 

@@ -27,7 +27,8 @@ from detflow.types import Sample
 
 __all__ = ["FineTuning", "fine_tune"]
 
-# A tenth of what training begins with: the weights are good, they only have to move away from where rounding hurts.
+# A tenth of what training begins with: the weights are good, they only have to move away from where
+# rounding hurts.
 _LEARNING_RATE = 2e-4
 _WARMUP_SHARE = 0.1
 # The average, which is what is converted, forgets the start within the last third.
@@ -39,7 +40,8 @@ class FineTuning:
     """What came of a fine-tuning.
 
     Attributes:
-        model: A model of its own, for the first canvas, with the averaged weights and rounded kernels; it computes in floats.
+        model: A model of its own, for the first canvas, with the averaged weights and rounded
+            kernels; it computes in floats.
         steps: Optimiser steps taken.
         learning_rate: The highest.
         images: Images that they were drawn from.
@@ -54,12 +56,16 @@ class FineTuning:
 
 
 def fine_tune(
-    trained: TrainedModel, samples: Sequence[Sample], canvases: Iterable[npt.NDArray[np.uint8]], num_steps: int
+    trained: TrainedModel,
+    samples: Sequence[Sample],
+    canvases: Iterable[npt.NDArray[np.uint8]],
+    num_steps: int,
 ) -> FineTuning:
     """Trains a copy of a model on its first canvas, its convolutions rounded as int8 rounds them.
 
-    Seed, batch and augmentation are the run's, without mosaic and mixup; its frozen parts train too. A batch is a function of the
-    seed and the step, so that the same arguments give the same weights on the same kind of machine.
+    Seed, batch and augmentation are the run's, without mosaic and mixup; its frozen parts train
+    too. A batch is a function of the seed and the step, so that the same arguments give the same
+    weights on the same kind of machine.
 
     Args:
         trained: Neither the model nor the model directory is changed.
@@ -75,7 +81,9 @@ def fine_tune(
     config = _fine_tuning_config(trained.config, num_steps)
     model = build_model(config.model, len(trained.label_map))
     exact = model.network
-    for variable, source in zip(exact.variables, trained.serving.model.network.variables, strict=True):
+    for variable, source in zip(
+        exact.variables, trained.serving.model.network.variables, strict=True
+    ):
         variable.assign(source)
     images = TrainingImages(
         samples,
@@ -97,7 +105,10 @@ def fine_tune(
             batch = images.batch(config.train.seed, step, images_per_step(config))
             loss = float(take_step(step, batch.images, batch.boxes, batch.classes).total)
             if not math.isfinite(loss):
-                raise ArtifactError(f"the loss of step {step + 1:,} of the fine-tuning is {loss}", path=trained.checkpoint_path)
+                raise ArtifactError(
+                    f"the loss of step {step + 1:,} of the fine-tuning is {loss}",
+                    path=trained.checkpoint_path,
+                )
             display.step(step + 1, loss)
     average.assign_to_served()
     round_kernels(exact)

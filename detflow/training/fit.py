@@ -27,13 +27,15 @@ __all__ = ["Choice", "choose_train_split", "fit_config", "fit_source", "format_c
 
 # Canvas areas in pixels, from what trains fast on a CPU to three times that.
 _CANVAS_AREAS = (49_152, 65_536, 86_016, 114_688, 147_456)
-# The finest level has a cell for every 8 pixels; an object of two and a half cells is still placed well. On BCCD, whose smallest
-# class has 16 pixels a side on 192x256, 1,800 steps on 256x320 were better than 3,000 on 192x256, which take as long.
+# The finest level has a cell for every 8 pixels; an object of two and a half cells is still placed
+# well. On BCCD, whose smallest class has 16 pixels a side on 192x256, 1,800 steps on 256x320 were
+# better than 3,000 on 192x256, which take as long.
 _SMALLEST_SIDE_PX = 20.0
 _STRIDE = 32
-# Further canvases are of about the area of one, have a fair share of the images each, and each of them has to raise the mean share
-# of its canvas that an image covers by so much. On BCCD with every second image turned on its side (from .75 to 1) two canvases
-# reached AP .556 in 600 steps, one of the same area .531; on raccoon (from .86 to .90) .373 in 800 steps, one .376.
+# Further canvases are of about the area of one, have a fair share of the images each, and each of
+# them has to raise the mean share of its canvas that an image covers by so much. On BCCD with every
+# second image turned on its side (from .75 to 1) two canvases reached AP .556 in 600 steps, one of
+# the same area .531; on raccoon (from .86 to .90) .373 in 800 steps, one .376.
 _MAX_CANVASES = 3
 _AREA_TOLERANCE = 1 / 8
 _LEAST_BUCKET = 0.15
@@ -42,7 +44,8 @@ _CANDIDATE_QUANTILES = np.linspace(0.05, 0.95, 13)
 _ANCHOR_SCALES = tuple(float(scale) for scale in np.arange(2.0, 8.01, 0.5))
 # The anchor takes the shape of the typical box when that is further from a square than this.
 _ELONGATED = 1.5
-# The clustering and the recall look at this many boxes, and the choice of canvases at this many images, evenly spaced among all.
+# The clustering and the recall look at this many boxes, and the choice of canvases at this many
+# images, evenly spaced among all.
 _MAX_BOXES = 20_000
 _MAX_IMAGES = 2_000
 _BATCH_SIZE = 8
@@ -95,7 +98,11 @@ class _Boxes:
     def sides_px(self, canvases: Canvases) -> npt.NDArray[np.float64]:
         """Returns [N, 2], height and width of each box in pixels of the canvas that takes its image."""
         chosen, ratios = _fit_into(self.image_sizes, canvases)
-        return (self.corners[:, 2:] - self.corners[:, :2]) * ratios * np.array(canvases, np.float64)[chosen]
+        return (
+            (self.corners[:, 2:] - self.corners[:, :2])
+            * ratios
+            * np.array(canvases, np.float64)[chosen]
+        )
 
 
 def choose_train_split(manifest: RecordsManifest) -> str:
@@ -104,14 +111,23 @@ def choose_train_split(manifest: RecordsManifest) -> str:
     Raises:
         DataError: There is none.
     """
-    name = "train" if "train" in manifest.splits else next(iter(difflib.get_close_matches("train", manifest.splits, 1)), None)
+    name = (
+        "train"
+        if "train" in manifest.splits
+        else next(iter(difflib.get_close_matches("train", manifest.splits, 1)), None)
+    )
     if name is None or not manifest.splits[name].objects:
-        raise DataError(f"no split to train on among {', '.join(manifest.splits) or 'none'}", remedy="make-records --split-by seed")
+        raise DataError(
+            f"no split to train on among {', '.join(manifest.splits) or 'none'}",
+            remedy="make-records --split-by seed",
+        )
     return name
 
 
 def fit_config(
-    manifest: RecordsManifest, records: Path, samples: Iterable[tuple[ImageSize, Sequence[ObjectAnnotation]]]
+    manifest: RecordsManifest,
+    records: Path,
+    samples: Iterable[tuple[ImageSize, Sequence[ObjectAnnotation]]],
 ) -> list[Choice]:
     """Chooses a configuration for a records directory.
 
@@ -135,17 +151,35 @@ def fit_config(
     every = max(100, int(round(steps / _EVALUATIONS, -2)))
     return [
         Choice("data.records", str(records), "where make-records put them"),
-        Choice("data.train_split", train, f"{num_images:,} images, {manifest.splits[train].objects:,} objects"),
+        Choice(
+            "data.train_split",
+            train,
+            f"{num_images:,} images, {manifest.splits[train].objects:,} objects",
+        ),
         _choose_eval_split(manifest),
-        Choice("data.max_boxes", max(100, math.ceil(boxes.most / 100) * 100), f"the fullest image has {boxes.most:,} objects"),
+        Choice(
+            "data.max_boxes",
+            max(100, math.ceil(boxes.most / 100) * 100),
+            f"the fullest image has {boxes.most:,} objects",
+        ),
         *chosen,
         *shape,
         Choice(
-            "train.steps", steps, f"{steps * _BATCH_SIZE / num_images:.0f} epochs; `--time-budget 12m` fits them to a clock instead"
+            "train.steps",
+            steps,
+            f"{steps * _BATCH_SIZE / num_images:.0f} epochs; `--time-budget 12m` fits them to a clock instead",
         ),
         Choice("train.batch_size", _BATCH_SIZE, "the default recipe's"),
-        Choice("augment.vertical_flip", False, "true where pictures have no up and no down, as under a microscope"),
-        Choice("evaluate.every_steps", every, f"about {_EVALUATIONS} evaluations, of which the best is exported"),
+        Choice(
+            "augment.vertical_flip",
+            False,
+            "true where pictures have no up and no down, as under a microscope",
+        ),
+        Choice(
+            "evaluate.every_steps",
+            every,
+            f"about {_EVALUATIONS} evaluations, of which the best is exported",
+        ),
         Choice("checkpoint.every_steps", every, "with each evaluation"),
     ]
 
@@ -171,7 +205,14 @@ def _fit_records(records: Path, name: Path) -> str:
     manifest = read_manifest(records)
     samples = read_samples(records, manifest, choose_train_split(manifest))
     choices = fit_config(manifest, name, ((sample.size, sample.objects) for sample in samples))
-    return format_choices(choices, [f"Fitted to {name} by detflow init.", "`detflow config --explain` lists every setting.", ""])
+    return format_choices(
+        choices,
+        [
+            f"Fitted to {name} by detflow init.",
+            "`detflow config --explain` lists every setting.",
+            "",
+        ],
+    )
 
 
 def format_choices(choices: Sequence[Choice], header: Sequence[str]) -> str:
@@ -188,10 +229,25 @@ def format_choices(choices: Sequence[Choice], header: Sequence[str]) -> str:
 
 
 def _choose_eval_split(manifest: RecordsManifest) -> Choice:
-    name = next((name for name in _VALIDATION_NAMES if name in manifest.splits and manifest.splits[name].objects), None)
+    name = next(
+        (
+            name
+            for name in _VALIDATION_NAMES
+            if name in manifest.splits and manifest.splits[name].objects
+        ),
+        None,
+    )
     if name is None:
-        return Choice("data.eval_split", None, "there is no validation split: the last checkpoint counts, none is best")
-    return Choice("data.eval_split", name, f"{manifest.splits[name].images:,} images choose the best checkpoint; test stays unseen")
+        return Choice(
+            "data.eval_split",
+            None,
+            "there is no validation split: the last checkpoint counts, none is best",
+        )
+    return Choice(
+        "data.eval_split",
+        name,
+        f"{manifest.splits[name].images:,} images choose the best checkpoint; test stays unseen",
+    )
 
 
 def _choose_canvases(boxes: _Boxes) -> tuple[Canvases, list[Choice]]:
@@ -218,13 +274,18 @@ def _choose_canvases(boxes: _Boxes) -> tuple[Canvases, list[Choice]]:
         return canvases, [size]
     shares = _count(boxes.all_sizes, canvases) / len(boxes.all_sizes)
     takers = ", ".join(
-        f"{share:.0%} of the images in {rows}x{columns}" for share, (rows, columns) in zip(shares, canvases, strict=True)
+        f"{share:.0%} of the images in {rows}x{columns}"
+        for share, (rows, columns) in zip(shares, canvases, strict=True)
     )
     one, several = (
-        _mean_cover(boxes.all_sizes, sizes) for sizes in ((_typical_canvas(boxes.all_sizes, math.prod(first)),), canvases)
+        _mean_cover(boxes.all_sizes, sizes)
+        for sizes in ((_typical_canvas(boxes.all_sizes, math.prod(first)),), canvases)
     )
     why = f"{takers}: they cover {several:.0%} of their canvas, and would cover {one:.0%} of a single one"
-    return canvases, [size, Choice("model.more_input_sizes", [list(canvas) for canvas in more], why)]
+    return canvases, [
+        size,
+        Choice("model.more_input_sizes", [list(canvas) for canvas in more], why),
+    ]
 
 
 def _lay_out(sizes: npt.NDArray[np.float64], area: int) -> Canvases:
@@ -234,7 +295,11 @@ def _lay_out(sizes: npt.NDArray[np.float64], area: int) -> Canvases:
     cover = _mean_cover(sizes, canvases)
     fewest = max(_BATCH_SIZE, _LEAST_BUCKET * len(sizes))
     for count in range(2, _MAX_CANVASES + 1):
-        fair = [some for some in itertools.combinations(_candidates(sizes, area), count) if _count(sizes, some).min() >= fewest]
+        fair = [
+            some
+            for some in itertools.combinations(_candidates(sizes, area), count)
+            if _count(sizes, some).min() >= fewest
+        ]
         best = max(fair, key=lambda some: _mean_cover(sizes, some), default=canvases)
         if _mean_cover(sizes, best) < cover + _LEAST_GAIN:
             break
@@ -247,18 +312,27 @@ def _candidates(sizes: npt.NDArray[np.float64], area: int) -> list[tuple[int, in
     aspects = np.exp(np.quantile(np.log(sizes[:, 1] / sizes[:, 0]), _CANDIDATE_QUANTILES))
     # No image is blown up on a canvas of its aspect and at most its area.
     area = min(area, int(np.median(sizes.prod(1))))
-    rounded = {(_round_to_stride(math.sqrt(area / aspect)), _round_to_stride(math.sqrt(area * aspect))) for aspect in aspects}
-    return sorted(canvas for canvas in rounded if abs(math.prod(canvas) - area) <= _AREA_TOLERANCE * area)
+    rounded = {
+        (_round_to_stride(math.sqrt(area / aspect)), _round_to_stride(math.sqrt(area * aspect)))
+        for aspect in aspects
+    }
+    return sorted(
+        canvas for canvas in rounded if abs(math.prod(canvas) - area) <= _AREA_TOLERANCE * area
+    )
 
 
 def _typical_canvas(sizes: npt.NDArray[np.float64], area: int) -> tuple[int, int]:
     """Returns the canvas of about an area that has the images' typical aspect; it does not blow them up."""
     aspect = float(np.exp(np.median(np.log(sizes[:, 1] / sizes[:, 0]))))
     height, width = np.median(sizes, 0)
-    return _round_to_stride(min(math.sqrt(area / aspect), height)), _round_to_stride(min(math.sqrt(area * aspect), width))
+    return _round_to_stride(min(math.sqrt(area / aspect), height)), _round_to_stride(
+        min(math.sqrt(area * aspect), width)
+    )
 
 
-def _fit_into(sizes: npt.NDArray[np.float64], canvases: Canvases) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+def _fit_into(
+    sizes: npt.NDArray[np.float64], canvases: Canvases
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Returns which canvas takes each image [N], and the share [N, 2] of its height and width that the image covers."""
     chosen = choose_canvas(sizes, canvases)
     canvas = np.array(canvases, np.float64)[chosen]
@@ -279,7 +353,9 @@ def _smallest_class(boxes: _Boxes, canvases: Canvases) -> tuple[str, float]:
     """Returns the class whose median box is smallest on its canvas, and that box' side (the root of its area) in pixels."""
     sides = np.sqrt(boxes.sides_px(canvases).prod(1))
     names = np.array(boxes.names)
-    medians = {str(name): float(np.median(sides[names == name])) for name in dict.fromkeys(boxes.names)}
+    medians = {
+        str(name): float(np.median(sides[names == name])) for name in dict.fromkeys(boxes.names)
+    }
     name = min(medians, key=lambda key: medians[key])
     return name, medians[name]
 
@@ -289,26 +365,40 @@ def _choose_shape(boxes: _Boxes, canvases: Canvases) -> list[Choice]:
     sides = boxes.sides_px(canvases)
     aspect = float(np.exp(np.median(np.log(sides[:, 1] / sides[:, 0]))))
     if 1 / _ELONGATED < aspect < _ELONGATED:
-        anchor_aspect, why = 1.0, f"the typical box is {aspect:.2f} times as wide as high: square anchors"
+        anchor_aspect, why = (
+            1.0,
+            f"the typical box is {aspect:.2f} times as wide as high: square anchors",
+        )
     else:
         anchor_aspect = round(aspect, 2)
         why = f"the typical box is {aspect:.2f} times as wide as high, and so is the anchor"
     candidates = {
-        scale: ModelConfig(input_size=canvases[0], anchor_scale=scale, aspect_ratios=(anchor_aspect,)) for scale in _ANCHOR_SCALES
+        scale: ModelConfig(
+            input_size=canvases[0], anchor_scale=scale, aspect_ratios=(anchor_aspect,)
+        )
+        for scale in _ANCHOR_SCALES
     }
     overlaps = {scale: _mean_shape_iou(sides, model) for scale, model in candidates.items()}
     scale = max(overlaps, key=lambda key: overlaps[key])
     model = candidates[scale]
-    anchor_sides = [f"{scale * 2**level:.0f}" for level in range(model.min_level, model.max_level + 1)]
+    anchor_sides = [
+        f"{scale * 2**level:.0f}" for level in range(model.min_level, model.max_level + 1)
+    ]
     chosen, ratios = _fit_into(boxes.image_sizes, canvases)
     corners, best = boxes.corners * np.concatenate([ratios, ratios], 1), np.zeros(len(ratios))
     for index, size in enumerate(canvases):
-        best[chosen == index] = best_anchor_iou(corners[chosen == index], build_anchors(model, size)[0])
+        best[chosen == index] = best_anchor_iou(
+            corners[chosen == index], build_anchors(model, size)[0]
+        )
     names = np.array(boxes.names)
-    recall = ", ".join(f"{name} {np.mean(best[names == name] >= 0.5):.0%}" for name in sorted(set(boxes.names)))
+    recall = ", ".join(
+        f"{name} {np.mean(best[names == name] >= 0.5):.0%}" for name in sorted(set(boxes.names))
+    )
     return [
         Choice(
-            "model.anchor_scale", scale, f"anchors of {', '.join(anchor_sides)} pixels; boxes that one overlaps by IoU .5: {recall}"
+            "model.anchor_scale",
+            scale,
+            f"anchors of {', '.join(anchor_sides)} pixels; boxes that one overlaps by IoU .5: {recall}",
         ),
         Choice("model.aspect_ratios", [anchor_aspect], why),
     ]

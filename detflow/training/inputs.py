@@ -1,8 +1,8 @@
 """From records to training batches. A batch is a pure function of (seed, step): no iterator state exists, so none is saved.
 
-The order is a permutation of each epoch that a hash of (seed, epoch, index) gives; `augmentation` draws from stateless random
-operations keyed by (seed, step). Where there are several canvases the images of each are a bucket, with epochs of its own, and a
-batch is of one bucket.
+The order is a permutation of each epoch that a hash of (seed, epoch, index) gives; `augmentation`
+draws from stateless random operations keyed by (seed, step). Where there are several canvases the
+images of each are a bucket, with epochs of its own, and a batch is of one bucket.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class TrainingImages:
         samples: Read once, in order.
         num_samples: How many there are.
         label_map: The classes.
-        canvas_sizes: (height, width) of each canvas in pixels; the images that are trained on one of them are a bucket.
+        canvas_sizes: (height, width) of each canvas in pixels; the images that are trained on one
+            of them are a bucket.
         max_boxes: Of an image with more boxes the largest are taken.
         max_bytes: Above this size the images live in an unnamed file instead of memory.
         scratch_dir: Where that file goes.
@@ -83,8 +84,11 @@ class TrainingImages:
         self._canvas_sizes = canvas_sizes
         self._shapes = [(*cache_size(size), 3) for size in canvas_sizes]
         decoders = [_cache_decoder(cache_size(size)) for size in canvas_sizes]
-        # A row an image; canvases are about equally large, and what a smaller one leaves of its row is never touched.
-        self._images = _allocate((num_samples, max(map(math.prod, self._shapes))), max_bytes, scratch_dir)
+        # A row an image; canvases are about equally large, and what a smaller one leaves of its row
+        # is never touched.
+        self._images = _allocate(
+            (num_samples, max(map(math.prod, self._shapes))), max_bytes, scratch_dir
+        )
         self.num_bytes = self._images.nbytes
         self.in_memory = not isinstance(self._images, np.memmap)
         self._boxes: list[npt.NDArray[np.float32]] = []
@@ -101,11 +105,15 @@ class TrainingImages:
             self._images[index, : len(pixels)] = pixels
             kept = sorted(sample.objects, key=lambda item: -item.box.area)[:max_boxes]
             self.num_boxes_left_out += len(sample.objects) - len(kept)
-            boxes = np.array([[o.box.ymin, o.box.xmin, o.box.ymax, o.box.xmax] for o in kept], np.float32).reshape(-1, 4)
+            boxes = np.array(
+                [[o.box.ymin, o.box.xmin, o.box.ymax, o.box.xmax] for o in kept], np.float32
+            ).reshape(-1, 4)
             self._boxes.append(preprocess.boxes_to_canvas(boxes, ratio).numpy())
             self._classes.append(np.array([label_map.id_of(o.name) - 1 for o in kept], np.int32))
             self.names.append(sample.filename)
-        self._members = [np.flatnonzero(np.array(buckets) == bucket) for bucket in range(len(canvas_sizes))]
+        self._members = [
+            np.flatnonzero(np.array(buckets) == bucket) for bucket in range(len(canvas_sizes))
+        ]
         self.bucket_sizes = tuple(len(members) for members in self._members)
 
     def __len__(self) -> int:
@@ -120,13 +128,20 @@ class TrainingImages:
                 overlaps.append(best_anchor_iou(self._boxes[index].astype(np.float64), anchors))
                 labels.append(self._classes[index])
         best, classes = np.concatenate(overlaps), np.concatenate(labels)
-        return {name: float(np.mean(best[classes == i] >= 0.5)) for i, name in enumerate(label_map) if (classes == i).any()}
+        return {
+            name: float(np.mean(best[classes == i] >= 0.5))
+            for i, name in enumerate(label_map)
+            if (classes == i).any()
+        }
 
-    def batch(self, seed: int, step: int, batch_size: int, rows: npt.NDArray[np.int64] | None = None) -> Batch:
+    def batch(
+        self, seed: int, step: int, batch_size: int, rows: npt.NDArray[np.int64] | None = None
+    ) -> Batch:
         """Returns the batch of a step, counted from 0.
 
-        A cycle is as many steps as there are images, and has one of a bucket for each image of it: in a cycle each image is seen
-        `batch_size` times. The steps of a bucket walk through its epochs without a break.
+        A cycle is as many steps as there are images, and has one of a bucket for each image of it:
+        in a cycle each image is seen `batch_size` times. The steps of a bucket walk through its
+        epochs without a break.
 
         Args:
             seed: The run's.
@@ -141,8 +156,13 @@ class TrainingImages:
         count = len(members)
         number = cycle * count + int(np.count_nonzero(buckets[:place] == bucket))
         positions = np.arange(number * batch_size, (number + 1) * batch_size)
-        orders = {epoch: epoch_order(seed, epoch, count, bucket) for epoch in set((positions // count).tolist())}
-        indices = members[[orders[position // count][position % count] for position in positions.tolist()]]
+        orders = {
+            epoch: epoch_order(seed, epoch, count, bucket)
+            for epoch in set((positions // count).tolist())
+        }
+        indices = members[
+            [orders[position // count][position % count] for position in positions.tolist()]
+        ]
         num_slots = max(1, *(len(self._classes[i]) for i in indices))
         if rows is not None:
             indices = indices[rows]
@@ -172,8 +192,9 @@ def epoch_order(seed: int, epoch: int, num_items: int, bucket: int = 0) -> npt.N
 def bucket_order(seed: int, cycle: int, bucket_sizes: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """Returns the bucket of each step of a cycle: [sum(bucket_sizes)], each bucket as often as its size.
 
-    The steps of a bucket of size n are spread over the cycle: one in each n-th part of it, at a random place there. So each part
-    of a training sees the buckets in their proportion. A run's first steps compile for a canvas each: they see every bucket once.
+    The steps of a bucket of size n are spread over the cycle: one in each n-th part of it, at a
+    random place there. So each part of a training sees the buckets in their proportion. A run's
+    first steps compile for a canvas each: they see every bucket once.
     """
     # No hash of an order of images has this bucket's number.
     noise = _hash_items(seed, cycle, sum(bucket_sizes), len(bucket_sizes)) / 2.0**64
@@ -181,12 +202,16 @@ def bucket_order(seed: int, cycle: int, bucket_sizes: tuple[int, ...]) -> npt.ND
     part = np.concatenate([np.arange(size) for size in bucket_sizes])
     if cycle == 0:
         noise[part == 0] = 0.0
-    return buckets[np.argsort((part + noise) / np.repeat(bucket_sizes, bucket_sizes), kind="stable")]
+    return buckets[
+        np.argsort((part + noise) / np.repeat(bucket_sizes, bucket_sizes), kind="stable")
+    ]
 
 
 def _cache_decoder(size: tuple[int, int]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     def decode(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        canvases, ratio = preprocess.fit_to_canvas(preprocess.decode_jpeg(encoded)[tf.newaxis], size)
+        canvases, ratio = preprocess.fit_to_canvas(
+            preprocess.decode_jpeg(encoded)[tf.newaxis], size
+        )
         return tf.cast(tf.round(canvases[0]), tf.uint8), ratio
 
     return tf.function(decode, autograph=False, input_signature=[tf.TensorSpec([], tf.string)])  # type: ignore[no-any-return]
@@ -197,8 +222,8 @@ def _allocate(shape: tuple[int, ...], max_bytes: int, scratch_dir: Path) -> npt.
     if num_bytes <= max_bytes:
         return np.empty(shape, np.uint8)
     remedy = f"{num_bytes:,} bytes are needed; free some space or raise data.cache_megabytes"
-    # A file without a name leaves nothing behind, however the process ends. Its space is reserved at once: a full disk must not
-    # show as a crash in the middle of training.
+    # A file without a name leaves nothing behind, however the process ends. Its space is reserved
+    # at once: a full disk must not show as a crash in the middle of training.
     with environment_faults(scratch_dir, remedy), tempfile.TemporaryFile(dir=scratch_dir) as file:
         os.posix_fallocate(file.fileno(), 0, num_bytes)
         return np.memmap(file, np.uint8, "r+", shape=shape)
@@ -209,7 +234,11 @@ def _hash_items(seed: int, epoch: int, num_items: int, bucket: int) -> npt.NDArr
 
     NumPy's own permutations and random numbers may change between its versions.
     """
-    key = _splitmix64(_splitmix64(np.array([seed], np.uint64)) ^ np.uint64(epoch) ^ (np.uint64(bucket) << np.uint64(48)))
+    key = _splitmix64(
+        _splitmix64(np.array([seed], np.uint64))
+        ^ np.uint64(epoch)
+        ^ (np.uint64(bucket) << np.uint64(48))
+    )
     return _splitmix64(key ^ np.arange(num_items, dtype=np.uint64))
 
 

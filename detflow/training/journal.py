@@ -24,14 +24,17 @@ __all__ = ["Journal"]
 # TensorBoard needs no point for every step.
 _SUMMARY_STEPS = 20
 _PICTURE_QUALITY = 85
-_PICTURE_DESCRIPTION = f"Left the truth, right the detections with a score of at least {SHOWN_SCORE}"
+_PICTURE_DESCRIPTION = (
+    f"Left the truth, right the detections with a score of at least {SHOWN_SCORE}"
+)
 
 
 class Journal:
     """Writes losses.csv, results.csv and TensorBoard's events.
 
-    Opening it cuts off what an interrupted run wrote after the checkpoint that is resumed from, so that no step stands twice.
-    TensorBoard does so itself when it reads the events of the resumed run.
+    Opening it cuts off what an interrupted run wrote after the checkpoint that is resumed from, so
+    that no step stands twice. TensorBoard does so itself when it reads the events of the resumed
+    run.
 
     Args:
         run: The model directory.
@@ -40,7 +43,9 @@ class Journal:
         metric_names: Columns of results.csv.
     """
 
-    def __init__(self, run: RunDir, start: int, loss_names: Sequence[str], metric_names: Sequence[str]) -> None:
+    def __init__(
+        self, run: RunDir, start: int, loss_names: Sequence[str], metric_names: Sequence[str]
+    ) -> None:
         self._losses_path = run.losses_path
         self._results_path = run.results_path
         self._loss_columns = ("step", "loss", *loss_names, "learning_rate")
@@ -63,10 +68,18 @@ class Journal:
         if step % _SUMMARY_STEPS == 0:
             self._write_scalars(dict(zip(self._loss_columns[1:], row[1:], strict=True)), step)
 
-    def evaluated(self, step: int, metrics: Mapping[str, float | None], pictures: Iterable[tuple[str, Image.Image]]) -> None:
+    def evaluated(
+        self,
+        step: int,
+        metrics: Mapping[str, float | None],
+        pictures: Iterable[tuple[str, Image.Image]],
+    ) -> None:
         """Appends a row to results.csv, where what could not be measured stays empty; shows metrics and named pictures."""
         _append(self._results_path, [(step, *(metrics.get(name) for name in self._metric_names))])
-        self._write_scalars({f"evaluation/{name}": value for name, value in metrics.items() if value is not None}, step)
+        self._write_scalars(
+            {f"evaluation/{name}": value for name, value in metrics.items() if value is not None},
+            step,
+        )
 
         for name, picture in pictures:
             self._write_picture(f"evaluation images/{name}", picture, step)
@@ -88,7 +101,12 @@ class Journal:
         picture.save(file, "JPEG", quality=_PICTURE_QUALITY)
         about = create_summary_metadata(display_name=None, description=_PICTURE_DESCRIPTION)
         with self._writer.as_default():
-            tf.summary.write(name, tf.constant([str(picture.width), str(picture.height), file.getvalue()]), step, about)
+            tf.summary.write(
+                name,
+                tf.constant([str(picture.width), str(picture.height), file.getvalue()]),
+                step,
+                about,
+            )
 
 
 def _append(path: Path, rows: Sequence[Sequence[Any]]) -> None:
@@ -104,8 +122,17 @@ def _cut(path: Path, columns: Sequence[str], start: int) -> None:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
         if not lines or tuple(lines[0]) != tuple(columns):
-            raise ArtifactError("the columns are not those of this run", path=path, place=1, remedy="move the file away")
-        rows += [line for line in lines[1:] if len(line) == len(columns) and line[0].isdigit() and int(line[0]) <= start]
+            raise ArtifactError(
+                "the columns are not those of this run",
+                path=path,
+                place=1,
+                remedy="move the file away",
+            )
+        rows += [
+            line
+            for line in lines[1:]
+            if len(line) == len(columns) and line[0].isdigit() and int(line[0]) <= start
+        ]
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     publish_file(path, text.getvalue())

@@ -22,7 +22,8 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type:
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self._config = config
-        # A variable, since a time budget fixes the number of steps after the step function was compiled.
+        # A variable, since a time budget fixes the number of steps after the step function was
+        # compiled.
         self._steps = tf.Variable(float(config.steps), trainable=False)
 
     def set_steps(self, steps: int) -> None:
@@ -38,9 +39,17 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type:
         config = self._config
         step = tf.cast(step, tf.float32)
         rise = tf.minimum(1.0, (step + 1.0) / (config.warmup_steps + 1.0))
-        progress = tf.clip_by_value((step - config.warmup_steps) / tf.maximum(1.0, self._steps - config.warmup_steps), 0.0, 1.0)
+        progress = tf.clip_by_value(
+            (step - config.warmup_steps) / tf.maximum(1.0, self._steps - config.warmup_steps),
+            0.0,
+            1.0,
+        )
         if config.schedule == "step":
-            share = tf.reduce_prod(tf.where(progress >= tf.constant(config.decay_at, tf.float32), config.decay_factor, 1.0))
+            share = tf.reduce_prod(
+                tf.where(
+                    progress >= tf.constant(config.decay_at, tf.float32), config.decay_factor, 1.0
+                )
+            )
         else:
             final = config.final_learning_rate
             share = final + (1.0 - final) * 0.5 * (1.0 + tf.cos(math.pi * progress))
@@ -58,7 +67,10 @@ class _FusedAdamW(tf_keras.optimizers.AdamW):  # type: ignore[misc]
     """
 
     def apply_gradients(
-        self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], name: str | None = None, **kwargs: Any
+        self,
+        grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]],
+        name: str | None = None,
+        **kwargs: Any,
     ) -> tf.Tensor:
         """Updates the variables; arguments and result are Keras'."""
         number = tf.cast(self.iterations + 1, tf.float32)
@@ -78,11 +90,16 @@ class _FusedAdamW(tf_keras.optimizers.AdamW):  # type: ignore[misc]
         """Updates a variable and its two moments, after the decay; Keras calls it."""
         slot = self._index_dict[self._var_key(variable)]
         moments = {"m": self._momentums[slot].handle, "v": self._velocities[slot].handle}
-        tf.raw_ops.ResourceApplyAdam(var=variable.handle, grad=gradient, **moments, **self._scalars())
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, grad=gradient, **moments, **self._scalars()
+        )
 
 
 def build_optimizer(
-    config: TrainConfig, schedule: LearningRate, variables: Sequence[tf.Variable], precision: Precision
+    config: TrainConfig,
+    schedule: LearningRate,
+    variables: Sequence[tf.Variable],
+    precision: Precision,
 ) -> tf_keras.optimizers.Optimizer:
     """Builds the optimiser.
 
@@ -90,12 +107,15 @@ def build_optimizer(
         config: Which one, and its settings.
         schedule: Of the learning rate.
         variables: What is trained.
-        precision: float16 adds dynamic loss scaling (arXiv:1710.03740): gradients that overflow skip the update and halve the
-            scale, which the checkpoint remembers. A skipped step counts as a step.
+        precision: float16 adds dynamic loss scaling (arXiv:1710.03740): gradients that overflow
+            skip the update and halve the scale, which the checkpoint remembers. A skipped step
+            counts as a step.
     """
     # XLA made a step six times slower on a CPU.
     if config.optimizer == "sgd":
-        optimizer = tf_keras.optimizers.SGD(schedule, momentum=config.momentum, weight_decay=config.weight_decay, jit_compile=False)
+        optimizer = tf_keras.optimizers.SGD(
+            schedule, momentum=config.momentum, weight_decay=config.weight_decay, jit_compile=False
+        )
     else:
         optimizer = _FusedAdamW(schedule, weight_decay=config.weight_decay, jit_compile=False)
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from detflow.config.schema import ExperimentConfig
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import RecordsManifest, read_manifest, read_samples, resolve_split, verify_shards
+from detflow.data.records.schema import (
+    RecordsManifest,
+    read_manifest,
+    read_samples,
+    resolve_split,
+    verify_shards,
+)
 from detflow.distributed.topology import Topology, require_divisible
 from detflow.errors import ConfigError, DataError
 from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
@@ -72,30 +78,40 @@ class Start:
         return read_samples(self.records_dir, self.manifest, split)
 
     def _count(self, split: str) -> int:
-        count = sum(self.manifest.splits[name].images for name in resolve_split(self.manifest, split))
+        count = sum(
+            self.manifest.splits[name].images for name in resolve_split(self.manifest, split)
+        )
         return min(count, self.config.data.overfit or count)
 
 
 def prepare_start(
-    config: ExperimentConfig, run: RunDir, *, accept_changes: bool = False, topology: Topology | None = None
+    config: ExperimentConfig,
+    run: RunDir,
+    *,
+    accept_changes: bool = False,
+    topology: Topology | None = None,
 ) -> Start:
     """Checks records, splits, metric, and in what the run would differ from before.
 
     Args:
         config: What is to be done.
-        run: The model directory; the caller holds its lock. Of several processes only the chief looks into it.
+        run: The model directory; the caller holds its lock. Of several processes only the chief
+            looks into it.
         accept_changes: Go on although data, configuration or machine differ.
         topology: Of the processes that train together; None for one.
 
     Raises:
-        ConfigError: A split, metric or source of weights does not exist, or the run was started differently.
+        ConfigError: A split, metric or source of weights does not exist, or the run was started
+            differently.
         DataError: There is nothing to train on.
         ArtifactError: The records or the initial weights are damaged.
         EnvironmentFault: Initial weights cannot be downloaded.
     """
     records_dir, manifest = _open_records(config)
     if config.data.overfit:
-        config = config.model_copy(update={"augment": config.augment.model_copy(update={"enabled": False})})
+        config = config.model_copy(
+            update={"augment": config.augment.model_copy(update={"enabled": False})}
+        )
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
     machine = _describe_machine(config, threads, topology)
     require_divisible(config.train.batch_size, machine.replicas)
@@ -104,7 +120,9 @@ def prepare_start(
     config = with_fixed_steps(run, config)
     # Only the first step needs them: a run goes on without.
     initial = None if run.had_checkpoints() else find_initial_weights(config.train)
-    changes = find_changes(run, config, manifest.fingerprint, machine, initial.digests if initial else None)
+    changes = find_changes(
+        run, config, manifest.fingerprint, machine, initial.digests if initial else None
+    )
     if not accept_changes:
         refuse_changes(run, changes)
     return Start(config, records_dir, manifest, machine, initial, tuple(changes), topology)
@@ -113,13 +131,17 @@ def prepare_start(
 def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
     """Returns the AP of the truth handed in as prediction: what a perfect detector could reach.
 
-    It is 1, unless images have more objects than COCO's 100 detections; None where there are no objects.
+    It is 1, unless images have more objects than COCO's 100 detections; None where there are no
+    objects.
     """
     images = [
         EvaluatedImage(
             sample.size,
             sample.objects,
-            [Detection(item.name, label_map.id_of(item.name), 1.0, item.box) for item in sample.objects],
+            [
+                Detection(item.name, label_map.id_of(item.name), 1.0, item.box)
+                for item in sample.objects
+            ],
         )
         for sample in samples
     ]
@@ -146,12 +168,17 @@ def _open_records(config: ExperimentConfig) -> tuple[Path, RecordsManifest]:
     manifest = read_manifest(records_dir)
     known = metric_names(manifest.label_map)
     if config.evaluate.metric not in known:
-        raise ConfigError(f"evaluate.metric {config.evaluate.metric} does not exist", remedy=f"choose one of {', '.join(known)}")
+        raise ConfigError(
+            f"evaluate.metric {config.evaluate.metric} does not exist",
+            remedy=f"choose one of {', '.join(known)}",
+        )
     splits = list(resolve_split(manifest, config.data.train_split))
     if not sum(manifest.splits[name].images for name in splits):
         raise DataError(f"split {config.data.train_split} has no images", path=records_dir)
     if not sum(manifest.splits[name].objects for name in splits):
-        raise DataError(f"split {config.data.train_split} has no objects to learn", path=records_dir)
+        raise DataError(
+            f"split {config.data.train_split} has no objects to learn", path=records_dir
+        )
     if config.data.eval_split:
         splits += resolve_split(manifest, config.data.eval_split)
     verify_shards(records_dir, manifest, list(dict.fromkeys(splits)))

@@ -28,8 +28,8 @@ __all__ = [
     "with_steps",
 ]
 
-# Settings that do not change the weights. Where the records lie does not matter; what is in them is compared by fingerprint.
-# Threads and precision are compared as what they came to on the machine.
+# Settings that do not change the weights. Where the records lie does not matter; what is in them is
+# compared by fingerprint. Threads and precision are compared as what they came to on the machine.
 _WITHOUT_EFFECT = {
     "data.records",
     "data.cache_megabytes",
@@ -50,7 +50,8 @@ class Machine:
         threads: CPU threads of the process that writes.
         precision: Of the network's computation.
         replicas: Devices that share a batch, over all processes.
-        asynchronous_workers: Processes that take steps at the same time, each a whole one; None without parameter servers.
+        asynchronous_workers: Processes that take steps at the same time, each a whole one; None
+            without parameter servers.
     """
 
     threads: int
@@ -83,13 +84,19 @@ def find_changes(
         return []
     old, new = _flatten(run.read_config()), _flatten(config)
     changes = [
-        f"{name} was {old.get(name)}, now {new[name]}" for name in new if name not in _WITHOUT_EFFECT and old.get(name) != new[name]
+        f"{name} was {old.get(name)}, now {new[name]}"
+        for name in new
+        if name not in _WITHOUT_EFFECT and old.get(name) != new[name]
     ]
     here = _describe(fingerprint, machine)
     started = before.get("initial_weights", {}).get("files")
     if initial_files and started and started != initial_files:
         changes.append(f"the files of train.init_from were {started}, now {dict(initial_files)}")
-    return changes + [f"{name} was {before.get(name)}, now {here[name]}" for name in here if before.get(name) != here[name]]
+    return changes + [
+        f"{name} was {before.get(name)}, now {here[name]}"
+        for name in here
+        if before.get(name) != here[name]
+    ]
 
 
 def record_start(
@@ -110,7 +117,8 @@ def record_start(
         machine: What the run computes on.
         step: Where the run starts or resumes.
         changes: As from `find_changes`, accepted by the user.
-        initial_weights: What a new run starts with, where it does not start from scratch; a run that goes on keeps what it has.
+        initial_weights: What a new run starts with, where it does not start from scratch; a run
+            that goes on keeps what it has.
     """
     before = run.read_provenance() or {}
     accepted = before.get("accepted_changes", [])
@@ -118,26 +126,43 @@ def record_start(
         accepted = [*accepted, {"step": step, "changes": list(changes)}]
     # Another time budget is to be turned into another number of steps.
     same_budget = bool(before) and run.read_config().train.time_budget == config.train.time_budget
-    kept = {name: before[name] for name in ("steps_fixed_by_time_budget",) if same_budget and name in before}
+    kept = {
+        name: before[name]
+        for name in ("steps_fixed_by_time_budget",)
+        if same_budget and name in before
+    }
     if initial_weights:
         kept["initial_weights"] = initial_weights
     elif "initial_weights" in before:
         kept["initial_weights"] = before["initial_weights"]
     run.write_config(config)
     publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
-    run.write_provenance({**_describe(manifest.fingerprint, machine), **kept, "detflow": __version__, "accepted_changes": accepted})
+    run.write_provenance(
+        {
+            **_describe(manifest.fingerprint, machine),
+            **kept,
+            "detflow": __version__,
+            "accepted_changes": accepted,
+        }
+    )
 
 
 def record_fixed_steps(run: RunDir, config: ExperimentConfig) -> None:
     """Writes down the number of steps that a time budget came to: from here on the run is a function of the step alone."""
     run.write_config(config)
-    run.write_provenance({**(run.read_provenance() or {}), "steps_fixed_by_time_budget": config.train.steps})
+    run.write_provenance(
+        {**(run.read_provenance() or {}), "steps_fixed_by_time_budget": config.train.steps}
+    )
 
 
 def with_fixed_steps(run: RunDir, config: ExperimentConfig) -> ExperimentConfig:
     """Returns the configuration with the number of steps that the run fixed when it had the same time budget."""
     before = run.read_provenance()
-    if config.train.time_budget is None or before is None or "steps_fixed_by_time_budget" not in before:
+    if (
+        config.train.time_budget is None
+        or before is None
+        or "steps_fixed_by_time_budget" not in before
+    ):
         return config
     old = run.read_config().train
     return with_steps(config, old.steps) if old.time_budget == config.train.time_budget else config
@@ -160,11 +185,16 @@ def refuse_changes(run: RunDir, changes: Sequence[str]) -> None:
 
 def fingerprint_start(config: ExperimentConfig, data_fingerprint: str, machine: Machine) -> int:
     """Returns a number of 63 bits that processes which train together must have in common."""
-    settings = {name: value for name, value in _flatten(config).items() if name not in _WITHOUT_EFFECT}
+    settings = {
+        name: value for name, value in _flatten(config).items() if name not in _WITHOUT_EFFECT
+    }
     if config.train.time_budget is not None:
         # Only the chief's model directory tells whether it is fixed.
         del settings["train.steps"]
-    text = json.dumps([settings, data_fingerprint, machine.precision, machine.replicas, version("tensorflow")], sort_keys=True)
+    text = json.dumps(
+        [settings, data_fingerprint, machine.precision, machine.replicas, version("tensorflow")],
+        sort_keys=True,
+    )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
@@ -182,5 +212,7 @@ def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
 
 def _flatten(config: ExperimentConfig) -> Mapping[str, Any]:
     return {
-        f"{section}.{name}": value for section, values in config.model_dump(mode="json").items() for name, value in values.items()
+        f"{section}.{name}": value
+        for section, values in config.model_dump(mode="json").items()
+        for name, value in values.items()
     }

@@ -1,7 +1,8 @@
 """Int8 arithmetic in float training: what a TFLite file will round is rounded in the forward pass already.
 
-"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877), by TFLite's rules
-for int8: a kernel has a symmetric range for each output channel, a convolution's input one range for all channels, zero within.
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"
+(arXiv:1712.05877), by TFLite's rules for int8: a kernel has a symmetric range for each output
+channel, a convolution's input one range for all channels, zero within.
 """
 
 from __future__ import annotations
@@ -26,20 +27,25 @@ _LEAST_RANGE = 1e-6
 _LEAST_KERNEL = 1e-12
 
 
-def fake_quantized(network: tf_keras.Model, canvases: Iterable[npt.NDArray[np.uint8]]) -> tf_keras.Model:
+def fake_quantized(
+    network: tf_keras.Model, canvases: Iterable[npt.NDArray[np.uint8]]
+) -> tf_keras.Model:
     """Makes a network whose convolutions compute with rounded kernels and rounded inputs.
 
-    Kernels and inputs of every Conv2D, DepthwiseConv2D and SeparableConv2D have 8 bits, and so has what lies between the two halves
-    of the last one. Ranges of kernels follow the kernels, those of inputs are measured here and stay. A batch norm behind a
-    convolution scales whole channels, so that the kernel rounds as it will once the norm is folded into it. Gradients pass the
-    rounding as if it were not there, but for inputs outside of their range, whose gradient is zero.
+    Kernels and inputs of every Conv2D, DepthwiseConv2D and SeparableConv2D have 8 bits, and so has
+    what lies between the two halves of the last one. Ranges of kernels follow the kernels, those of
+    inputs are measured here and stay. A batch norm behind a convolution scales whole channels, so
+    that the kernel rounds as it will once the norm is folded into it. Gradients pass the rounding
+    as if it were not there, but for inputs outside of their range, whose gradient is zero.
 
     Args:
         network: From normalised canvases [B, height, width, 3] float32. It is not changed.
-        canvases: Each [1, height, width, 3], the same size for all, pixel values; what the converter measures its ranges on.
+        canvases: Each [1, height, width, 3], the same size for all, pixel values; what the
+            converter measures its ranges on.
 
     Returns:
-        A network with the same input, outputs and variables, none of its own: whatever trains it trains `network`.
+        A network with the same input, outputs and variables, none of its own: whatever trains it
+        trains `network`.
 
     Raises:
         ValueError: There are no canvases.
@@ -50,8 +56,10 @@ def fake_quantized(network: tf_keras.Model, canvases: Iterable[npt.NDArray[np.ui
 def round_kernels(network: tf_keras.Model) -> None:
     """Gives the network's convolutions the rounded kernels that a `fake_quantized` network computes with.
 
-    A small weight beside a large one is rounded to zero, learns nothing from then on but noise, and in floats would make itself
-    felt: a converter that measures its ranges in floats would find ranges that int8 never has. Rounding once more changes nothing.
+    A small weight beside a large one is rounded to zero, learns nothing from then on but noise, and
+    in floats would make itself
+    felt: a converter that measures its ranges in floats would find ranges that int8 never has.
+        Rounding once more changes nothing.
     """
     for layer in network.submodules:
         if isinstance(layer, tf_keras.layers.Conv2D):
@@ -81,11 +89,15 @@ class _FakeQuantized(tf_keras.Model):  # type: ignore[misc]
         with _convolutions(self._exact, round_inputs, _round_kernel):
             outputs = self._exact(canvases, training=training)
         if next(ranges, None) is not None:
-            raise RuntimeError("the network left out a convolution whose input has a measured range")
+            raise RuntimeError(
+                "the network left out a convolution whose input has a measured range"
+            )
         return outputs
 
 
-def _measure_ranges(network: tf_keras.Model, canvases: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+def _measure_ranges(
+    network: tf_keras.Model, canvases: Iterable[npt.NDArray[np.uint8]]
+) -> npt.NDArray[np.float32]:
     """Returns [N, 2]: the least and the largest input of each convolution, zero included, in the order of computing."""
 
     def run(canvas: tf.Tensor) -> tf.Tensor:
@@ -106,7 +118,9 @@ def _measure_ranges(network: tf_keras.Model, canvases: Iterable[npt.NDArray[np.u
 
 
 @contextlib.contextmanager
-def _convolutions(network: tf_keras.Model, round_inputs: Rounding, round_kernel: Rounding) -> Iterator[None]:
+def _convolutions(
+    network: tf_keras.Model, round_inputs: Rounding, round_kernel: Rounding
+) -> Iterator[None]:
     """Inside the block the network's convolutions take inputs and kernels as these make them, one after the other."""
     layers = [layer for layer in network.submodules if isinstance(layer, _CONVOLUTIONS)]
     for layer in layers:
@@ -119,10 +133,16 @@ def _convolutions(network: tf_keras.Model, round_inputs: Rounding, round_kernel:
             del layer.call
 
 
-_CONVOLUTIONS = (tf_keras.layers.Conv2D, tf_keras.layers.DepthwiseConv2D, tf_keras.layers.SeparableConv2D)
+_CONVOLUTIONS = (
+    tf_keras.layers.Conv2D,
+    tf_keras.layers.DepthwiseConv2D,
+    tf_keras.layers.SeparableConv2D,
+)
 
 
-def _rounded_call(layer: tf_keras.layers.Layer, round_inputs: Rounding, round_kernel: Rounding) -> Rounding:
+def _rounded_call(
+    layer: tf_keras.layers.Layer, round_inputs: Rounding, round_kernel: Rounding
+) -> Rounding:
     def call(inputs: tf.Tensor) -> tf.Tensor:
         if isinstance(layer, tf_keras.layers.Conv2D):
             outputs = layer.convolution_op(round_inputs(inputs), round_kernel(layer.kernel))
@@ -135,7 +155,12 @@ def _rounded_call(layer: tf_keras.layers.Layer, round_inputs: Rounding, round_ke
                 dilations=layer.dilation_rate,
             )
         if isinstance(layer, tf_keras.layers.SeparableConv2D):
-            outputs = tf.nn.conv2d(round_inputs(outputs), round_kernel(layer.pointwise_kernel), strides=1, padding="VALID")
+            outputs = tf.nn.conv2d(
+                round_inputs(outputs),
+                round_kernel(layer.pointwise_kernel),
+                strides=1,
+                padding="VALID",
+            )
         if layer.use_bias:
             outputs = tf.nn.bias_add(outputs, layer.bias)
         return outputs if layer.activation is None else layer.activation(outputs)
@@ -146,13 +171,22 @@ def _rounded_call(layer: tf_keras.layers.Layer, round_inputs: Rounding, round_ke
 def _round_depthwise(kernel: tf.Tensor, round_kernel: Rounding) -> tf.Tensor:
     """Each pair of input channel and multiplier is an output channel."""
     height, width, channels, multiplier = kernel.shape
-    return tf.reshape(round_kernel(tf.reshape(kernel, [height, width, channels * multiplier])), kernel.shape)
+    return tf.reshape(
+        round_kernel(tf.reshape(kernel, [height, width, channels * multiplier])), kernel.shape
+    )
 
 
 def _round_kernel(kernel: tf.Tensor) -> tf.Tensor:
     """Rounds to 254 steps for each channel of the last axis, the largest value of a channel being the last step."""
     kernel = tf.convert_to_tensor(kernel)
-    largest = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(kernel), axis=list(range(kernel.shape.rank - 1))), _LEAST_KERNEL))
-    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(kernel, -largest, largest, narrow_range=True)
-    # The operation's own gradient is zero where its last step falls a rounding error short of the largest value.
+    largest = tf.stop_gradient(
+        tf.maximum(
+            tf.reduce_max(tf.abs(kernel), axis=list(range(kernel.shape.rank - 1))), _LEAST_KERNEL
+        )
+    )
+    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        kernel, -largest, largest, narrow_range=True
+    )
+    # The operation's own gradient is zero where its last step falls a rounding error short of the
+    # largest value.
     return kernel + tf.stop_gradient(rounded - kernel)

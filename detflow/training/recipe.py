@@ -42,7 +42,12 @@ from detflow.training.display import TrainingDisplay
 from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
 from detflow.training.preflight import Start, score_truth
-from detflow.training.provenance import fingerprint_start, record_fixed_steps, record_start, with_steps
+from detflow.training.provenance import (
+    fingerprint_start,
+    record_fixed_steps,
+    record_start,
+    with_steps,
+)
 from detflow.training.state import TrainingState, build_training_state
 from detflow.training.step import images_per_step, rows_of_step
 from detflow.training.steps import ImmediateSteps, ScheduledSteps, Steps, TakenStep
@@ -50,7 +55,8 @@ from detflow.types import Sample
 
 __all__ = ["TrainResult", "train"]
 
-# For the forecast of a time budget: images of the evaluation that is timed, and what a checkpoint of a few megabytes costs.
+# For the forecast of a time budget: images of the evaluation that is timed, and what a checkpoint
+# of a few megabytes costs.
 _TIMED_IMAGES = 16
 _CHECKPOINT_SECONDS = 0.3
 # An overfitted detector that finds less than this has a fault in its data or its settings.
@@ -75,15 +81,17 @@ class TrainResult:
 def train(run: RunDir, start: Start) -> TrainResult:
     """Trains from the last checkpoint of a model directory, or from the start where there is none.
 
-    Where several processes train together, all of them call this. The chief alone reads and writes the model directory, evaluates
-    and decides; the others take its weights, its decisions, and their rows of every batch.
+    Where several processes train together, all of them call this. The chief alone reads and writes
+    the model directory, evaluates and decides; the others take its weights, its decisions, and
+    their rows of every batch.
 
     Args:
         run: The model directory; the caller holds its lock, where it is the chief.
         start: What is to be done, as `prepare_start` found it.
 
     Raises:
-        ConfigError: The time budget is too short, the batch cannot be split, or another process was started differently.
+        ConfigError: The time budget is too short, the batch cannot be split, or another process was
+            started differently.
         DataError: An image cannot be decoded.
         ArtifactError: The checkpoints are damaged, or the loss is no longer finite.
         EnvironmentFault: The machine refuses, or another process is lost.
@@ -91,7 +99,9 @@ def train(run: RunDir, start: Start) -> TrainResult:
     _set_threads(start.config.runtime.threads)
     topology = start.topology
     display = TrainingDisplay(silent=topology is not None and not topology.is_chief)
-    coordinator = Coordinator(topology, display.note) if topology and topology.has_parameter_servers else None
+    coordinator = (
+        Coordinator(topology, display.note) if topology and topology.has_parameter_servers else None
+    )
     distribution = Distribution() if coordinator else find_distribution(topology)
     # After it: joining a cluster makes TensorFlow take SIGTERM for itself.
     with _stop_requests() as stop, lost_servers() if coordinator else contextlib.nullcontext():
@@ -100,19 +110,31 @@ def train(run: RunDir, start: Start) -> TrainResult:
         manifest, rows = start.manifest, rows_of_step(distribution, config)
         num_classes, precision = len(manifest.label_map), start.machine.precision
         tf_keras.utils.set_random_seed(config.train.seed)
-        state = build_training_state(config, num_classes, precision, distribution, start.initial, serves=is_chief)
+        state = build_training_state(
+            config, num_classes, precision, distribution, start.initial, serves=is_chief
+        )
         model, average, restored = state.model, state.average, state.restored
-        checkpoints = Checkpoints(run, {"network": model.network, "average": average, "optimizer": state.optimizer}, config)
+        checkpoints = Checkpoints(
+            run,
+            {"network": model.network, "average": average, "optimizer": state.optimizer},
+            config,
+        )
         resumed = checkpoints.restore_latest() if is_chief else None
         distribution.share_variables(state.variables)
-        finished = resumed and _is_over(resumed, config) and (resumed.metrics or not start.num_evaluation)
-        done, is_finished = distribution.share([resumed.step if resumed else 0, int(bool(finished))])
+        finished = (
+            resumed and _is_over(resumed, config) and (resumed.metrics or not start.num_evaluation)
+        )
+        done, is_finished = distribution.share(
+            [resumed.step if resumed else 0, int(bool(finished))]
+        )
         first = done
         if is_chief and (not resumed or start.changes):
             initial = restored.record() if restored else None
             record_start(run, config, manifest, start.machine, done, start.changes, initial)
         if is_finished:
-            display.note(f"nothing left to do: {run.path} is at step {done:,} of {config.train.steps:,}")
+            display.note(
+                f"nothing left to do: {run.path} is at step {done:,} of {config.train.steps:,}"
+            )
             return TrainResult(resumed, None)
         display.note(
             f"resuming at step {done:,} of {config.train.steps:,}"
@@ -125,7 +147,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
             display.note(line)
 
         with ThreadPoolExecutor(1) as reader:
-            # Decoding leaves the interpreter alone, and tracing is all Python: each would wait for the other.
+            # Decoding leaves the interpreter alone, and tracing is all Python: each would wait for
+            # the other.
             reading = reader.submit(
                 TrainingImages,
                 start.training_samples(),
@@ -139,15 +162,27 @@ def train(run: RunDir, start: Start) -> TrainResult:
             )
             steps: Steps
             if coordinator:
-                copy = build_training_state(config, num_classes, precision, coordinator.distribution)
+                copy = build_training_state(
+                    config, num_classes, precision, coordinator.distribution
+                )
                 steps = ScheduledSteps(coordinator, state, copy, config)
             else:
                 steps = ImmediateSteps(state, config, distribution)
             images = reading.result()
         serving = ServingModel(state.served, config.evaluate)
-        detector = Detector(eager_outputs(serving.detect_traced, run.path, has_variables=True), manifest.label_map, run.path)
-        comparisons = Comparisons(itertools.islice(start.evaluation_samples(), NUM_COMPARED), manifest.label_map)
-        journal = Journal(run, first, model.loss_names, metric_names(manifest.label_map)) if is_chief else None
+        detector = Detector(
+            eager_outputs(serving.detect_traced, run.path, has_variables=True),
+            manifest.label_map,
+            run.path,
+        )
+        comparisons = Comparisons(
+            itertools.islice(start.evaluation_samples(), NUM_COMPARED), manifest.label_map
+        )
+        journal = (
+            Journal(run, first, model.loss_names, metric_names(manifest.label_map))
+            if is_chief
+            else None
+        )
         if journal:
             for line in _forecast(start, distribution, run, state, images):
                 display.note(line)
@@ -160,19 +195,27 @@ def train(run: RunDir, start: Start) -> TrainResult:
             taken: list[TakenStep] = []
             while True:
                 # Before anything looks at the weights.
-                if stop.signum is not None or _pauses(done, config) or (clock and done == first + LAST_TIMED_STEP):
+                if (
+                    stop.signum is not None
+                    or _pauses(done, config)
+                    or (clock and done == first + LAST_TIMED_STEP)
+                ):
                     taken += steps.join()
                 for number, losses, learning_rate in taken:
                     if not all(math.isfinite(value) for value in losses):
                         whole = images.batch(config.train.seed, number - 1, images_per_step(config))
                         names = [images.names[index] for index in whole.indices]
-                        raise _not_finite(run, number, learning_rate, losses, names, is_recorded=is_chief)
+                        raise _not_finite(
+                            run, number, learning_rate, losses, names, is_recorded=is_chief
+                        )
                     if journal:
                         journal.step(number, losses, learning_rate)
                     display.step(number, losses[0])
                     if number == first + 1:
                         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-                        display.note(f"memory after the first step: {peak_bytes / 1e6:,.0f} MB at its peak")
+                        display.note(
+                            f"memory after the first step: {peak_bytes / 1e6:,.0f} MB at its peak"
+                        )
                     if clock and (step_seconds := clock.step_seconds(number)):
                         fixed = _fix_steps(start, step_seconds, detector, run) if is_chief else 0
                         config = with_steps(config, *distribution.share([fixed]))
@@ -182,7 +225,8 @@ def train(run: RunDir, start: Start) -> TrainResult:
                         display.set_steps(config.train.steps)
                         clock = None
                 metrics: Mapping[str, float | None] = {}
-                # After a stop in the middle of an evaluation the resumed run makes up for it: best stays what it would have been.
+                # After a stop in the middle of an evaluation the resumed run makes up for it: best
+                # stays what it would have been.
                 if (
                     journal
                     and start.num_evaluation
@@ -192,12 +236,16 @@ def train(run: RunDir, start: Start) -> TrainResult:
                     started = time.monotonic()
                     display.evaluating(start.num_evaluation)
                     with average.applied(), contextlib.suppress(_Interrupted):
-                        evaluation = evaluate_detector(detector, stop.interrupt(start.evaluation_samples()), manifest.label_map)
+                        evaluation = evaluate_detector(
+                            detector, stop.interrupt(start.evaluation_samples()), manifest.label_map
+                        )
                         metrics = evaluation.metrics
                         journal.evaluated(done, metrics, comparisons.draw(evaluation.images))
                         best_step = checkpoints.state_after(done, metrics).best_step
                         display.evaluated(done, metrics, best_step, time.monotonic() - started)
-                saves = bool(metrics) or (done > first and _is_due(done, config.checkpoint.every_steps, config))
+                saves = bool(metrics) or (
+                    done > first and _is_due(done, config.checkpoint.every_steps, config)
+                )
                 # Decided before it is saved: the others know what follows while the chief writes.
                 reached = checkpoints.state_after(done, metrics) if saves else checkpoints.state
                 is_last = reached is not None and reached.step == done and _is_over(reached, config)
@@ -211,7 +259,9 @@ def train(run: RunDir, start: Start) -> TrainResult:
                     checkpoints.save(done, metrics)
                 if signum or is_last:
                     break
-                taken = steps.take(done, images.batch(config.train.seed, done, images_per_step(config), rows))
+                taken = steps.take(
+                    done, images.batch(config.train.seed, done, images_per_step(config), rows)
+                )
                 done += 1
         # Nobody leaves before the chief has saved.
         distribution.require_equal([*model.network.variables, *average.averages])
@@ -219,10 +269,14 @@ def train(run: RunDir, start: Start) -> TrainResult:
             display.note(f"{distribution.num_workers} workers ended with equal weights")
         if config.data.overfit and checkpoints.state and checkpoints.state.metrics:
             learnt = (checkpoints.state.metrics["AP50"] or 0.0) >= _LEARNT_AP50
-            display.note(f"overfitting {start.num_training} images: the path can{'' if learnt else 'not'} learn them")
+            display.note(
+                f"overfitting {start.num_training} images: the path can{'' if learnt else 'not'} learn them"
+            )
         if checkpoints.state and checkpoints.state.step < config.train.steps and not signum:
             stale = checkpoints.state.stale_evaluations
-            display.note(f"stopped early: {stale} evaluation{'' if stale == 1 else 's'} without a gain")
+            display.note(
+                f"stopped early: {stale} evaluation{'' if stale == 1 else 's'} without a gain"
+            )
         return TrainResult(checkpoints.state, signum)
 
 
@@ -256,15 +310,23 @@ def _stop_requests() -> Iterator[_StopRequests]:
         yield stop
 
 
-def _agree_on_start(distribution: Distribution, start: Start, run: RunDir) -> tuple[ExperimentConfig, bool]:
+def _agree_on_start(
+    distribution: Distribution, start: Start, run: RunDir
+) -> tuple[ExperimentConfig, bool]:
     """Returns the configuration with the chief's number of steps, and whether a time budget has still to fix it.
 
     Raises:
         ConfigError: Processes were started with different settings or data.
     """
     fingerprint = fingerprint_start(start.config, start.manifest.fingerprint, start.machine)
-    is_timed = distribution.is_chief and start.config.train.time_budget is not None and not run.has_fixed_steps()
-    theirs, steps, timed = distribution.share([fingerprint, start.config.train.steps, int(is_timed)])
+    is_timed = (
+        distribution.is_chief
+        and start.config.train.time_budget is not None
+        and not run.has_fixed_steps()
+    )
+    theirs, steps, timed = distribution.share(
+        [fingerprint, start.config.train.steps, int(is_timed)]
+    )
     (num_different,) = distribution.total([int(theirs != fingerprint)])
     if num_different:
         raise ConfigError(
@@ -274,9 +336,15 @@ def _agree_on_start(distribution: Distribution, start: Start, run: RunDir) -> tu
     return with_steps(start.config, steps), bool(timed)
 
 
-def _agree_on_end(distribution: Distribution, signum: int | None, is_last: bool) -> tuple[int | None, bool]:
+def _agree_on_end(
+    distribution: Distribution, signum: int | None, is_last: bool
+) -> tuple[int | None, bool]:
     """Returns whether any process was told to stop, and by which signal, and whether the chief calls this step the last one."""
-    requests = [int(signum == signal.SIGTERM), int(signum == signal.SIGINT), int(distribution.is_chief and is_last)]
+    requests = [
+        int(signum == signal.SIGTERM),
+        int(signum == signal.SIGINT),
+        int(distribution.is_chief and is_last),
+    ]
     terminated, interrupted, ended = distribution.total(requests)
     return signal.SIGTERM if terminated else signal.SIGINT if interrupted else None, bool(ended)
 
@@ -287,7 +355,9 @@ def _is_due(step: int, every_steps: int, config: ExperimentConfig) -> bool:
 
 def _pauses(step: int, config: ExperimentConfig) -> bool:
     """Tells whether the weights of a step are evaluated or saved."""
-    return _is_due(step, config.evaluate.every_steps, config) or _is_due(step, config.checkpoint.every_steps, config)
+    return _is_due(step, config.evaluate.every_steps, config) or _is_due(
+        step, config.checkpoint.every_steps, config
+    )
 
 
 def _is_over(state: CheckpointState, config: ExperimentConfig) -> bool:
@@ -307,7 +377,11 @@ class _BudgetClock:
         taken = done - self._first
         if taken == FIRST_TIMED_STEP:
             self._began = time.monotonic()
-        return (time.monotonic() - self._began) / (taken - FIRST_TIMED_STEP) if taken == LAST_TIMED_STEP else None
+        return (
+            (time.monotonic() - self._began) / (taken - FIRST_TIMED_STEP)
+            if taken == LAST_TIMED_STEP
+            else None
+        )
 
 
 def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDir) -> int:
@@ -320,7 +394,9 @@ def _fix_steps(start: Start, step_seconds: float, detector: Detector, run: RunDi
         evaluate_detector(detector, few, start.manifest.label_map)
         evaluation_seconds = (time.monotonic() - began) * start.num_evaluation / len(few)
     costs = StepCosts(step_seconds, evaluation_seconds, _CHECKPOINT_SECONDS)
-    config = with_steps(start.config, fit_steps(start.config.train.time_budget or 0.0, costs, start.config))
+    config = with_steps(
+        start.config, fit_steps(start.config.train.time_budget or 0.0, costs, start.config)
+    )
     record_fixed_steps(run, config)
     return config.train.steps
 
@@ -338,8 +414,11 @@ def _forecast(
     checkpoint_bytes = sum(_num_bytes(variable) for variable in state.variables)
     disk_bytes = _checkpoints_on_disk(config) * checkpoint_bytes
     if config.checkpoint.max_bytes is not None:
-        # The newest and the best stay in any case, and the next is written before an older one goes.
-        disk_bytes = min(disk_bytes, max(config.checkpoint.max_bytes, 2 * checkpoint_bytes) + checkpoint_bytes)
+        # The newest and the best stay in any case, and the next is written before an older one
+        # goes.
+        disk_bytes = min(
+            disk_bytes, max(config.checkpoint.max_bytes, 2 * checkpoint_bytes) + checkpoint_bytes
+        )
     require_space(run.path, disk_bytes)
     trained = sum(variable.shape.num_elements() for variable in model.network.trainable_variables)
     frozen = f", {', '.join(config.train.freeze)} frozen" if config.train.freeze else ""
@@ -351,14 +430,19 @@ def _forecast(
     if start.topology and start.topology.has_parameter_servers:
         workers, servers = start.topology.num_workers, len(start.topology.cluster["ps"])
         repeats = (
-            "the run is that of one process" if workers == 1 else "updates come as they come, so no other run has the same bits"
+            "the run is that of one process"
+            if workers == 1
+            else "updates come as they come, so no other run has the same bits"
         )
         yield f"workers: {workers}, parameter servers: {servers}; {repeats}"
     if not is_native(start.machine.precision):
         yield f"this machine has no instructions for {start.machine.precision}: training works, but slower than in float32"
     decoded = f"{images.num_bytes / 1e6:,.0f} MB of decoded images"
-    # Each weight that trains has a gradient beside what is saved. Activations are not known before they are there.
-    state_bytes = checkpoint_bytes + sum(_num_bytes(variable) for variable in model.network.trainable_variables)
+    # Each weight that trains has a gradient beside what is saved. Activations are not known before
+    # they are there.
+    state_bytes = checkpoint_bytes + sum(
+        _num_bytes(variable) for variable in model.network.trainable_variables
+    )
     weights = f"{state_bytes / 1e6:,.0f} MB of weights, average, optimizer and gradients"
     yield f"memory: {f'{decoded}, ' if images.in_memory else ''}{weights}; activations come on top"
     yield f"disk: {'' if images.in_memory else f'{decoded}, '}up to {disk_bytes / 1e6:,.0f} MB of checkpoints"
@@ -373,7 +457,9 @@ def _forecast(
 
 def _checkpoints_on_disk(config: ExperimentConfig) -> int:
     """Returns how many checkpoints there are at most: those that are kept, the best one, and the one that is being written."""
-    kept_for_good = config.train.steps // config.checkpoint.keep_every if config.checkpoint.keep_every else 0
+    kept_for_good = (
+        config.train.steps // config.checkpoint.keep_every if config.checkpoint.keep_every else 0
+    )
     return config.checkpoint.max_to_keep + kept_for_good + 2
 
 
@@ -389,10 +475,21 @@ def _set_threads(number: int) -> None:
 
 
 def _not_finite(
-    run: RunDir, step: int, learning_rate: float, losses: Sequence[float], names: Sequence[str], *, is_recorded: bool
+    run: RunDir,
+    step: int,
+    learning_rate: float,
+    losses: Sequence[float],
+    names: Sequence[str],
+    *,
+    is_recorded: bool,
 ) -> ArtifactError:
     """Records the step whose loss is no number; returns the error to raise. The checkpoints are of the steps before."""
-    record = {"step": step, "learning_rate": learning_rate, "losses": [str(value) for value in losses], "images": list(names)}
+    record = {
+        "step": step,
+        "learning_rate": learning_rate,
+        "losses": [str(value) for value in losses],
+        "images": list(names),
+    }
     if is_recorded:
         publish_file(run.failure_path, json.dumps(record, indent=2) + "\n")
     return ArtifactError(

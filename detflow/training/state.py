@@ -28,7 +28,8 @@ class TrainingState:
 
     Attributes:
         model: What is trained.
-        served: What is evaluated with the average: the model itself where it computes in float32 on one device.
+        served: What is evaluated with the average: the model itself where it computes in float32 on
+            one device.
         average: Of the model's weights.
         schedule: The optimiser's.
         optimizer: Built for what is not frozen.
@@ -74,12 +75,15 @@ def build_training_state(
     is_served = not serves or (precision == "float32" and distribution.num_replicas == 1)
     served = model if is_served else build_model(config.model, num_classes)
     with distribution.scope():
-        # Before anything is frozen: that changes the order of the network's variables, by which the averages are saved.
+        # Before anything is frozen: that changes the order of the network's variables, by which the
+        # averages are saved.
         average = WeightAverage(model.network, config.train.ema_decay, served.network)
     freeze(model.parts, config.train.freeze)
     if config.runtime.recompute:
         recompute_blocks(model.parts)
     with distribution.scope():
         schedule = LearningRate(config.train)
-        optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, precision)
+        optimizer = build_optimizer(
+            config.train, schedule, model.network.trainable_variables, precision
+        )
     return TrainingState(model, served, average, schedule, optimizer, restored)

@@ -29,10 +29,13 @@ def images_per_step(config: ExperimentConfig) -> int:
     return config.train.batch_size * config.train.accumulate_steps
 
 
-def rows_of_step(distribution: Distribution, config: ExperimentConfig) -> npt.NDArray[np.int64] | None:
+def rows_of_step(
+    distribution: Distribution, config: ExperimentConfig
+) -> npt.NDArray[np.int64] | None:
     """Returns which images of a step this process has to read; None for all.
 
-    Mosaic and mixup show other images of the batch: then each process reads and augments all, and computes with its own.
+    Mosaic and mixup show other images of the batch: then each process reads and augments all, and
+    computes with its own.
 
     Raises:
         ConfigError: The batch cannot be split evenly.
@@ -52,7 +55,9 @@ class TrainingStep:
         functions: By (height, width) of decoded images.
     """
 
-    def __init__(self, functions: Mapping[tuple[int, int], tf.types.experimental.PolymorphicFunction]) -> None:
+    def __init__(
+        self, functions: Mapping[tuple[int, int], tf.types.experimental.PolymorphicFunction]
+    ) -> None:
         self._functions = functions
 
     def trace(self) -> list[tf.Graph]:
@@ -65,11 +70,18 @@ class TrainingStep:
 
     @functools.cached_property
     def _traced(self) -> dict[tuple[int, int], tf.types.experimental.ConcreteFunction]:
-        # All at once: one that is made while the workers of parameter servers run another would be sent to them meanwhile.
-        return {size: function.get_concrete_function() for size, function in self._functions.items()}
+        # All at once: one that is made while the workers of parameter servers run another would be
+        # sent to them meanwhile.
+        return {
+            size: function.get_concrete_function() for size, function in self._functions.items()
+        }
 
     def __call__(
-        self, step: int, images: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], classes: npt.NDArray[np.int32]
+        self,
+        step: int,
+        images: npt.NDArray[np.uint8],
+        boxes: npt.NDArray[np.float32],
+        classes: npt.NDArray[np.int32],
     ) -> Losses:
         """Takes a step, counted from 0, with what a `Batch` has of the same names; returns the losses before the update."""
         return self.function(images)(step, images, boxes, classes)  # type: ignore[no-any-return]
@@ -94,22 +106,32 @@ def build_step(
         distribution: What the model was built on; one device unless given.
 
     Returns:
-        The step, for the rows that `rows_of_step` says. With accumulation its losses are the mean over its batches, as the
-        gradients are. Several replicas come to the losses and the update of the whole step.
+        The step, for the rows that `rows_of_step` says. With accumulation its losses are the mean
+        over its batches, as the gradients are. Several replicas come to the losses and the update
+        of the whole step.
     """
-    # This pass makes one AddN of several sums again, and it does so for the whole process; the step is no slower without it.
+    # This pass makes one AddN of several sums again, and it does so for the whole process; the step
+    # is no slower without it.
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     distribution = distribution or Distribution()
     num_images, replicas = images_per_step(config), distribution.num_replicas
     rows_read = rows_of_step(distribution, config)
     # Of each replica of this process.
-    rows = distribution.rows(config.train.batch_size, config.train.accumulate_steps).reshape(-1, num_images // replicas)
+    rows = distribution.rows(config.train.batch_size, config.train.accumulate_steps).reshape(
+        -1, num_images // replicas
+    )
     variables = model.network.trainable_variables
     canvas_sizes = {cache_size(size): size for size in model.canvas_sizes}
-    scaler = optimizer if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer) else None
+    scaler = (
+        optimizer if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer) else None
+    )
 
     def differentiate(
-        canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor, unconnected: tf.UnconnectedGradients
+        canvases: tf.Tensor,
+        boxes: tf.Tensor,
+        classes: tf.Tensor,
+        seed: tf.Tensor,
+        unconnected: tf.UnconnectedGradients,
     ) -> tuple[Losses, list[tf.Tensor]]:
         losses = model.losses(canvases, boxes, classes, seed)
         objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
@@ -117,22 +139,35 @@ def build_step(
             gradients = tf.gradients(objective, variables, unconnected_gradients=unconnected)
         return losses, gradients
 
-    def accumulate(canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
+    def accumulate(
+        canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[Losses, list[tf.Tensor]]:
         count, size = config.train.accumulate_steps, config.train.batch_size // replicas
 
-        def add(index: tf.Tensor, losses: Losses, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, Losses, list[tf.Tensor]]:
+        def add(
+            index: tf.Tensor, losses: Losses, gradients: list[tf.Tensor]
+        ) -> tuple[tf.Tensor, Losses, list[tf.Tensor]]:
             part = slice(index * size, (index + 1) * size)
-            # Each batch draws its own random numbers. The sums need a gradient for each variable, also where the loss has none.
+            # Each batch draws its own random numbers. The sums need a gradient for each variable,
+            # also where the loss has none.
             batch_seed = tf.random.experimental.stateless_fold_in(seed, index)
-            batch = differentiate(canvases[part], boxes[part], classes[part], batch_seed, tf.UnconnectedGradients.ZERO)
+            batch = differentiate(
+                canvases[part], boxes[part], classes[part], batch_seed, tf.UnconnectedGradients.ZERO
+            )
             sums = tf.nest.map_structure(tf.add, (losses, gradients), batch)
             return (index + 1, *sums)
 
         zero = tf.constant(0.0)
-        start = (tf.constant(0), Losses(zero, dict.fromkeys(model.loss_names, zero)), [tf.zeros(v.shape) for v in variables])
+        start = (
+            tf.constant(0),
+            Losses(zero, dict.fromkeys(model.loss_names, zero)),
+            [tf.zeros(v.shape) for v in variables],
+        )
         # One batch after the other: side by side they would need the memory of all.
         if replicas == 1:
-            _, *sums = tf.while_loop(lambda index, *_: index < count, add, start, parallel_iterations=1)
+            _, *sums = tf.while_loop(
+                lambda index, *_: index < count, add, start, parallel_iterations=1
+            )
         else:
             # Replicas cannot meet inside a loop of the graph.
             state: tuple[Any, ...] = start
@@ -143,7 +178,9 @@ def build_step(
         losses, gradients = tf.nest.map_structure(lambda value: value / count, sums)
         return losses, gradients
 
-    def augment_rows(replica: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, step: tf.Tensor) -> Canvases:
+    def augment_rows(
+        replica: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, step: tf.Tensor
+    ) -> Canvases:
         change: Callable[..., Canvases] = functools.partial(
             augment,
             seed=config.train.seed,
@@ -157,17 +194,25 @@ def build_step(
         own = tf.constant(rows)[replica]
         if _mixes_rows(config):
             return Canvases(*(tf.gather(value, own) for value in change(images, boxes, classes)))
-        place = own if rows_read is None else tf.constant(np.arange(rows.size).reshape(rows.shape))[replica]
+        place = (
+            own
+            if rows_read is None
+            else tf.constant(np.arange(rows.size).reshape(rows.shape))[replica]
+        )
         parts = (tf.gather(value, place) for value in (images, boxes, classes))
         return change(*parts, rows=own, num_rows=num_images)
 
-    def take_replica_step(replica: tf.Tensor, step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
+    def take_replica_step(
+        replica: tf.Tensor, step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor
+    ) -> Losses:
         canvases, boxes, classes = augment_rows(replica, images, boxes, classes, step)
         seed = tf.stack([tf.constant(config.train.seed, tf.int64), step])
         if config.train.accumulate_steps > 1:
             losses, gradients = accumulate(canvases, boxes, classes, seed)
         else:
-            losses, gradients = differentiate(canvases, boxes, classes, seed, tf.UnconnectedGradients.NONE)
+            losses, gradients = differentiate(
+                canvases, boxes, classes, seed, tf.UnconnectedGradients.NONE
+            )
         if scaler is not None:
             gradients = scaler.get_unscaled_gradients(gradients)
         connected = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
@@ -178,7 +223,9 @@ def build_step(
         average.update(step)
         return losses  # type: ignore[no-any-return]
 
-    def take_step(step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Losses:
+    def take_step(
+        step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor
+    ) -> Losses:
         return distribution.run(take_replica_step, step, images, boxes, classes)  # type: ignore[no-any-return]
 
     num_read = num_images if rows_read is None else len(rows_read)
@@ -190,7 +237,8 @@ def build_step(
             tf.TensorSpec([num_read, None, 4], tf.float32),
             tf.TensorSpec([num_read, None], tf.int32),
         ]
-        # No Python control flow here depends on a tensor: autograph would only cost seconds, and leave files behind when killed.
+        # No Python control flow here depends on a tensor: autograph would only cost seconds, and
+        # leave files behind when killed.
         return tf.function(take_step, autograph=False, input_signature=signature)
 
     return TrainingStep({size: compile_for(*size) for size in canvas_sizes})
@@ -200,8 +248,9 @@ def build_step(
 def _sums_of_two() -> Iterator[None]:
     """Adds the gradients that are taken inside the block two at a time, also inside conditions and functions of the graph.
 
-    A tape, and TensorFlow by default, adds those of a tensor with three and more readers by AddN. Its order, and with it the last
-    bits, depends on which reader is done first (docs/decisions/0005-order-of-sums.md).
+    A tape, and TensorFlow by default, adds those of a tensor with three and more readers by AddN.
+    Its order, and with it the last bits, depends on which reader is done first
+    (docs/decisions/0005-order-of-sums.md).
     """
     # An argument of tf.gradients would not reach conditions and functions: they take the default.
     default = tf.AggregationMethod.DEFAULT

@@ -57,15 +57,21 @@ class ImmediateSteps:
 
     in_flight = 0
 
-    def __init__(self, state: TrainingState, config: ExperimentConfig, distribution: Distribution) -> None:
+    def __init__(
+        self, state: TrainingState, config: ExperimentConfig, distribution: Distribution
+    ) -> None:
         self._state, self._distribution = state, distribution
-        self._take_step = build_step(state.model, state.optimizer, state.schedule, state.average, config, distribution)
+        self._take_step = build_step(
+            state.model, state.optimizer, state.schedule, state.average, config, distribution
+        )
         self._take_step.trace()
 
     def take(self, step: int, batch: Batch) -> list[TakenStep]:
         """See `Steps`."""
         with self._distribution.lost_workers():
-            losses = _as_floats(self._take_step(step, batch.images, batch.boxes, batch.classes), self._state)
+            losses = _as_floats(
+                self._take_step(step, batch.images, batch.boxes, batch.classes), self._state
+            )
         # Under a schedule the optimiser tells the rate of its latest step.
         return [TakenStep(step + 1, losses, float(self._state.optimizer.learning_rate.numpy()))]
 
@@ -83,13 +89,19 @@ class ScheduledSteps:
 
     Args:
         coordinator: The connection to them.
-        state: What is trained, in this process: evaluated and saved as ever. The parameter servers get a copy of it, and
-            `join` brings it up to date.
+        state: What is trained, in this process: evaluated and saved as ever. The parameter servers
+            get a copy of it, and `join` brings it up to date.
         copy: The same, on the parameter servers.
         config: Of the run.
     """
 
-    def __init__(self, coordinator: Coordinator, state: TrainingState, copy: TrainingState, config: ExperimentConfig) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        state: TrainingState,
+        copy: TrainingState,
+        config: ExperimentConfig,
+    ) -> None:
         self._coordinator, self._state, self._copy = coordinator, state, copy
         self._flight: deque[tuple[int, tf.distribute.coordinator.RemoteValue]] = deque()
         self._limit = _IN_FLIGHT_PER_WORKER * coordinator.num_workers
@@ -99,9 +111,18 @@ class ScheduledSteps:
                 variable.assign(value)
 
         tf.function(write, autograph=False)([variable.read_value() for variable in state.variables])
-        read = tf.function(lambda: [variable.read_value() for variable in copy.variables], autograph=False)
+        read = tf.function(
+            lambda: [variable.read_value() for variable in copy.variables], autograph=False
+        )
         self._read = read.get_concrete_function()
-        self._take_step = build_step(copy.model, copy.optimizer, copy.schedule, copy.average, config, coordinator.distribution)
+        self._take_step = build_step(
+            copy.model,
+            copy.optimizer,
+            copy.schedule,
+            copy.average,
+            config,
+            coordinator.distribution,
+        )
         self._take_step.trace()
 
     @property
@@ -112,7 +133,9 @@ class ScheduledSteps:
     def take(self, step: int, batch: Batch) -> list[TakenStep]:
         """See `Steps`."""
         function = self._take_step.function(batch.images)
-        value = self._coordinator.schedule(function, tf.constant(step, tf.int64), batch.images, batch.boxes, batch.classes)
+        value = self._coordinator.schedule(
+            function, tf.constant(step, tf.int64), batch.images, batch.boxes, batch.classes
+        )
         self._flight.append((step, value))
         return [self._end_oldest()] if self.in_flight >= self._limit else []
 
@@ -120,7 +143,8 @@ class ScheduledSteps:
         """See `Steps`."""
         taken = [self._end_oldest() for _ in range(self.in_flight)]
         if taken:
-            # A step that was given to another worker after its own was lost may have been counted twice.
+            # A step that was given to another worker after its own was lost may have been counted
+            # twice.
             self._copy.optimizer.iterations.assign(taken[-1].number)
             for variable, value in zip(self._state.variables, self._read(), strict=True):
                 variable.assign(value)

@@ -8,7 +8,13 @@ import pytest
 from PIL import Image
 
 from detflow.benchmarking.plot import draw_benchmark
-from detflow.benchmarking.run import BenchmarkOptions, Measurement, benchmark_artifacts, parse_threads, print_benchmark
+from detflow.benchmarking.run import (
+    BenchmarkOptions,
+    Measurement,
+    benchmark_artifacts,
+    parse_threads,
+    print_benchmark,
+)
 from detflow.cli.main import cli
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
@@ -36,14 +42,27 @@ def own_records_dir(pictures_dir, light_dir, tmp_path_factory):
     """The pictures as records with the model's classes in the model's order."""
     output = tmp_path_factory.mktemp("own") / "records"
     classes = tuple(json.loads((light_dir / "model.json").read_text())["classes"])
-    convert_dataset(pictures_dir, output, ConversionOptions(audit=AuditOptions(classes=classes), jobs=1, report=False))
+    convert_dataset(
+        pictures_dir,
+        output,
+        ConversionOptions(audit=AuditOptions(classes=classes), jobs=1, report=False),
+    )
     return output
 
 
 @pytest.fixture(scope="module")
 def measured(light_dir, own_records_dir, tmp_path_factory):
     output = tmp_path_factory.mktemp("benchmark") / "out"
-    arguments = ["benchmark", light_dir, "--records", own_records_dir, "--split", "train", "--output", output]
+    arguments = [
+        "benchmark",
+        light_dir,
+        "--records",
+        own_records_dir,
+        "--split",
+        "train",
+        "--output",
+        output,
+    ]
     options = ["--threads", "1,2", "--seconds", "0.2", "--batch", "2"]
     cli.main([*map(str, arguments), *options], standalone_mode=False)
     return output
@@ -54,10 +73,17 @@ def test_every_way_in_is_measured_by_itself(measured, light_dir, own_records_dir
     report = json.loads((measured / "benchmark.json").read_text())
     card = json.loads((light_dir / "model.json").read_text())
     manifest = read_manifest(own_records_dir)
-    evaluation = evaluate_detector(load_detector(light_dir), read_samples(own_records_dir, manifest, "train"), manifest.label_map)
+    evaluation = evaluate_detector(
+        load_detector(light_dir),
+        read_samples(own_records_dir, manifest, "train"),
+        manifest.label_map,
+    )
     expected = evaluation.metrics["AP"]
     assert expected is not None
-    assert [(one["format"], one["signature"]) for one in report["formats"]] == [("onnx", ""), ("onnx", "OpenCV")]
+    assert [(one["format"], one["signature"]) for one in report["formats"]] == [
+        ("onnx", ""),
+        ("onnx", "OpenCV"),
+    ]
     for one in report["formats"]:
         assert one["bytes"] == card["formats"]["onnx"]["bytes"]
         assert one["cold_start_s"] > 0
@@ -67,18 +93,26 @@ def test_every_way_in_is_measured_by_itself(measured, light_dir, own_records_dir
             milliseconds = told["milliseconds"]
             assert set(milliseconds) == {"end_to_end", "decode", "detect", "network"}
             assert all(0 < values["p50"] <= values["p95"] for values in milliseconds.values())
-            assert told["ratio"] == pytest.approx(milliseconds["end_to_end"]["p50"] / milliseconds["network"]["p50"])
+            assert told["ratio"] == pytest.approx(
+                milliseconds["end_to_end"]["p50"] / milliseconds["network"]["p50"]
+            )
             assert told["runs"] >= 5
             assert told["images_per_second"] > 0
             assert 20e6 < told["peak_bytes"] < 2e9
     assert report["options"]["threads"] == [1, 2]
     times = {
-        (f"{one['format']} {one['signature']}".rstrip(), int(threads)): told["milliseconds"]["end_to_end"]["p50"]
+        (f"{one['format']} {one['signature']}".rstrip(), int(threads)): told["milliseconds"][
+            "end_to_end"
+        ]["p50"]
         for one in report["formats"]
         for threads, told in one["by_threads"].items()
     }
     fastest = report["fastest"]
-    assert times[fastest["format"], fastest["threads"]] == fastest["end_to_end_ms"] == min(times.values())
+    assert (
+        times[fastest["format"], fastest["threads"]]
+        == fastest["end_to_end_ms"]
+        == min(times.values())
+    )
 
 
 @pytest.mark.slow
@@ -96,14 +130,25 @@ def test_a_plot_without_ap_says_so():
 
 def test_the_table_ends_with_the_fastest_and_its_bare_network(capsys):
     def told(end_to_end, network):
-        milliseconds = {"end_to_end": {"p50": end_to_end, "p95": 9.0}, "network": {"p50": network, "p95": 8.0}}
+        milliseconds = {
+            "end_to_end": {"p50": end_to_end, "p95": 9.0},
+            "network": {"p50": network, "p95": 8.0},
+        }
         ratio = end_to_end / network
-        return {"milliseconds": milliseconds, "ratio": ratio, "images_per_second": 9.0, "peak_bytes": 10**8}
+        return {
+            "milliseconds": milliseconds,
+            "ratio": ratio,
+            "images_per_second": 9.0,
+            "peak_bytes": 10**8,
+        }
 
     onnx = Measurement("a", "onnx", "", 10, 0.5, {1: told(6.0, 5.0), 2: told(4.0, 3.2)}, 0.5)
     print_benchmark([Measurement("a", "frozen", "", 10, 0.5, {1: told(7.0, 5.0)}, 0.5), onnx])
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "Fastest end to end: onnx, 2 thread(s): 4.0 ms, 1.25 times its bare network's 3.2 ms."
+    assert (
+        last
+        == "Fastest end to end: onnx, 2 thread(s): 4.0 ms, 1.25 times its bare network's 3.2 ms."
+    )
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,,2", "two", "-1", "１"])
@@ -119,7 +164,9 @@ def test_a_format_that_cannot_run_is_named(light_dir, tmp_path):
     card = json.loads((folder / "model.json").read_text())
     del card["files"]["model.onnx"]
     (folder / "model.json").write_text(json.dumps(card))
-    with pytest.raises(ArtifactError, match=r"model\.onnx: it cannot be measured: .*not an ONNX model"):
+    with pytest.raises(
+        ArtifactError, match=r"model\.onnx: it cannot be measured: .*not an ONNX model"
+    ):
         benchmark_artifacts([folder], BenchmarkOptions(threads=(1,), seconds=0.1))
 
 

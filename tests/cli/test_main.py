@@ -12,7 +12,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "detflow", *arguments], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "detflow", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
 
 
 def commands(group=cli, prefix=()):
@@ -27,17 +33,23 @@ def test_help_is_documentation():
     for name, command in commands():
         assert command.help, name
         for parameter in command.params:
-            assert isinstance(parameter, click.Argument) or parameter.help, f"{name} {parameter.name}"
+            assert isinstance(parameter, click.Argument) or parameter.help, (
+                f"{name} {parameter.name}"
+            )
 
 
 def test_the_readme_lists_every_command():
-    table = set(re.findall(r"^\| `detflow ([a-z -]+)`", (ROOT / "README.md").read_text(), re.MULTILINE))
+    table = set(
+        re.findall(r"^\| `detflow ([a-z -]+)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+    )
     assert table == {name for name, _ in commands()}
 
 
 def test_the_readme_links_lead_somewhere():
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("datasets/*.md")]:
-        prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+        prose = re.sub(
+            r"^```.*?^```$|`[^`\n]*`", "", document.read_text(), flags=re.MULTILINE | re.DOTALL
+        )
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", prose):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
@@ -56,7 +68,9 @@ def test_the_readme_has_no_options_that_do_not_exist():
                 assert used <= known, f"{document.name}: {line}"
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
 def test_every_shipped_config_is_valid_and_says_what_it_does(config):
     from detflow.config.schema import read_config
 
@@ -66,7 +80,13 @@ def test_every_shipped_config_is_valid_and_says_what_it_does(config):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("train", "--help"), ("config", "--explain"), ("check", "{set}"), ("make-records", "{set}", "--output", "{out}")],
+    [
+        ("--help",),
+        ("train", "--help"),
+        ("config", "--explain"),
+        ("check", "{set}"),
+        ("make-records", "{set}", "--output", "{out}"),
+    ],
 )
 def test_nothing_heavy_is_imported_for(arguments, tmp_path):
     (tmp_path / "set").mkdir()
@@ -80,7 +100,9 @@ def test_nothing_heavy_is_imported_for(arguments, tmp_path):
         "assert not heavy, heavy\n"
     )
     filled = [argument.format(set=tmp_path / "set", out=tmp_path / "out") for argument in arguments]
-    done = subprocess.run([sys.executable, "-c", code, *filled], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *filled], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -89,8 +111,16 @@ def test_nothing_heavy_is_imported_for(arguments, tmp_path):
     [
         (("nonsense",), 2, "No such command"),
         (("train",), 2, "Missing option"),
-        (("train", "--config", "none.yaml"), 2, "detflow: error: none.yaml: cannot read the configuration"),
-        (("config", "typo.yaml"), 2, "detflow: error: typo.yaml:2: unknown setting data.recods; did you mean records?"),
+        (
+            ("train", "--config", "none.yaml"),
+            2,
+            "detflow: error: none.yaml: cannot read the configuration",
+        ),
+        (
+            ("config", "typo.yaml"),
+            2,
+            "detflow: error: typo.yaml:2: unknown setting data.recods; did you mean records?",
+        ),
         (("config",), 2, "name a configuration file"),
         (("train", "--config", "ok.yaml"), 4, "detflow: error: nowhere"),
         (("evaluate", "--model", "none", "--records", "nowhere"), 4, "detflow: error: nowhere"),

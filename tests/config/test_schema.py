@@ -6,7 +6,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.config.schema import ExperimentConfig, ModelConfig, explain_config, format_config, parse_config, read_config
+from detflow.config.schema import (
+    ExperimentConfig,
+    ModelConfig,
+    explain_config,
+    format_config,
+    parse_config,
+    read_config,
+)
 from detflow.errors import ConfigError
 
 MINIMAL = "data:\n  records: out\n"
@@ -19,20 +26,32 @@ def test_defaults_fill_the_rest():
 
 
 def test_the_resolved_text_reads_back_to_the_same():
-    config = parse_config(MINIMAL, ["model.input_size=[192, 256]", "augment.scale=[0.5, 2]", "data.eval_split=null"])
+    config = parse_config(
+        MINIMAL, ["model.input_size=[192, 256]", "augment.scale=[0.5, 2]", "data.eval_split=null"]
+    )
     assert parse_config(format_config(config)) == config
 
 
 def test_a_preset_gives_defaults_that_stay_open():
     config = parse_config(MINIMAL, ["model.preset=retinanet_mobilenet_v2", "model.num_filters=32"])
     model = config.model
-    assert (model.backbone, model.width_multiplier, model.max_level, model.num_filters) == ("mobilenet_v2", 1.0, 7, 32)
+    assert (model.backbone, model.width_multiplier, model.max_level, model.num_filters) == (
+        "mobilenet_v2",
+        1.0,
+        7,
+        32,
+    )
     assert parse_config(format_config(config)) == config
 
 
 def test_a_preset_and_the_user_share_the_garden_passage():
     config = parse_config(
-        MINIMAL, ["model.preset=retinanet_spinenet49_mobile", "model.garden.head.num_convs=3", "model.garden.backbone.se_ratio=0.1"]
+        MINIMAL,
+        [
+            "model.preset=retinanet_spinenet49_mobile",
+            "model.garden.head.num_convs=3",
+            "model.garden.backbone.se_ratio=0.1",
+        ],
     )
     assert config.model.garden == {
         "head": {"use_separable_conv": True, "num_convs": 3},
@@ -50,45 +69,93 @@ def test_every_preset_is_a_valid_configuration():
 
 
 def test_overrides_come_after_the_file_and_are_yaml():
-    config = parse_config("train:\n  steps: 5\n", ["data.records=a=b", "train.steps=7", "augment.enabled=no"])
+    config = parse_config(
+        "train:\n  steps: 5\n", ["data.records=a=b", "train.steps=7", "augment.enabled=no"]
+    )
     assert (config.data.records, config.train.steps, config.augment.enabled) == ("a=b", 7, False)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MINIMAL + "train:\n  stesp: 5\n", r"c\.yaml:4: unknown setting train\.stesp; did you mean steps\?"),
-        (MINIMAL + "trian:\n  steps: 5\n", r"c\.yaml:3: unknown setting trian; did you mean train\?"),
+        (
+            MINIMAL + "train:\n  stesp: 5\n",
+            r"c\.yaml:4: unknown setting train\.stesp; did you mean steps\?",
+        ),
+        (
+            MINIMAL + "trian:\n  steps: 5\n",
+            r"c\.yaml:3: unknown setting trian; did you mean train\?",
+        ),
         ("train:\n  steps: 5\n", r"data: is missing|data is missing"),
         (MINIMAL + "train:\n  steps: five\n", r"c\.yaml:4: train\.steps: .*got 'five'"),
-        (MINIMAL + "train:\n  steps: 0\n", r"c\.yaml:4: train\.steps: input should be greater than 0, got 0"),
+        (
+            MINIMAL + "train:\n  steps: 0\n",
+            r"c\.yaml:4: train\.steps: input should be greater than 0, got 0",
+        ),
         (MINIMAL + "train:\n  learning_rate: .nan\n", r"c\.yaml:4: train\.learning_rate"),
         (MINIMAL + "model:\n  input_size: [100, 100]\n", r"multiples of 32"),
-        (MINIMAL + "model:\n  min_level: 5\n  max_level: 4\n", r"c\.yaml:3: model: min_level 5 exceeds max_level 4"),
+        (
+            MINIMAL + "model:\n  min_level: 5\n  max_level: 4\n",
+            r"c\.yaml:3: model: min_level 5 exceeds max_level 4",
+        ),
         (MINIMAL + "model:\n  width_multiplier: 0.1\n", r"below 0\.25"),
-        (MINIMAL + "model:\n  preset: retinanet_resnet55\n", r"c\.yaml:4: model\.preset: .*retinanet_resnet50"),
-        (MINIMAL + "model:\n  preset: retinanet_resnet50\n  input_size: [200, 320]\n", r"128.*set it to \[256, 256\] or lower max"),
+        (
+            MINIMAL + "model:\n  preset: retinanet_resnet55\n",
+            r"c\.yaml:4: model\.preset: .*retinanet_resnet50",
+        ),
+        (
+            MINIMAL + "model:\n  preset: retinanet_resnet50\n  input_size: [200, 320]\n",
+            r"128.*set it to \[256, 256\] or lower max",
+        ),
         (
             MINIMAL + "model:\n  more_input_sizes: [[320, 100]]\n",
             r"more_input_sizes \[320, 100\] must be multiples of 32.*\[320, 96\]",
         ),
-        (MINIMAL + "model:\n  more_input_sizes: [[320, 192], [256, 256]]\n", r"hold one size twice"),
-        (MINIMAL + "model:\n  preset: yolo_v7_tiny\n  more_input_sizes: [[320, 192]]\n", r"yolo takes one input_size; leave more"),
+        (
+            MINIMAL + "model:\n  more_input_sizes: [[320, 192], [256, 256]]\n",
+            r"hold one size twice",
+        ),
+        (
+            MINIMAL + "model:\n  preset: yolo_v7_tiny\n  more_input_sizes: [[320, 192]]\n",
+            r"yolo takes one input_size; leave more",
+        ),
         (
             MINIMAL + "model:\n  preset: faster_rcnn_resnet50\n  more_input_sizes: [[320, 192]]\n",
             r"faster_rcnn takes one input_size",
         ),
         (
-            MINIMAL + "model:\n  preset: retinanet_spinenet49_mobile\n  more_input_sizes: [[384, 128]]\n",
+            MINIMAL
+            + "model:\n  preset: retinanet_spinenet49_mobile\n  more_input_sizes: [[384, 128]]\n",
             r"spinenet49_mobile takes one input_size",
         ),
-        (MINIMAL + "model:\n  backbone: yolov7_tiny\n", r"does not go with architecture retinanet; yolo takes"),
-        (MINIMAL + "model:\n  preset: yolo_v7_tiny\n  backbone: resnet18\n", r"resnet18 does not go with architecture yolo"),
-        (MINIMAL + "model:\n  preset: yolo_v7_tiny\n  max_level: 4\n", r"levels 3 to 5; set min_level and max_level"),
-        (MINIMAL + "model:\n  backbone: spinenet49_mobile\n", r"one width; set width_multiplier to 1"),
-        (MINIMAL + "model:\n  preset: retinanet_spinenet49_mobile\n  min_level: 2\n", r"levels 3 to 7; raise min_level"),
-        (MINIMAL + "model:\n  min_level: 6\n  max_level: 6\n", r"end at level 5; lower min_level 6"),
-        (MINIMAL + "model:\n  garden: {head: 3}\n", r"c\.yaml:4: model\.garden\.head: .*dictionary, got 3"),
+        (
+            MINIMAL + "model:\n  backbone: yolov7_tiny\n",
+            r"does not go with architecture retinanet; yolo takes",
+        ),
+        (
+            MINIMAL + "model:\n  preset: yolo_v7_tiny\n  backbone: resnet18\n",
+            r"resnet18 does not go with architecture yolo",
+        ),
+        (
+            MINIMAL + "model:\n  preset: yolo_v7_tiny\n  max_level: 4\n",
+            r"levels 3 to 5; set min_level and max_level",
+        ),
+        (
+            MINIMAL + "model:\n  backbone: spinenet49_mobile\n",
+            r"one width; set width_multiplier to 1",
+        ),
+        (
+            MINIMAL + "model:\n  preset: retinanet_spinenet49_mobile\n  min_level: 2\n",
+            r"levels 3 to 7; raise min_level",
+        ),
+        (
+            MINIMAL + "model:\n  min_level: 6\n  max_level: 6\n",
+            r"end at level 5; lower min_level 6",
+        ),
+        (
+            MINIMAL + "model:\n  garden: {head: 3}\n",
+            r"c\.yaml:4: model\.garden\.head: .*dictionary, got 3",
+        ),
         (MINIMAL + "model:\n  garden: [head]\n", r"c\.yaml:4: model\.garden: .*dictionary"),
         (MINIMAL + "data:\n  records: b\n", r"c\.yaml:3: data is set twice"),
         ("data: !!python/object/apply:os.system ['true']\n", r"c\.yaml:1: not valid YAML"),
@@ -104,7 +171,9 @@ def test_each_mistake_is_named_with_its_line(text, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("override", ["train.steps", "=5", "train..steps=5", "train.steps.x=5", "train.stepps=5"])
+@pytest.mark.parametrize(
+    "override", ["train.steps", "=5", "train..steps=5", "train.steps.x=5", "train.stepps=5"]
+)
 def test_a_broken_override_is_named(override):
     with pytest.raises(ConfigError):
         parse_config(MINIMAL + "train:\n  steps: 5\n", [override])
@@ -133,13 +202,20 @@ def test_every_setting_is_documented_and_its_default_is_valid():
     text: dict[str, dict[str, object]] = {}
     for name, default, _ in rows:
         section, key = name.split(".")
-        text.setdefault(section, {})[key] = "out" if default == "required" else yaml.safe_load(default)
+        text.setdefault(section, {})[key] = (
+            "out" if default == "required" else yaml.safe_load(default)
+        )
     assert parse_config(yaml.safe_dump(text)) == parse_config(MINIMAL)
-    assert len(rows) == sum(len(field.annotation.model_fields) for field in ExperimentConfig.model_fields.values())
+    assert len(rows) == sum(
+        len(field.annotation.model_fields) for field in ExperimentConfig.model_fields.values()
+    )
 
 
 def test_a_byte_budget_has_a_unit():
-    assert parse_config("data: {records: x}", ["checkpoint.max_bytes=2GB"]).checkpoint.max_bytes == 2_000_000_000
+    assert (
+        parse_config("data: {records: x}", ["checkpoint.max_bytes=2GB"]).checkpoint.max_bytes
+        == 2_000_000_000
+    )
     with pytest.raises(ConfigError, match=r"checkpoint\.max_bytes"):
         parse_config("data: {records: x}", ["checkpoint.max_bytes=much"])
 

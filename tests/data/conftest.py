@@ -18,14 +18,21 @@ def encode(image, image_format="JPEG", **options):
 
 
 def voc_object(name="cat", box=(10, 10, 30, 30), extra=""):
-    corners = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    corners = "".join(
+        f"<{tag}>{value}</{tag}>"
+        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
     return f"<object><name>{name}</name>{extra}<bndbox>{corners}</bndbox></object>"
 
 
 def voc_xml(*objects, filename="a.jpg", size=(64, 48), path=None, extra=""):
     parts = [f"<filename>{filename}</filename>" if filename is not None else ""]
     parts += [f"<path>{path}</path>" if path is not None else ""]
-    parts += [f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""]
+    parts += [
+        f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+        if size
+        else ""
+    ]
     return f"<annotation>{''.join(parts)}{extra}{''.join(objects)}</annotation>"
 
 
@@ -47,12 +54,26 @@ class VocSet:
         target.write_bytes(content.encode() if isinstance(content, str) else content)
         return target
 
-    def add(self, name, *objects, image=None, suffix=".jpg", images="images", annotations="annotations", **xml):
+    def add(
+        self,
+        name,
+        *objects,
+        image=None,
+        suffix=".jpg",
+        images="images",
+        annotations="annotations",
+        **xml,
+    ):
         """One image with its annotation; `image` overrides the drawn JPEG."""
         self.count += 1
-        self.write(f"{images}/{name}{suffix}", image if image is not None else encode(draw(seed=self.count)))
+        self.write(
+            f"{images}/{name}{suffix}",
+            image if image is not None else encode(draw(seed=self.count)),
+        )
         xml.setdefault("filename", f"{name}{suffix}")
-        return self.write(f"{annotations}/{name}.xml", voc_xml(*(objects or (voc_object(),)), **xml))
+        return self.write(
+            f"{annotations}/{name}.xml", voc_xml(*(objects or (voc_object(),)), **xml)
+        )
 
 
 @pytest.fixture

@@ -21,7 +21,12 @@ def tree(root):
 
 
 def run(*arguments):
-    command = [sys.executable, "-c", "from detflow.cli.main import main; main()", *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-c",
+        "from detflow.cli.main import main; main()",
+        *map(str, arguments),
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -54,7 +59,10 @@ def test_it_finds_what_a_conversion_finds(sound, tmp_path):
 
 
 def test_what_stops_a_conversion_stops_the_check(sound):
-    sound.write("annotations/evil.xml", '<!DOCTYPE annotation [<!ENTITY a SYSTEM "file:///nowhere">]><annotation/>')
+    sound.write(
+        "annotations/evil.xml",
+        '<!DOCTYPE annotation [<!ENTITY a SYSTEM "file:///nowhere">]><annotation/>',
+    )
     found, lines = check(sound.root)
     assert isinstance(found.refusal, DataError)
     assert len(lines) == 1
@@ -69,7 +77,9 @@ def test_a_file_that_vanishes_or_may_not_be_read_is_named(sound, tmp_path, monke
     def refuse(error):
         def open_others(path, *args, **kwargs):
             if str(path).endswith("images/image3.jpg"):
-                raise error(errno.EACCES if error is PermissionError else errno.ENOENT, "no", str(path))
+                raise error(
+                    errno.EACCES if error is PermissionError else errno.ENOENT, "no", str(path)
+                )
             return original(path, *args, **kwargs)
 
         monkeypatch.setattr(os, "open", open_others)

@@ -22,7 +22,11 @@ from detflow.storage.folders import LocalFolder
 
 def run(*arguments):
     code = "from detflow.cli.main import main; main()"
-    return subprocess.run([sys.executable, "-c", code, "make-records", *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code, "make-records", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_bccd(shared_data, tmp_path):
@@ -32,29 +36,53 @@ from detflow.cli.main import cli
 cli.main(standalone_mode=False)
 assert not {"tensorflow", "tf_keras"} & set(sys.modules)
 """
-    arguments = ["make-records", str(shared_data("bccd")), "--output", str(tmp_path / "bccd"), "--json"]
-    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    arguments = [
+        "make-records",
+        str(shared_data("bccd")),
+        "--output",
+        str(tmp_path / "bccd"),
+        "--json",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
     manifest = json.loads(result.stdout)
     assert manifest == json.loads((tmp_path / "bccd" / "manifest.json").read_text())
     assert (manifest["annotations_found"], manifest["images_found"]) == (364, 364)
-    assert {name: split["images"] for name, split in manifest["splits"].items()} == {"train": 205, "val": 87, "test": 72}
+    assert {name: split["images"] for name, split in manifest["splits"].items()} == {
+        "train": 205,
+        "val": 87,
+        "test": 72,
+    }
     assert manifest["unions"] == {"trainval": ["train", "val"]}
-    totals = {name: sum(split["objects_per_class"][name] for split in manifest["splits"].values()) for name in manifest["classes"]}
+    totals = {
+        name: sum(split["objects_per_class"][name] for split in manifest["splits"].values())
+        for name in manifest["classes"]
+    }
     assert totals == {"Platelets": 361, "RBC": 4153, "WBC": 372}
     assert manifest["repairs"] == {"box_zero_area": 2}
     assert manifest["quarantined"] == {}
-    ledger = [json.loads(line) for line in (tmp_path / "bccd" / "ledger.jsonl").read_text().splitlines()]
+    ledger = [
+        json.loads(line) for line in (tmp_path / "bccd" / "ledger.jsonl").read_text().splitlines()
+    ]
     zero = [entry for entry in ledger if entry["code"] == "box_zero_area"]
     assert len(zero) == 2
-    assert all(entry["action"] == "repaired" and entry["line"] and entry["object_index"] for entry in zero)
-    samples = list(read_samples(tmp_path / "bccd", read_manifest(tmp_path / "bccd"), "train+val+test"))
+    assert all(
+        entry["action"] == "repaired" and entry["line"] and entry["object_index"] for entry in zero
+    )
+    samples = list(
+        read_samples(tmp_path / "bccd", read_manifest(tmp_path / "bccd"), "train+val+test")
+    )
     assert len(samples) == 364
     assert sum(len(sample.objects) for sample in samples) == 4886
 
 
 def test_plates16(shared_data, tmp_path):
     manifest = convert_dataset(shared_data("plates16"), tmp_path / "out", ConversionOptions())
-    assert {name: split["images"] for name, split in manifest["splits"].items()} == {"train": 12, "valid": 4}
+    assert {name: split["images"] for name, split in manifest["splits"].items()} == {
+        "train": 12,
+        "valid": 4,
+    }
     assert sum(split["objects"] for split in manifest["splits"].values()) == 20
     assert manifest["repairs"] == {"image_transcoded": 16}
     for sample in read_samples(tmp_path / "out", read_manifest(tmp_path / "out"), "valid"):
@@ -65,7 +93,11 @@ def test_plates16(shared_data, tmp_path):
 def test_raccoon(shared_data, tmp_path):
     manifest = convert_dataset(shared_data("raccoon"), tmp_path / "out", ConversionOptions())
     assert sum(split["objects"] for split in manifest["splits"].values()) == 217
-    assert sum(split["images"] for split in manifest["splits"].values()) == manifest["annotations_found"] == 200
+    assert (
+        sum(split["images"] for split in manifest["splits"].values())
+        == manifest["annotations_found"]
+        == 200
+    )
     assert set(manifest["splits"]) == {"train", "val", "test"}
     assert all(split["images"] for split in manifest["splits"].values())
 
@@ -98,13 +130,32 @@ def wrapper(*args):
 convert.{function} = wrapper
 main()
 """
-    command = [sys.executable, "-c", code, "make-records", str(dataset), "--output", str(output), "--jobs", jobs]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "make-records",
+        str(dataset),
+        "--output",
+        str(output),
+        "--jobs",
+        jobs,
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def start(dataset, output, *arguments):
     code = "from detflow.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "make-records", str(dataset), "--output", str(output), *arguments]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "make-records",
+        str(dataset),
+        "--output",
+        str(output),
+        *arguments,
+    ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -117,7 +168,10 @@ def test_a_killed_run_is_resumed_at_its_last_shard(voc_set, tmp_path, monkeypatc
         voc_set.add(f"{index:03d}")
     convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
     output = tmp_path / "out"
-    assert run_until(voc_set.root, output, "1", "_write_shard", signal.SIGKILL).returncode == -signal.SIGKILL
+    assert (
+        run_until(voc_set.root, output, "1", "_write_shard", signal.SIGKILL).returncode
+        == -signal.SIGKILL
+    )
     assert not output.exists()
     (staging,) = leftovers(tmp_path)
     first = staging / "train-00000-of-00004.tfrecord"
@@ -125,7 +179,11 @@ def test_a_killed_run_is_resumed_at_its_last_shard(voc_set, tmp_path, monkeypatc
     (staging / "train-00009-of-00010.tfrecord").write_bytes(b"of another plan")
     built = []
     original = convert_module.encode_record
-    monkeypatch.setattr(convert_module, "encode_record", lambda **parts: built.append(parts["key"]) or original(**parts))
+    monkeypatch.setattr(
+        convert_module,
+        "encode_record",
+        lambda **parts: built.append(parts["key"]) or original(**parts),
+    )
     convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
     assert len(built) < 140
     assert (output / first.name).stat().st_ino == kept
@@ -138,7 +196,10 @@ def test_a_damaged_leftover_is_not_used(voc_set, tmp_path):
         voc_set.add(f"{index:03d}")
     convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
     output = tmp_path / "out"
-    assert run_until(voc_set.root, output, "1", "_write_shard", signal.SIGKILL).returncode == -signal.SIGKILL
+    assert (
+        run_until(voc_set.root, output, "1", "_write_shard", signal.SIGKILL).returncode
+        == -signal.SIGKILL
+    )
     (staging,) = leftovers(tmp_path)
     shard = staging / "train-00000-of-00004.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
@@ -192,19 +253,26 @@ def test_a_signal_ends_the_run_and_leaves_nothing(voc_set, tmp_path, number, cod
 def test_two_runs_of_the_same_do_not_disturb_each_other(voc_set, tmp_path):
     voc_set.add("a")
     request = convert_module._name_request(LocalFolder.of(voc_set.root), ConversionOptions())
-    with publish_directory(tmp_path / "out", request), pytest.raises(Locked, match="another process is writing the same"):
+    with (
+        publish_directory(tmp_path / "out", request),
+        pytest.raises(Locked, match="another process is writing the same"),
+    ):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
 
 
 def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, monkeypatch):
     voc_set.add("a")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=10))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=10)
+    )
     with pytest.raises(EnvironmentFault, match=r"[\d,]+ bytes are needed and 10 are free"):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
     assert list(tmp_path.iterdir()) == [voc_set.root]
 
 
-@pytest.mark.parametrize("function", ["convert._write_shard", "report.page.render_report", "convert._build_manifest"])
+@pytest.mark.parametrize(
+    "function", ["convert._write_shard", "report.page.render_report", "convert._build_manifest"]
+)
 def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypatch, function):
     voc_set.add("a")
     convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
@@ -214,7 +282,10 @@ def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(f"detflow.data.{function}", full)
-    with pytest.raises(EnvironmentFault, match=r"the disk is full: about [\d,]+ bytes are needed and [\d,]+ are free"):
+    with pytest.raises(
+        EnvironmentFault,
+        match=r"the disk is full: about [\d,]+ bytes are needed and [\d,]+ are free",
+    ):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
     assert digest_files(tmp_path / "out") == before
     assert leftovers(tmp_path) == []
@@ -222,12 +293,24 @@ def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypat
 
 def test_a_file_size_limit_is_an_environment_fault(voc_set, tmp_path):
     for index in range(20):
-        voc_set.add(f"{index}", image=voc_set.encode(voc_set.draw(400, 300, seed=index), quality=95), size=(400, 300))
-    limited = (
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); from detflow.cli.main import main; main()"
-    )
+        voc_set.add(
+            f"{index}",
+            image=voc_set.encode(voc_set.draw(400, 300, seed=index), quality=95),
+            size=(400, 300),
+        )
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); from detflow.cli.main import main; main()"
     result = subprocess.run(
-        [sys.executable, "-c", limited, "make-records", str(voc_set.root), "--output", str(tmp_path / "out"), "--jobs", "1"],
+        [
+            sys.executable,
+            "-c",
+            limited,
+            "make-records",
+            str(voc_set.root),
+            "--output",
+            str(tmp_path / "out"),
+            "--jobs",
+            "1",
+        ],
         capture_output=True,
         text=True,
     )
@@ -255,7 +338,9 @@ def test_old_members_stay_with_keep_splits(voc_set, tmp_path):
     before = read_memberships(tmp_path / "one")
     for index in range(30, 60):
         voc_set.add(f"{index:03d}", voc_set.object(f"rare{index % 10}"))
-    manifest = convert_dataset(voc_set.root, tmp_path / "two", ConversionOptions(keep_splits=tmp_path / "one"))
+    manifest = convert_dataset(
+        voc_set.root, tmp_path / "two", ConversionOptions(keep_splits=tmp_path / "one")
+    )
     after = read_memberships(tmp_path / "two")
     assert len(after) == 60
     assert {key: after[key] for key in before} == before
@@ -266,12 +351,23 @@ def test_old_members_stay_with_keep_splits(voc_set, tmp_path):
 def test_tiny_datasets_give_a_result_or_a_clear_refusal(voc_set, tmp_path, number, objects):
     for index in range(number):
         voc_set.write(f"{index}.jpg", voc_set.encode(voc_set.draw(seed=index)))
-        voc_set.write(f"{index}.xml", voc_set.xml(*[voc_set.object()] * objects, filename=f"{index}.jpg"))
+        voc_set.write(
+            f"{index}.xml", voc_set.xml(*[voc_set.object()] * objects, filename=f"{index}.jpg")
+        )
     if objects:
         manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
         assert manifest["splits"]["train"]["images"] >= 1
         assert sum(split["images"] for split in manifest["splits"].values()) == number
-        assert len(list(read_samples(tmp_path / "out", read_manifest(tmp_path / "out"), "train+val+test"))) == number
+        assert (
+            len(
+                list(
+                    read_samples(
+                        tmp_path / "out", read_manifest(tmp_path / "out"), "train+val+test"
+                    )
+                )
+            )
+            == number
+        )
     else:
         with pytest.raises(DataError, match="no class to learn"):
             convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
@@ -284,8 +380,13 @@ def test_leaks_are_written_twice_only_when_allowed(voc_set, tmp_path):
     voc_set.write("val.txt", "b\nc\n")
     with pytest.raises(DataError, match="1 problems must be looked at first"):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
-    manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(allow_leaks=True)))
-    assert {name: split["images"] for name, split in manifest["splits"].items()} == {"train": 2, "val": 2}
+    manifest = convert_dataset(
+        voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(allow_leaks=True))
+    )
+    assert {name: split["images"] for name, split in manifest["splits"].items()} == {
+        "train": 2,
+        "val": 2,
+    }
 
 
 def test_an_image_that_changes_meanwhile_is_found(voc_set, tmp_path, monkeypatch):
@@ -316,7 +417,9 @@ def test_what_cannot_be_mended_is_set_aside_and_the_sums_add_up(voc_set, tmp_pat
     whole = (voc_set.root / "images" / "good0.jpg").read_bytes()
     voc_set.add("cut", image=whole[:-2])
     voc_set.add("text", image=b"not an image")
-    (voc_set.root / "annotations" / "alone.xml").write_text("<annotation><filename>nowhere.jpg</filename></annotation>")
+    (voc_set.root / "annotations" / "alone.xml").write_text(
+        "<annotation><filename>nowhere.jpg</filename></annotation>"
+    )
     manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
     assert manifest["quarantined"] == {"image_missing": 1, "image_undecodable": 2}
     written = sum(split["images"] for split in manifest["splits"].values())
@@ -358,4 +461,8 @@ def test_classes_keep_the_order_that_the_user_gives(voc_set, tmp_path):
     voc_set.add("a", voc_set.object("cat"), voc_set.object("dog", (1, 1, 5, 5)))
     options = ConversionOptions(audit=AuditOptions(classes=("dog", "cat"), split_by=SplitBy.SEED))
     assert convert_dataset(voc_set.root, tmp_path / "out", options)["classes"] == ["dog", "cat"]
-    assert (tmp_path / "out" / "label_map.pbtxt").read_text().startswith("item {\n  id: 1\n  name: 'dog'")
+    assert (
+        (tmp_path / "out" / "label_map.pbtxt")
+        .read_text()
+        .startswith("item {\n  id: 1\n  name: 'dog'")
+    )

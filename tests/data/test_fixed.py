@@ -25,7 +25,9 @@ def boxes(draw):
 @given(boxes(), st.integers(1, 20_000), st.integers(1, 20_000))
 def test_a_box_survives_voc(box, width, height):
     size = ImageSize(width, height)
-    annotation, findings = read_annotation(write_annotation("a.jpg", size, [ObjectAnnotation("cat", box)]), "a.xml")
+    annotation, findings = read_annotation(
+        write_annotation("a.jpg", size, [ObjectAnnotation("cat", box)]), "a.xml"
+    )
     assert findings == []
     xmin, ymin, xmax, ymax = annotation.objects[0].corners
     assert to_record_box(Box.from_voc(xmin, ymin, xmax, ymax, size)) == box
@@ -34,12 +36,19 @@ def test_a_box_survives_voc(box, width, height):
 def test_whole_pixels_stay_whole():
     size = ImageSize(640, 481)
     box = to_record_box(Box.from_voc(12, 33, 345, 481, size))
-    text = write_annotation("a.jpg", size, [ObjectAnnotation("a<b>&c", box, difficult=True, pose="Left")]).decode()
+    text = write_annotation(
+        "a.jpg", size, [ObjectAnnotation("a<b>&c", box, difficult=True, pose="Left")]
+    ).decode()
     assert "<xmin>12</xmin>" in text
     assert "<ymax>481</ymax>" in text
     annotation, _ = read_annotation(text.encode(), "a.xml")
     (entry,) = annotation.objects
-    assert (entry.name, entry.difficult, entry.truncated, entry.pose) == ("a<b>&c", True, False, "Left")
+    assert (entry.name, entry.difficult, entry.truncated, entry.pose) == (
+        "a<b>&c",
+        True,
+        False,
+        "Left",
+    )
 
 
 @pytest.fixture
@@ -50,9 +59,17 @@ def dirty(voc_set):
         folders = {"images": f"{split}/images", "annotations": f"{split}/annots"}
         for index in range(start, start + 3):
             voc_set.add("same" if index == start else f"{index}", **folders)
-        voc_set.add("inverted", voc_set.object("cat", (30.25, 30, 10, 10)), voc_set.object("cat", (5, 5, 5, 9)), **folders)
         voc_set.add(
-            "png", voc_set.object("cat", (-4, 1, 99, 48.5)), image=voc_set.encode(voc_set.draw(seed=start + 50), "PNG"), **folders
+            "inverted",
+            voc_set.object("cat", (30.25, 30, 10, 10)),
+            voc_set.object("cat", (5, 5, 5, 9)),
+            **folders,
+        )
+        voc_set.add(
+            "png",
+            voc_set.object("cat", (-4, 1, 99, 48.5)),
+            image=voc_set.encode(voc_set.draw(seed=start + 50), "PNG"),
+            **folders,
         )
         turned = voc_set.encode(voc_set.draw(seed=start + 51), exif=exif)
         voc_set.add("turned", image=turned, size=(48, 64), **folders)
@@ -73,7 +90,10 @@ def test_the_mended_dataset_is_clean_and_the_same(dirty, tmp_path):
     assert again["annotations_found"] == again["images_found"] == 14
     for split in ("train", "val"):
         first, second = (
-            sorted((sample.encoded, sample.size, sample.objects) for sample in read_samples(folder, read_manifest(folder), split))
+            sorted(
+                (sample.encoded, sample.size, sample.objects)
+                for sample in read_samples(folder, read_manifest(folder), split)
+            )
             for folder in (tmp_path / "one", tmp_path / "two")
         )
         assert [one[0] for one in first] == [one[0] for one in second]
@@ -84,7 +104,11 @@ def test_the_mended_dataset_is_clean_and_the_same(dirty, tmp_path):
 
 def test_processes_do_not_matter(dirty, tmp_path):
     for jobs in (1, 2):
-        convert_dataset(dirty.root, tmp_path / f"r{jobs}", ConversionOptions(write_fixed=tmp_path / f"f{jobs}", jobs=jobs))
+        convert_dataset(
+            dirty.root,
+            tmp_path / f"r{jobs}",
+            ConversionOptions(write_fixed=tmp_path / f"f{jobs}", jobs=jobs),
+        )
     assert digest_files(tmp_path / "f1") == digest_files(tmp_path / "f2")
 
 
@@ -92,8 +116,17 @@ def test_it_is_written_to_a_new_folder_only(voc_set, tmp_path):
     voc_set.add("a")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("mine")
-    for target in (tmp_path / "mine", voc_set.root, voc_set.root / "fixed", tmp_path / "mine" / "a.txt"):
+    for target in (
+        tmp_path / "mine",
+        voc_set.root,
+        voc_set.root / "fixed",
+        tmp_path / "mine" / "a.txt",
+    ):
         with pytest.raises(ConfigError, match="--write-fixed"):
-            convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(write_fixed=target, audit=AuditOptions()))
+            convert_dataset(
+                voc_set.root,
+                tmp_path / "out",
+                ConversionOptions(write_fixed=target, audit=AuditOptions()),
+            )
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "mine" / "a.txt").read_text() == "mine"

@@ -9,7 +9,10 @@ MANIFEST = {
     "images_unlabelled": 1,
     "classes": [f"c{index:02d}" for index in range(20)],
     "splits": {
-        "train": {"images": 6, "objects_per_class": {f"c{index:02d}": index for index in range(20)}},
+        "train": {
+            "images": 6,
+            "objects_per_class": {f"c{index:02d}": index for index in range(20)},
+        },
         "val": {"images": 2, "objects_per_class": {f"c{index:02d}": 0 for index in range(20)}},
     },
     "unions": {"trainval": ["train", "val"]},

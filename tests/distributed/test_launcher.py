@@ -30,7 +30,9 @@ def launch(tmp_path, monkeypatch):
         lines = []
         command = [sys.executable, "-c", PRELUDE + body, str(tmp_path)]
         code = run_workers(command, num_workers, max_restarts, lines.append, **options)
-        assert not any(is_alive(int(path.read_text())) for path in tmp_path.iterdir() if path.stat().st_size)
+        assert not any(
+            is_alive(int(path.read_text())) for path in tmp_path.iterdir() if path.stat().st_size
+        )
         return code, lines, sorted(path.name for path in tmp_path.iterdir())
 
     return run
@@ -122,7 +124,9 @@ time.sleep(60)
 """
     code, lines, started = launch(SERVERS + body, num_parameter_servers=1)
     assert (code, names_up(started)) == (0, ["chief0", "ps0", "worker0", "worker1", "worker1"])
-    assert lines == ["worker 1 was killed by SIGKILL: restart 1 of 2 alone: its steps are taken again"]
+    assert lines == [
+        "worker 1 was killed by SIGKILL: restart 1 of 2 alone: its steps are taken again"
+    ]
 
 
 def test_a_killed_parameter_server_starts_all_again(launch):
@@ -146,7 +150,10 @@ def test_workers_of_parameter_servers_that_die_too_often_end_the_run(launch):
     code, lines, _ = launch(SERVERS + body, num_workers=1, max_restarts=1, num_parameter_servers=1)
     assert code == 128 + signal.SIGABRT
     reason = "worker 0 was killed by SIGABRT"
-    assert lines == [f"{reason}: restart 1 of 1 alone: its steps are taken again", f"{reason}: given up after 1 restarts"]
+    assert lines == [
+        f"{reason}: restart 1 of 1 alone: its steps are taken again",
+        f"{reason}: given up after 1 restarts",
+    ]
 
 
 def test_only_the_chief_of_parameter_servers_is_told_to_stop(launch):
@@ -164,7 +171,11 @@ end = time.monotonic() + 60
 while time.monotonic() < end: time.sleep(1)
 """
     code, lines, started = launch(SERVERS + body, num_workers=1, num_parameter_servers=1)
-    assert (code, lines, [name for name in started if name.startswith("heard")]) == (143, [], ["heard-chief0"])
+    assert (code, lines, [name for name in started if name.startswith("heard")]) == (
+        143,
+        [],
+        ["heard-chief0"],
+    )
 
 
 # A launcher of its own: signals go to a process, not to the test.
@@ -177,7 +188,9 @@ sys.exit(run_workers([sys.executable, "-c", *sys.argv[1:]], 2, 3, print))
 
 @contextlib.contextmanager
 def launcher(body, folder):
-    process = subprocess.Popen([sys.executable, "-c", LAUNCHER, PRELUDE + body, str(folder)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, PRELUDE + body, str(folder)], stdout=subprocess.DEVNULL
+    )
     try:
         wait_for(lambda: len([path for path in folder.glob("*-*") if path.read_text()]) == 2)
         yield process, [int(path.read_text()) for path in folder.glob("*-*")]

@@ -45,8 +45,15 @@ for distribution in (Distribution(), Distribution(tf.distribute.MirroredStrategy
 
 def test_two_devices_train_as_one_does(tiny_config):
     # Batches in parts, and images that show each other: whatever could go by the wrong rows.
-    config = tiny_config(train_batch_size=4, train_accumulate_steps=2, augment_mosaic=0.5, augment_mixup=0.5)
-    run = subprocess.run([sys.executable, "-c", SCRIPT, format_config(config)], capture_output=True, text=True, check=False)
+    config = tiny_config(
+        train_batch_size=4, train_accumulate_steps=2, augment_mosaic=0.5, augment_mixup=0.5
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, format_config(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     one, two = (json.loads(line) for line in run.stdout.splitlines())
     assert len(set(one)) == 3

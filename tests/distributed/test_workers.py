@@ -47,10 +47,19 @@ def start(config, tmp_path_factory):
 
     def run(workers, name, *settings, options=()):
         log = folder / f"{name}.log"
-        command = ["train", f"--config={folder / 'config.yaml'}", f"--model-dir={folder / name}", f"--workers={workers}"]
+        command = [
+            "train",
+            f"--config={folder / 'config.yaml'}",
+            f"--model-dir={folder / name}",
+            f"--workers={workers}",
+        ]
         command += [*options, *(f"--set={setting}" for setting in settings)]
         with log.open("wb") as output:
-            return subprocess.Popen([sys.executable, "-m", "detflow", *command], stderr=output), folder / name, log
+            return (
+                subprocess.Popen([sys.executable, "-m", "detflow", *command], stderr=output),
+                folder / name,
+                log,
+            )
 
     run.folder = folder
     return run
@@ -79,7 +88,11 @@ def losses(model_dir):
 
 def weights(model_dir):
     reader = tf.train.load_checkpoint(str(model_dir / f"ckpt-{STEPS}" / "ckpt"))
-    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    names = [
+        name
+        for name in reader.get_variable_to_shape_map()
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    ]
     return {name: reader.get_tensor(name) for name in names}
 
 
@@ -111,7 +124,8 @@ def assert_same_curve(one, other):
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     for name, value in first.items():
-        # AdamW divides by the gradients' size: where they are all but zero it turns their rounding into whole steps.
+        # AdamW divides by the gradients' size: where they are all but zero it turns their rounding
+        # into whole steps.
         np.testing.assert_allclose(value, second[name], rtol=1e-3, atol=2e-3, err_msg=name)
 
 
@@ -141,7 +155,13 @@ def test_a_killed_worker_changes_nothing_about_the_end(pair, start):
 
 
 def test_a_signal_to_one_worker_stops_all_at_the_same_step(start):
-    process, model_dir, log = start(2, "stopped", "train.steps=100000", "evaluate.every_steps=1000", "checkpoint.every_steps=1000")
+    process, model_dir, log = start(
+        2,
+        "stopped",
+        "train.steps=100000",
+        "evaluate.every_steps=1000",
+        "checkpoint.every_steps=1000",
+    )
     while "step 1/" not in log.read_text():
         assert process.poll() is None, log.read_text()
         time.sleep(0.01)
@@ -152,7 +172,9 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(start):
     assert "2 workers ended with equal weights" in log.read_text()
 
 
-def test_canvases_patience_and_a_time_budget_work_with_two_workers(tiny_config, mixed_records, start, tmp_path):
+def test_canvases_patience_and_a_time_budget_work_with_two_workers(
+    tiny_config, mixed_records, start, tmp_path
+):
     settings = {
         "data.records": str(mixed_records),
         "model.input_size": "[32, 48]",
@@ -163,14 +185,17 @@ def test_canvases_patience_and_a_time_budget_work_with_two_workers(tiny_config, 
         "checkpoint.every_steps": 20,
     }
     named = [f"{name}={value}" for name, value in settings.items()]
-    process, model_dir, log = start(2, "all", *named, "train.time_budget=200s", "train.patience=1", "train.min_delta=1")
+    process, model_dir, log = start(
+        2, "all", *named, "train.time_budget=200s", "train.patience=1", "train.min_delta=1"
+    )
     assert wait(process, log) == 0, log.read_text()
     text = log.read_text()
     assert "images by canvas: 32x48 5, 48x32 5" in text
     fixed = json.loads((model_dir / "run.json").read_text())["steps_fixed_by_time_budget"]
     assert f"the time budget comes to {fixed:,} steps" in text
     assert RunDir(model_dir).read_config().train.steps == fixed > 40
-    # Nothing gains as much as min_delta: the first evaluation sets the mark, the second one ends the run.
+    # Nothing gains as much as min_delta: the first evaluation sets the mark, the second one ends
+    # the run.
     assert "stopped early: 1 evaluation without a gain" in text
     assert "2 workers ended with equal weights" in text
     assert losses(model_dir)[:, 0].tolist() == list(range(1, 41))
@@ -191,7 +216,9 @@ def test_ray_trains_as_one_does(alone, start, monkeypatch):
     assert_same_curve(alone, model_dir)
 
 
-def test_a_parameter_server_goes_on_with_a_run_and_is_killed_and_one_worker_ends_it_as_one_process_does(alone, start):
+def test_a_parameter_server_goes_on_with_a_run_and_is_killed_and_one_worker_ends_it_as_one_process_does(
+    alone, start
+):
     model_dir = start.folder / "servers"
     shutil.copytree(alone, model_dir)
     for step in (3, 4, 6):
@@ -235,7 +262,9 @@ def test_two_workers_of_a_parameter_server_learn_though_one_is_killed(config, st
 
 
 def test_what_parameter_servers_cannot_do_is_refused_before_anything_starts(start):
-    process, model_dir, log = start(2, "refused", "runtime.precision=float16", options=["--parameter-servers=1"])
+    process, model_dir, log = start(
+        2, "refused", "runtime.precision=float16", options=["--parameter-servers=1"]
+    )
     assert wait(process, log) == 2
     assert "runtime.precision float16 needs loss scaling" in log.read_text()
     assert RunDir(model_dir).checkpoint_steps() == []

@@ -32,11 +32,15 @@ class Case:
             if self._random.random() < 0.9 - 0.5 * class_id / len(self.label_map):
                 found.append(self._found(class_id, box))
             if self._random.random() < 0.3:
-                found.append(self._found(int(self._random.integers(len(self.label_map))) + 1, self._box()))
+                found.append(
+                    self._found(int(self._random.integers(len(self.label_map))) + 1, self._box())
+                )
         return EvaluatedImage(SIZE, truth, found)
 
     def _found(self, class_id, box):
-        return Detection(self.label_map.name_of(class_id), class_id, float(self._random.uniform(0.05, 0.99)), box)
+        return Detection(
+            self.label_map.name_of(class_id), class_id, float(self._random.uniform(0.05, 0.99)), box
+        )
 
     def _box(self):
         (y, x), (height, width) = self._random.uniform(0, 0.6, 2), self._random.uniform(0.1, 0.4, 2)
@@ -47,7 +51,9 @@ class Case:
 
     def samples(self, filename="images/{}.jpg"):
         return [
-            Sample(f"images/{i}", 100 + i, filename.format(i), image.size, b"", tuple(image.objects))
+            Sample(
+                f"images/{i}", 100 + i, filename.format(i), image.size, b"", tuple(image.objects)
+            )
             for i, image in enumerate(self.images)
         ]
 
@@ -62,7 +68,14 @@ def case():
     return Case
 
 
-NAMES_THAT_HURT = ("<script>alert(1)</script>", '$x_1$ & "y"', "血小板", "a/b" * 30, "it's\u202e", "=1+1")
+NAMES_THAT_HURT = (
+    "<script>alert(1)</script>",
+    '$x_1$ & "y"',
+    "血小板",
+    "a/b" * 30,
+    "it's\u202e",
+    "=1+1",
+)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,16 @@ BOX, ELSEWHERE = Box(0.1, 0.1, 0.5, 0.5), Box(0.6, 0.6, 0.9, 0.9)
 def test_the_threshold_is_the_best_f1s_unless_one_is_given(case):
     drawn = case(["cat", "dog"])
     analysis = drawn.analyse()
-    assert analysis.score_threshold == analysis.confusion.score_threshold == analysis.overall.best.threshold
+    assert (
+        analysis.score_threshold
+        == analysis.confusion.score_threshold
+        == analysis.overall.best.threshold
+    )
     f1 = analysis.overall.at(analysis.score_threshold).f1
     assert all(analysis.overall.at(score / 50).f1 <= f1 for score in range(50))
-    assert drawn.analyse(0.25).score_threshold == drawn.analyse(0.25).confusion.score_threshold == 0.25
+    assert (
+        drawn.analyse(0.25).score_threshold == drawn.analyse(0.25).confusion.score_threshold == 0.25
+    )
 
 
 def test_the_metrics_of_training_stand_unchanged_among_them(case):
@@ -36,7 +42,11 @@ def test_an_error_hurts_the_detected_class_and_the_one_that_was_to_be_found(case
         (ErrorType.MISSED, (1,)),
     ]
     counts = analysis.error_counts()
-    assert (counts["dog"][ErrorType.CLASSIFICATION], counts["cat"][ErrorType.MISSED], sum(counts["cat"].values())) == (1, 1, 1)
+    assert (
+        counts["dog"][ErrorType.CLASSIFICATION],
+        counts["cat"][ErrorType.MISSED],
+        sum(counts["cat"].values()),
+    ) == (1, 1, 1)
 
 
 def test_the_document_is_plain_and_has_null_for_what_cannot_be_measured(case):

@@ -27,7 +27,14 @@ def written(case, tmp_path_factory):
 
 def test_what_is_written(written):
     folder, _ = written
-    files = {"metrics.json", "results.csv", "curves.csv", "predictions.json", "ground_truth.json", "evaluation.html"}
+    files = {
+        "metrics.json",
+        "results.csv",
+        "curves.csv",
+        "predictions.json",
+        "ground_truth.json",
+        "evaluation.html",
+    }
     assert {path.name for path in folder.iterdir()} == files | {f"{name}.png" for name in PLOTS}
     for name in PLOTS:
         Image.open(folder / f"{name}.png").verify()
@@ -42,22 +49,34 @@ def test_others_who_judge_the_files_get_the_same_numbers(written):
         evaluation.accumulate()
         evaluation.summarize()
     metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
-    assert [metrics["AP"], metrics["AP50"], metrics["AP75"]] == pytest.approx(evaluation.stats[:3].tolist(), abs=1e-6)
+    assert [metrics["AP"], metrics["AP50"], metrics["AP75"]] == pytest.approx(
+        evaluation.stats[:3].tolist(), abs=1e-6
+    )
     assert metrics == analysis.metrics
     assert {image["id"] for image in truth.dataset["images"]} == {100, 101, 102, 103, 104, 105}
 
 
 def test_the_table_has_a_row_a_class_and_empty_cells(case, tmp_path):
     drawn = case(["cat", "dog"])
-    drawn.images = [type(one)(one.size, [o for o in one.objects if o.name == "cat"], one.detections) for one in drawn.images]
+    drawn.images = [
+        type(one)(one.size, [o for o in one.objects if o.name == "cat"], one.detections)
+        for one in drawn.images
+    ]
     analysis = write(drawn, tmp_path / "out")
     with open(tmp_path / "out" / "results.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["class"], row["id"]) for row in rows] == [("cat", "1"), ("dog", "2")]
     assert float(rows[0]["AP50"]) == analysis.class_metrics["cat"]["AP50"]
     assert float(rows[0]["best_f1"]) == analysis.curves["cat"].best.f1
-    assert (rows[1]["AP"], rows[1]["recall"], rows[1]["best_threshold"], rows[1]["objects"]) == ("", "", "", "0")
-    assert int(rows[0]["errors_missed"]) == sum(error.type.value == "missed" for error in analysis.errors)
+    assert (rows[1]["AP"], rows[1]["recall"], rows[1]["best_threshold"], rows[1]["objects"]) == (
+        "",
+        "",
+        "",
+        "0",
+    )
+    assert int(rows[0]["errors_missed"]) == sum(
+        error.type.value == "missed" for error in analysis.errors
+    )
 
 
 def test_curves_can_be_drawn_again(written):
@@ -76,7 +95,10 @@ def test_names_that_hurt_are_written_whole(case, hostile_names, tmp_path):
     write(case([*hostile_names, "lone \udcff"]), tmp_path / "out")
     with open(tmp_path / "out" / "results.csv", newline="", encoding="utf-8") as file:
         assert [row["class"] for row in csv.DictReader(file)] == [*hostile_names, "lone \\udcff"]
-    assert set(json.loads((tmp_path / "out" / "metrics.json").read_text())["classes"]) == {*hostile_names, "lone \udcff"}
+    assert set(json.loads((tmp_path / "out" / "metrics.json").read_text())["classes"]) == {
+        *hostile_names,
+        "lone \udcff",
+    }
 
 
 @pytest.mark.parametrize(("num_images", "objects"), [(1, 1), (2, 0)])

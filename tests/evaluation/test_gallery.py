@@ -5,7 +5,13 @@ import pytest
 from PIL import Image
 
 from detflow.evaluation.analysis import analyse
-from detflow.evaluation.gallery import BadImage, describe_errors, draw_errors, worst_images, worst_images_of
+from detflow.evaluation.gallery import (
+    BadImage,
+    describe_errors,
+    draw_errors,
+    worst_images,
+    worst_images_of,
+)
 from detflow.metrics import EvaluatedImage
 from detflow.types import Box, Detection, ImageSize, LabelMap, ObjectAnnotation
 
@@ -30,7 +36,9 @@ def analysis(case):
     images = [
         image([cat()], [found("cat", LEFT, 0.9)]),
         image([cat(), cat(RIGHT)], [found("cat", LEFT, 0.9)]),
-        image([cat()], [found("cat", LEFT, 0.9), found("cat", RIGHT, 0.8), found("cat", RIGHT, 0.2)]),
+        image(
+            [cat()], [found("cat", LEFT, 0.9), found("cat", RIGHT, 0.8), found("cat", RIGHT, 0.2)]
+        ),
         image([ObjectAnnotation("dog", LEFT)], [found("cat", LEFT, 0.9)]),
     ]
     return analyse(images, LABELS, case.subject, 0.5)
@@ -38,7 +46,8 @@ def analysis(case):
 
 def test_the_worst_come_first_and_the_good_not_at_all(analysis):
     worst = worst_images(analysis)
-    # Four cats and one dog: the dog taken for a cat weighs .9 of a dog and a cat, the missed cat 1 of a cat, the false one .8.
+    # Four cats and one dog: the dog taken for a cat weighs .9 of a dog and a cat, the missed cat 1
+    # of a cat, the false one .8.
     assert [bad.index for bad in worst] == [3, 1, 2]
     assert [bad.cost for bad in worst] == pytest.approx([0.9 * (1 + 0.25), 0.25, 0.8 * 0.25])
 
@@ -70,7 +79,10 @@ def colours_near(picture, box):
     """How far the pixels along a box' left edge are from the ground."""
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
     height, width, _ = pixels.shape
-    edge = pixels[round(box.ymin * height) : round(box.ymax * height), round(box.xmin * width) : round(box.xmin * width) + 3]
+    edge = pixels[
+        round(box.ymin * height) : round(box.ymax * height),
+        round(box.xmin * width) : round(box.xmin * width) + 3,
+    ]
     return np.abs(edge - 90).max(axis=(1, 2))
 
 
@@ -86,7 +98,11 @@ def test_truth_is_dashed_and_detections_are_solid(analysis):
 
 
 def test_thousands_of_objects(case):
-    boxes = [Box(y, x, y + 0.015, x + 0.009) for y in np.linspace(0, 0.98, 50).tolist() for x in np.linspace(0, 0.99, 100).tolist()]
+    boxes = [
+        Box(y, x, y + 0.015, x + 0.009)
+        for y in np.linspace(0, 0.98, 50).tolist()
+        for x in np.linspace(0, 0.99, 100).tolist()
+    ]
     crowd = analyse([image([cat(box) for box in boxes], [])], LABELS, case.subject)
     [bad] = worst_images(crowd)
     assert describe_errors(crowd, bad) == "5,000 × cat missed"

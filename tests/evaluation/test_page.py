@@ -34,7 +34,9 @@ class Page(HTMLParser):
 def page_of(drawn, filename="images/{}.jpg", **options):
     analysis = drawn.analyse(**options)
     names = [sample.filename for sample in drawn.samples(filename)]
-    return Page(render_evaluation(analysis, names, PLOT_FILES, drawn.pictures(chosen_images(analysis))))
+    return Page(
+        render_evaluation(analysis, names, PLOT_FILES, drawn.pictures(chosen_images(analysis)))
+    )
 
 
 def test_the_page_fetches_and_runs_nothing(case):
@@ -47,7 +49,11 @@ def test_the_page_fetches_and_runs_nothing(case):
         for name in ("src", "srcset"):
             assert attrs.get(name, "data:image/").startswith("data:image/")
         assert attrs.get("href", "#").startswith("#")
-    [policy] = [attrs["content"] for attrs in found.named("meta") if attrs.get("http-equiv") == "Content-Security-Policy"]
+    [policy] = [
+        attrs["content"]
+        for attrs in found.named("meta")
+        if attrs.get("http-equiv") == "Content-Security-Policy"
+    ]
     style = re.search(r"<style>(.*?)</style>", found.html, re.DOTALL).group(1)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy.startswith("default-src 'none'; img-src data:; ")
@@ -66,7 +72,9 @@ def test_hostile_text_stays_text(case, hostile_names):
 
 def test_every_plot_is_there_for_bright_and_dark_screens(case):
     found = page_of(case(["cat", "dog"]))
-    light, dark = (f"data:image/png;base64,{base64.b64encode(kind).decode()}" for kind in (b"light", b"dark"))
+    light, dark = (
+        f"data:image/png;base64,{base64.b64encode(kind).decode()}" for kind in (b"light", b"dark")
+    )
     assert [attrs["srcset"] for attrs in found.named("source")] == [dark] * len(PLOTS)
     assert [attrs["src"] for attrs in found.named("img")].count(light) == len(PLOTS)
 
@@ -91,7 +99,9 @@ def test_galleries_are_capped(case, num_classes, num_images):
 def test_without_objects_there_is_no_minus_one(case):
     found = page_of(case(["cat", "dog"], objects=0))
     assert "AP n/a, AP50 n/a on 6 images with 0 objects of 2 classes." in found.text
-    assert "-1" not in re.sub(r"<style>.*?</style>|<head>.*?</head>", "", found.html, flags=re.DOTALL).replace("-1.0", "")
+    assert "-1" not in re.sub(
+        r"<style>.*?</style>|<head>.*?</head>", "", found.html, flags=re.DOTALL
+    ).replace("-1.0", "")
     assert "nan" not in found.text
     assert not [attrs for attrs in found.named("section") if attrs["id"] in ("worst", "by-class")]
 

@@ -22,7 +22,12 @@ def laid_out(name, analysis):
 
 def overlapping(boxes):
     """Pairs of boxes that share more than a sliver."""
-    return [(i, j) for i, one in enumerate(boxes) for j, other in enumerate(boxes[:i]) if shared(one, other) > 1.0]
+    return [
+        (i, j)
+        for i, one in enumerate(boxes)
+        for j, other in enumerate(boxes[:i])
+        if shared(one, other) > 1.0
+    ]
 
 
 def shared(one, other):
@@ -46,13 +51,17 @@ def test_a_plot_is_a_png_that_depends_on_the_numbers_alone(case, name):
 @pytest.mark.parametrize("name", PLOTS)
 @pytest.mark.parametrize("num_classes", [1, 9, 80])
 def test_no_text_overlaps_another_or_leaves_the_picture(case, name, num_classes):
-    analysis = case([f"a class with a rather long name {number}" for number in range(num_classes)], 20, 10).analyse()
+    analysis = case(
+        [f"a class with a rather long name {number}" for number in range(num_classes)], 20, 10
+    ).analyse()
     figure, renderer = laid_out(name, analysis)
     [axes, *_] = figure.axes
     texts = [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]
     texts += [*axes.get_xticklabels(), *axes.get_yticklabels()]
     texts += [text for legend in figure.legends for text in legend.get_texts()]
-    boxes = [text.get_window_extent(renderer) for text in texts if text.get_text() and text.get_visible()]
+    boxes = [
+        text.get_window_extent(renderer) for text in texts if text.get_text() and text.get_visible()
+    ]
     assert not overlapping(boxes)
     for box in boxes:
         assert box.x0 >= -1
@@ -63,18 +72,26 @@ def test_no_text_overlaps_another_or_leaves_the_picture(case, name, num_classes)
 
 @pytest.mark.parametrize("num_classes", [3, 30])
 def test_named_lines_can_be_told_apart(case, num_classes):
-    figure, _ = laid_out("precision_recall", case([f"c{number}" for number in range(num_classes)], 20, 10).analyse())
+    figure, _ = laid_out(
+        "precision_recall", case([f"c{number}" for number in range(num_classes)], 20, 10).analyse()
+    )
     named = [line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")]
     assert len(named) == min(num_classes, 8) + 1
-    assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in named}) == len(named)
+    assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in named}) == len(
+        named
+    )
 
 
 def test_the_mean_of_the_curves_is_ap50(case):
     analysis = case(["cat", "dog", "owl"]).analyse()
     figure, _ = laid_out("precision_recall", analysis)
     for line in figure.axes[0].get_lines():
-        assert float(line.get_label().split()[-1]) == pytest.approx(np.mean(line.get_ydata()), abs=6e-4)
-    assert np.mean(figure.axes[0].get_lines()[-1].get_ydata()) == pytest.approx(analysis.metrics["AP50"], abs=1e-6)
+        assert float(line.get_label().split()[-1]) == pytest.approx(
+            np.mean(line.get_ydata()), abs=6e-4
+        )
+    assert np.mean(figure.axes[0].get_lines()[-1].get_ydata()) == pytest.approx(
+        analysis.metrics["AP50"], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", PLOTS)

@@ -33,9 +33,18 @@ def records_of_little(tmp_path_factory):
     sets.mkdir(parents=True)
     for split, names in {"train": "a\n", "bare": "b\n"}.items():
         (sets / f"{split}.txt").write_text(names)
-    convert_dataset(root / "voc", root / "records", ConversionOptions(audit=AuditOptions(classes=CLASSES), jobs=1))
+    convert_dataset(
+        root / "voc",
+        root / "records",
+        ConversionOptions(audit=AuditOptions(classes=CLASSES), jobs=1),
+    )
     manifest = json.loads((root / "records" / "manifest.json").read_text())
-    manifest["splits"]["void"] = {"images": 0, "objects": 0, "objects_per_class": dict.fromkeys(CLASSES, 0), "shards": []}
+    manifest["splits"]["void"] = {
+        "images": 0,
+        "objects": 0,
+        "objects_per_class": dict.fromkeys(CLASSES, 0),
+        "shards": [],
+    }
     (root / "records" / "manifest.json").write_text(json.dumps(manifest))
     return root / "records"
 
@@ -49,7 +58,11 @@ def records_of_run(pictures_dir, tmp_path_factory):
     sets.mkdir(parents=True)
     for split, numbers in {"train": range(3), "val": range(3, 24)}.items():
         (sets / f"{split}.txt").write_text("".join(f"p{number:02}\n" for number in numbers))
-    convert_dataset(root / "voc", root / "records", ConversionOptions(audit=AuditOptions(classes=CLASSES), jobs=1))
+    convert_dataset(
+        root / "voc",
+        root / "records",
+        ConversionOptions(audit=AuditOptions(classes=CLASSES), jobs=1),
+    )
     return root / "records"
 
 
@@ -68,9 +81,14 @@ def test_what_can_be_refused_is_refused_before_tensorflow_is_imported(records_of
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     void, unknown, other = done.stdout.splitlines()
-    assert void == f"3 {records_of_little}: split void has no images to judge on; choose another split"
+    assert (
+        void == f"3 {records_of_little}: split void has no images to judge on; choose another split"
+    )
     assert unknown.startswith("2 there is no split 'none'; ")
-    assert other == "2 other: the folder is not empty and holds no evaluation.html; choose another folder"
+    assert (
+        other
+        == "2 other: the folder is not empty and holds no evaluation.html; choose another folder"
+    )
     assert os.listdir(tmp_path / "other") == ["thesis.txt"]
 
 
@@ -94,11 +112,20 @@ def test_one_image_with_and_without_objects(records_of_little, model_dir, tmp_pa
 
 
 @pytest.mark.tf
-def test_a_model_directory_a_checkpoint_and_an_artifact_are_judged_alike(records_of_run, model_dir, artifact_dir, tmp_path):
-    analyses = [evaluate_model(model, records_of_run, "val") for model in (model_dir, model_dir / "ckpt-10", artifact_dir)]
+def test_a_model_directory_a_checkpoint_and_an_artifact_are_judged_alike(
+    records_of_run, model_dir, artifact_dir, tmp_path
+):
+    analyses = [
+        evaluate_model(model, records_of_run, "val")
+        for model in (model_dir, model_dir / "ckpt-10", artifact_dir)
+    ]
     for analysis in analyses[1:]:
         assert analysis.metrics == pytest.approx(analyses[0].metrics, abs=1e-3)
-    assert [analysis.subject.model for analysis in analyses] == [str(model_dir), str(model_dir / "ckpt-10"), str(artifact_dir)]
+    assert [analysis.subject.model for analysis in analyses] == [
+        str(model_dir),
+        str(model_dir / "ckpt-10"),
+        str(artifact_dir),
+    ]
     assert analyses[0].subject.source == str(model_dir / "ckpt-10")
 
 
@@ -108,12 +135,26 @@ def test_the_command(records_of_run, model_dir, tmp_path):
 
     from detflow.cli.main import cli
 
-    arguments = ["evaluate", "--model", str(model_dir), "--records", str(records_of_run), "--split", "val"]
-    shown = CliRunner().invoke(cli, [*arguments, "--output", str(tmp_path / "out"), "--json", "--score-threshold", "0.1"])
+    arguments = [
+        "evaluate",
+        "--model",
+        str(model_dir),
+        "--records",
+        str(records_of_run),
+        "--split",
+        "val",
+    ]
+    shown = CliRunner().invoke(
+        cli, [*arguments, "--output", str(tmp_path / "out"), "--json", "--score-threshold", "0.1"]
+    )
     assert shown.exit_code == 0, shown.output
     document = json.loads(shown.stdout)
     assert document == json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert (document["split"], document["num_images"], document["score_threshold"]) == ("val", 21, 0.1)
+    assert (document["split"], document["num_images"], document["score_threshold"]) == (
+        "val",
+        21,
+        0.1,
+    )
     assert document["num_objects"] == {"Ringe & Ösen": 7, "disc": 7, "it's": 7}
     assert {"AP", "AP50/disc", "VOC07_mAP"} <= set(document["metrics"])
     assert str(tmp_path / "out" / "evaluation.html") in shown.stderr

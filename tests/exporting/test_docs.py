@@ -19,7 +19,9 @@ def test_there_is_a_snippet_for_every_runtime():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=["tensorflow-1", "frozen-graph", "saved-model", "detflow", "tflite"])
+@pytest.mark.parametrize(
+    "snippet", SNIPPETS, ids=["tensorflow-1", "frozen-graph", "saved-model", "detflow", "tflite"]
+)
 def test_a_snippet_detects_something(snippet, artifact_dir, model_dir, pictures_dir, tmp_path):
     folder = tmp_path / "export"
     if ".tflite" in snippet:
@@ -29,7 +31,9 @@ def test_a_snippet_detects_something(snippet, artifact_dir, model_dir, pictures_
     else:
         shutil.copytree(artifact_dir, folder)
     shutil.copy(pictures_dir / "p00.jpg", folder / "photo.jpg")
-    done = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"0\.\d", done.stdout)
 

@@ -4,8 +4,9 @@ import json
 import subprocess
 import sys
 
-# Each child exports and is killed at one of its steps: where it is about to make, open, rename, lock or remove something. The next
-# one comes a step further, until one of them reaches the end. All come from a process without TensorFlow, so that it can be forked.
+# Each child exports and is killed at one of its steps: where it is about to make, open, rename,
+# lock or remove something. The next one comes a step further, until one of them reaches the end.
+# All come from a process without TensorFlow, so that it can be forked.
 PROGRAM = """
 import json, os, signal, sys, types
 from pathlib import Path
@@ -89,7 +90,13 @@ def test_an_export_killed_at_any_step_leaves_nothing_or_all_of_it(tmp_path):
     (tmp_path / "run" / "ckpt-10").mkdir(parents=True)
     run.write_config(parse_config("data: {records: nowhere}"))
     (tmp_path / "exports").mkdir()
-    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / "run" / "ckpt-10"), str(tmp_path / "exports")]
+    arguments = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(tmp_path / "run" / "ckpt-10"),
+        str(tmp_path / "exports"),
+    ]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

@@ -45,14 +45,24 @@ def draw_stripes(root, splits):
             objects = ""
             for column in (0, 1):
                 side = int(random.integers(18, 28))
-                left, top = column * 32 + int(random.integers(0, 32 - side)), int(random.integers(0, SIDE - side))
+                left, top = (
+                    column * 32 + int(random.integers(0, 32 - side)),
+                    int(random.integers(0, SIDE - side)),
+                )
                 light = np.arange(side) // 3 % 2
                 stripes = np.broadcast_to(light, (side, side))
                 kind = int(random.integers(0, 2))
                 colours = random.integers(0, 256, (2, 3))
                 colours[1] = (colours[0] + 128) % 256
-                pixels[top : top + side, left : left + side] = colours[stripes.T if kind else stripes]
-                corners = {"xmin": left + 1, "ymin": top + 1, "xmax": left + side, "ymax": top + side}
+                pixels[top : top + side, left : left + side] = colours[
+                    stripes.T if kind else stripes
+                ]
+                corners = {
+                    "xmin": left + 1,
+                    "ymin": top + 1,
+                    "xmax": left + side,
+                    "ymax": top + side,
+                }
                 box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in corners.items())
                 objects += f"<object><name>{('upright', 'level')[kind]}</name><bndbox>{box}</bndbox></object>"
             picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
@@ -66,11 +76,14 @@ def draw_stripes(root, splits):
 def unbalance(network):
     """Multiplies some channels between two convolutions by 128, divides others, and has the second convolution make up for it.
 
-    Floats do not notice. In 8 bits the large channels decide on the steps, and of the others next to nothing is left.
+    Floats do not notice. In 8 bits the large channels decide on the steps, and of the others next
+    to nothing is left.
     """
     block = [module for module in network.submodules if type(module).__name__ == "ResidualBlock"][1]
     channels = block._conv2.kernel.shape[2]
-    factors = np.random.default_rng(1).permutation(np.resize(np.float32([128, 1 / 128, 1, 1]), channels))
+    factors = np.random.default_rng(1).permutation(
+        np.resize(np.float32([128, 1 / 128, 1, 1]), channels)
+    )
     for variable in (block._norm1.gamma, block._norm1.beta):
         variable.assign(variable * factors)
     block._conv2.kernel.assign(block._conv2.kernel / factors[:, np.newaxis])
@@ -107,33 +120,51 @@ def faulty_dir(tmp_path_factory):
     unbalance(network)
     for output, expected in zip(network(canvas, training=False), before, strict=True):
         np.testing.assert_allclose(output, expected, atol=1e-4)
-    checkpoints = Checkpoints(trained.run, {"network": network, "average": WeightAverage(network, 0.9)}, config)
+    checkpoints = Checkpoints(
+        trained.run, {"network": network, "average": WeightAverage(network, 0.9)}, config
+    )
     checkpoints.save(STEPS + 1, {"AP": 1.0})
     return root / "run"
 
 
 def test_fine_tuning_mends_what_rounding_breaks(faulty_dir, tmp_path, monkeypatch):
-    # A detector of so few steps has scores around the threshold, which every further step moves: only AP is asked for.
-    gate = Gate(Tolerance(score_threshold=0.3, min_iou=0.75, max_score_difference=1.0, min_share=0.0), max_ap_drop=0.05)
+    # A detector of so few steps has scores around the threshold, which every further step moves:
+    # only AP is asked for.
+    gate = Gate(
+        Tolerance(score_threshold=0.3, min_iou=0.75, max_score_difference=1.0, min_share=0.0),
+        max_ap_drop=0.05,
+    )
     monkeypatch.setitem(EXPORTS, "tflite_int8", Export(EXPORTS["tflite_int8"].write, gate))
     files = {path: path.stat().st_mtime_ns for path in faulty_dir.rglob("*")}
-    card = export_model(str(faulty_dir / f"ckpt-{STEPS + 1}"), tmp_path / "export", formats="tflite_int8")
+    card = export_model(
+        str(faulty_dir / f"ckpt-{STEPS + 1}"), tmp_path / "export", formats="tflite_int8"
+    )
     assert files == {path: path.stat().st_mtime_ns for path in faulty_dir.rglob("*")}
     found = card["formats"]["tflite_int8"]
     *refused, passed = found["rungs"]
     assert [rung["rung"] for rung in refused] == ["calibrated", "more calibration", "float heads"]
     assert all(rung["failure"].startswith("model_int8.tflite: AP is ") for rung in refused)
-    assert (found["rung"], passed["rung"], passed["failure"]) == (*["quantisation-aware fine-tuning"] * 2, None)
+    assert (found["rung"], passed["rung"], passed["failure"]) == (
+        *["quantisation-aware fine-tuning"] * 2,
+        None,
+    )
     assert passed["metrics"]["AP"] > max(rung["metrics"]["AP"] for rung in refused) + 0.05
     assert card["parity"]["metrics"]["AP"] > 0.6
-    assert passed["fine_tuning"] == {"steps": 300, "learning_rate": 2e-4, "images": 96, "seconds": ANY}
+    assert passed["fine_tuning"] == {
+        "steps": 300,
+        "learning_rate": 2e-4,
+        "images": 96,
+        "seconds": ANY,
+    }
     page = (tmp_path / "export" / "card.html").read_text(encoding="utf-8")
     for rung in found["rungs"]:
         assert f"<td>{rung['metrics']['AP']:.3f}</td><td>{rung['change']['AP']:+.4f}</td>" in page
     assert "<td>quantisation-aware fine-tuning, 300 steps at 0.0002, " in page
 
 
-def test_ctrl_c_in_the_middle_of_the_fine_tuning_leaves_nothing(model_dir, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_in_the_middle_of_the_fine_tuning_leaves_nothing(
+    model_dir, tmp_path, monkeypatch, capsys
+):
     refusal = Proof({}, {}, {}, None, ArtifactError("refused"))
     monkeypatch.setattr(build, "examine", lambda *_: refusal)
     # The rungs before it take time and have no part in this.
@@ -141,9 +172,19 @@ def test_ctrl_c_in_the_middle_of_the_fine_tuning_leaves_nothing(model_dir, tmp_p
     monkeypatch.setattr(tflite, "_converter", Mock())
     monkeypatch.setattr(tflite, "_write", lambda *_: {})
     monkeypatch.setattr(
-        fine_tuning.TrainingDisplay, "step", lambda self, step, loss: step < 3 or os.kill(os.getpid(), signal.SIGINT)
+        fine_tuning.TrainingDisplay,
+        "step",
+        lambda self, step, loss: step < 3 or os.kill(os.getpid(), signal.SIGINT),
     )
-    arguments = ["export", "--ckpt", str(model_dir), "--output", str(tmp_path / "export"), "--formats", "tflite_int8"]
+    arguments = [
+        "export",
+        "--ckpt",
+        str(model_dir),
+        "--output",
+        str(tmp_path / "export"),
+        "--formats",
+        "tflite_int8",
+    ]
     monkeypatch.setattr(sys, "argv", ["detflow", *arguments])
     # The command line takes SIGTERM; pytest has it back afterwards.
     before = signal.getsignal(signal.SIGTERM)

@@ -27,7 +27,9 @@ from detflow.types import LabelMap
 
 pytestmark = pytest.mark.tf
 
-needs_openvino = pytest.mark.skipif(not has_openvino(), reason="OpenVINO, an extra, is not installed")
+needs_openvino = pytest.mark.skipif(
+    not has_openvino(), reason="OpenVINO, an extra, is not installed"
+)
 SIZES = [(1, 1), (1, 400), (37, 20), (64, 64), (300, 500), (90, 61)]
 
 
@@ -36,16 +38,22 @@ def reference(model_dir):
     return load_trained_model(model_dir).serving.detect_traced
 
 
-@pytest.fixture(scope="module", params=["onnxruntime", "opencv", pytest.param("openvino", marks=needs_openvino)])
+@pytest.fixture(
+    scope="module", params=["onnxruntime", "opencv", pytest.param("openvino", marks=needs_openvino)]
+)
 def run(request, onnx_dir):
     if request.param == "openvino":
         return load_openvino(onnx_dir / "openvino" / "model.xml")
-    return {"onnxruntime": load_with_onnxruntime, "opencv": load_with_opencv}[request.param](onnx_dir / "model.onnx")
+    return {"onnxruntime": load_with_onnxruntime, "opencv": load_with_opencv}[request.param](
+        onnx_dir / "model.onnx"
+    )
 
 
 def draw(height, width, seed=1):
     """Smooth enough that scores spread; noise alone is grey to an antialiased network."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (3, height // 9 + 1, width // 9 + 1, 3), np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (3, height // 9 + 1, width // 9 + 1, 3), np.uint8
+    )
     return np.repeat(np.repeat(coarse, 9, 1), 9, 2)[:, :height, :width]
 
 
@@ -64,7 +72,9 @@ def test_every_size_gives_what_tensorflow_gives_whatever_the_batch(size, run, re
     for row in range(3):
         alone = run(images[row : row + 1])
         for name in OUTPUT_NAMES:
-            np.testing.assert_allclose(alone[name][0], together[name][row], rtol=0, atol=2e-5, err_msg=name)
+            np.testing.assert_allclose(
+                alone[name][0], together[name][row], rtol=0, atol=2e-5, err_msg=name
+            )
 
 
 @pytest.mark.parametrize("size", [*SIZES, (1500, 1000)])
@@ -85,7 +95,10 @@ def test_the_file_says_what_it_is(onnx_path, onnx_dir):
     model = onnx.load(onnx_path)
     onnx.checker.check_model(model, full_check=True)
     (image,) = model.graph.input
-    assert (image.name, image.type.tensor_type.elem_type) == ("image_tensor", onnx.TensorProto.UINT8)
+    assert (image.name, image.type.tensor_type.elem_type) == (
+        "image_tensor",
+        onnx.TensorProto.UINT8,
+    )
     assert [output.name for output in model.graph.output] == list(OUTPUT_NAMES)
     properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert properties["class_names"] == ["disc", "Ringe & Ösen", "it's"]
@@ -130,7 +143,14 @@ while models:
     gc.collect()
 os.kill(os.getpid(), signal.SIGUSR1)
 """
-    command = [sys.executable, "-X", "faulthandler", "-c", program, str(onnx_dir / "openvino" / "model.xml")]
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-c",
+        program,
+        str(onnx_dir / "openvino" / "model.xml"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
@@ -141,7 +161,16 @@ def test_without_openvino_the_remedy_is_told(onnx_dir, model_dir, tmp_path, monk
         lambda: load_openvino(onnx_dir / "openvino" / "model.xml"),
         lambda: parse_formats("frozen,openvino"),
         lambda: cli.main(
-            ["export", "--ckpt", str(model_dir), "--output", str(tmp_path / "out"), "--formats", "openvino"], standalone_mode=False
+            [
+                "export",
+                "--ckpt",
+                str(model_dir),
+                "--output",
+                str(tmp_path / "out"),
+                "--formats",
+                "openvino",
+            ],
+            standalone_mode=False,
         ),
     ):
         with pytest.raises(EnvironmentFault, match=r"pip install detflow\[openvino\]"):
@@ -149,7 +178,10 @@ def test_without_openvino_the_remedy_is_told(onnx_dir, model_dir, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("load", [load_with_onnxruntime, load_with_opencv, pytest.param(load_openvino, marks=needs_openvino)])
+@pytest.mark.parametrize(
+    "load",
+    [load_with_onnxruntime, load_with_opencv, pytest.param(load_openvino, marks=needs_openvino)],
+)
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08\x12\x03abc" * 50])
 def test_what_is_no_model_is_refused(load, content, tmp_path, capfd):
     path = tmp_path / ("model.xml" if load is load_openvino else "model.onnx")
@@ -160,33 +192,56 @@ def test_what_is_no_model_is_refused(load, content, tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("load", [load_with_onnxruntime, load_with_opencv, pytest.param(load_openvino, marks=needs_openvino)])
+@pytest.mark.parametrize(
+    "load",
+    [load_with_onnxruntime, load_with_opencv, pytest.param(load_openvino, marks=needs_openvino)],
+)
 def test_a_model_of_another_kind_is_refused(load, tmp_path):
     path = tmp_path / "model.onnx"
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", 1, [1, 3])], [value("y", 1, [1, 3])]
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [value("x", 1, [1, 3])],
+        [value("y", 1, [1, 3])],
     )
-    onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)]), path)
+    onnx.save(
+        onnx.helper.make_model(
+            graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)]
+        ),
+        path,
+    )
     with pytest.raises(ArtifactError, match="not a detector"):
         load(path)
 
 
-def test_a_disk_that_refuses_onnx_is_no_fault_of_the_format(onnx_path, tmp_path, monkeypatch, small_files):
+def test_a_disk_that_refuses_onnx_is_no_fault_of_the_format(
+    onnx_path, tmp_path, monkeypatch, small_files
+):
     monkeypatch.setattr(onnx_export, "build_onnx_model", lambda *_: onnx.load(onnx_path))
     with small_files(100_000), pytest.raises(OSError, match="File too large"):
         onnx_export.write_onnx(None, None, tmp_path / "model.onnx")
 
 
 @needs_openvino
-def test_a_disk_that_refuses_openvino_is_no_fault_of_the_format(onnx_path, tmp_path, monkeypatch, small_files):
+def test_a_disk_that_refuses_openvino_is_no_fault_of_the_format(
+    onnx_path, tmp_path, monkeypatch, small_files
+):
     import openvino
 
-    monkeypatch.setattr(openvino_export, "write_onnx", lambda serving, label_map, path: shutil.copy(onnx_path, path))
+    monkeypatch.setattr(
+        openvino_export, "write_onnx", lambda serving, label_map, path: shutil.copy(onnx_path, path)
+    )
     convert = openvino.convert_model
     with ExitStack() as stack:
         # The file that it converts is as large as what it writes.
-        monkeypatch.setattr(openvino, "convert_model", lambda path: (convert(path), stack.enter_context(small_files(100_000)))[0])
+        monkeypatch.setattr(
+            openvino,
+            "convert_model",
+            lambda path: (convert(path), stack.enter_context(small_files(100_000)))[0],
+        )
         with pytest.raises(EnvironmentFault, match="the disk refuses") as caught:
-            openvino_export.write_openvino(None, LabelMap(("a",)), tmp_path / "openvino" / "model.xml")
+            openvino_export.write_openvino(
+                None, LabelMap(("a",)), tmp_path / "openvino" / "model.xml"
+            )
     assert caught.value.exit_code == 5

@@ -30,7 +30,10 @@ def card(onnx_dir):
 
 
 def snippets(text):
-    return [html.unescape(code) for code in re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)]
+    return [
+        html.unescape(code)
+        for code in re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)
+    ]
 
 
 def test_the_page_fetches_and_runs_nothing(page):
@@ -110,7 +113,9 @@ def test_the_snippets_detect_something(page, onnx_dir, artifact_dir, pictures_di
     assert len(codes) == (7 if has_openvino() else 6)
     scores = []
     for code in codes:
-        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         scores.append(re.search(r"\b0\.\d+", done.stdout.replace("array", "")).group())
     assert len(scores) == len(codes)

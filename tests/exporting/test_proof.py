@@ -14,7 +14,10 @@ from detflow.types import Box, LabelMap, ObjectAnnotation
 
 pytestmark = pytest.mark.tf
 
-GATE = Gate(Tolerance(score_threshold=0.3, min_iou=0.8, max_score_difference=0.05, min_share=0.9), max_ap_drop=0.02)
+GATE = Gate(
+    Tolerance(score_threshold=0.3, min_iou=0.8, max_score_difference=0.05, min_share=0.9),
+    max_ap_drop=0.02,
+)
 BOX = Box(0.2, 0.2, 0.6, 0.6)
 
 
@@ -45,13 +48,22 @@ def prove(tmp_path, expected, actual, objects):
     metrics = None if objects is None else {"AP": 1.0, "AP50": 1.0}
     reference = Reference("ckpt-7", [expected], metrics)
     proof = ProofImages("folder", "photos", [image])
-    return examine(FORMATS["tflite"], GATE, ArtifactDir(tmp_path), Rote(actual), proof, reference, LabelMap(("disc",)))
+    return examine(
+        FORMATS["tflite"],
+        GATE,
+        ArtifactDir(tmp_path),
+        Rote(actual),
+        proof,
+        reference,
+        LabelMap(("disc",)),
+    )
 
 
 def test_what_was_compared_with_nothing_is_not_proved(tmp_path):
     found = prove(tmp_path, outputs(0.2), outputs(0.2), None)
-    assert "nothing is proved: the checkpoint detects nothing with a score of 0.3 and more on the proof's 1 images" in str(
-        found.failure
+    assert (
+        "nothing is proved: the checkpoint detects nothing with a score of 0.3 and more on the proof's 1 images"
+        in str(found.failure)
     )
     assert "--images" in str(found.failure)
     assert prove(tmp_path, outputs(0.4), outputs(0.4), None).failure is None
@@ -64,4 +76,6 @@ def test_the_truth_judges_where_there_is_nothing_to_find_again(tmp_path):
     (agreement,) = passed.agreements.values()
     assert (agreement.num_detections, agreement.share_found) == (0, None)
     lost = outputs(0.2) | {"num_detections": np.array([0], np.float32)}
-    assert "AP is 0.0000, 1.0000 below ckpt-7's 1.0000" in str(prove(tmp_path, outputs(0.2), lost, objects).failure)
+    assert "AP is 0.0000, 1.0000 below ckpt-7's 1.0000" in str(
+        prove(tmp_path, outputs(0.2), lost, objects).failure
+    )

@@ -28,7 +28,9 @@ pytestmark = pytest.mark.tf
 # Each takes seconds to convert; between these two lies what the others are.
 FAST = ("tflite", "tflite_int8")
 NAMES = [
-    name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in FORMATS if FORMATS[name].runtime == "litert"
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+    for name in FORMATS
+    if FORMATS[name].runtime == "litert"
 ]
 
 
@@ -36,7 +38,11 @@ NAMES = [
 def job(model_dir, records_dir, tmp_path_factory):
     manifest = read_manifest(records_dir)
     artifact = ArtifactDir(tmp_path_factory.mktemp("tflite"))
-    return Job(load_trained_model(model_dir), artifact, lambda: read_samples(records_dir, manifest, "train"))
+    return Job(
+        load_trained_model(model_dir),
+        artifact,
+        lambda: read_samples(records_dir, manifest, "train"),
+    )
 
 
 class Written(dict):
@@ -77,12 +83,17 @@ def canvases(job):
 
 def detect(run, job, images):
     detector = Detector(run, job.trained.label_map, job.artifact.path)
-    return [[(found.class_id, found.score, found.box) for found in one] for one in detector.detect(list(images))]
+    return [
+        [(found.class_id, found.score, found.box) for found in one]
+        for one in detector.detect(list(images))
+    ]
 
 
 def test_floats_give_what_the_checkpoint_gives(job, path_of, canvases):
     found = load_tflite(path_of("tflite"))(canvases)
-    expected = eager_outputs(job.trained.serving.detect_traced, job.artifact.path, has_variables=True)(canvases)
+    expected = eager_outputs(
+        job.trained.serving.detect_traced, job.artifact.path, has_variables=True
+    )(canvases)
     assert expected["num_detections"].min() > 3
     assert len(set(expected["detection_classes"].ravel())) == 3
     for name, values in expected.items():
@@ -104,9 +115,20 @@ def test_images_of_any_size_are_fitted_into_the_canvas(job, path_of, pictures_di
 
     images = [read_picture(path).pixels for path in sorted(pictures_dir.glob("*.jpg"))[:6]]
     found = detect(load_tflite(path_of("tflite")), job, images)
-    expected = detect(eager_outputs(job.trained.serving.detect_traced, job.artifact.path, has_variables=True), job, images)
-    pairs = [(one, other) for some, others in zip(expected, found, strict=True) for one, other in zip(some, others, strict=False)]
-    alike = [one[0] == other[0] and one[2].iou(other[2]) > 0.95 and abs(one[1] - other[1]) < 0.02 for one, other in pairs]
+    expected = detect(
+        eager_outputs(job.trained.serving.detect_traced, job.artifact.path, has_variables=True),
+        job,
+        images,
+    )
+    pairs = [
+        (one, other)
+        for some, others in zip(expected, found, strict=True)
+        for one, other in zip(some, others, strict=False)
+    ]
+    alike = [
+        one[0] == other[0] and one[2].iou(other[2]) > 0.95 and abs(one[1] - other[1]) < 0.02
+        for one, other in pairs
+    ]
     assert len(alike) > 20
     assert np.mean(alike) > 0.9
 
@@ -114,7 +136,10 @@ def test_images_of_any_size_are_fitted_into_the_canvas(job, path_of, pictures_di
 @pytest.mark.parametrize("name", NAMES)
 def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(name, path_of, notes):
     interpreter = Interpreter(model_path=str(path_of(name)))
-    found = [(one["name"], one["shape"].tolist(), one["dtype"]) for one in interpreter.get_output_details()]
+    found = [
+        (one["name"], one["shape"].tolist(), one["dtype"])
+        for one in interpreter.get_output_details()
+    ]
     assert found == [
         ("TFLite_Detection_PostProcess", [1, 100, 4], np.float32),
         ("TFLite_Detection_PostProcess:1", [1, 100], np.float32),
@@ -123,13 +148,20 @@ def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(name,
     ]
     (image,) = interpreter.get_input_details()
     assert (image["shape"].tolist(), image["dtype"]) == ([1, 64, 64, 3], np.uint8)
-    assert [(one["tensor"], one["shape"]) for one in notes[name]["outputs"]] == [(tensor, shape) for tensor, shape, _ in found]
-    assert (notes[name]["input"]["tensor"], notes[name]["input"]["shape"]) == (image["name"], [1, 64, 64, 3])
+    assert [(one["tensor"], one["shape"]) for one in notes[name]["outputs"]] == [
+        (tensor, shape) for tensor, shape, _ in found
+    ]
+    assert (notes[name]["input"]["tensor"], notes[name]["input"]["shape"]) == (
+        image["name"],
+        [1, 64, 64, 3],
+    )
 
 
 @pytest.mark.slow
 def test_the_precisions_differ_in_size(path_of):
-    floats, halves, dynamic, int8 = (path_of(name).stat().st_size for name in FORMATS if FORMATS[name].runtime == "litert")
+    floats, halves, dynamic, int8 = (
+        path_of(name).stat().st_size for name in FORMATS if FORMATS[name].runtime == "litert"
+    )
     assert floats > 1.5 * halves > 2 * int8
     assert floats > 2 * dynamic
 
@@ -137,7 +169,10 @@ def test_the_precisions_differ_in_size(path_of):
 def test_int8_computes_in_int8(path_of):
     model = schema.ModelT.InitFromPackedBuf(path_of("tflite_int8").read_bytes(), 0)
     graph = model.subgraphs[0]
-    kinds = {model.operatorCodes[operator.opcodeIndex].builtinCode: operator for operator in graph.operators}
+    kinds = {
+        model.operatorCodes[operator.opcodeIndex].builtinCode: operator
+        for operator in graph.operators
+    }
     convolutions = [
         [graph.tensors[place].type for place in operator.inputs[:2]]
         for operator in graph.operators
@@ -146,7 +181,10 @@ def test_int8_computes_in_int8(path_of):
     assert convolutions
     assert all(types == [schema.TensorType.INT8] * 2 for types in convolutions)
     # Boxes are decoded and suppressed in floats.
-    assert graph.tensors[kinds[schema.BuiltinOperator.NON_MAX_SUPPRESSION_V4].inputs[0]].type == schema.TensorType.FLOAT32
+    assert (
+        graph.tensors[kinds[schema.BuiltinOperator.NON_MAX_SUPPRESSION_V4].inputs[0]].type
+        == schema.TensorType.FLOAT32
+    )
     assert schema.BuiltinOperator.CUSTOM not in kinds
 
 
@@ -158,7 +196,9 @@ def strings(table, number):
 def tables(table, number):
     offset = table.Offset(4 + 2 * number)
     start = table.Vector(offset)
-    return [Table(table.Bytes, table.Indirect(start + 4 * i)) for i in range(table.VectorLen(offset))]
+    return [
+        Table(table.Bytes, table.Indirect(start + 4 * i)) for i in range(table.VectorLen(offset))
+    ]
 
 
 def test_labels_and_metadata_can_be_read_from_the_file(job, path_of):
@@ -173,12 +213,20 @@ def test_labels_and_metadata_can_be_read_from_the_file(job, path_of):
     root = Table(data, int.from_bytes(data[:4], "little"))
     (graph,) = tables(root, 3)
     (image,), outputs = tables(graph, 2), tables(graph, 3)
-    assert [strings(one, 0) for one in outputs] == ["location", "category", "score", "number of detections"]
+    assert [strings(one, 0) for one in outputs] == [
+        "location",
+        "category",
+        "score",
+        "number of detections",
+    ]
     (labels,) = tables(outputs[1], 6)
     assert strings(labels, 0) == "labels.txt"
     (unit,) = tables(image, 4)
     options = Table(unit.Bytes, unit.Indirect(unit.Pos + unit.Offset(6)))
-    mean, std = (options.GetVectorAsNumpy(Float32Flags, options.Offset(4 + 2 * number)).tolist() for number in (0, 1))
+    mean, std = (
+        options.GetVectorAsNumpy(Float32Flags, options.Offset(4 + 2 * number)).tolist()
+        for number in (0, 1)
+    )
     assert (mean, std) == ([0.0], [1.0])
 
 
@@ -197,7 +245,12 @@ def test_int8_climbs_until_its_gate_lets_it_pass(job, path_of, canvases, monkeyp
         rungs.append(said["rung"])
         assert load_tflite(path_of("tflite_int8"))(canvases)["num_detections"].min() > 0
         assert said["calibration"] == {"images": 3, "split": "train", "seed": 1}
-    assert rungs == ["calibrated", "more calibration", "float heads", "quantisation-aware fine-tuning"]
+    assert rungs == [
+        "calibrated",
+        "more calibration",
+        "float heads",
+        "quantisation-aware fine-tuning",
+    ]
 
 
 def test_without_training_images_there_are_no_ranges_to_measure(job):
@@ -207,7 +260,9 @@ def test_without_training_images_there_are_no_ranges_to_measure(job):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_disk_that_refuses_is_no_fault_of_the_format(name, job, tmp_path, monkeypatch, small_files):
+def test_a_disk_that_refuses_is_no_fault_of_the_format(
+    name, job, tmp_path, monkeypatch, small_files
+):
     monkeypatch.setattr(tflite, "_convert", lambda converter: b"")
     monkeypatch.setattr(tflite, "join_models", lambda *_: bytes(200_000))
     with small_files(100_000), pytest.raises(OSError, match="File too large"):
@@ -216,10 +271,18 @@ def test_a_disk_that_refuses_is_no_fault_of_the_format(name, job, tmp_path, monk
 
 @pytest.mark.slow
 def test_a_yolo_becomes_a_file_too(job, canvases, tmp_path):
-    config = ModelConfig(architecture="yolo", backbone="yolov7_tiny", width_multiplier=1.0, input_size=(64, 64))
+    config = ModelConfig(
+        architecture="yolo", backbone="yolov7_tiny", width_multiplier=1.0, input_size=(64, 64)
+    )
     serving = ServingModel(build_model(config, 3), job.trained.serving.config)
     trained = dataclasses.replace(job.trained, serving=serving)
-    next(EXPORTS["tflite"].write(dataclasses.replace(job, trained=trained, artifact=ArtifactDir(tmp_path))))
+    next(
+        EXPORTS["tflite"].write(
+            dataclasses.replace(job, trained=trained, artifact=ArtifactDir(tmp_path))
+        )
+    )
     found = load_tflite(tmp_path / "model.tflite")(canvases)
-    for name, values in eager_outputs(serving.detect_traced, tmp_path, has_variables=True)(canvases).items():
+    for name, values in eager_outputs(serving.detect_traced, tmp_path, has_variables=True)(
+        canvases
+    ).items():
         np.testing.assert_allclose(found[name], values, atol=1e-3, err_msg=name)

@@ -56,11 +56,19 @@ def test_agreement_has_the_largest_differences():
         (lambda number: outputs(classes=(1, 2 + (number == 4), 1)), "detection_classes", "of 1"),
         # A lost detection changes everything after it; the count is what is told.
         (
-            lambda number: outputs(count=1, scores=(0.9, 0, 0), classes=(1, 1, 1)) if number == 4 else outputs(),
+            lambda number: (
+                outputs(count=1, scores=(0.9, 0, 0), classes=(1, 1, 1))
+                if number == 4
+                else outputs()
+            ),
             "num_detections",
             "of 1",
         ),
-        (lambda number: outputs(scores=(0.9, math.nan, 0)) if number == 4 else outputs(), "detection_scores", "not finite"),
+        (
+            lambda number: outputs(scores=(0.9, math.nan, 0)) if number == 4 else outputs(),
+            "detection_scores",
+            "not finite",
+        ),
     ],
 )
 def test_a_disagreement_names_output_image_and_amount(wrong, output, amount):
@@ -81,7 +89,9 @@ def detections(*rows):
     """Of (class, score, left side), and one entry of padding."""
     classes, scores, lefts = zip(*rows, (1, 0.0, 0.0), strict=True)
     return {
-        "detection_boxes": np.array([[(0.0, left, 0.5, left and left + 0.25) for left in lefts]], np.float32),
+        "detection_boxes": np.array(
+            [[(0.0, left, 0.5, left and left + 0.25) for left in lefts]], np.float32
+        ),
         "detection_scores": np.array([scores], np.float32),
         "detection_classes": np.array([classes], np.float32),
         "num_detections": np.array([len(rows)], np.float32),
@@ -120,7 +130,8 @@ def test_another_order_hides_nothing(found, output):
 
 
 def test_boxes_that_each_agree_stay_where_they_are():
-    # The nearest to the first one is the second one's, which would leave the second one too far away.
+    # The nearest to the first one is the second one's, which would leave the second one too far
+    # away.
     expected = detections((1, 0.3, 0.5), (1, 0.3, 0.50008))
     actual = detections((1, 0.3, 0.49992), (1, 0.3, 0.50001))
     comparison = ExactComparison("model.xyz", "ckpt-7")
@@ -195,7 +206,10 @@ def test_too_many_lost_detections_name_the_worst_image_and_what_is_lost():
         comparison.conclude()
 
 
-@pytest.mark.parametrize("wrong", [{"detection_scores": np.full((1, 2), np.nan, np.float32)}, {"num_detections": np.float32(2)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"detection_scores": np.full((1, 2), np.nan, np.float32)}, {"num_detections": np.float32(2)}],
+)
 def test_outputs_that_mean_nothing_are_refused_by_a_tolerance_too(wrong):
     with pytest.raises(ArtifactError, match=f"{next(iter(wrong))} .* on image x"):
         MatchedComparison("m", "c", TOLERANCE).add("x", one_box(BOX), one_box(BOX) | wrong)
@@ -206,10 +220,15 @@ def test_a_missing_output_another_shape_or_another_type_is_infinitely_far(name):
     expected = outputs()
     missing = {key: value for key, value in expected.items() if key != name}
     assert compare_outputs(expected, missing)[name] == math.inf
-    assert compare_outputs(expected, expected | {name: expected[name][:, :1] if name != "num_detections" else expected[name][:0]})[
-        name
-    ] == (math.inf)
-    assert compare_outputs(expected, expected | {name: expected[name].astype(np.float64)})[name] == math.inf
+    assert compare_outputs(
+        expected,
+        expected
+        | {name: expected[name][:, :1] if name != "num_detections" else expected[name][:0]},
+    )[name] == (math.inf)
+    assert (
+        compare_outputs(expected, expected | {name: expected[name].astype(np.float64)})[name]
+        == math.inf
+    )
     assert compare_outputs(expected, expected)[name] == 0.0
 
 
@@ -224,7 +243,9 @@ def test_an_image_takes_the_shape_of_every_input_of_the_contract():
     shapes = {name: image.as_input(name) for name in CONTRACT["inputs"]}
     assert shapes["image_tensor"].shape == (1, 2, 3, 3)
     assert shapes["encoded_image_string_tensor"] == [b"file"]
-    assert [decode_example(example) for example in shapes["tf_example"]] == [{"image/encoded": (b"file",)}]
+    assert [decode_example(example) for example in shapes["tf_example"]] == [
+        {"image/encoded": (b"file",)}
+    ]
 
 
 @pytest.mark.tf
@@ -249,14 +270,18 @@ def test_a_fresh_process_runs_what_it_loads(artifact_dir):
     ("runtime", "module", "message"),
     [("tensorflow", "official", "Model Garden"), ("onnxruntime", "tensorflow", "TensorFlow")],
 )
-def test_a_process_that_imported_too_much_proves_nothing(runtime, module, message, artifact_dir, monkeypatch):
+def test_a_process_that_imported_too_much_proves_nothing(
+    runtime, module, message, artifact_dir, monkeypatch
+):
     """The far end of the pipe, run here with one question and the end of the stream."""
     if module == "official":
         monkeypatch.setitem(sys.modules, "official", object())
     else:
         monkeypatch.delitem(sys.modules, "official", raising=False)
     ours, theirs = multiprocessing.Pipe()
-    ours.send(("model", Candidate("model", artifact_dir / "frozen_inference_graph.pb", "image_tensor")))
+    ours.send(
+        ("model", Candidate("model", artifact_dir / "frozen_inference_graph.pb", "image_tensor"))
+    )
     with socket.socket(fileno=os.dup(ours.fileno())) as half:
         half.shutdown(socket.SHUT_WR)
     before = signal.getsignal(signal.SIGINT)
@@ -292,7 +317,13 @@ def test_a_script_is_not_run_a_second_time_by_the_fresh_process(tmp_path):
     )
     # Nothing that lies where the command is called is imported.
     (tmp_path / "numpy.py").write_text("raise SystemExit('a foreign numpy')")
-    done = subprocess.run([sys.executable, "scripts/script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "scripts/script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     first, second = done.stdout.splitlines()
     assert first == "once"
     assert "gone.tflite" in second

@@ -23,7 +23,12 @@ def outputs_of(num_images, boxes, scores, classes, count):
 
 
 def detector_giving(tmp_path, **changes):
-    values = {"boxes": [[0, 0, 0.5, 0.5], [0, 0, 0, 0]], "scores": [0.9, 0.0], "classes": [2, 1], "count": 1} | changes
+    values = {
+        "boxes": [[0, 0, 0.5, 0.5], [0, 0, 0, 0]],
+        "scores": [0.9, 0.0],
+        "classes": [2, 1],
+        "count": 1,
+    } | changes
     return Detector(lambda images: outputs_of(len(images), **values), LABELS, tmp_path)
 
 
@@ -45,7 +50,11 @@ def test_large_images_do_not_go_through_together(tmp_path):
 
 def test_boxes_are_clipped_and_what_has_no_area_is_left_out(tmp_path):
     detector = detector_giving(
-        tmp_path, boxes=[[-1e-6, 0, 0.5, 1.0000001], [1.0, 0.2, 1.0, 0.4]], scores=[0.9, 0.8], classes=[2, 1], count=2
+        tmp_path,
+        boxes=[[-1e-6, 0, 0.5, 1.0000001], [1.0, 0.2, 1.0, 0.4]],
+        scores=[0.9, 0.8],
+        classes=[2, 1],
+        count=2,
     )
     (found,) = detector.detect(random_images((5, 5)))
     assert [(d.name, d.class_id, d.box.ymin, d.box.xmax) for d in found] == [("b", 2, 0.0, 1.0)]

@@ -21,7 +21,9 @@ def detector_of_truth(samples, label_map):
     def run(images):
         objects = [next(truths).objects[0] for _ in images]
         return {
-            "detection_boxes": np.array([[[o.box.ymin, o.box.xmin, o.box.ymax, o.box.xmax]] for o in objects], np.float32),
+            "detection_boxes": np.array(
+                [[[o.box.ymin, o.box.xmin, o.box.ymax, o.box.xmax]] for o in objects], np.float32
+            ),
             "detection_scores": np.full((len(images), 1), 0.8, np.float32),
             "detection_classes": np.array([[label_map.id_of(o.name)] for o in objects], np.float32),
             "num_detections": np.ones(len(images), np.float32),
@@ -33,7 +35,9 @@ def detector_of_truth(samples, label_map):
 def test_the_truth_as_detections_scores_one(tiny_records):
     manifest = read_manifest(tiny_records)
     samples = list(read_samples(tiny_records, manifest, "train"))
-    evaluation = evaluate_detector(detector_of_truth(samples, manifest.label_map), iter(samples), manifest.label_map)
+    evaluation = evaluate_detector(
+        detector_of_truth(samples, manifest.label_map), iter(samples), manifest.label_map
+    )
     assert evaluation.metrics["AP"] == pytest.approx(1.0)
     assert evaluation.metrics == coco_metrics(evaluation.images, manifest.label_map)
 
@@ -41,7 +45,9 @@ def test_the_truth_as_detections_scores_one(tiny_records):
 def test_samples_keep_their_order_and_lose_their_pictures(tiny_records):
     manifest = read_manifest(tiny_records)
     samples = list(read_samples(tiny_records, manifest, "train"))
-    judged, images = detect_samples(detector_of_truth(samples, manifest.label_map), iter(samples), manifest.label_map)
+    judged, images = detect_samples(
+        detector_of_truth(samples, manifest.label_map), iter(samples), manifest.label_map
+    )
     assert [one.key for one in judged] == [one.key for one in samples]
     assert {one.encoded for one in judged} == {b""}
     for sample, image in zip(samples, images, strict=True):
@@ -53,14 +59,18 @@ def test_classes_in_another_order_are_matched_by_name(tiny_records):
     manifest = read_manifest(tiny_records)
     samples = list(read_samples(tiny_records, manifest, "train"))
     reversed_map = LabelMap(tuple(reversed(manifest.label_map.names)))
-    evaluation = evaluate_detector(detector_of_truth(samples, reversed_map), iter(samples), manifest.label_map)
+    evaluation = evaluate_detector(
+        detector_of_truth(samples, reversed_map), iter(samples), manifest.label_map
+    )
     assert evaluation.metrics["AP"] == pytest.approx(1.0)
 
 
 def test_other_classes_are_refused(tiny_records):
     manifest = read_manifest(tiny_records)
     other = LabelMap((*manifest.label_map.names, "third"))
-    with pytest.raises(ConfigError, match=r"the model knows the classes .*third; the records have dark, light"):
+    with pytest.raises(
+        ConfigError, match=r"the model knows the classes .*third; the records have dark, light"
+    ):
         evaluate_detector(detector_of_truth([], other), iter([]), manifest.label_map)
 
 
@@ -69,4 +79,6 @@ def test_an_image_that_cannot_be_decoded_is_named(tiny_records):
     sample = next(read_samples(tiny_records, manifest, "train"))
     broken = dataclasses.replace(sample, filename="broken.jpg", encoded=sample.encoded[:100])
     with pytest.raises(DataError, match=r"^broken\.jpg: the image cannot be decoded"):
-        evaluate_detector(detector_of_truth([sample], manifest.label_map), iter([broken]), manifest.label_map)
+        evaluate_detector(
+            detector_of_truth([sample], manifest.label_map), iter([broken]), manifest.label_map
+        )

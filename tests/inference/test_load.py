@@ -29,7 +29,9 @@ def assert_alike(found, expected, tolerance):
         )
 
 
-@pytest.mark.parametrize("name", ["", "frozen_inference_graph.pb", "saved_model", "saved_model/saved_model.pb"])
+@pytest.mark.parametrize(
+    "name", ["", "frozen_inference_graph.pb", "saved_model", "saved_model/saved_model.pb"]
+)
 def test_every_part_of_an_export_detects_what_the_checkpoint_detects(name, model_dir, artifact_dir):
     images = random_images((40, 60), (40, 60), (90, 30))
     expected = list(load_detector(model_dir / "ckpt-10").detect(images))
@@ -87,15 +89,22 @@ def test_a_file_on_its_own_has_its_class_names_inside(name, onnx_dir, tmp_path):
 
 
 def test_a_graph_without_any_class_names_is_refused(artifact_dir, tmp_path):
-    graph = tf.compat.v1.GraphDef.FromString((artifact_dir / "frozen_inference_graph.pb").read_bytes())
+    graph = tf.compat.v1.GraphDef.FromString(
+        (artifact_dir / "frozen_inference_graph.pb").read_bytes()
+    )
     (node,) = (node for node in graph.node if node.name == "class_names")
     graph.node.remove(node)
     (tmp_path / "graph.pb").write_bytes(graph.SerializeToString())
-    with pytest.raises(ArtifactError, match="label map is missing, and there are no class names inside"):
+    with pytest.raises(
+        ArtifactError, match="label map is missing, and there are no class names inside"
+    ):
         load_detector(tmp_path / "graph.pb")
 
 
-@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x"), os.mkfifo])
+@pytest.mark.parametrize(
+    "make",
+    [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x"), os.mkfifo],
+)
 def test_any_other_path_is_refused(make, tmp_path):
     make(tmp_path / "thing")
     with pytest.raises(DetflowError) as caught:

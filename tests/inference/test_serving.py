@@ -21,11 +21,15 @@ def trained(canvases_dir):
 
 
 def draw(height, width, seed=1):
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 9 + 1, width // 9 + 1, 3), np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (height // 9 + 1, width // 9 + 1, 3), np.uint8
+    )
     return np.repeat(np.repeat(coarse, 9, 0), 9, 1)[:height, :width]
 
 
-@pytest.mark.parametrize(("size", "canvas"), list(zip(SIZES, [(64, 96), (96, 64), (64, 96), (64, 96)], strict=True)))
+@pytest.mark.parametrize(
+    ("size", "canvas"), list(zip(SIZES, [(64, 96), (96, 64), (64, 96), (64, 96)], strict=True))
+)
 def test_an_image_is_detected_on_as_by_a_model_of_its_canvas_alone(trained, size, canvas):
     config = trained.config.model.model_copy(update={"input_size": canvas, "more_input_sizes": ()})
     alone = build_model(config, len(trained.label_map))
@@ -45,7 +49,14 @@ def test_files_of_all_canvases_go_together_and_none_minds_the_others(trained):
     for row, picture in enumerate(pictures):
         alone = trained.serving.detect_traced(picture[np.newaxis])
         for name in OUTPUT_NAMES:
-            np.testing.assert_allclose(together[name][row], alone[name][0], rtol=0, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(
+                together[name][row], alone[name][0], rtol=0, atol=1e-6, err_msg=name
+            )
     nothing = trained.serving.detect_encoded_traced(tf.constant([], tf.string))
     limit = trained.serving.config.max_detections
-    assert [nothing[name].shape for name in OUTPUT_NAMES] == [(0, limit, 4), (0, limit), (0, limit), (0,)]
+    assert [nothing[name].shape for name in OUTPUT_NAMES] == [
+        (0, limit, 4),
+        (0, limit),
+        (0, limit),
+        (0,),
+    ]

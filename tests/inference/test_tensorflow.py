@@ -15,7 +15,10 @@ pytestmark = pytest.mark.tf
     ("raised", "expected"),
     [
         (tf.errors.InvalidArgumentError(None, None, "shapes differ\nand more"), ArtifactError),
-        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), EnvironmentFault),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
+            EnvironmentFault,
+        ),
     ],
 )
 def test_a_model_that_cannot_run_is_named(raised, expected):
@@ -49,13 +52,17 @@ class Recorder:
         (set(), "1", True, [1, 1, 2]),
     ],
 )
-def test_a_single_image_runs_as_two_where_onednn_is_slow_with_one(flags, onednn, has_variables, expected, monkeypatch):
+def test_a_single_image_runs_as_two_where_onednn_is_slow_with_one(
+    flags, onednn, has_variables, expected, monkeypatch
+):
     monkeypatch.setattr(detector, "cpu_flags", lambda: flags)
     monkeypatch.setattr(detector, "count_gpus", lambda: 0)
     monkeypatch.setattr(detector, "_MAX_DOUBLED_PIXELS", 35)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
     # What this machine is stays remembered for the other tests.
-    monkeypatch.setattr(detector, "_single_images_are_slow", detector._single_images_are_slow.__wrapped__)
+    monkeypatch.setattr(
+        detector, "_single_images_are_slow", detector._single_images_are_slow.__wrapped__
+    )
     run = Recorder()
     outputs = eager_outputs(run, Path("ckpt-7"), has_variables=has_variables)
     for shape in ((1, 5, 7, 3), (1, 6, 6, 3), (2, 5, 7, 3)):

@@ -58,7 +58,9 @@ def test_links_in_a_checkpoint_are_not_followed(run_copy, tmp_path):
 
 
 def test_a_config_cannot_make_objects(run_copy, tmp_path):
-    (run_copy / "config.yaml").write_text(f"!!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n")
+    (run_copy / "config.yaml").write_text(
+        f"!!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n"
+    )
     with pytest.raises(ConfigError):
         load_trained_model(run_copy)
     assert not (tmp_path / "made").exists()
@@ -101,6 +103,8 @@ def test_a_forged_checkpoint_neither_crashes_nor_touches_its_surroundings(run_co
     """In a process of its own: a crash would be TensorFlow's, and the end of this one."""
     (tmp_path / "bystander").write_text("unharmed")
     before = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    done = subprocess.run([sys.executable, "-c", HOSTILE, str(run_copy / "ckpt-20")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE, str(run_copy / "ckpt-20")], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == before

@@ -38,17 +38,33 @@ class Scene:
     def _random_image(self, random):
         names = self.labels.names
         objects = [
-            self.truth(names[random.integers(3)], self._random_box(random), difficult=bool(random.random() < 0.15))
+            self.truth(
+                names[random.integers(3)],
+                self._random_box(random),
+                difficult=bool(random.random() < 0.15),
+            )
             for _ in range(random.integers(0, 5))
         ]
         detections = []
         for item in [*objects, *objects]:
             if random.random() < 0.7:
                 name = item.name if random.random() < 0.7 else names[random.integers(3)]
-                detections.append(self.found(name, self._jitter(random, item.box), round(float(random.random()), 1)))
+                detections.append(
+                    self.found(
+                        name, self._jitter(random, item.box), round(float(random.random()), 1)
+                    )
+                )
         for _ in range(random.integers(0, 3)):
-            detections.append(self.found(names[random.integers(3)], self._random_box(random), round(float(random.random()), 2)))
-        return EvaluatedImage(ImageSize(*(int(side) for side in random.integers(20, 900, 2))), objects, detections)
+            detections.append(
+                self.found(
+                    names[random.integers(3)],
+                    self._random_box(random),
+                    round(float(random.random()), 2),
+                )
+            )
+        return EvaluatedImage(
+            ImageSize(*(int(side) for side in random.integers(20, 900, 2))), objects, detections
+        )
 
     @staticmethod
     def _random_box(random):
@@ -57,8 +73,12 @@ class Scene:
 
     @staticmethod
     def _jitter(random, box):
-        corners = np.clip(np.array([box.ymin, box.xmin, box.ymax, box.xmax]) + random.normal(0, 0.04, 4), 0, 1)
-        return Box(*corners.tolist()) if corners[0] < corners[2] and corners[1] < corners[3] else box
+        corners = np.clip(
+            np.array([box.ymin, box.xmin, box.ymax, box.xmax]) + random.normal(0, 0.04, 4), 0, 1
+        )
+        return (
+            Box(*corners.tolist()) if corners[0] < corners[2] and corners[1] < corners[3] else box
+        )
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,10 @@ def test_truth_as_prediction_scores_one(scene):
 
 
 def test_the_wrong_class_scores_nothing(scene):
-    metrics = coco_metrics([scene.image([scene.truth("cat", scene.left)], [scene.found("dog", scene.left)])], scene.labels)
+    metrics = coco_metrics(
+        [scene.image([scene.truth("cat", scene.left)], [scene.found("dog", scene.left)])],
+        scene.labels,
+    )
     assert metrics["AP50/cat"] == 0.0
 
 
@@ -37,12 +40,18 @@ def test_what_cannot_be_measured_is_none_not_minus_one(scene):
 
 def test_a_difficult_object_is_neither_hit_nor_miss(scene):
     objects = [scene.truth("cat", scene.left), scene.truth("cat", scene.right, difficult=True)]
-    hit, on_difficult, again = scene.found("cat", scene.left), *(scene.found("cat", scene.right, s) for s in (0.95, 0.94))
+    hit, on_difficult, again = (
+        scene.found("cat", scene.left),
+        *(scene.found("cat", scene.right, s) for s in (0.95, 0.94)),
+    )
     missed = coco_metrics([scene.image(objects, [hit])], scene.labels)
     matched = coco_metrics([scene.image(objects, [on_difficult, hit])], scene.labels)
     assert missed["AP"] == matched["AP"] == pytest.approx(1.0)
-    # A second detection of a difficult object is a false positive: ignoring takes one match, unlike COCO's crowds.
-    assert coco_metrics([scene.image(objects, [on_difficult, again, hit])], scene.labels)["AP"] == pytest.approx(0.5)
+    # A second detection of a difficult object is a false positive: ignoring takes one match, unlike
+    # COCO's crowds.
+    assert coco_metrics([scene.image(objects, [on_difficult, again, hit])], scene.labels)[
+        "AP"
+    ] == pytest.approx(0.5)
 
 
 def test_a_false_positive_above_the_hit_halves_the_precision(scene):
@@ -59,18 +68,37 @@ def test_names_are_those_of_the_metrics(scene):
 
 def run_pycocotools(images, labels, folder):
     """What a person gets who writes COCO's files and runs pycocotools on them; difficult objects left out."""
-    truth, results = {"images": [], "annotations": [], "categories": [{"id": i} for i in range(1, len(labels) + 1)]}, []
+    truth, results = (
+        {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": i} for i in range(1, len(labels) + 1)],
+        },
+        [],
+    )
     for number, image in enumerate(images, start=1):
-        truth["images"].append({"id": number, "width": image.size.width, "height": image.size.height})
+        truth["images"].append(
+            {"id": number, "width": image.size.width, "height": image.size.height}
+        )
         for item in image.objects:
             left, top, right, bottom = item.box.to_pixels(image.size)
-            box = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top), "iscrowd": 0}
-            ids = {"id": len(truth["annotations"]) + 1, "image_id": number, "category_id": labels.id_of(item.name)}
+            box = {
+                "bbox": [left, top, right - left, bottom - top],
+                "area": (right - left) * (bottom - top),
+                "iscrowd": 0,
+            }
+            ids = {
+                "id": len(truth["annotations"]) + 1,
+                "image_id": number,
+                "category_id": labels.id_of(item.name),
+            }
             truth["annotations"].append(box | ids)
         for one in image.detections:
             left, top, right, bottom = one.box.to_pixels(image.size)
             box = [left, top, right - left, bottom - top]
-            results.append({"image_id": number, "category_id": one.class_id, "bbox": box, "score": one.score})
+            results.append(
+                {"image_id": number, "category_id": one.class_id, "bbox": box, "score": one.score}
+            )
     (folder / "truth.json").write_text(json.dumps(truth))
     (folder / "results.json").write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()):
@@ -85,10 +113,15 @@ def run_pycocotools(images, labels, folder):
 @pytest.mark.parametrize("seed", range(8))
 def test_numbers_agree_with_pycocotools_itself(scene, tmp_path, seed):
     images = [
-        EvaluatedImage(image.size, [one for one in image.objects if not one.difficult], image.detections)
+        EvaluatedImage(
+            image.size, [one for one in image.objects if not one.difficult], image.detections
+        )
         for image in scene.random_images(seed)
     ]
-    ours, reference = CocoEvaluation(images, scene.labels), run_pycocotools(images, scene.labels, tmp_path)
+    ours, reference = (
+        CocoEvaluation(images, scene.labels),
+        run_pycocotools(images, scene.labels, tmp_path),
+    )
     metrics = ours.metrics()
     for name, value in zip(SUMMARY, reference.stats[:9], strict=True):
         assert metrics[name] == (None if value == -1 else pytest.approx(value, abs=1e-6)), name
@@ -100,7 +133,9 @@ def test_numbers_agree_with_pycocotools_itself(scene, tmp_path, seed):
             "AP_small": reference.eval["precision"][:, :, index, 1, 2],
             "AR100": reference.eval["recall"][:, index, 0, 2],
         }.items():
-            assert one[key] == (None if (chosen == -1).all() else pytest.approx(chosen.mean(), abs=1e-6)), (name, key)
+            assert one[key] == (
+                None if (chosen == -1).all() else pytest.approx(chosen.mean(), abs=1e-6)
+            ), (name, key)
         assert (one["AP"], one["AP50"]) == (metrics[f"AP/{name}"], metrics[f"AP50/{name}"])
 
 
@@ -112,7 +147,11 @@ def test_the_matches_give_the_ap50_that_they_come_from(scene, seed):
     for class_id, name in enumerate(scene.labels, start=1):
         chosen = (matches.class_ids == class_id) & (matches.hits | matches.misses)
         value = average_precision(matches.hits[chosen], matches.num_truths(class_id))
-        assert value == (None if metrics[f"AP50/{name}"] is None else pytest.approx(metrics[f"AP50/{name}"], abs=1e-9))
+        assert value == (
+            None
+            if metrics[f"AP50/{name}"] is None
+            else pytest.approx(metrics[f"AP50/{name}"], abs=1e-9)
+        )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -121,7 +160,15 @@ def test_matches_point_at_what_they_are_of(scene, seed):
     matches = CocoEvaluation(images, scene.labels).matches()
     assert len(matches.scores) == sum(len(image.detections) for image in images)
     assert len(matches.found) == sum(len(image.objects) for image in images)
-    pairs = zip(matches.images, matches.places, matches.class_ids, matches.scores, matches.objects, matches.ignored, strict=True)
+    pairs = zip(
+        matches.images,
+        matches.places,
+        matches.class_ids,
+        matches.scores,
+        matches.objects,
+        matches.ignored,
+        strict=True,
+    )
     seen = set()
     for index, place, class_id, score, truth, ignored in pairs:
         detection = images[index].detections[place]
@@ -151,10 +198,16 @@ def test_overlaps_are_those_of_boxes():
 
 def test_an_image_of_five_thousand_objects(scene):
     columns = np.linspace(0, 0.99, 100)
-    boxes = [Box(y, x, y + 0.015, x + 0.009) for y in np.linspace(0, 0.98, 50).tolist() for x in columns.tolist()]
+    boxes = [
+        Box(y, x, y + 0.015, x + 0.009)
+        for y in np.linspace(0, 0.98, 50).tolist()
+        for x in columns.tolist()
+    ]
     objects = [scene.truth("cat", box) for box in boxes]
     # pycocotools takes long for such an image, a time that grows with the detections too.
-    metrics = coco_metrics([scene.image(objects, [scene.found("cat", box) for box in boxes[::1700]])], scene.labels)
+    metrics = coco_metrics(
+        [scene.image(objects, [scene.found("cat", box) for box in boxes[::1700]])], scene.labels
+    )
     assert metrics["AR100"] == pytest.approx(3 / 5000)
 
 

@@ -7,7 +7,10 @@ from detflow.types import Box
 
 def errors_of(scene, objects, detections, **options):
     images = [scene.image(objects, detections)]
-    return [error.type.value for error in find_errors(CocoEvaluation(images, scene.labels).matches(), images, **options)]
+    return [
+        error.type.value
+        for error in find_errors(CocoEvaluation(images, scene.labels).matches(), images, **options)
+    ]
 
 
 def costs_of(scene, objects, detections):
@@ -47,7 +50,10 @@ def test_a_false_positive_that_fits_several_kinds_has_the_first(scene, near):
 
 
 def test_an_error_says_what_it_is_about(scene):
-    images = [scene.image([], []), scene.image([scene.truth("cat", scene.left)], [scene.found("dog", scene.left)])]
+    images = [
+        scene.image([], []),
+        scene.image([scene.truth("cat", scene.left)], [scene.found("dog", scene.left)]),
+    ]
     matches = CocoEvaluation(images, scene.labels).matches()
     [error] = find_errors(matches, images)
     assert (matches.images[error.detection], matches.truth_images[error.truth]) == (1, 1)
@@ -55,9 +61,15 @@ def test_an_error_says_what_it_is_about(scene):
 
 def test_below_the_threshold_nothing_was_detected(scene):
     cat = [scene.truth("cat", scene.left)]
-    assert errors_of(scene, cat, [scene.found("cat", scene.left, 0.4)], score_threshold=0.5) == ["missed"]
-    assert errors_of(scene, cat, [scene.found("dog", scene.left, 0.4)], score_threshold=0.5) == ["missed"]
-    assert errors_of(scene, cat, [scene.found("dog", scene.left, 0.4)], score_threshold=0.4) == ["classification"]
+    assert errors_of(scene, cat, [scene.found("cat", scene.left, 0.4)], score_threshold=0.5) == [
+        "missed"
+    ]
+    assert errors_of(scene, cat, [scene.found("dog", scene.left, 0.4)], score_threshold=0.5) == [
+        "missed"
+    ]
+    assert errors_of(scene, cat, [scene.found("dog", scene.left, 0.4)], score_threshold=0.4) == [
+        "classification"
+    ]
 
 
 def test_difficult_objects_are_never_missed(scene):
@@ -83,7 +95,11 @@ def test_what_a_wrong_place_costs(scene, near):
 
 def test_one_object_is_mended_once(scene, near):
     objects = [scene.truth("cat", scene.left), scene.truth("cat", scene.right)]
-    twice = [scene.found("cat", near, 0.95), scene.found("cat", near, 0.94), scene.found("cat", scene.right, 0.9)]
+    twice = [
+        scene.found("cat", near, 0.95),
+        scene.found("cat", near, 0.94),
+        scene.found("cat", scene.right, 0.9),
+    ]
     assert costs_of(scene, objects, twice)["localisation"] == (2, pytest.approx(1 - 51 / 101 / 3))
     # The object is found already: the error goes, nothing is gained in recall.
     found = [scene.found("cat", scene.left, 0.9), scene.found("cat", near, 0.95)]
@@ -100,7 +116,10 @@ def test_what_the_other_false_positives_cost(scene, near, kind):
         "both": scene.found("cat", near, 0.8),
     }[kind]
     if kind == "both":
-        objects, hits = [scene.truth("dog", scene.left), scene.truth("cat", scene.right)], [scene.found("dog", scene.left), hits[1]]
+        objects, hits = (
+            [scene.truth("dog", scene.left), scene.truth("cat", scene.right)],
+            [scene.found("dog", scene.left), hits[1]],
+        )
         assert costs_of(scene, objects, [*hits, extra]) == {"both": (1, pytest.approx(0.25))}
     else:
         # Precision 2/3 on the upper 50 of 101 points.
@@ -109,7 +128,9 @@ def test_what_the_other_false_positives_cost(scene, near, kind):
 
 def test_what_missing_costs(scene):
     objects = [scene.truth("cat", scene.left), scene.truth("cat", scene.right)]
-    assert costs_of(scene, objects, [scene.found("cat", scene.left)]) == {"missed": (1, pytest.approx(50 / 101))}
+    assert costs_of(scene, objects, [scene.found("cat", scene.left)]) == {
+        "missed": (1, pytest.approx(50 / 101))
+    }
     assert costs_of(scene, objects, []) == {"missed": (2, pytest.approx(1.0))}
 
 
@@ -130,4 +151,7 @@ def test_every_false_positive_has_one_kind_and_mending_never_hurts(scene, seed):
     costs = error_costs(matches, images, scene.labels)
     assert sum(cost.count for cost in costs.values()) == len(errors)
     # Fewer objects to find move the curve over the 101 points: a little may be lost there.
-    assert all(cost.ap50 >= (-0.01 if type_ is ErrorType.MISSED else -1e-9) for type_, cost in costs.items())
+    assert all(
+        cost.ap50 >= (-0.01 if type_ is ErrorType.MISSED else -1e-9)
+        for type_, cost in costs.items()
+    )

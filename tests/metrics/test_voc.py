@@ -21,7 +21,10 @@ def row(count, top):
 def judged(scene, hits, num_truths):
     """One image with `num_truths` objects above; detections from high to low score, below where they are wrong."""
     right, wrong = iter(row(num_truths, 0.1)), iter(row(len(hits) or 1, 0.6))
-    found = [scene.found("cat", next(right if hit else wrong), 0.99 - 0.01 * i) for i, hit in enumerate(hits)]
+    found = [
+        scene.found("cat", next(right if hit else wrong), 0.99 - 0.01 * i)
+        for i, hit in enumerate(hits)
+    ]
     return scene.image([scene.truth("cat", box) for box in row(num_truths, 0.1)], found)
 
 
@@ -50,14 +53,22 @@ def test_worked_by_hand(scene, hits, num_truths, eleven_point, area):
 
 
 def test_a_second_detection_of_an_object_is_wrong(scene):
-    found = [scene.found("cat", scene.left, 0.9), scene.found("cat", scene.left, 0.8), scene.found("cat", scene.right, 0.7)]
+    found = [
+        scene.found("cat", scene.left, 0.9),
+        scene.found("cat", scene.left, 0.8),
+        scene.found("cat", scene.right, 0.7),
+    ]
     objects = [scene.truth("cat", scene.left), scene.truth("cat", scene.right)]
     assert of_cat([scene.image(objects, found)], scene).area == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
 def test_a_difficult_object_is_neither_hit_nor_miss_however_often_it_is_found(scene):
     objects = [scene.truth("cat", scene.left), scene.truth("cat", scene.right, difficult=True)]
-    found = [scene.found("cat", scene.right, 0.95), scene.found("cat", scene.right, 0.94), scene.found("cat", scene.left)]
+    found = [
+        scene.found("cat", scene.right, 0.95),
+        scene.found("cat", scene.right, 0.94),
+        scene.found("cat", scene.left),
+    ]
     for detections in (found, found[2:]):
         assert of_cat([scene.image(objects, detections)], scene).area == pytest.approx(1.0)
 
@@ -66,12 +77,18 @@ def test_a_detection_goes_to_the_object_that_it_overlaps_most_be_it_taken(scene)
     # Unlike COCO, which would give the second detection the neighbour that it overlaps less.
     beside = scene.shift(scene.left, 0.2)
     objects = [scene.truth("cat", scene.left), scene.truth("cat", beside)]
-    found = [scene.found("cat", scene.left, 0.9), scene.found("cat", scene.shift(scene.left, 0.05), 0.8)]
+    found = [
+        scene.found("cat", scene.left, 0.9),
+        scene.found("cat", scene.shift(scene.left, 0.05), 0.8),
+    ]
     assert of_cat([scene.image(objects, found)], scene).area == pytest.approx(0.5)
 
 
 def test_what_cannot_be_measured_is_none(scene):
-    mean, classes = voc_metrics([scene.image([scene.truth("cat", scene.left)], [scene.found("dog", scene.left)])], scene.labels)
+    mean, classes = voc_metrics(
+        [scene.image([scene.truth("cat", scene.left)], [scene.found("dog", scene.left)])],
+        scene.labels,
+    )
     assert (mean.eleven_point, mean.area) == (0.0, 0.0)
     assert (classes["dog"].eleven_point, classes["owl"].area) == (None, None)
     only_difficult = scene.image([scene.truth("cat", scene.left, difficult=True)], [])
@@ -81,7 +98,12 @@ def test_what_cannot_be_measured_is_none(scene):
 
 def brute_force(images, name):
     """The development kit's loop, detection by detection over all images, with pixels that include both ends."""
-    detections = [(d.score, i, d.box) for i, image in enumerate(images) for d in image.detections if d.name == name]
+    detections = [
+        (d.score, i, d.box)
+        for i, image in enumerate(images)
+        for d in image.detections
+        if d.name == name
+    ]
     detections.sort(key=lambda one: -one[0])
     taken, outcomes = set(), []
     num_truths = sum(o.name == name and not o.difficult for image in images for o in image.objects)
@@ -104,10 +126,21 @@ def brute_force(images, name):
         elif not image.objects[best].difficult:
             outcomes.append((index, best) not in taken)
             taken.add((index, best))
-    points = [(sum(outcomes[:n]) / num_truths, sum(outcomes[:n]) / n) for n in range(1, len(outcomes) + 1)] if num_truths else []
-    eleven = np.mean([max((p for r, p in points if r >= t / 10 - 1e-12), default=0.0) for t in range(11)])
+    points = (
+        [
+            (sum(outcomes[:n]) / num_truths, sum(outcomes[:n]) / n)
+            for n in range(1, len(outcomes) + 1)
+        ]
+        if num_truths
+        else []
+    )
+    eleven = np.mean(
+        [max((p for r, p in points if r >= t / 10 - 1e-12), default=0.0) for t in range(11)]
+    )
     recalls = [0.0, *sorted({r for r, _ in points})]
-    area = sum((b - a) * max(p for r, p in points if r >= b) for a, b in itertools.pairwise(recalls))
+    area = sum(
+        (b - a) * max(p for r, p in points if r >= b) for a, b in itertools.pairwise(recalls)
+    )
     return (float(eleven), area) if num_truths else (None, None)
 
 

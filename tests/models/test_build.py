@@ -43,7 +43,12 @@ PRESETS = {
     ],
 )
 def test_the_configuration_names_the_architecture(preset, kind, parts):
-    settings = {"width_multiplier": 0.25, "num_filters": 16, "input_size": [64, 96], **PRESETS.get(preset, {})}
+    settings = {
+        "width_multiplier": 0.25,
+        "num_filters": 16,
+        "input_size": [64, 96],
+        **PRESETS.get(preset, {}),
+    }
     if kind is FasterRCNN:
         settings |= {"backbone": "resnet10", "max_level": 5}
     model = build_model(ModelConfig.model_validate({"preset": preset, **settings}), 2)
@@ -64,7 +69,9 @@ def test_the_configuration_names_the_architecture(preset, kind, parts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(preset, tiny_config, sums_without_order, tmp_path, monkeypatch):
+def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(
+    preset, tiny_config, sums_without_order, tmp_path, monkeypatch
+):
     settings = {f"model_{name}": value for name, value in PRESETS[preset].items()}
     config = tiny_config(
         model_preset=preset,
@@ -90,8 +97,14 @@ def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(preset, tiny_
         assert result.state.step == 2
         assert result.state.metrics["AP"] is not None
         reader = tf.train.load_checkpoint(str(model_dir / "ckpt-2" / "ckpt"))
-        names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
-        return {name: reader.get_tensor(name) for name in names}, (model_dir / "losses.csv").read_text()
+        names = [
+            name
+            for name in reader.get_variable_to_shape_map()
+            if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+        ]
+        return {name: reader.get_tensor(name) for name in names}, (
+            model_dir / "losses.csv"
+        ).read_text()
 
     weights, losses = run_to_the_end()
     assert all(sums_without_order(graph) for graph in steps[0].trace())

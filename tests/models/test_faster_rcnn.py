@@ -33,7 +33,9 @@ def model():
 
 
 def sample(positive, negative, number=8, share=0.25, seed=SEED):
-    return sample_balanced(tf.constant([positive]), tf.constant([negative]), number, share, seed).numpy()[0]
+    return sample_balanced(
+        tf.constant([positive]), tf.constant([negative]), number, share, seed
+    ).numpy()[0]
 
 
 def test_a_sample_is_balanced_and_follows_from_its_seed():
@@ -55,7 +57,9 @@ def test_few_positives_leave_their_places_to_negatives_and_nothing_else_is_chose
 def test_encoded_boxes_decode_to_themselves():
     boxes = tf.constant([[0.1, 0.2, 0.4, 0.9], [0.5, 0.5, 0.6, 0.7]])
     anchors = tf.constant([[0.0, 0.3, 0.5, 0.6], [0.2, 0.1, 0.9, 0.8]])
-    np.testing.assert_allclose(decode_boxes(encode_boxes(boxes, anchors), anchors), boxes, atol=1e-6)
+    np.testing.assert_allclose(
+        decode_boxes(encode_boxes(boxes, anchors), anchors), boxes, atol=1e-6
+    )
     assert np.isfinite(encode_boxes(boxes, tf.zeros([2, 4]))).all()
 
 
@@ -74,9 +78,14 @@ def test_every_box_has_an_anchor_that_learns_it(model):
 
 
 def test_regions_learn_the_object_that_they_overlap(model):
-    proposals = tf.constant([[[16.0, 16.0, 48.0, 46.0], [0.0, 40.0, 20.0, 64.0], *([[0.0, 0.0, 0.0, 0.0]] * 14)]])
+    proposals = tf.constant(
+        [[[16.0, 16.0, 48.0, 46.0], [0.0, 40.0, 20.0, 64.0], *([[0.0, 0.0, 0.0, 0.0]] * 14)]]
+    )
     regions, classes, deltas = model._sample_regions(proposals, BOXES * 64.0, CLASSES, SEED)
-    found = {tuple(region): int(name) for region, name in zip(regions.numpy()[0].tolist(), classes.numpy()[0], strict=True)}
+    found = {
+        tuple(region): int(name)
+        for region, name in zip(regions.numpy()[0].tolist(), classes.numpy()[0], strict=True)
+    }
     assert found[(16.0, 16.0, 48.0, 46.0)] == 2
     assert found[(0.0, 40.0, 20.0, 64.0)] == 0
     # The truth itself is among them; the empty slot is not an object.
@@ -84,7 +93,11 @@ def test_regions_learn_the_object_that_they_overlap(model):
     assert found.get((0.0, 0.0, 0.0, 0.0), 0) == 0
     is_object = classes.numpy()[0] > 0
     decoded = decode_boxes(deltas / tf.constant([10.0, 10.0, 5.0, 5.0]), regions).numpy()[0]
-    np.testing.assert_allclose(decoded[classes.numpy()[0] == 2], [[16, 16, 48, 48]] * (classes.numpy()[0] == 2).sum(), atol=1e-3)
+    np.testing.assert_allclose(
+        decoded[classes.numpy()[0] == 2],
+        [[16, 16, 48, 48]] * (classes.numpy()[0] == 2).sum(),
+        atol=1e-3,
+    )
     assert not deltas.numpy()[0][~is_object].any()
 
 
@@ -93,14 +106,18 @@ def test_losses_follow_from_the_seed_and_are_finite_without_objects(model):
     first, again = (model.losses(canvases, BOXES, CLASSES, SEED) for _ in range(2))
     assert tuple(first.parts) == model.loss_names
     assert first.parts == again.parts
-    assert float(first.total) == pytest.approx(sum(float(part) for part in first.parts.values()), rel=1e-6)
+    assert float(first.total) == pytest.approx(
+        sum(float(part) for part in first.parts.values()), rel=1e-6
+    )
     empty = model.losses(canvases, BOXES * 0.0, CLASSES * 0 - 1, SEED)
     assert np.isfinite(float(empty.total))
     assert float(empty.parts["box"]) == 0.0
 
 
 def test_detections_are_sorted_and_lie_on_the_canvas(model):
-    found = model.detect(tf.random.stateless_normal([3, 64, 64, 3], [3, 4]), EvaluateConfig(max_detections=7))
+    found = model.detect(
+        tf.random.stateless_normal([3, 64, 64, 3], [3, 4]), EvaluateConfig(max_detections=7)
+    )
     assert found.boxes.shape == (3, 7, 4)
     assert found.count.numpy().max() <= 7
     assert (np.diff(found.scores) <= 0).all()

@@ -14,16 +14,31 @@ def parts(tiny_config):
 
 def test_the_levels_of_a_backbone_are_its_strides_and_hold_all_of_its_weights(parts):
     names = find_freezable(parts)
-    assert list(names) == ["backbone", *(f"backbone.level{level}" for level in range(1, 6)), "decoder", "head"]
-    by_level = [variable.ref() for name in list(names)[1:6] for layer in names[name] for variable in layer.variables]
-    assert sorted(map(hash, by_level)) == sorted(hash(variable.ref()) for variable in parts["backbone"].variables)
+    assert list(names) == [
+        "backbone",
+        *(f"backbone.level{level}" for level in range(1, 6)),
+        "decoder",
+        "head",
+    ]
+    by_level = [
+        variable.ref()
+        for name in list(names)[1:6]
+        for layer in names[name]
+        for variable in layer.variables
+    ]
+    assert sorted(map(hash, by_level)) == sorted(
+        hash(variable.ref()) for variable in parts["backbone"].variables
+    )
     assert [len(names[f"backbone.level{level}"]) for level in range(1, 6)] == [2, 1, 1, 1, 1]
 
 
 def test_a_network_for_several_canvases_has_the_same_levels(tiny_config, parts):
     several = build(tiny_config(model_more_input_sizes=[[32, 64]]).model, 2).parts
     one, other = (
-        {name: [len(layer.variables) for layer in layers] for name, layers in find_freezable(some).items()}
+        {
+            name: [len(layer.variables) for layer in layers]
+            for name, layers in find_freezable(some).items()
+        }
         for some in (parts, several)
     )
     assert one == other
@@ -33,7 +48,12 @@ def test_a_pattern_freezes_what_it_names_and_nothing_else(parts):
     before = {id(variable) for variable in parts["backbone"].trainable_variables}
     freeze(parts, ["backbone.level[12]"])
     names = find_freezable(parts)
-    frozen = {id(variable) for level in (1, 2) for layer in names[f"backbone.level{level}"] for variable in layer.variables}
+    frozen = {
+        id(variable)
+        for level in (1, 2)
+        for layer in names[f"backbone.level{level}"]
+        for variable in layer.variables
+    }
     assert {id(variable) for variable in parts["backbone"].trainable_variables} == before - frozen
     assert parts["head"].trainable_variables
 

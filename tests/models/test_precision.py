@@ -17,7 +17,9 @@ from detflow.models.precision import is_native, resolve_precision
         ((6, 1), {"avx2", "avx512_bf16"}, "float32"),
     ],
 )
-def test_auto_takes_what_the_device_that_trains_is_fast_in(monkeypatch, capability, flags, expected):
+def test_auto_takes_what_the_device_that_trains_is_fast_in(
+    monkeypatch, capability, flags, expected
+):
     monkeypatch.setattr(precision, "_gpu_capability", lambda: capability)
     monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)

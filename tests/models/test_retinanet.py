@@ -50,7 +50,9 @@ def test_the_order_of_predictions_is_that_of_the_anchors():
     model = RetinaNet(TINY, 3)
     image = np.zeros((1, 64, 96, 3), np.float32)
     image[0, 8:16, 80:88] = 5.0
-    change = np.abs(model.network(image)[0].numpy() - model.network(image * 0)[0].numpy()).sum(-1)[0]
+    change = np.abs(model.network(image)[0].numpy() - model.network(image * 0)[0].numpy()).sum(-1)[
+        0
+    ]
     anchors, level_sizes = build_anchors(TINY, TINY.input_size)
     strongest = int(np.argmax(change[: level_sizes[0]]))
     centre = (anchors[strongest, :2] + anchors[strongest, 2:]) / 2 * [64, 96]
@@ -62,7 +64,9 @@ def assign(boxes_px, valid=None):
     scale = tf.constant([64.0, 96.0, 64.0, 96.0])
     boxes = tf.constant([boxes_px], tf.float32)
     valid = tf.ones([1, len(boxes_px)], tf.bool) if valid is None else tf.constant([valid])
-    return assign_atss(tf.constant(anchors), level_sizes, boxes, valid, scale).numpy()[0], anchors * [64, 96, 64, 96]
+    return assign_atss(tf.constant(anchors), level_sizes, boxes, valid, scale).numpy()[
+        0
+    ], anchors * [64, 96, 64, 96]
 
 
 def test_positive_anchors_overlap_their_box_and_have_their_centre_in_it():
@@ -101,13 +105,24 @@ def test_giou_agrees_with_iou_where_the_hull_is_the_union():
 
 
 def test_giou_of_boxes_apart_is_negative_and_grows_as_they_near():
-    far, near = (_giou(tf.constant([[0.0, 0.0, 1.0, 1.0]]), tf.constant([[0.0, x, 1.0, x + 1.0]])).numpy()[0] for x in (5.0, 2.0))
+    far, near = (
+        _giou(tf.constant([[0.0, 0.0, 1.0, 1.0]]), tf.constant([[0.0, x, 1.0, x + 1.0]])).numpy()[0]
+        for x in (5.0, 2.0)
+    )
     assert -1.0 < far < near < 0.0
 
 
-@pytest.mark.parametrize("preset", ["retinanet_resnet10", pytest.param("retinanet_mobilenet_v3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "preset", ["retinanet_resnet10", pytest.param("retinanet_mobilenet_v3", marks=pytest.mark.slow)]
+)
 def test_a_network_for_several_canvases_computes_on_each_what_one_for_it_alone_does(preset):
-    small = {"preset": preset, "width_multiplier": 0.25, "num_filters": 8, "num_head_convs": 1, "max_level": 5}
+    small = {
+        "preset": preset,
+        "width_multiplier": 0.25,
+        "num_filters": 8,
+        "num_head_convs": 1,
+        "max_level": 5,
+    }
     sizes = [(64, 96), (96, 64)]
     several = RetinaNet(ModelConfig(**small, input_size=sizes[0], more_input_sizes=sizes[1:]), 3)
     predict = tf.function(several.predict, input_signature=[tf.TensorSpec([None, None, None, 3])])
@@ -118,7 +133,9 @@ def test_a_network_for_several_canvases_computes_on_each_what_one_for_it_alone_d
         for found, expected in zip(predict(canvases), alone.predict(canvases), strict=True):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     truth = tf.constant([[[0.1, 0.2, 0.6, 0.7]]] * 2), tf.constant([[1]] * 2)
-    found, expected = (float(model.losses(canvases, *truth, SEED).total) for model in (several, alone))
+    found, expected = (
+        float(model.losses(canvases, *truth, SEED).total) for model in (several, alone)
+    )
     assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -141,9 +158,13 @@ def test_an_image_is_learnt():
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            losses = model.losses(tf.constant(image), tf.constant([[truth]], tf.float32), tf.constant([[2]]), SEED)
+            losses = model.losses(
+                tf.constant(image), tf.constant([[truth]], tf.float32), tf.constant([[2]]), SEED
+            )
         variables = model.network.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(losses.total, variables), variables, strict=True))
+        optimizer.apply_gradients(
+            zip(tape.gradient(losses.total, variables), variables, strict=True)
+        )
         return losses.total
 
     first = float(step())
@@ -157,7 +178,10 @@ def test_an_image_is_learnt():
 
 
 def test_detections_are_sorted_clipped_and_counted(model):
-    found = model.detect(tf.random.stateless_normal([2, 64, 96, 3], [1, 2]), EvaluateConfig(score_threshold=0.0, max_detections=7))
+    found = model.detect(
+        tf.random.stateless_normal([2, 64, 96, 3], [1, 2]),
+        EvaluateConfig(score_threshold=0.0, max_detections=7),
+    )
     assert found.boxes.shape == (2, 7, 4)
     assert (np.diff(found.scores.numpy()) <= 0).all()
     assert found.boxes.numpy().min() >= 0.0

@@ -15,7 +15,9 @@ NOTHING = tf.zeros([1, 1, 4]), tf.constant([[-1]])
 
 def build(num_classes):
     tf.keras.utils.set_random_seed(1)
-    config = ModelConfig.model_validate({"preset": "yolo_v7_tiny", "backbone": "yolov7_nano", "input_size": [64, 96]})
+    config = ModelConfig.model_validate(
+        {"preset": "yolo_v7_tiny", "backbone": "yolov7_nano", "input_size": [64, 96]}
+    )
     return Yolo(config, num_classes)
 
 
@@ -25,7 +27,11 @@ def model():
 
 
 def test_parallel_branches_do_not_start_as_copies(model):
-    kernels = [variable.numpy() for variable in model.network.trainable_variables if variable.name.endswith("/kernel:0")]
+    kernels = [
+        variable.numpy()
+        for variable in model.network.trainable_variables
+        if variable.name.endswith("/kernel:0")
+    ]
     shapes = {kernel.shape for kernel in kernels}
     assert len(kernels) > len(shapes)
     assert len({kernel.tobytes() for kernel in kernels}) == len(kernels)
@@ -50,7 +56,8 @@ def test_a_prediction_decodes_to_what_the_loss_takes_it_for(model):
         share[..., 2:4] = np.sqrt(sides / anchor_sides) / 2
         share[..., 4:] = 0.5
         share = np.clip(share, 1e-6, 1 - 1e-6)
-        # Bit for bit the true box would divide 0 by 0 in Model Garden's CIoU once TensorFlow has folded its epsilon away.
+        # Bit for bit the true box would divide 0 by 0 in Model Garden's CIoU once TensorFlow has
+        # folded its epsilon away.
         predictions[str(level)] = tf.constant(np.log(share / (1 - share)) + 1e-5, tf.float32)
     _, _, _, box_loss = model._yolo.losses(predictions, tf.constant([[TRUTH]]), tf.constant([[1]]))
     assert float(box_loss) == pytest.approx(0.0, abs=1e-4)
@@ -65,7 +72,9 @@ def test_the_total_is_the_sum_of_its_parts_and_is_finite_without_objects(model):
     canvases = tf.random.stateless_normal([1, 64, 96, 3], [3, 4])
     losses = model.losses(canvases, tf.constant([[TRUTH, [0.0] * 4]]), tf.constant([[1, -1]]), SEED)
     assert tuple(losses.parts) == model.loss_names
-    assert float(losses.total) == pytest.approx(sum(float(part) for part in losses.parts.values()), rel=1e-5)
+    assert float(losses.total) == pytest.approx(
+        sum(float(part) for part in losses.parts.values()), rel=1e-5
+    )
     empty = model.losses(canvases, *NOTHING, SEED)
     assert np.isfinite(float(empty.total))
     assert float(empty.parts["box"]) == 0.0
@@ -88,9 +97,13 @@ def test_an_image_is_learnt():
     @tf.function(autograph=False)
     def step():
         with tf.GradientTape() as tape:
-            losses = model.losses(tf.constant(image), tf.constant([[TRUTH]]), tf.constant([[1]]), SEED)
+            losses = model.losses(
+                tf.constant(image), tf.constant([[TRUTH]]), tf.constant([[1]]), SEED
+            )
         variables = model.network.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(losses.total, variables), variables, strict=True))
+        optimizer.apply_gradients(
+            zip(tape.gradient(losses.total, variables), variables, strict=True)
+        )
         return losses.total
 
     first = float(step())

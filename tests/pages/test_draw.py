@@ -22,12 +22,16 @@ def plain(width=200, height=150, colour=GREY):
 
 def changed(before, after):
     """The bounding box of what differs, as (left, top, right, bottom) with exclusive ends; None where nothing does."""
-    rows, columns = np.nonzero((np.asarray(before.convert("RGB")) != np.asarray(after)).any(axis=-1))
+    rows, columns = np.nonzero(
+        (np.asarray(before.convert("RGB")) != np.asarray(after)).any(axis=-1)
+    )
     return None if not len(rows) else (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
 def test_the_outline_is_where_the_box_is():
-    image = draw_boxes(plain(), [Box(20 / 150, 40 / 200, 70 / 150, 90 / 200)], ["cat"], [1], labels=False)
+    image = draw_boxes(
+        plain(), [Box(20 / 150, 40 / 200, 70 / 150, 90 / 200)], ["cat"], [1], labels=False
+    )
     assert changed(plain(), image) == (40, 20, 90, 70)
     assert image.getpixel((40, 20)) == image.getpixel((89, 69)) == class_colour(1)
     assert image.getpixel((65, 45)) == GREY
@@ -53,16 +57,22 @@ def test_the_input_is_left_alone():
     assert (pixels == 90).all()
     assert (np.asarray(image) == 90).all()
     assert np.array_equal(
-        np.asarray(draw_boxes(pixels, [Box(0, 0, 1, 1)], ["a"], [1])), np.asarray(draw_boxes(image, [Box(0, 0, 1, 1)], ["a"], [1]))
+        np.asarray(draw_boxes(pixels, [Box(0, 0, 1, 1)], ["a"], [1])),
+        np.asarray(draw_boxes(image, [Box(0, 0, 1, 1)], ["a"], [1])),
     )
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1"])
 def test_any_mode_becomes_rgb(mode):
-    assert draw_boxes(Image.new(mode, (50, 50)), [Box(0.2, 0.2, 0.8, 0.8)], ["cat"], [1]).mode == "RGB"
+    assert (
+        draw_boxes(Image.new(mode, (50, 50)), [Box(0.2, 0.2, 0.8, 0.8)], ["cat"], [1]).mode == "RGB"
+    )
 
 
-@pytest.mark.parametrize("pixels", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((5, 5, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((5, 5, 4), np.uint8)],
+)
 def test_other_arrays_are_refused(pixels):
     with pytest.raises(ValueError, match="expected uint8"):
         draw_boxes(pixels, [], [], [])
@@ -81,17 +91,24 @@ def test_no_objects_change_nothing():
 
 def test_lines_and_text_grow_with_the_image():
     def line_px(side):
-        drawn = np.asarray(draw_boxes(plain(side, side), [Box(0.1, 0.1, 0.9, 0.9)], ["cat"], [1], labels=False))
+        drawn = np.asarray(
+            draw_boxes(plain(side, side), [Box(0.1, 0.1, 0.9, 0.9)], ["cat"], [1], labels=False)
+        )
         return int((drawn[side // 2, : side // 2] == class_colour(1)).all(axis=-1).sum())
 
     assert [line_px(side) for side in (60, 400, 2000)] == [1, 2, 11]
-    small, large = (changed(plain(s, s), draw_boxes(plain(s, s), [Box(0.5, 0.5, 0.6, 0.6)], ["cat"], [1])) for s in (300, 1500))
+    small, large = (
+        changed(plain(s, s), draw_boxes(plain(s, s), [Box(0.5, 0.5, 0.6, 0.6)], ["cat"], [1]))
+        for s in (300, 1500)
+    )
     assert (large[3] - large[1]) > 3 * (small[3] - small[1])
 
 
 def test_truth_is_dashed_and_a_prediction_is_solid():
     def top_line(style):
-        drawn = draw_boxes(plain(400, 400), [Box(0.1, 0.1, 0.9, 0.9)], ["cat"], [1], style=style, labels=False)
+        drawn = draw_boxes(
+            plain(400, 400), [Box(0.1, 0.1, 0.9, 0.9)], ["cat"], [1], style=style, labels=False
+        )
         return {drawn.getpixel((x, 40)) for x in range(40, 360)}
 
     assert top_line("solid") == {class_colour(1)}
@@ -113,9 +130,21 @@ def test_a_colour_belongs_to_a_class_id():
 
 # Machado, Oliveira and Fernandes (2009), severity 1.0, in linear RGB.
 BLINDNESS = {
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
 }
 
 
@@ -124,7 +153,9 @@ def test_the_first_seven_colours_differ_for_colour_blind_eyes(kind):
     colours = np.array([class_colour(i) for i in range(1, 8)]) / 255
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(BLINDNESS[kind]).T, 0, 1)
-    srgb = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055).astype(np.float32)
+    srgb = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055).astype(
+        np.float32
+    )
     lab = cv2.cvtColor(srgb[None], cv2.COLOR_RGB2LAB)[0]
     apart = [np.linalg.norm(lab[i] - lab[j]) for i in range(7) for j in range(i)]
     assert min(apart) > 9  # A difference of 2.3 is just noticeable.
@@ -139,7 +170,10 @@ def label_of(text, size=(300, 200)):
 
 def test_the_label_shows_the_score():
     box = [Box(0.5, 0.3, 0.8, 0.6)]
-    assert np.array_equal(draw_boxes(plain(), box, ["cat"], [1], scores=[0.876]), draw_boxes(plain(), box, ["cat 0.88"], [1]))
+    assert np.array_equal(
+        draw_boxes(plain(), box, ["cat"], [1], scores=[0.876]),
+        draw_boxes(plain(), box, ["cat 0.88"], [1]),
+    )
 
 
 @pytest.mark.parametrize("name", ["cat", "café", "кошка", "γάτα", "猫", "ねこ", "고양이", "قط"])
@@ -151,7 +185,14 @@ def test_a_name_in_any_of_these_scripts_is_drawn_as_itself(name):
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("🐈", "\\U0001f408"), ("a\nb", "a\\nb"), ("\ud800", "\\ud800"), ("\u200b", "\\u200b"), ("a\0", "a\\x00"), ("क", "\\u0915")],
+    [
+        ("🐈", "\\U0001f408"),
+        ("a\nb", "a\\nb"),
+        ("\ud800", "\\ud800"),
+        ("\u200b", "\\u200b"),
+        ("a\0", "a\\x00"),
+        ("क", "\\u0915"),
+    ],
 )
 def test_what_no_font_has_is_shown_as_its_escape(name, shown):
     assert np.array_equal(label_of(name), label_of(shown))
@@ -185,7 +226,10 @@ def test_labels_do_not_cover_each_other():
 )
 def test_nothing_crashes_and_the_size_stays(width, height, corner, name, style):
     box = Box(corner[0], corner[1], min(1.0, corner[0] + 0.2), min(1.0, corner[1] + 0.2))
-    assert draw_boxes(plain(width, height), [box], [name], [1], scores=[0.5], style=style).size == (width, height)
+    assert draw_boxes(plain(width, height), [box], [name], [1], scores=[0.5], style=style).size == (
+        width,
+        height,
+    )
 
 
 @pytest.mark.parametrize("corner", [(0.0, 0.0), (0.0, 0.9), (0.9, 0.0), (0.9, 0.9), (0.45, 0.45)])
@@ -204,7 +248,9 @@ def test_five_thousand_objects_take_seconds_not_minutes():
     corners = rng.uniform(0, 0.95, (5000, 2))
     boxes = [Box(y, x, y + 0.04, x + 0.04) for y, x in corners]
     start = time.perf_counter()
-    draw_boxes(plain(640, 480), boxes, ["cell"] * 5000, [1] * 5000, scores=rng.uniform(0, 1, 5000).tolist())
+    draw_boxes(
+        plain(640, 480), boxes, ["cell"] * 5000, [1] * 5000, scores=rng.uniform(0, 1, 5000).tolist()
+    )
     assert time.perf_counter() - start < 10
 
 

@@ -25,7 +25,9 @@ def read(output):
 
 def write_video(path, pictures, codec="mp4v", fps=10.0):
     height, width = pictures[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height)
+    )
     for pixels in pictures:
         writer.write(np.ascontiguousarray(pixels[:, :, ::-1]))
     writer.release()
@@ -34,13 +36,17 @@ def write_video(path, pictures, codec="mp4v", fps=10.0):
 
 @pytest.fixture(scope="module")
 def pictures(pictures_dir):
-    return [np.asarray(Image.open(pictures_dir / f"p{number:02}.jpg")) for number in range(0, 24, 3)]
+    return [
+        np.asarray(Image.open(pictures_dir / f"p{number:02}.jpg")) for number in range(0, 24, 3)
+    ]
 
 
 def test_predictions_become_voc_and_records_with_the_same_boxes(pictures_dir, onnx_path, tmp_path):
     """From a detector to a labelling tool's files, and from them to training data."""
     predict([str(pictures_dir)], onnx_path, tmp_path / "found", formats=["voc"], overlays=False)
-    convert_dataset(tmp_path / "found" / "voc", tmp_path / "records", ConversionOptions(jobs=1, report=False))
+    convert_dataset(
+        tmp_path / "found" / "voc", tmp_path / "records", ConversionOptions(jobs=1, report=False)
+    )
     manifest = read_manifest(tmp_path / "records")
     samples = {
         sample.key.rpartition("/")[2]: sample
@@ -53,7 +59,9 @@ def test_predictions_become_voc_and_records_with_the_same_boxes(pictures_dir, on
     for entry in report["images"]:
         sample = samples[entry["file"].rpartition("/")[2].removesuffix(".jpg")]
         # What is a plain JPEG already is passed on.
-        assert sample.encoded == (pictures_dir / f"{sample.key.rpartition('/')[2]}.jpg").read_bytes()
+        assert (
+            sample.encoded == (pictures_dir / f"{sample.key.rpartition('/')[2]}.jpg").read_bytes()
+        )
         assert [one.name for one in sample.objects] == [one["name"] for one in entry["detections"]]
         for one, detection in zip(sample.objects, entry["detections"], strict=True):
             num_boxes += 1
@@ -62,30 +70,52 @@ def test_predictions_become_voc_and_records_with_the_same_boxes(pictures_dir, on
             # Half a pixel is lost by rounding; a box thinner than a pixel grows to one.
             assert [left, top, right, bottom] == pytest.approx(detection["box_px"], abs=1.0)
             thin = min(right - left, bottom - top) < 1.5
-            assert thin or [left, top, right, bottom] == pytest.approx(detection["box_px"], abs=0.51)
+            assert thin or [left, top, right, bottom] == pytest.approx(
+                detection["box_px"], abs=0.51
+            )
     assert num_boxes > 50
 
 
-def test_a_turned_photo_with_alpha_goes_to_the_labelling_tool_as_it_is_seen(pictures_dir, onnx_path, tmp_path):
+def test_a_turned_photo_with_alpha_goes_to_the_labelling_tool_as_it_is_seen(
+    pictures_dir, onnx_path, tmp_path
+):
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(pictures_dir / "p00.jpg") as image:
-        image.convert("RGBA").transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    predict([str(tmp_path / "turned.png")], onnx_path, tmp_path / "found", formats=["voc"], overlays=False)
+        image.convert("RGBA").transpose(Image.Transpose.ROTATE_90).save(
+            tmp_path / "turned.png", exif=exif
+        )
+    predict(
+        [str(tmp_path / "turned.png")],
+        onnx_path,
+        tmp_path / "found",
+        formats=["voc"],
+        overlays=False,
+    )
     with Image.open(tmp_path / "found" / "voc" / "JPEGImages" / "turned.jpg") as image:
         assert image.size == (96, 72)
         assert image.getexif().get(0x0112, 1) == 1
-    assert b"<width>96</width>" in (tmp_path / "found" / "voc" / "Annotations" / "turned.xml").read_bytes()
+    assert (
+        b"<width>96</width>"
+        in (tmp_path / "found" / "voc" / "Annotations" / "turned.xml").read_bytes()
+    )
 
 
 def test_the_csv_holds_every_detection(pictures_dir, onnx_path, tmp_path):
     predict([str(pictures_dir)], onnx_path, tmp_path / "found", formats=["csv"], overlays=False)
     with open(tmp_path / "found" / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    expected = [(entry, one) for entry in read(tmp_path / "found")["images"] for one in entry["detections"]]
+    expected = [
+        (entry, one) for entry in read(tmp_path / "found")["images"] for one in entry["detections"]
+    ]
     assert len(rows) == len(expected) > 50
     for row, (entry, one) in zip(rows, expected, strict=True):
-        assert (row["file"], row["name"], int(row["class_id"]), row["frame"]) == (entry["file"], one["name"], one["class_id"], "")
+        assert (row["file"], row["name"], int(row["class_id"]), row["frame"]) == (
+            entry["file"],
+            one["name"],
+            one["class_id"],
+            "",
+        )
         assert [float(row[side]) for side in ("left", "top", "right", "bottom")] == one["box_px"]
     assert not (tmp_path / "found" / "coco_results.json").exists()
 
@@ -93,20 +123,35 @@ def test_the_csv_holds_every_detection(pictures_dir, onnx_path, tmp_path):
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mp4v"), ("avi", "MJPG")])
 def test_the_frames_of_a_video_are_images_with_a_time(suffix, codec, pictures, onnx_path, tmp_path):
     video = write_video(tmp_path / f"clip.{suffix}", pictures, codec)
-    result = predict([str(tmp_path)], onnx_path, tmp_path / "found", every=3, formats=["voc", "coco"])
+    result = predict(
+        [str(tmp_path)], onnx_path, tmp_path / "found", every=3, formats=["voc", "coco"]
+    )
     assert (result.num_images, result.failed) == (3, [])
     entries = read(tmp_path / "found")["images"]
     assert [(entry["file"], entry["frame"], entry["time_s"]) for entry in entries] == [
         (str(video), index, pytest.approx(index / 10, abs=1e-3)) for index in (0, 3, 6)
     ]
-    assert [entry["overlay"] for entry in entries] == [f"overlays/clip.{suffix}_{index:06}.jpg" for index in (0, 3, 6)]
+    assert [entry["overlay"] for entry in entries] == [
+        f"overlays/clip.{suffix}_{index:06}.jpg" for index in (0, 3, 6)
+    ]
     assert sum(len(entry["detections"]) for entry in entries) > 5
     for entry in entries:
-        with Image.open(tmp_path / "found" / entry["overlay"].replace("overlays", "voc/JPEGImages")) as frame:
+        with Image.open(
+            tmp_path / "found" / entry["overlay"].replace("overlays", "voc/JPEGImages")
+        ) as frame:
             assert frame.size == (entry["width"], entry["height"]) == (96, 72)
             # Red is red: a video's colours are not swapped.
-            assert np.abs(np.asarray(frame).astype(float).mean((0, 1)) - pictures[entry["frame"]].mean((0, 1))).max() < 6
-    assert {one["image_id"] for one in json.loads((tmp_path / "found" / "coco_results.json").read_text())} <= {1, 2, 3}
+            assert (
+                np.abs(
+                    np.asarray(frame).astype(float).mean((0, 1))
+                    - pictures[entry["frame"]].mean((0, 1))
+                ).max()
+                < 6
+            )
+    assert {
+        one["image_id"]
+        for one in json.loads((tmp_path / "found" / "coco_results.json").read_text())
+    } <= {1, 2, 3}
 
 
 def test_damaged_videos_are_named_and_passed_over(pictures, pictures_dir, onnx_path, tmp_path):
@@ -114,8 +159,12 @@ def test_damaged_videos_are_named_and_passed_over(pictures, pictures_dir, onnx_p
     folder.mkdir()
     whole = write_video(tmp_path / "whole.avi", pictures, "MJPG").read_bytes()
     (folder / "cut.avi").write_bytes(whole[: len(whole) // 2])
-    (folder / "header.mp4").write_bytes(write_video(tmp_path / "whole.mp4", pictures).read_bytes()[:300])
-    (folder / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'whole.avi'}\n#EXT-X-ENDLIST\n")
+    (folder / "header.mp4").write_bytes(
+        write_video(tmp_path / "whole.mp4", pictures).read_bytes()[:300]
+    )
+    (folder / "list.mp4").write_text(
+        f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'whole.avi'}\n#EXT-X-ENDLIST\n"
+    )
     (folder / "empty.mkv").write_bytes(b"")
     (folder / "good.jpg").write_bytes((pictures_dir / "p00.jpg").read_bytes())
     command = [
@@ -132,7 +181,12 @@ def test_damaged_videos_are_named_and_passed_over(pictures, pictures_dir, onnx_p
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
     report = read(tmp_path / "found")
-    assert [entry["file"].rpartition("/")[2] for entry in report["failed"]] == ["cut.avi", "empty.mkv", "header.mp4", "list.mp4"]
+    assert [entry["file"].rpartition("/")[2] for entry in report["failed"]] == [
+        "cut.avi",
+        "empty.mkv",
+        "header.mp4",
+        "list.mp4",
+    ]
     assert "of its 8 frames" in report["failed"][0]["reason"]
     assert "begins with 23 45 58 54" in report["failed"][3]["reason"]
     # What could be read of the one that breaks off is there.
@@ -149,7 +203,13 @@ def test_the_size_of_a_video_is_judged_before_it_is_decoded(pictures, tmp_path):
 
     video = write_video(tmp_path / "clip.avi", pictures, "MJPG")
     failed = []
-    frames = read_frames(find_media([str(video)]), 1, lambda path, reason: failed.append(reason), lambda *_: None, max_pixels=6911)
+    frames = read_frames(
+        find_media([str(video)]),
+        1,
+        lambda path, reason: failed.append(reason),
+        lambda *_: None,
+        max_pixels=6911,
+    )
     assert list(frames) == []
     assert "96x72, 6,912 pixels; expected at most 6,911" in failed[0]
 
@@ -186,7 +246,20 @@ finally:
     assert not {{'tensorflow', 'tf_keras', 'official', *{missing}}} & set(sys.modules)
 """
     output = tmp_path / "found"
-    arguments = ["predict", "p00.jpg", "p01.jpg", "--model", str(onnx_dir / model), "--output", str(output)]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=pictures_dir, capture_output=True, text=True)
+    arguments = [
+        "predict",
+        "p00.jpg",
+        "p01.jpg",
+        "--model",
+        str(onnx_dir / model),
+        "--output",
+        str(output),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=pictures_dir,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "detections on 2 images" in done.stdout

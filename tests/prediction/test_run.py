@@ -23,11 +23,17 @@ def assert_alike(found, expected):
     """Asserts equal detections but for the last bits: a runtime with several threads does not promise these."""
     assert [one["name"] for one in found] == [one["name"] for one in expected]
     for one, other in zip(found, expected, strict=True):
-        assert [one["score"], *one["box"]] == pytest.approx([other["score"], *other["box"]], abs=1e-5)
+        assert [one["score"], *one["box"]] == pytest.approx(
+            [other["score"], *other["box"]], abs=1e-5
+        )
 
 
 def content(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_a_folder_becomes_json_coco_results_and_overlays(pictures_dir, artifact_dir, tmp_path):
@@ -37,24 +43,42 @@ def test_a_folder_becomes_json_coco_results_and_overlays(pictures_dir, artifact_
     report = read(output)
     assert report["classes"] == ["disc", "Ringe & Ösen", "it's"]
     assert "upright" in report["frame"]
-    assert [entry["file"] for entry in report["images"]] == [str(pictures_dir / f"p{number:02}.jpg") for number in range(24)]
-    assert [(entry["width"], entry["height"]) for entry in report["images"][:3]] == [(96, 72), (60, 90), (130, 40)]
+    assert [entry["file"] for entry in report["images"]] == [
+        str(pictures_dir / f"p{number:02}.jpg") for number in range(24)
+    ]
+    assert [(entry["width"], entry["height"]) for entry in report["images"][:3]] == [
+        (96, 72),
+        (60, 90),
+        (130, 40),
+    ]
     detections = [(entry, found) for entry in report["images"] for found in entry["detections"]]
     assert len(detections) == result.num_detections > 50
     for entry, found in detections:
         assert report["classes"][found["class_id"] - 1] == found["name"]
         assert 0.3 <= found["score"] <= 1.0
         ymin, xmin, ymax, xmax = found["box"]
-        expected = [xmin * entry["width"], ymin * entry["height"], xmax * entry["width"], ymax * entry["height"]]
+        expected = [
+            xmin * entry["width"],
+            ymin * entry["height"],
+            xmax * entry["width"],
+            ymax * entry["height"],
+        ]
         assert found["box_px"] == pytest.approx(expected, abs=1e-3)
     results = json.loads((output / "coco_results.json").read_text())
     assert len(results) == len(detections)
     (entry, found), first = detections[0], results[0]
-    assert (first["image_id"], first["category_id"], first["score"]) == (entry["id"], found["class_id"], found["score"])
+    assert (first["image_id"], first["category_id"], first["score"]) == (
+        entry["id"],
+        found["class_id"],
+        found["score"],
+    )
     left, top, right, bottom = found["box_px"]
     assert first["bbox"] == pytest.approx([left, top, right - left, bottom - top])
     for entry in report["images"]:
-        with Image.open(output / entry["overlay"]) as overlay, Image.open(entry["file"]) as original:
+        with (
+            Image.open(output / entry["overlay"]) as overlay,
+            Image.open(entry["file"]) as original,
+        ):
             assert overlay.size == (entry["width"], entry["height"])
             difference = np.abs(np.asarray(overlay).astype(int) - np.asarray(original)).max(2)
         # Noise that JPEG loses a second time stays below; a line does not.
@@ -66,13 +90,19 @@ def test_coco_s_tools_read_the_results(pictures_dir, artifact_dir, tmp_path):
 
     predict([str(pictures_dir / "p00.jpg")], artifact_dir, tmp_path / "out", overlays=False)
     truth = COCO()
-    truth.dataset = {"images": [{"id": 1}], "categories": [{"id": 1}, {"id": 2}, {"id": 3}], "annotations": []}
+    truth.dataset = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 1}, {"id": 2}, {"id": 3}],
+        "annotations": [],
+    }
     truth.createIndex()
     loaded = truth.loadRes(str(tmp_path / "out" / "coco_results.json"))
     assert len(loaded.anns) == len(read(tmp_path / "out")["images"][0]["detections"]) > 0
 
 
-def test_the_checkpoint_and_its_export_predict_the_same(pictures_dir, model_dir, artifact_dir, tmp_path):
+def test_the_checkpoint_and_its_export_predict_the_same(
+    pictures_dir, model_dir, artifact_dir, tmp_path
+):
     for name, model in (("run", model_dir), ("artifact", artifact_dir)):
         predict([str(pictures_dir)], model, tmp_path / name, overlays=False)
     run, artifact = read(tmp_path / "run"), read(tmp_path / "artifact")
@@ -88,14 +118,20 @@ def test_a_phone_s_photo_is_predicted_as_a_person_sees_it(pictures_dir, artifact
     exif = Image.Exif()
     exif[0x0112] = 6
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    predict([str(tmp_path / "upright.png"), str(tmp_path / "turned.png")], artifact_dir, tmp_path / "out")
+    predict(
+        [str(tmp_path / "upright.png"), str(tmp_path / "turned.png")],
+        artifact_dir,
+        tmp_path / "out",
+    )
     one, other = read(tmp_path / "out")["images"]
     assert (one["exif_orientation"], other["exif_orientation"]) == (1, 6)
     assert (other["width"], other["height"]) == (one["width"], one["height"]) == (96, 72)
     assert one["detections"] == other["detections"] != []
 
 
-def test_images_that_cannot_be_read_are_named_and_passed_over(pictures_dir, artifact_dir, tmp_path, capfd):
+def test_images_that_cannot_be_read_are_named_and_passed_over(
+    pictures_dir, artifact_dir, tmp_path, capfd
+):
     folder = tmp_path / "mixed"
     folder.mkdir()
     shutil.copy(pictures_dir / "p01.jpg", folder / "b.jpg")
@@ -103,10 +139,20 @@ def test_images_that_cannot_be_read_are_named_and_passed_over(pictures_dir, arti
     (folder / "a.jpg").write_bytes((pictures_dir / "p00.jpg").read_bytes()[:-300])
     (folder / "c.jpg").write_text("no image")
     (folder / "e.png").write_bytes(b"")
-    cli.main(["predict", str(folder), "--model", str(artifact_dir), "--output", str(tmp_path / "out")], standalone_mode=False)
+    cli.main(
+        ["predict", str(folder), "--model", str(artifact_dir), "--output", str(tmp_path / "out")],
+        standalone_mode=False,
+    )
     printed = capfd.readouterr()
-    assert [os.path.basename(entry["file"]) for entry in read(tmp_path / "out")["images"]] == ["b.jpg", "d.jpg"]
-    assert [os.path.basename(entry["file"]) for entry in read(tmp_path / "out")["failed"]] == ["a.jpg", "c.jpg", "e.png"]
+    assert [os.path.basename(entry["file"]) for entry in read(tmp_path / "out")["images"]] == [
+        "b.jpg",
+        "d.jpg",
+    ]
+    assert [os.path.basename(entry["file"]) for entry in read(tmp_path / "out")["failed"]] == [
+        "a.jpg",
+        "c.jpg",
+        "e.png",
+    ]
     assert "2 images, 3 passed over" in printed.out
     assert all(f"{name}: " in printed.err for name in ("a.jpg", "c.jpg", "e.png"))
 
@@ -136,25 +182,38 @@ def test_every_picture_keeps_an_overlay_of_its_own(pictures_dir, artifact_dir, t
             image.save(path)
         sources.append(name)
     output = tmp_path / "out"
-    found = predict([str(tmp_path / folder) for folder in ("x", "y", "z", "x")], artifact_dir, output)
+    found = predict(
+        [str(tmp_path / folder) for folder in ("x", "y", "z", "x")], artifact_dir, output
+    )
     assert found.num_images == len(sources)
     overlays = [entry["overlay"] for entry in read(output)["images"]]
     assert len({name.casefold() for name in overlays}) == len(sources)
-    assert sorted(path.relative_to(output).as_posix() for path in output.rglob("*.jpg")) == sorted(overlays)
+    assert sorted(path.relative_to(output).as_posix() for path in output.rglob("*.jpg")) == sorted(
+        overlays
+    )
     assert overlays[0] == "overlays/a.jpg"
 
 
 def test_the_threshold_leaves_detections_out(pictures_dir, artifact_dir, tmp_path):
     for threshold in (0.3, 0.6, 1.0):
-        predict([str(pictures_dir)], artifact_dir, tmp_path / str(threshold), score_threshold=threshold, overlays=False)
+        predict(
+            [str(pictures_dir)],
+            artifact_dir,
+            tmp_path / str(threshold),
+            score_threshold=threshold,
+            overlays=False,
+        )
     low, high, none = (
-        [found for entry in read(tmp_path / name)["images"] for found in entry["detections"]] for name in ("0.3", "0.6", "1.0")
+        [found for entry in read(tmp_path / name)["images"] for found in entry["detections"]]
+        for name in ("0.3", "0.6", "1.0")
     )
     assert_alike(high, [found for found in low if found["score"] >= 0.6])
     assert len(low) > len(high) > len(none) == 0
 
 
-def test_old_predictions_are_replaced_and_anything_else_is_not(pictures_dir, artifact_dir, tmp_path):
+def test_old_predictions_are_replaced_and_anything_else_is_not(
+    pictures_dir, artifact_dir, tmp_path
+):
     source = str(pictures_dir / "p00.jpg")
     predict([str(pictures_dir)], artifact_dir, tmp_path / "out")
     predict([source], artifact_dir, tmp_path / "out")
@@ -175,13 +234,23 @@ def test_a_damaged_model_publishes_nothing(pictures_dir, artifact_dir, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("source", "output", "code"), [("p00.jpg", "/sys/detflow-predictions", 5), ("nothing.jpg", "out", 3), ("p00.jpg", "p01.jpg", 2)]
+    ("source", "output", "code"),
+    [
+        ("p00.jpg", "/sys/detflow-predictions", 5),
+        ("nothing.jpg", "out", 3),
+        ("p00.jpg", "p01.jpg", 2),
+    ],
 )
-def test_what_can_be_refused_at_once_is_refused_before_tensorflow_is_imported(source, output, code, pictures_dir, artifact_dir):
-    program = (
-        "import sys\nfrom detflow.cli.main import main\ntry:\n    main()\nfinally:\n    assert 'tensorflow' not in sys.modules"
-    )
+def test_what_can_be_refused_at_once_is_refused_before_tensorflow_is_imported(
+    source, output, code, pictures_dir, artifact_dir
+):
+    program = "import sys\nfrom detflow.cli.main import main\ntry:\n    main()\nfinally:\n    assert 'tensorflow' not in sys.modules"
     arguments = ["predict", source, "--model", str(artifact_dir), "--output", output]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=pictures_dir, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=pictures_dir,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == code, done.stderr
     assert done.stderr.count("\n") == 1

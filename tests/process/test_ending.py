@@ -23,10 +23,16 @@ with immediate_exit():
 
 
 def run(last, *, prompt):
-    return subprocess.run([sys.executable, "-c", PROGRAM.format(last=last, prompt=prompt)], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(last=last, prompt=prompt)],
+        capture_output=True,
+        text=True,
+    )
 
 
-@pytest.mark.parametrize(("last", "code"), [("sys.exit(0)", 0), ("sys.exit(143)", 143), ("raise ValueError('why')", 1)])
+@pytest.mark.parametrize(
+    ("last", "code"), [("sys.exit(0)", 0), ("sys.exit(143)", 143), ("raise ValueError('why')", 1)]
+)
 def test_a_process_ends_with_its_code_and_what_it_has_said_but_cleans_nothing_up(last, code):
     process = run(last, prompt=True)
     assert (process.returncode, process.stdout) == (code, "said before")

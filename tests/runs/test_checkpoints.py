@@ -31,7 +31,9 @@ class Saved:
         model_dir.mkdir(exist_ok=True)
         self.run = RunDir(model_dir)
         self.vector = tf.Variable(tf.zeros([50]))
-        self.checkpoints = Checkpoints(self.run, {"network": tf.Module(), "vector": self.vector}, config)
+        self.checkpoints = Checkpoints(
+            self.run, {"network": tf.Module(), "vector": self.vector}, config
+        )
 
     def save(self, step, metrics=None):
         self.vector.assign(tf.fill([50], float(step)))
@@ -64,7 +66,9 @@ DAMAGES = {
     "state foreign": lambda folder: (folder / "state.json").write_text(
         '{"step": 2, "files": {"../../x": {"bytes": 1, "sha256": ""}}}'
     ),
-    "state of another type": lambda folder: (folder / "state.json").write_text("[" * 5000 + "]" * 5000),
+    "state of another type": lambda folder: (folder / "state.json").write_text(
+        "[" * 5000 + "]" * 5000
+    ),
 }
 
 
@@ -87,8 +91,14 @@ def test_a_byte_budget_takes_the_oldest_but_neither_the_newest_nor_the_best(tmp_
     size = RunDir(tmp_path / "a").checkpoint_bytes(60)
     rules = ("checkpoint.keep_every=10",)
     # Metrics make a state a little longer.
-    assert keep(tmp_path / "b", *rules, f"checkpoint.max_bytes={3 * size + size // 2}") == [40, 50, 60]
-    assert keep(tmp_path / "c", *rules, f"checkpoint.max_bytes={3 * size + size // 2}", best=20) == [20, 50, 60]
+    assert keep(tmp_path / "b", *rules, f"checkpoint.max_bytes={3 * size + size // 2}") == [
+        40,
+        50,
+        60,
+    ]
+    assert keep(
+        tmp_path / "c", *rules, f"checkpoint.max_bytes={3 * size + size // 2}", best=20
+    ) == [20, 50, 60]
     assert keep(tmp_path / "d", *rules, "checkpoint.max_bytes=1", best=20) == [20, 60]
 
 
@@ -117,12 +127,16 @@ def test_when_all_are_damaged_nothing_starts_from_zero(saved):
         assert caught.value.exit_code == 4
 
 
-@pytest.mark.parametrize("content", [None, "", 'model_checkpoint_path: "../../../etc/x"\n', 'model_checkpoint_path: "ck'])
+@pytest.mark.parametrize(
+    "content", [None, "", 'model_checkpoint_path: "../../../etc/x"\n', 'model_checkpoint_path: "ck']
+)
 def test_tensorflows_pointer_is_written_and_never_believed(saved, content):
     saved.save(1)
     saved.save(2)
     pointer = saved.run.checkpoint_pointer_path
-    assert tf.train.latest_checkpoint(str(saved.run.path)) == str(saved.run.path / "ckpt-2" / "ckpt")
+    assert tf.train.latest_checkpoint(str(saved.run.path)) == str(
+        saved.run.path / "ckpt-2" / "ckpt"
+    )
     pointer.unlink() if content is None else pointer.write_text(content)
     again = Saved(saved.run.path)
     assert again.checkpoints.restore_latest().step == 2
@@ -202,7 +216,9 @@ def test_a_full_disk_leaves_the_checkpoints_from_before(saved, monkeypatch):
 def test_the_same_step_can_be_saved_twice(saved):
     saved.save(1)
     saved.save(1, {"AP": 0.5})
-    assert json.loads((saved.run.checkpoint_path(1) / "state.json").read_text())["metrics"] == {"AP": 0.5}
+    assert json.loads((saved.run.checkpoint_path(1) / "state.json").read_text())["metrics"] == {
+        "AP": 0.5
+    }
     assert read_state(saved.run.checkpoint_path(1)).best_step == 1
 
 
@@ -243,12 +259,16 @@ def test_two_hundred_kills_while_saving_never_cost_an_acknowledged_checkpoint(tm
                 acknowledged = reader.recv()
     assert acknowledged > 50
     with RunDir(tmp_path / "run").locked() as run:
-        assert not [path for path in run.path.iterdir() if ".tmp-" in path.name or "damaged" in path.name]
+        assert not [
+            path for path in run.path.iterdir() if ".tmp-" in path.name or "damaged" in path.name
+        ]
         assert run.checkpoint_steps()[-1] >= acknowledged
 
 
 def test_the_average_forgets_the_first_steps_soon_and_ends_at_its_decay():
-    network = tf_keras.Sequential([tf_keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", input_shape=(1,))])
+    network = tf_keras.Sequential(
+        [tf_keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", input_shape=(1,))]
+    )
     average = WeightAverage(network, 0.9)
     (weight,) = network.variables
     expected = 0.0

@@ -7,7 +7,9 @@ from detflow.runs.states import CheckpointState
 def walk(values, *, mode="max", min_delta=0.0):
     state = CheckpointState(0)
     for step, value in enumerate(values, start=1):
-        state = state.after(step, {"AP": value}, EvaluateConfig(mode=mode), TrainConfig(min_delta=min_delta))
+        state = state.after(
+            step, {"AP": value}, EvaluateConfig(mode=mode), TrainConfig(min_delta=min_delta)
+        )
     return state
 
 

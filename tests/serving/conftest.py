@@ -58,7 +58,10 @@ class RuleDetector:
             class_id = int(np.argmax(image[:, : image.shape[1] // 2].mean((0, 1)))) + 1
             name = CLASSES[class_id - 1]
             box = Box(0.25, 0.1 + self.shift, 0.75, 0.5)
-            yield [Detection(name, class_id, 0.9, box), Detection(name, class_id, 0.2, Box(0.0, 0.0, 1.0, 1.0))]
+            yield [
+                Detection(name, class_id, 0.9, box),
+                Detection(name, class_id, 0.2, Box(0.0, 0.0, 1.0, 1.0)),
+            ]
 
 
 def encode(colour=(200, 20, 20), size=(40, 20), image_format="PNG", orientation=None):
@@ -92,11 +95,19 @@ def running(path, *, token=None, hosts=None, poll_s=0.05, wait=True, **limits):
     port = listener.getsockname()[1]
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers, trust_env=False) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers, trust_env=False
+        ) as client:
             if wait:
                 wait_until(lambda: client.get("/readyz").status_code == 200)
             yield SimpleNamespace(
-                client=client, port=port, detectors=detectors, service=service, store=store, server=server, thread=thread
+                client=client,
+                port=port,
+                detectors=detectors,
+                service=service,
+                store=store,
+                server=server,
+                thread=thread,
             )
     finally:
         for detector in detectors:
@@ -116,7 +127,11 @@ def wait_until(condition, seconds=20.0):
 def metric(client, name):
     """Returns the sum of a metric's samples, by its whole name with or without the first labels."""
     lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{", f"{name},")))
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith((f"{name} ", f"{name}{{", f"{name},"))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +157,12 @@ def export_dir(tmp_path_factory):
 def served(export_dir):
     """One server with small limits for all tests of a module that leave it as it was."""
     with running(
-        export_dir, max_body_bytes=200_000, max_pixels=100_000, max_instances=4, max_queue=16, body_s=1.0, header_s=1.0
+        export_dir,
+        max_body_bytes=200_000,
+        max_pixels=100_000,
+        max_instances=4,
+        max_queue=16,
+        body_s=1.0,
+        header_s=1.0,
     ) as server:
         yield server

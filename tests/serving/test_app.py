@@ -14,7 +14,13 @@ JPEG = {"content-type": "image/jpeg"}
 
 def head(body, *more):
     """The request of an upload, for sockets that do what no HTTP client would."""
-    lines = ("POST /predict HTTP/1.1", "Host: x", "Content-Type: image/png", f"Content-Length: {len(body)}", *more)
+    lines = (
+        "POST /predict HTTP/1.1",
+        "Host: x",
+        "Content-Type: image/png",
+        f"Content-Length: {len(body)}",
+        *more,
+    )
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
@@ -29,7 +35,10 @@ def test_a_client_of_tf_serving_needs_no_change(served, kit):
     assert metadata["model_spec"]["version"] == status[0]["version"]
     signatures = metadata["metadata"]["signature_def"]["signature_def"]
     assert signatures["serving_default"]["inputs"]["image_tensor"]["dtype"] == "DT_UINT8"
-    assert [side["size"] for side in signatures["image_bytes"]["outputs"]["detection_boxes"]["tensor_shape"]["dim"]][-1] == "4"
+    assert [
+        side["size"]
+        for side in signatures["image_bytes"]["outputs"]["detection_boxes"]["tensor_shape"]["dim"]
+    ][-1] == "4"
     request = rows(kit.encode((10, 200, 10)), kit.encode((10, 10, 200), (30, 30), "JPEG"))
     for path in ("/v1/models/cells", f"/v1/models/cells/versions/{status[0]['version']}"):
         first, second = served.client.post(f"{path}:predict", json=request).json()["predictions"]
@@ -40,20 +49,36 @@ def test_a_client_of_tf_serving_needs_no_change(served, kit):
             "num_detections": 2.0,
         }
         assert second["detection_classes"] == [3.0, 3.0]
-    columns = served.client.post("/v1/models/cells:predict", json={"inputs": request["instances"]}).json()["outputs"]
+    columns = served.client.post(
+        "/v1/models/cells:predict", json={"inputs": request["instances"]}
+    ).json()["outputs"]
     assert columns["detection_classes"] == [[2.0, 2.0], [3.0, 3.0]]
     assert columns["num_detections"] == [2.0, 2.0]
 
 
 def test_uploads_are_answered_as_predict_writes_them(served, kit):
-    files = [("f", ("a.png", kit.encode())), ("f", ("b.jpg", kit.encode((10, 10, 200), (60, 20), "JPEG", orientation=3)))]
+    files = [
+        ("f", ("a.png", kit.encode())),
+        ("f", ("b.jpg", kit.encode((10, 10, 200), (60, 20), "JPEG", orientation=3))),
+    ]
     answer = served.client.post("/predict?score_threshold=0.5", files=files).json()
     assert "upright" in answer["frame"]
     assert answer["model"]["name"] == "cells"
     first, second = answer["images"]
-    assert (first["file"], first["width"], first["height"], first["exif_orientation"]) == ("a.png", 40, 20, 1)
+    assert (first["file"], first["width"], first["height"], first["exif_orientation"]) == (
+        "a.png",
+        40,
+        20,
+        1,
+    )
     assert first["detections"] == [
-        {"name": "red", "class_id": 1, "score": 0.9, "box": [0.25, 0.1, 0.75, 0.5], "box_px": [4.0, 5.0, 20.0, 15.0]}
+        {
+            "name": "red",
+            "class_id": 1,
+            "score": 0.9,
+            "box": [0.25, 0.1, 0.75, 0.5],
+            "box_px": [4.0, 5.0, 20.0, 15.0],
+        }
     ]
     # Upright, its blue half is the right one, where the rule does not look.
     assert (second["exif_orientation"], second["detections"][0]["name"]) == (3, "red")
@@ -65,21 +90,71 @@ def test_uploads_are_answered_as_predict_writes_them(served, kit):
     ("method", "path", "options", "status", "reason"),
     [
         ("POST", "/v1/models/cells:predict", {"content": b"{"}, 400, "not JSON"),
-        ("POST", "/v1/models/cells:predict", {"json": {"instances": [{"b64": "aGVsbG8="}]}}, 400, "instance 0: image undecodable"),
+        (
+            "POST",
+            "/v1/models/cells:predict",
+            {"json": {"instances": [{"b64": "aGVsbG8="}]}},
+            400,
+            "instance 0: image undecodable",
+        ),
         ("POST", "/v1/models/other:predict", {"json": {}}, 404, "Not Found"),
-        ("POST", "/v1/models/cells/versions/7:predict", {"json": {}}, 404, "version 7 is not served"),
+        (
+            "POST",
+            "/v1/models/cells/versions/7:predict",
+            {"json": {}},
+            404,
+            "version 7 is not served",
+        ),
         ("GET", "/v1/models/cells:predict", {}, 405, "Method Not Allowed"),
         ("GET", "/v1/models/../../etc/passwd", {}, 404, "Not Found"),
         ("GET", "/predict/", {}, 404, "Not Found"),
-        ("POST", "/predict", {"content": b"x", "headers": {"content-type": "text/plain"}}, 415, "multipart"),
-        ("POST", "/predict", {"content": b"x", "headers": {**JPEG, "content-encoding": "gzip"}}, 415, "compressed"),
-        ("POST", "/predict?score_threshold=nan", {"content": b"x", "headers": JPEG}, 400, "score_threshold"),
-        ("POST", "/predict", {"files": {"f": ("p.jpg", b"hello")}}, 400, "p.jpg: image undecodable"),
-        ("POST", "/predict", {"content": b"x" * 200_001, "headers": JPEG}, 413, "more than 200,000 bytes"),
-        ("POST", "/predict", {"content": (b"x" * 1000 for _ in range(300)), "headers": JPEG}, 413, "more than 200,000 bytes"),
+        (
+            "POST",
+            "/predict",
+            {"content": b"x", "headers": {"content-type": "text/plain"}},
+            415,
+            "multipart",
+        ),
+        (
+            "POST",
+            "/predict",
+            {"content": b"x", "headers": {**JPEG, "content-encoding": "gzip"}},
+            415,
+            "compressed",
+        ),
+        (
+            "POST",
+            "/predict?score_threshold=nan",
+            {"content": b"x", "headers": JPEG},
+            400,
+            "score_threshold",
+        ),
+        (
+            "POST",
+            "/predict",
+            {"files": {"f": ("p.jpg", b"hello")}},
+            400,
+            "p.jpg: image undecodable",
+        ),
+        (
+            "POST",
+            "/predict",
+            {"content": b"x" * 200_001, "headers": JPEG},
+            413,
+            "more than 200,000 bytes",
+        ),
+        (
+            "POST",
+            "/predict",
+            {"content": (b"x" * 1000 for _ in range(300)), "headers": JPEG},
+            413,
+            "more than 200,000 bytes",
+        ),
     ],
 )
-def test_what_cannot_be_served_is_refused_with_its_reason(method, path, options, status, reason, served):
+def test_what_cannot_be_served_is_refused_with_its_reason(
+    method, path, options, status, reason, served
+):
     answer = served.client.request(method, path, **options)
     assert answer.status_code == status
     assert set(answer.json()) == {"error"}
@@ -99,7 +174,11 @@ def test_a_slow_body_is_given_up_and_takes_no_place(served, kit):
         while slow.recv(1000):
             pass
     assert kit.metric(served.client, 'detflow_requests_total{route="predict",status="408"}') == 1
-    assert kit.metric(served.client, "detflow_queue_images") == kit.metric(served.client, "detflow_held_bytes") == 0
+    assert (
+        kit.metric(served.client, "detflow_queue_images")
+        == kit.metric(served.client, "detflow_held_bytes")
+        == 0
+    )
 
 
 def test_metrics_say_what_was_served(served, kit):
@@ -110,7 +189,9 @@ def test_metrics_say_what_was_served(served, kit):
     assert kit.metric(served.client, 'detflow_requests_total{route="tf_predict",status="200"}') >= 1
     assert kit.metric(served.client, 'detflow_request_seconds_count{route="tf_predict"}') >= 1
     assert kit.metric(served.client, "process_resident_memory_bytes") > 1e6
-    assert re.search(r'detflow_model_info\{name="cells",sha256="[0-9a-f]{64}",version="\d+"\} 1', text)
+    assert re.search(
+        r'detflow_model_info\{name="cells",sha256="[0-9a-f]{64}",version="\d+"\} 1', text
+    )
     # What clients ask for is no label.
     assert "passwd" not in text
 
@@ -119,7 +200,9 @@ def test_a_failure_of_the_network_is_one_request_s_own(export_dir, kit, caplog):
     with kit.running(export_dir, max_delay_s=0.5) as server:
         (detector,) = server.detectors
         detector.fails_on_height = 33
-        answer = server.client.post("/v1/models/cells:predict", json=rows(kit.encode(), kit.encode(size=(40, 33))))
+        answer = server.client.post(
+            "/v1/models/cells:predict", json=rows(kit.encode(), kit.encode(size=(40, 33)))
+        )
         assert (answer.status_code, set(answer.json())) == (500, {"error"})
         assert "opinion" not in answer.text
         assert "RuntimeError" in caplog.text
@@ -137,7 +220,12 @@ def test_a_failure_of_the_network_is_one_request_s_own(export_dir, kit, caplog):
         detector.gate.set()
         for thread in threads:
             thread.join()
-        assert {height: answer.status_code for height, answer in answers.items()} == {20: 200, 21: 200, 33: 500, 34: 200}
+        assert {height: answer.status_code for height, answer in answers.items()} == {
+            20: 200,
+            21: 200,
+            33: 500,
+            34: 200,
+        }
         assert kit.metric(server.client, "detflow_queue_images") == 0
 
 
@@ -157,14 +245,23 @@ def test_a_thousand_at_once_are_answered_or_told_to_come_again(export_dir, kit, 
         (detector,) = server.detectors
         detector.gate.clear()
         body = kit.encode()
-        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(1000)]
+        connections = [
+            socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(1000)
+        ]
         for connection in connections:
             connection.sendall(head(body, "Connection: close") + body)
-        kit.wait_until(lambda: kit.metric(server.client, 'detflow_requests_total{route="predict",status="429"}') == 984)
+        kit.wait_until(
+            lambda: (
+                kit.metric(server.client, 'detflow_requests_total{route="predict",status="429"}')
+                == 984
+            )
+        )
         assert kit.metric(server.client, "detflow_queue_images") == 16
         assert server.client.get("/readyz").status_code == 503
         assert server.client.get("/healthz").status_code == 200
-        assert server.client.post("/predict", content=body, headers=JPEG).headers["retry-after"] == "1"
+        assert (
+            server.client.post("/predict", content=body, headers=JPEG).headers["retry-after"] == "1"
+        )
         detector.gate.set()
         statuses = []
         for connection in connections:
@@ -174,14 +271,21 @@ def test_a_thousand_at_once_are_answered_or_told_to_come_again(export_dir, kit, 
         assert (statuses.count(200), statuses.count(429)) == (16, 984)
         assert server.client.post("/predict", content=body, headers=JPEG).status_code == 200
         assert server.client.get("/readyz").status_code == 200
-        assert kit.metric(server.client, "detflow_queue_images") == kit.metric(server.client, "detflow_held_bytes") == 0
+        assert (
+            kit.metric(server.client, "detflow_queue_images")
+            == kit.metric(server.client, "detflow_held_bytes")
+            == 0
+        )
         assert max(len(batch) for batch in detector.batches) <= 8
 
 
 def test_bodies_and_pictures_find_room_or_are_refused(export_dir, kit):
     with kit.running(export_dir, max_held_bytes=10_000, max_body_bytes=10_000) as server:
         answer = server.client.post("/predict", content=kit.encode(size=(100, 60)), headers=JPEG)
-        assert (answer.status_code, answer.json()["error"]) == (429, "the memory for requests is full: 10,000 bytes")
+        assert (answer.status_code, answer.json()["error"]) == (
+            429,
+            "the memory for requests is full: 10,000 bytes",
+        )
         assert server.client.post("/predict", content=kit.encode(), headers=JPEG).status_code == 200
         assert kit.metric(server.client, "detflow_held_bytes") == 0
 
@@ -190,7 +294,9 @@ def test_no_pixel_is_decoded_before_the_whole_request_has_found_room(export_dir,
     from detflow.serving import bodies
 
     decoded = []
-    monkeypatch.setattr(bodies, "decode_picture", lambda *args, **kwargs: decoded.append(args) or 1 / 0)
+    monkeypatch.setattr(
+        bodies, "decode_picture", lambda *args, **kwargs: decoded.append(args) or 1 / 0
+    )
     with kit.running(export_dir, max_held_bytes=20_000, max_body_bytes=20_000) as server:
         files = [("image", (str(i), kit.encode(size=(60, 40)), "image/jpeg")) for i in range(3)]
         answer = server.client.post("/predict", files=files)
@@ -218,7 +324,9 @@ def test_clients_that_leave_give_their_places_back(export_dir, kit):
         assert kit.metric(server.client, "detflow_held_bytes") == 0
         # The one that was in the network was finished for nobody; those behind it were not begun.
         assert [len(batch) for batch in detector.batches] == [1, 1]
-        assert kit.metric(server.client, 'detflow_requests_total{route="predict",status="499"}') == 6
+        assert (
+            kit.metric(server.client, 'detflow_requests_total{route="predict",status="499"}') == 6
+        )
 
 
 def test_the_deadline_ends_a_request(export_dir, kit):
@@ -240,12 +348,18 @@ def test_nobody_else_s_page_or_name_reaches_a_local_server(export_dir, kit):
             ("localhost.evil.example:80", 421),
             ("", 421),
         ):
-            assert server.client.get("/page.json", headers={"host": host}).status_code == status, host
+            assert server.client.get("/page.json", headers={"host": host}).status_code == status, (
+                host
+            )
             assert server.client.get("/healthz", headers={"host": host}).status_code == 200
         for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
-            assert server.client.get("/page.json", headers={"sec-fetch-site": site}).status_code == status
+            assert (
+                server.client.get("/page.json", headers={"sec-fetch-site": site}).status_code
+                == status
+            )
         answer = server.client.options(
-            "/predict", headers={"origin": "https://evil.example", "access-control-request-method": "POST"}
+            "/predict",
+            headers={"origin": "https://evil.example", "access-control-request-method": "POST"},
         )
         assert answer.status_code == 405
         assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -258,8 +372,19 @@ def test_a_token_opens_all_but_probes_and_page(export_dir, kit):
     ):
         for path in ("/healthz", "/readyz", "/", "/page.js", "/page.css"):
             assert stranger.get(path).status_code == 200
-        for path in ("/metrics", "/page.json", "/v1/models/cells", "/v1/models/cells/metadata", "/nothing"):
-            for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": kit.token}, {"authorization": b"Bearer \xff"}):
+        for path in (
+            "/metrics",
+            "/page.json",
+            "/v1/models/cells",
+            "/v1/models/cells/metadata",
+            "/nothing",
+        ):
+            for header in (
+                {},
+                {"authorization": "Bearer wrong"},
+                {"authorization": kit.token},
+                {"authorization": b"Bearer \xff"},
+            ):
                 answer = stranger.get(path, headers=header)
                 assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert stranger.post("/predict", content=kit.encode(), headers=JPEG).status_code == 401
@@ -290,7 +415,10 @@ def test_loading_takes_nothing_from_liveness(tmp_path, kit, export_dir, monkeypa
         assert server.client.get("/healthz").status_code == 200
         for path in ("/readyz", "/v1/models/cells", "/page.json"):
             answer = server.client.get(path)
-            assert (answer.status_code, answer.json()["error"]) == (503, "the model is being loaded")
+            assert (answer.status_code, answer.json()["error"]) == (
+                503,
+                "the model is being loaded",
+            )
         release.set()
         kit.wait_until(lambda: server.client.get("/readyz").status_code == 200)
 
@@ -299,7 +427,9 @@ def test_company_on_its_way_is_waited_for(export_dir, kit):
     """Two clients whose bodies end one after another go through the network together."""
     with kit.running(export_dir, max_delay_s=20.0) as server:
         body = kit.encode()
-        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)]
+        connections = [
+            socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)
+        ]
         connections[1].sendall(head(body, "Connection: close") + body[:-1])
         time.sleep(0.1)
         connections[0].sendall(head(body, "Connection: close") + body)
@@ -309,5 +439,7 @@ def test_company_on_its_way_is_waited_for(export_dir, kit):
         connections[1].sendall(body[-1:])
         for connection in connections:
             with connection, connection.makefile("rb") as answer:
-                assert json.loads(answer.read().partition(b"\r\n\r\n")[2])["images"][0]["detections"]
+                assert json.loads(answer.read().partition(b"\r\n\r\n")[2])["images"][0][
+                    "detections"
+                ]
         assert [len(batch) for batch in server.detectors[0].batches] == [2]

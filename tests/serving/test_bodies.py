@@ -25,7 +25,9 @@ def parse(**request):
 
 
 def multipart(*parts, end=b"--limit--\r\n"):
-    body = b"".join(b"--limit\r\n" + head + b"\r\n\r\n" + content + b"\r\n" for head, content in parts)
+    body = b"".join(
+        b"--limit\r\n" + head + b"\r\n\r\n" + content + b"\r\n" for head, content in parts
+    )
     return parse_upload(body + end, "multipart/form-data; boundary=limit", LIMITS)
 
 
@@ -37,7 +39,10 @@ def file_part(name, content):
     "wrap",
     [
         lambda row: {"instances": [row, row]},
-        lambda row: {"instances": [{"image_bytes": row}, {"inputs": row}], "signature_name": "image_bytes"},
+        lambda row: {
+            "instances": [{"image_bytes": row}, {"inputs": row}],
+            "signature_name": "image_bytes",
+        },
         lambda row: {"inputs": [row, row]},
         lambda row: {"inputs": {"encoded_image_string_tensor": [row, row]}},
     ],
@@ -55,7 +60,10 @@ def test_one_column_may_stand_without_its_list():
 
 def test_pixels_are_read_as_they_are():
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    for request in ({"instances": [pixels.tolist()]}, {"inputs": {"image_tensor": [pixels.tolist()]}}):
+    for request in (
+        {"instances": [pixels.tolist()]},
+        {"inputs": {"image_tensor": [pixels.tolist()]}},
+    ):
         (item,) = parse(**request).items
         assert item.content.dtype == np.uint8
         np.testing.assert_array_equal(item.content, pixels)
@@ -90,10 +98,26 @@ def test_examples_are_unpacked():
         (b'{"instances": [{"b64": 7}]}', 400, "instance 0: b64 is not base64"),
         (b'{"instances": [{"picture": {"b64": ""}}]}', 400, "inputs named 'picture'"),
         (b'{"instances": [{}]}', 400, "inputs named"),
-        (b'{"instances": [{"b64": ""}], "signature_name": "other"}', 400, "there is no signature 'other'"),
-        (b'{"instances": [{"b64": ""}], "signature_name": ["other"]}', 400, "there is no signature"),
-        (b'{"instances": [{"b64": "QQ=="}], "signature_name": "tf_example"}', 400, "instance 0: not a tf.Example"),
-        (b'{"instances": [{"b64": ""}], "signature_name": "tf_example"}', 400, "no file in image/encoded"),
+        (
+            b'{"instances": [{"b64": ""}], "signature_name": "other"}',
+            400,
+            "there is no signature 'other'",
+        ),
+        (
+            b'{"instances": [{"b64": ""}], "signature_name": ["other"]}',
+            400,
+            "there is no signature",
+        ),
+        (
+            b'{"instances": [{"b64": "QQ=="}], "signature_name": "tf_example"}',
+            400,
+            "instance 0: not a tf.Example",
+        ),
+        (
+            b'{"instances": [{"b64": ""}], "signature_name": "tf_example"}',
+            400,
+            "no file in image/encoded",
+        ),
         (b'{"instances": [[[[1, 2]]]]}', 400, "expected pixels"),
         (b'{"instances": [[[[1, 2, 3]], [[1, 2]]]]}', 400, "expected pixels"),
         (b'{"instances": [[[[1, 2, 256]]]]}', 400, "expected pixels"),
@@ -114,7 +138,10 @@ def test_what_is_no_predict_request_is_refused_with_its_reason(body, status, rea
 
 VALUES = st.recursive(
     st.sampled_from([None, True, 0, 255, -1, 10**30, 0.5, float("nan"), "", "QQ==", "é"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["b64", "inputs", "image_bytes", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["b64", "inputs", "image_bytes", "x"]), inner)
+    ),
     max_leaves=8,
 )
 
@@ -128,7 +155,11 @@ def test_any_json_is_read_or_refused(request_object):
 
 
 def test_an_upload_is_a_form_of_files_or_a_file():
-    found = multipart(file_part("a.jpg", b"one"), (b'Content-Disposition: form-data; name="note"', b"hello"), file_part("", b"two"))
+    found = multipart(
+        file_part("a.jpg", b"one"),
+        (b'Content-Disposition: form-data; name="note"', b"hello"),
+        file_part("", b"two"),
+    )
     assert [(item.name, item.content) for item in found] == [("a.jpg", b"one"), ("file 1", b"two")]
     assert parse_upload(b"file", "image/jpeg", LIMITS)[0].content == b"file"
 
@@ -137,7 +168,12 @@ def test_an_upload_is_a_form_of_files_or_a_file():
     ("parts", "end", "status", "reason"),
     [
         ([], b"--limit--\r\n", 400, ""),
-        ([(b'Content-Disposition: form-data; name="note"', b"hello")], b"--limit--\r\n", 400, "holds no file"),
+        (
+            [(b'Content-Disposition: form-data; name="note"', b"hello")],
+            b"--limit--\r\n",
+            400,
+            "holds no file",
+        ),
         ([(b"Content-Type: image/png", b"hello")], b"--limit--\r\n", 400, "not valid multipart"),
         ([file_part("a", b"x")], b"", 400, "cut off"),
         ([file_part("a", b"x")], b"--limit\r\nContent-Disp", 400, "cut off"),
@@ -153,7 +189,13 @@ def test_forms_that_are_no_upload_are_refused_with_their_reason(parts, end, stat
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [("", 415), ("text/plain", 415), ("multipart/form-data", 400), ("application/x-www-form-urlencoded", 415)]
+    ("kind", "status"),
+    [
+        ("", 415),
+        ("text/plain", 415),
+        ("multipart/form-data", 400),
+        ("application/x-www-form-urlencoded", 415),
+    ],
 )
 def test_other_kinds_of_upload_are_refused(kind, status):
     with pytest.raises(Refusal) as caught:
@@ -192,7 +234,11 @@ def test_the_header_tells_how_much_memory_a_picture_will_take(kind):
     file = io.BytesIO()
     Image.new("RGB", (40, 20)).save(file, kind)
     item = Item("picture", file.getvalue())
-    assert decoded_bytes(item, LIMITS) == decode_item(item, LIMITS, upright=True).pixels.nbytes == 40 * 20 * 3
+    assert (
+        decoded_bytes(item, LIMITS)
+        == decode_item(item, LIMITS, upright=True).pixels.nbytes
+        == 40 * 20 * 3
+    )
     pixels = Item("pixels", np.zeros((5, 7, 3), np.uint8))
     assert decoded_bytes(pixels, LIMITS) == 5 * 7 * 3
 

@@ -20,18 +20,29 @@ CASES = list(zip(CALLS, ("images", "model_version_status", "predictions"), stric
 @pytest.mark.parametrize(("call", "key"), CASES, ids=["form", "status", "predict"])
 def test_a_call_is_answered(call, key, served, kit, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(kit.encode(image_format="JPEG"))
-    call = call.replace("127.0.0.1:8501", f"127.0.0.1:{served.port}").replace("/models/pets", "/models/cells")
+    call = call.replace("127.0.0.1:8501", f"127.0.0.1:{served.port}").replace(
+        "/models/pets", "/models/cells"
+    )
     done = subprocess.run(["bash", "-c", call], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert key in json.loads(done.stdout)
 
 
 def test_the_limits_are_the_servers():
-    rows = re.findall(r"^\| .* \| ([\d,]+)(?: MiB)? \| `(--[\w-]+)` \| (?:4\d\d|504)", DOCS, re.MULTILINE)
+    rows = re.findall(
+        r"^\| .* \| ([\d,]+)(?: MiB)? \| `(--[\w-]+)` \| (?:4\d\d|504)", DOCS, re.MULTILINE
+    )
     documented = {option: int(default.replace(",", "")) for default, option in rows}
-    options = {name: parameter.default for parameter in cli.commands["serve"].params for name in parameter.opts}
+    options = {
+        name: parameter.default
+        for parameter in cli.commands["serve"].params
+        for name in parameter.opts
+    }
     assert documented == {option: options[option] for option in documented}
     assert len(documented) == 7
     limits = Limits()
-    assert (documented["--max-queue"], documented["--max-pixels"]) == (limits.max_queue, limits.max_pixels)
+    assert (documented["--max-queue"], documented["--max-pixels"]) == (
+        limits.max_queue,
+        limits.max_pixels,
+    )
     assert documented["--max-body-mb"] << 20 == limits.max_body_bytes

@@ -34,12 +34,16 @@ def test_requests_in_flight_finish_on_the_model_that_they_came_for(tmp_path, kit
         (old,) = server.detectors
         old.gate.clear()
         found = []
-        threads = [threading.Thread(target=lambda: found.append(shift(server, kit))) for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda: found.append(shift(server, kit))) for _ in range(3)
+        ]
         for thread in threads:
             thread.start()
         kit.wait_until(lambda: kit.metric(server.client, "detflow_queue_images") == 3)
         kit.publish_export(path, shift=0.2)
-        kit.wait_until(lambda: kit.metric(server.client, 'detflow_model_loads_total{result="loaded"}') == 2)
+        kit.wait_until(
+            lambda: kit.metric(server.client, 'detflow_model_loads_total{result="loaded"}') == 2
+        )
         threads.append(threading.Thread(target=lambda: found.append(shift(server, kit))))
         threads[-1].start()
         kit.wait_until(lambda: kit.metric(server.client, "detflow_queue_images") == 4)
@@ -99,7 +103,9 @@ def test_an_export_that_is_replaced_while_it_loads_is_not_mixed_with_the_next(tm
 
 def test_the_number_of_threads_reaches_the_runtime(tmp_path, monkeypatch, kit):
     asked = []
-    monkeypatch.setattr(runtimes, "load_runner", lambda path, threads: asked.append((path.name, threads)))
+    monkeypatch.setattr(
+        runtimes, "load_runner", lambda path, threads: asked.append((path.name, threads))
+    )
     path = tmp_path / "model.onnx"
     path.touch()
     (tmp_path / "label_map.pbtxt").write_text(LabelMap(kit.classes).to_pbtxt())

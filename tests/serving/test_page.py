@@ -13,13 +13,24 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # WebDriver's name of a referen
 class Browser:
     def __init__(self, port):
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900"]
-        options = {"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}}
+        arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--window-size=1200,900",
+        ]
+        options = {
+            "goog:chromeOptions": {"args": arguments},
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }
         self._path = ""
         self._path = f"/session/{self.call('POST', '/session', capabilities={'alwaysMatch': options})['sessionId']}"
 
     def call(self, method, path, **body):
-        answer = self._http.request(method, self._path + path, json=body if method == "POST" else None).json()["value"]
+        answer = self._http.request(
+            method, self._path + path, json=body if method == "POST" else None
+        ).json()["value"]
         assert not isinstance(answer, dict) or "error" not in answer, answer
         return answer
 
@@ -44,7 +55,11 @@ def browser():
     if driver is None:
         pytest.skip("chromedriver is not installed (Debian: apt-get install chromium-driver)")
     with subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
-        port = next(found.group(1) for line in process.stdout if (found := re.search(r"started successfully on port (\d+)", line)))
+        port = next(
+            found.group(1)
+            for line in process.stdout
+            if (found := re.search(r"started successfully on port (\d+)", line))
+        )
         opened = Browser(port)
         yield opened
         opened.close()
@@ -56,8 +71,11 @@ def boxes(browser):
 
 
 def test_a_person_uploads_a_picture_and_sees_boxes(browser, served, kit, tmp_path):
-    # Stored on its side, as phones do: what the browser shows and what the boxes lie on are both upright.
-    (tmp_path / "picture.png").write_bytes(kit.encode((10, 10, 200), (300, 200), "JPEG", orientation=6))
+    # Stored on its side, as phones do: what the browser shows and what the boxes lie on are both
+    # upright.
+    (tmp_path / "picture.png").write_bytes(
+        kit.encode((10, 10, 200), (300, 200), "JPEG", orientation=6)
+    )
     browser.call("POST", "/url", url=str(served.client.base_url))
     kit.wait_until(lambda: browser.text("#classes") == "Finds 3 classes: red, green, <b>blue</b>")
     browser.type_into("#file", tmp_path / "picture.png")
@@ -74,7 +92,10 @@ def test_a_person_uploads_a_picture_and_sees_boxes(browser, served, kit, tmp_pat
 
     # The slider filters without asking the server again; so do the keys.
     asked = kit.metric(served.client, 'detflow_requests_total{route="predict"')
-    browser.run("arguments[0].value = 0.1, arguments[0].dispatchEvent(new Event('input'))", _find(browser, "#threshold"))
+    browser.run(
+        "arguments[0].value = 0.1, arguments[0].dispatchEvent(new Event('input'))",
+        _find(browser, "#threshold"),
+    )
     assert sorted(boxes(browser)) == ["<b>blue</b> 0.20", "<b>blue</b> 0.90"]
     assert browser.text("#counts") == "<b>blue</b> 2"
     browser.type_into("#threshold", "\ue013" * 11)

@@ -14,7 +14,8 @@ from detflow.errors import ConfigError
 from detflow.serving.limits import Limits
 from detflow.serving.server import read_token
 
-# The real command; only the network behind it is a rule. DELAY is how long a batch takes, LOAD what happens at loading.
+# The real command; only the network behind it is a rule. DELAY is how long a batch takes, LOAD what
+# happens at loading.
 PROGRAM = """
 import os, sys, time
 import detflow.serving.models as models
@@ -72,7 +73,9 @@ def start_serving(process):
 
 def ask_in_thread(url, content, answers):
     def ask():
-        answers.append(httpx.post(f"{url}/predict", files={"f": content}, timeout=30, trust_env=False))
+        answers.append(
+            httpx.post(f"{url}/predict", files={"f": content}, timeout=30, trust_env=False)
+        )
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -87,7 +90,10 @@ def test_a_shutdown_answers_what_is_in_flight(number, export_dir, kit):
         url, answers = line.rpartition(" ")[2], []
         # Whoever keeps a connection open, or stops within a request's head, holds nobody up.
         host, _, port = url.removeprefix("http://").partition(":")
-        with httpx.Client(trust_env=False) as idle, socket.create_connection((host, int(port))) as half:
+        with (
+            httpx.Client(trust_env=False) as idle,
+            socket.create_connection((host, int(port))) as half,
+        ):
             assert idle.get(f"{url}/healthz").status_code == 200
             half.sendall(b"GET / HT")
             thread = ask_in_thread(url, kit.encode(), answers)
@@ -102,16 +108,23 @@ def test_a_shutdown_answers_what_is_in_flight(number, export_dir, kit):
 
 
 def test_a_shutdown_s_patience_ends(export_dir, kit):
-    with command(export_dir, "--port", 0, "--drain-s", 1, environment={"DELAY": "60"}.items()) as process:
+    with command(
+        export_dir, "--port", 0, "--drain-s", 1, environment={"DELAY": "60"}.items()
+    ) as process:
         url, answers = start_serving(process), []
         thread = ask_in_thread(url, kit.encode(), answers)
         wait_for_line(process, "detecting")
         process.terminate()
         thread.join()
-        assert (answers[0].status_code, answers[0].json()["error"]) == (503, "the server is shutting down")
+        assert (answers[0].status_code, answers[0].json()["error"]) == (
+            503,
+            "the server is shutting down",
+        )
         assert process.wait(20) == 0
         # Each line of the log is an object.
-        assert [json.loads(line)["level"] for line in process.stderr.read().splitlines()] == ["error"]
+        assert [json.loads(line)["level"] for line in process.stderr.read().splitlines()] == [
+            "error"
+        ]
 
 
 def test_a_second_signal_leaves_at_once(export_dir, kit):
@@ -146,7 +159,12 @@ def test_what_cannot_be_served_ends_the_command_with_one_line(export_dir, kit, t
             ((tmp_path,), {}, 4, "model.json: the file is missing"),
             ((damaged,), {}, 4, "weights.json: the file has 2 bytes"),
             ((export_dir, "--port", 0), {"LOAD": "fail"}, 4, "the graph is damaged"),
-            ((export_dir, "--port", port), {}, 5, f"127.0.0.1:{port}: cannot listen: Address already in use"),
+            (
+                (export_dir, "--port", port),
+                {},
+                5,
+                f"127.0.0.1:{port}: cannot listen: Address already in use",
+            ),
             ((export_dir, "--host", "192.0.2.1"), {}, 5, "192.0.2.1:8501: cannot listen"),
             ((export_dir, "--name", "a/b"), {}, 2, "cannot stand in an address"),
             ((export_dir, "--max-queue", 4), {}, 2, "no room for a request of 32 pictures"),
@@ -203,7 +221,10 @@ def test_one_connection_too_many_is_closed(export_dir, kit):
 def test_answers_are_not_held_back(served):
     """Nagle's algorithm would cost each answer 40 ms; with it, a body waits for the acknowledgement of its head."""
     served.client.get("/healthz")
-    sockets = [connection.transport.get_extra_info("socket") for connection in served.server.server_state.connections]
+    sockets = [
+        connection.transport.get_extra_info("socket")
+        for connection in served.server.server_state.connections
+    ]
     assert sockets
     assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)
 
@@ -237,7 +258,11 @@ def test_an_export_is_served_by_the_real_command(artifact_dir, pictures_dir, tmp
     from detflow.inference.load import load_detector
 
     names = ["p00.jpg", "p01.jpg", "p03.jpg"]
-    expected = list(load_detector(artifact_dir).detect(read_picture(pictures_dir / name).pixels for name in names))
+    expected = list(
+        load_detector(artifact_dir).detect(
+            read_picture(pictures_dir / name).pixels for name in names
+        )
+    )
     with command(artifact_dir, "--port", 0, "--threads", 1, program=("-m", "detflow")) as process:
         url = start_serving(process)
         files = [("f", (name, (pictures_dir / name).read_bytes())) for name in names]
@@ -246,6 +271,8 @@ def test_an_export_is_served_by_the_real_command(artifact_dir, pictures_dir, tmp
             assert [one["name"] for one in image["detections"]] == [one.name for one in found] != []
             for one, other in zip(image["detections"], found, strict=True):
                 assert one["score"] == pytest.approx(other.score, abs=1e-5)
-                assert one["box"] == pytest.approx([other.box.ymin, other.box.xmin, other.box.ymax, other.box.xmax], abs=1e-5)
+                assert one["box"] == pytest.approx(
+                    [other.box.ymin, other.box.xmin, other.box.ymax, other.box.xmax], abs=1e-5
+                )
         process.terminate()
         assert process.wait(20) == 0

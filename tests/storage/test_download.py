@@ -95,7 +95,11 @@ def cache(tmp_path, monkeypatch):
 
 
 def leftovers(cache):
-    return [path for path in cache.rglob("*") if ".tmp-" in path.name or path.suffix in {".part", ".etag"}]
+    return [
+        path
+        for path in cache.rglob("*")
+        if ".tmp-" in path.name or path.suffix in {".part", ".etag"}
+    ]
 
 
 def write_tar(path, *members):
@@ -219,7 +223,9 @@ def test_other_bytes_than_the_first_time_are_refused(server, cache):
     fetched = fetch_files([server.url()])
     download.shutil.rmtree(fetched.path)
     server.files["/weights.bin"] = CONTENT[::-1]
-    with pytest.raises(ArtifactError, match=r"not what it was at the first download; .*remove this file") as caught:
+    with pytest.raises(
+        ArtifactError, match=r"not what it was at the first download; .*remove this file"
+    ) as caught:
         fetch_files([server.url()])
     assert not fetched.path.exists()
     download.os.unlink(caught.value.path)
@@ -234,11 +240,21 @@ def test_a_damaged_cache_is_named(server):
 
 
 def test_archives_are_unpacked_and_not_kept(server, tmp_path):
-    archive = write_tar(tmp_path / "a.tar.gz", ("deep/ckpt-1.index", b"index"), ("deep/manifest.json", b"{}"))
+    archive = write_tar(
+        tmp_path / "a.tar.gz", ("deep/ckpt-1.index", b"index"), ("deep/manifest.json", b"{}")
+    )
     server.files["/a.tar.gz"] = archive.read_bytes()
     for fetched in (fetch_files([server.url("a.tar.gz")]), unpack_file(archive)):
-        names = sorted(path.relative_to(fetched.path).as_posix() for path in fetched.path.rglob("*") if path.is_file())
-        assert names == ["manifest.json", "unpacked/deep/ckpt-1.index", "unpacked/deep/manifest.json"]
+        names = sorted(
+            path.relative_to(fetched.path).as_posix()
+            for path in fetched.path.rglob("*")
+            if path.is_file()
+        )
+        assert names == [
+            "manifest.json",
+            "unpacked/deep/ckpt-1.index",
+            "unpacked/deep/manifest.json",
+        ]
         assert list(fetched.digests.values()) == [digest_file(archive)]
 
 
@@ -254,8 +270,14 @@ def special(name, kind, target=""):
         ([("../outside", b"x")], "leaves its folder"),
         ([("deep/../../outside", b"x")], "leaves its folder"),
         ([("/tmp/outside", b"x")], "leaves its folder"),
-        ([special("link", tarfile.SYMTYPE, "/etc"), ("link/outside", b"x")], "neither a plain file nor a folder"),
-        ([("file", b"x"), special("hard", tarfile.LNKTYPE, "file")], "neither a plain file nor a folder"),
+        (
+            [special("link", tarfile.SYMTYPE, "/etc"), ("link/outside", b"x")],
+            "neither a plain file nor a folder",
+        ),
+        (
+            [("file", b"x"), special("hard", tarfile.LNKTYPE, "file")],
+            "neither a plain file nor a folder",
+        ),
         ([special("device", tarfile.CHRTYPE)], "neither a plain file nor a folder"),
         ([special("pipe", tarfile.FIFOTYPE)], "neither a plain file nor a folder"),
         ([("twice", b"x"), ("twice", b"y")], "one file twice"),
@@ -275,7 +297,12 @@ def test_a_hostile_archive_touches_nothing(tmp_path, cache, monkeypatch, members
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: b"no archive", lambda data: data[:40] + b"?" * 9 + data[49:]]
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"no archive",
+        lambda data: data[:40] + b"?" * 9 + data[49:],
+    ],
 )
 def test_a_damaged_archive_is_named(tmp_path, cache, damage):
     archive = write_tar(tmp_path / "a.tar.gz", ("file", CONTENT[:5000]))

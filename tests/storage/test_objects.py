@@ -45,7 +45,9 @@ def test_all_folders_are_alike(folder, tmp_path):
     assert names(folder, lambda name: name in ("folder", "b")) == {"a.txt"}
     assert (folder.read("a.txt", 100), folder.read("a.txt", 4)) == (b"0123456789", b"0123")
     assert folder.read("folder/empty", 4) == b""
-    assert list(folder.read_many((name for name in sorted(ALL) * 20), 3)) == [b"012", b"", b"oth"] * 20
+    assert (
+        list(folder.read_many((name for name in sorted(ALL) * 20), 3)) == [b"012", b"", b"oth"] * 20
+    )
     assert folder.digest("a.txt")["bytes"] == 10
     assert folder.digest("gone") is None
     for missing in ("gone", "folder/gone"):
@@ -77,7 +79,11 @@ def test_keys_that_clients_resolve_lead_outside(s3_url):
     folder = open_folder(s3_url / "hostile")
     found = {entry.path: entry.outside is not None for entry in folder.walk(lambda name: False)}
     assert found == {"../secret.xml": True, "a/./b.xml": True, "a//c.xml": True, "plain.xml": False}
-    for action in (lambda: folder.read("../secret.xml", 9), lambda: folder.write("../x", b""), lambda: folder.remove("a/../../x")):
+    for action in (
+        lambda: folder.read("../secret.xml", 9),
+        lambda: folder.write("../x", b""),
+        lambda: folder.remove("a/../../x"),
+    ):
         with pytest.raises(EnvironmentFault, match="no plain name"):
             action()
 
@@ -85,8 +91,12 @@ def test_keys_that_clients_resolve_lead_outside(s3_url):
 def test_an_upload_that_was_cut_short_is_detected(s3_url, monkeypatch):
     folder = open_folder(s3_url / "cut")
     store = objects._file_system("s3")
-    monkeypatch.setattr(store, "put_file", lambda file, key: store.pipe_file(key, Path(file).read_bytes()[:-1]))
-    refused = pytest.raises(EnvironmentFault, match=r"10 bytes, SHA-256 \w+…, were written, the store holds 9 bytes")
+    monkeypatch.setattr(
+        store, "put_file", lambda file, key: store.pipe_file(key, Path(file).read_bytes()[:-1])
+    )
+    refused = pytest.raises(
+        EnvironmentFault, match=r"10 bytes, SHA-256 \w+…, were written, the store holds 9 bytes"
+    )
     with refused, folder.build("shard") as path:
         path.write_bytes(b"0123456789")
     monkeypatch.setattr(store, "pipe_file", lambda key, content: None)
@@ -96,7 +106,11 @@ def test_an_upload_that_was_cut_short_is_detected(s3_url, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["memory", "s3"])
 def test_the_marker_comes_last_and_goes_first(kind, request, tmp_path, monkeypatch):
-    url = Url("memory", f"bucket/{tmp_path.name}") if kind == "memory" else request.getfixturevalue("s3_url") / "published"
+    url = (
+        Url("memory", f"bucket/{tmp_path.name}")
+        if kind == "memory"
+        else request.getfixturevalue("s3_url") / "published"
+    )
     folder = open_folder(url)
     with publish_folder(url, "manifest.json") as staging:
         for name in ("a", "manifest.json", "z"):
@@ -143,7 +157,12 @@ def fail(url, settings):
         "except EnvironmentFault as error: print(error)\n"
     )
     environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **settings}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(url)], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(url)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 
@@ -152,7 +171,12 @@ def test_what_a_store_refuses_is_one_line_with_a_remedy(s3_server):
     assert "no such bucket" in fail("s3://nowhere/x", {})
     nothing_there = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     assert "Could not connect to the endpoint" in fail("s3://b/x", nothing_there)
-    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nonexistent", "AWS_CONFIG_FILE": "/nonexistent"}
+    nobody = {
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+        "HOME": "/nonexistent",
+        "AWS_CONFIG_FILE": "/nonexistent",
+    }
     message = fail("s3://b/x", nobody)
     assert "credentials" in message
     assert message.count("\n") == 1

@@ -80,7 +80,12 @@ def test_a_converter_that_mends_in_silence_is_caught(fuzz, monkeypatch):
         return sample, ([] if sample is not None else findings)
 
     failures = run(fuzz, monkeypatch, convert, count=300)
-    for what in ("box changed, the ledger does not say so", "left out changed", "<size> is", "<filename> is"):
+    for what in (
+        "box changed, the ledger does not say so",
+        "left out changed",
+        "<size> is",
+        "<filename> is",
+    ):
         assert what in failures
 
 
@@ -111,7 +116,23 @@ def test_a_crash_and_a_hang_are_failures(fuzz, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "number", ["nan", "inf", "1_000", "１２", "", "12abc", "0x10", "1e400", "--5", "1.2.3", "12,5", "1e", "True", "٣"]
+    "number",
+    [
+        "nan",
+        "inf",
+        "1_000",
+        "１２",
+        "",
+        "12abc",
+        "0x10",
+        "1e400",
+        "--5",
+        "1.2.3",
+        "12,5",
+        "1e",
+        "True",
+        "٣",
+    ],
 )
 def test_the_second_reader_has_its_own_idea_of_a_number(fuzz, number):
     with pytest.raises(fuzz.NotStrict):
@@ -130,7 +151,12 @@ def test_the_second_reader_reads_what_is_beyond_doubt(fuzz):
     assert (found.name, found.difficult, found.truncated) == ("cat", False, True)
     assert found.box == pytest.approx((0.0, 89 / 96, 1.0, 1.0), abs=1e-7)
     assert read.deviations == {(1, "name"), (1, "box")}
-    for wrong in (xml.replace("annotation", "note"), xml.replace("<xmax>", "<xmax><b/>"), "<!DOCTYPE a>" + xml, xml[:-5]):
+    for wrong in (
+        xml.replace("annotation", "note"),
+        xml.replace("<xmax>", "<xmax><b/>"),
+        "<!DOCTYPE a>" + xml,
+        xml[:-5],
+    ):
         with pytest.raises(fuzz.NotStrict):
             fuzz.read_strictly(wrong.encode(), (96, 64))
 

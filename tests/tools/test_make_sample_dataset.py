@@ -42,12 +42,17 @@ def planted(script, tmp_path_factory):
 
 
 def contents(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 def boxes(path):
     return [
-        [int(item.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")] for item in ET.parse(path).iter("object")
+        [int(item.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")]
+        for item in ET.parse(path).iter("object")
     ]
 
 
@@ -82,7 +87,9 @@ def test_clean_annotations_fit_their_pictures(clean):
         with Image.open(root / "JPEGImages" / tree.findtext("filename")) as image:
             image.load()
             assert image.format == "JPEG"
-            assert (image.width, image.height) == tuple(int(tree.findtext(f"size/{tag}")) for tag in ("width", "height"))
+            assert (image.width, image.height) == tuple(
+                int(tree.findtext(f"size/{tag}")) for tag in ("width", "height")
+            )
             for xmin, ymin, xmax, ymax in boxes(path):
                 assert 1 <= xmin < xmax <= image.width
                 assert 1 <= ymin < ymax <= image.height
@@ -97,27 +104,47 @@ def test_a_box_encloses_exactly_what_can_be_seen(script):
 
     def square(half):
         return script.Sprite(
-            np.ones((2 * half + 1, 2 * half + 1, 3), np.float32), np.ones((2 * half + 1, 2 * half + 1), np.float32), 1.0
+            np.ones((2 * half + 1, 2 * half + 1, 3), np.float32),
+            np.ones((2 * half + 1, 2 * half + 1), np.float32),
+            1.0,
         )
 
     assert canvas.lay("coin", square(5), (10, 20), light)
     assert canvas.lay("leaf", square(5), (10, 27), light)  # Hides columns 22 to 25 of the first.
     assert not canvas.lay("bolt", square(9), (10, 22), light)  # Would hide both.
-    assert not canvas.lay("bolt", square(5), (39, 59), light)  # Three quarters of it would be outside.
+    assert not canvas.lay(
+        "bolt", square(5), (39, 59), light
+    )  # Three quarters of it would be outside.
     coin, leaf = canvas.objects()
-    assert (coin.name, coin.box, coin.difficult, coin.truncated) == ("coin", (16, 6, 22, 16), False, False)
+    assert (coin.name, coin.box, coin.difficult, coin.truncated) == (
+        "coin",
+        (16, 6, 22, 16),
+        False,
+        False,
+    )
     assert (leaf.name, leaf.box) == ("leaf", (23, 6, 33, 16))
 
 
 def test_splits_are_disjoint_and_counted(clean):
     root, truth = clean
-    lists = {name: (root / f"ImageSets/Main/{name}.txt").read_text().split() for name in ("train", "val", "test")}
-    assert sorted(chain.from_iterable(lists.values())) == sorted(path.stem for path in (root / "JPEGImages").iterdir())
+    lists = {
+        name: (root / f"ImageSets/Main/{name}.txt").read_text().split()
+        for name in ("train", "val", "test")
+    }
+    assert sorted(chain.from_iterable(lists.values())) == sorted(
+        path.stem for path in (root / "JPEGImages").iterdir()
+    )
     for name, stems in lists.items():
-        found = [item.findtext("name") for stem in stems for item in ET.parse(root / f"Annotations/{stem}.xml").iter("object")]
+        found = [
+            item.findtext("name")
+            for stem in stems
+            for item in ET.parse(root / f"Annotations/{stem}.xml").iter("object")
+        ]
         usable = truth["usable"][name]
         assert (usable["images"], usable["objects"]) == (len(stems), len(found))
-        assert usable["objects_per_class"] == {label: found.count(label) for label in truth["classes"]}
+        assert usable["objects_per_class"] == {
+            label: found.count(label) for label in truth["classes"]
+        }
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 300])
@@ -140,11 +167,18 @@ def test_each_defect_is_planted_once_on_a_file_of_its_own(script, planted):
 def test_only_planted_files_differ(clean, planted):
     before, after = contents(clean[0]), contents(planted[0])
     named = {entry["stem"] for entry in planted[1]["defects"]}
-    differing = {Path(name).stem for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    differing = {
+        Path(name).stem
+        for name in before.keys() | after.keys()
+        if before.get(name) != after.get(name)
+    }
     assert differing - {"truth", "test"} == named
 
 
-@pytest.mark.parametrize(("kind", "encoding"), [("png_named_jpg", "PNG"), ("bmp_named_jpg", "BMP"), ("webp_named_jpg", "WEBP")])
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [("png_named_jpg", "PNG"), ("bmp_named_jpg", "BMP"), ("webp_named_jpg", "WEBP")],
+)
 def test_formats_under_a_false_name(planted, kind, encoding):
     with stored(*defect(planted, kind)) as image:
         assert image.format == encoding
@@ -160,19 +194,28 @@ def test_the_exif_picture_fits_its_annotation_when_turned(planted, clean):
 
 
 def test_the_truncated_picture_cannot_be_read(planted):
-    with stored(*defect(planted, "truncated_jpeg")) as image, pytest.raises(OSError, match="truncated"):
+    with (
+        stored(*defect(planted, "truncated_jpeg")) as image,
+        pytest.raises(OSError, match="truncated"),
+    ):
         image.load()
 
 
 def test_boxes_are_wrong_in_the_stated_way(planted):
     for kind, is_wrong in {
         "inverted_box": lambda box, size: box[0] > box[2],
-        "box_outside": lambda box, size: box[0] < 1 or box[1] < 1 or box[2] > size[0] or box[3] > size[1],
+        "box_outside": lambda box, size: (
+            box[0] < 1 or box[1] < 1 or box[2] > size[0] or box[3] > size[1]
+        ),
         "zero_area_box": lambda box, size: box[0] == box[2] and box[1] == box[3],
     }.items():
         root, entry = defect(planted, kind)
         with stored(root, entry) as image:
-            wrong = [index for index, box in enumerate(boxes(root / entry["file"])) if is_wrong(box, image.size)]
+            wrong = [
+                index
+                for index, box in enumerate(boxes(root / entry["file"]))
+                if is_wrong(box, image.size)
+            ]
         assert wrong == [entry["object"]]
         assert boxes(root / entry["file"])[entry["object"]] == list(entry["before"])
     root, entry = defect(planted, "duplicate_object")
@@ -194,7 +237,9 @@ def test_names_sizes_and_missing_files(planted):
     assert (tree.findtext("size/width"), tree.findtext("size/height")) == ("0", "0")
     root, entry, tree = text_of("swapped_size")
     with stored(root, entry) as image:
-        assert [int(tree.findtext("size/height")), int(tree.findtext("size/width"))] == list(image.size)
+        assert [int(tree.findtext("size/height")), int(tree.findtext("size/width"))] == list(
+            image.size
+        )
     root, entry = defect(planted, "annotation_without_image")
     assert (root / entry["file"]).exists()
     assert not (root / f"JPEGImages/{entry['stem']}.jpg").exists()
@@ -225,7 +270,12 @@ def test_the_truth_counts_what_is_usable(planted, clean):
 
 
 def test_kinds_that_stop_a_run_are_planted_only_when_named(script):
-    assert set(script.DEFECTS) - set(script.MENDABLE) == {"leak", "class_typo", "doctype", "filename_outside"}
+    assert set(script.DEFECTS) - set(script.MENDABLE) == {
+        "leak",
+        "class_typo",
+        "doctype",
+        "filename_outside",
+    }
 
 
 def test_the_converter_arrives_at_the_truth(script, tmp_path):
@@ -261,18 +311,29 @@ def test_the_converter_names_the_typing_error(script, tmp_path):
 
 
 def test_the_command_line(script, tmp_path, capsys):
-    script.main(["--output", str(tmp_path / "set"), "--images", "16", "--size", "96x64", "--defects"])
+    script.main(
+        ["--output", str(tmp_path / "set"), "--images", "16", "--size", "96x64", "--defects"]
+    )
     printed = capsys.readouterr().out
     assert f"{len(script.MENDABLE)} defects planted" in printed
     assert len(printed.splitlines()) == 6
     with pytest.raises(SystemExit, match="is not empty"):
         script.main(["--output", str(tmp_path / "set"), "--images", "2"])
     with pytest.raises(SystemExit, match="too few pictures"):
-        script.main(["--output", str(tmp_path / "few"), "--images", "2", "--size", "96x64", "--defects"])
+        script.main(
+            ["--output", str(tmp_path / "few"), "--images", "2", "--size", "96x64", "--defects"]
+        )
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--size", "320"], ["--size", "10x10"], ["--images", "0"], ["--defects", "nonsense"], ["--seed", "-1"]]
+    "wrong",
+    [
+        ["--size", "320"],
+        ["--size", "10x10"],
+        ["--images", "0"],
+        ["--defects", "nonsense"],
+        ["--seed", "-1"],
+    ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(script, tmp_path, capsys, wrong):
     with pytest.raises(SystemExit) as stop:

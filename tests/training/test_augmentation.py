@@ -18,15 +18,23 @@ def picture(batch=1):
     image = np.full((height, width, 3), 60, np.uint8)
     image[20:40, 30:70] = 220
     box = np.array([20 / height, 30 / width, 40 / height, 70 / width], np.float32)
-    return np.tile(image, (batch, 1, 1, 1)), np.tile(box, (batch, 1, 1)), np.zeros((batch, 1), np.int32)
+    return (
+        np.tile(image, (batch, 1, 1, 1)),
+        np.tile(box, (batch, 1, 1)),
+        np.zeros((batch, 1), np.int32),
+    )
 
 
 def run_augment(config, step=0, batch=1, inputs=None, mixes=True, traced=False):
     def run(step, mixes, images, boxes, classes):
-        return augment(images, boxes, classes, seed=5, step=step, mixes=mixes, input_size=CANVAS, config=config)
+        return augment(
+            images, boxes, classes, seed=5, step=step, mixes=mixes, input_size=CANVAS, config=config
+        )
 
     function = tf.function(run, autograph=False) if traced else run
-    outputs = function(tf.constant(step, tf.int64), tf.constant(mixes), *map(tf.constant, inputs or picture(batch)))
+    outputs = function(
+        tf.constant(step, tf.int64), tf.constant(mixes), *map(tf.constant, inputs or picture(batch))
+    )
     return [value.numpy() for value in outputs]
 
 
@@ -40,7 +48,9 @@ def test_without_augmentation_the_image_is_only_resized():
 
 @pytest.mark.parametrize("step", range(12))
 def test_boxes_follow_the_pixels(step):
-    config = AugmentConfig(vertical_flip=True, gain=0.0, channel_gain=0.0, offset=0.0, min_visible=0.0)
+    config = AugmentConfig(
+        vertical_flip=True, gain=0.0, channel_gain=0.0, offset=0.0, min_visible=0.0
+    )
     canvases, boxes, classes = run_augment(config, step, batch=4)
     for canvas, box, label in zip(canvases, boxes[:, 0], classes[:, 0], strict=True):
         rows, columns = np.nonzero(canvas[..., 0] > 0.5)
@@ -71,7 +81,9 @@ def test_a_box_that_has_mostly_left_the_view_becomes_an_empty_slot():
 
 def test_empty_slots_stay_empty():
     images, boxes, classes = picture()
-    _, boxes, classes = run_augment(AugmentConfig(), inputs=(images, np.zeros_like(boxes), classes - 1))
+    _, boxes, classes = run_augment(
+        AugmentConfig(), inputs=(images, np.zeros_like(boxes), classes - 1)
+    )
     assert classes.tolist() == [[-1]]
     assert (boxes == 0).all()
 
@@ -84,7 +96,10 @@ COLOURS = [(220, 60, 60), (60, 220, 60), (220, 220, 60), (60, 60, 220), (220, 60
 def coloured_pictures(count):
     """Pictures with one object each, of a colour, a place and a size of its own."""
     height, width = cache_size(CANVAS)
-    images, boxes = np.full((count, height, width, 3), 60, np.uint8), np.zeros((count, 2, 4), np.float32)
+    images, boxes = (
+        np.full((count, height, width, 3), 60, np.uint8),
+        np.zeros((count, 2, 4), np.float32),
+    )
     for i in range(count):
         top, left, bottom, right = 10 + 6 * i, 20 + 9 * i, 40 + 6 * i, 60 + 10 * i
         images[i, top:bottom, left:right] = COLOURS[i]
@@ -99,7 +114,9 @@ def colour_extents(canvas):
     extents = {}
     for code in np.unique(codes[codes > 0]):
         rows, columns = np.nonzero(codes == code)
-        extents[int(code) - 1] = np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]) / [*CANVAS, *CANVAS]
+        extents[int(code) - 1] = np.array(
+            [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+        ) / [*CANVAS, *CANVAS]
     return extents
 
 
@@ -109,14 +126,20 @@ def test_boxes_follow_the_pixels_of_a_mosaic(step):
     canvases, boxes, classes = run_augment(config, step, inputs=coloured_pictures(5))
     num_objects = 0
     for canvas, row_boxes, row_classes in zip(canvases, boxes, classes, strict=True):
-        found = {label: box for label, box in zip(row_classes.tolist(), row_boxes, strict=True) if label >= 0}
+        found = {
+            label: box
+            for label, box in zip(row_classes.tolist(), row_boxes, strict=True)
+            if label >= 0
+        }
         extents = colour_extents(canvas)
         # A sliver that is thinner than a pixel shows up in one of them only.
         for label in found.keys() ^ extents.keys():
             box = found.get(label, extents.get(label))
             assert min((box[2:] - box[:2]) * CANVAS) <= 1.01
         for label in found.keys() & extents.keys():
-            np.testing.assert_allclose(found[label] * [*CANVAS, *CANVAS], extents[label] * [*CANVAS, *CANVAS], atol=1.01)
+            np.testing.assert_allclose(
+                found[label] * [*CANVAS, *CANVAS], extents[label] * [*CANVAS, *CANVAS], atol=1.01
+            )
         num_objects += len(found)
     assert num_objects > 8
     assert boxes.min() >= 0
@@ -126,8 +149,12 @@ def test_boxes_follow_the_pixels_of_a_mosaic(step):
 
 
 def test_a_mosaic_shows_four_images_and_the_rest_stays_single():
-    config = AugmentConfig(mosaic=0.5, mosaic_scale=(0.5, 0.5), aspect=1.0, min_visible=0.0, **PLAIN)
-    single = run_augment(AugmentConfig(aspect=1.0, min_visible=0.0, **PLAIN), inputs=coloured_pictures(5))
+    config = AugmentConfig(
+        mosaic=0.5, mosaic_scale=(0.5, 0.5), aspect=1.0, min_visible=0.0, **PLAIN
+    )
+    single = run_augment(
+        AugmentConfig(aspect=1.0, min_visible=0.0, **PLAIN), inputs=coloured_pictures(5)
+    )
     mixed = run_augment(config, inputs=coloured_pictures(5))
     same = [np.array_equal(one, other) for one, other in zip(mixed[0], single[0], strict=True)]
     assert 0 < sum(same) < 5
@@ -142,17 +169,23 @@ def test_a_mixup_blends_two_images_and_has_the_boxes_of_both():
     inputs = coloured_pictures(2)
     first, second = run_augment(AugmentConfig(**still), inputs=inputs)[0]
     (blend, _), boxes, classes = run_augment(AugmentConfig(mixup=1.0, **still), inputs=inputs)
-    share = np.linalg.lstsq((first - second).reshape(-1, 1), (blend - second).ravel(), rcond=None)[0].item()
+    share = np.linalg.lstsq((first - second).reshape(-1, 1), (blend - second).ravel(), rcond=None)[
+        0
+    ].item()
     assert 0.4 <= share <= 0.6
     np.testing.assert_allclose(blend, share * first + (1 - share) * second, atol=1e-5)
     assert classes.tolist() == [[0, 1], [1, 0]]
     np.testing.assert_allclose(boxes[0], inputs[1][:, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("config", [AugmentConfig(mosaic=1.0, mixup=1.0), AugmentConfig(mosaic=0.5, mixup=0.5)])
+@pytest.mark.parametrize(
+    "config", [AugmentConfig(mosaic=1.0, mixup=1.0), AugmentConfig(mosaic=0.5, mixup=0.5)]
+)
 def test_a_mosaic_depends_on_the_step_alone_whether_traced_or_not(config):
     inputs = coloured_pictures(5)
-    eager, again, traced = (run_augment(config, 3, inputs=inputs, traced=traced) for traced in (False, False, True))
+    eager, again, traced = (
+        run_augment(config, 3, inputs=inputs, traced=traced) for traced in (False, False, True)
+    )
     for one, two, three in zip(eager, again, traced, strict=True):
         np.testing.assert_array_equal(one, two)
         # Where a sample falls may differ by a rounding, which shows at hard edges.
@@ -163,8 +196,16 @@ def test_a_mosaic_depends_on_the_step_alone_whether_traced_or_not(config):
 @pytest.mark.parametrize("batch", [1, 4])
 def test_without_mixing_the_pixels_are_those_of_the_default(batch):
     inputs = coloured_pictures(batch)
-    for config, mixes in ((AugmentConfig(mosaic=1.0, mixup=1.0), False), (AugmentConfig(mosaic=1e-9, mixup=1e-9), True)):
+    for config, mixes in (
+        (AugmentConfig(mosaic=1.0, mixup=1.0), False),
+        (AugmentConfig(mosaic=1e-9, mixup=1e-9), True),
+    ):
         np.testing.assert_array_equal(
-            run_augment(config, inputs=inputs, mixes=mixes)[0], run_augment(AugmentConfig(), inputs=inputs)[0]
+            run_augment(config, inputs=inputs, mixes=mixes)[0],
+            run_augment(AugmentConfig(), inputs=inputs)[0],
         )
-    assert run_augment(AugmentConfig(mosaic=1.0, mixup=1.0), inputs=inputs)[0].shape == (batch, *CANVAS, 3)
+    assert run_augment(AugmentConfig(mosaic=1.0, mixup=1.0), inputs=inputs)[0].shape == (
+        batch,
+        *CANVAS,
+        3,
+    )

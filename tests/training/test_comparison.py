@@ -49,7 +49,8 @@ def test_images_beyond_the_first_ones_are_not_shown():
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "shown"), [(1, 1, (12, 12)), (3000, 1, (640, 1)), (20, 2000, (6, 640)), (1000, 2000, (320, 640))]
+    ("width", "height", "shown"),
+    [(1, 1, (12, 12)), (3000, 1, (640, 1)), (20, 2000, (6, 640)), (1000, 2000, (320, 640))],
 )
 def test_a_picture_of_any_size_becomes_one_that_fits(width, height, shown):
     one = sample(width, height)
@@ -64,10 +65,17 @@ def test_a_name_that_is_no_text_becomes_one():
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:-200], lambda data: b"", lambda data: data.replace(b"\x00\x30\x00\x40", b"\xff\x30\xff\x40")]
+    "damage",
+    [
+        lambda data: data[:-200],
+        lambda data: b"",
+        lambda data: data.replace(b"\x00\x30\x00\x40", b"\xff\x30\xff\x40"),
+    ],
 )
 def test_an_image_that_cannot_be_decoded_is_named(damage):
     one = sample()
-    broken = Sample(one.key, one.source_id, "broken.jpg", one.size, damage(one.encoded), one.objects)
+    broken = Sample(
+        one.key, one.source_id, "broken.jpg", one.size, damage(one.encoded), one.objects
+    )
     with pytest.raises(DataError, match=r"broken\.jpg"):
         Comparisons([broken], LABELS)

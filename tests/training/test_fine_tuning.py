@@ -41,16 +41,27 @@ def tuned(trained, samples, canvases):
 
 @pytest.mark.slow
 def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases, tuned):
-    files = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trained.run.path.rglob("*") if path.is_file()}
+    files = {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in trained.run.path.rglob("*")
+        if path.is_file()
+    }
     before = weights(trained.serving.model)
     again = fine_tune(trained, samples, canvases, 3)
     for value, expected in zip(weights(trained.serving.model), before, strict=True):
         np.testing.assert_array_equal(value, expected)
-    assert files == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in trained.run.path.rglob("*") if path.is_file()}
+    assert files == {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in trained.run.path.rglob("*")
+        if path.is_file()
+    }
     # A batch depends on the seed and the step alone.
     for value, expected in zip(weights(again.model), weights(tuned.model), strict=True):
         np.testing.assert_array_equal(value, expected)
-    changed = [(value != expected).any() for value, expected in zip(weights(tuned.model), before, strict=True)]
+    changed = [
+        (value != expected).any()
+        for value, expected in zip(weights(tuned.model), before, strict=True)
+    ]
     assert np.mean(changed) > 0.9
     assert (tuned.steps, tuned.learning_rate, tuned.images) == (3, 2e-4, 3)
     assert 0 < tuned.seconds < 300

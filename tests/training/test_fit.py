@@ -10,7 +10,10 @@ from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
 
 
 def manifest(splits, names=("a",)):
-    info = {name: SplitInfo(images=count, objects=count, objects_per_class={}, shards=()) for name, count in splits.items()}
+    info = {
+        name: SplitInfo(images=count, objects=count, objects_per_class={}, shards=())
+        for name, count in splits.items()
+    }
     return RecordsManifest(label_map=LabelMap(names), splits=info, unions={}, fingerprint="0" * 64)
 
 
@@ -24,7 +27,9 @@ def sample(size, side_px, aspect=1.0, name="a"):
 def fit(samples, splits=None):
     choices = fit_config(manifest(splits or {"train": 100, "val": 10, "test": 10}), "out", samples)
     assert all(choice.why for choice in choices)
-    return {choice.name: choice.value for choice in choices}, parse_config(format_choices(choices, ["header"]))
+    return {choice.name: choice.value for choice in choices}, parse_config(
+        format_choices(choices, ["header"])
+    )
 
 
 def test_the_text_is_a_valid_configuration_of_the_same_values():
@@ -46,7 +51,9 @@ def test_the_smallest_class_decides():
     assert fit(both)[1].model.input_size[0] > fit(both[:5])[1].model.input_size[0]
 
 
-@pytest.mark.parametrize(("size", "taller"), [(ImageSize(480, 640), True), (ImageSize(640, 480), False)])
+@pytest.mark.parametrize(
+    ("size", "taller"), [(ImageSize(480, 640), True), (ImageSize(640, 480), False)]
+)
 def test_the_canvas_has_the_images_aspect(size, taller):
     height, width = fit([sample(size, 100.0)])[1].model.input_size
     assert (height > width) == taller
@@ -62,7 +69,9 @@ def test_elongated_boxes_get_an_anchor_of_their_shape():
 
 
 def test_anchors_grow_with_the_boxes():
-    small, large = (fit([sample(ImageSize(256, 192), side)])[1].model.anchor_scale for side in (20.0, 180.0))
+    small, large = (
+        fit([sample(ImageSize(256, 192), side)])[1].model.anchor_scale for side in (20.0, 180.0)
+    )
     assert small < large
 
 
@@ -86,7 +95,10 @@ def test_without_a_training_split_there_is_nothing_to_fit(splits):
 
 
 def describe(samples):
-    return {choice.name: choice for choice in fit_config(manifest({"train": 100, "val": 10}), "out", samples)}
+    return {
+        choice.name: choice
+        for choice in fit_config(manifest({"train": 100, "val": 10}), "out", samples)
+    }
 
 
 LANDSCAPE, PORTRAIT = ImageSize(640, 480), ImageSize(480, 640)

@@ -26,13 +26,18 @@ def run_training(config, model_dir):
 
 def weights(model_dir):
     reader = tf.train.load_checkpoint(str(model_dir / f"ckpt-{STEPS}" / "ckpt"))
-    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    names = [
+        name
+        for name in reader.get_variable_to_shape_map()
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    ]
     return {name: reader.get_tensor(name) for name in names}
 
 
 def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(tiny_config, tmp_path):
     config = tiny_config(train_steps=STEPS, checkpoint_every_steps=2, evaluate_every_steps=8)
-    # The server has imported TensorFlow and done nothing with it; each training is a fork of it, which saves the import.
+    # The server has imported TensorFlow and done nothing with it; each training is a fork of it,
+    # which saves the import.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["detflow.training.recipe"])
 
@@ -50,7 +55,8 @@ def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(tiny_con
     chance = random.Random(7)
     for kill in range(KILLS):
         victim = start("killed")
-        # Later and later, so that early kills hit the beginning of the run and the last ones its end.
+        # Later and later, so that early kills hit the beginning of the run and the last ones its
+        # end.
         victim.join(chance.uniform(0.0, 0.3 * duration + 0.7 * duration * kill / KILLS))
         victim.kill()
         victim.join()

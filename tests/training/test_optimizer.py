@@ -15,8 +15,16 @@ def rates(at, **settings):
 
 
 def test_the_step_schedule_falls_at_its_shares_of_what_follows_the_warm_up():
-    settings = {"steps": 101, "warmup_steps": 1, "schedule": "step", "decay_at": (0.5, 0.75), "decay_factor": 0.1}
-    assert rates([0, 1, 50, 51, 75, 76, 100], **settings) == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    settings = {
+        "steps": 101,
+        "warmup_steps": 1,
+        "schedule": "step",
+        "decay_at": (0.5, 0.75),
+        "decay_factor": 0.1,
+    }
+    assert rates([0, 1, 50, 51, 75, 76, 100], **settings) == pytest.approx(
+        [0.5, 1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
 
 
 def test_the_cosine_falls_to_its_final_share():
@@ -25,7 +33,14 @@ def test_the_cosine_falls_to_its_final_share():
 
 
 def test_sgd_has_momentum_and_decays_kernels_only():
-    config = TrainConfig(optimizer="sgd", learning_rate=0.1, momentum=0.5, weight_decay=0.1, warmup_steps=0, final_learning_rate=1)
+    config = TrainConfig(
+        optimizer="sgd",
+        learning_rate=0.1,
+        momentum=0.5,
+        weight_decay=0.1,
+        warmup_steps=0,
+        final_learning_rate=1,
+    )
     kernel, bias = tf.Variable(1.0, name="kernel"), tf.Variable(1.0, name="bias")
     optimizer = build_optimizer(config, LearningRate(config), [kernel, bias], "float32")
     for _ in range(2):
@@ -39,9 +54,17 @@ def test_sgd_has_momentum_and_decays_kernels_only():
 def test_adamw_steps_as_keras_does(compiled):
     config = TrainConfig(learning_rate=0.1, weight_decay=0.05, warmup_steps=2, steps=6)
     initial = np.random.default_rng(2).normal(size=(2, 3, 4)).astype(np.float32)
-    ours, theirs = ([tf.Variable(value, name=name) for value, name in zip(initial, ("kernel", "bias"), strict=True)] for _ in "ab")
+    ours, theirs = (
+        [
+            tf.Variable(value, name=name)
+            for value, name in zip(initial, ("kernel", "bias"), strict=True)
+        ]
+        for _ in "ab"
+    )
     optimizer = build_optimizer(config, LearningRate(config), ours, "float32")
-    reference = tf_keras.optimizers.AdamW(LearningRate(config), weight_decay=0.05, jit_compile=False)
+    reference = tf_keras.optimizers.AdamW(
+        LearningRate(config), weight_decay=0.05, jit_compile=False
+    )
     reference.exclude_from_weight_decay(var_names=["bias"])
     reference.build(theirs)
 
@@ -50,12 +73,19 @@ def test_adamw_steps_as_keras_does(compiled):
 
     take = tf.function(step, autograph=False) if compiled else step
     for number in range(6):
-        gradients = list(tf.constant(np.random.default_rng(number).normal(size=(2, 3, 4)), tf.float32))
+        gradients = list(
+            tf.constant(np.random.default_rng(number).normal(size=(2, 3, 4)), tf.float32)
+        )
         take(gradients)
         reference.apply_gradients(zip(gradients, theirs, strict=True))
-    assert [variable.name for variable in optimizer.variables] == [variable.name for variable in reference.variables]
-    for mine, other in zip([*ours, *optimizer.variables], [*theirs, *reference.variables], strict=True):
-        # The kernel takes 1 - beta from the rounded beta: the updates, of 0.1 each, differ by some 1e-5 of themselves.
+    assert [variable.name for variable in optimizer.variables] == [
+        variable.name for variable in reference.variables
+    ]
+    for mine, other in zip(
+        [*ours, *optimizer.variables], [*theirs, *reference.variables], strict=True
+    ):
+        # The kernel takes 1 - beta from the rounded beta: the updates, of 0.1 each, differ by some
+        # 1e-5 of themselves.
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5, err_msg=mine.name)
     assert np.abs(ours[0] - initial[0]).max() > 0.1
 
@@ -66,14 +96,20 @@ def test_a_gradient_that_overflows_in_float16_changes_nothing_but_counts_as_a_st
     optimizer = build_optimizer(config, LearningRate(config), [weight], "float16")
     scale = float(optimizer.loss_scale)
     optimizer.apply_gradients([(tf.constant(float("inf")), weight)])
-    assert (float(weight), int(optimizer.iterations), float(optimizer.loss_scale)) == (1.0, 1, scale / 2)
+    assert (float(weight), int(optimizer.iterations), float(optimizer.loss_scale)) == (
+        1.0,
+        1,
+        scale / 2,
+    )
 
 
 def test_mixing_ends_at_its_share_of_the_run_whenever_that_is_known(tiny_config):
     schedule = LearningRate(tiny_config(train_steps=20).train)
 
     def last(share):
-        return max(step for step in range(400) if schedule.is_before(tf.constant(step, tf.int64), share))
+        return max(
+            step for step in range(400) if schedule.is_before(tf.constant(step, tf.int64), share)
+        )
 
     assert last(0.9) == last(0.0) == 39
     schedule.set_steps(100)

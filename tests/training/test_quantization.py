@@ -21,8 +21,12 @@ def build_network():
     images = tf_keras.Input((*SIZE, 3))
     values = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="first")(images)
     values = layers.ReLU()(layers.BatchNormalization(name="norm")(values))
-    values = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", activation="relu", name="depthwise")(values)
-    values = layers.SeparableConv2D(16, 3, padding="same", activation="relu", name="separable")(values)
+    values = layers.DepthwiseConv2D(
+        3, depth_multiplier=2, padding="same", activation="relu", name="depthwise"
+    )(values)
+    values = layers.SeparableConv2D(16, 3, padding="same", activation="relu", name="separable")(
+        values
+    )
     shared = layers.Conv2D(16, 1, name="shared")
     return tf_keras.Model(images, shared(tf_keras.activations.relu(shared(values))))
 
@@ -34,7 +38,14 @@ def network():
     random = np.random.default_rng(4)
     norm = network.get_layer("norm")
     # A negative factor turns a channel of the folded kernel round.
-    norm.set_weights([random.choice([-1.5, 0.2, 1.0, 3.0], 8), random.normal(0, 1, 8), random.normal(0, 0.3, 8), np.ones(8)])
+    norm.set_weights(
+        [
+            random.choice([-1.5, 0.2, 1.0, 3.0], 8),
+            random.normal(0, 1, 8),
+            random.normal(0, 0.3, 8),
+            np.ones(8),
+        ]
+    )
     return network
 
 
@@ -56,7 +67,9 @@ def convert(network, canvases):
     function = run.get_concrete_function(tf.TensorSpec([1, *SIZE, 3], tf.float32))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([preprocess.normalize(canvas)] for canvas in canvases)
+    converter.representative_dataset = lambda: (
+        [preprocess.normalize(canvas)] for canvas in canvases
+    )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_output_type = tf.int8
     with native_stderr_closed():
@@ -80,17 +93,26 @@ def outputs(run, canvases):
 def test_it_computes_what_the_converted_file_computes(network, rounded, canvases):
     detect, step = convert(network, canvases)
     actual = outputs(detect, canvases)
-    found = outputs(lambda canvas: rounded(preprocess.normalize(canvas), training=False).numpy(), canvases)
-    in_floats = outputs(lambda canvas: network(preprocess.normalize(canvas), training=False).numpy(), canvases)
-    # The file's outputs are rounded, and that is all: sums that end halfway between two steps may go either way on their way there.
+    found = outputs(
+        lambda canvas: rounded(preprocess.normalize(canvas), training=False).numpy(), canvases
+    )
+    in_floats = outputs(
+        lambda canvas: network(preprocess.normalize(canvas), training=False).numpy(), canvases
+    )
+    # The file's outputs are rounded, and that is all: sums that end halfway between two steps may
+    # go either way on their way there.
     assert np.quantile(np.abs(found - actual), 0.99) < 0.51 * step
     assert np.abs(found - actual).max() < 2 * step
     assert np.quantile(np.abs(in_floats - actual), 0.99) > step
 
 
 def test_its_variables_are_those_of_the_network(network, rounded):
-    assert {id(variable) for variable in rounded.variables} == {id(variable) for variable in network.variables}
-    assert [id(one) for one in rounded.trainable_variables] == [id(one) for one in network.trainable_variables]
+    assert {id(variable) for variable in rounded.variables} == {
+        id(variable) for variable in network.variables
+    }
+    assert [id(one) for one in rounded.trainable_variables] == [
+        id(one) for one in network.trainable_variables
+    ]
 
 
 def test_the_network_itself_stays_as_it_is(network, canvases):
@@ -108,7 +130,9 @@ def test_gradients_pass_as_if_nothing_was_rounded(network, rounded, canvases):
             loss = tf.reduce_mean(tf.square(run(images, training=False)))
         return tape.gradient(loss, network.trainable_variables)
 
-    for variable, one, other in zip(network.trainable_variables, differentiate(network), differentiate(rounded), strict=True):
+    for variable, one, other in zip(
+        network.trainable_variables, differentiate(network), differentiate(rounded), strict=True
+    ):
         one, other = one.numpy().ravel(), other.numpy().ravel()
         assert one @ other > 0.98 * np.linalg.norm(one) * np.linalg.norm(other) > 0, variable.name
 
@@ -119,7 +143,9 @@ def test_ranges_are_those_of_the_canvases(network, rounded, canvases):
     far = tf.Variable(3.0 * images)
     with tf.GradientTape() as tape:
         values = rounded(far, training=False)
-    np.testing.assert_allclose(values, rounded(tf.clip_by_value(far, low, high), training=False), atol=1e-5)
+    np.testing.assert_allclose(
+        values, rounded(tf.clip_by_value(far, low, high), training=False), atol=1e-5
+    )
     gradient = tape.gradient(values, far).numpy()
     inside = (far.numpy() > low + 0.1) & (far.numpy() < high - 0.1)
     outside = (far.numpy() < low - 0.1) | (far.numpy() > high + 0.1)
@@ -154,6 +180,8 @@ def test_rounded_kernels_are_those_that_it_computes_with(canvases):
         is_kernel = "kernel" in variable.name
         assert (variable.numpy() != value).any() == is_kernel, variable.name
         if is_kernel:
-            channels = variable.numpy().reshape(-1, np.prod(value.shape[2:] if "depthwise" in variable.name else value.shape[3:]))
+            channels = variable.numpy().reshape(
+                -1, np.prod(value.shape[2:] if "depthwise" in variable.name else value.shape[3:])
+            )
             steps = channels / (np.abs(channels).max(0) / 127)
             np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)

@@ -37,7 +37,11 @@ def run_train(config, model_dir, *, accept_changes=False):
 
 def weights(model_dir, step):
     reader = tf.train.load_checkpoint(str(model_dir / f"ckpt-{step}" / "ckpt"))
-    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    names = [
+        name
+        for name in reader.get_variable_to_shape_map()
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    ]
     return {name: reader.get_tensor(name) for name in names}
 
 
@@ -58,7 +62,11 @@ def events(model_dir):
 
 
 def pictures(model_dir):
-    return {key: value for key, value in events(model_dir).items() if key[0].startswith("evaluation images/")}
+    return {
+        key: value
+        for key, value in events(model_dir).items()
+        if key[0].startswith("evaluation images/")
+    }
 
 
 def assert_same_run(one, other, step=8):
@@ -69,7 +77,9 @@ def assert_same_run(one, other, step=8):
     assert first.keys() == second.keys()
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
-    states = [json.loads((path / f"ckpt-{step}" / "state.json").read_text()) for path in (one, other)]
+    states = [
+        json.loads((path / f"ckpt-{step}" / "state.json").read_text()) for path in (one, other)
+    ]
     assert states[0]["metrics"] == states[1]["metrics"]
     assert states[0]["best_step"] == states[1]["best_step"]
 
@@ -114,14 +124,23 @@ def test_a_run_leaves_what_the_next_stages_need(finished):
 
 def test_tensorboard_shows_the_configuration_and_predictions_beside_truth(finished, tiny_records):
     shown = events(finished)
-    assert shown["configuration", 0].decode() == f"```yaml\n{(finished / 'config.yaml').read_text()}```"
-    names = [sample.filename for sample in read_samples(tiny_records, read_manifest(tiny_records), "val")]
+    assert (
+        shown["configuration", 0].decode()
+        == f"```yaml\n{(finished / 'config.yaml').read_text()}```"
+    )
+    names = [
+        sample.filename for sample in read_samples(tiny_records, read_manifest(tiny_records), "val")
+    ]
     tags = [f"evaluation images/{number} {name}" for number, name in enumerate(names, start=1)]
     assert pictures(finished).keys() == {(tag, step) for tag in tags for step in (4, 8)}
     for tag in tags:
         width, height, jpeg = shown[tag, 8]
         picture = Image.open(io.BytesIO(jpeg))
-        assert (picture.format, picture.size) == ("JPEG", (int(width), int(height))) == ("JPEG", (2 * 576 + 8, 576))
+        assert (
+            (picture.format, picture.size)
+            == ("JPEG", (int(width), int(height)))
+            == ("JPEG", (2 * 576 + 8, 576))
+        )
 
 
 def test_only_the_newest_and_the_best_checkpoints_stay(finished):
@@ -131,7 +150,9 @@ def test_only_the_newest_and_the_best_checkpoints_stay(finished):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 4])
-def test_a_run_that_dies_ends_as_if_nothing_had_happened(finished, tiny_config, tmp_path, monkeypatch, step):
+def test_a_run_that_dies_ends_as_if_nothing_had_happened(
+    finished, tiny_config, tmp_path, monkeypatch, step
+):
     def die(self, done, loss):
         if done == step:
             raise Killed
@@ -149,12 +170,19 @@ def test_a_run_that_dies_ends_as_if_nothing_had_happened(finished, tiny_config, 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"train_optimizer": "sgd", "train_schedule": "step", "train_accumulate_steps": 2, "runtime_precision": "bfloat16"},
+        {
+            "train_optimizer": "sgd",
+            "train_schedule": "step",
+            "train_accumulate_steps": 2,
+            "runtime_precision": "bfloat16",
+        },
         {"runtime_precision": "float16"},
     ],
     ids=lambda settings: settings["runtime_precision"],
 )
-def test_no_setting_of_the_step_makes_a_resumed_run_another_one(tiny_config, tmp_path, monkeypatch, settings):
+def test_no_setting_of_the_step_makes_a_resumed_run_another_one(
+    tiny_config, tmp_path, monkeypatch, settings
+):
     def die(self, done, loss):
         if done == 3:
             raise Killed
@@ -168,11 +196,15 @@ def test_no_setting_of_the_step_makes_a_resumed_run_another_one(tiny_config, tmp
     run_train(config, tmp_path / "resumed")
     assert_same_run(tmp_path / "whole", tmp_path / "resumed", step=4)
     model = load_trained_model(tmp_path / "resumed").serving
-    assert {value.dtype for value in model.detect(tf.zeros([1, 32, 32, 3], tf.uint8)).values()} == {tf.float32}
+    assert {value.dtype for value in model.detect(tf.zeros([1, 32, 32, 3], tf.uint8)).values()} == {
+        tf.float32
+    }
 
 
 @pytest.mark.slow
-def test_a_run_on_several_canvases_goes_on_as_if_nothing_had_happened(tiny_config, mixed_records, tmp_path, monkeypatch, capfd):
+def test_a_run_on_several_canvases_goes_on_as_if_nothing_had_happened(
+    tiny_config, mixed_records, tmp_path, monkeypatch, capfd
+):
     def die(self, done, loss):
         if done == 5:
             raise Killed
@@ -195,7 +227,9 @@ def test_a_run_on_several_canvases_goes_on_as_if_nothing_had_happened(tiny_confi
     run_train(config, tmp_path / "resumed")
     assert_same_run(tmp_path / "whole", tmp_path / "resumed")
     with pytest.raises(ConfigError, match=r"more_input_sizes was \[\[48, 32\]\], now \[\]"):
-        run_train(tiny_config(data_records=mixed_records, model_input_size=[32, 48]), tmp_path / "resumed")
+        run_train(
+            tiny_config(data_records=mixed_records, model_input_size=[32, 48]), tmp_path / "resumed"
+        )
 
 
 @pytest.mark.slow
@@ -219,7 +253,9 @@ def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_step_at_work(finished, tiny_config, tmp_path, monkeypatch, signum, capfd):
+def test_a_signal_saves_the_step_at_work(
+    finished, tiny_config, tmp_path, monkeypatch, signum, capfd
+):
     step = TrainingDisplay.step
 
     def stop(self, done, loss):
@@ -238,7 +274,9 @@ def test_a_signal_saves_the_step_at_work(finished, tiny_config, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_signal_during_an_evaluation_does_not_change_what_is_best(finished, tiny_config, tmp_path, monkeypatch):
+def test_a_signal_during_an_evaluation_does_not_change_what_is_best(
+    finished, tiny_config, tmp_path, monkeypatch
+):
     from detflow.training import recipe as module
 
     evaluate = module.evaluate_detector
@@ -269,7 +307,9 @@ def flip(path):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_named_and_the_run_ends_the_same(finished, copy, tiny_config, caplog):
+def test_a_damaged_checkpoint_is_named_and_the_run_ends_the_same(
+    finished, copy, tiny_config, caplog
+):
     flip(copy / "ckpt-8" / "ckpt.data-00000-of-00001")
     run_train(tiny_config(), copy)
     assert "ckpt-8 is damaged and kept as ckpt-8.damaged-1" in caplog.text
@@ -284,15 +324,23 @@ def test_leftovers_of_a_dead_trainer_are_swept(copy, tiny_config):
 
 
 @pytest.mark.slow
-def test_changes_are_refused_with_the_difference_or_accepted_and_recorded(copy, tiny_config, monkeypatch):
+def test_changes_are_refused_with_the_difference_or_accepted_and_recorded(
+    copy, tiny_config, monkeypatch
+):
     changed = tiny_config(train_steps=10, train_learning_rate=0.001)
     with pytest.raises(
-        ConfigError, match=r"train\.steps was 8, now 10; train\.learning_rate was 0\.002, now 0\.001.*--accept-changes"
+        ConfigError,
+        match=r"train\.steps was 8, now 10; train\.learning_rate was 0\.002, now 0\.001.*--accept-changes",
     ):
         run_train(changed, copy)
     assert run_train(changed, copy, accept_changes=True).state.step == 10
     accepted = json.loads((copy / "run.json").read_text())["accepted_changes"]
-    assert accepted == [{"step": 8, "changes": ["train.steps was 8, now 10", "train.learning_rate was 0.002, now 0.001"]}]
+    assert accepted == [
+        {
+            "step": 8,
+            "changes": ["train.steps was 8, now 10", "train.learning_rate was 0.002, now 0.001"],
+        }
+    ]
     with RunDir(copy).locked() as run:
         prepare_start(changed, run)
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
@@ -302,7 +350,12 @@ def test_changes_are_refused_with_the_difference_or_accepted_and_recorded(copy, 
 
 def test_settings_without_effect_may_change(copy, tiny_config):
     with RunDir(copy).locked() as run:
-        assert prepare_start(tiny_config(checkpoint_max_to_keep=9, data_cache_megabytes=1), run).changes == ()
+        assert (
+            prepare_start(
+                tiny_config(checkpoint_max_to_keep=9, data_cache_megabytes=1), run
+            ).changes
+            == ()
+        )
 
 
 def test_other_data_is_a_change(copy, tiny_config, tiny_records, tmp_path):
@@ -325,11 +378,20 @@ def test_another_trainer_is_named_and_left_alone(copy, tiny_config):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(tiny_config, tmp_path):
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(
+    tiny_config, tmp_path
+):
     config = tiny_config(
-        train_learning_rate=1e36, train_warmup_steps=0, train_clip_norm=1e9, data_eval_split="null", train_steps=30
+        train_learning_rate=1e36,
+        train_warmup_steps=0,
+        train_clip_norm=1e9,
+        data_eval_split="null",
+        train_steps=30,
     )
-    with pytest.raises(ArtifactError, match=r"the loss of step \d+ is (nan|inf).*image\d+\.jpg.*lower train\.learning_rate"):
+    with pytest.raises(
+        ArtifactError,
+        match=r"the loss of step \d+ is (nan|inf).*image\d+\.jpg.*lower train\.learning_rate",
+    ):
         run_train(config, tmp_path / "run")
     failure = json.loads((tmp_path / "run" / "failure.json").read_text())
     assert failure["images"]
@@ -347,7 +409,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
         ({"data_records": "/nowhere"}, ArtifactError, "/nowhere"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(tiny_config, tmp_path, overrides, error, message):
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tiny_config, tmp_path, overrides, error, message
+):
     with pytest.raises(error, match=message):
         run_train(tiny_config(**overrides), tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
@@ -369,7 +433,9 @@ def test_a_split_without_objects_is_refused(tiny_config, tiny_records, tmp_path,
         import dataclasses
 
         manifest = read(path)
-        empty = {name: dataclasses.replace(split, objects=0) for name, split in manifest.splits.items()}
+        empty = {
+            name: dataclasses.replace(split, objects=0) for name, split in manifest.splits.items()
+        }
         return dataclasses.replace(manifest, splits=empty)
 
     monkeypatch.setattr(preflight, "read_manifest", without_objects)
@@ -379,7 +445,9 @@ def test_a_split_without_objects_is_refused(tiny_config, tiny_records, tmp_path,
 
 @pytest.mark.slow
 def test_patience_ends_the_run_and_is_remembered(tiny_config, tmp_path, capfd):
-    config = tiny_config(train_steps=50, evaluate_every_steps=2, train_patience=2, train_min_delta=2.0)
+    config = tiny_config(
+        train_steps=50, evaluate_every_steps=2, train_patience=2, train_min_delta=2.0
+    )
     result = run_train(config, tmp_path / "run")
     assert (result.state.step, result.state.stale_evaluations) == (6, 2)
     assert "stopped early: 2 evaluations without a gain" in capfd.readouterr().err
@@ -388,11 +456,17 @@ def test_patience_ends_the_run_and_is_remembered(tiny_config, tmp_path, capfd):
 
 
 @pytest.mark.slow
-def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(tiny_config, tmp_path, monkeypatch, capfd):
+def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(
+    tiny_config, tmp_path, monkeypatch, capfd
+):
     from detflow.training import recipe as module
 
     monkeypatch.setattr(module, "fit_steps", lambda seconds, costs, config: 46)
-    overrides = {"train_time_budget": "1m", "evaluate_every_steps": 20, "checkpoint_every_steps": 20}
+    overrides = {
+        "train_time_budget": "1m",
+        "evaluate_every_steps": 20,
+        "checkpoint_every_steps": 20,
+    }
     overrides |= {"augment_mosaic": 0.5, "augment_mixup": 0.5, "augment_mix_until": 0.95}
     run_train(tiny_config(**overrides), tmp_path / "whole")
     assert "the time budget comes to 46 steps" in capfd.readouterr().err
@@ -447,7 +521,12 @@ def test_small_and_crowded_sets_train(voc_writer, tiny_config, tmp_path, capfd, 
 @pytest.mark.slow
 def test_eight_real_images_are_learnt(shared_data, tmp_path, capfd):
     convert_dataset(shared_data("bccd"), tmp_path / "records", ConversionOptions(report=False))
-    settings = ["data.overfit=8", "train.steps=100", "evaluate.every_steps=100", f"data.records={tmp_path / 'records'}"]
+    settings = [
+        "data.overfit=8",
+        "train.steps=100",
+        "evaluate.every_steps=100",
+        f"data.records={tmp_path / 'records'}",
+    ]
     settings += ["model.input_size=[192, 256]"]
     result = run_train(read_config(CONFIGS / "bccd.yaml", settings), tmp_path / "run")
     assert result.state.metrics["AP50"] >= 0.95
@@ -462,4 +541,6 @@ def test_runs_lists_every_checkpoint_and_what_is_wrong_with_it(copy):
     assert "ckpt-6 damaged" in lines
     assert any(line.startswith("ckpt-8 8 0.") and " MB" in line for line in lines)
     assert sum(line.endswith(" best") for line in lines) == 1
-    assert isinstance(CliRunner().invoke(cli, ["runs", str(copy / "tensorboard")]).exception, ArtifactError)
+    assert isinstance(
+        CliRunner().invoke(cli, ["runs", str(copy / "tensorboard")]).exception, ArtifactError
+    )

@@ -31,11 +31,20 @@ def draw_batch(config):
 
 
 def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
-    settings = {"train_optimizer": "sgd", "train_momentum": 0, "train_weight_decay": 0, "augment_enabled": False}
-    config = tiny_config(train_accumulate_steps=3, train_warmup_steps=0, train_learning_rate=0.1, **settings)
+    settings = {
+        "train_optimizer": "sgd",
+        "train_momentum": 0,
+        "train_weight_decay": 0,
+        "augment_enabled": False,
+    }
+    config = tiny_config(
+        train_accumulate_steps=3, train_warmup_steps=0, train_learning_rate=0.1, **settings
+    )
     model = build_model(config)
     schedule = LearningRate(config.train)
-    optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
+    optimizer = build_optimizer(
+        config.train, schedule, model.network.trainable_variables, "float32"
+    )
     take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config)
     images, boxes, classes = draw_batch(config)
     variables = model.network.trainable_variables
@@ -45,10 +54,15 @@ def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
 
     gradients, totals = [], []
     for first in range(0, 6, 2):
-        canvases = tf.image.resize(tf.cast(images[first : first + 2], tf.float32), config.model.input_size)
+        canvases = tf.image.resize(
+            tf.cast(images[first : first + 2], tf.float32), config.model.input_size
+        )
         with tf.GradientTape() as tape:
             losses = model.losses(
-                normalize(canvases), boxes[first : first + 2], classes[first : first + 2], tf.constant([1, 0], tf.int64)
+                normalize(canvases),
+                boxes[first : first + 2],
+                classes[first : first + 2],
+                tf.constant([1, 0], tf.int64),
             )
         gradients.append(tape.gradient(losses.total, variables, unconnected_gradients="zero"))
         totals.append(float(losses.total))
@@ -60,12 +74,18 @@ def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
     assert float(losses.total) == pytest.approx(np.mean(totals), rel=1e-4)
     for variable, value in zip(statistics, at_end, strict=True):
         np.testing.assert_allclose(variable, value, rtol=1e-3, atol=1e-4)
-    mean, _ = tf.clip_by_global_norm([sum(parts) / 3 for parts in zip(*gradients, strict=True)], config.train.clip_norm)
+    mean, _ = tf.clip_by_global_norm(
+        [sum(parts) / 3 for parts in zip(*gradients, strict=True)], config.train.clip_norm
+    )
     for variable, value, gradient in zip(variables, before, mean, strict=True):
-        np.testing.assert_allclose(variable.numpy() - value, -0.1 * gradient, atol=2e-5, err_msg=variable.name)
+        np.testing.assert_allclose(
+            variable.numpy() - value, -0.1 * gradient, atol=2e-5, err_msg=variable.name
+        )
 
 
-def test_less_precision_in_the_network_changes_the_losses_a_little_and_no_variable_s_type(tiny_config):
+def test_less_precision_in_the_network_changes_the_losses_a_little_and_no_variable_s_type(
+    tiny_config,
+):
     config = tiny_config()
     _, boxes, classes = draw_batch(config)
     canvases = tf.random.stateless_normal([2, *config.model.input_size, 3], [1, 2])
@@ -81,14 +101,22 @@ def test_less_precision_in_the_network_changes_the_losses_a_little_and_no_variab
     assert list(totals.values()) == pytest.approx([totals["float32"]] * 3, rel=0.02)
 
 
-@pytest.mark.parametrize("settings", [{}, {"train_accumulate_steps": 2, "runtime_recompute": True}], ids=["plain", "in parts"])
-def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(settings, tiny_config, sums_without_order):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"train_accumulate_steps": 2, "runtime_recompute": True}],
+    ids=["plain", "in parts"],
+)
+def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(
+    settings, tiny_config, sums_without_order
+):
     config = tiny_config(model_max_level=5, model_input_size=[64, 64], **settings)
     model = build_model(config)
     if config.runtime.recompute:
         recompute_blocks(model.parts)
     schedule = LearningRate(config.train)
-    optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
+    optimizer = build_optimizer(
+        config.train, schedule, model.network.trainable_variables, "float32"
+    )
     take_step = build_step(model, optimizer, schedule, WeightAverage(model.network, 0.9), config)
     (graph,) = take_step.trace()
     assert sums_without_order(graph)
@@ -97,7 +125,9 @@ def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(setting
 def test_tensorflow_does_not_join_the_sums_again(tiny_config):
     config = tiny_config()
     model, schedule = build_model(config), LearningRate(config.train)
-    build_step(model, build_optimizer(config.train, schedule, [], "float32"), schedule, None, config)
+    build_step(
+        model, build_optimizer(config.train, schedule, [], "float32"), schedule, None, config
+    )
     random = np.random.default_rng(0)
     values = [tf.constant(random.normal(size=(64, 64)), tf.float32) for _ in range(3)]
 
@@ -105,7 +135,11 @@ def test_tensorflow_does_not_join_the_sums_again(tiny_config):
     def add(one, two, three):
         one, two, three = tf.tanh(one), tf.tanh(two), tf.tanh(three)
         # What else reads them decides which of them is free first.
-        return tf.add_n([tf.add_n([one, two]), three]), tf.matmul(tf.exp(one), one), tf.matmul(tf.exp(two), two)
+        return (
+            tf.add_n([tf.add_n([one, two]), three]),
+            tf.matmul(tf.exp(one), one),
+            tf.matmul(tf.exp(two), two),
+        )
 
     sums = {add(*values)[0].numpy().tobytes() for _ in range(3000)}
     assert len(sums) == 1

@@ -1,8 +1,9 @@
 """One image file: what it is, whether all of it decodes, and the JPEG that goes into the record.
 
-The content decides, never the extension. The header's size is checked before a pixel is decoded. A plain JPEG is passed on byte
-for byte; whatever decoders read differently (docs/repairs.md has the table) becomes a plain JPEG here, once, so that training,
-evaluation, export and prediction see the same pixels.
+The content decides, never the extension. The header's size is checked before a pixel is decoded. A
+plain JPEG is passed on byte for byte; whatever decoders read differently (docs/repairs.md has the
+table) becomes a plain JPEG here, once, so that training, evaluation, export and prediction see the
+same pixels.
 """
 
 from __future__ import annotations
@@ -58,10 +59,18 @@ IMAGE_SUFFIXES = {
     ".avif": "heif",
 }
 
-# 95 with full colour resolution: a mean error below 1 grey level on photographs, at about a fifth of a PNG's size.
+# 95 with full colour resolution: a mean error below 1 grey level on photographs, at about a fifth
+# of a PNG's size.
 _JPEG_QUALITY = 95
 _JPEG_MAX_SIDE = 65_500
-_PILLOW_FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tiff": "TIFF", "gif": "GIF"}
+_PILLOW_FORMATS = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "bmp": "BMP",
+    "tiff": "TIFF",
+    "gif": "GIF",
+}
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -155,10 +164,22 @@ def find_format(head: bytes) -> str | None:
         return "tiff"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "gif"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"):
+    if head[4:8] == b"ftyp" and head[8:12] in (
+        b"heic",
+        b"heix",
+        b"mif1",
+        b"msf1",
+        b"avif",
+        b"avis",
+    ):
         return "heif"
     # A bitmap's header says how long the next header is; "BM" alone begins many a text.
-    if head.startswith(b"BM") and len(head) >= 16 and head[14] in (12, 16, 40, 52, 56, 64, 108, 124) and head[15] == 0:
+    if (
+        head.startswith(b"BM")
+        and len(head) >= 16
+        and head[14] in (12, 16, 40, 52, 56, 64, 108, 124)
+        and head[15] == 0
+    ):
         return "bmp"
     return None
 
@@ -196,7 +217,8 @@ def read_image_size(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageS
         max_pixels: More are refused.
 
     Raises:
-        ImageFault: The file is no image, has too many pixels, or its header is damaged or of an unsupported kind.
+        ImageFault: The file is no image, has too many pixels, or its header is damaged or of an
+            unsupported kind.
     """
     image_format = _require_format(data)
     if image_format == "jpeg":
@@ -214,7 +236,8 @@ def encode_record_jpeg(data: bytes, treatment: Treatment, max_pixels: int | None
     Args:
         data: A file that `read_image_facts` accepted.
         treatment: What the audit decided.
-        max_pixels: More are refused from the header; needed only for a file that was not accepted before.
+        max_pixels: More are refused from the header; needed only for a file that was not accepted
+            before.
 
     Raises:
         ImageFault: A file that was not accepted before cannot be decoded.
@@ -224,15 +247,26 @@ def encode_record_jpeg(data: bytes, treatment: Treatment, max_pixels: int | None
     image = _decode(data, treatment.turn, max_pixels)
     pixels = np.ascontiguousarray(np.asarray(image))
     if image.mode == "L":
-        return bytes(simplejpeg.encode_jpeg(pixels[:, :, None], quality=_JPEG_QUALITY, colorspace="GRAY", colorsubsampling="Gray"))
-    return bytes(simplejpeg.encode_jpeg(pixels, quality=_JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"))
+        return bytes(
+            simplejpeg.encode_jpeg(
+                pixels[:, :, None],
+                quality=_JPEG_QUALITY,
+                colorspace="GRAY",
+                colorsubsampling="Gray",
+            )
+        )
+    return bytes(
+        simplejpeg.encode_jpeg(
+            pixels, quality=_JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
+        )
+    )
 
 
 def perceptual_hash(grey: Grey) -> bytes:
     """Returns 256 bits that change little when an image is scaled, compressed again or brightened.
 
-    It is the difference hash (N. Krawetz, "Kind of Like That", 2013) at 16x16: each bit says whether a cell of a 17x16 grid is
-    brighter than its left neighbour.
+    It is the difference hash (N. Krawetz, "Kind of Like That", 2013) at 16x16: each bit says
+    whether a cell of a 17x16 grid is brighter than its left neighbour.
     """
     rows, columns, widths = _hash_grid(*grey.shape)
     # Whole numbers below 2**24: float32 sums them exactly, in any order.
@@ -245,7 +279,9 @@ def decode_rgb(data: bytes, turn: int = 1) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(_decode(data, turn).convert("RGB")))
 
 
-def decode_pixels(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True) -> tuple[npt.NDArray[np.uint8], int]:
+def decode_pixels(
+    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True
+) -> tuple[npt.NDArray[np.uint8], int]:
     """Decodes a file for a detector: what `read_image_facts` and `decode_rgb` do together, but a plain JPEG is decoded once.
 
     Args:
@@ -254,7 +290,8 @@ def decode_pixels(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright:
         upright: Whether to apply the EXIF orientation.
 
     Returns:
-        Pixels [height, width, 3] uint8, RGB, and the EXIF orientation that was applied; 1 turned nothing.
+        Pixels [height, width, 3] uint8, RGB, and the EXIF orientation that was applied; 1 turned
+        nothing.
 
     Raises:
         ImageFault: As `read_image_facts`.
@@ -266,7 +303,9 @@ def decode_pixels(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright:
         if header.is_plain:
             try:
                 # The same integer transform and the same upsampling as Pillow's.
-                pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, fastupsample=False, strict=True)
+                pixels = simplejpeg.decode_jpeg(
+                    data, colorspace="RGB", fastdct=False, fastupsample=False, strict=True
+                )
             except ValueError as error:
                 if "subsampling" not in str(error):
                     raise ImageFault("image_undecodable", str(error)) from None
@@ -314,15 +353,25 @@ class _JpegHeader:
             return False
         if len(self.component_ids) == 1:
             return True
-        return len(self.component_ids) == 3 and self.adobe_transform in (None, 1) and self.component_ids != tuple(b"RGB")
+        return (
+            len(self.component_ids) == 3
+            and self.adobe_transform in (None, 1)
+            and self.component_ids != tuple(b"RGB")
+        )
 
     @property
     def kind(self) -> str:
-        colours = {1: "grey", 3: "colour", 4: "CMYK"}.get(len(self.component_ids), f"{len(self.component_ids)} components")
+        colours = {1: "grey", 3: "colour", 4: "CMYK"}.get(
+            len(self.component_ids), f"{len(self.component_ids)} components"
+        )
         if len(self.component_ids) == 3 and not self.is_plain and self.frame in _PLAIN_FRAMES:
             colours = "RGB"
         depth = "" if self.precision == 8 else f" {self.precision} bit"
-        return f"jpeg {colours}{depth}" if self.frame in _PLAIN_FRAMES else f"jpeg {colours}{depth} SOF{self.frame - 0xC0}"
+        return (
+            f"jpeg {colours}{depth}"
+            if self.frame in _PLAIN_FRAMES
+            else f"jpeg {colours}{depth} SOF{self.frame - 0xC0}"
+        )
 
 
 def _read_jpeg_facts(data: bytes, max_pixels: int) -> ImageFacts:
@@ -334,13 +383,17 @@ def _read_jpeg_facts(data: bytes, max_pixels: int) -> ImageFacts:
     grey: Grey | None = None
     if plain:
         try:
-            # Walks all entropy-coded data, and leaves a rendition that is just large enough for a perceptual hash.
-            decoded = simplejpeg.decode_jpeg(data, colorspace="GRAY", min_height=16, min_width=17, min_factor=1, strict=True)
+            # Walks all entropy-coded data, and leaves a rendition that is just large enough for a
+            # perceptual hash.
+            decoded = simplejpeg.decode_jpeg(
+                data, colorspace="GRAY", min_height=16, min_width=17, min_factor=1, strict=True
+            )
             grey = decoded[:, :, 0]
         except ValueError as error:
             if "subsampling" not in str(error):
                 raise ImageFault("image_undecodable", str(error)) from None
-            # A sampling pattern that TurboJPEG's interface cannot name; libjpeg, and so Pillow, may read it all the same.
+            # A sampling pattern that TurboJPEG's interface cannot name; libjpeg, and so Pillow, may
+            # read it all the same.
             plain = False
     if grey is None:
         grey = _shrink(_to_eight_bit(_open(data, "jpeg", max_pixels)[0]))
@@ -368,7 +421,12 @@ def _read_jpeg_header(data: bytes) -> _JpegHeader:
             precision, height, width, count = struct.unpack_from(">BHHB", data, start)
             if not (width and height and count):
                 break
-            frame = (marker, precision, ImageSize(width, height), tuple(data[start + 6 : start + 6 + 3 * count : 3]))
+            frame = (
+                marker,
+                precision,
+                ImageSize(width, height),
+                tuple(data[start + 6 : start + 6 + 3 * count : 3]),
+            )
         elif marker == 0xDA and frame is not None:
             return _JpegHeader(*frame, adobe_transform=adobe_transform, exif=exif)
     raise ImageFault("image_undecodable", "the JPEG header is damaged")
@@ -429,7 +487,11 @@ def _check_pixels(width: int, height: int, max_pixels: int | None) -> None:
         value = f"{width}x{height}, {width * height:,} pixels"
         raise ImageFault("image_too_large", value, f"at most {max_pixels:,}")
     if max(width, height) > _JPEG_MAX_SIDE:
-        raise ImageFault("image_unsupported", f"{width}x{height}", f"sides of at most {_JPEG_MAX_SIDE:,}, as JPEG has them")
+        raise ImageFault(
+            "image_unsupported",
+            f"{width}x{height}",
+            f"sides of at most {_JPEG_MAX_SIDE:,}, as JPEG has them",
+        )
 
 
 def _require_format(data: bytes) -> str:
@@ -444,7 +506,9 @@ def _require_format(data: bytes) -> str:
 
 
 def _open_header(data: bytes, image_format: str, max_pixels: int | None) -> ImageFile.ImageFile:
-    image: ImageFile.ImageFile = Image.open(io.BytesIO(data), formats=(_PILLOW_FORMATS[image_format],))
+    image: ImageFile.ImageFile = Image.open(
+        io.BytesIO(data), formats=(_PILLOW_FORMATS[image_format],)
+    )
     _check_pixels(*image.size, max_pixels)
     return image
 
@@ -453,7 +517,8 @@ def _open_header(data: bytes, image_format: str, max_pixels: int | None) -> Imag
 def _pillow_faults(image_format: str) -> Iterator[None]:
     """Turns whatever Pillow raises in the block into `ImageFault`."""
     with warnings.catch_warnings():
-        # Pillow warns of metadata it does not understand; pixels are what counts, and the gate for them is ours.
+        # Pillow warns of metadata it does not understand; pixels are what counts, and the gate for
+        # them is ours.
         warnings.simplefilter("ignore")
         try:
             yield
@@ -464,7 +529,9 @@ def _pillow_faults(image_format: str) -> Iterator[None]:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  Damaged files make Pillow raise almost anything: struct.error, SyntaxError, …
-            raise ImageFault("image_undecodable", f"{image_format}: {error or type(error).__name__}") from None
+            raise ImageFault(
+                "image_undecodable", f"{image_format}: {error or type(error).__name__}"
+            ) from None
 
 
 def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image.Image, int]:
@@ -473,11 +540,14 @@ def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image
         image = _open_header(data, image_format, max_pixels)
         num_frames = getattr(image, "n_frames", 1)
         if num_frames > 1 and image_format != "jpeg":
-            raise ImageFault("image_unsupported", f"{image_format} with {num_frames} frames", "one frame")
+            raise ImageFault(
+                "image_unsupported", f"{image_format} with {num_frames} frames", "one frame"
+            )
         orientation = _valid_orientation(image.getexif().get(_ORIENTATION_TAG))
         image.load()
     if image_format == "tiff" and orientation != 1:
-        # Pillow turns a TIFF, and only a TIFF, while it loads it; of the turns, only 6 and 8 do not undo themselves.
+        # Pillow turns a TIFF, and only a TIFF, while it loads it; of the turns, only 6 and 8 do not
+        # undo themselves.
         return image.transpose(_TURNS[{6: 8, 8: 6}.get(orientation, orientation)]), orientation
     return image, orientation
 

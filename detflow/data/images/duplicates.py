@@ -1,6 +1,7 @@
 """Images that are the same, or nearly: exact by the file's SHA-256, near by the distance of perceptual hashes.
 
-Over BCCD, plates16 and raccoon, pairs that a person calls the same are 0 to 38 bits of 256 apart, all others 75 or more.
+Over BCCD, plates16 and raccoon, pairs that a person calls the same are 0 to 38 bits of 256 apart,
+all others 75 or more.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ MAX_DISTANCE = 40
 _Hashes = npt.NDArray[np.uint64]
 _Indices = npt.NDArray[np.int64]
 
-# All pairs are compared up to this many images. Above it, only those that share 16 adjacent bits of the hash (of pairs 24 bits
-# apart 98 % do, of pairs 12 bits apart all) and are near one another in the order of the bits that follow.
+# All pairs are compared up to this many images. Above it, only those that share 16 adjacent bits of
+# the hash (of pairs 24 bits apart 98 % do, of pairs 12 bits apart all) and are near one another in
+# the order of the bits that follow.
 _ALL_PAIRS = 16_384
 _BLOCK = 64
 _WINDOW = 64
-# Of a fixed camera's images all are near one another. A group above this share is divided at half the distance, and again.
+# Of a fixed camera's images all are near one another. A group above this share is divided at half
+# the distance, and again.
 _MAX_SHARE = 0.1
 _MIN_DIVIDED = 8
 
@@ -34,9 +37,11 @@ class Duplicates:
     """Who belongs together.
 
     Attributes:
-        groups: By annotation, the name of its group: the least SHA-256 of its members. An image that is alone is a group too.
+        groups: By annotation, the name of its group: the least SHA-256 of its members. An image
+            that is alone is a group too.
         exact: By annotation, the first annotation whose image has the same bytes.
-        near: By annotation, the nearest earlier annotation with another file, and the distance in bits.
+        near: By annotation, the nearest earlier annotation with another file, and the distance in
+            bits.
     """
 
     groups: Mapping[str, bytes]
@@ -58,7 +63,9 @@ def find_duplicates(digests: Mapping[str, tuple[bytes, bytes]]) -> Duplicates:
             exact[annotation] = first
     distinct = list(first_of.values())
     hashes = (
-        np.frombuffer(b"".join(digests[annotation][1] for annotation in distinct), dtype=">u8").reshape(-1, 4).astype(np.uint64)
+        np.frombuffer(b"".join(digests[annotation][1] for annotation in distinct), dtype=">u8")
+        .reshape(-1, 4)
+        .astype(np.uint64)
     )
     labels = np.arange(len(distinct))
     nearest = np.full(len(distinct), _NONE)
@@ -68,7 +75,10 @@ def find_duplicates(digests: Mapping[str, tuple[bytes, bytes]]) -> Duplicates:
     for label, annotation in zip(labels.tolist(), distinct, strict=True):
         name = digests[annotation][0]
         names[label] = min(names.get(label, name), name)
-    groups = {annotation: names[label] for label, annotation in zip(labels.tolist(), distinct, strict=True)}
+    groups = {
+        annotation: names[label]
+        for label, annotation in zip(labels.tolist(), distinct, strict=True)
+    }
     groups.update({annotation: groups[first] for annotation, first in exact.items()})
     return Duplicates(
         groups=groups,
@@ -100,7 +110,9 @@ def _divide(hashes: _Hashes, labels: _Indices) -> None:
         distance //= 2
 
 
-def _link(hashes: _Hashes, members: _Indices, limit: int, labels: _Indices, nearest: _Indices) -> None:
+def _link(
+    hashes: _Hashes, members: _Indices, limit: int, labels: _Indices, nearest: _Indices
+) -> None:
     """Gives members within `limit` bits, directly or over others, one label; notes the nearest earlier neighbour of each."""
     if not members.size:
         return
@@ -128,8 +140,15 @@ def _join(labels: _Indices, ones: _Indices, others: _Indices) -> None:
         apart = one_roots != other_roots
         if not apart.any():
             return
-        ones, others, one_roots, other_roots = ones[apart], others[apart], one_roots[apart], other_roots[apart]
-        np.minimum.at(labels, np.maximum(one_roots, other_roots), np.minimum(one_roots, other_roots))
+        ones, others, one_roots, other_roots = (
+            ones[apart],
+            others[apart],
+            one_roots[apart],
+            other_roots[apart],
+        )
+        np.minimum.at(
+            labels, np.maximum(one_roots, other_roots), np.minimum(one_roots, other_roots)
+        )
 
 
 def _find_roots(labels: _Indices, members: _Indices) -> _Indices:
@@ -139,7 +158,9 @@ def _find_roots(labels: _Indices, members: _Indices) -> _Indices:
     return roots
 
 
-def _close_pairs(hashes: _Hashes, members: _Indices, limit: int) -> Iterator[tuple[_Indices, _Indices, _Indices]]:
+def _close_pairs(
+    hashes: _Hashes, members: _Indices, limit: int
+) -> Iterator[tuple[_Indices, _Indices, _Indices]]:
     """Yields pairs of members within `limit` bits: the earlier one, the later one, the distance. A pair may come twice."""
     if len(members) <= _ALL_PAIRS:
         for start in range(0, len(members), _BLOCK):
@@ -163,7 +184,11 @@ def _close_pairs(hashes: _Hashes, members: _Indices, limit: int) -> Iterator[tup
             distances = _distances(hashes[ones], hashes[others])
             close = distances <= limit
             ones, others = ones[close], others[close]
-            yield np.minimum(ones, others), np.maximum(ones, others), distances[close].astype(np.int64)
+            yield (
+                np.minimum(ones, others),
+                np.maximum(ones, others),
+                distances[close].astype(np.int64),
+            )
 
 
 def _distances(ones: _Hashes, others: _Hashes) -> npt.NDArray[np.int16]:

@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detflow.data.images.decode import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault, decode_pixels
+from detflow.data.images.decode import (
+    DEFAULT_MAX_PIXELS,
+    IMAGE_SUFFIXES,
+    MAX_IMAGE_BYTES,
+    ImageFault,
+    decode_pixels,
+)
 from detflow.errors import DataError
 
 __all__ = ["Picture", "PictureFile", "decode_picture", "find_pictures", "read_picture"]
@@ -42,8 +48,9 @@ def find_pictures(source: str, further_suffixes: Collection[str] = ()) -> list[P
     """Finds pictures.
 
     Args:
-        source: A file; a folder, in which files with an image's extension are looked for at any depth, hidden ones and folders
-            behind links aside; or a pattern of the shell (`photos/**/*.jpg`) that stands for such.
+        source: A file; a folder, in which files with an image's extension are looked for at any
+            depth, hidden ones and folders behind links aside; or a pattern of the shell
+            (`photos/**/*.jpg`) that stands for such.
         further_suffixes: Of other files to look for in folders, in lower case.
 
     Raises:
@@ -52,10 +59,19 @@ def find_pictures(source: str, further_suffixes: Collection[str] = ()) -> list[P
     if os.path.exists(source):
         found = _expand(Path(source), further_suffixes)
     else:
-        found = [file for match in sorted(glob.glob(source, recursive=True)) for file in _expand(Path(match), further_suffixes)]
+        found = [
+            file
+            for match in sorted(glob.glob(source, recursive=True))
+            for file in _expand(Path(match), further_suffixes)
+        ]
     if not found:
         exists = os.path.exists(source)
-        raise DataError("there is no image in it" if exists else "no such file or folder, nor a pattern that fits any", path=source)
+        raise DataError(
+            "there is no image in it"
+            if exists
+            else "no such file or folder, nor a pattern that fits any",
+            path=source,
+        )
     return found
 
 
@@ -63,7 +79,8 @@ def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     """Reads a picture as a person sees it: the EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB.
 
     Raises:
-        DataError: It cannot be read, has more than `max_pixels`, is damaged or of an unsupported kind.
+        DataError: It cannot be read, has more than `max_pixels`, is damaged or of an unsupported
+            kind.
     """
     try:
         if not path.is_file():
@@ -79,7 +96,9 @@ def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
         raise DataError(str(fault), path=path) from None
 
 
-def decode_picture(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True) -> Picture:
+def decode_picture(
+    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True
+) -> Picture:
     """Decodes a file's bytes; alpha lies over white, everything becomes 8-bit RGB.
 
     Args:
@@ -96,7 +115,10 @@ def decode_picture(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright
 def _expand(path: Path, further_suffixes: Collection[str]) -> list[PictureFile]:
     if not path.is_dir():
         return [PictureFile(path, path.name)]
-    return [PictureFile(file, file.relative_to(path).as_posix()) for file in _walk(path, {*IMAGE_SUFFIXES, *further_suffixes})]
+    return [
+        PictureFile(file, file.relative_to(path).as_posix())
+        for file in _walk(path, {*IMAGE_SUFFIXES, *further_suffixes})
+    ]
 
 
 def _walk(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:

@@ -10,7 +10,14 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from detflow.data.images.decode import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, ImageFault, Treatment, encode_record_jpeg, find_format
+from detflow.data.images.decode import (
+    DEFAULT_MAX_PIXELS,
+    MAX_IMAGE_BYTES,
+    ImageFault,
+    Treatment,
+    encode_record_jpeg,
+    find_format,
+)
 from detflow.storage.folders import Folder
 from detflow.types import ImageSize
 
@@ -32,7 +39,9 @@ class Thumbnail:
     size: ImageSize
 
 
-def read_thumbnail(source: Folder, image: str, treatment: Treatment, max_side: int) -> Thumbnail | None:
+def read_thumbnail(
+    source: Folder, image: str, treatment: Treatment, max_side: int
+) -> Thumbnail | None:
     """Shrinks an image of a dataset.
 
     Args:
@@ -42,7 +51,8 @@ def read_thumbnail(source: Folder, image: str, treatment: Treatment, max_side: i
         max_side: The longer side of the result in pixels.
 
     Returns:
-        The picture, what there is of it where the file is damaged, or None where there is nothing to show.
+        The picture, what there is of it where the file is damaged, or None where there is nothing
+        to show.
     """
     try:
         data = source.read(image, MAX_IMAGE_BYTES + 1)
@@ -57,7 +67,9 @@ def read_thumbnail(source: Folder, image: str, treatment: Treatment, max_side: i
     if find_format(data[:16]) is None:
         return None
     try:
-        jpeg = encode_record_jpeg(data, Treatment(transcode=True, turn=treatment.turn), DEFAULT_MAX_PIXELS)
+        jpeg = encode_record_jpeg(
+            data, Treatment(transcode=True, turn=treatment.turn), DEFAULT_MAX_PIXELS
+        )
     except ImageFault:
         return None
     return _shrink_jpeg(jpeg, max_side)
@@ -77,21 +89,26 @@ def _shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
         return None
     if (pixels.shape[1], pixels.shape[0]) != target:
         pixels = np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.BILINEAR))
-    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=_QUALITY, colorspace="RGB", colorsubsampling="420")
+    jpeg = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), quality=_QUALITY, colorspace="RGB", colorsubsampling="420"
+    )
     return Thumbnail(bytes(jpeg), ImageSize(width, height))
 
 
 def _decode_reduced(data: bytes, size: ImageSize, target: ImageSize) -> npt.NDArray[np.uint8]:
     """Returns pixels [height, width, 3], at least as many as the target has on both sides.
 
-    Where a file breaks off, the decoder leaves the rest of its buffer as it finds it. Fresh memory would show what the process
-    had there before, other on every run, so a damaged file is decoded into a grey buffer.
+    Where a file breaks off, the decoder leaves the rest of its buffer as it finds it. Fresh memory
+    would show what the process had there before, other on every run, so a damaged file is decoded
+    into a grey buffer.
     """
     bounds = {"min_width": target.width, "min_height": target.height, "min_factor": 1}
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, "RGB", **bounds, strict=True))
     except ValueError:
-        eighths = min(8, math.ceil(8 * max(target.width / size.width, target.height / size.height)) + 1)
+        eighths = min(
+            8, math.ceil(8 * max(target.width / size.width, target.height / size.height)) + 1
+        )
         num_pixels = math.ceil(size.width * eighths / 8) * math.ceil(size.height * eighths / 8)
         grey = np.full(num_pixels * 3, 128, np.uint8)
         return np.asarray(simplejpeg.decode_jpeg(data, "RGB", **bounds, buffer=grey, strict=False))

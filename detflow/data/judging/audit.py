@@ -1,8 +1,9 @@
 """Judges a dataset as a whole: every file is read, every problem is found in one pass, nothing is changed on disk.
 
-Judging one annotation is a pure function of its two files, so it runs in any number of processes. Most annotations have an image of
-their own name to themselves and are judged when they are read; the rest waits until all names are known. What is found goes to a
-file as it comes; memory holds only a short summary of each sample.
+Judging one annotation is a pure function of its two files, so it runs in any number of processes.
+Most annotations have an image of their own name to themselves and are judged when they are read;
+the rest waits until all names are known. What is found goes to a file as it comes; memory holds
+only a short summary of each sample.
 """
 
 from __future__ import annotations
@@ -39,8 +40,20 @@ from detflow.data.judging.rules import RULES, Action, Corners, Finding
 from detflow.data.records.schema import ObjectColumns, round_to_record, to_record_box
 from detflow.data.sources.layout import DatasetFiles, find_files, split_extension
 from detflow.data.sources.pairing import ImageNames, find_own_images, has_own_image, pair_images
-from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, declared_splits, seeded_splits
-from detflow.data.sources.voc import MAX_XML_BYTES, VocAnnotation, VocObject, read_annotation, read_image_names
+from detflow.data.sources.splits import (
+    DEFAULT_FRACTIONS,
+    SplitBy,
+    Splits,
+    declared_splits,
+    seeded_splits,
+)
+from detflow.data.sources.voc import (
+    MAX_XML_BYTES,
+    VocAnnotation,
+    VocObject,
+    read_annotation,
+    read_image_names,
+)
 from detflow.data.workers.processes import OrderedMap
 from detflow.errors import DataError
 from detflow.storage.folders import Folder
@@ -132,7 +145,14 @@ class AuditedSample:
         """Returns one line without its line break."""
         names, boxes, *rest = self.columns
         treatment = (self.treatment.transcode, self.treatment.turn, self.treatment.drop_exif)
-        head = (self.annotation, self.image, self.image_bytes, self.image_sha256, self.size.width, self.size.height)
+        head = (
+            self.annotation,
+            self.image,
+            self.image_bytes,
+            self.image_sha256,
+            self.size.width,
+            self.size.height,
+        )
         # As decimals, the boxes would take as long as all the rest.
         packed = b2a_base64(array("f", chain.from_iterable(boxes)), newline=False).decode()
         return json.dumps((*head, treatment, names, packed, *rest)).encode()
@@ -140,11 +160,30 @@ class AuditedSample:
     @classmethod
     def from_json(cls, line: bytes) -> AuditedSample:
         """Reads `to_json`'s line."""
-        annotation, image, image_bytes, image_sha256, width, height, treatment, names, packed, *rest = json.loads(line)
+        (
+            annotation,
+            image,
+            image_bytes,
+            image_sha256,
+            width,
+            height,
+            treatment,
+            names,
+            packed,
+            *rest,
+        ) = json.loads(line)
         floats = iter(array("f", a2b_base64(packed)))
         boxes = list(zip(floats, floats, floats, floats, strict=True))
         columns = ObjectColumns(names, boxes, *rest)
-        return cls(annotation, image, image_bytes, image_sha256, ImageSize(width, height), Treatment(*treatment), columns)
+        return cls(
+            annotation,
+            image,
+            image_bytes,
+            image_sha256,
+            ImageSize(width, height),
+            Treatment(*treatment),
+            columns,
+        )
 
 
 class ClassCount(NamedTuple):
@@ -218,28 +257,40 @@ class Audit:
 
     def count_by_code(self, action: Action) -> dict[str, int]:
         """Returns the number of findings of each code with an action, sorted by code."""
-        return {code: number for code, number in sorted(self.counts.items()) if RULES[code].action is action}
+        return {
+            code: number
+            for code, number in sorted(self.counts.items())
+            if RULES[code].action is action
+        }
 
 
-def audit_dataset(source: Folder, options: AuditOptions, work_dir: Path, workers: OrderedMap, progress: Progress) -> Audit:
+def audit_dataset(
+    source: Folder, options: AuditOptions, work_dir: Path, workers: OrderedMap, progress: Progress
+) -> Audit:
     """Audits a dataset.
 
     Args:
         source: The dataset's folder.
         options: What the user chose.
-        work_dir: An existing folder for what does not fit into memory; `findings.jsonl` and `samples.jsonl` are written there.
+        work_dir: An existing folder for what does not fit into memory; `findings.jsonl` and
+            `samples.jsonl` are written there.
         workers: Where to run.
         progress: Told how far it is.
     """
     files = find_files(source)
-    with open(work_dir / "findings.jsonl", "wb") as findings_file, open(work_dir / "samples.jsonl", "wb") as samples_file:
+    with (
+        open(work_dir / "findings.jsonl", "wb") as findings_file,
+        open(work_dir / "samples.jsonl", "wb") as samples_file,
+    ):
         log = _FindingLog(findings_file)
         log.extend(files.findings)
         collected = _Collected(log, samples_file)
         annotations, images = _judge_all(files, options, workers, progress, collected)
         samples = collected.samples
         progress("comparing images", 0, 1)
-        duplicates = find_duplicates({path: (one.image_sha256, one.image_hash) for path, one in samples.items()})
+        duplicates = find_duplicates(
+            {path: (one.image_sha256, one.image_hash) for path, one in samples.items()}
+        )
         splits = _split(files, annotations, images, samples, duplicates, options)
         log.extend(splits.findings)
         log.extend(_judge_duplicates(samples, duplicates, splits, options.allow_leaks))
@@ -249,7 +300,9 @@ def audit_dataset(source: Folder, options: AuditOptions, work_dir: Path, workers
         progress("comparing images", 1, 1)
     classes = options.classes
     if classes is None:
-        classes = tuple(sorted({count.name for summary in assigned.values() for count in summary.class_counts}))
+        classes = tuple(
+            sorted({count.name for summary in assigned.values() for count in summary.class_counts})
+        )
     return Audit(
         files=files,
         annotations_found=len(annotations),
@@ -313,33 +366,48 @@ class _Collected:
             image_bytes=judgement.image_bytes,
             image_sha256=judgement.image_sha256,
             image_hash=judgement.image_hash,
-            # Names that come from another process are copies, one for each sample; so are its paths.
-            class_counts=tuple(ClassCount(intern(name), objects, line) for name, objects, line in judgement.class_counts),
+            # Names that come from another process are copies, one for each sample; so are its
+            # paths.
+            class_counts=tuple(
+                ClassCount(intern(name), objects, line)
+                for name, objects, line in judgement.class_counts
+            ),
             offset=self.num_bytes,
         )
         self.num_bytes += len(judgement.line) + 1
 
 
 def _judge_all(
-    files: DatasetFiles, options: AuditOptions, workers: OrderedMap, progress: Progress, collected: _Collected
+    files: DatasetFiles,
+    options: AuditOptions,
+    workers: OrderedMap,
+    progress: Progress,
+    collected: _Collected,
 ) -> tuple[list[str], Mapping[str, str]]:
     """Reads, pairs and judges everything; returns the paths of all VOC annotations, and the image of each that has one."""
     names, annotations, judged = _read_all(files, options, workers, progress, collected)
     pairs = pair_images(names, files.images, [path for path in annotations if path not in names])
     collected.log.extend(pairs.findings)
-    rest = {annotation: image for annotation, image in pairs.images.items() if annotation not in judged}
+    rest = {
+        annotation: image for annotation, image in pairs.images.items() if annotation not in judged
+    }
     _judge_rest(files, rest, options, workers, progress, collected)
     collected.samples = dict(sorted(collected.samples.items()))
     return annotations, pairs.images
 
 
 def _read_all(
-    files: DatasetFiles, options: AuditOptions, workers: OrderedMap, progress: Progress, collected: _Collected
+    files: DatasetFiles,
+    options: AuditOptions,
+    workers: OrderedMap,
+    progress: Progress,
+    collected: _Collected,
 ) -> tuple[dict[str, ImageNames], list[str], set[str]]:
     """Reads every annotation, and judges those at once whose image is certain.
 
     Returns:
-        What pairing needs of every readable annotation, the paths of all VOC annotations, and of those that were judged.
+        What pairing needs of every readable annotation, the paths of all VOC annotations, and of
+        those that were judged.
     """
     names: dict[str, ImageNames] = {}
     annotations = []
@@ -348,7 +416,11 @@ def _read_all(
     same_key = _find_same_keys(files.annotations)
     own_images = find_own_images(files.annotations, files.images)
     function = partial(read_batch, files.source, options.max_pixels, options.classes)
-    results = chain.from_iterable(workers(function, _batches((path, own_images.get(path)) for path in files.annotations), chunk=1))
+    results = chain.from_iterable(
+        workers(
+            function, _batches((path, own_images.get(path)) for path in files.annotations), chunk=1
+        )
+    )
     for done, (path, reading) in enumerate(zip(files.annotations, results, strict=True), start=1):
         progress("checking", done, total)
         collected.note_file(path, reading.digest)
@@ -358,7 +430,11 @@ def _read_all(
             collected.log.extend([Finding("key_twice", path, related=same_key[path])])
         else:
             # `<path>` is looked at only where there is no `<filename>`, or a stale one.
-            names[path] = (reading.names[0], None) if reading.judgement and reading.names[0] else reading.names
+            names[path] = (
+                (reading.names[0], None)
+                if reading.judgement and reading.names[0]
+                else reading.names
+            )
         if reading.judgement is not None:
             collected.add(path, own_images[path], reading.judgement)
             judged.add(path)
@@ -378,7 +454,9 @@ def _find_same_keys(annotations: Sequence[str]) -> dict[str, tuple[str, ...]]:
     for path in annotations:
         by_key.setdefault(split_extension(path)[0], []).append(path)
     twice = [paths for paths in by_key.values() if len(paths) > 1]
-    return {path: tuple(other for other in paths if other != path) for paths in twice for path in paths}
+    return {
+        path: tuple(other for other in paths if other != path) for paths in twice for path in paths
+    }
 
 
 def _judge_rest(
@@ -392,7 +470,9 @@ def _judge_rest(
     """Judges the pairs that only all names together could tell."""
     function = partial(judge_batch, files.source, options.max_pixels, options.classes)
     judgements = chain.from_iterable(workers(function, _batches(pairs.items()), chunk=1))
-    for done, ((annotation, image), judgement) in enumerate(zip(pairs.items(), judgements, strict=True), start=1):
+    for done, ((annotation, image), judgement) in enumerate(
+        zip(pairs.items(), judgements, strict=True), start=1
+    ):
         progress("checking what had to be paired", done, len(pairs))
         collected.add(annotation, image, judgement)
 
@@ -414,11 +494,20 @@ def _split(
         for path, summary in samples.items():
             present = tuple(count.name for count in summary.class_counts)
             classes[path] = known.setdefault(present, present)
-        kept = {path: split for path in samples if (split := (options.kept_splits or {}).get(split_extension(path)[0]))}
+        kept = {
+            path: split
+            for path in samples
+            if (split := (options.kept_splits or {}).get(split_extension(path)[0]))
+        }
         return seeded_splits(duplicates.groups, classes, options.fractions, options.seed, kept)
-    members = {name: tuple(path for path in paths if path in samples) for name, paths in declared.members.items()}
+    members = {
+        name: tuple(path for path in paths if path in samples)
+        for name, paths in declared.members.items()
+    }
     # What is quarantined for another reason needs no split.
-    findings = [one for one in declared.findings if one.code != "split_unassigned" or one.path in samples]
+    findings = [
+        one for one in declared.findings if one.code != "split_unassigned" or one.path in samples
+    ]
     if options.allow_leaks:
         findings = [one for one in findings if one.code != "split_leak"]
     return Splits(declared.rule, members, declared.unions, tuple(findings))
@@ -432,15 +521,31 @@ def _judge_duplicates(
         leaks = path in split_of and first in split_of and split_of[path] != split_of[first]
         code = "split_leak" if leaks and not allow_leaks else "image_duplicate"
         value = f"{split_of[path]}, the other in {split_of[first]}" if leaks else ""
-        yield Finding(code, path, value=value, image=samples[path].image, related=(first, samples[first].image))
+        yield Finding(
+            code,
+            path,
+            value=value,
+            image=samples[path].image,
+            related=(first, samples[first].image),
+        )
     for path, (other, distance) in duplicates.near.items():
         leaks = path in split_of and other in split_of and split_of[path] != split_of[other]
-        value = f"{distance} of 256 bits differ" + (f"; {split_of[path]}, the other in {split_of[other]}" if leaks else "")
+        value = f"{distance} of 256 bits differ" + (
+            f"; {split_of[path]}, the other in {split_of[other]}" if leaks else ""
+        )
         code = "split_near_leak" if leaks else "image_near_duplicate"
-        yield Finding(code, path, value=value, image=samples[path].image, related=(other, samples[other].image))
+        yield Finding(
+            code,
+            path,
+            value=value,
+            image=samples[path].image,
+            related=(other, samples[other].image),
+        )
 
 
-def _judge_classes(samples: Mapping[str, SampleSummary], splits: Splits, declared: Sequence[str] | None) -> Iterator[Finding]:
+def _judge_classes(
+    samples: Mapping[str, SampleSummary], splits: Splits, declared: Sequence[str] | None
+) -> Iterator[Finding]:
     totals: Counter[str] = Counter()
     first: dict[str, tuple[str, int]] = {}
     for path, summary in samples.items():
@@ -450,8 +555,18 @@ def _judge_classes(samples: Mapping[str, SampleSummary], splits: Splits, declare
     if declared is None:
         for name, other in find_near_misses(totals):
             path, line = first[name]
-            value, expected = f"{name!r}, {totals[name]} objects", f"perhaps {other!r}, {totals[other]} objects"
-            yield Finding("class_near_miss", path, line, value=value, expected=expected, image=samples[path].image)
+            value, expected = (
+                f"{name!r}, {totals[name]} objects",
+                f"perhaps {other!r}, {totals[other]} objects",
+            )
+            yield Finding(
+                "class_near_miss",
+                path,
+                line,
+                value=value,
+                expected=expected,
+                image=samples[path].image,
+            )
     for split, members in splits.members.items():
         if not members:
             yield Finding("split_empty", ".", value=split)
@@ -504,7 +619,9 @@ class Judgement:
     findings: tuple[Finding, ...]
 
 
-def judge(source: Folder, max_pixels: int, classes: Sequence[str] | None, pair: tuple[str, str]) -> Judgement:
+def judge(
+    source: Folder, max_pixels: int, classes: Sequence[str] | None, pair: tuple[str, str]
+) -> Judgement:
     """Judges one annotation with its image; see `judge_batch`."""
     (judgement,) = judge_batch(source, max_pixels, classes, [pair])
     return judgement
@@ -515,8 +632,9 @@ def judge_batch(
 ) -> list[Judgement]:
     """Judges annotations with their images.
 
-    A batch goes through one step after the other: while a step repeats, the processor's caches hold its code, which saves about a
-    quarter of the time. Only one image's bytes are in memory at a time.
+    A batch goes through one step after the other: while a step repeats, the processor's caches hold
+    its code, which saves about a quarter of the time. Only one image's bytes are in memory at a
+    time.
 
     Args:
         source: The dataset's folder.
@@ -525,7 +643,9 @@ def judge_batch(
         pairs: The annotation's and the image's path inside the dataset.
     """
     contents = _read_files(source, (path for path, _ in pairs), MAX_XML_BYTES)
-    annotations = [read_annotation(data, path) for data, (path, _) in zip(contents, pairs, strict=True)]
+    annotations = [
+        read_annotation(data, path) for data, (path, _) in zip(contents, pairs, strict=True)
+    ]
     return _judge_read(source, max_pixels, classes, pairs, annotations)
 
 
@@ -544,7 +664,10 @@ class Reading(NamedTuple):
 
 
 def read_batch(
-    source: Folder, max_pixels: int, classes: Sequence[str] | None, tasks: Sequence[tuple[str, str | None]]
+    source: Folder,
+    max_pixels: int,
+    classes: Sequence[str] | None,
+    tasks: Sequence[tuple[str, str | None]],
 ) -> list[Reading]:
     """Reads annotations, and judges those whose image is certain (see `pairing.has_own_image`).
 
@@ -559,12 +682,18 @@ def read_batch(
     pairs, annotations = [], []
     for (path, image), data in zip(tasks, contents, strict=True):
         annotation, findings = read_annotation(data, path) if image is not None else (None, [])
-        found = read_image_names(data, path) if annotation is None else (annotation.filename, annotation.source_path)
+        found = (
+            read_image_names(data, path)
+            if annotation is None
+            else (annotation.filename, annotation.source_path)
+        )
         names.append(found)
         if image is not None and not isinstance(found, Finding) and has_own_image(path, found):
             pairs.append((path, image))
             annotations.append((annotation, findings))
-    judged = {one.annotation: one for one in _judge_read(source, max_pixels, classes, pairs, annotations)}
+    judged = {
+        one.annotation: one for one in _judge_read(source, max_pixels, classes, pairs, annotations)
+    }
     return [
         Reading(found, hashlib.sha256(data).digest(), judged.get(path))
         for (path, _), data, found in zip(tasks, contents, names, strict=True)
@@ -580,7 +709,10 @@ def _judge_read(
 ) -> list[Judgement]:
     """Judges annotations as read."""
     contents = _read_files(source, (path for _, path in pairs), MAX_IMAGE_BYTES)
-    images = [_examine_image(data, path, max_pixels) for data, (_, path) in zip(contents, pairs, strict=True)]
+    images = [
+        _examine_image(data, path, max_pixels)
+        for data, (_, path) in zip(contents, pairs, strict=True)
+    ]
     hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
     samples = [
         _judge_pair(annotation, image, path, classes, findings)
@@ -627,17 +759,33 @@ def _examine_image(data: bytes, path: str, max_pixels: int) -> _Examined:
 def _count_classes(annotation: VocAnnotation, sample: AuditedSample) -> tuple[ClassCount, ...]:
     counts = Counter(sample.columns.names)
     return tuple(
-        ClassCount(name, counts[name], next(entry.line for entry in annotation.objects if entry.name == name))
+        ClassCount(
+            name,
+            counts[name],
+            next(entry.line for entry in annotation.objects if entry.name == name),
+        )
         for name in sorted(counts)
     )
 
 
 def _judge_pair(
-    annotation: VocAnnotation | None, examined: _Examined, path: str, classes: Sequence[str] | None, findings: list[Finding]
+    annotation: VocAnnotation | None,
+    examined: _Examined,
+    path: str,
+    classes: Sequence[str] | None,
+    findings: list[Finding],
 ) -> AuditedSample | None:
     facts, fault, image = examined.facts, examined.fault, examined.path
     if fault is not None:
-        findings.append(Finding(fault.code, path, value=f"{image}: {fault.value}", expected=fault.expected, image=image))
+        findings.append(
+            Finding(
+                fault.code,
+                path,
+                value=f"{image}: {fault.value}",
+                expected=fault.expected,
+                image=image,
+            )
+        )
     if annotation is None or facts is None:
         return None
     turn = _decide_turn(annotation, facts, path, image, findings)
@@ -653,7 +801,15 @@ def _judge_pair(
             nearest = next(iter(get_close_matches(entry.name, classes, n=1, cutoff=0.0)), "")
             expected = f"perhaps {nearest!r}"
             findings.append(
-                Finding("class_unknown", path, entry.line, entry.number, value=entry.name, expected=expected, image=image)
+                Finding(
+                    "class_unknown",
+                    path,
+                    entry.line,
+                    entry.number,
+                    value=entry.name,
+                    expected=expected,
+                    image=image,
+                )
             )
             refused = True
         elif _is_in_order(entry.corners, size):
@@ -667,11 +823,17 @@ def _judge_pair(
     if not annotation.objects:
         findings.append(Finding("no_objects", path, image=image))
     columns = _drop_duplicates(kept, round_to_record(boxes), path, image, findings)
-    return AuditedSample(path, image, examined.num_bytes, examined.sha256.hex(), size, treatment, columns)
+    return AuditedSample(
+        path, image, examined.num_bytes, examined.sha256.hex(), size, treatment, columns
+    )
 
 
 def _drop_duplicates(
-    entries: Sequence[VocObject], boxes: Sequence[Corners], path: str, image: str, findings: list[Finding]
+    entries: Sequence[VocObject],
+    boxes: Sequence[Corners],
+    path: str,
+    image: str,
+    findings: list[Finding],
 ) -> ObjectColumns:
     """Returns the objects but for those with the class and the box of an earlier one."""
     first: dict[tuple[str, Corners], VocObject] = {}
@@ -680,7 +842,15 @@ def _drop_duplicates(
         if earlier is not entry:
             value = f"{entry.name}, as object {earlier.number}"
             findings.append(
-                Finding("object_duplicate", path, entry.line, entry.number, value=value, image=image, before=entry.corners)
+                Finding(
+                    "object_duplicate",
+                    path,
+                    entry.line,
+                    entry.number,
+                    value=value,
+                    image=image,
+                    before=entry.corners,
+                )
             )
     kept = first.values()
     return ObjectColumns(
@@ -692,7 +862,9 @@ def _drop_duplicates(
     )
 
 
-def _decide_turn(annotation: VocAnnotation, facts: ImageFacts, path: str, image: str, findings: list[Finding]) -> int:
+def _decide_turn(
+    annotation: VocAnnotation, facts: ImageFacts, path: str, image: str, findings: list[Finding]
+) -> int:
     """Returns the EXIF orientation to apply, and says where the annotation's size differs from the image's."""
     stored, turned = facts.size, facts.turned_size
     written = annotation.size
@@ -709,19 +881,33 @@ def _decide_turn(annotation: VocAnnotation, facts: ImageFacts, path: str, image:
         code, value = "size_missing", ""
     else:
         value = f"{written[0]}x{written[1]}"
-        code = "size_zero" if 0 in written else "size_swapped" if written == (stored.height, stored.width) else "size_wrong"
-    findings.append(Finding(code, path, annotation.size_line, value=value, expected=str(stored), image=image))
+        code = (
+            "size_zero"
+            if 0 in written
+            else "size_swapped"
+            if written == (stored.height, stored.width)
+            else "size_wrong"
+        )
+    findings.append(
+        Finding(code, path, annotation.size_line, value=value, expected=str(stored), image=image)
+    )
     return 1
 
 
-def _has_size_conflict(annotation: VocAnnotation, size: ImageSize, path: str, image: str, findings: list[Finding]) -> bool:
+def _has_size_conflict(
+    annotation: VocAnnotation, size: ImageSize, path: str, image: str, findings: list[Finding]
+) -> bool:
     """Whether the boxes tell that they were drawn on an image of another size: clipping those would write wrong labels."""
     written = annotation.size
     if written is None or 0 in written or written == (size.width, size.height):
         return False
-    if all(_fits(entry.corners, size.width, size.height, slack=0.01) for entry in annotation.objects):
+    if all(
+        _fits(entry.corners, size.width, size.height, slack=0.01) for entry in annotation.objects
+    ):
         return False
-    if not all(_fits(entry.corners, written[0], written[1], slack=0.0) for entry in annotation.objects):
+    if not all(
+        _fits(entry.corners, written[0], written[1], slack=0.0) for entry in annotation.objects
+    ):
         return False
     value = f"<size> {written[0]}x{written[1]}, image {size}"
     findings.append(Finding("size_conflict", path, annotation.size_line, value=value, image=image))
@@ -730,18 +916,26 @@ def _has_size_conflict(annotation: VocAnnotation, size: ImageSize, path: str, im
 
 def _fits(corners: Corners, width: int, height: int, slack: float) -> bool:
     xmin, ymin, xmax, ymax = corners
-    return max(xmin, xmax) <= width * (1 + slack) + 1 and max(ymin, ymax) <= height * (1 + slack) + 1
+    return (
+        max(xmin, xmax) <= width * (1 + slack) + 1 and max(ymin, ymax) <= height * (1 + slack) + 1
+    )
 
 
-def _decide_treatment(facts: ImageFacts, turn: int, path: str, image: str, findings: list[Finding]) -> Treatment:
+def _decide_treatment(
+    facts: ImageFacts, turn: int, path: str, image: str, findings: list[Finding]
+) -> Treatment:
     announced = IMAGE_SUFFIXES.get(split_extension(image)[1].lower())
     if announced != facts.format:
         expected = f"named {split_extension(image)[1] or 'without an extension'}"
-        findings.append(Finding("extension_wrong", image, value=facts.kind, expected=expected, image=image))
+        findings.append(
+            Finding("extension_wrong", image, value=facts.kind, expected=expected, image=image)
+        )
     if not facts.is_plain_jpeg:
         findings.append(Finding("image_transcoded", path, value=facts.kind, image=image))
     transcode = turn != 1 or not facts.is_plain_jpeg
-    return Treatment(transcode=transcode, turn=turn, drop_exif=facts.orientation != 1 and not transcode)
+    return Treatment(
+        transcode=transcode, turn=turn, drop_exif=facts.orientation != 1 and not transcode
+    )
 
 
 def _is_in_order(corners: Corners, size: ImageSize) -> bool:
@@ -751,7 +945,9 @@ def _is_in_order(corners: Corners, size: ImageSize) -> bool:
     return is_inside and xmax - xmin + 1.0 >= _TINY_PX and ymax - ymin + 1.0 >= _TINY_PX
 
 
-def _mend_box(entry: VocObject, size: ImageSize, path: str, image: str, findings: list[Finding]) -> Box | None:
+def _mend_box(
+    entry: VocObject, size: ImageSize, path: str, image: str, findings: list[Finding]
+) -> Box | None:
     """Returns the box, mended by rule, or None where the object is to be left out."""
     xmin, ymin, xmax, ymax = entry.corners
     if xmin == xmax or ymin == ymax:
@@ -760,14 +956,26 @@ def _mend_box(entry: VocObject, size: ImageSize, path: str, image: str, findings
     if xmin > xmax or ymin > ymax:
         xmin, xmax = min(xmin, xmax), max(xmin, xmax)
         ymin, ymax = min(ymin, ymax), max(ymin, ymax)
-        findings.append(_box_finding("box_inverted", entry, path, image, after=(xmin, ymin, xmax, ymax)))
-    # VOC's minima count from 1 (see Box.from_voc), so the image reaches from xmin = 1 to xmax = width.
+        findings.append(
+            _box_finding("box_inverted", entry, path, image, after=(xmin, ymin, xmax, ymax))
+        )
+    # VOC's minima count from 1 (see Box.from_voc), so the image reaches from xmin = 1 to xmax =
+    # width.
     if xmax <= 0.0 or ymax <= 0.0 or xmin >= size.width + 1.0 or ymin >= size.height + 1.0:
         findings.append(_box_finding("box_outside", entry, path, image, expected=f"inside {size}"))
         return None
-    clipped = max(xmin, 1.0), max(ymin, 1.0), min(xmax, float(size.width)), min(ymax, float(size.height))
+    clipped = (
+        max(xmin, 1.0),
+        max(ymin, 1.0),
+        min(xmax, float(size.width)),
+        min(ymax, float(size.height)),
+    )
     if clipped != (xmin, ymin, xmax, ymax):
-        findings.append(_box_finding("box_clipped", entry, path, image, after=clipped, expected=f"inside {size}"))
+        findings.append(
+            _box_finding(
+                "box_clipped", entry, path, image, after=clipped, expected=f"inside {size}"
+            )
+        )
     try:
         box = to_record_box(Box.from_voc(*clipped, size))
     except ValueError:
@@ -779,9 +987,28 @@ def _mend_box(entry: VocObject, size: ImageSize, path: str, image: str, findings
     return box
 
 
-def _box_finding(code: str, entry: VocObject, path: str, image: str, after: Corners | None = None, expected: str = "") -> Finding:
-    value = f"{entry.name}: " + ", ".join(f"{tag} {corner:g}" for tag, corner in zip(_TAGS, entry.corners, strict=True))
-    return Finding(code, path, entry.line, entry.number, value, expected, image, before=entry.corners, after=after)
+def _box_finding(
+    code: str,
+    entry: VocObject,
+    path: str,
+    image: str,
+    after: Corners | None = None,
+    expected: str = "",
+) -> Finding:
+    value = f"{entry.name}: " + ", ".join(
+        f"{tag} {corner:g}" for tag, corner in zip(_TAGS, entry.corners, strict=True)
+    )
+    return Finding(
+        code,
+        path,
+        entry.line,
+        entry.number,
+        value,
+        expected,
+        image,
+        before=entry.corners,
+        after=after,
+    )
 
 
 _TAGS = ("xmin", "ymin", "xmax", "ymax")
@@ -793,7 +1020,9 @@ def read_line(samples: BinaryIO, offset: int) -> bytes:
     return samples.readline()
 
 
-def read_record_images(source: Folder, samples: Iterable[AuditedSample]) -> Iterator[tuple[AuditedSample, bytes, str]]:
+def read_record_images(
+    source: Folder, samples: Iterable[AuditedSample]
+) -> Iterator[tuple[AuditedSample, bytes, str]]:
     """Yields each sample with the JPEG that goes into its record, and that one's SHA-256 in hexadecimal.
 
     Raises:
@@ -803,9 +1032,17 @@ def read_record_images(source: Folder, samples: Iterable[AuditedSample]) -> Iter
     contents = _read_files(source, (audited.image for audited in named), MAX_IMAGE_BYTES)
     for audited, data in zip(samples, contents, strict=True):
         if hashlib.sha256(data).hexdigest() != audited.image_sha256:
-            raise DataError("the image changed while the dataset was being converted", path=audited.image, remedy="run it again")
+            raise DataError(
+                "the image changed while the dataset was being converted",
+                path=audited.image,
+                remedy="run it again",
+            )
         encoded = encode_record_jpeg(data, audited.treatment)
-        yield audited, encoded, audited.image_sha256 if encoded is data else hashlib.sha256(encoded).hexdigest()
+        yield (
+            audited,
+            encoded,
+            audited.image_sha256 if encoded is data else hashlib.sha256(encoded).hexdigest(),
+        )
 
 
 def _read_files(source: Folder, paths: Iterable[str], limit: int) -> Iterator[bytes]:
@@ -814,5 +1051,7 @@ def _read_files(source: Folder, paths: Iterable[str], limit: int) -> Iterator[by
         yield from source.read_many(paths, limit + 1)
     except FileNotFoundError as error:
         raise DataError(
-            "the file was removed while the dataset was being read", path=error.filename, remedy="run it again"
+            "the file was removed while the dataset was being read",
+            path=error.filename,
+            remedy="run it again",
         ) from None

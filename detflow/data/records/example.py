@@ -1,7 +1,7 @@
 """tf.Example messages without TensorFlow: the same bytes from the same values, every time.
 
-The message is declared as in TensorFlow's `tensorflow/core/example/feature.proto`, in a descriptor pool of its own, so that it
-can live in one process with TensorFlow's.
+The message is declared as in TensorFlow's `tensorflow/core/example/feature.proto`, in a descriptor
+pool of its own, so that it can live in one process with TensorFlow's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def encode_example(features: Mapping[str, tuple[type, Feature]]) -> bytes:
     """Returns a serialised tf.Example, features sorted by name.
 
     Args:
-        features: By name: `bytes`, `float` or `int`, and the values. The type says what an empty list is a list of.
+        features: By name: `bytes`, `float` or `int`, and the values. The type says what an empty
+            list is a list of.
     """
     message = _Example()
     target = message.features.feature
@@ -58,30 +59,62 @@ def decode_typed_example(data: bytes) -> dict[str, tuple[type | None, Feature]]:
     features: dict[str, tuple[type | None, Feature]] = {}
     for name, feature in message.features.feature.items():
         kind = feature.WhichOneof("kind")
-        features[name] = (None, ()) if kind is None else (_TYPES[kind], tuple(getattr(feature, kind).value))
+        features[name] = (
+            (None, ()) if kind is None else (_TYPES[kind], tuple(getattr(feature, kind).value))
+        )
     return features
 
 
 def _build_message() -> Any:
     types = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="detflow/example.proto", package="tensorflow", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="detflow/example.proto", package="tensorflow", syntax="proto3"
+    )
 
-    def add(message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: int, **more: Any) -> None:
+    def add(
+        message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: int, **more: Any
+    ) -> None:
         more.setdefault("label", types.LABEL_OPTIONAL)
         message.field.add(name=name, number=number, type=kind, **more)
 
-    for name, kind in (("BytesList", types.TYPE_BYTES), ("FloatList", types.TYPE_FLOAT), ("Int64List", types.TYPE_INT64)):
+    for name, kind in (
+        ("BytesList", types.TYPE_BYTES),
+        ("FloatList", types.TYPE_FLOAT),
+        ("Int64List", types.TYPE_INT64),
+    ):
         add(file.message_type.add(name=name), "value", 1, kind, label=types.LABEL_REPEATED)
     feature = file.message_type.add(name="Feature")
     feature.oneof_decl.add(name="kind")
-    for number, (name, kind) in enumerate((("bytes_list", "Bytes"), ("float_list", "Float"), ("int64_list", "Int64")), start=1):
-        add(feature, name, number, types.TYPE_MESSAGE, type_name=f".tensorflow.{kind}List", oneof_index=0)
+    for number, (name, kind) in enumerate(
+        (("bytes_list", "Bytes"), ("float_list", "Float"), ("int64_list", "Int64")), start=1
+    ):
+        add(
+            feature,
+            name,
+            number,
+            types.TYPE_MESSAGE,
+            type_name=f".tensorflow.{kind}List",
+            oneof_index=0,
+        )
     features = file.message_type.add(name="Features")
     entry = features.nested_type.add(name="FeatureEntry", options={"map_entry": True})
     add(entry, "key", 1, types.TYPE_STRING)
     add(entry, "value", 2, types.TYPE_MESSAGE, type_name=".tensorflow.Feature")
-    add(features, "feature", 1, types.TYPE_MESSAGE, type_name=".tensorflow.Features.FeatureEntry", label=types.LABEL_REPEATED)
-    add(file.message_type.add(name="Example"), "features", 1, types.TYPE_MESSAGE, type_name=".tensorflow.Features")
+    add(
+        features,
+        "feature",
+        1,
+        types.TYPE_MESSAGE,
+        type_name=".tensorflow.Features.FeatureEntry",
+        label=types.LABEL_REPEATED,
+    )
+    add(
+        file.message_type.add(name="Example"),
+        "features",
+        1,
+        types.TYPE_MESSAGE,
+        type_name=".tensorflow.Features",
+    )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))

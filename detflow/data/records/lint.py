@@ -1,10 +1,12 @@
 """Judges TFRecord sets, whoever wrote them: framing, fields, boxes, classes, images, names, and who could read them.
 
-A set is one file, or a folder of them with what may lie beside: a label map, and detflow's manifest. Nothing stops at the first
-fault; a record with a damaged payload is named and the next one read.
+A set is one file, or a folder of them with what may lie beside: a label map, and detflow's
+manifest. Nothing stops at the first fault; a record with a damaged payload is named and the next
+one read.
 
-What other readers need was read in their code: Model Garden's `official/vision/dataloaders/tf_example_decoder.py` (2.20) and the
-TF Object Detection API's `object_detection/data_decoders/tf_example_decoder.py`.
+What other readers need was read in their code: Model Garden's
+`official/vision/dataloaders/tf_example_decoder.py` (2.20) and the TF Object Detection API's
+`object_detection/data_decoders/tf_example_decoder.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,14 @@ from typing import Any
 
 from detflow.data.images.decode import ImageFault, read_image_facts
 from detflow.data.records.example import Feature, decode_typed_example
-from detflow.data.records.schema import LABEL_MAP_NAME, MANIFEST_NAME, RecordsManifest, ShardInfo, decode_sample, read_manifest
+from detflow.data.records.schema import (
+    LABEL_MAP_NAME,
+    MANIFEST_NAME,
+    RecordsManifest,
+    ShardInfo,
+    decode_sample,
+    read_manifest,
+)
 from detflow.data.records.tfrecord import ScannedRecord, scan_records
 from detflow.data.workers.processes import OrderedMap
 from detflow.errors import ArtifactError, DataError
@@ -79,18 +88,31 @@ _REWRITE = "write the set again from its source"
 
 CHECKS: dict[str, Check] = {
     # Files
-    "compressed": Check(_ERROR, "the file is compressed, which no reader expects unasked", "unpack it"),
+    "compressed": Check(
+        _ERROR, "the file is compressed, which no reader expects unasked", "unpack it"
+    ),
     "framing_damaged": Check(_ERROR, "what follows in the file cannot be read", _REWRITE),
     "data_damaged": Check(_ERROR, "the record's checksum is wrong", _REWRITE),
     "file_empty": Check(_WARNING, "the file has no records", "remove it, or write it again", ()),
-    "shard_missing": Check(_ERROR, "the file's name promises more shards than are there", "bring the missing shards"),
-    "manifest_damaged": Check(_ERROR, "the manifest cannot be used", "run detflow make-records again", (DETFLOW,)),
-    "manifest_disagrees": Check(
-        _ERROR, "the file is not as the manifest describes it", "run detflow make-records again", (DETFLOW,)
+    "shard_missing": Check(
+        _ERROR, "the file's name promises more shards than are there", "bring the missing shards"
     ),
-    "label_map_damaged": Check(_ERROR, "the label map cannot be read", "correct it", (OD_API, DETFLOW)),
+    "manifest_damaged": Check(
+        _ERROR, "the manifest cannot be used", "run detflow make-records again", (DETFLOW,)
+    ),
+    "manifest_disagrees": Check(
+        _ERROR,
+        "the file is not as the manifest describes it",
+        "run detflow make-records again",
+        (DETFLOW,),
+    ),
+    "label_map_damaged": Check(
+        _ERROR, "the label map cannot be read", "correct it", (OD_API, DETFLOW)
+    ),
     # Records
-    "sample_refused": Check(_ERROR, "detflow cannot read the record", "run detflow make-records again", (DETFLOW,)),
+    "sample_refused": Check(
+        _ERROR, "detflow cannot read the record", "run detflow make-records again", (DETFLOW,)
+    ),
     "not_an_example": Check(_ERROR, "the record is no tf.Example with features", _REWRITE),
     "field_missing": Check(_ERROR, "a field that every reader needs is missing", _REWRITE),
     "field_recommended": Check(_WARNING, "a field that some reader needs is missing", _REWRITE, ()),
@@ -98,32 +120,77 @@ CHECKS: dict[str, Check] = {
     "field_count": Check(_ERROR, "a field does not have exactly one value", _REWRITE),
     "lengths_differ": Check(_ERROR, "the lists of the objects' fields differ in length", _REWRITE),
     # Boxes
-    "box_not_finite": Check(_ERROR, "a box corner is not a finite number", "correct the annotation; the loss becomes NaN"),
-    "box_not_normalised": Check(_ERROR, "a box is in pixels", "divide x by the width and y by the height"),
+    "box_not_finite": Check(
+        _ERROR,
+        "a box corner is not a finite number",
+        "correct the annotation; the loss becomes NaN",
+    ),
+    "box_not_normalised": Check(
+        _ERROR, "a box is in pixels", "divide x by the width and y by the height"
+    ),
     "box_outside": Check(_WARNING, "a box reaches out of the image", "clip it to 0…1", (DETFLOW,)),
-    "box_inverted": Check(_ERROR, "a box minimum is greater than its maximum", "correct the annotation; the loss becomes NaN"),
-    "box_zero_area": Check(_ERROR, "a box has no area", "remove the object; the loss can become NaN"),
+    "box_inverted": Check(
+        _ERROR,
+        "a box minimum is greater than its maximum",
+        "correct the annotation; the loss becomes NaN",
+    ),
+    "box_zero_area": Check(
+        _ERROR, "a box has no area", "remove the object; the loss can become NaN"
+    ),
     # Classes
-    "class_id_not_positive": Check(_ERROR, "a class id is below 1; 0 means background", "count classes from 1"),
-    "class_id_unknown": Check(_ERROR, "a class id is not in the label map", "bring the label map that belongs to the set"),
-    "class_conflict": Check(_ERROR, "class name and id do not agree", "write names and ids from one label map"),
+    "class_id_not_positive": Check(
+        _ERROR, "a class id is below 1; 0 means background", "count classes from 1"
+    ),
+    "class_id_unknown": Check(
+        _ERROR, "a class id is not in the label map", "bring the label map that belongs to the set"
+    ),
+    "class_conflict": Check(
+        _ERROR, "class name and id do not agree", "write names and ids from one label map"
+    ),
     # Images
-    "image_undecodable": Check(_ERROR, "the image cannot be decoded completely", "replace the image"),
-    "image_format": Check(_WARNING, "not every reader decodes this format alike", "transcode to JPEG", (MODEL_GARDEN, OD_API)),
-    "format_field": Check(_WARNING, "image/format does not name the image's format", "write jpeg or png", ()),
+    "image_undecodable": Check(
+        _ERROR, "the image cannot be decoded completely", "replace the image"
+    ),
+    "image_format": Check(
+        _WARNING,
+        "not every reader decodes this format alike",
+        "transcode to JPEG",
+        (MODEL_GARDEN, OD_API),
+    ),
+    "format_field": Check(
+        _WARNING, "image/format does not name the image's format", "write jpeg or png", ()
+    ),
     "size_wrong": Check(_ERROR, "image/width and image/height are not the image's", _REWRITE),
-    "exif_orientation": Check(_WARNING, "EXIF asks for a turn; some decoders follow it and some do not", "turn the pixels", ()),
+    "exif_orientation": Check(
+        _WARNING,
+        "EXIF asks for a turn; some decoders follow it and some do not",
+        "turn the pixels",
+        (),
+    ),
     "sha256_wrong": Check(_ERROR, "image/key/sha256 is not the image's", _REWRITE, ()),
-    "no_objects": Check(_WARNING, "no record has an object", "look whether the labels were lost", ()),
+    "no_objects": Check(
+        _WARNING, "no record has an object", "look whether the labels were lost", ()
+    ),
     # Names
     "source_id_not_numeric": Check(
-        _WARNING, "image/source_id is not a number; evaluation parses it as one", "number the images", (MODEL_GARDEN,)
+        _WARNING,
+        "image/source_id is not a number; evaluation parses it as one",
+        "number the images",
+        (MODEL_GARDEN,),
     ),
     "source_id_twice": Check(
-        _WARNING, "two images have one image/source_id; evaluation takes them for one", "number the images", (MODEL_GARDEN,)
+        _WARNING,
+        "two images have one image/source_id; evaluation takes them for one",
+        "number the images",
+        (MODEL_GARDEN,),
     ),
     "image_twice": Check(_WARNING, "the same image stands twice in a split", "remove one", ()),
-    "image_in_two_splits": Check(_ERROR, "the same image is in two splits, so a score on the second one lies", "remove one", ()),
+    "image_in_two_splits": Check(
+        _ERROR,
+        "the same image is in two splits, so a score on the second one lies",
+        "remove one",
+        (),
+    ),
 }
 
 
@@ -158,13 +225,25 @@ _FIELDS: dict[str, _Field] = {
     "image/object/area": _Field(float, True, ()),
 }
 _KIND_NAMES = {bytes: "bytes", float: "float", int: "int64"}
-# What tf.io.decode_image turns into [height, width, 3]; it makes four dimensions of a GIF or WebP, and refuses a TIFF.
+# What tf.io.decode_image turns into [height, width, 3]; it makes four dimensions of a GIF or WebP,
+# and refuses a TIFF.
 _COMMON_FORMATS = frozenset({"jpeg", "png", "bmp"})
-_FORMAT_NAMES = {"jpeg": {"jpeg", "jpg"}, "png": {"png"}, "bmp": {"bmp"}, "gif": {"gif"}, "webp": {"webp"}, "tiff": {"tiff", "tif"}}
+_FORMAT_NAMES = {
+    "jpeg": {"jpeg", "jpg"},
+    "png": {"png"},
+    "bmp": {"bmp"},
+    "gif": {"gif"},
+    "webp": {"webp"},
+    "tiff": {"tiff", "tif"},
+}
 # The OD API's box_list_ops.to_absolute_coordinates asserts this bound.
 _MAX_NORMALISED = 1.1
-_SHARD_NAME = re.compile(r"(?P<head>.+?)-(?P<index>\d{5})-of-(?P<count>\d{5})(?P<tail>\.[A-Za-z]+)?")
-_RECORD_NAME = re.compile(r".+\.(tfrecords?|record|records|tfrec)(-\d{5}-of-\d{5})?(\.gz)?", re.IGNORECASE)
+_SHARD_NAME = re.compile(
+    r"(?P<head>.+?)-(?P<index>\d{5})-of-(?P<count>\d{5})(?P<tail>\.[A-Za-z]+)?"
+)
+_RECORD_NAME = re.compile(
+    r".+\.(tfrecords?|record|records|tfrec)(-\d{5}-of-\d{5})?(\.gz)?", re.IGNORECASE
+)
 _MAX_EXAMPLES = 20
 _MAX_LINES = 3
 _MAX_CLASSES = 12
@@ -197,7 +276,11 @@ class Issue:
 
     def where(self) -> str:
         """One line: file, record, image, object, value, expectation."""
-        place = self.file if self.record is None else f"{self.file}: record {self.record} at byte {self.offset:,}"
+        place = (
+            self.file
+            if self.record is None
+            else f"{self.file}: record {self.record} at byte {self.offset:,}"
+        )
         image = f" ({self.image})" if self.image else ""
         subject = "" if self.object_index is None else f", object {self.object_index}"
         value = f": {self.value}" if self.value else ""
@@ -247,7 +330,9 @@ class LintReport:
 
     def count(self, severity: Severity) -> int:
         """Returns the number of issues of a severity."""
-        return sum(number for code, number in self.counts.items() if CHECKS[code].severity is severity)
+        return sum(
+            number for code, number in self.counts.items() if CHECKS[code].severity is severity
+        )
 
     def add(self, issue: Issue) -> None:
         """Counts an issue and keeps it as an example while there are few."""
@@ -286,30 +371,47 @@ class LintReport:
                 }
                 for code, number in sorted(self.counts.items())
             },
-            "readable_by": {name: {"yes": not reasons, "reasons": reasons} for name, reasons in self.blocked.items()},
+            "readable_by": {
+                name: {"yes": not reasons, "reasons": reasons}
+                for name, reasons in self.blocked.items()
+            },
         }
 
     def to_text(self) -> str:
         """Returns the report as lines for a terminal."""
         total = sum(split.objects for split in self.splits.values())
         negatives = sum(split.negatives for split in self.splits.values())
-        lines = [f"records       {self.num_images:,} images, {total:,} objects, {negatives:,} images without objects"]
+        lines = [
+            f"records       {self.num_images:,} images, {total:,} objects, {negatives:,} images without objects"
+        ]
         for name, split in self.splits.items():
             files = "1 file" if split.files == 1 else f"{split.files} files"
-            lines.append(f"split         {name}: {split.images:,} images, {split.objects:,} objects, {files}")
+            lines.append(
+                f"split         {name}: {split.images:,} images, {split.objects:,} objects, {files}"
+            )
         per_class = sum((split.objects_per_class for split in self.splits.values()), Counter[str]())
-        shown = [f"{_one_line(name)} {number:,}" for name, number in per_class.most_common(_MAX_CLASSES)]
-        more = f", and {len(per_class) - _MAX_CLASSES:,} more" if len(per_class) > _MAX_CLASSES else ""
+        shown = [
+            f"{_one_line(name)} {number:,}" for name, number in per_class.most_common(_MAX_CLASSES)
+        ]
+        more = (
+            f", and {len(per_class) - _MAX_CLASSES:,} more" if len(per_class) > _MAX_CLASSES else ""
+        )
         lines.append(f"classes       {', '.join(shown) or 'none'}{more}")
-        agreed = "none beside the files" if self.label_map is None else f"{len(self.label_map)} classes"
+        agreed = (
+            "none beside the files" if self.label_map is None else f"{len(self.label_map)} classes"
+        )
         lines.append(f"label map     {agreed}")
         for severity in (Severity.ERROR, Severity.WARNING):
             codes = [code for code in sorted(self.counts) if CHECKS[code].severity is severity]
             if not codes:
                 lines.append(f"{severity.value + 's':13} none")
             for code in codes:
-                lines.append(f"{severity.value:13} {self.counts[code]:,} × {code}: {CHECKS[code].meaning}; {CHECKS[code].remedy}")
-                lines += [f"              {issue.where()}" for issue in self.examples[code][:_MAX_LINES]]
+                lines.append(
+                    f"{severity.value:13} {self.counts[code]:,} × {code}: {CHECKS[code].meaning}; {CHECKS[code].remedy}"
+                )
+                lines += [
+                    f"              {issue.where()}" for issue in self.examples[code][:_MAX_LINES]
+                ]
                 if self.counts[code] > _MAX_LINES:
                     lines.append(f"              … and {self.counts[code] - _MAX_LINES:,} more")
         for name, reasons in self.blocked.items():
@@ -318,7 +420,9 @@ class LintReport:
 
 
 def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def _issue_to_json(issue: Issue) -> dict[str, Any]:
@@ -332,7 +436,9 @@ def find_record_files(path: Path) -> list[Path]:
         return [path] if _is_record_name(path.name) or _begins_with_a_record(path) else []
     if not path.is_dir():
         return []
-    return sorted(entry for entry in path.iterdir() if _is_record_name(entry.name) and entry.is_file())
+    return sorted(
+        entry for entry in path.iterdir() if _is_record_name(entry.name) and entry.is_file()
+    )
 
 
 def _is_record_name(name: str) -> bool:
@@ -347,7 +453,9 @@ def _begins_with_a_record(path: Path) -> bool:
     return first is not None and first.fault is None
 
 
-def lint_records(path: Path, workers: OrderedMap, progress: Callable[[str, int, int], None]) -> LintReport:
+def lint_records(
+    path: Path, workers: OrderedMap, progress: Callable[[str, int, int], None]
+) -> LintReport:
     """Judges a TFRecord set.
 
     Args:
@@ -361,11 +469,23 @@ def lint_records(path: Path, workers: OrderedMap, progress: Callable[[str, int, 
     files = find_record_files(path)
     folder = path if path.is_dir() else path.parent
     if not files and not (folder / MANIFEST_NAME).is_file():
-        raise DataError("there is no TFRecord file", path=path, remedy="name a file or the folder that holds them")
+        raise DataError(
+            "there is no TFRecord file",
+            path=path,
+            remedy="name a file or the folder that holds them",
+        )
     report = LintReport(path)
     manifest = _read_manifest(path, files, report)
     report.label_map = manifest.label_map if manifest else _read_label_map(folder, report)
-    declared = {shard.name: (name, shard) for name, split in manifest.splits.items() for shard in split.shards} if manifest else {}
+    declared = (
+        {
+            shard.name: (name, shard)
+            for name, split in manifest.splits.items()
+            for shard in split.shards
+        }
+        if manifest
+        else {}
+    )
     for name in declared.keys() - {file.name for file in files} if path.is_dir() else ():
         report.add(Issue("manifest_disagrees", name, value="the file is missing"))
     seen = _Seen(report.label_map)
@@ -385,7 +505,7 @@ def lint_records(path: Path, workers: OrderedMap, progress: Callable[[str, int, 
     return report
 
 
-# --- Around the records --------------------------------------------------------------------------------------------------------
+# --- Around the records ---------------------------------------------------------------------------
 
 
 def _read_manifest(path: Path, files: Sequence[Path], report: LintReport) -> RecordsManifest | None:
@@ -405,7 +525,9 @@ def _read_manifest(path: Path, files: Sequence[Path], report: LintReport) -> Rec
     report.has_manifest = True
     for file in files:
         if file.name not in shards:
-            report.add(Issue("manifest_disagrees", file.name, value="the manifest does not list the file"))
+            report.add(
+                Issue("manifest_disagrees", file.name, value="the manifest does not list the file")
+            )
     return manifest
 
 
@@ -442,12 +564,22 @@ def _find_missing_shards(files: Sequence[Path], report: LintReport) -> None:
 
 
 def _compare_totals(manifest: RecordsManifest | None, report: LintReport) -> None:
-    if manifest is None or report.path.is_file() or report.counts["framing_damaged"] + report.counts["data_damaged"]:
+    if (
+        manifest is None
+        or report.path.is_file()
+        or report.counts["framing_damaged"] + report.counts["data_damaged"]
+    ):
         return
     for name, split in manifest.splits.items():
         found = report.splits.get(name, SplitCounts())
-        per_class = {class_name: number for class_name, number in split.objects_per_class.items() if number}
-        if (split.images, split.objects, per_class) != (found.images, found.objects, dict(found.objects_per_class)):
+        per_class = {
+            class_name: number for class_name, number in split.objects_per_class.items() if number
+        }
+        if (split.images, split.objects, per_class) != (
+            found.images,
+            found.objects,
+            dict(found.objects_per_class),
+        ):
             value = f"split {name}: {found.images} images and {found.objects} objects"
             expected = f"{split.images} and {split.objects}, and the same of each class"
             report.add(Issue("manifest_disagrees", MANIFEST_NAME, value=value, expected=expected))
@@ -455,21 +587,27 @@ def _compare_totals(manifest: RecordsManifest | None, report: LintReport) -> Non
 
 def _judge_consumers(report: LintReport) -> None:
     if not report.has_manifest:
-        report.blocked[DETFLOW].append(f"there is no {MANIFEST_NAME}; detflow reads what make-records writes")
+        report.blocked[DETFLOW].append(
+            f"there is no {MANIFEST_NAME}; detflow reads what make-records writes"
+        )
     for name, wanted in _FIELDS.items():
         lacking = report.num_images - report.field_records[name]
         for consumer in wanted.needed_by if lacking else ():
             # Without a manifest it cannot be ours, whatever the fields are.
             if consumer != DETFLOW or report.has_manifest:
-                report.blocked[consumer].append(f"{name} is missing in {lacking:,} of {report.num_images:,} records")
+                report.blocked[consumer].append(
+                    f"{name} is missing in {lacking:,} of {report.num_images:,} records"
+                )
     for code in sorted(report.counts):
         for consumer in CHECKS[code].blocks:
             # Missing fields stand above by name.
             if code != "field_missing" and (consumer != DETFLOW or report.has_manifest):
-                report.blocked[consumer].append(f"{CHECKS[code].meaning} ({report.counts[code]:,}×)")
+                report.blocked[consumer].append(
+                    f"{CHECKS[code].meaning} ({report.counts[code]:,}×)"
+                )
 
 
-# --- One file ------------------------------------------------------------------------------------------------------------------
+# --- One file -------------------------------------------------------------------------------------
 
 
 class _Seen:
@@ -497,11 +635,21 @@ class _Seen:
             expected = self.names.setdefault(class_id, name)
             if self.ids.setdefault(name, class_id) != class_id:
                 return "class_conflict", value, f"id {self.ids[name]} as before"
-        return ("class_conflict", value, f"name {expected!r}") if name not in (None, expected) else None
+        return (
+            ("class_conflict", value, f"name {expected!r}")
+            if name not in (None, expected)
+            else None
+        )
 
 
 def _lint_file(
-    file: Path, split_name: str, split: SplitCounts, shard: ShardInfo | None, report: LintReport, seen: _Seen, workers: OrderedMap
+    file: Path,
+    split_name: str,
+    split: SplitCounts,
+    shard: ShardInfo | None,
+    report: LintReport,
+    seen: _Seen,
+    workers: OrderedMap,
 ) -> Iterator[int]:
     """Judges a file; yields the offset of each record that is done."""
     with open(file, "rb") as stream:
@@ -522,15 +670,31 @@ def _lint_file(
         _compare_shard(file, shard, number, damaged, report)
 
 
-def _compare_shard(file: Path, shard: ShardInfo, number: int, damaged: int, report: LintReport) -> None:
+def _compare_shard(
+    file: Path, shard: ShardInfo, number: int, damaged: int, report: LintReport
+) -> None:
     digest = digest_file(file)
     if number != shard.records:
-        report.add(Issue("manifest_disagrees", file.name, value=f"{number} records", expected=f"{shard.records}"))
+        report.add(
+            Issue(
+                "manifest_disagrees",
+                file.name,
+                value=f"{number} records",
+                expected=f"{shard.records}",
+            )
+        )
     elif not damaged and (digest["bytes"], digest["sha256"]) != (shard.bytes, shard.sha256):
         report.add(Issue("manifest_disagrees", file.name, value="its SHA-256 differs"))
 
 
-def _add_record(facts: RecordFacts, file: str, split_name: str, split: SplitCounts, report: LintReport, seen: _Seen) -> None:
+def _add_record(
+    facts: RecordFacts,
+    file: str,
+    split_name: str,
+    split: SplitCounts,
+    report: LintReport,
+    seen: _Seen,
+) -> None:
     for issue in facts.issues:
         report.add(issue)
     if not facts.fields:
@@ -538,7 +702,11 @@ def _add_record(facts: RecordFacts, file: str, split_name: str, split: SplitCoun
     place = f"{file}: record {facts.number}"
 
     def add(code: str, value: str, expected: str = "", object_index: int | None = None) -> None:
-        report.add(Issue(code, file, facts.number, facts.offset, facts.image, object_index, value, expected))
+        report.add(
+            Issue(
+                code, file, facts.number, facts.offset, facts.image, object_index, value, expected
+            )
+        )
 
     split.images += 1
     split.negatives += not facts.num_objects
@@ -563,10 +731,14 @@ def _add_record(facts: RecordFacts, file: str, split_name: str, split: SplitCoun
 def _class_name(class_id: int, name: str | None, label_map: LabelMap | None) -> str:
     if name is not None:
         return name
-    return label_map.name_of(class_id) if label_map and 1 <= class_id <= len(label_map) else f"id {class_id}"
+    return (
+        label_map.name_of(class_id)
+        if label_map and 1 <= class_id <= len(label_map)
+        else f"id {class_id}"
+    )
 
 
-# --- One record ----------------------------------------------------------------------------------------------------------------
+# --- One record -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,7 +752,8 @@ class RecordFacts:
         fields: The names of its fields; empty where it could not be read.
         image: Its own name for the image.
         num_objects: How many objects it has.
-        classes: (id, name) of each object that has an id; the name is None where the record has none.
+        classes: (id, name) of each object that has an id; the name is None where the record has
+            none.
         source_id: As written; empty where there is none.
         image_digest: Of the encoded image; empty where there is none.
     """
@@ -604,7 +777,8 @@ def judge_record(file: str, label_map: LabelMap | None, record: ScannedRecord) -
 
     Args:
         file: The file's name, for issues.
-        label_map: Of detflow's manifest, where the record stands under one: then it must be a sample of ours.
+        label_map: Of detflow's manifest, where the record stands under one: then it must be a
+            sample of ours.
         record: As scanned.
     """
     place = partial(Issue, file=file, record=record.number, offset=record.offset)
@@ -614,10 +788,16 @@ def judge_record(file: str, label_map: LabelMap | None, record: ScannedRecord) -
     try:
         features = decode_typed_example(record.data)
     except ValueError as error:
-        return RecordFacts(record.number, record.offset, (place("not_an_example", value=str(error)),))
+        return RecordFacts(
+            record.number, record.offset, (place("not_an_example", value=str(error)),)
+        )
     if not features:
-        return RecordFacts(record.number, record.offset, (place("not_an_example", value="it has no fields"),))
-    image = _printable(_first_bytes(features, "image/filename") or _first_bytes(features, "image/source_id"))
+        return RecordFacts(
+            record.number, record.offset, (place("not_an_example", value="it has no fields"),)
+        )
+    image = _printable(
+        _first_bytes(features, "image/filename") or _first_bytes(features, "image/source_id")
+    )
     place = partial(place, image=image)
     sound, issues = _judge_fields(features, place)
     issues += _judge_boxes(sound, place)
@@ -658,10 +838,15 @@ def _printable(data: bytes) -> str:
 
 
 def _count_objects(features: _Typed) -> int:
-    return max((len(features[name][1]) for name in (*_BOX_FIELDS, _LABEL, _TEXT) if name in features), default=0)
+    return max(
+        (len(features[name][1]) for name in (*_BOX_FIELDS, _LABEL, _TEXT) if name in features),
+        default=0,
+    )
 
 
-def _judge_fields(features: _Typed, place: Callable[..., Issue]) -> tuple[dict[str, tuple[type | None, Feature]], list[Issue]]:
+def _judge_fields(
+    features: _Typed, place: Callable[..., Issue]
+) -> tuple[dict[str, tuple[type | None, Feature]], list[Issue]]:
     """Returns the fields that are there and have the right type and length, and what is wrong with the others.
 
     A list of an object's field may be absent, or empty, where there are no objects.
@@ -682,13 +867,25 @@ def _judge_fields(features: _Typed, place: Callable[..., Issue]) -> tuple[dict[s
                 issues.append(place("field_recommended", value=name))
         elif kind is not wanted.kind:
             del sound[name]
-            issues.append(place("field_type", value=f"{name} is {_KIND_NAMES[kind]}", expected=_KIND_NAMES[wanted.kind]))
+            issues.append(
+                place(
+                    "field_type",
+                    value=f"{name} is {_KIND_NAMES[kind]}",
+                    expected=_KIND_NAMES[wanted.kind],
+                )
+            )
         elif not wanted.per_object and len(values) != 1:
             del sound[name]
             issues.append(place("field_count", value=f"{name} has {len(values)} values"))
         elif wanted.per_object and len(values) != num_objects:
             del sound[name]
-            issues.append(place("lengths_differ", value=f"{name} has {len(values)} values", expected=f"{num_objects}"))
+            issues.append(
+                place(
+                    "lengths_differ",
+                    value=f"{name} has {len(values)} values",
+                    expected=f"{num_objects}",
+                )
+            )
     return sound, issues
 
 
@@ -696,7 +893,9 @@ def _judge_boxes(sound: _Typed, place: Callable[..., Issue]) -> list[Issue]:
     if not all(name in sound for name in _BOX_FIELDS):
         return []
     issues = []
-    for index, box in enumerate(zip(*(sound[name][1] for name in _BOX_FIELDS), strict=True), start=1):
+    for index, box in enumerate(
+        zip(*(sound[name][1] for name in _BOX_FIELDS), strict=True), start=1
+    ):
         ymin, xmin, ymax, xmax = (float(corner) for corner in box)
         code = _judge_box(ymin, xmin, ymax, xmax)
         if code is not None:
@@ -729,8 +928,14 @@ def _judge_image(encoded: bytes, sound: _Typed, place: Callable[..., Issue]) -> 
     declared = _first_bytes(sound, "image/format")
     if declared and _printable(declared).lower() not in _FORMAT_NAMES[facts.format]:
         issues.append(place("format_field", value=_printable(declared), expected=facts.format))
-    width, height = (int(sound[name][1][0]) if name in sound else None for name in ("image/width", "image/height"))
-    if (width or facts.size.width, height or facts.size.height) != (facts.size.width, facts.size.height):
+    width, height = (
+        int(sound[name][1][0]) if name in sound else None
+        for name in ("image/width", "image/height")
+    )
+    if (width or facts.size.width, height or facts.size.height) != (
+        facts.size.width,
+        facts.size.height,
+    ):
         issues.append(place("size_wrong", value=f"{width}x{height}", expected=str(facts.size)))
     if facts.orientation != 1:
         issues.append(place("exif_orientation", value=f"orientation {facts.orientation}"))

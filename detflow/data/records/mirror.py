@@ -31,13 +31,16 @@ def mirror_records(records: Location, splits: Sequence[str] | None = None) -> Pa
 
     Args:
         records: Where they are; a path is returned as it is.
-        splits: Those that are needed, as `resolve_split` takes them; None for all of them, and the index.
+        splits: Those that are needed, as `resolve_split` takes them; None for all of them, and the
+            index.
 
     Returns:
-        Of a URL a folder in the cache, by the manifest's SHA-256. What it has already is compared with the manifest and kept.
+        Of a URL a folder in the cache, by the manifest's SHA-256. What it has already is compared
+        with the manifest and kept.
 
     Raises:
-        ArtifactError: There is no manifest at the URL, or a shard is missing or not the one that it lists.
+        ArtifactError: There is no manifest at the URL, or a shard is missing or not the one that it
+            lists.
         ConfigError: There is no such split.
         EnvironmentFault: The store or the disk refuses.
     """
@@ -53,7 +56,9 @@ def mirror_records(records: Location, splits: Sequence[str] | None = None) -> Pa
         target.write(MANIFEST_NAME, manifest)
         listed = read_manifest(mirror)
         parts = [part for name in splits or listed.splits for part in resolve_split(listed, name)]
-        shards = {shard.name: shard for part in parts for shard in listed.splits[part].shards}.values()
+        shards = {
+            shard.name: shard for part in parts for shard in listed.splits[part].shards
+        }.values()
         missing = [shard for shard in shards if target.digest(shard.name) != _digest(shard)]
         require_space(mirror, sum(shard.bytes for shard in missing))
         with ThreadPoolExecutor(_DOWNLOADS_AT_A_TIME) as threads:

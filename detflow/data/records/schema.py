@@ -1,7 +1,7 @@
 """A records directory: samples as tf.Example in TFRecord shards, with a label map and a manifest; written and read back.
 
-`docs/records.md` describes the format. Whoever reads goes through `read_manifest`; whoever depends on the bytes calls
-`verify_shards` first.
+`docs/records.md` describes the format. Whoever reads goes through `read_manifest`; whoever depends
+on the bytes calls `verify_shards` first.
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ LEDGER_NAME = "ledger.jsonl"
 REPORT_NAME = "report.html"
 INDEX_NAME = "index.jsonl"
 
-_BOX_FEATURES = ("image/object/bbox/ymin", "image/object/bbox/xmin", "image/object/bbox/ymax", "image/object/bbox/xmax")
+_BOX_FEATURES = (
+    "image/object/bbox/ymin",
+    "image/object/bbox/xmin",
+    "image/object/bbox/ymax",
+    "image/object/bbox/xmax",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,8 @@ class RecordsManifest:
         label_map: The classes.
         splits: By name, in the order in which they were written.
         unions: Names for several splits together, such as trainval.
-        fingerprint: SHA-256 over the label map and the shards: changes if and only if the training data do.
+        fingerprint: SHA-256 over the label map and the shards: changes if and only if the training
+            data do.
     """
 
     label_map: LabelMap
@@ -99,7 +105,8 @@ class ObjectColumns(NamedTuple):
 
     Attributes:
         names: The class names.
-        boxes_yxyx: ymin, xmin, ymax, xmax of each, normalised and rounded to float32 (see `round_to_record`).
+        boxes_yxyx: ymin, xmin, ymax, xmax of each, normalised and rounded to float32 (see
+            `round_to_record`).
         difficult: 0 or 1.
         truncated: 0 or 1.
         poses: VOC's free text.
@@ -138,7 +145,9 @@ class ObjectColumns(NamedTuple):
         )
 
 
-def round_to_record(boxes: Sequence[tuple[float, float, float, float]]) -> list[tuple[float, float, float, float]]:
+def round_to_record(
+    boxes: Sequence[tuple[float, float, float, float]],
+) -> list[tuple[float, float, float, float]]:
     """Rounds numbers to float32, as tf.Example stores them, so that what is read back is what was written."""
     floats = iter(array("f", chain.from_iterable(boxes)))
     return list(zip(floats, floats, floats, floats, strict=True))
@@ -201,7 +210,9 @@ def encode_record(
     names, boxes, difficult, truncated, poses = columns
     ymin, xmin, ymax, xmax = zip(*boxes, strict=True) if boxes else ((), (), (), ())
     # In square pixels, as COCO's annotations have it.
-    areas = [(bottom - top) * (right - left) * size.num_pixels for top, left, bottom, right in boxes]
+    areas = [
+        (bottom - top) * (right - left) * size.num_pixels for top, left, bottom, right in boxes
+    ]
     features: dict[str, tuple[type, Feature]] = {
         "image/encoded": (bytes, (encoded,)),
         "image/format": (bytes, (b"jpeg",)),
@@ -241,7 +252,9 @@ def decode_sample(data: bytes, label_map: LabelMap) -> Sample:
     try:
         names = [_to_text(text) for text in features["image/object/class/text"]]
         # tuple.index would look at every class for every object; the ids say where to look.
-        if [label_map.name_of(class_id) for class_id in features["image/object/class/label"]] != names:
+        if [
+            label_map.name_of(class_id) for class_id in features["image/object/class/label"]
+        ] != names:
             raise ValueError("class names and ids do not agree with the label map")
         columns = (
             names,
@@ -251,11 +264,25 @@ def decode_sample(data: bytes, label_map: LabelMap) -> Sample:
             features["image/object/view"],
         )
         objects = tuple(
-            ObjectAnnotation(name, Box(*box), difficult=bool(difficult), truncated=bool(truncated), pose=_to_text(view))
+            ObjectAnnotation(
+                name,
+                Box(*box),
+                difficult=bool(difficult),
+                truncated=bool(truncated),
+                pose=_to_text(view),
+            )
             for name, box, difficult, truncated, view in zip(*columns, strict=True)
         )
-        (encoded,), (height,), (width,) = features["image/encoded"], features["image/height"], features["image/width"]
-        (key,), (filename,), (source_id,) = features["image/key"], features["image/filename"], features["image/source_id"]
+        (encoded,), (height,), (width,) = (
+            features["image/encoded"],
+            features["image/height"],
+            features["image/width"],
+        )
+        (key,), (filename,), (source_id,) = (
+            features["image/key"],
+            features["image/filename"],
+            features["image/source_id"],
+        )
         return Sample(
             key=_to_text(key),
             source_id=int(source_id),
@@ -296,16 +323,30 @@ def read_manifest(records_dir: Path) -> RecordsManifest:
         unions = {name: tuple(parts) for name, parts in content["unions"].items()}
         fingerprint = content["fingerprint"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"the manifest is damaged: {type(error).__name__} {error}", path=path, remedy=_REMAKE) from None
+        raise ArtifactError(
+            f"the manifest is damaged: {type(error).__name__} {error}", path=path, remedy=_REMAKE
+        ) from None
     if fingerprint != compute_fingerprint(label_map, splits):
-        raise ArtifactError("the fingerprint does not fit the manifest's classes and shards", path=path, remedy=_REMAKE)
+        raise ArtifactError(
+            "the fingerprint does not fit the manifest's classes and shards",
+            path=path,
+            remedy=_REMAKE,
+        )
     label_map_path = records_dir / LABEL_MAP_NAME
     try:
-        written = LabelMap.from_pbtxt(label_map_path.read_text(encoding="utf-8"), path=label_map_path)
+        written = LabelMap.from_pbtxt(
+            label_map_path.read_text(encoding="utf-8"), path=label_map_path
+        )
     except (FileNotFoundError, UnicodeDecodeError, DataError) as error:
-        raise ArtifactError(f"the label map cannot be read: {error}", path=label_map_path, remedy=_REMAKE) from None
+        raise ArtifactError(
+            f"the label map cannot be read: {error}", path=label_map_path, remedy=_REMAKE
+        ) from None
     if written != label_map:
-        raise ArtifactError("the label map and the manifest have different classes", path=label_map_path, remedy=_REMAKE)
+        raise ArtifactError(
+            "the label map and the manifest have different classes",
+            path=label_map_path,
+            remedy=_REMAKE,
+        )
     return RecordsManifest(label_map, splits, unions, fingerprint)
 
 
@@ -325,9 +366,15 @@ def read_memberships(records_dir: Path) -> dict[str, str]:
             entries = [json.loads(line) for line in file]
         memberships = {str(entry["key"]): str(entry["split"]) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"the index cannot be read: {error}", path=path, remedy=_REMAKE) from None
+        raise ArtifactError(
+            f"the index cannot be read: {error}", path=path, remedy=_REMAKE
+        ) from None
     if len(entries) != sum(split.images for split in manifest.splits.values()):
-        raise ArtifactError("the index and the manifest have different numbers of samples", path=path, remedy=_REMAKE)
+        raise ArtifactError(
+            "the index and the manifest have different numbers of samples",
+            path=path,
+            remedy=_REMAKE,
+        )
     return memberships
 
 
@@ -336,7 +383,8 @@ def resolve_split(manifest: RecordsManifest, name: str) -> tuple[str, ...]:
 
     Args:
         manifest: Of the records.
-        name: A split, a union that the dataset declares ("trainval"), or splits joined by "+" ("train+val").
+        name: A split, a union that the dataset declares ("trainval"), or splits joined by "+"
+            ("train+val").
 
     Raises:
         ConfigError: There is no such split.
@@ -353,7 +401,9 @@ def resolve_split(manifest: RecordsManifest, name: str) -> tuple[str, ...]:
     known = [*manifest.splits, *manifest.unions]
     nearest = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ConfigError(f"there is no split {name!r}", remedy=f"{hint}the records have {', '.join(known)}")
+    raise ConfigError(
+        f"there is no split {name!r}", remedy=f"{hint}the records have {', '.join(known)}"
+    )
 
 
 def verify_shards(records_dir: Path, manifest: RecordsManifest, splits: Sequence[str]) -> None:
@@ -365,7 +415,8 @@ def verify_shards(records_dir: Path, manifest: RecordsManifest, splits: Sequence
         splits: Names of splits, as `resolve_split` takes them.
 
     Raises:
-        ArtifactError: A shard is missing or differs; for a damaged record with its number, offset and image.
+        ArtifactError: A shard is missing or differs; for a damaged record with its number, offset
+            and image.
     """
     for name in splits:
         for part in resolve_split(manifest, name):
@@ -389,10 +440,16 @@ def read_samples(records_dir: Path, manifest: RecordsManifest, split: str) -> It
                 try:
                     yield decode_sample(data, manifest.label_map)
                 except ValueError as error:
-                    raise ArtifactError(str(error), path=path, place=f"record {count}", remedy=_REMAKE) from None
+                    raise ArtifactError(
+                        str(error), path=path, place=f"record {count}", remedy=_REMAKE
+                    ) from None
                 count += 1
             if count != shard.records:
-                raise ArtifactError(f"the shard has {count} records, its manifest says {shard.records}", path=path, remedy=_REMAKE)
+                raise ArtifactError(
+                    f"the shard has {count} records, its manifest says {shard.records}",
+                    path=path,
+                    remedy=_REMAKE,
+                )
 
 
 def _verify_shard(records_dir: Path, shard: ShardInfo) -> None:
@@ -409,11 +466,17 @@ def _verify_shard(records_dir: Path, shard: ShardInfo) -> None:
     except ArtifactError as error:
         image = _find_image_name(records_dir, shard.name, number)
         about = f" (image {image})" if image else ""
-        raise ArtifactError(f"{error.cause}{about}", path=path, place=error.place, remedy=_REMAKE) from None
+        raise ArtifactError(
+            f"{error.cause}{about}", path=path, place=error.place, remedy=_REMAKE
+        ) from None
     if number != shard.records:
         cause = f"the shard has {number} records in {digest['bytes']:,} bytes; its manifest says {shard.records} in {shard.bytes:,}"
         raise ArtifactError(cause, path=path, remedy=_REMAKE)
-    raise ArtifactError("the shard is not the one that its manifest describes: its SHA-256 differs", path=path, remedy=_REMAKE)
+    raise ArtifactError(
+        "the shard is not the one that its manifest describes: its SHA-256 differs",
+        path=path,
+        remedy=_REMAKE,
+    )
 
 
 def _find_image_name(records_dir: Path, shard: str, number: int) -> str | None:
@@ -431,21 +494,30 @@ def _find_image_name(records_dir: Path, shard: str, number: int) -> str | None:
 
 def _read_split(entry: Any) -> SplitInfo:
     shards = tuple(
-        ShardInfo(str(shard["name"]), int(shard["records"]), int(shard["bytes"]), str(shard["sha256"])) for shard in entry["shards"]
+        ShardInfo(
+            str(shard["name"]), int(shard["records"]), int(shard["bytes"]), str(shard["sha256"])
+        )
+        for shard in entry["shards"]
     )
     for shard in shards:
         if "/" in shard.name or "\\" in shard.name or shard.name.startswith("."):
             raise ValueError(f"{shard.name!r} is not a shard's name")
-    return SplitInfo(int(entry["images"]), int(entry["objects"]), dict(entry["objects_per_class"]), shards)
+    return SplitInfo(
+        int(entry["images"]), int(entry["objects"]), dict(entry["objects_per_class"]), shards
+    )
 
 
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError("this is no records directory: the manifest is missing", path=path, remedy=_REMAKE) from None
+        raise ArtifactError(
+            "this is no records directory: the manifest is missing", path=path, remedy=_REMAKE
+        ) from None
     except ValueError as error:
-        raise ArtifactError(f"the manifest is damaged: {error}", path=path, remedy=_REMAKE) from None
+        raise ArtifactError(
+            f"the manifest is damaged: {error}", path=path, remedy=_REMAKE
+        ) from None
 
 
 def _to_bytes(text: str) -> bytes:

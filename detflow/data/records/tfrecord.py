@@ -1,7 +1,7 @@
 """TFRecord framing: length, masked CRC of the length, data, masked CRC of the data.
 
-The format is described in TensorFlow's `tensorflow/core/lib/io/record_writer.h`; the CRC is Castagnoli's, masked as in
-`tensorflow/core/lib/hash/crc32c.h`.
+The format is described in TensorFlow's `tensorflow/core/lib/io/record_writer.h`; the CRC is
+Castagnoli's, masked as in `tensorflow/core/lib/hash/crc32c.h`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _MAX_DATA_BYTES = 2**31 - 1
 def frame_record(data: bytes) -> bytes:
     """Returns a record as it stands in the file."""
     length = _LENGTH.pack(len(data))
-    return b"".join((_HEADER.pack(len(data), _masked_crc(length)), data, _FOOTER.pack(_masked_crc(data))))
+    return b"".join(
+        (_HEADER.pack(len(data), _masked_crc(length)), data, _FOOTER.pack(_masked_crc(data)))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ def _scan_record(file: BinaryIO, number: int, offset: int, end: int) -> tuple[Sc
         return ScannedRecord(number, offset, b"", f"the file ends inside {begin}", goes_on=False), 0
     length, length_crc = _HEADER.unpack(header)
     if _masked_crc(header[:8]) != length_crc:
-        return ScannedRecord(number, offset, b"", f"the length's checksum is wrong at byte {offset:,}", goes_on=False), 0
+        return ScannedRecord(
+            number, offset, b"", f"the length's checksum is wrong at byte {offset:,}", goes_on=False
+        ), 0
     if offset + FRAME_BYTES + length > end:
         return ScannedRecord(number, offset, b"", f"the file ends inside {begin}", goes_on=False), 0
     if length > _MAX_DATA_BYTES:
@@ -95,7 +99,9 @@ def _scan_record(file: BinaryIO, number: int, offset: int, end: int) -> tuple[Sc
         return ScannedRecord(number, offset, b"", fault, goes_on=False), 0
     data = file.read(length)
     if _FOOTER.unpack(file.read(_FOOTER.size))[0] != _masked_crc(data):
-        return ScannedRecord(number, offset, b"", f"the data's checksum is wrong in {begin}"), length
+        return ScannedRecord(
+            number, offset, b"", f"the data's checksum is wrong in {begin}"
+        ), length
     return ScannedRecord(number, offset, data), length
 
 

@@ -20,7 +20,8 @@ class Outline:
     """A box over a picture.
 
     Attributes:
-        corners: (left, top, right, bottom) in continuous pixels of the image; any order, perhaps outside.
+        corners: (left, top, right, bottom) in continuous pixels of the image; any order, perhaps
+            outside.
         kind: A class of the style sheet ("before", "after", "faint"), or a colour.
         title: Shown when the pointer rests on it.
     """
@@ -60,7 +61,11 @@ def _draw_outline(outline: Outline, extent: float) -> str:
     left, right = sorted((_clamp(x0, extent), _clamp(x1, extent)))
     top, bottom = sorted((_clamp(y0, extent), _clamp(y1, extent)))
     title = f"<title>{escape(outline.title)}</title>" if outline.title else ""
-    stroke = f'class="{outline.kind}"' if isinstance(outline.kind, str) else f'stroke="{to_hex(outline.kind)}"'
+    stroke = (
+        f'class="{outline.kind}"'
+        if isinstance(outline.kind, str)
+        else f'stroke="{to_hex(outline.kind)}"'
+    )
     if min(right - left, bottom - top) < 0.008 * extent:
         # Too small to see: a ring around the place.
         radius = max(right - left, bottom - top) / 2 + 0.03 * extent

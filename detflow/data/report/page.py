@@ -1,6 +1,7 @@
 """The page that shows what an audit found: one file, nothing fetched, nothing executed, readable for any number of images.
 
-Galleries are capped and say so; totals are of everything. The page depends on the dataset alone, so it is the same on every run.
+Galleries are capped and say so; totals are of everything. The page depends on the dataset alone, so
+it is the same on every run.
 """
 
 from __future__ import annotations
@@ -41,18 +42,27 @@ _MAX_SAMPLE_PICTURES = 48
 _MAX_OUTLINES = 300
 _MAX_SIZES = 6
 _ROWS_AT_A_TIME = 50_000
-# Bins of the charts: box sides as shares of the image from 1/256 to 1, sides in pixels from 1 to 4096, aspects from 1/16 to 16.
+# Bins of the charts: box sides as shares of the image from 1/256 to 1, sides in pixels from 1 to
+# 4096, aspects from 1/16 to 16.
 _SHARE_BINS, _SIDE_BINS, _ASPECT_BINS, _CENTRE_BINS = 32, 36, 32, 24
 _OBJECTS_EDGES = (0, 1, 2, 3, 5, 9, 17, 33, 65, 129)
 _OBJECTS_TICKS = ("0", "1", "2", "3–4", "5–8", "9–16", "17–32", "33–64", "65–128", "129+")
 _ACTION_TEXTS = {
-    Action.REFUSED: ("refused", "Refused", "Nothing is written until a person has looked at these."),
+    Action.REFUSED: (
+        "refused",
+        "Refused",
+        "Nothing is written until a person has looked at these.",
+    ),
     Action.QUARANTINED: (
         "quarantined",
         "Set aside",
         "These annotations are not in the records. What can be mended by hand is worth it.",
     ),
-    Action.REPAIRED: ("repaired", "Mended", "Repaired by a stated rule, in the records only. Your files were not touched."),
+    Action.REPAIRED: (
+        "repaired",
+        "Mended",
+        "Repaired by a stated rule, in the records only. Your files were not touched.",
+    ),
     Action.NOTED: ("noted", "Noted", "Nothing was changed; worth knowing."),
 }
 
@@ -82,10 +92,12 @@ def render_report(audit: Audit, content: Mapping[str, Any], ledger: str | None) 
         f"Boxes are VOC pixel corners, counted from 1, both ends included. Galleries show at most {CARDS_PER_CODE} pictures and "
         f"{LINES_PER_CODE} lines of each kind; totals and plots are of everything."
     )
-    return render_page("Dataset report", content["dataset"], _render_lead(content, found), sections, footer)
+    return render_page(
+        "Dataset report", content["dataset"], _render_lead(content, found), sections, footer
+    )
 
 
-# --- What the page needs of an audit --------------------------------------------------------------------------------------------
+# --- What the page needs of an audit --------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -104,7 +116,11 @@ def _collect_findings(audit: Audit) -> _Findings:
         examples = found.examples[finding.code]
         if len(examples) < CARDS_PER_CODE + LINES_PER_CODE:
             examples.append(finding)
-        is_left_out = finding.action is Action.REPAIRED and finding.before is not None and finding.after is None
+        is_left_out = (
+            finding.action is Action.REPAIRED
+            and finding.before is not None
+            and finding.after is None
+        )
         found.left_out += is_left_out and finding.path in audit.samples
     return found
 
@@ -113,11 +129,17 @@ def _collect_findings(audit: Audit) -> _Findings:
 class _Measured:
     """Histograms over all objects, and which samples to show of each class."""
 
-    shares: NDArray[np.int64] = field(default_factory=lambda: np.zeros((_SHARE_BINS, _SHARE_BINS), np.int64))
+    shares: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros((_SHARE_BINS, _SHARE_BINS), np.int64)
+    )
     sides: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_SIDE_BINS, np.int64))
     aspects: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_ASPECT_BINS, np.int64))
-    centres: NDArray[np.int64] = field(default_factory=lambda: np.zeros((_CENTRE_BINS, _CENTRE_BINS), np.int64))
-    objects: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(_OBJECTS_EDGES), np.int64))
+    centres: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros((_CENTRE_BINS, _CENTRE_BINS), np.int64)
+    )
+    objects: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(len(_OBJECTS_EDGES), np.int64)
+    )
     class_sides: defaultdict[str, NDArray[np.int64]] = field(
         default_factory=lambda: defaultdict(lambda: np.zeros(_SIDE_BINS, np.int64))
     )
@@ -153,12 +175,18 @@ def _measure(audit: Audit) -> _Measured:
     return measured
 
 
-def _measure_objects(measured: _Measured, names: Sequence[str], rows: Sequence[tuple[float, ...]]) -> None:
+def _measure_objects(
+    measured: _Measured, names: Sequence[str], rows: Sequence[tuple[float, ...]]
+) -> None:
     """Adds objects to the histograms; a row is ymin, xmin, ymax, xmax as shares, then width and height of the image in pixels."""
     ymin, xmin, ymax, xmax, width, height = np.array(rows, np.float64).T
     wide, high = xmax - xmin, ymax - ymin
     side = _to_bins(np.sqrt(wide * width * high * height), 0.0, 3, _SIDE_BINS)
-    np.add.at(measured.shares, (_to_bins(high, -8.0, 4, _SHARE_BINS), _to_bins(wide, -8.0, 4, _SHARE_BINS)), 1)
+    np.add.at(
+        measured.shares,
+        (_to_bins(high, -8.0, 4, _SHARE_BINS), _to_bins(wide, -8.0, 4, _SHARE_BINS)),
+        1,
+    )
     np.add.at(measured.sides, side, 1)
     np.add.at(measured.aspects, _to_bins(wide * width / (high * height), -4.0, 4, _ASPECT_BINS), 1)
     from_top = np.minimum(((ymin + ymax) / 2 * _CENTRE_BINS).astype(int), _CENTRE_BINS - 1)
@@ -169,12 +197,14 @@ def _measure_objects(measured: _Measured, names: Sequence[str], rows: Sequence[t
         measured.class_sides[name][place] += number
 
 
-def _to_bins(values: NDArray[np.float64], first_octave: float, bins_per_octave: int, count: int) -> NDArray[np.int64]:
+def _to_bins(
+    values: NDArray[np.float64], first_octave: float, bins_per_octave: int, count: int
+) -> NDArray[np.int64]:
     places = np.floor((np.log2(values) - first_octave) * bins_per_octave)
     return np.clip(places, 0, count - 1).astype(np.int64)
 
 
-# --- Sections -------------------------------------------------------------------------------------------------------------------
+# --- Sections -------------------------------------------------------------------------------------
 
 
 def _render_totals(content: Mapping[str, Any], found: _Findings) -> str:
@@ -188,7 +218,11 @@ def _render_totals(content: Mapping[str, Any], found: _Findings) -> str:
         (
             "Annotations",
             content["annotations_found"],
-            ((used, "used", "used"), (set_aside, "quarantined", "set aside"), (refused, "refused", "refused")),
+            (
+                (used, "used", "used"),
+                (set_aside, "quarantined", "set aside"),
+                (refused, "refused", "refused"),
+            ),
         ),
         (
             "Images",
@@ -211,7 +245,11 @@ def _render_totals(content: Mapping[str, Any], found: _Findings) -> str:
 
 def _render_sum(what: str, total: int, parts: Sequence[tuple[int, str, str]]) -> str:
     """One line: the total, a bar, and the parts that add up to it."""
-    legend = "".join(f"<li>{draw_swatch(fill)}{number:,} {text}</li>" for number, fill, text in parts if number or text == "used")
+    legend = "".join(
+        f"<li>{draw_swatch(fill)}{number:,} {text}</li>"
+        for number, fill, text in parts
+        if number or text == "used"
+    )
     label = f"{total:,} = " + " + ".join(f"{number:,} {text}" for number, _, text in parts)
     bar = draw_stack([(number, fill) for number, fill, _ in parts], label)
     return f'<div class="sum"><div class="what"><b>{total:,}</b>{what}</div><div>{bar}<ul class="legend">{legend}</ul></div></div>'
@@ -230,8 +268,15 @@ def _render_splits(content: Mapping[str, Any]) -> str:
         )
         for name, split in splits.items()
     ]
-    by = {"lists": "the dataset's own lists", "folders": "the dataset's folders", "seed": f"a seeded draw (seed {content['seed']})"}
-    unions = "; ".join(f"{escape(name)} is {escape(' + '.join(parts))}" for name, parts in content["unions"].items())
+    by = {
+        "lists": "the dataset's own lists",
+        "folders": "the dataset's folders",
+        "seed": f"a seeded draw (seed {content['seed']})",
+    }
+    unions = "; ".join(
+        f"{escape(name)} is {escape(' + '.join(parts))}"
+        for name, parts in content["unions"].items()
+    )
     note = f"Splits come from {by[content['split_rule']['by']]}.{f' {unions}.' if unions else ''}"
     objects = sum(split["objects"] for split in splits.values())
     foot = f'<td>all</td><td>{total:,}</td><td>{objects:,}</td><td></td><td class="bar"></td>'
@@ -241,7 +286,9 @@ def _render_splits(content: Mapping[str, Any]) -> str:
 
 def _render_classes(content: Mapping[str, Any], measured: _Measured) -> str:
     splits, classes = content["splits"], content["classes"]
-    totals = {name: sum(split["objects_per_class"][name] for split in splits.values()) for name in classes}
+    totals = {
+        name: sum(split["objects_per_class"][name] for split in splits.values()) for name in classes
+    }
     most = max(totals.values(), default=0)
     ids = {name: class_id for class_id, name in enumerate(classes, start=1)}
     shown = sorted(classes, key=lambda name: (-totals[name], ids[name]))[:_MAX_CLASS_ROWS]
@@ -265,7 +312,11 @@ def _render_classes(content: Mapping[str, Any], measured: _Measured) -> str:
     sums = "".join(f"<td>{split['objects']:,}</td>" for split in splits.values())
     foot = f'<td>all</td><td class="bar"></td><td>{sum(totals.values()):,}</td>{sums}<td></td><td></td>'
     table = render_table(("class", "", "objects", *splits, "images", "sizes"), rows, foot)
-    more = f'<p class="more">The {len(shown)} most frequent of {len(classes):,} classes.</p>' if len(classes) > len(shown) else ""
+    more = (
+        f'<p class="more">The {len(shown)} most frequent of {len(classes):,} classes.</p>'
+        if len(classes) > len(shown)
+        else ""
+    )
     return (
         '<p class="soft">Objects of each class. The number beside a name is its id in the label map; the small plot is the '
         "distribution of its sizes, from small on the left to large on the right, on one scale for all.</p>"
@@ -276,13 +327,20 @@ def _render_classes(content: Mapping[str, Any], measured: _Measured) -> str:
 def _render_charts(measured: _Measured) -> str:
     shares, share_ticks = _trim_shares(measured.shares)
     sides, first_side = _trim(measured.sides, 3)
-    side_ticks = [(octave * 3.0, f"{2 ** (octave + first_side):,}") for octave in range(len(sides) // 3 + 1)]
+    side_ticks = [
+        (octave * 3.0, f"{2 ** (octave + first_side):,}") for octave in range(len(sides) // 3 + 1)
+    ]
     marks = [((math.log2(pixels) - first_side) * 3, f"{pixels}") for pixels in (32, 96)]
     aspects, first_aspect = _trim(measured.aspects, 4)
-    aspect_ticks = [(octave * 4.0, _to_ratio(octave + first_aspect - 4)) for octave in range(len(aspects) // 4 + 1)]
+    aspect_ticks = [
+        (octave * 4.0, _to_ratio(octave + first_aspect - 4))
+        for octave in range(len(aspects) // 4 + 1)
+    ]
     centre_ticks = [(0.0, "left"), (float(_CENTRE_BINS), "right")]
     per_image, first_bin = _trim(measured.objects, 1)
-    image_ticks = [(place + 0.43, _OBJECTS_TICKS[place + first_bin]) for place in range(len(per_image))]
+    image_ticks = [
+        (place + 0.43, _OBJECTS_TICKS[place + first_bin]) for place in range(len(per_image))
+    ]
     charts = [
         (
             "Width and height",
@@ -292,13 +350,27 @@ def _render_charts(measured: _Measured) -> str:
         (
             "Size",
             "Square root of the area, in pixels. COCO calls what is below 32 small and above 96 large.",
-            draw_histogram(sides, side_ticks, "box sizes", [(place, text) for place, text in marks if 0 <= place <= len(sides)]),
+            draw_histogram(
+                sides,
+                side_ticks,
+                "box sizes",
+                [(place, text) for place, text in marks if 0 <= place <= len(sides)],
+            ),
         ),
-        ("Aspect", "Width to height, in pixels.", draw_histogram(aspects, aspect_ticks, "box aspects")),
+        (
+            "Aspect",
+            "Width to height, in pixels.",
+            draw_histogram(aspects, aspect_ticks, "box aspects"),
+        ),
         (
             "Where objects are",
             "Centres of the boxes in the image.",
-            draw_heatmap(measured.centres, centre_ticks, [(0.0, "bottom"), (float(_CENTRE_BINS), "top")], "box centres"),
+            draw_heatmap(
+                measured.centres,
+                centre_ticks,
+                [(0.0, "bottom"), (float(_CENTRE_BINS), "top")],
+                "box centres",
+            ),
         ),
         (
             "Objects per image",
@@ -307,7 +379,10 @@ def _render_charts(measured: _Measured) -> str:
         ),
         ("Image sizes", "In pixels, as written to the records.", _render_sizes(measured)),
     ]
-    panels = "".join(f'<figure class="panel"><h3>{title}</h3><p>{text}</p>{chart}</figure>' for title, text, chart in charts)
+    panels = "".join(
+        f'<figure class="panel"><h3>{title}</h3><p>{text}</p>{chart}</figure>'
+        for title, text, chart in charts
+    )
     return f'<div class="charts">{panels}</div>'
 
 
@@ -350,14 +425,26 @@ def _render_samples(gallery: _Gallery, measured: _Measured) -> str:
     names = [name for name in audit.label_map if measured.class_images[name]]
     shown = sorted(names, key=lambda name: -measured.class_images[name])[:_MAX_CLASS_GALLERIES]
     per_class = max(3, min(12, _MAX_SAMPLE_PICTURES // max(1, len(shown))))
-    split_of = {annotation: split for split, members in audit.splits.members.items() for annotation in members}
+    split_of = {
+        annotation: split
+        for split, members in audit.splits.members.items()
+        for annotation in members
+    }
     groups = []
     for name, chosen in _choose_samples(audit, shown, per_class).items():
         colour = class_colour(audit.label_map.id_of(name))
-        cards = "".join(_render_sample(gallery, annotation, name, split_of[annotation]) for annotation in chosen)
+        cards = "".join(
+            _render_sample(gallery, annotation, name, split_of[annotation]) for annotation in chosen
+        )
         head = f'<h3>{draw_swatch(colour)}{escape(name)}</h3><span class="soft">in {measured.class_images[name]:,} images</span>'
-        groups.append(f'<div class="group"><div class="head">{head}</div><div class="cards">{cards}</div></div>')
-    more = f" The {len(shown)} classes in most images are shown, of {len(names):,}." if len(names) > len(shown) else ""
+        groups.append(
+            f'<div class="group"><div class="head">{head}</div><div class="cards">{cards}</div></div>'
+        )
+    more = (
+        f" The {len(shown)} classes in most images are shown, of {len(names):,}."
+        if len(names) > len(shown)
+        else ""
+    )
     lead = f"Up to {per_class} images of each class, drawn at random but always the same. Other objects are outlined thinly.{more}"
     return f'<p class="soft">{lead}</p>{"".join(groups)}'
 
@@ -374,7 +461,10 @@ def _choose_samples(audit: Audit, names: Sequence[str], per_class: int) -> dict[
                     heapq.heappush(heap, (rank, annotation))
                 elif rank > heap[0][0]:
                     heapq.heapreplace(heap, (rank, annotation))
-    return {name: [annotation for _, annotation in sorted(heap, reverse=True)] for name, heap in chosen.items()}
+    return {
+        name: [annotation for _, annotation in sorted(heap, reverse=True)]
+        for name, heap in chosen.items()
+    }
 
 
 def _render_sample(gallery: _Gallery, annotation: str, name: str, split: str) -> str:
@@ -384,27 +474,42 @@ def _render_sample(gallery: _Gallery, annotation: str, name: str, split: str) ->
     ours = [one for one in sample.objects if one.name == name]
     others = [one for one in sample.objects if one.name != name]
     colour = class_colour(gallery.audit.label_map.id_of(name))
-    outlines = [Outline(one.box.to_pixels(sample.size), "faint", one.name) for one in others[:_MAX_OUTLINES]]
-    outlines += [Outline(one.box.to_pixels(sample.size), colour, one.name) for one in ours[:_MAX_OUTLINES]]
+    outlines = [
+        Outline(one.box.to_pixels(sample.size), "faint", one.name) for one in others[:_MAX_OUTLINES]
+    ]
+    outlines += [
+        Outline(one.box.to_pixels(sample.size), colour, one.name) for one in ours[:_MAX_OUTLINES]
+    ]
     picture = gallery.draw(sample.image, sample.treatment, outlines)
     count = f"{len(ours)} {escape(name)}" + (f", {len(others)} other" if others else "")
     caption = f'<div>{count} <span class="soft">· {escape(split)}</span></div><div class="mono soft">{escape(sample.image)}</div>'
     return f'<figure class="card">{picture}<figcaption>{caption}</figcaption></figure>'
 
 
-# --- Findings -------------------------------------------------------------------------------------------------------------------
+# --- Findings -------------------------------------------------------------------------------------
 
 
-def _render_findings(gallery: _Gallery, found: _Findings, ledger: str | None, action: Action) -> list[Section]:
+def _render_findings(
+    gallery: _Gallery, found: _Findings, ledger: str | None, action: Action
+) -> list[Section]:
     """Returns the section of an action's findings, or none where there are no such findings."""
     codes = [code for code in sorted(found.counts) if RULES[code].action is action]
     if not codes:
         return []
     name, title, lead = _ACTION_TEXTS[action]
     groups = "".join(_render_group(gallery, found, code, ledger) for code in codes)
-    has_boxes = any(finding.before is not None for code in codes for finding in found.examples[code])
+    has_boxes = any(
+        finding.before is not None for code in codes for finding in found.examples[code]
+    )
     key = f"<p>{_render_key()}</p>" if has_boxes else ""
-    return [Section(name, title, f'<p class="soft">{lead}</p>{key}{groups}', sum(found.counts[code] for code in codes))]
+    return [
+        Section(
+            name,
+            title,
+            f'<p class="soft">{lead}</p>{key}{groups}',
+            sum(found.counts[code] for code in codes),
+        )
+    ]
 
 
 def _render_group(gallery: _Gallery, found: _Findings, code: str, ledger: str | None) -> str:
@@ -416,15 +521,28 @@ def _render_group(gallery: _Gallery, found: _Findings, code: str, ledger: str | 
         f'<p class="soft">{escape(rule.remedy[:1].upper() + rule.remedy[1:])}.</p>'
     )
     cards = "".join(_render_finding(gallery, finding) for finding in pictured)
-    lines = "".join(f'<li class="mono">{escape(_place(finding))} {escape(_describe(finding))}</li>' for finding in listed)
-    listing = f'<details><summary>{len(listed):,} more as text</summary><ul class="lines">{lines}</ul></details>' if listed else ""
+    lines = "".join(
+        f'<li class="mono">{escape(_place(finding))} {escape(_describe(finding))}</li>'
+        for finding in listed
+    )
+    listing = (
+        f'<details><summary>{len(listed):,} more as text</summary><ul class="lines">{lines}</ul></details>'
+        if listed
+        else ""
+    )
     where = f" {escape(ledger)} has all of them." if ledger else ""
-    more = f'<p class="more">{len(examples):,} of {number:,} are shown.{where}</p>' if number > len(examples) else ""
+    more = (
+        f'<p class="more">{len(examples):,} of {number:,} are shown.{where}</p>'
+        if number > len(examples)
+        else ""
+    )
     return f'<div class="group"><div class="head">{head}</div><div class="cards">{cards}</div>{listing}{more}</div>'
 
 
 def _render_finding(gallery: _Gallery, finding: Finding) -> str:
-    pictures = [gallery.draw_finding(finding, *named) for named in gallery.images_of(finding).items()]
+    pictures = [
+        gallery.draw_finding(finding, *named) for named in gallery.images_of(finding).items()
+    ]
     shown = f'<div class="pictures">{"".join(pictures)}</div>' if pictures else ""
     wide = " wide" if len(pictures) > 1 else ""
     details = escape(_describe(finding))
@@ -439,9 +557,18 @@ def _place(finding: Finding) -> str:
 def _describe(finding: Finding) -> str:
     """What is there, what should be, and what became of it."""
     parts = [] if finding.object_index is None else [f"object {finding.object_index}"]
-    parts += [part for part in (finding.value, finding.expected and f"expected {finding.expected}") if part]
+    parts += [
+        part
+        for part in (finding.value, finding.expected and f"expected {finding.expected}")
+        if part
+    ]
     if finding.after is not None:
-        parts.append("now " + ", ".join(f"{tag} {value:g}" for tag, value in zip(_CORNERS, finding.after, strict=True)))
+        parts.append(
+            "now "
+            + ", ".join(
+                f"{tag} {value:g}" for tag, value in zip(_CORNERS, finding.after, strict=True)
+            )
+        )
     text = " · ".join(parts)
     return f"{text} [{', '.join(finding.related)}]" if finding.related else text
 
@@ -488,7 +615,10 @@ class _Gallery:
         sample = None if annotation is None else self.read_sample(annotation)
         outlines = []
         if sample is not None:
-            outlines = [Outline(one.box.to_pixels(sample.size), "faint", one.name) for one in sample.objects[:_MAX_OUTLINES]]
+            outlines = [
+                Outline(one.box.to_pixels(sample.size), "faint", one.name)
+                for one in sample.objects[:_MAX_OUTLINES]
+            ]
         if finding.before is not None:
             outlines.append(Outline(_to_continuous(finding.before), "before", "as written"))
         if finding.after is not None:

@@ -10,11 +10,25 @@ from detflow.storage.folders import Folder
 
 __all__ = ["SPLIT_NAMES", "DatasetFiles", "find_files", "split_extension"]
 
-SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing", "trainval", "dev", "eval"})
+SPLIT_NAMES = frozenset(
+    {
+        "train",
+        "training",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "trainval",
+        "dev",
+        "eval",
+    }
+)
 """Names of folders and lists that declare a split (in lower case)."""
 
 _KNOWN_SUFFIXES = frozenset({*IMAGE_SUFFIXES, ".xml", ".txt"})
-# VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a Mac.
+# VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a
+# Mac.
 _PASSED_OVER = frozenset({"SegmentationClass", "SegmentationObject", "__MACOSX"})
 _HEAD_BYTES = 32
 
@@ -86,6 +100,7 @@ def split_extension(name: str) -> tuple[str, str]:
 def _may_declare_split(path: str) -> bool:
     *folders, name = path.split("/")
     if "ImageSets" in folders:
-        # VOC's other lists (Layout, Segmentation, Action) have the same names and divide other images.
+        # VOC's other lists (Layout, Segmentation, Action) have the same names and divide other
+        # images.
         return folders[-2:] == ["ImageSets", "Main"] or folders[-1] == "ImageSets"
     return split_extension(name)[0].lower() in SPLIT_NAMES

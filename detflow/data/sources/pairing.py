@@ -25,7 +25,8 @@ class Pairs:
     """The result of pairing.
 
     Attributes:
-        images: The image of each annotation that has one, by the annotation's path, in the given order.
+        images: The image of each annotation that has one, by the annotation's path, in the given
+            order.
         findings: What was mended, and which annotations and images stay alone.
     """
 
@@ -36,8 +37,8 @@ class Pairs:
 def find_own_images(annotations: Sequence[str], images: Sequence[str]) -> dict[str, str]:
     """Returns the one image that has an annotation's own name, for each annotation that is the only one of its name.
 
-    Such an annotation has the best claim to that image whatever the other files say, so it need not wait for them: if it does
-    claim it, which `has_own_image` tells from its content.
+    Such an annotation has the best claim to that image whatever the other files say, so it need not
+    wait for them: if it does claim it, which `has_own_image` tells from its content.
 
     Args:
         annotations: The annotations' paths.
@@ -49,7 +50,9 @@ def find_own_images(annotations: Sequence[str], images: Sequence[str]) -> dict[s
     own = {}
     for annotation, name in zip(annotations, names, strict=True):
         # `a.jpg.xml` has two names of its own, of which this pass cannot tell the right one.
-        candidates = index.get(name, []) if counts[name] == 1 and not split_extension(name)[1] else []
+        candidates = (
+            index.get(name, []) if counts[name] == 1 and not split_extension(name)[1] else []
+        )
         if len(candidates) == 1 and _fold(_own_name(candidates[0])) == name:
             own[annotation] = candidates[0]
     return own
@@ -61,7 +64,9 @@ def has_own_image(annotation: str, names: ImageNames) -> bool:
     if filename is not None and _is_unsafe(filename):
         return False
     source = filename or source_path
-    return source is None or _fold(_own_name(_SEPARATORS.sub("/", source))) == _fold(_own_name(annotation))
+    return source is None or _fold(_own_name(_SEPARATORS.sub("/", source))) == _fold(
+        _own_name(annotation)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +83,21 @@ class _Claim:
         return own, _shared_folders(self.annotation, self.image)
 
 
-def pair_images(names: Mapping[str, ImageNames], images: Sequence[str], unreadable: Sequence[str] = ()) -> Pairs:
+def pair_images(
+    names: Mapping[str, ImageNames], images: Sequence[str], unreadable: Sequence[str] = ()
+) -> Pairs:
     """Finds each annotation's image.
 
-    Tried in this order: `<filename>`; the same in another case; with another extension or none; the end of `<path>`; the
-    annotation's own name. Where several images have the name, the nearest folder counts, then the one mirrored folder
-    (`annotations/train` beside `images/train`); what is still ambiguous is a finding.
+    Tried in this order: `<filename>`; the same in another case; with another extension or none; the
+    end of `<path>`; the annotation's own name. Where several images have the name, the nearest
+    folder counts, then the one mirrored folder (`annotations/train` beside `images/train`); what is
+    still ambiguous is a finding.
 
     Args:
         names: What each annotation says, by its path.
         images: The images' paths.
-        unreadable: Annotations of which nobody knows what they say; an image with such a one's name is not unlabelled.
+        unreadable: Annotations of which nobody knows what they say; an image with such a one's name
+            is not unlabelled.
     """
     index = _build_index(images)
     findings: list[Finding] = []
@@ -103,15 +112,33 @@ def pair_images(names: Mapping[str, ImageNames], images: Sequence[str], unreadab
     for claim in paired:
         if claim.code is not None:
             expected = _name(claim.image)
-            findings.append(Finding(claim.code, claim.annotation, value=claim.value, expected=expected, image=claim.image))
+            findings.append(
+                Finding(
+                    claim.code,
+                    claim.annotation,
+                    value=claim.value,
+                    expected=expected,
+                    image=claim.image,
+                )
+            )
     # An image that a quarantined annotation names is not an unlabelled one.
-    spoken_for = {claim.image for claim in claims} | {image for finding in findings for image in finding.related}
-    spoken_for |= {image for annotation in unreadable for image in index.get(_fold(_own_name(annotation)), ())}
-    findings.extend(Finding("image_unlabelled", image, image=image) for image in images if image not in spoken_for)
+    spoken_for = {claim.image for claim in claims} | {
+        image for finding in findings for image in finding.related
+    }
+    spoken_for |= {
+        image for annotation in unreadable for image in index.get(_fold(_own_name(annotation)), ())
+    }
+    findings.extend(
+        Finding("image_unlabelled", image, image=image)
+        for image in images
+        if image not in spoken_for
+    )
     return Pairs({claim.annotation: claim.image for claim in paired}, tuple(findings))
 
 
-def _find_image(annotation: str, filename: str | None, source_path: str | None, index: Mapping[str, list[str]]) -> _Claim | Finding:
+def _find_image(
+    annotation: str, filename: str | None, source_path: str | None, index: Mapping[str, list[str]]
+) -> _Claim | Finding:
     if filename is not None and _is_unsafe(filename):
         return Finding("path_unsafe", annotation, value=filename[:200])
     own = _own_name(annotation)
@@ -123,7 +150,12 @@ def _find_image(annotation: str, filename: str | None, source_path: str | None, 
         for level, candidates in enumerate(_levels(source, index)):
             nearest = _nearest(annotation, candidates)
             if len(nearest) > 1:
-                return Finding("image_ambiguous", annotation, value=written, related=tuple(nearest[:_MAX_NAMED]))
+                return Finding(
+                    "image_ambiguous",
+                    annotation,
+                    value=written,
+                    related=tuple(nearest[:_MAX_NAMED]),
+                )
             if nearest:
                 by_level = (None, "paired_by_case", "paired_by_extension")[level]
                 return _Claim(annotation, nearest[0], code or by_level, written)
@@ -132,7 +164,11 @@ def _find_image(annotation: str, filename: str | None, source_path: str | None, 
 
 def _is_unsafe(filename: str) -> bool:
     """A POSIX path that leaves its folder. A drive letter leads nowhere here; its last part is a name like any other."""
-    return filename.startswith("/") or "\0" in filename or (".." in filename and ".." in _SEPARATORS.split(filename))
+    return (
+        filename.startswith("/")
+        or "\0" in filename
+        or (".." in filename and ".." in _SEPARATORS.split(filename))
+    )
 
 
 def _levels(source: str, index: Mapping[str, list[str]]) -> Iterable[list[str]]:
@@ -144,7 +180,9 @@ def _levels(source: str, index: Mapping[str, list[str]]) -> Iterable[list[str]]:
     candidates = index.get(_fold(split_extension(name)[0]), [])
     folders = "/".join(parts[:-1]) + "/" if len(parts) > 1 else ""
     if folders:
-        candidates = [image for image in candidates if f"/{image}".endswith(f"/{folders}{_name(image)}")] or candidates
+        candidates = [
+            image for image in candidates if f"/{image}".endswith(f"/{folders}{_name(image)}")
+        ] or candidates
     yield [image for image in candidates if _name(image) == name]
     yield [image for image in candidates if _fold(_name(image)) == _fold(name)]
     yield candidates
@@ -172,7 +210,10 @@ def _shared_folders(one: str, other: str) -> int:
 
 def _is_mirrored(annotation: str, image: str) -> bool:
     ours, theirs = annotation.split("/")[:-1], image.split("/")[:-1]
-    return len(ours) == len(theirs) and sum(left != right for left, right in zip(ours, theirs, strict=True)) == 1
+    return (
+        len(ours) == len(theirs)
+        and sum(left != right for left, right in zip(ours, theirs, strict=True)) == 1
+    )
 
 
 def _settle(claims: Sequence[_Claim], findings: list[Finding]) -> list[_Claim]:
@@ -195,7 +236,15 @@ def _settle(claims: Sequence[_Claim], findings: list[Finding]) -> list[_Claim]:
         else:
             others = [rival.annotation for rival in rivals if rival is not claim]
             related = (claim.image, *others[:_MAX_NAMED])
-            findings.append(Finding("image_claimed_twice", claim.annotation, value=claim.value, image=claim.image, related=related))
+            findings.append(
+                Finding(
+                    "image_claimed_twice",
+                    claim.annotation,
+                    value=claim.value,
+                    image=claim.image,
+                    related=related,
+                )
+            )
     return settled
 
 

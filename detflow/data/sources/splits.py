@@ -14,7 +14,15 @@ from detflow.data.sources.layout import SPLIT_NAMES, DatasetFiles, split_extensi
 from detflow.errors import ConfigError, DataError
 from detflow.storage.folders import Folder
 
-__all__ = ["DEFAULT_FRACTIONS", "SplitBy", "Splits", "declared_splits", "parse_fractions", "seeded_splits", "unit_hash"]
+__all__ = [
+    "DEFAULT_FRACTIONS",
+    "SplitBy",
+    "Splits",
+    "declared_splits",
+    "parse_fractions",
+    "seeded_splits",
+    "unit_hash",
+]
 
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -25,7 +33,8 @@ class SplitBy(str, Enum):
     """Where the splits come from."""
 
     AUTO = "auto"
-    """Lists where the dataset has at least two, else folders where it has at least two, else the seed."""
+    """Lists where the dataset has at least two, else folders where it has at least two, else the
+    seed."""
 
     LISTS = "lists"
     FOLDERS = "folders"
@@ -38,8 +47,10 @@ class Splits:
 
     Attributes:
         rule: Where they come from; never AUTO.
-        members: The annotations' paths of each split, sorted. Splits are disjoint unless leaks were allowed.
-        unions: Declared lists that repeat others, such as trainval: ("train", "val"); they are not written again.
+        members: The annotations' paths of each split, sorted. Splits are disjoint unless leaks were
+            allowed.
+        unions: Declared lists that repeat others, such as trainval: ("train", "val"); they are not
+            written again.
         findings: Entries without an annotation, annotations without a split, leaks.
     """
 
@@ -62,15 +73,25 @@ def parse_fractions(text: str) -> dict[str, float]:
             value = float(number)
         except ValueError:
             value = -1.0
-        if not name or not all(char.isalnum() or char in "_." for char in name) or name in fractions or not 0.0 <= value <= 1.0:
-            raise ConfigError(f"--split {part.strip()!r} is not NAME=FRACTION", remedy="write train=0.8,val=0.1,test=0.1")
+        if (
+            not name
+            or not all(char.isalnum() or char in "_." for char in name)
+            or name in fractions
+            or not 0.0 <= value <= 1.0
+        ):
+            raise ConfigError(
+                f"--split {part.strip()!r} is not NAME=FRACTION",
+                remedy="write train=0.8,val=0.1,test=0.1",
+            )
         fractions[name] = value
     if abs(sum(fractions.values()) - 1.0) > 1e-9:
         raise ConfigError(f"--split fractions add up to {sum(fractions.values()):g}, not 1")
     return fractions
 
 
-def declared_splits(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str], split_by: SplitBy) -> Splits | None:
+def declared_splits(
+    files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str], split_by: SplitBy
+) -> Splits | None:
     """Returns the splits that the dataset declares, or None where the seed is to decide.
 
     Args:
@@ -82,7 +103,8 @@ def declared_splits(files: DatasetFiles, annotations: Sequence[str], pairs: Mapp
     Raises:
         ConfigError: The user asked for declared splits and there are none.
     """
-    # One list or folder alone divides nothing: CVAT writes a default.txt, and many a set lies in a folder "train".
+    # One list or folder alone divides nothing: CVAT writes a default.txt, and many a set lies in a
+    # folder "train".
     needed = 2 if split_by is SplitBy.AUTO else 1
     if split_by in (SplitBy.AUTO, SplitBy.LISTS):
         declared = _read_lists(files, annotations, pairs)
@@ -107,8 +129,10 @@ def seeded_splits(
 ) -> Splits:
     """Splits by a hash of the seed and the group's name, so that no image's place depends on any other group.
 
-    Groups are never divided, except where `kept` already does. Then two corrections, in a fixed order, for what chance left
-    out: no split with a fraction stays empty, and no class stays absent from a split while another split has two groups of it.
+    Groups are never divided, except where `kept` already does. Then two corrections, in a fixed
+    order, for what chance left
+    out: no split with a fraction stays empty, and no class stays absent from a split while another
+        split has two groups of it.
 
     Args:
         groups: The name of each annotation's group; see `duplicates.find_duplicates`.
@@ -117,17 +141,29 @@ def seeded_splits(
         seed: Any number.
         kept: Splits of annotations from an earlier run; they and their groups stay there.
     """
-    kept = {annotation: split for annotation, split in (kept or {}).items() if annotation in groups and split in fractions}
+    kept = {
+        annotation: split
+        for annotation, split in (kept or {}).items()
+        if annotation in groups and split in fractions
+    }
     fixed: dict[bytes, str] = {}
     for annotation in sorted(kept):
         fixed.setdefault(groups[annotation], kept[annotation])
     names = sorted(set(groups.values()))
-    placed = {name: fixed.get(name) or _split_of(unit_hash(seed, name.hex()), fractions) for name in names}
+    placed = {
+        name: fixed.get(name) or _split_of(unit_hash(seed, name.hex()), fractions) for name in names
+    }
     classes_of: dict[bytes, tuple[str, ...]] = {}
     for annotation, name in groups.items():
         held, added = classes_of.get(name, ()), classes[annotation]
         classes_of[name] = held + tuple(one for one in added if one not in held) if held else added
-    _fill_gaps(placed, classes_of, [split for split, fraction in fractions.items() if fraction], frozenset(fixed), seed)
+    _fill_gaps(
+        placed,
+        classes_of,
+        [split for split, fraction in fractions.items() if fraction],
+        frozenset(fixed),
+        seed,
+    )
     members: dict[str, list[str]] = {split: [] for split in fractions}
     for annotation in sorted(groups):
         members[kept.get(annotation) or placed[groups[annotation]]].append(annotation)
@@ -147,7 +183,9 @@ def _fill_gaps(
         holders[None].append(name)
         for class_name in classes_of[name]:
             holders[class_name].append(name)
-    for wanted in sorted(holders, key=lambda class_name: (len(holders[class_name]), class_name or "")):
+    for wanted in sorted(
+        holders, key=lambda class_name: (len(holders[class_name]), class_name or "")
+    ):
         for split in splits:
             counts = Counter(placed[name] for name in holders[wanted])
             if counts[split]:
@@ -158,10 +196,23 @@ def _fill_gaps(
                 name
                 for name in holders[wanted]
                 if name not in fixed
-                and (comes_first or (counts[placed[name]] >= 2 and not _is_last(name, placed, classes_of, holders)))
+                and (
+                    comes_first
+                    or (
+                        counts[placed[name]] >= 2
+                        and not _is_last(name, placed, classes_of, holders)
+                    )
+                )
             ]
             if donors:
-                chosen = min(donors, key=lambda name: (-counts[placed[name]], unit_hash(seed, "move", split, name.hex()), name))
+                chosen = min(
+                    donors,
+                    key=lambda name: (
+                        -counts[placed[name]],
+                        unit_hash(seed, "move", split, name.hex()),
+                        name,
+                    ),
+                )
                 placed[chosen] = split
 
 
@@ -173,7 +224,10 @@ def _is_last(
 ) -> bool:
     """Whether a class would lose its last group in a split with this one."""
     home = placed[name]
-    return any(not any(other != name and placed[other] == home for other in holders[one]) for one in classes_of[name])
+    return any(
+        not any(other != name and placed[other] == home for other in holders[one])
+        for one in classes_of[name]
+    )
 
 
 def unit_hash(*parts: object) -> float:
@@ -204,12 +258,16 @@ def _read_folders(annotations: Sequence[str], pairs: Mapping[str, str]) -> Split
             outside.append(annotation)
         else:
             found[name].append(annotation)
-    findings = tuple(Finding("split_unassigned", path, value="in no split's folder") for path in outside)
+    findings = tuple(
+        Finding("split_unassigned", path, value="in no split's folder") for path in outside
+    )
     members = {name: tuple(found[name]) for name in sorted(found, key=_reading_order)}
     return Splits(SplitBy.FOLDERS, members, findings=findings)
 
 
-def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str]) -> Splits:
+def _read_lists(
+    files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str]
+) -> Splits:
     finder = _EntryFinder(annotations, pairs)
     lists: defaultdict[str, dict[str, None]] = defaultdict(dict)
     lists_of_classes: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -223,7 +281,9 @@ def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[
             # VOC's list of one class, `cat_train.txt`, names every image of train.
             if split.lower() in SPLIT_NAMES:
                 found = (finder.find(entry, scope) for _, entry in entries)
-                lists_of_classes[split].update((annotation, None) for annotation in found if annotation is not None)
+                lists_of_classes[split].update(
+                    (annotation, None) for annotation in found if annotation is not None
+                )
             continue
         for line, entry in entries:
             annotation = finder.find(entry, scope)
@@ -248,7 +308,14 @@ def _read_lists(files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[
         if not names:
             findings.append(Finding("split_unassigned", annotation, value="in no split's list"))
         elif len(names) > 1:
-            findings.append(Finding("split_leak", annotation, value=f"listed in {', '.join(names)}", image=pairs.get(annotation)))
+            findings.append(
+                Finding(
+                    "split_leak",
+                    annotation,
+                    value=f"listed in {', '.join(names)}",
+                    image=pairs.get(annotation),
+                )
+            )
     members = {name: tuple(sorted(written[name])) for name in sorted(written, key=_reading_order)}
     return Splits(SplitBy.LISTS, members, unions, tuple(findings))
 
@@ -259,7 +326,9 @@ def _scope_of(path: str, annotations: Sequence[str]) -> str:
     if "ImageSets" in folders:
         folders = folders[: folders.index("ImageSets")]
     else:
-        while folders and not any(annotation.startswith("/".join(folders) + "/") for annotation in annotations):
+        while folders and not any(
+            annotation.startswith("/".join(folders) + "/") for annotation in annotations
+        ):
             folders.pop()
     return "/".join(folders) + "/" if folders else ""
 
@@ -268,7 +337,9 @@ def _read_entries(source: Folder, path: str) -> tuple[list[tuple[int, str]], boo
     """Returns (line, entry) of a split list, and whether each line had VOC's flag for a class: 1, 0 or -1 after the name."""
     content = source.read(path, _MAX_LIST_BYTES + 1)
     if len(content) > _MAX_LIST_BYTES:
-        raise DataError(f"the split list has more than {_MAX_LIST_BYTES:,} bytes", path=path, remedy="divide it")
+        raise DataError(
+            f"the split list has more than {_MAX_LIST_BYTES:,} bytes", path=path, remedy="divide it"
+        )
     lines = content.decode("utf-8-sig", "surrogateescape").splitlines()
     entries = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     parts = [entry.rsplit(maxsplit=1) for _, entry in entries]
@@ -286,14 +357,20 @@ def _find_unions(sets: Mapping[str, frozenset[str]]) -> dict[str, tuple[str, ...
             continue
         parts = [other for other, inside in sets.items() if other != name and inside < members]
         whole = frozenset[str]().union(*(sets[part] for part in parts))
-        if len(parts) >= 2 and whole == members and sum(len(sets[part]) for part in parts) == len(members):
+        if (
+            len(parts) >= 2
+            and whole == members
+            and sum(len(sets[part]) for part in parts) == len(members)
+        ):
             unions[name] = tuple(sorted(parts, key=_reading_order))
     return unions
 
 
 def _reading_order(name: str) -> tuple[int, str]:
     order = ("train", "val", "test")
-    return next((place for place, start in enumerate(order) if name.startswith(start)), len(order)), name
+    return next(
+        (place for place, start in enumerate(order) if name.startswith(start)), len(order)
+    ), name
 
 
 # Some lists have classes or boxes in columns behind the name.
@@ -306,7 +383,10 @@ class _EntryFinder:
     def __init__(self, annotations: Iterable[str], pairs: Mapping[str, str]) -> None:
         self._by_name: defaultdict[str, list[str]] = defaultdict(list)
         for annotation in annotations:
-            names = {split_extension(path)[0].rpartition("/")[2] for path in (annotation, pairs.get(annotation, annotation))}
+            names = {
+                split_extension(path)[0].rpartition("/")[2]
+                for path in (annotation, pairs.get(annotation, annotation))
+            }
             for name in names:
                 self._by_name[name].append(annotation)
         self._pairs = pairs
@@ -316,7 +396,11 @@ class _EntryFinder:
 
     def _find(self, entry: str, scope: str) -> str | None:
         stem = split_extension(entry.replace("\\", "/").removeprefix("./"))[0]
-        candidates = [path for path in self._by_name.get(stem.rpartition("/")[2], []) if path.startswith(scope)]
+        candidates = [
+            path
+            for path in self._by_name.get(stem.rpartition("/")[2], [])
+            if path.startswith(scope)
+        ]
         if len(candidates) > 1 and "/" in stem:
             candidates = [path for path in candidates if self._has_path(path, stem)]
         return candidates[0] if len(candidates) == 1 else None

@@ -1,6 +1,7 @@
 """One VOC XML file, whoever wrote it: an annotation, or what is wrong with it and where.
 
-The parser never opens a file or a socket, expands nothing, and reads a value whole or refuses it. Only direct children count:
+The parser never opens a file or a socket, expands nothing, and reads a value whole or refuses it.
+Only direct children count:
 VOC nests `<part>` and CVAT nests `<attribute><name>`, which are not the object's own fields.
 """
 
@@ -19,7 +20,15 @@ from lxml import etree
 from detflow.data.judging.rules import Corners, Finding
 from detflow.types import ImageSize, ObjectAnnotation
 
-__all__ = ["MAX_OBJECTS", "MAX_XML_BYTES", "VocAnnotation", "VocObject", "read_annotation", "read_image_names", "write_annotation"]
+__all__ = [
+    "MAX_OBJECTS",
+    "MAX_XML_BYTES",
+    "VocAnnotation",
+    "VocObject",
+    "read_annotation",
+    "read_image_names",
+    "write_annotation",
+]
 
 MAX_XML_BYTES = 10_000_000
 MAX_OBJECTS = 20_000
@@ -28,8 +37,12 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # int() would take "１２" and "1_000", float() would take "nan": this takes plain ASCII decimals only.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]*)?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
-# libxml2 finds a DOCTYPE only after it has read what is declared inside; these bytes are looked for first.
-_DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"))
+# libxml2 finds a DOCTYPE only after it has read what is declared inside; these bytes are looked for
+# first.
+_DOCTYPES = tuple(
+    "<!DOCTYPE".encode(encoding)
+    for encoding in ("ascii", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+)
 _PARSER = etree.XMLParser(
     resolve_entities=False,
     no_network=True,
@@ -48,7 +61,8 @@ class VocObject(NamedTuple):
         number: Its place among the file's objects, from 1.
         line: Of the `<object>` tag.
         name: The class name with white space collapsed.
-        corners: VOC pixel corners xmin, ymin, xmax, ymax: finite, in no certain order, perhaps outside of the image.
+        corners: VOC pixel corners xmin, ymin, xmax, ymax: finite, in no certain order, perhaps
+            outside of the image.
         difficult: VOC's flag.
         truncated: VOC's flag.
         pose: VOC's free text.
@@ -70,7 +84,8 @@ class VocAnnotation:
     Attributes:
         filename: `<filename>`, or None.
         source_path: `<path>`, or None: where the image lay on the annotator's machine.
-        size: `<size>`'s width and height in pixels, zero where zero is written; None where they are missing or unreadable.
+        size: `<size>`'s width and height in pixels, zero where zero is written; None where they are
+            missing or unreadable.
         size_line: Where `<size>` is.
         objects: In the file's order.
     """
@@ -138,15 +153,22 @@ def read_annotation(data: bytes, path: str) -> tuple[VocAnnotation | None, list[
         path: Named in findings.
 
     Returns:
-        The annotation, or None where a finding quarantines or refuses it or says that it is none; and all findings.
+        The annotation, or None where a finding quarantines or refuses it or says that it is none;
+        and all findings.
     """
     try:
         root = _parse(data, path)
         findings: list[Finding] = []
         fields = _fields_of_image(root, path)
-        objects = [_read_object(element, index, path, findings) for index, element in enumerate(_objects(root, path), start=1)]
+        objects = [
+            _read_object(element, index, path, findings)
+            for index, element in enumerate(_objects(root, path), start=1)
+        ]
         size, size_line = _read_size(root, fields, path)
-        filename, source_path = _optional_text(fields, "filename", path), _optional_text(fields, "path", path)
+        filename, source_path = (
+            _optional_text(fields, "filename", path),
+            _optional_text(fields, "path", path),
+        )
     except _Unreadable as error:
         return None, [error.finding]
     if None in objects:
@@ -174,14 +196,27 @@ def read_image_names(data: bytes, path: str) -> tuple[str | None, str | None] | 
 
 def _parse(data: bytes, path: str) -> etree._Element:
     if len(data) > MAX_XML_BYTES:
-        raise _Unreadable(Finding("xml_too_large", path, value=f"{len(data):,} bytes", expected=f"at most {MAX_XML_BYTES:,}"))
+        raise _Unreadable(
+            Finding(
+                "xml_too_large",
+                path,
+                value=f"{len(data):,} bytes",
+                expected=f"at most {MAX_XML_BYTES:,}",
+            )
+        )
     for doctype in _DOCTYPES:
         if (place := data.find(doctype)) >= 0:
-            raise _Unreadable(Finding("xml_doctype", path, line=data.count(b"\n", 0, place) + 1, value="<!DOCTYPE"))
+            raise _Unreadable(
+                Finding(
+                    "xml_doctype", path, line=data.count(b"\n", 0, place) + 1, value="<!DOCTYPE"
+                )
+            )
     try:
         root = etree.fromstring(data, _PARSER)
     except etree.XMLSyntaxError as error:
-        raise _Unreadable(Finding("xml_malformed", path, line=error.lineno or 1, value=error.msg or "empty")) from None
+        raise _Unreadable(
+            Finding("xml_malformed", path, line=error.lineno or 1, value=error.msg or "empty")
+        ) from None
     # An encoding of which the bytes above know nothing may still have hidden one.
     if root.getroottree().docinfo.internalDTD is not None:
         raise _Unreadable(Finding("xml_doctype", path, line=1, value="<!DOCTYPE"))
@@ -205,13 +240,17 @@ def _line_of(parent: etree._Element | None, tag: str) -> int | None:
 
 def _fields(children: etree._Element | list[etree._Element], path: str) -> dict[str, _Field]:
     """Returns an element's children by tag: the text of one that has no children itself; one that stands twice is ambiguous."""
-    fields: dict[str, _Field] = {child.tag: child if len(child) else child.text or "" for child in children}
+    fields: dict[str, _Field] = {
+        child.tag: child if len(child) else child.text or "" for child in children
+    }
     if len(fields) == len(children):
         return fields
     seen = set()
     for child in children:
         if child.tag in seen and child.tag in _READ:
-            raise _Unreadable(Finding("field_twice", path, line=_line(child), value=f"<{child.tag}>"))
+            raise _Unreadable(
+                Finding("field_twice", path, line=_line(child), value=f"<{child.tag}>")
+            )
         seen.add(child.tag)
     return fields
 
@@ -223,13 +262,34 @@ def _fields_of_image(root: etree._Element, path: str) -> dict[str, _Field]:
 _Field = str | etree._Element
 
 # Only fields that are read can be ambiguous: an object may have many <part> or <attributes>.
-_READ = frozenset({"filename", "path", "size", "width", "height", "name", "bndbox", "difficult", "truncated", "pose", *_CORNERS})
+_READ = frozenset(
+    {
+        "filename",
+        "path",
+        "size",
+        "width",
+        "height",
+        "name",
+        "bndbox",
+        "difficult",
+        "truncated",
+        "pose",
+        *_CORNERS,
+    }
+)
 
 
 def _objects(root: etree._Element, path: str) -> list[etree._Element]:
     objects = list(root.iterchildren("object"))
     if len(objects) > MAX_OBJECTS:
-        raise _Unreadable(Finding("too_many_objects", path, value=f"{len(objects):,}", expected=f"at most {MAX_OBJECTS:,}"))
+        raise _Unreadable(
+            Finding(
+                "too_many_objects",
+                path,
+                value=f"{len(objects):,}",
+                expected=f"at most {MAX_OBJECTS:,}",
+            )
+        )
     at_any_depth = list(root.iter("object"))
     if len(at_any_depth) > len(objects):
         nested = next(element for element in at_any_depth if element.getparent() is not root)
@@ -258,7 +318,9 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _read_size(root: etree._Element, fields: Mapping[str, _Field], path: str) -> tuple[tuple[int, int] | None, int | None]:
+def _read_size(
+    root: etree._Element, fields: Mapping[str, _Field], path: str
+) -> tuple[tuple[int, int] | None, int | None]:
     element = fields.get("size")
     if element is None:
         return None, None
@@ -266,12 +328,21 @@ def _read_size(root: etree._Element, fields: Mapping[str, _Field], path: str) ->
         return None, _line_of(root, "size")
     sides = _fields(element, path)
     width, height = (_number(_text(sides, tag, path)) for tag in ("width", "height"))
-    if width is None or height is None or width != int(width) or height != int(height) or width < 0 or height < 0:
+    if (
+        width is None
+        or height is None
+        or width != int(width)
+        or height != int(height)
+        or width < 0
+        or height < 0
+    ):
         return None, _line(element)
     return (int(width), int(height)), _line(element)
 
 
-def _read_object(element: etree._Element, index: int, path: str, findings: list[Finding]) -> VocObject | None:
+def _read_object(
+    element: etree._Element, index: int, path: str, findings: list[Finding]
+) -> VocObject | None:
     """Returns the object, or None after a finding that quarantines the annotation."""
     fields = _fields(element, path)
     written = _text(fields, "name", path)
@@ -281,23 +352,40 @@ def _read_object(element: etree._Element, index: int, path: str, findings: list[
         return None
     if name != written:
         value, expected = repr(written), repr(name)
-        findings.append(Finding("name_whitespace", path, _line(element), index, value=value, expected=expected))
+        findings.append(
+            Finding("name_whitespace", path, _line(element), index, value=value, expected=expected)
+        )
     corners = _read_corners(element, fields.get("bndbox"), name, index, path, findings)
     if corners is None:
         return None
     difficult = _read_flag(element, fields, "difficult", index, path, findings)
     truncated = _read_flag(element, fields, "truncated", index, path, findings)
-    return VocObject(index, _line(element), name, corners, difficult, truncated, _text(fields, "pose", path).strip())
+    return VocObject(
+        index,
+        _line(element),
+        name,
+        corners,
+        difficult,
+        truncated,
+        _text(fields, "pose", path).strip(),
+    )
 
 
 def _read_corners(
-    element: etree._Element, box: _Field | None, name: str, index: int, path: str, findings: list[Finding]
+    element: etree._Element,
+    box: _Field | None,
+    name: str,
+    index: int,
+    path: str,
+    findings: list[Finding],
 ) -> Corners | None:
     fields: Mapping[str, _Field] = {} if box is None or isinstance(box, str) else _fields(box, path)
     missing = [f"<{tag}>" for tag in _CORNERS if tag not in fields]
     if missing:
         value = f"{name}: no <bndbox>" if box is None else f"{name}: no {', '.join(missing)}"
-        findings.append(Finding("box_missing", path, line=_line(element), object_index=index, value=value))
+        findings.append(
+            Finding("box_missing", path, line=_line(element), object_index=index, value=value)
+        )
         return None
     corners = []
     for tag in _CORNERS:
@@ -306,7 +394,9 @@ def _read_corners(
         if corner is None:
             value = f"{name}: {tag} {text.strip()[:40]!r}"
             line = _line_of(element.find("bndbox"), tag)
-            findings.append(Finding("box_not_a_number", path, line=line, object_index=index, value=value))
+            findings.append(
+                Finding("box_not_a_number", path, line=line, object_index=index, value=value)
+            )
             return None
         corners.append(corner)
     xmin, ymin, xmax, ymax = corners
@@ -314,7 +404,12 @@ def _read_corners(
 
 
 def _read_flag(
-    element: etree._Element, fields: Mapping[str, _Field], tag: str, index: int, path: str, findings: list[Finding]
+    element: etree._Element,
+    fields: Mapping[str, _Field],
+    tag: str,
+    index: int,
+    path: str,
+    findings: list[Finding],
 ) -> bool:
     text = _text(fields, tag, path)
     flag = _FLAGS.get(text)
@@ -322,5 +417,13 @@ def _read_flag(
         flag = _FLAGS.get(text.strip().lower())
     if flag is None:
         value = f"<{tag}> {text.strip()[:40]!r}"
-        findings.append(Finding("flag_unreadable", path, line=_line_of(element, tag), object_index=index, value=value))
+        findings.append(
+            Finding(
+                "flag_unreadable",
+                path,
+                line=_line_of(element, tag),
+                object_index=index,
+                value=value,
+            )
+        )
     return flag or False

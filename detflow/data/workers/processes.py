@@ -1,7 +1,7 @@
 """The same function over many items, in order, in this process or in several. Results never depend on how many.
 
-This process is one of them: it works on items as long as the next result in order is not there, so that two processes cost the
-start of one. `cluster` does the same on Ray.
+This process is one of them: it works on items as long as the next result in order is not there, so
+that two processes cost the start of one. `cluster` does the same on Ray.
 """
 
 from __future__ import annotations
@@ -38,11 +38,14 @@ _SERIAL_FILES = 4_000
 class OrderedMap(Protocol):
     """Maps in order with a bounded number of items in flight, so that memory does not grow with the input."""
 
-    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int) -> Iterator[Result]:
+    def __call__(
+        self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int
+    ) -> Iterator[Result]:
         """Yields `function(item)` for each item.
 
         Args:
-            function: Importable by name (or a `functools.partial` of one that is), since it may run in another process.
+            function: Importable by name (or a `functools.partial` of one that is), since it may run
+                in another process.
             items: Its arguments.
             chunk: How many go to a process at a time.
 
@@ -58,7 +61,9 @@ class ProcessMap:
         self._executor = executor
         self._jobs = jobs
 
-    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int) -> Iterator[Result]:
+    def __call__(
+        self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int
+    ) -> Iterator[Result]:
         """See `OrderedMap`."""
         if self._executor is None:
             yield from map(function, items)
@@ -68,7 +73,9 @@ class ProcessMap:
         others = self._jobs - 1
         try:
             while True:
-                while sum(not future.done() for future in pending) < 2 * others and (piece := list(islice(remaining, chunk))):
+                while sum(not future.done() for future in pending) < 2 * others and (
+                    piece := list(islice(remaining, chunk))
+                ):
                     pending.append(self._executor.submit(_run, function, piece))
                 if not pending:
                     return
@@ -79,7 +86,8 @@ class ProcessMap:
                     yield from pending.popleft().result()
         except BrokenProcessPool:
             raise EnvironmentFault(
-                "a worker process died", remedy="look for an out-of-memory kill in the system's log, or use fewer --jobs"
+                "a worker process died",
+                remedy="look for an out-of-memory kill in the system's log, or use fewer --jobs",
             ) from None
         finally:
             for future in pending:
@@ -99,8 +107,11 @@ def open_workers(jobs: int, module: str = __name__) -> Iterator[ProcessMap]:
         return
     # "spawn" gives the same start on every platform and copies no lock or thread of this process.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs - 1, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)) as executor:
-        # The executor starts a process for a task that finds none idle: the others start, and import, while this one goes on.
+    with ProcessPoolExecutor(
+        jobs - 1, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)
+    ) as executor:
+        # The executor starts a process for a task that finds none idle: the others start, and
+        # import, while this one goes on.
         for _ in range(jobs - 1):
             executor.submit(_import, module)
         try:

@@ -1,7 +1,7 @@
 """The map of `parallel` on a Ray cluster: the same pure functions as tasks, so that the bytes are those of one process.
 
-Ray runs a task again whose worker or node is lost. Tasks may: a file that one builds appears complete or not at all, and the second
-time it is the same.
+Ray runs a task again whose worker or node is lost. Tasks may: a file that one builds appears
+complete or not at all, and the second time it is the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ __all__ = ["RayMap", "open_cluster"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Tasks that wait or run, for each core, so that none waits for the driver; and those that are done but wait for an earlier one.
+# Tasks that wait or run, for each core, so that none waits for the driver; and those that are done
+# but wait for an earlier one.
 _TASKS_PER_CORE = 2
 _RESULTS_PER_CORE = 4
 # Each loss of a node takes one run of every task that it had.
@@ -43,7 +44,9 @@ class RayMap:
         self._cores = cores
         self._task = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(_run)
 
-    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int) -> Iterator[Result]:
+    def __call__(
+        self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int
+    ) -> Iterator[Result]:
         """See `OrderedMap`."""
         remaining = iter(items)
         pending: deque[Any] = deque()
@@ -51,8 +54,13 @@ class RayMap:
         try:
             while True:
                 if running:
-                    _, running = self._ray.wait(running, num_returns=len(running), timeout=0, fetch_local=False)
-                while len(running) < _TASKS_PER_CORE * self._cores and len(pending) < _RESULTS_PER_CORE * self._cores:
+                    _, running = self._ray.wait(
+                        running, num_returns=len(running), timeout=0, fetch_local=False
+                    )
+                while (
+                    len(running) < _TASKS_PER_CORE * self._cores
+                    and len(pending) < _RESULTS_PER_CORE * self._cores
+                ):
                     if not (piece := list(islice(remaining, chunk))):
                         break
                     reference = self._task.remote(find_versions(), function, piece)
@@ -67,24 +75,29 @@ class RayMap:
                     raise error
         except self._ray.exceptions.RayError as error:
             cause = f"the Ray cluster failed: {(str(error).strip().splitlines() or ['?'])[0]}"
-            raise EnvironmentFault(cause, remedy="run it again; shards that are finished are taken over") from None
+            raise EnvironmentFault(
+                cause, remedy="run it again; shards that are finished are taken over"
+            ) from None
         finally:
             for reference in pending:
                 self._ray.cancel(reference)
 
 
 @contextmanager
-def open_cluster(address: str | None, jobs: int | None, shared: Sequence[Path] = ()) -> Iterator[RayMap]:
+def open_cluster(
+    address: str | None, jobs: int | None, shared: Sequence[Path] = ()
+) -> Iterator[RayMap]:
     """Yields a map over the cores of a Ray cluster.
 
     Args:
-        address: Of the cluster's head; None takes the one that `RAY_ADDRESS` names, else one on this machine, else starts one of
-            this machine's cores.
+        address: Of the cluster's head; None takes the one that `RAY_ADDRESS` names, else one on
+            this machine, else starts one of this machine's cores.
         jobs: Most tasks at a time; None takes all cores.
         shared: Folders that every node must see.
 
     Raises:
-        EnvironmentFault: Ray is not installed, the cluster cannot be reached, or a node does not see a folder.
+        EnvironmentFault: Ray is not installed, the cluster cannot be reached, or a node does not
+            see a folder.
     """
     _require_reachable(address or os.environ.get("RAY_ADDRESS"))
     # Ray reports how it is used, and warns of both unless told.
@@ -95,17 +108,28 @@ def open_cluster(address: str | None, jobs: int | None, shared: Sequence[Path] =
     try:
         import ray
     except ImportError as error:
-        raise EnvironmentFault(f"Ray is not installed: {error}", remedy="pip install 'detflow[ray]'") from None
+        raise EnvironmentFault(
+            f"Ray is not installed: {error}", remedy="pip install 'detflow[ray]'"
+        ) from None
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         cause = f"no Ray cluster: {(str(error).strip().splitlines() or ['?'])[0]}"
-        raise EnvironmentFault(cause, path=address, remedy="check --ray-address, and `ray status` there") from None
+        raise EnvironmentFault(
+            cause, path=address, remedy="check --ray-address, and `ray status` there"
+        ) from None
     try:
         signal.signal(signal.SIGTERM, on_terminate)
         cores = int(ray.cluster_resources().get("CPU", 0))
         if not cores:
-            raise EnvironmentFault("the Ray cluster has no CPU", path=address, remedy="start its nodes with --num-cpus")
+            raise EnvironmentFault(
+                "the Ray cluster has no CPU", path=address, remedy="start its nodes with --num-cpus"
+            )
         _require_shared(ray, shared)
         yield RayMap(ray, min(cores, jobs or cores))
     finally:
@@ -121,7 +145,9 @@ def _require_reachable(address: str | None) -> None:
         socket.create_connection((match[1], int(match[2])), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise EnvironmentFault(
-            f"no Ray cluster: {error}", path=address, remedy="check --ray-address, and `ray status` there"
+            f"no Ray cluster: {error}",
+            path=address,
+            remedy="check --ray-address, and `ray status` there",
         ) from None
 
 
@@ -129,13 +155,21 @@ def _require_shared(ray: Any, folders: Sequence[Path]) -> None:
     """A node without the dataset would tell of files that were removed."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")] if folders else []
+    nodes = (
+        [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        if folders
+        else []
+    )
     look = ray.remote(num_cpus=0)(_find_missing)
     strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=True) for node in nodes]
-    for host, missing in ray.get([look.options(scheduling_strategy=one).remote(folders) for one in strategies]):
+    for host, missing in ray.get(
+        [look.options(scheduling_strategy=one).remote(folders) for one in strategies]
+    ):
         for folder in missing:
             remedy = "put it on a file system that all nodes share, or into an object store"
-            raise EnvironmentFault(f"node {host} does not see the folder", path=folder, remedy=remedy)
+            raise EnvironmentFault(
+                f"node {host} does not see the folder", path=folder, remedy=remedy
+            )
 
 
 def _find_missing(folders: Sequence[Path]) -> tuple[str, list[Path]]:
@@ -148,7 +182,9 @@ def _run(
     """Runs in a worker. An error comes back as a value, after the results before it, as it would from this process."""
     if find_versions() != versions:
         cause = f"a node has other versions than the driver: {find_versions()}, {versions}"
-        return [], EnvironmentFault(cause, path=socket.gethostname(), remedy="install the same on all nodes")
+        return [], EnvironmentFault(
+            cause, path=socket.gethostname(), remedy="install the same on all nodes"
+        )
     results = []
     for item in items:
         try:

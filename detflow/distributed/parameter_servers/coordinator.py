@@ -1,7 +1,8 @@
 """The chief of a cluster with parameter servers: it connects to the others and hands out functions to run.
 
-The weights live on the parameter servers, one variable here, the next there. A worker reads them, computes, and sends its update,
-while others do the same: nobody waits for anybody (Dean et al. 2012, "Large scale distributed deep networks").
+The weights live on the parameter servers, one variable here, the next there. A worker reads them,
+computes, and sends its update, while others do the same: nobody waits for anybody (Dean et al.
+2012, "Large scale distributed deep networks").
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Coordinator:
 
     Attributes:
         num_workers: Processes that take steps.
-        distribution: Where variables are made on the parameter servers, and functions for the workers.
+        distribution: Where variables are made on the parameter servers, and functions for the
+            workers.
 
     Raises:
         ConfigError: The workers have several GPUs each.
@@ -48,11 +50,14 @@ class Coordinator:
 
     def __init__(self, topology: Topology, announce: Callable[[str], None]) -> None:
         _await_servers(topology, announce)
-        cluster = tf.train.ClusterSpec({job: list(hosts) for job, hosts in topology.cluster.items()})
+        cluster = tf.train.ClusterSpec(
+            {job: list(hosts) for job, hosts in topology.cluster.items()}
+        )
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             cluster, task_type=topology.job, task_id=topology.index, rpc_layer="grpc"
         )
-        # TensorFlow logs each error of a worker at length, images included; what it does not mend arrives as an exception.
+        # TensorFlow logs each error of a worker at length, images included; what it does not mend
+        # arrives as an exception.
         tf.get_logger().setLevel("CRITICAL")
         # The server that it starts tells its address.
         with native_stderr_closed():
@@ -64,14 +69,18 @@ class Coordinator:
             )
         self.num_workers = topology.num_workers
         self.distribution = Distribution(strategy)
-        # Its finaliser waits for a thread that reconnects to a lost worker; in a process that ends, that thread no longer runs.
+        # Its finaliser waits for a thread that reconnects to a lost worker; in a process that ends,
+        # that thread no longer runs.
         require_immediate_exit()
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
 
-    def schedule(self, function: tf.types.experimental.ConcreteFunction, *args: Any) -> tf.distribute.coordinator.RemoteValue:
+    def schedule(
+        self, function: tf.types.experimental.ConcreteFunction, *args: Any
+    ) -> tf.distribute.coordinator.RemoteValue:
         """Hands a function to the next free worker; where that is lost, to another one.
 
-        It was made before: TensorFlow sends a new one to all processes, which had better not wait for anything then.
+        It was made before: TensorFlow sends a new one to all processes, which had better not wait
+        for anything then.
 
         Returns:
             What `fetch` of it waits for.
@@ -85,12 +94,15 @@ def lost_servers() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        is_lost = isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError))
+        is_lost = isinstance(
+            error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+        )
         if not is_lost and not any(mark in error.message for mark in _LOST_MARKS):
             raise
         # The first line may only say that a graph was at work.
         reason = next(
-            (line for line in error.message.splitlines() if "remote target" in line), error.message.strip().splitlines()[0]
+            (line for line in error.message.splitlines() if "remote target" in line),
+            error.message.strip().splitlines()[0],
         )
         raise EnvironmentFault(
             f"the chief has lost a parameter server: {reason.strip()}",
@@ -109,12 +121,17 @@ def answers(address: str) -> bool:
 
 def _await_servers(topology: Topology, announce: Callable[[str], None]) -> None:
     """Waits until parameter servers and workers listen: TensorFlow would wait without a word."""
-    missing = [f"{job} {index} at {host}" for job in ("ps", "worker") for index, host in enumerate(topology.cluster[job])]
+    missing = [
+        f"{job} {index} at {host}"
+        for job in ("ps", "worker")
+        for index, host in enumerate(topology.cluster[job])
+    ]
     last_told, end = "", time.monotonic() + _GATHER_SECONDS
     while missing := [task for task in missing if not answers(task.rpartition(" ")[2])]:
         if time.monotonic() > end:
             raise EnvironmentFault(
-                f"waited {_GATHER_SECONDS:.0f} s for {', '.join(missing)}", remedy="start them, or mend TF_CONFIG"
+                f"waited {_GATHER_SECONDS:.0f} s for {', '.join(missing)}",
+                remedy="start them, or mend TF_CONFIG",
             )
         if (waiting := f"waiting for {', '.join(missing)}") != last_told:
             announce(waiting)

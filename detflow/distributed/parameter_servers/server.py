@@ -20,7 +20,8 @@ _FIRST_CONTACT_SECONDS = 3600.0
 # A chief that was killed and started again finds its servers still there.
 _GONE_SECONDS = 60.0
 _TICK_SECONDS = 1.0
-# Operations that wait for other processes hold a thread. With one a core, a worker of one core waited for ever.
+# Operations that wait for other processes hold a thread. With one a core, a worker of one core
+# waited for ever.
 _INTER_OP_THREADS = 16
 
 
@@ -39,16 +40,21 @@ def serve_task(topology: Topology, threads: int) -> int | None:
     """
     (chief,) = topology.cluster["chief"]
     config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=threads, inter_op_parallelism_threads=max(threads, _INTER_OP_THREADS)
+        intra_op_parallelism_threads=threads,
+        inter_op_parallelism_threads=max(threads, _INTER_OP_THREADS),
     )
     cluster = tf.train.ClusterSpec({job: list(hosts) for job, hosts in topology.cluster.items()})
     # The server tells all that it does; what goes wrong the chief hears.
     with native_stderr_closed():
         try:
-            server = tf.distribute.Server(cluster, topology.job, topology.index, protocol="grpc", config=config)
+            server = tf.distribute.Server(
+                cluster, topology.job, topology.index, protocol="grpc", config=config
+            )
         except tf.errors.OpError:
             address = topology.cluster[topology.job][topology.index]
-            raise EnvironmentFault(f"{topology} cannot listen at {address}", remedy="another process has the port") from None
+            raise EnvironmentFault(
+                f"{topology} cannot listen at {address}", remedy="another process has the port"
+            ) from None
         # After it: TensorFlow takes SIGTERM for itself.
         with gather_requests() as requests:
             signum = _outlast(chief, topology, requests)
@@ -68,5 +74,7 @@ def _outlast(chief: str, topology: Topology, requests: Requests) -> int | None:
         elif signums or (last_seen is not None and now - last_seen > _GONE_SECONDS):
             return signums[0] if signums else None
         elif last_seen is None and now - began > _FIRST_CONTACT_SECONDS:
-            raise EnvironmentFault(f"{topology} waited {now - began:.0f} s for a chief at {chief}", remedy="start it")
+            raise EnvironmentFault(
+                f"{topology} waited {now - began:.0f} s for a chief at {chief}", remedy="start it"
+            )
         time.sleep(_TICK_SECONDS)

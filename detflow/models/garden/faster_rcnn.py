@@ -12,16 +12,39 @@ from official.vision.modeling.heads import dense_prediction_heads, instance_head
 from official.vision.modeling.layers import roi_aligner, roi_generator
 
 from detflow.config.schema import ModelConfig
-from detflow.models.garden.backbones import build_backbone, build_decoder, build_norm, feature_pyramid
+from detflow.models.garden.backbones import (
+    build_backbone,
+    build_decoder,
+    build_norm,
+    feature_pyramid,
+)
 from detflow.models.garden.parameters import GardenParameters
 from detflow.models.precision import as_float32
 
-__all__ = ["ANCHORS_SAMPLED", "FasterRCNNNetwork", "Proposals", "RegionSampling", "first_stage_losses", "second_stage_losses"]
+__all__ = [
+    "ANCHORS_SAMPLED",
+    "FasterRCNNNetwork",
+    "Proposals",
+    "RegionSampling",
+    "first_stage_losses",
+    "second_stage_losses",
+]
 
-_PARTS = ("backbone", "decoder", "rpn_head", "detection_head", "roi_generator", "roi_sampler", "roi_aligner", "norm_activation")
-# Anchors of an image that the proposals' scores learn from (Faster R-CNN, arXiv:1506.01497, section 3.1.3).
+_PARTS = (
+    "backbone",
+    "decoder",
+    "rpn_head",
+    "detection_head",
+    "roi_generator",
+    "roi_sampler",
+    "roi_aligner",
+    "norm_activation",
+)
+# Anchors of an image that the proposals' scores learn from (Faster R-CNN, arXiv:1506.01497, section
+# 3.1.3).
 ANCHORS_SAMPLED = 256
-# Where the Huber losses become linear: the regression targets of proposals are smaller than those of the second stage.
+# Where the Huber losses become linear: the regression targets of proposals are smaller than those
+# of the second stage.
 _FIRST_STAGE_DELTA = 1.0 / 9.0
 _SECOND_STAGE_DELTA = 1.0
 
@@ -46,7 +69,8 @@ class Proposals:
         features: Feature maps by level.
         scores: By level, logits [B, height, width, anchors a cell].
         deltas: By level, [B, height, width, 4 × anchors a cell].
-        regions: [B, R, 4] in canvas pixels, the best first; those beyond the last one are all zeros.
+        regions: [B, R, 4] in canvas pixels, the best first; those beyond the last one are all
+            zeros.
     """
 
     features: dict[str, tf.Tensor]
@@ -59,7 +83,8 @@ class FasterRCNNNetwork:
     """Both stages.
 
     Attributes:
-        network: Holds every weight: (images, regions [B, R, 4] in pixels) → (scores, deltas, class logits, class deltas).
+        network: Holds every weight: (images, regions [B, R, 4] in pixels) → (scores, deltas, class
+            logits, class deltas).
         parts: Model Garden's sub-models by the names that their checkpoints have.
         sampling: Of the second stage's training.
     """
@@ -69,7 +94,9 @@ class FasterRCNNNetwork:
         norm = build_norm(parameters, "relu")
         filters = {"num_filters": config.num_filters}
         rpn = parameters.fill(maskrcnn.RPNHead, "rpn_head", **filters)
-        detection = parameters.fill(maskrcnn.DetectionHead, "detection_head", num_convs=config.num_head_convs, **filters).as_dict()
+        detection = parameters.fill(
+            maskrcnn.DetectionHead, "detection_head", num_convs=config.num_head_convs, **filters
+        ).as_dict()
         del detection["cascade_class_ensemble"]
         # The batched kernel costs a fraction of the default one.
         generator = parameters.fill(maskrcnn.ROIGenerator, "roi_generator", use_batched_nms=True)
@@ -89,35 +116,56 @@ class FasterRCNNNetwork:
                 **rpn.as_dict(),
                 **norm.as_dict(),
             )
-            self._detection_head = instance_heads.DetectionHead(num_classes=num_classes + 1, **detection, **norm.as_dict())
+            self._detection_head = instance_heads.DetectionHead(
+                num_classes=num_classes + 1, **detection, **norm.as_dict()
+            )
             self._roi_aligner = roi_aligner.MultilevelROIAligner(**aligner.as_dict())
             self._roi_generator = roi_generator.MultilevelROIGenerator(**generator.as_dict())
             features = feature_pyramid(backbone, decoder, images)
             scores, deltas = rpn_head(features)
             second_stage = self._detection_head(self._roi_aligner(features, regions))
         self._first_stage = tf_keras.Model(images, (features, scores, deltas), name="first_stage")
-        self.network = tf_keras.Model((images, regions), (scores, deltas, *second_stage), name="faster_rcnn")
-        parts = {"backbone": backbone, "decoder": decoder, "rpn_head": rpn_head, "detection_head": self._detection_head}
+        self.network = tf_keras.Model(
+            (images, regions), (scores, deltas, *second_stage), name="faster_rcnn"
+        )
+        parts = {
+            "backbone": backbone,
+            "decoder": decoder,
+            "rpn_head": rpn_head,
+            "detection_head": self._detection_head,
+        }
         self.parts = {name: part for name, part in parts.items() if part is not None}
 
-    def propose(self, canvases: tf.Tensor, anchors_px: dict[str, tf.Tensor], *, training: bool) -> Proposals:
+    def propose(
+        self, canvases: tf.Tensor, anchors_px: dict[str, tf.Tensor], *, training: bool
+    ) -> Proposals:
         """Runs the first stage on canvases [B, height, width, 3], with anchors [1, number, 4] in pixels by level."""
         features, *outputs = self._first_stage(canvases, training=training)
         scores, deltas = as_float32(outputs)
-        size = tf.broadcast_to(tf.constant([*canvases.shape[1:3]], tf.float32), [tf.shape(canvases)[0], 2])
+        size = tf.broadcast_to(
+            tf.constant([*canvases.shape[1:3]], tf.float32), [tf.shape(canvases)[0], 2]
+        )
         regions, _ = self._roi_generator(deltas, scores, anchors_px, size, training=training)
         return Proposals(features, scores, deltas, tf.stop_gradient(regions))
 
-    def classify(self, features: dict[str, tf.Tensor], regions: tf.Tensor, *, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def classify(
+        self, features: dict[str, tf.Tensor], regions: tf.Tensor, *, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs the second stage on regions [B, R, 4] in pixels.
 
         Returns:
             Logits [B, R, 1 + C], background first, and deltas [B, R, 4 × (1 + C)].
         """
-        return tuple(as_float32(self._detection_head(self._roi_aligner(features, regions), training=training)))
+        return tuple(
+            as_float32(
+                self._detection_head(self._roi_aligner(features, regions), training=training)
+            )
+        )
 
 
-def first_stage_losses(proposals: Proposals, labels: tf.Tensor, deltas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def first_stage_losses(
+    proposals: Proposals, labels: tf.Tensor, deltas: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Computes the losses of the proposals' scores and boxes.
 
     Args:

@@ -54,7 +54,9 @@ class GardenParameters:
         self._given = config.garden
         for part in config.garden:
             if part not in parts:
-                raise ConfigError(f"unknown setting model.garden.{part}", remedy=_nearest(part, parts))
+                raise ConfigError(
+                    f"unknown setting model.garden.{part}", remedy=_nearest(part, parts)
+                )
 
     def fill(self, kind: type[_Parameters], part: str, **settings: Any) -> _Parameters:
         """Makes one of Model Garden's parameter classes.
@@ -73,14 +75,19 @@ class GardenParameters:
         for name, value in given.items():
             setting = f"model.garden.{part}.{name}"
             if name not in names:
-                raise ConfigError(f"unknown setting {setting}", remedy=_nearest(name, [n for n in names if n not in _NOT_FREE]))
+                raise ConfigError(
+                    f"unknown setting {setting}",
+                    remedy=_nearest(name, [n for n in names if n not in _NOT_FREE]),
+                )
             if name in _NOT_FREE:
                 raise ConfigError(f"{setting} cannot be set", remedy=_NOT_FREE[name])
             try:
                 TypeAdapter(types[name]).validate_python(value, strict=True)
             except ValidationError as error:
                 message = error.errors()[0]["msg"]
-                raise ConfigError(f"{setting}: {message[:1].lower()}{message[1:]}, got {value!r}") from None
+                raise ConfigError(
+                    f"{setting}: {message[:1].lower()}{message[1:]}, got {value!r}"
+                ) from None
         return kind(**{**settings, **given})
 
     @contextlib.contextmanager
@@ -88,7 +95,14 @@ class GardenParameters:
         """Turns what Model Garden raises in the block into `ConfigError` where its parameters were set by hand."""
         try:
             yield
-        except (ValueError, TypeError, KeyError, AssertionError, IndexError, AttributeError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AssertionError,
+            IndexError,
+            AttributeError,
+        ) as error:
             if not self._given:
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,13 @@ from official.vision.configs import retinanet
 from official.vision.modeling.heads import dense_prediction_heads
 
 from detflow.config.schema import ModelConfig
-from detflow.models.garden.backbones import build_backbone, build_decoder, build_norm, feature_pyramid, input_shape
+from detflow.models.garden.backbones import (
+    build_backbone,
+    build_decoder,
+    build_norm,
+    feature_pyramid,
+    input_shape,
+)
 from detflow.models.garden.parameters import GardenParameters
 
 __all__ = ["RetinaNetNetwork", "build_retinanet_network"]
@@ -31,16 +37,21 @@ def build_retinanet_network(config: ModelConfig, num_classes: int) -> RetinaNetN
         num_classes: Without background: the head predicts one logit a class.
 
     Returns:
-        A network from normalised images [batch, height, width, 3] float32 to (class logits [batch, anchors, num_classes],
-        box deltas [batch, anchors, 4]), anchors level by level from the finest, row by row, cell by cell. Where there are
-        several canvases it takes each of them.
+        A network from normalised images [batch, height, width, 3] float32 to (class logits [batch,
+        anchors, num_classes], box deltas [batch, anchors, 4]), anchors level by level from the
+        finest, row by row, cell by cell. Where there are several canvases it takes each of them.
 
     Raises:
         ConfigError: `model.garden` says what Model Garden cannot build.
     """
     parameters = GardenParameters(config, ("backbone", "decoder", "head", "norm_activation"))
     norm = build_norm(parameters, "relu")
-    chosen = parameters.fill(retinanet.RetinaNetHead, "head", num_convs=config.num_head_convs, num_filters=config.num_filters)
+    chosen = parameters.fill(
+        retinanet.RetinaNetHead,
+        "head",
+        num_convs=config.num_head_convs,
+        num_filters=config.num_filters,
+    )
     images = tf_keras.Input(input_shape(config), name="images")
     with parameters.refusals():
         backbone = build_backbone(config, parameters, norm)

@@ -27,15 +27,25 @@ class YoloNetwork:
         anchor_sides_px: [levels][anchors a cell] of (width, height) in pixels.
 
     Attributes:
-        network: From images [B, height, width, 3] to predictions by level, [B, rows, columns, anchors a cell, 5 + C]:
-            x, y, width, height, objectness, classes, all before their sigmoids.
+        network: From images [B, height, width, 3] to predictions by level, [B, rows, columns,
+            anchors a cell, 5 + C]: x, y, width, height, objectness, classes, all before their
+            sigmoids.
         parts: Model Garden's sub-models by the names that their checkpoints have.
     """
 
-    def __init__(self, config: ModelConfig, num_classes: int, anchor_sides_px: Sequence[Sequence[tuple[float, float]]]) -> None:
-        parameters = GardenParameters(config, ("backbone", "decoder", "head", "loss", "norm_activation"))
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_classes: int,
+        anchor_sides_px: Sequence[Sequence[tuple[float, float]]],
+    ) -> None:
+        parameters = GardenParameters(
+            config, ("backbone", "decoder", "head", "loss", "norm_activation")
+        )
         norm = build_norm(parameters, "swish")
-        decoding = parameters.fill(decoders.YoloV7, "decoder", model_id=config.backbone.replace("_", "-"))
+        decoding = parameters.fill(
+            decoders.YoloV7, "decoder", model_id=config.backbone.replace("_", "-")
+        )
         heading = parameters.fill(yolov7.YoloV7Head, "head", num_anchors=len(anchor_sides_px[0]))
         losing = parameters.fill(yolov7.YoloV7Loss, "loss").as_dict()
         del losing["use_ota"]
@@ -43,7 +53,10 @@ class YoloNetwork:
         with parameters.refusals():
             backbone = build_backbone(config, parameters, norm)
             decoder = yolov7_decoder.YoloV7(
-                backbone.output_specs, kernel_initializer=FreshKernels(), **decoding.as_dict(), **norm.as_dict()
+                backbone.output_specs,
+                kernel_initializer=FreshKernels(),
+                **decoding.as_dict(),
+                **norm.as_dict(),
             )
             head = yolov7_head.YoloV7DetectionHead(
                 num_classes=num_classes,
@@ -75,14 +88,21 @@ class YoloNetwork:
             classes: [B, M] int32; -1 in an empty slot.
 
         Returns:
-            What is minimised, and without gradients the three terms that it is the sum of: objectness, classification, box.
+            What is minimised, and without gradients the three terms that it is the sum of:
+            objectness, classification, box.
         """
         return self._traced_losses(predictions, boxes, classes)  # type: ignore[no-any-return]
 
     def _losses(
         self, predictions: dict[str, tf.Tensor], boxes: tf.Tensor, classes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        # It multiplies with the number of images at the very end, for an SGD whose rate was found that way.
-        total = self._loss.call({"bbox": boxes, "classes": classes}, predictions) / tf.cast(tf.shape(boxes)[0], tf.float32)
+        # It multiplies with the number of images at the very end, for an SGD whose rate was found
+        # that way.
+        total = self._loss.call({"bbox": boxes, "classes": classes}, predictions) / tf.cast(
+            tf.shape(boxes)[0], tf.float32
+        )
         parts = self._loss.report_separate_losses()
-        return tuple(tf.reshape(value, []) for value in (total, parts["obj_loss"], parts["cls_loss"], parts["box_loss"]))
+        return tuple(
+            tf.reshape(value, [])
+            for value in (total, parts["obj_loss"], parts["cls_loss"], parts["box_loss"])
+        )

@@ -1,8 +1,9 @@
 """Initial weights into a new model, part by part as far as the shapes allow.
 
-A checkpoint that somebody else wrote is read, never handed to TensorFlow's checkpoint manager: a hostile index file makes that one
-delete files. Variables are found by walking the checkpoint's object graph and the model's side by side, and only what has a
-variable's name and shape is read at all.
+A checkpoint that somebody else wrote is read, never handed to TensorFlow's checkpoint manager: a
+hostile index file makes that one delete files. Variables are found by walking the checkpoint's
+object graph and the model's side by side, and only what has a variable's name and shape is read at
+all.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class RestoreReport:
 
     def lines(self) -> Iterator[str]:
         """Yields what a person wants to know."""
-        counts = ", ".join(f"{name} {part.restored} of {part.total} variables" for name, part in self.parts.items())
+        counts = ", ".join(
+            f"{name} {part.restored} of {part.total} variables" for name, part in self.parts.items()
+        )
         yield f"initial weights from {self.weights.source}: {counts}"
         for kind in ("other_shape", "missing"):
             names = [name for part in self.parts.values() for name in getattr(part, kind)]
@@ -73,23 +76,33 @@ class RestoreReport:
 
     def record(self) -> dict[str, Any]:
         """Returns what run.json keeps."""
-        restored = {name: {"variables": part.total, **asdict(part)} for name, part in self.parts.items()}
-        return {"source": self.weights.source, "files": dict(self.weights.digests), "restored": restored}
+        restored = {
+            name: {"variables": part.total, **asdict(part)} for name, part in self.parts.items()
+        }
+        return {
+            "source": self.weights.source,
+            "files": dict(self.weights.digests),
+            "restored": restored,
+        }
 
 
 def restore_initial_weights(weights: InitialWeights, model: DetectionModel) -> RestoreReport:
     """Loads what fits into a model that is still as initialised.
 
     Args:
-        weights: Of a detflow run (its averaged weights are taken), or a TensorFlow checkpoint whose objects are called as Model
-            Garden calls them: `backbone`, `decoder`, `head` and so on, at the top or below `model`.
+        weights: Of a detflow run (its averaged weights are taken), or a TensorFlow checkpoint whose
+            objects are called as Model Garden calls them: `backbone`, `decoder`, `head` and so on,
+            at the top or below `model`.
         model: With its `parts`.
 
     Raises:
-        ArtifactError: The checkpoint is damaged, holds numbers that are not finite, or nothing in it fits.
+        ArtifactError: The checkpoint is damaged, holds numbers that are not finite, or nothing in
+            it fits.
     """
     graph = _open_run(weights.path) if weights.is_run else _CheckpointGraph(weights.path)
-    report = RestoreReport(weights, {name: _restore_part(name, part, graph) for name, part in model.parts.items()})
+    report = RestoreReport(
+        weights, {name: _restore_part(name, part, graph) for name, part in model.parts.items()}
+    )
     if not any(part.restored for part in report.parts.values()):
         raise ArtifactError(
             f"nothing in it fits the model: {'; '.join(report.lines())}",
@@ -140,10 +153,14 @@ class _CheckpointGraph:
             self._reader = tf.train.load_checkpoint(os.fspath(prefix))
             self._shapes = self._reader.get_variable_to_shape_map()
             self._types = self._reader.get_variable_to_dtype_map()
-            graph = TrackableObjectGraph.FromString(self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+            graph = TrackableObjectGraph.FromString(
+                self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
+            )
         except (tf.errors.OpError, ValueError, IndexError, TypeError, DecodeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ArtifactError(f"not an object checkpoint of TensorFlow 2: {reason}", path=prefix) from None
+            raise ArtifactError(
+                f"not an object checkpoint of TensorFlow 2: {reason}", path=prefix
+            ) from None
         self._nodes = graph.nodes
 
     def part(self, name: str) -> Any:
@@ -154,10 +171,21 @@ class _CheckpointGraph:
         count = len(self._nodes)
         if node >= count:
             return {}
-        return {child.local_name: child.node_id for child in self._nodes[node].children if 0 <= child.node_id < count}
+        return {
+            child.local_name: child.node_id
+            for child in self._nodes[node].children
+            if 0 <= child.node_id < count
+        }
 
     def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
-        key = next((item.checkpoint_key for item in self._nodes[node].attributes if item.name == "VARIABLE_VALUE"), None)
+        key = next(
+            (
+                item.checkpoint_key
+                for item in self._nodes[node].attributes
+                if item.name == "VARIABLE_VALUE"
+            ),
+            None,
+        )
         if key not in self._shapes or not self._types[key].is_floating:
             return None
         found = tuple(self._shapes[key])
@@ -166,14 +194,18 @@ class _CheckpointGraph:
         try:
             return self._reader.get_tensor(key)  # type: ignore[no-any-return]
         except (tf.errors.OpError, ValueError, IndexError) as error:
-            raise ArtifactError(f"{key} cannot be read: {str(error).strip().splitlines()[0]}", path=self._prefix) from None
+            raise ArtifactError(
+                f"{key} cannot be read: {str(error).strip().splitlines()[0]}", path=self._prefix
+            ) from None
 
 
 def _open_run(checkpoint_path: Path) -> _ModelGraph:
     run = RunDir(checkpoint_path.absolute().parent)
     config = run.read_config()
     model = build_model(config.model, len(read_label_map(run.label_map_path)))
-    restore_weights(checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay))
+    restore_weights(
+        checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay)
+    )
     return _ModelGraph(model)
 
 
@@ -191,11 +223,16 @@ def _restore_part(name: str, part: Any, graph: _Graph) -> PartReport:
             _restore_variable(path, ours, theirs, graph, report)
             continue
         inside = {} if theirs is None else graph.children(theirs)
-        queue.extend((f"{path}/{child}", ours_inside, inside.get(child)) for child, ours_inside in _children(ours).items())
+        queue.extend(
+            (f"{path}/{child}", ours_inside, inside.get(child))
+            for child, ours_inside in _children(ours).items()
+        )
     return report
 
 
-def _restore_variable(path: str, ours: tf.Variable, theirs: Any, graph: _Graph, report: PartReport) -> None:
+def _restore_variable(
+    path: str, ours: tf.Variable, theirs: Any, graph: _Graph, report: PartReport
+) -> None:
     value = None if theirs is None else graph.value(theirs, tuple(ours.shape))
     if value is None:
         report.missing.append(path)
@@ -203,7 +240,10 @@ def _restore_variable(path: str, ours: tf.Variable, theirs: Any, graph: _Graph, 
         report.other_shape.append(path)
     else:
         if not np.isfinite(value.astype(np.float32)).all():
-            raise ArtifactError(f"{path} holds numbers that are not finite", remedy="choose other weights for train.init_from")
+            raise ArtifactError(
+                f"{path} holds numbers that are not finite",
+                remedy="choose other weights for train.init_from",
+            )
         ours.assign(tf.cast(value, ours.dtype))
         report.restored += 1
 
@@ -211,8 +251,13 @@ def _restore_variable(path: str, ours: tf.Variable, theirs: Any, graph: _Graph, 
 def _children(node: Any) -> dict[str, Any]:
     """Returns an object's tracked children.
 
-    Keras lists a layer with weights twice; the name that does not count the layers without weights is the one that lasts.
+    Keras lists a layer with weights twice; the name that does not count the layers without weights
+    is the one that lasts.
     """
     children = tf.train.TrackableView.children(node)
     numbered = any(name.startswith("layer_with_weights-") for name in children)
-    return {name: child for name, child in children.items() if not (numbered and name.startswith("layer-"))}
+    return {
+        name: child
+        for name, child in children.items()
+        if not (numbered and name.startswith("layer-"))
+    }

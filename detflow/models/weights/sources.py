@@ -35,17 +35,22 @@ class PublishedWeights:
     fits: str
 
 
-# Addresses as Model Garden's pages and model files give them. All are TF2 object checkpoints with Model Garden's names.
+# Addresses as Model Garden's pages and model files give them. All are TF2 object checkpoints with
+# Model Garden's names.
 PUBLISHED = {
     "resnet50-imagenet": PublishedWeights(
-        tuple(f"{_RESNET50}/{name}" for name in ("ckpt-28080.index", "ckpt-28080.data-00000-of-00001")),
+        tuple(
+            f"{_RESNET50}/{name}" for name in ("ckpt-28080.index", "ckpt-28080.data-00000-of-00001")
+        ),
         "backbone resnet50 of width 1; ImageNet",
     ),
     "retinanet-resnet50fpn-coco": PublishedWeights(
-        (f"{_GARDEN}/retinanet/retinanet-resnet50fpn.tar.gz",), "RetinaNet, resnet50, FPN of 256 filters; COCO AP 36.8"
+        (f"{_GARDEN}/retinanet/retinanet-resnet50fpn.tar.gz",),
+        "RetinaNet, resnet50, FPN of 256 filters; COCO AP 36.8",
     ),
     "retinanet-spinenet49mobile-coco": PublishedWeights(
-        (f"{_GARDEN}/retinanet/spinenet49mobile.tar.gz",), "RetinaNet, SpineNet-49-mobile; COCO AP 28.1"
+        (f"{_GARDEN}/retinanet/spinenet49mobile.tar.gz",),
+        "RetinaNet, SpineNet-49-mobile; COCO AP 28.1",
     ),
     "retinanet-mobilenetv2-256-coco": PublishedWeights(
         (f"{_GARDEN}/qat/mobilenetv2_ssd_coco/mobilenetv2_ssd_i256_ckpt.tar.gz",),
@@ -56,10 +61,12 @@ PUBLISHED = {
         "RetinaNet, mobilenet_v2, separable FPN and head up to level 6, 320 px; COCO",
     ),
     "retinanet-mobilenetv3.5-256-coco": PublishedWeights(
-        (f"{_GARDEN}/qat/mobilenetv3.5_ssd_coco/mobilenetv3.5_ssd_i256_ckpt.tar.gz",), "RetinaNet, MobileNetV3.5, 256 px; COCO"
+        (f"{_GARDEN}/qat/mobilenetv3.5_ssd_coco/mobilenetv3.5_ssd_i256_ckpt.tar.gz",),
+        "RetinaNet, MobileNetV3.5, 256 px; COCO",
     ),
     "retinanet-mobilenetv3.5-384-coco": PublishedWeights(
-        (f"{_GARDEN}/qat/mobilenetv2_ssd_coco/mobilenetv3.5_ssd_i384_ckpt.tar.gz",), "RetinaNet, MobileNetV3.5, 384 px; COCO"
+        (f"{_GARDEN}/qat/mobilenetv2_ssd_coco/mobilenetv3.5_ssd_i384_ckpt.tar.gz",),
+        "RetinaNet, MobileNetV3.5, 384 px; COCO",
     ),
 }
 
@@ -90,7 +97,8 @@ def find_initial_weights(config: TrainConfig) -> InitialWeights | None:
         None where training starts from scratch.
 
     Raises:
-        ConfigError: There is no such name, address or path, or it is not what `train.init_sha256` says.
+        ConfigError: There is no such name, address or path, or it is not what `train.init_sha256`
+            says.
         ArtifactError: What is there is damaged, or holds no checkpoint.
         EnvironmentFault: Network or disk fail.
     """
@@ -123,9 +131,16 @@ def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
         prefix = path.with_suffix("")
     else:
         near = difflib.get_close_matches(source, PUBLISHED, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"published weights: {', '.join(PUBLISHED)}"
-        raise ConfigError(f"train.init_from {source} is no name, address, run or checkpoint", remedy=remedy)
-    files = [_index(prefix), *sorted(prefix.parent.glob(f"{_escape(prefix.name)}.data-?????-of-?????"))]
+        remedy = (
+            f"did you mean {near[0]}?" if near else f"published weights: {', '.join(PUBLISHED)}"
+        )
+        raise ConfigError(
+            f"train.init_from {source} is no name, address, run or checkpoint", remedy=remedy
+        )
+    files = [
+        _index(prefix),
+        *sorted(prefix.parent.glob(f"{_escape(prefix.name)}.data-?????-of-?????")),
+    ]
     digests = {file.name: digest_file(file) for file in files}
     require_digest(digests, sha256)
     return InitialWeights(source, prefix, is_run=False, digests=digests)
@@ -139,8 +154,13 @@ def _find_prefix(folder: Path) -> Path:
     """Returns the prefix of the checkpoint of the highest number below a folder."""
     prefixes = [path.with_suffix("") for path in folder.rglob("*.index") if path.is_file()]
     if not prefixes:
-        raise ArtifactError("there is no TensorFlow checkpoint inside: no file ends in .index", path=folder)
-    return max(prefixes, key=lambda path: ([int(number) for number in _NUMBER.findall(path.name)], path.as_posix()))
+        raise ArtifactError(
+            "there is no TensorFlow checkpoint inside: no file ends in .index", path=folder
+        )
+    return max(
+        prefixes,
+        key=lambda path: ([int(number) for number in _NUMBER.findall(path.name)], path.as_posix()),
+    )
 
 
 def _index(prefix: Path) -> Path:

@@ -36,7 +36,9 @@ def pictures(voc_set):
 def record_pixels(data, turn=1):
     facts = read_image_facts(data)
     transcode = turn != 1 or not facts.is_plain_jpeg
-    jpeg = encode_record_jpeg(data, Treatment(transcode=transcode, turn=turn, drop_exif=not transcode))
+    jpeg = encode_record_jpeg(
+        data, Treatment(transcode=transcode, turn=turn, drop_exif=not transcode)
+    )
     again = read_image_facts(jpeg)
     assert again.is_plain_jpeg
     assert again.orientation == 1
@@ -48,7 +50,10 @@ def mean_error(one, other):
     return np.abs(one.astype(int) - other.astype(int)).mean()
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"subsampling": 0}, {"quality": 100}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"subsampling": 0}, {"quality": 100}],
+)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_plain_jpeg_is_passed_on_byte_for_byte(pictures, mode, options):
     data = pictures.encode(pictures.draw(mode=mode), **options)
@@ -91,7 +96,8 @@ def test_alpha_is_laid_over_white(pictures):
     pixels[:, 8:, 3] = 255
     pixels[8:, :8] = (0, 0, 0, 128)
     left, right, half = (
-        record_pixels(pictures.encode(Image.fromarray(pixels), "PNG"))[y, x] for y, x in ((3, 3), (3, 12), (12, 3))
+        record_pixels(pictures.encode(Image.fromarray(pixels), "PNG"))[y, x]
+        for y, x in ((3, 3), (3, 12), (12, 3))
     )
     assert left.min() >= 253
     assert right.max() <= 2
@@ -101,9 +107,16 @@ def test_alpha_is_laid_over_white(pictures):
 def test_palettes_with_and_without_transparency(pictures):
     palette = Image.new("P", (16, 16), 1)
     palette.putpalette([255, 0, 0, 0, 0, 255])
-    assert np.abs(record_pixels(pictures.encode(palette, "PNG")).astype(int) - (0, 0, 255)).max() <= 3
+    assert (
+        np.abs(record_pixels(pictures.encode(palette, "PNG")).astype(int) - (0, 0, 255)).max() <= 3
+    )
     assert record_pixels(pictures.encode(palette, "PNG", transparency=1)).min() >= 253
-    assert record_pixels(pictures.encode(Image.new("RGB", (16, 16), (9, 9, 9)), "PNG", transparency=(9, 9, 9))).min() >= 253
+    assert (
+        record_pixels(
+            pictures.encode(Image.new("RGB", (16, 16), (9, 9, 9)), "PNG", transparency=(9, 9, 9))
+        ).min()
+        >= 253
+    )
 
 
 @pytest.mark.parametrize("image_format", [".png", ".tiff"])
@@ -132,7 +145,12 @@ def test_exif_turns_are_reported_and_applied_on_demand(pictures, orientation, im
     assert mean_error(record_pixels(data, turn=1)[:8, :8], np.asarray(picture)[:8, :8]) < 3.5
     tagged = picture.copy()
     tagged.getexif()[0x0112] = orientation
-    assert mean_error(record_pixels(data, turn=orientation), np.asarray(ImageOps.exif_transpose(tagged))) < 3.5
+    assert (
+        mean_error(
+            record_pixels(data, turn=orientation), np.asarray(ImageOps.exif_transpose(tagged))
+        )
+        < 3.5
+    )
 
 
 def test_exif_is_removed_and_nothing_else(pictures):
@@ -169,11 +187,15 @@ def test_corrupt_entropy_data_is_found(pictures):
         read_image_facts(bytes(data))
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"mode": "L"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"mode": "L"}]
+)
 def test_the_reduced_decode_refuses_what_a_full_one_refuses(pictures, options):
     """Reading decodes to 1/8, in grey: every entropy-coded bit is walked all the same."""
     options = dict(options)
-    data = pictures.encode(pictures.draw(160, 120, mode=options.pop("mode", "RGB")), quality=90, **options)
+    data = pictures.encode(
+        pictures.draw(160, 120, mode=options.pop("mode", "RGB")), quality=90, **options
+    )
     scan = data.index(b"\xff\xda")
     random = Random(0)
     refused = 0
@@ -226,7 +248,9 @@ def test_what_is_no_image_is_named(data, code):
 
 @pytest.mark.parametrize("image_format", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_several_frames_are_refused(pictures, image_format):
-    data = pictures.encode(pictures.draw(), image_format, save_all=True, append_images=[pictures.draw(seed=1)])
+    data = pictures.encode(
+        pictures.draw(), image_format, save_all=True, append_images=[pictures.draw(seed=1)]
+    )
     with pytest.raises(ImageFault, match="2 frames"):
         read_image_facts(data)
 
@@ -239,10 +263,17 @@ def test_pixels_without_a_range_are_refused(pictures, mode):
 
 def _png_bomb(side):
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes((side // 8 + 1) * side), 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + chunk(b"IDAT", zlib.compress(bytes((side // 8 + 1) * side), 9))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("side", [7_200, 12_000, 30_000])
@@ -295,26 +326,41 @@ def test_the_perceptual_hash_knows_a_picture_again(pictures):
     ):
         assert _distance(original, perceptual_hash(read_image_facts(variant).grey)) <= 12
     for seed in range(4, 14):
-        other = perceptual_hash(read_image_facts(pictures.encode(pictures.draw(640, 480, seed=seed))).grey)
+        other = perceptual_hash(
+            read_image_facts(pictures.encode(pictures.draw(640, 480, seed=seed))).grey
+        )
         assert _distance(original, other) > 60
 
 
 def test_formats_are_told_by_content(pictures):
     for image_format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"):
-        assert find_format(pictures.encode(pictures.draw(), image_format)[:16]) == image_format.lower()
+        assert (
+            find_format(pictures.encode(pictures.draw(), image_format)[:16]) == image_format.lower()
+        )
     assert find_format(b"BMW is a car maker from Munich") is None
 
 
 @given(
     st.binary(max_size=200),
-    st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"BM", b"II*\0", b"GIF89a"]),
+    st.sampled_from(
+        [
+            b"",
+            b"\xff\xd8\xff",
+            b"\x89PNG\r\n\x1a\n",
+            b"RIFF\0\0\0\0WEBP",
+            b"BM",
+            b"II*\0",
+            b"GIF89a",
+        ]
+    ),
 )
 def test_no_input_escapes(data, magic):
     with contextlib.suppress(ImageFault):
         read_image_facts(magic + data)
 
 
-# The same pixels must give the same record for years; the hashes were made with the versions in requirements.lock.
+# The same pixels must give the same record for years; the hashes were made with the versions in
+# requirements.lock.
 GOLDEN = {
     "RGB": "03715c78dc92fb85",
     "L": "8e2f6c3b3071a288",
@@ -372,7 +418,12 @@ def test_what_a_detector_cannot_decode_is_refused_as_everywhere():
     file = io.BytesIO()
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(file, "JPEG")
     data = file.getvalue()
-    for broken, options in ((data[:-20], {}), (data, {"max_pixels": 2399}), (b"no image", {}), (data[:40], {})):
+    for broken, options in (
+        (data[:-20], {}),
+        (data, {"max_pixels": 2399}),
+        (b"no image", {}),
+        (data[:40], {}),
+    ):
         with pytest.raises(ImageFault) as caught:
             decode_pixels(broken, **options)
         with pytest.raises(ImageFault) as expected:

@@ -21,7 +21,15 @@ def names(source):
 
 
 def test_a_folder_is_searched_at_any_depth_in_order(tmp_path):
-    for name in ("b.PNG", "a.jpg", "deep/er/c.webp", ".hidden.jpg", ".cache/d.jpg", "notes.txt", "e.xml"):
+    for name in (
+        "b.PNG",
+        "a.jpg",
+        "deep/er/c.webp",
+        ".hidden.jpg",
+        ".cache/d.jpg",
+        "notes.txt",
+        "e.xml",
+    ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
@@ -107,7 +115,9 @@ def test_png_pixels_come_back_exactly(tmp_path):
 def damaged(path, kind):
     corner_picture().resize((300, 200)).save(path, "JPEG")
     content = path.read_bytes()
-    path.write_bytes({"cut": content[:-400], "empty": b"", "text": b"hello " * 50, "head": content[:30]}[kind])
+    path.write_bytes(
+        {"cut": content[:-400], "empty": b"", "text": b"hello " * 50, "head": content[:30]}[kind]
+    )
 
 
 @pytest.mark.parametrize("kind", ["cut", "empty", "text", "head"])

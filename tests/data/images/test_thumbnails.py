@@ -43,7 +43,9 @@ def test_grey_and_cmyk(tmp_path, voc_set, mode):
 
 
 def test_a_turned_image_is_turned(tmp_path, voc_set):
-    thumbnail = read(tmp_path, voc_set.encode(voc_set.draw(100, 50)), Treatment(transcode=True, turn=6))
+    thumbnail = read(
+        tmp_path, voc_set.encode(voc_set.draw(100, 50)), Treatment(transcode=True, turn=6)
+    )
     assert thumbnail.size == ImageSize(50, 100)
 
 
@@ -72,7 +74,14 @@ def test_a_damaged_image_never_shows_the_memory_of_the_process(tmp_path, voc_set
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"text", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n garbage", b"\xff\xd8\xff\xe0" + b"\0" * 500]
+    "content",
+    [
+        b"",
+        b"text",
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n garbage",
+        b"\xff\xd8\xff\xe0" + b"\0" * 500,
+    ],
 )
 def test_what_is_no_image_gives_nothing(tmp_path, content):
     assert read(tmp_path, content) is None
@@ -84,11 +93,15 @@ def test_a_missing_file_gives_nothing(tmp_path):
 
 def test_a_bomb_is_not_opened(tmp_path):
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", 9_000, 9_000, 8, 2, 0, 0, 0)
     rows = zlib.compress(b"\0" * (9_000 * 3 + 1) * 100)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    bomb = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
     start = time.perf_counter()
     assert read(tmp_path, bomb) is None
     assert time.perf_counter() - start < 1

@@ -27,14 +27,21 @@ def audit(voc_set, tmp_path):
         options.setdefault("split_by", SplitBy.SEED)
         options.setdefault("fractions", {"train": 1.0})
         return audit_dataset(
-            LocalFolder.of(voc_set.root), AuditOptions(**options), work_dir, ProcessMap(None, 1), lambda what, done, total: None
+            LocalFolder.of(voc_set.root),
+            AuditOptions(**options),
+            work_dir,
+            ProcessMap(None, 1),
+            lambda what, done, total: None,
         )
 
     return run
 
 
 def found(result, *actions):
-    return [(finding.code, finding.path, finding.line, finding.object_index) for finding in result.findings(*actions)]
+    return [
+        (finding.code, finding.path, finding.line, finding.object_index)
+        for finding in result.findings(*actions)
+    ]
 
 
 def sample_of(result, annotation):
@@ -53,12 +60,19 @@ def record_box(*corners, size=SIZE):
 
 def test_a_clean_set_has_no_findings(voc_set, audit):
     for index in range(3):
-        voc_set.add(f"a{index}", voc_set.object("cat", (1, 1, 64, 48)), voc_set.object("dog", (2, 3, 4.5, 5)))
+        voc_set.add(
+            f"a{index}",
+            voc_set.object("cat", (1, 1, 64, 48)),
+            voc_set.object("dog", (2, 3, 4.5, 5)),
+        )
     result = audit()
     assert found(result) == []
     assert result.label_map == LabelMap(("cat", "dog"))
     assert (result.annotations_found, len(result.samples), dict(result.quarantined)) == (3, 3, {})
-    assert boxes_of(result, "annotations/a0.xml") == [record_box(1, 1, 64, 48), record_box(2, 3, 4.5, 5)]
+    assert boxes_of(result, "annotations/a0.xml") == [
+        record_box(1, 1, 64, 48),
+        record_box(2, 3, 4.5, 5),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -101,14 +115,22 @@ def test_an_inverted_box_outside_is_mended_twice(voc_set, audit):
     assert boxes_of(result) == [record_box(10, 5, 64, 8)]
 
 
-@given(st.lists(st.floats(-1e6, 1e6) | st.floats(0.5, 65) | st.sampled_from([0.0, 1.0, 48.0, 64.0, 65.0]), min_size=4, max_size=4))
+@given(
+    st.lists(
+        st.floats(-1e6, 1e6) | st.floats(0.5, 65) | st.sampled_from([0.0, 1.0, 48.0, 64.0, 65.0]),
+        min_size=4,
+        max_size=4,
+    )
+)
 @settings(max_examples=300)
 def test_no_corners_make_a_wrong_box(corners):
     from detflow.data.judging.audit import _is_in_order, _mend_box
     from detflow.data.sources.voc import VocObject
 
     findings = []
-    box = _mend_box(VocObject(1, 1, "cat", tuple(corners), False, False, ""), SIZE, "a.xml", "a.jpg", findings)
+    box = _mend_box(
+        VocObject(1, 1, "cat", tuple(corners), False, False, ""), SIZE, "a.xml", "a.jpg", findings
+    )
     xmin, ymin, xmax, ymax = corners
     if _is_in_order(tuple(corners), SIZE):
         assert (findings, box) == ([], record_box(*corners))
@@ -123,7 +145,9 @@ def test_no_corners_make_a_wrong_box(corners):
 
 def test_what_is_no_number_sets_the_image_aside(voc_set, audit):
     voc_set.add("good")
-    voc_set.add("a", voc_set.object("cat", (1, 1, "nan", 9)), voc_set.object("cat", (1, 1, "1_000", 9)))
+    voc_set.add(
+        "a", voc_set.object("cat", (1, 1, "nan", 9)), voc_set.object("cat", (1, 1, "1_000", 9))
+    )
     result = audit()
     assert found(result, Action.QUARANTINED) == [
         ("box_not_a_number", "annotations/a.xml", 1, 1),
@@ -137,12 +161,21 @@ def test_the_same_object_twice_is_kept_once(voc_set, audit):
     voc_set.add("a", voc_set.object(), voc_set.object(), voc_set.object("dog"))
     result = audit()
     assert result.counts["object_duplicate"] == 1
-    assert [entry.name for entry in sample_of(result, "annotations/a.xml").objects] == ["cat", "dog"]
+    assert [entry.name for entry in sample_of(result, "annotations/a.xml").objects] == [
+        "cat",
+        "dog",
+    ]
 
 
 @pytest.mark.parametrize(
     ("size", "code"),
-    [(None, "size_missing"), ((0, 0), "size_zero"), ((64, 0), "size_zero"), ((48, 64), "size_swapped"), ((99, 99), "size_wrong")],
+    [
+        (None, "size_missing"),
+        ((0, 0), "size_zero"),
+        ((64, 0), "size_zero"),
+        ((48, 64), "size_swapped"),
+        ((99, 99), "size_wrong"),
+    ],
 )
 def test_the_pixels_say_how_large_the_image_is(voc_set, audit, size, code):
     voc_set.add("a", voc_set.object("cat", (1, 1, 48, 48)), size=size)
@@ -175,11 +208,19 @@ def test_an_edge_that_is_one_pixel_over_is_clipped_all_the_same(voc_set, audit):
     ],
 )
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
-def test_the_annotations_size_decides_about_exif(voc_set, audit, image_format, orientation, xml_size, code, turn, size):
+def test_the_annotations_size_decides_about_exif(
+    voc_set, audit, image_format, orientation, xml_size, code, turn, size
+):
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = voc_set.encode(voc_set.draw(), image_format, exif=exif)
-    voc_set.add("a", voc_set.object("cat", (1, 1, 40, 40)), image=image, suffix=f".{image_format.lower()}", size=xml_size)
+    voc_set.add(
+        "a",
+        voc_set.object("cat", (1, 1, 40, 40)),
+        image=image,
+        suffix=f".{image_format.lower()}",
+        size=xml_size,
+    )
     result = audit()
     assert result.counts[code] == 1
     sample = sample_of(result, "annotations/a.xml")
@@ -209,14 +250,19 @@ def test_formats_and_names(voc_set, audit):
     ]
 
 
-def test_hostile_files_refuse_the_run_and_nothing_outside_is_opened(voc_set, audit, tmp_path, monkeypatch):
+def test_hostile_files_refuse_the_run_and_nothing_outside_is_opened(
+    voc_set, audit, tmp_path, monkeypatch
+):
     def no_socket(*args, **kwargs):
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", no_socket)
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     voc_set.add("good")
-    voc_set.write("annotations/x.xml", '<!DOCTYPE a [<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]>\n<annotation/>')
+    voc_set.write(
+        "annotations/x.xml",
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]>\n<annotation/>',
+    )
     voc_set.write("annotations/y.xml", voc_set.xml(filename="../../secret.jpg"))
     voc_set.add("huge", image=voc_set.encode(Image.new("1", (8000, 8000)), "PNG"), suffix=".png")
     (voc_set.root / "images" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
@@ -249,12 +295,24 @@ LAYOUTS = {
     "flat": ["a.jpg a.xml", "b.jpg b.xml"],
     "pairs": ["images/a.jpg annotations/a.xml", "images/b.JPG annotations/b.XML"],
     "VOC root": ["JPEGImages/a.jpg Annotations/a.xml", "JPEGImages/b.jpeg Annotations/b.xml"],
-    "no extensions": ["Images/n1-Dog/n1_1.jpg Annotation/n1-Dog/n1_1", "Images/n2-Cat/n2_1.jpg Annotation/n2-Cat/n2_1"],
+    "no extensions": [
+        "Images/n1-Dog/n1_1.jpg Annotation/n1-Dog/n1_1",
+        "Images/n2-Cat/n2_1.jpg Annotation/n2-Cat/n2_1",
+    ],
     "nested": ["a/deep/er/1.jpg a/deep/er/xml/1.xml", "b/1.jpg b/xml/1.xml"],
     "one stem twice": ["images/cats/1.jpg xml/cats/1.xml", "images/dogs/1.jpg xml/dogs/1.xml"],
-    "split folders": ["train/images/1.jpg train/labels/1.xml", "valid/images/1.jpg valid/labels/1.xml"],
-    "folders of splits": ["images/train/1.jpg annots/train/1.xml", "images/val/1.jpg annots/val/1.xml"],
-    "exported flat splits": ["train/a_jpg.rf.1.jpg train/a_jpg.rf.1.xml", "valid/a_jpg.rf.2.jpg valid/a_jpg.rf.2.xml"],
+    "split folders": [
+        "train/images/1.jpg train/labels/1.xml",
+        "valid/images/1.jpg valid/labels/1.xml",
+    ],
+    "folders of splits": [
+        "images/train/1.jpg annots/train/1.xml",
+        "images/val/1.jpg annots/val/1.xml",
+    ],
+    "exported flat splits": [
+        "train/a_jpg.rf.1.jpg train/a_jpg.rf.1.xml",
+        "valid/a_jpg.rf.2.jpg valid/a_jpg.rf.2.xml",
+    ],
     "images in split folders": ["train/1.jpg xml/1.xml", "val/2.jpg xml/2.xml"],
     "odd names": ["images/a b#1=2.jpg xml/a b#1=2.xml", "images/\u56fe 1.jpg xml/\u56fe 1.xml"],
 }
@@ -289,7 +347,10 @@ def test_the_same_key_twice(voc_set, audit):
     voc_set.add("b")
     voc_set.write("annotations/a.XML", voc_set.xml(filename="a.jpg"))
     result = audit()
-    assert result.quarantined == {"annotations/a.xml": "key_twice", "annotations/a.XML": "key_twice"}
+    assert result.quarantined == {
+        "annotations/a.xml": "key_twice",
+        "annotations/a.XML": "key_twice",
+    }
     assert result.annotations_found == 3
 
 
@@ -335,7 +396,10 @@ def test_a_rare_class_that_resembles_another_is_named(voc_set, audit):
     result = audit()
     (finding,) = (one for one in result.findings() if one.code == "class_near_miss")
     assert (finding.path, finding.line) == ("annotations/b.xml", 2)
-    assert (finding.value, finding.expected) == ("'buton', 1 objects", "perhaps 'button', 10 objects")
+    assert (finding.value, finding.expected) == (
+        "'buton', 1 objects",
+        "perhaps 'button', 10 objects",
+    )
     assert "buton" in result.label_map.names
 
 
@@ -377,8 +441,12 @@ def test_negatives_stay_and_unlabelled_images_are_listed(voc_set, audit):
 
 
 def test_five_thousand_objects(voc_set, audit):
-    objects = [voc_set.object("cat", (x, y, x + 1, y + 1)) for x in range(1, 64) for y in range(1, 48)]
-    objects += [voc_set.object("dog", (x, y, x + 1, y + 1)) for x in range(1, 64) for y in range(1, 33)]
+    objects = [
+        voc_set.object("cat", (x, y, x + 1, y + 1)) for x in range(1, 64) for y in range(1, 48)
+    ]
+    objects += [
+        voc_set.object("dog", (x, y, x + 1, y + 1)) for x in range(1, 64) for y in range(1, 33)
+    ]
     voc_set.add("a", *objects[:5000])
     assert len(boxes_of(audit())) == len(objects[:5000])
 
@@ -388,6 +456,14 @@ def test_an_audited_sample_survives_the_round_trip():
         ObjectAnnotation("cät", Box(0.0, 0.25, 1.0, 0.5), difficult=True, pose="Left"),
         ObjectAnnotation("b", to_record_box(Box(0.1, 0.2, 0.3, 0.4))),
     )
-    sample = AuditedSample("a/b.xml", "i/\udce9.jpg", 12, "ab" * 32, SIZE, Treatment(True, 6, False), ObjectColumns.of(objects))
+    sample = AuditedSample(
+        "a/b.xml",
+        "i/\udce9.jpg",
+        12,
+        "ab" * 32,
+        SIZE,
+        Treatment(True, 6, False),
+        ObjectColumns.of(objects),
+    )
     assert AuditedSample.from_json(sample.to_json()) == sample
     assert sample.key == "a/b"

@@ -22,13 +22,18 @@ def test_a_finding_survives_the_ledger():
         ("x", "y"),
     )
     assert Finding.from_json(finding.to_json()) == finding
-    assert Finding.from_json(Finding("no_objects", "a.xml").to_json()) == Finding("no_objects", "a.xml")
+    assert Finding.from_json(Finding("no_objects", "a.xml").to_json()) == Finding(
+        "no_objects", "a.xml"
+    )
     assert "\n" not in finding.to_json()
 
 
 def test_a_finding_is_one_line_with_place_value_and_remedy():
     text = str(Finding("size_wrong", "d/a\n.xml", 7, value="3x4", expected="4x3"))
-    assert text == "d/a\\n.xml:7: the annotation's <size> differs from the image (3x4), expected 4x3; taken from the pixels"
+    assert (
+        text
+        == "d/a\\n.xml:7: the annotation's <size> differs from the image (3x4), expected 4x3; taken from the pixels"
+    )
 
 
 def test_an_unknown_code_cannot_exist():
@@ -49,6 +54,8 @@ def test_every_rule_stands_in_the_docs_under_its_action():
 
 
 def test_every_rule_is_used():
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "detflow" / "data").rglob("*.py"))
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "detflow" / "data").rglob("*.py")
+    )
     for code in RULES:
         assert source.count(f'"{code}"') >= 2, code

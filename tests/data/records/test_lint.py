@@ -77,7 +77,9 @@ def test_a_sound_foreign_set_passes(example, write):
     assert report.num_images == 2
     assert dict(report.splits["train"].objects_per_class) == {"cat": 2, "dog": 2}
     assert report.blocked["Model Garden"] == report.blocked["TF OD API"] == []
-    assert report.blocked["detflow"] == ["there is no manifest.json; detflow reads what make-records writes"]
+    assert report.blocked["detflow"] == [
+        "there is no manifest.json; detflow reads what make-records writes"
+    ]
 
 
 def test_our_own_set_passes(ours):
@@ -206,7 +208,9 @@ def test_missing_shards_are_named(example, write):
     write(example(), name="train-00000-of-00003.tfrecord")
     path = write(example(), name="train-00002-of-00003.tfrecord")
     report = lint(path.parent)
-    assert [issue.file for issue in report.examples["shard_missing"]] == ["train-00001-of-00003.tfrecord"]
+    assert [issue.file for issue in report.examples["shard_missing"]] == [
+        "train-00001-of-00003.tfrecord"
+    ]
     assert report.splits["train"].files == 2
 
 
@@ -239,7 +243,9 @@ def test_the_label_map_beside_the_files_counts(example, write):
     path = write(example())
     (path.parent / "classes.pbtxt").write_text("item { id: 1 name: 'cat' }")
     assert dict(lint(path).counts) == {"class_id_unknown": 1}
-    (path.parent / "classes.pbtxt").write_text("item { id: 1 name: 'dog' } item { id: 2 name: 'cat' }")
+    (path.parent / "classes.pbtxt").write_text(
+        "item { id: 1 name: 'dog' } item { id: 2 name: 'cat' }"
+    )
     assert dict(lint(path).counts) == {"class_conflict": 2}
     (path.parent / "classes.pbtxt").write_text("nonsense")
     assert dict(lint(path).counts) == {"label_map_damaged": 1}
@@ -347,7 +353,12 @@ def test_model_garden_agrees(example, voc_set):
     decode = TfExampleDecoder().decode
     assert decode(example())["groundtruth_boxes"].shape == (2, 4)
     decode(example(text=None, height=None, width=None, filename=None))
-    for changes in ({"source_id": None}, {"encoded": None}, {"label": (bytes, [b"cat", b"dog"])}, {"width": [1, 2]}):
+    for changes in (
+        {"source_id": None},
+        {"encoded": None},
+        {"label": (bytes, [b"cat", b"dog"])},
+        {"width": [1, 2]},
+    ):
         with pytest.raises(tf.errors.InvalidArgumentError):
             decode(example(**changes))
     with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):

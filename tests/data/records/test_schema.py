@@ -67,20 +67,31 @@ def test_voc_boxes_stay_boxes_when_they_are_rounded(width, height, data):
     xmin = data.draw(st.integers(1, width))
     ymin = data.draw(st.integers(1, height))
     size = ImageSize(width, height)
-    box = Box.from_voc(xmin, ymin, data.draw(st.integers(xmin, width)), data.draw(st.integers(ymin, height)), size)
+    box = Box.from_voc(
+        xmin, ymin, data.draw(st.integers(xmin, width)), data.draw(st.integers(ymin, height)), size
+    )
     rounded = to_record_box(box)
     assert to_record_box(rounded) == rounded
     assert rounded.to_voc(size) == pytest.approx(box.to_voc(size), abs=2e-3)
 
 
 def test_a_box_that_is_not_rounded_is_refused():
-    sample = Sample("a", 1, "a.jpg", ImageSize(3, 3), b"x", (ObjectAnnotation("cat", Box(0.0, 0.0, 1 / 3, 1.0)),))
+    sample = Sample(
+        "a",
+        1,
+        "a.jpg",
+        ImageSize(3, 3),
+        b"x",
+        (ObjectAnnotation("cat", Box(0.0, 0.0, 1 / 3, 1.0)),),
+    )
     with pytest.raises(ValueError, match="not rounded"):
         encode_sample(sample, LABEL_MAP)
 
 
 def test_classes_that_disagree_with_the_label_map_are_found():
-    sample = Sample("a", 1, "a.jpg", ImageSize(4, 4), b"x", (ObjectAnnotation("cat", Box(0.0, 0.0, 0.5, 1.0)),))
+    sample = Sample(
+        "a", 1, "a.jpg", ImageSize(4, 4), b"x", (ObjectAnnotation("cat", Box(0.0, 0.0, 0.5, 1.0)),)
+    )
     with pytest.raises(ValueError, match="do not agree"):
         decode_sample(encode_sample(sample, LABEL_MAP), LabelMap(("dog", "cat")))
 
@@ -103,13 +114,19 @@ def test_samples_are_read_back(records, voc_set):
     assert sorted(sample.source_id for sample in both) == list(range(1, 10))
     for sample in both:
         assert sample.encoded == (voc_set.root / sample.filename).read_bytes()
-        assert sample.objects == (ObjectAnnotation("cat", to_record_box(Box.from_voc(10, 10, 30, 30, ImageSize(64, 48)))),)
+        assert sample.objects == (
+            ObjectAnnotation("cat", to_record_box(Box.from_voc(10, 10, 30, 30, ImageSize(64, 48)))),
+        )
 
 
 def test_splits_have_names(records):
     manifest = read_manifest(records)
     assert resolve_split(manifest, "train") == ("train",)
-    assert resolve_split(manifest, "trainval") == resolve_split(manifest, "train+val") == ("train", "val")
+    assert (
+        resolve_split(manifest, "trainval")
+        == resolve_split(manifest, "train+val")
+        == ("train", "val")
+    )
     with pytest.raises(ConfigError, match=r"did you mean 'train'\? the records have train, val"):
         resolve_split(manifest, "trian")
     with pytest.raises(ConfigError, match="there is no split 'test'"):
@@ -129,7 +146,9 @@ def test_a_flipped_bit_is_found_with_its_record_and_image(records):
     (records / shard.name).write_bytes(content)
     with pytest.raises(ArtifactError) as caught:
         verify_shards(records, manifest, ["train"])
-    assert str(caught.value).startswith(f"{records / shard.name}:record 4: the data's checksum is wrong")
+    assert str(caught.value).startswith(
+        f"{records / shard.name}:record 4: the data's checksum is wrong"
+    )
     assert f"begins at byte {entry['offset']:,} (image {entry['image']})" in str(caught.value)
     with pytest.raises(ArtifactError, match="record 4"):
         list(read_samples(records, manifest, "train"))
@@ -178,16 +197,34 @@ def test_a_shard_that_is_not_the_manifests_is_named(records, damage, message):
         ("manifest.json", lambda path: path.unlink(), "manifest is missing"),
         ("manifest.json", lambda path: path.write_text("{"), "manifest is damaged"),
         ("manifest.json", lambda path: path.write_text("[]"), "manifest is damaged"),
-        ("manifest.json", lambda path: path.write_text(path.read_text().replace('"classes"', '"klasses"')), "classes"),
-        ("manifest.json", lambda path: path.write_text(path.read_text().replace('"cat"', '"dog"')), "fingerprint"),
-        ("manifest.json", lambda path: path.write_text(path.read_text().replace("train-0", "../tra-0")), "not a shard's name"),
         (
             "manifest.json",
-            lambda path: path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 9')),
+            lambda path: path.write_text(path.read_text().replace('"classes"', '"klasses"')),
+            "classes",
+        ),
+        (
+            "manifest.json",
+            lambda path: path.write_text(path.read_text().replace('"cat"', '"dog"')),
+            "fingerprint",
+        ),
+        (
+            "manifest.json",
+            lambda path: path.write_text(path.read_text().replace("train-0", "../tra-0")),
+            "not a shard's name",
+        ),
+        (
+            "manifest.json",
+            lambda path: path.write_text(
+                path.read_text().replace('"format_version": 1', '"format_version": 9')
+            ),
             "9",
         ),
         ("label_map.pbtxt", lambda path: path.unlink(), "label map cannot be read"),
-        ("label_map.pbtxt", lambda path: path.write_text("item { id: 1 name: 'dog' }"), "different classes"),
+        (
+            "label_map.pbtxt",
+            lambda path: path.write_text("item { id: 1 name: 'dog' }"),
+            "different classes",
+        ),
     ],
 )
 def test_a_damaged_manifest_or_label_map_is_named(records, name, damage, message):
@@ -201,7 +238,9 @@ def test_the_fingerprint_follows_the_data(voc_set, tmp_path):
         voc_set.add(f"a{index}")
     fingerprints = []
     for seed in (0, 0, 1):
-        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(seed=seed)))
+        convert_dataset(
+            voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(seed=seed))
+        )
         fingerprints.append(read_manifest(tmp_path / "out").fingerprint)
     voc_set.add("a3")
     convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())

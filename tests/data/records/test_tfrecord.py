@@ -42,8 +42,15 @@ def test_a_scan_goes_on_after_a_damaged_payload_and_ends_at_a_damaged_length(tmp
     content[12] ^= 1
     content[3 * FRAME_BYTES + 11] ^= 1
     path.write_bytes(content)
-    found = [(record.number, record.offset, record.data, record.goes_on) for record in scan_records(path)]
-    assert found == [(0, 0, b"", True), (1, 19, b"two", True), (2, 38, b"three", True), (3, 59, b"", False)]
+    found = [
+        (record.number, record.offset, record.data, record.goes_on) for record in scan_records(path)
+    ]
+    assert found == [
+        (0, 0, b"", True),
+        (1, 19, b"two", True),
+        (2, 38, b"three", True),
+        (3, 59, b"", False),
+    ]
 
 
 @pytest.mark.tf
@@ -54,4 +61,6 @@ def test_framing_is_tensorflows(tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
         for record in records:
             writer.write(record)
-    assert (tmp_path / "theirs").read_bytes() == b"".join(frame_record(record) for record in records)
+    assert (tmp_path / "theirs").read_bytes() == b"".join(
+        frame_record(record) for record in records
+    )

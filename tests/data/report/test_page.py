@@ -50,7 +50,11 @@ def audited(voc_set, tmp_path):
         work_dir = tmp_path / "work"
         work_dir.mkdir(exist_ok=True)
         return audit_dataset(
-            LocalFolder.of(voc_set.root), AuditOptions(**options), work_dir, ProcessMap(None, 1), lambda what, done, total: None
+            LocalFolder.of(voc_set.root),
+            AuditOptions(**options),
+            work_dir,
+            ProcessMap(None, 1),
+            lambda what, done, total: None,
         )
 
     return audited
@@ -69,7 +73,12 @@ def page(audited):
 
 def fill(voc_set, count, **options):
     for number in range(count):
-        voc_set.add(f"image{number:04}", voc_set.object("cat"), voc_set.object("dog", (30, 5, 60, 40)), **options)
+        voc_set.add(
+            f"image{number:04}",
+            voc_set.object("cat"),
+            voc_set.object("dog", (30, 5, 60, 40)),
+            **options,
+        )
 
 
 def test_the_page_fetches_and_runs_nothing(voc_set, page):
@@ -81,8 +90,14 @@ def test_the_page_fetches_and_runs_nothing(voc_set, page):
     assert not found.named("link")
     for tag, attrs in found.elements:
         assert not [name for name in attrs if name.startswith("on") or name in ("style", "src")]
-        assert attrs.get("href", "#").startswith("data:image/jpeg;base64," if tag == "image" else "#")
-    [policy] = [attrs["content"] for attrs in found.named("meta") if attrs.get("http-equiv") == "Content-Security-Policy"]
+        assert attrs.get("href", "#").startswith(
+            "data:image/jpeg;base64," if tag == "image" else "#"
+        )
+    [policy] = [
+        attrs["content"]
+        for attrs in found.named("meta")
+        if attrs.get("http-equiv") == "Content-Security-Policy"
+    ]
     style = re.search(r"<style>(.*?)</style>", found.html, re.DOTALL).group(1)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy.startswith("default-src 'none'; img-src data:; ")
@@ -96,7 +111,10 @@ def test_hostile_text_stays_text(voc_set, page):
     voc_set.add("b", voc_set.object("cat", (0, 0, 99, 99)), filename="b.jpg", extra="")
     name = '"><img src=x onerror=alert(1)>'
     voc_set.add(name, filename=None)
-    findings = [Finding("class_unknown", EVIL, value=EVIL, expected=EVIL, related=(EVIL,)), Finding("box_tiny", "\udcff.xml")]
+    findings = [
+        Finding("class_unknown", EVIL, value=EVIL, expected=EVIL, related=(EVIL,)),
+        Finding("box_tiny", "\udcff.xml"),
+    ]
     found = page(findings=findings)
     assert not found.named("script")
     assert not found.named("img")
@@ -132,8 +150,12 @@ def test_totals_add_up(voc_set, page):
 def test_each_class_and_split_is_in_the_tables(voc_set, page):
     for split, count in (("train", 6), ("val", 2)):
         for number in range(count):
-            voc_set.add(f"{split}{number}", images=f"{split}/images", annotations=f"{split}/annotations")
-    voc_set.add("only", voc_set.object("zebra"), images="train/images", annotations="train/annotations")
+            voc_set.add(
+                f"{split}{number}", images=f"{split}/images", annotations=f"{split}/annotations"
+            )
+    voc_set.add(
+        "only", voc_set.object("zebra"), images="train/images", annotations="train/annotations"
+    )
     found = page()
     assert "Splits come from the dataset's folders." in found.text
     assert "a split has no object of a class" in found.text
@@ -149,30 +171,47 @@ def test_boxes_before_and_after_are_in_the_picture(voc_set, page):
     assert [float(before[key]) for key in ("x", "y", "width", "height")] == [50, 40, 44, 20]
     assert [float(after[key]) for key in ("x", "y", "width", "height")] == [50, 40, 14, 8]
     views = [attrs["viewbox"] for attrs in found.named("svg", "picture")]
-    assert "0 0 78.08 58.56" in views  # The view goes on where the written box does, up to a fifth, and a margin.
+    assert (
+        "0 0 78.08 58.56" in views
+    )  # The view goes on where the written box does, up to a fifth, and a margin.
 
 
 def test_a_box_without_area_gets_a_ring(voc_set, page):
     image = voc_set.encode(voc_set.draw(640, 480))
-    voc_set.add("zero", voc_set.object(), voc_set.object("cat", (9, 9, 9, 9)), image=image, size=(640, 480))
+    voc_set.add(
+        "zero", voc_set.object(), voc_set.object("cat", (9, 9, 9, 9)), image=image, size=(640, 480)
+    )
     assert len(page().named("circle", "before")) == 1
 
 
 def test_two_images_that_a_finding_names_stand_side_by_side(voc_set, page):
     fill(voc_set, 3)
-    leak = Finding("split_leak", "annotations/image0000.xml", image="images/image0000.jpg", related=("annotations/image0001.xml",))
+    leak = Finding(
+        "split_leak",
+        "annotations/image0000.xml",
+        image="images/image0000.jpg",
+        related=("annotations/image0001.xml",),
+    )
     found = page(findings=[leak])
     assert len(found.named("figure", "wide")) == 1
     after = found.html.split("split_leak", 1)[1]
-    assert after.index('aria-label="images/image0000.jpg"') < after.index('aria-label="images/image0001.jpg"')
+    assert after.index('aria-label="images/image0000.jpg"') < after.index(
+        'aria-label="images/image0001.jpg"'
+    )
 
 
 def test_galleries_are_capped_and_say_so(voc_set, page):
     fill(voc_set, 4)
-    many = [Finding("box_tiny", "annotations/image0000.xml", line=i, value=f"number {i}") for i in range(100)]
+    many = [
+        Finding("box_tiny", "annotations/image0000.xml", line=i, value=f"number {i}")
+        for i in range(100)
+    ]
     found = page(findings=many)
     assert "100 × the box is less than" in found.text
-    assert f"{CARDS_PER_CODE + LINES_PER_CODE} of 100 are shown. ledger.jsonl has all of them." in found.text
+    assert (
+        f"{CARDS_PER_CODE + LINES_PER_CODE} of 100 are shown. ledger.jsonl has all of them."
+        in found.text
+    )
     assert f"{LINES_PER_CODE} more as text" in found.text
     assert "number 47" in found.text
     assert "number 48" not in found.text
@@ -181,7 +220,10 @@ def test_galleries_are_capped_and_say_so(voc_set, page):
 
 def test_many_classes_do_not_make_a_long_page(voc_set, page):
     for number in range(30):
-        voc_set.add(f"i{number}", *(voc_set.object(f"class{number * 4 + i}", (1 + i, 1, 20, 20)) for i in range(4)))
+        voc_set.add(
+            f"i{number}",
+            *(voc_set.object(f"class{number * 4 + i}", (1 + i, 1, 20, 20)) for i in range(4)),
+        )
     found = page()
     assert "The 60 most frequent of 120 classes." in found.text
     assert "The 16 classes in most images are shown, of 120." in found.text
@@ -208,7 +250,9 @@ def test_an_image_that_went_away_does_not_matter(voc_set, audited):
     fill(voc_set, 3)
     audit = audited()
     (voc_set.root / "images/image0000.jpg").unlink()
-    assert "cannot be shown" in render_report(audit, describe_audit(audit, ConversionOptions()), None)
+    assert "cannot be shown" in render_report(
+        audit, describe_audit(audit, ConversionOptions()), None
+    )
 
 
 def test_a_dataset_without_anything_usable_has_a_page(voc_set, page):

@@ -6,7 +6,14 @@ from detflow.storage.folders import LocalFolder
 
 def test_files_are_found_at_any_depth_and_what_is_no_part_is_passed_over(voc_set):
     jpeg = voc_set.encode(voc_set.draw())
-    for path in ("a/b/c/x.XML", "a/y.xml", ".hidden/z.xml", "__MACOSX/w.xml", "a/._y.xml", ".git/v.xml"):
+    for path in (
+        "a/b/c/x.XML",
+        "a/y.xml",
+        ".hidden/z.xml",
+        "__MACOSX/w.xml",
+        "a/._y.xml",
+        ".git/v.xml",
+    ):
         voc_set.write(path, "<annotation/>")
     for path in ("img/x.JPG", "img/noext", "img/odd.dat", "SegmentationClass/x.png", "img/._x.jpg"):
         voc_set.write(path, jpeg)
@@ -42,7 +49,10 @@ def test_links_out_of_the_dataset_are_named_and_not_followed(voc_set, tmp_path):
     os.mkfifo(voc_set.root / "img" / "fifo.jpg")
     files = find_files(LocalFolder.of(voc_set.root))
     assert files.images == ("img/b.jpg", "real/b.jpg")
-    assert [(finding.code, finding.path) for finding in files.findings] == [("link_outside", "img/a.jpg"), ("link_outside", "more")]
+    assert [(finding.code, finding.path) for finding in files.findings] == [
+        ("link_outside", "img/a.jpg"),
+        ("link_outside", "more"),
+    ]
 
 
 def test_only_known_extensions_are_split_off():

@@ -7,7 +7,9 @@ from detflow.data.sources.pairing import find_own_images, has_own_image, pair_im
 
 def pair(names, images):
     pairs = pair_images(names, images)
-    return dict(pairs.images), [(finding.code, finding.path, finding.related) for finding in pairs.findings]
+    return dict(pairs.images), [
+        (finding.code, finding.path, finding.related) for finding in pairs.findings
+    ]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,17 @@ def test_nothing_is_guessed(filename, images, code):
 
 @pytest.mark.parametrize(
     "filename",
-    ["../a.jpg", "x/../a.jpg", "..", r"..\a.jpg", "/etc/passwd", "/a.jpg", "//host/a.jpg", "a\0.jpg", "img/..\\..\\a.jpg"],
+    [
+        "../a.jpg",
+        "x/../a.jpg",
+        "..",
+        r"..\a.jpg",
+        "/etc/passwd",
+        "/a.jpg",
+        "//host/a.jpg",
+        "a\0.jpg",
+        "img/..\\..\\a.jpg",
+    ],
 )
 def test_a_name_that_leaves_the_dataset_is_refused(filename):
     pairs, findings = pair({"ann/a.xml": (filename, None)}, ["img/a.jpg"])
@@ -90,19 +102,26 @@ def test_images_without_an_annotation_are_listed():
 
 def test_an_image_of_an_unreadable_annotation_is_not_unlabelled():
     pairs = pair_images({}, ["img/a.jpg", "img/b.jpg"], unreadable=["ann/A.xml"])
-    assert [(finding.code, finding.path) for finding in pairs.findings] == [("image_unlabelled", "img/b.jpg")]
+    assert [(finding.code, finding.path) for finding in pairs.findings] == [
+        ("image_unlabelled", "img/b.jpg")
+    ]
 
 
 STEMS = st.sampled_from(["a", "A", "b", "a.b", "c.jpg", "\u00e4", "a\u0308", ""])
 FOLDERS = st.sampled_from(["", "x/", "y/", "x/z/"])
 SUFFIXES = st.sampled_from([".jpg", ".JPG", ".png", ".dat", ""])
 IMAGES = st.builds(lambda *parts: "".join(parts), FOLDERS, STEMS.filter(bool), SUFFIXES)
-WRITTEN = st.none() | IMAGES | st.sampled_from(["../a.jpg", "/a.jpg", "C:\\\\d\\\\a.jpg", ".", "gone.jpg"])
+WRITTEN = (
+    st.none()
+    | IMAGES
+    | st.sampled_from(["../a.jpg", "/a.jpg", "C:\\\\d\\\\a.jpg", ".", "gone.jpg"])
+)
 
 
 @given(
     st.dictionaries(
-        st.builds(lambda *parts: "".join(parts), FOLDERS, STEMS, st.sampled_from([".xml", ".XML"])), st.tuples(WRITTEN, WRITTEN)
+        st.builds(lambda *parts: "".join(parts), FOLDERS, STEMS, st.sampled_from([".xml", ".XML"])),
+        st.tuples(WRITTEN, WRITTEN),
     ),
     st.lists(IMAGES, unique=True),
 )

@@ -3,7 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.sources.layout import find_files
-from detflow.data.sources.splits import SplitBy, declared_splits, parse_fractions, seeded_splits, unit_hash
+from detflow.data.sources.splits import (
+    SplitBy,
+    declared_splits,
+    parse_fractions,
+    seeded_splits,
+    unit_hash,
+)
 from detflow.errors import ConfigError
 from detflow.storage.folders import LocalFolder
 
@@ -45,7 +51,10 @@ def test_entries_may_be_paths_and_faults_are_named(voc_set):
     voc_set.write("train.txt", "./one/a.jpg\nann/b.xml\nann/b.xml\nnowhere\n")
     voc_set.write("test.txt", "two\\a.jpg\nb\n")
     splits = declared(voc_set)
-    assert splits.members == {"train": ("ann/b.xml", "ann/one/a.xml"), "test": ("ann/b.xml", "ann/two/a.xml")}
+    assert splits.members == {
+        "train": ("ann/b.xml", "ann/one/a.xml"),
+        "test": ("ann/b.xml", "ann/two/a.xml"),
+    }
     assert codes(splits) == [
         ("split_entry_twice", "train.txt", 3),
         ("split_entry_missing", "train.txt", 4),
@@ -84,7 +93,11 @@ def test_trainval_that_only_repeats_train_is_no_leak(voc_set):
     "lists",
     [
         {"train.txt": "a b  1\nb -1\n", "val.txt": "c  0\n"},
-        {"cat_train.txt": "a b.jpg 1\nb.jpg -1\n", "cat_val.txt": "c.jpg 1\n", "dog_train.txt": "a b.jpg -1\nb.jpg 1\n"},
+        {
+            "cat_train.txt": "a b.jpg 1\nb.jpg -1\n",
+            "cat_val.txt": "c.jpg 1\n",
+            "dog_train.txt": "a b.jpg -1\nb.jpg 1\n",
+        },
     ],
     ids=["flags", "VoTT"],
 )
@@ -93,14 +106,19 @@ def test_lists_with_a_flag_for_a_class_declare_splits_where_no_others_do(voc_set
     for name, content in lists.items():
         voc_set.write(f"ImageSets/Main/{name}", content)
     splits = declared(voc_set)
-    assert splits.members == {"train": ("Annotations/a b.xml", "Annotations/b.xml"), "val": ("Annotations/c.xml",)}
+    assert splits.members == {
+        "train": ("Annotations/a b.xml", "Annotations/b.xml"),
+        "val": ("Annotations/c.xml",),
+    }
     assert splits.findings == ()
 
 
 def test_columns_behind_a_name_are_passed_over(voc_set):
     add_annotations(voc_set, "a.xml", "b 1.xml", "b.xml", "c.xml")
     voc_set.write("trainval.txt", "a 1 1 2\nb 1\n")
-    voc_set.write("test.txt", "./images/b.jpg 10,20,30,40,0 1,2,3,4,1\r\n/home/me/images/c.jpg -1\r\n")
+    voc_set.write(
+        "test.txt", "./images/b.jpg 10,20,30,40,0 1,2,3,4,1\r\n/home/me/images/c.jpg -1\r\n"
+    )
     splits = declared(voc_set)
     assert splits.members == {"test": ("b.xml", "c.xml"), "trainval": ("a.xml", "b 1.xml")}
     assert splits.findings == ()
@@ -141,7 +159,13 @@ def test_asking_for_what_is_not_declared_is_an_error(voc_set, split_by):
 def seeded(number, classes=lambda index: ["cat"], seed=0, kept=None, fractions=FRACTIONS, start=0):
     names = [f"{index:05d}" for index in range(start, number)]
     groups = {name: f"g{name}".encode() for name in names}
-    return seeded_splits(groups, {name: tuple(sorted(set(classes(int(name))))) for name in names}, fractions, seed, kept)
+    return seeded_splits(
+        groups,
+        {name: tuple(sorted(set(classes(int(name))))) for name in names},
+        fractions,
+        seed,
+        kept,
+    )
 
 
 def place(splits):
@@ -181,7 +205,9 @@ def test_groups_stay_together():
     placed = place(seeded_splits(groups, dict.fromkeys(names, ("cat",)), FRACTIONS, 0))
     assert all(placed[name] == placed[f"{int(name) // 3 * 3:04d}"] for name in names)
     # A group goes where its first member was kept.
-    kept = place(seeded_splits(groups, dict.fromkeys(names, ("cat",)), FRACTIONS, 7, {"0000": "test"}))
+    kept = place(
+        seeded_splits(groups, dict.fromkeys(names, ("cat",)), FRACTIONS, 7, {"0000": "test"})
+    )
     assert kept["0001"] == kept["0002"] == "test"
 
 
@@ -196,7 +222,10 @@ def test_train_comes_first_where_there_is_little(number, seed):
 
 def test_a_fraction_of_zero_stays_empty():
     splits = seeded(50, fractions={"train": 1.0, "val": 0.0})
-    assert {name: len(members) for name, members in splits.members.items()} == {"train": 50, "val": 0}
+    assert {name: len(members) for name, members in splits.members.items()} == {
+        "train": 50,
+        "val": 0,
+    }
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), max_size=40), st.integers(0, 5))
@@ -204,7 +233,12 @@ def test_every_sample_has_one_split_and_no_class_is_needlessly_absent(classes, s
     splits = seeded(len(classes), classes=lambda index: classes[index], seed=seed)
     placed = place(splits)
     assert len(placed) == sum(len(members) for members in splits.members.values()) == len(classes)
-    present = {one for index, some in enumerate(classes) for one in some if placed[f"{index:05d}"] == "train"}
+    present = {
+        one
+        for index, some in enumerate(classes)
+        for one in some
+        if placed[f"{index:05d}"] == "train"
+    }
     assert present == {one for some in classes for one in some}
 
 
@@ -212,7 +246,10 @@ def test_fractions_are_read():
     assert parse_fractions("train=0.7, val=.3") == {"train": 0.7, "val": 0.3}
 
 
-@pytest.mark.parametrize("text", ["", "train", "train=1,train=0", "a=0.5", "a=2,b=-1", "a=nan", "a/b=1", "a=0.5,b=0.6", "=1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "train", "train=1,train=0", "a=0.5", "a=2,b=-1", "a=nan", "a/b=1", "a=0.5,b=0.6", "=1"],
+)
 def test_what_are_no_fractions_is_refused(text):
     with pytest.raises(ConfigError, match="--split"):
         parse_fractions(text)

@@ -79,7 +79,11 @@ def test_encodings(encoding, declared, bom):
 
 
 def test_latin_1():
-    annotation, _ = read_one(('<?xml version="1.0" encoding="ISO-8859-1"?>' + LABELIMG.replace("猫", "Käfer")).encode("latin-1"))
+    annotation, _ = read_one(
+        ('<?xml version="1.0" encoding="ISO-8859-1"?>' + LABELIMG.replace("猫", "Käfer")).encode(
+            "latin-1"
+        )
+    )
     assert annotation.objects[0].name == "Käfer"
 
 
@@ -103,7 +107,9 @@ def test_what_is_not_well_formed_has_a_line(text):
     assert line >= 1
 
 
-BOMB = '<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+BOMB = (
+    '<!DOCTYPE annotation [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,10 @@ def test_a_name_is_read_whole(name, expected):
         (f"<name>cat</name>{BOX.replace('<xmin>1', '<xmin>1<b/>')}", "field_has_children"),
         (f"<name>cat</name><name>dog</name>{BOX}", "field_twice"),
         (f"<name>cat</name>{BOX}{BOX}", "field_twice"),
-        (f"<name>cat</name>{BOX.replace('<xmin>1</xmin>', '<xmin>1</xmin><xmin>2</xmin>')}", "field_twice"),
+        (
+            f"<name>cat</name>{BOX.replace('<xmin>1</xmin>', '<xmin>1</xmin><xmin>2</xmin>')}",
+            "field_twice",
+        ),
         (f"<name> </name>{BOX}", "name_missing"),
         (BOX, "name_missing"),
         ("<name>cat</name>", "box_missing"),
@@ -166,30 +175,65 @@ def test_what_is_ambiguous_or_incomplete_is_refused(body, code):
 
 
 @pytest.mark.parametrize(
-    "text", ["nan", "inf", "-inf", "1_000", "１２", "1,5", "", "0x10", "1e999", "12px", "1 2", "--1", "٣", "1e"]
+    "text",
+    [
+        "nan",
+        "inf",
+        "-inf",
+        "1_000",
+        "１２",
+        "1,5",
+        "",
+        "0x10",
+        "1e999",
+        "12px",
+        "1 2",
+        "--1",
+        "٣",
+        "1e",
+    ],
 )
 def test_what_is_no_number_is_named(text):
     annotation, findings = read_annotation(
-        with_object(f"<name>cat</name>{BOX.replace('<ymax>4', '<ymax>' + text)}").encode(), "d/a.xml"
+        with_object(f"<name>cat</name>{BOX.replace('<ymax>4', '<ymax>' + text)}").encode(),
+        "d/a.xml",
     )
     assert annotation is None
     (finding,) = findings
-    assert (finding.code, finding.path, finding.line, finding.object_index) == ("box_not_a_number", "d/a.xml", 2, 1)
+    assert (finding.code, finding.path, finding.line, finding.object_index) == (
+        "box_not_a_number",
+        "d/a.xml",
+        2,
+        1,
+    )
     assert finding.value == f"cat: ymax {text!r}"
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("4", 4.0), (" 4\n", 4.0), ("+4.", 4.0), ("-.5", -0.5), ("4e0", 4.0), ("004", 4.0), ("1E-3", 0.001)]
+    ("text", "value"),
+    [
+        ("4", 4.0),
+        (" 4\n", 4.0),
+        ("+4.", 4.0),
+        ("-.5", -0.5),
+        ("4e0", 4.0),
+        ("004", 4.0),
+        ("1E-3", 0.001),
+    ],
 )
 def test_numbers(text, value):
-    annotation, findings = read_one(with_object(f"<name>cat</name>{BOX.replace('<ymax>4', '<ymax>' + text)}"))
+    annotation, findings = read_one(
+        with_object(f"<name>cat</name>{BOX.replace('<ymax>4', '<ymax>' + text)}")
+    )
     assert annotation.objects[0].corners[3] == value
     assert findings == []
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_finite_float_that_python_writes_is_read(value):
-    annotation, _ = read_one(with_object(f"<name>cat</name>{BOX.replace('<ymax>4', '<ymax>' + repr(value))}"))
+    annotation, _ = read_one(
+        with_object(f"<name>cat</name>{BOX.replace('<ymax>4', '<ymax>' + repr(value))}")
+    )
     if re.fullmatch(r"-?\d{1,20}(\.\d+)?(e[+-]?\d+)?", repr(value)):
         assert annotation.objects[0].corners[3] == value
 
@@ -200,7 +244,11 @@ def test_all_unreadable_objects_are_named_at_once():
         f"<annotation>\n<object>{bad}</object>\n<object>{BOX}</object>\n<object>{bad}</object></annotation>"
     )
     assert annotation is None
-    assert findings == [("box_not_a_number", 2, 1), ("name_missing", 3, 2), ("box_not_a_number", 4, 3)]
+    assert findings == [
+        ("box_not_a_number", 2, 1),
+        ("name_missing", 3, 2),
+        ("box_not_a_number", 4, 3),
+    ]
 
 
 def test_nested_parts_and_attributes_are_not_the_objects_own_fields():
@@ -214,7 +262,9 @@ def test_nested_parts_and_attributes_are_not_the_objects_own_fields():
 
 def test_roboflow_orders_the_corners_otherwise_and_a_namespace_changes_nothing():
     box = "<bndbox><xmin>1</xmin><xmax>3</xmax><ymin>2</ymin><ymax>4</ymax></bndbox>"
-    text = with_object(f"<occluded>0</occluded>{box}<name>cat</name>").replace("<annotation>", '<annotation xmlns="urn:x">')
+    text = with_object(f"<occluded>0</occluded>{box}<name>cat</name>").replace(
+        "<annotation>", '<annotation xmlns="urn:x">'
+    )
     annotation, findings = read_one(text)
     assert findings == []
     assert annotation.objects[0].corners == (1.0, 2.0, 3.0, 4.0)
@@ -222,10 +272,18 @@ def test_roboflow_orders_the_corners_otherwise_and_a_namespace_changes_nothing()
 
 @pytest.mark.parametrize(
     ("text", "value", "code"),
-    [("1", True, None), ("true", True, None), ("", False, None), ("False", False, None), ("2", False, "flag_unreadable")],
+    [
+        ("1", True, None),
+        ("true", True, None),
+        ("", False, None),
+        ("False", False, None),
+        ("2", False, "flag_unreadable"),
+    ],
 )
 def test_flags(text, value, code):
-    annotation, findings = read_one(with_object(f"<name>cat</name>{BOX}<difficult>{text}</difficult>"))
+    annotation, findings = read_one(
+        with_object(f"<name>cat</name>{BOX}<difficult>{text}</difficult>")
+    )
     assert annotation.objects[0].difficult is value
     assert [found for found, _, _ in findings] == ([code] if code else [])
 
@@ -276,12 +334,18 @@ def test_children_in_a_file_name_are_a_finding_for_both_readers(tag):
 
 
 def test_names_alone():
-    assert read_image_names(LABELIMG.encode(), "a.xml") == ("a b#1=2.jpg", r"C:\Users\me\images\a b#1=2.jpg")
+    assert read_image_names(LABELIMG.encode(), "a.xml") == (
+        "a b#1=2.jpg",
+        r"C:\Users\me\images\a b#1=2.jpg",
+    )
     assert read_image_names(b"<annotation><filename/></annotation>", "a.xml") == (None, None)
     assert read_image_names(b"<annotation", "a.xml").action is Action.QUARANTINED
 
 
-@given(st.binary(max_size=300) | st.text(max_size=200).map(lambda text: with_object(text).encode("utf-8", "replace")))
+@given(
+    st.binary(max_size=300)
+    | st.text(max_size=200).map(lambda text: with_object(text).encode("utf-8", "replace"))
+)
 def test_no_input_escapes(data):
     annotation, findings = read_annotation(data, "a.xml")
     assert annotation is not None or findings

@@ -46,7 +46,9 @@ def test_a_worker_that_dies_is_an_environment_fault():
 
 def test_items_are_taken_as_they_are_needed():
     taken = []
-    results = ProcessMap(None, 1)(abs, (taken.append(number) or number for number in range(10)), chunk=4)
+    results = ProcessMap(None, 1)(
+        abs, (taken.append(number) or number for number in range(10)), chunk=4
+    )
     assert next(results) == 0
     assert taken == [0]
 

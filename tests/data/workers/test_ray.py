@@ -29,7 +29,9 @@ def cluster(s3_server):
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
@@ -40,7 +42,9 @@ def cluster(s3_server):
 @pytest.fixture(scope="module")
 def grown(shared_data, tmp_path_factory):
     """BCCD several times over under new names: `set`, and `local`, what the local runner makes of it."""
-    spec = importlib.util.spec_from_file_location("bench_records", Path(__file__).parents[3] / "tools" / "bench_records.py")
+    spec = importlib.util.spec_from_file_location(
+        "bench_records", Path(__file__).parents[3] / "tools" / "bench_records.py"
+    )
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
     root = tmp_path_factory.mktemp("grown")
@@ -52,9 +56,19 @@ def grown(shared_data, tmp_path_factory):
 @pytest.mark.slow
 def test_a_lost_driver_is_resumed_at_its_finished_shards(cluster, grown, tmp_path):
     output = tmp_path / "out"
-    arguments = [str(grown / "set"), "--output", str(output), "--runner", "ray", "--ray-address", cluster.address]
+    arguments = [
+        str(grown / "set"),
+        "--output",
+        str(output),
+        "--runner",
+        "ray",
+        "--ray-address",
+        cluster.address,
+    ]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "detflow", "make-records", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "detflow", "make-records", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     notes = []
     while not notes and driver.poll() is None:
@@ -72,7 +86,9 @@ def test_a_lost_driver_is_resumed_at_its_finished_shards(cluster, grown, tmp_pat
 
 
 @pytest.mark.slow
-def test_an_error_comes_in_its_turn_and_a_worker_that_always_dies_is_an_environment_fault(cluster, monkeypatch):
+def test_an_error_comes_in_its_turn_and_a_worker_that_always_dies_is_an_environment_fault(
+    cluster, monkeypatch
+):
     monkeypatch.setattr(cluster_module, "_MAX_RETRIES", 0)
     with open_cluster(cluster.address, None, [Path("/")]) as workers:
         results = workers(int, ["1", "2", "x", "4"], chunk=4)
@@ -120,7 +136,9 @@ def test_the_bytes_are_those_of_the_local_runner_though_nodes_die(cluster, grown
                 cluster.add_node(num_cpus=1)
 
     with open_cluster(cluster.address, None) as workers:
-        convert_dataset(grown / "set", tmp_path / "out", ConversionOptions(), kill_a_node, workers=workers)
+        convert_dataset(
+            grown / "set", tmp_path / "out", ConversionOptions(), kill_a_node, workers=workers
+        )
     assert killed == [("checking", -signal.SIGKILL), ("writing records", -signal.SIGKILL)]
     assert digest_files(tmp_path / "out") == digest_files(grown / "local")
 
@@ -139,5 +157,8 @@ def test_a_cluster_that_is_not_there_is_named():
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EnvironmentFault, match=r"pip install 'detflow\[ray\]'"), open_cluster(None, None):
+    with (
+        pytest.raises(EnvironmentFault, match=r"pip install 'detflow\[ray\]'"),
+        open_cluster(None, None),
+    ):
         pass

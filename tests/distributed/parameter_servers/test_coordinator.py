@@ -29,7 +29,9 @@ def test_servers_that_do_not_come_are_named(address, monkeypatch):
     monkeypatch.setattr(coordinator, "_TICK_SECONDS", 0.05)
     lines = []
     cluster = {"chief": ("127.0.0.1:2",), "ps": (address,), "worker": ("127.0.0.1:1", address)}
-    with pytest.raises(EnvironmentFault, match=r"waited 0 s for worker 0 at 127\.0\.0\.1:1; start them"):
+    with pytest.raises(
+        EnvironmentFault, match=r"waited 0 s for worker 0 at 127\.0\.0\.1:1; start them"
+    ):
         Coordinator(Topology(cluster, "chief", 0), lines.append)
     assert lines == ["waiting for worker 0 at 127.0.0.1:1"]
 
@@ -37,12 +39,24 @@ def test_servers_that_do_not_come_are_named(address, monkeypatch):
 @pytest.mark.parametrize(
     "error",
     [
-        tf.errors.UnavailableError(None, None, "Graph execution error:\n\nGRPC error information from remote target /job:ps"),
-        tf.errors.InvalidArgumentError(None, None, "Unable to find the relevant tensor remote_handle: remote target /job:ps"),
+        tf.errors.UnavailableError(
+            None,
+            None,
+            "Graph execution error:\n\nGRPC error information from remote target /job:ps",
+        ),
+        tf.errors.InvalidArgumentError(
+            None, None, "Unable to find the relevant tensor remote_handle: remote target /job:ps"
+        ),
     ],
 )
 def test_a_lost_parameter_server_is_an_environment_fault(error):
-    with pytest.raises(EnvironmentFault, match=r"has lost a parameter server: .*remote target /job:ps; start all"), lost_servers():
+    with (
+        pytest.raises(
+            EnvironmentFault,
+            match=r"has lost a parameter server: .*remote target /job:ps; start all",
+        ),
+        lost_servers(),
+    ):
         raise error
 
 

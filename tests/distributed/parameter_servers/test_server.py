@@ -22,7 +22,9 @@ def serve(tiny_config, tmp_path):
     processes = []
 
     def start(chief, own):
-        topology = format_topology({"chief": [chief], "ps": [own], "worker": ["127.0.0.1:1"]}, "ps", 0)
+        topology = format_topology(
+            {"chief": [chief], "ps": [own], "worker": ["127.0.0.1:1"]}, "ps", 0
+        )
         command = [
             sys.executable,
             "-m",
@@ -31,7 +33,11 @@ def serve(tiny_config, tmp_path):
             f"--config={tmp_path / 'config.yaml'}",
             f"--model-dir={tmp_path / 'run'}",
         ]
-        processes.append(subprocess.Popen(command, env={**os.environ, TF_CONFIG: topology}, stderr=subprocess.PIPE, text=True))
+        processes.append(
+            subprocess.Popen(
+                command, env={**os.environ, TF_CONFIG: topology}, stderr=subprocess.PIPE, text=True
+            )
+        )
         return processes[-1]
 
     yield start
@@ -41,7 +47,10 @@ def serve(tiny_config, tmp_path):
 
 
 def test_a_server_lets_its_chief_save_and_tells_of_a_port_that_is_taken(serve, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as free:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_server(("127.0.0.1", 0)) as free,
+    ):
         taken, own = (f"127.0.0.1:{one.getsockname()[1]}" for one in (other, free))
         free.close()
         chief = socket.create_server(("127.0.0.1", 0))

@@ -13,15 +13,24 @@ SMALL = {"input_size": [32, 32], "width_multiplier": 0.25, "num_filters": 8, "ma
     ("garden", "message"),
     [
         ({"haed": {}}, r"unknown setting model\.garden\.haed; did you mean head\?"),
-        ({"head": {"num_conv": 2}}, r"unknown setting model\.garden\.head\.num_conv; did you mean num_convs\?"),
+        (
+            {"head": {"num_conv": 2}},
+            r"unknown setting model\.garden\.head\.num_conv; did you mean num_convs\?",
+        ),
         ({"head": {"num_convs": "2"}}, r"model\.garden\.head\.num_convs: .*integer, got '2'"),
         ({"head": {"num_convs": True}}, r"model\.garden\.head\.num_convs: .*integer, got True"),
         ({"head": {"attribute_heads": []}}, r"model\.garden\.head\.attribute_heads cannot be set"),
-        ({"decoder": {"use_separable_conv": 1}}, r"model\.garden\.decoder\.use_separable_conv: .*boolean, got 1"),
+        (
+            {"decoder": {"use_separable_conv": 1}},
+            r"model\.garden\.decoder\.use_separable_conv: .*boolean, got 1",
+        ),
         ({"backbone": {"stochastic_depth_drop_rate": 0.2}}, r"resumed run"),
         ({"backbone": {"depth_multiplier": 0.1}}, r"set model\.width_multiplier"),
         ({"backbone": {"model_id": 51}}, r"Model Garden cannot build this"),
-        ({"decoder": {"fusion_type": "multiply"}}, r"Model Garden cannot build this: Fusion type multiply"),
+        (
+            {"decoder": {"fusion_type": "multiply"}},
+            r"Model Garden cannot build this: Fusion type multiply",
+        ),
     ],
 )
 def test_what_model_garden_does_not_know_is_refused(garden, message):
@@ -31,12 +40,23 @@ def test_what_model_garden_does_not_know_is_refused(garden, message):
 
 
 def test_a_parameter_reaches_the_part_that_it_is_for():
-    garden = {"head": {"use_separable_conv": True, "num_filters": 12}, "norm_activation": {"norm_momentum": 0.5}}
+    garden = {
+        "head": {"use_separable_conv": True, "num_filters": 12},
+        "norm_activation": {"norm_momentum": 0.5},
+    }
     model = build_model(ModelConfig.model_validate({**SMALL, "garden": garden}), 2)
     head = model.parts["head"].get_config()
-    assert (head["use_separable_conv"], head["num_filters"], head["norm_momentum"]) == (True, 12, 0.5)
+    assert (head["use_separable_conv"], head["num_filters"], head["norm_momentum"]) == (
+        True,
+        12,
+        0.5,
+    )
     decoder = model.parts["decoder"].get_config()
-    assert (decoder["use_separable_conv"], decoder["num_filters"], decoder["norm_momentum"]) == (False, 8, 0.5)
+    assert (decoder["use_separable_conv"], decoder["num_filters"], decoder["norm_momentum"]) == (
+        False,
+        8,
+        0.5,
+    )
 
 
 def test_the_architectures_have_parts_of_their_own():

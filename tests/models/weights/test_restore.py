@@ -20,7 +20,10 @@ pytestmark = pytest.mark.tf
 
 
 def values(model):
-    return {name: [variable.numpy() for variable in part.variables] for name, part in model.parts.items()}
+    return {
+        name: [variable.numpy() for variable in part.variables]
+        for name, part in model.parts.items()
+    }
 
 
 def assert_same(ours, theirs):
@@ -46,7 +49,9 @@ def published(tiny_config):
 def prefix(published, tmp_path_factory):
     """The model as Model Garden's trainer saves one."""
     path = tmp_path_factory.mktemp("published") / "ckpt-7"
-    tf.train.Checkpoint(global_step=tf.Variable(7), model=published.network, **published.parts).write(str(path))
+    tf.train.Checkpoint(
+        global_step=tf.Variable(7), model=published.network, **published.parts
+    ).write(str(path))
     return path
 
 
@@ -76,21 +81,31 @@ def test_with_other_classes_the_classifier_stays_as_initialised(published, prefi
     for name, after in values(model).items():
         for ours, initial, other in zip(after, before[name], theirs[name], strict=True):
             np.testing.assert_array_equal(ours, other if ours.shape == other.shape else initial)
-    assert "of another shape there: head/_classifier/kernel, head/_classifier/bias" in list(report.lines())[1]
+    assert (
+        "of another shape there: head/_classifier/kernel, head/_classifier/bias"
+        in list(report.lines())[1]
+    )
 
 
 def test_a_backbone_alone_below_model_is_enough(published, fresh, tmp_path):
-    tf.train.Checkpoint(model=tf.train.Checkpoint(backbone=published.parts["backbone"])).write(str(tmp_path / "ckpt"))
+    tf.train.Checkpoint(model=tf.train.Checkpoint(backbone=published.parts["backbone"])).write(
+        str(tmp_path / "ckpt")
+    )
     before = values(fresh)
     report = restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh)
     assert_same(values(fresh)["backbone"], values(published)["backbone"])
     assert_same(values(fresh)["head"], before["head"])
-    assert (report.parts["head"].restored, len(report.parts["head"].missing)) == (0, len(before["head"]))
+    assert (report.parts["head"].restored, len(report.parts["head"].missing)) == (
+        0,
+        len(before["head"]),
+    )
     assert "not there: decoder/" in list(report.lines())[1]
 
 
 def test_nothing_that_fits_is_an_error(fresh, tmp_path):
-    tf.train.Checkpoint(backbone=tf.train.Checkpoint(kernel=tf.Variable(1.0))).write(str(tmp_path / "ckpt"))
+    tf.train.Checkpoint(backbone=tf.train.Checkpoint(kernel=tf.Variable(1.0))).write(
+        str(tmp_path / "ckpt")
+    )
     with pytest.raises(ArtifactError, match=r"nothing in it fits the model: .*backbone 0 of"):
         restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh)
 
@@ -131,11 +146,18 @@ def test_a_hostile_folder_changes_nothing_outside(prefix, fresh, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_without_it(model_dir, tiny_config, tmp_path, capfd):
+def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_without_it(
+    model_dir, tiny_config, tmp_path, capfd
+):
     source = shutil.copytree(model_dir, tmp_path / "earlier")
     earlier = load_trained_model(source)
     backbone = [variable.numpy() for variable in earlier.serving._model.parts["backbone"].variables]
-    settings = {"model_num_filters": 16, "model_max_level": 5, "train_freeze": "[backbone]", "train_learning_rate": 1e-9}
+    settings = {
+        "model_num_filters": 16,
+        "model_max_level": 5,
+        "train_freeze": "[backbone]",
+        "train_learning_rate": 1e-9,
+    }
     config = tiny_config(train_init_from=source, train_steps=2, evaluate_every_steps=1, **settings)
 
     def run_training():
@@ -144,7 +166,10 @@ def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_witho
 
     run_training()
     text = capfd.readouterr().err
-    assert f"initial weights from {source}: backbone {len(backbone)} of {len(backbone)} variables" in text
+    assert (
+        f"initial weights from {source}: backbone {len(backbone)} of {len(backbone)} variables"
+        in text
+    )
     assert "head/_classifier/kernel" in text
     assert "parameters train, backbone frozen" in text
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_weights"]
@@ -153,15 +178,24 @@ def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_witho
 
     for step in (1, 2):
         reader = tf.train.load_checkpoint(str(tmp_path / "run" / f"ckpt-{step}" / "ckpt"))
-        averages = [reader.get_tensor(f"average/averages/{n}/.ATTRIBUTES/VARIABLE_VALUE") for n in range(len(backbone))]
+        averages = [
+            reader.get_tensor(f"average/averages/{n}/.ATTRIBUTES/VARIABLE_VALUE")
+            for n in range(len(backbone))
+        ]
         assert_same(averages, backbone)
     trained = load_trained_model(tmp_path / "run" / "ckpt-2").serving._model
     assert_same([variable.numpy() for variable in trained.parts["backbone"].variables], backbone)
     for ours, theirs in zip(
-        trained.parts["decoder"].trainable_variables, earlier.serving._model.parts["decoder"].trainable_variables, strict=True
+        trained.parts["decoder"].trainable_variables,
+        earlier.serving._model.parts["decoder"].trainable_variables,
+        strict=True,
     ):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    slots = {tuple(shape) for name, shape in reader.get_variable_to_shape_map().items() if name.startswith("optimizer/")}
+    slots = {
+        tuple(shape)
+        for name, shape in reader.get_variable_to_shape_map().items()
+        if name.startswith("optimizer/")
+    }
     assert (7, 7, 3, 16) not in slots
 
     shutil.rmtree(source)
@@ -171,4 +205,6 @@ def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_witho
     again = tf.train.load_checkpoint(str(tmp_path / "run" / "ckpt-2" / "ckpt"))
     for name in reader.get_variable_to_shape_map():
         if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
-            np.testing.assert_array_equal(reader.get_tensor(name), again.get_tensor(name), err_msg=name)
+            np.testing.assert_array_equal(
+                reader.get_tensor(name), again.get_tensor(name), err_msg=name
+            )

@@ -39,7 +39,10 @@ def test_a_folder_a_prefix_and_an_index_file_are_checkpoints(folder):
     for source in (folder, newest, f"{newest}.index", f"file://{newest}"):
         found = find(source)
         assert (found.path, found.is_run) == (newest, False)
-        assert found.digests["ckpt-277200.data-00000-of-00001"]["sha256"] == hashlib.sha256(b"data277200").hexdigest()
+        assert (
+            found.digests["ckpt-277200.data-00000-of-00001"]["sha256"]
+            == hashlib.sha256(b"data277200").hexdigest()
+        )
         assert list(found.digests) == ["ckpt-277200.index", "ckpt-277200.data-00000-of-00001"]
     assert find(folder / "ckpt-9").path == folder / "ckpt-9"
 
@@ -49,7 +52,11 @@ def test_an_archive_is_unpacked_into_the_cache(folder, tmp_path):
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, "deep")
     found = find(archive)
-    assert found.path.relative_to(tmp_path / "cache").parts[-3:] == ("unpacked", "deep", "ckpt-277200")
+    assert found.path.relative_to(tmp_path / "cache").parts[-3:] == (
+        "unpacked",
+        "deep",
+        "ckpt-277200",
+    )
     assert list(found.digests) == [str(archive)]
 
 
@@ -67,7 +74,11 @@ def test_a_published_name_is_its_addresses(folder, monkeypatch):
         return weight_sources.Fetched(folder, {})
 
     monkeypatch.setattr(weight_sources, "fetch_files", fetch)
-    monkeypatch.setitem(PUBLISHED, "tiny", PublishedWeights(("https://example.org/a.index", "https://example.org/a.data"), "all"))
+    monkeypatch.setitem(
+        PUBLISHED,
+        "tiny",
+        PublishedWeights(("https://example.org/a.index", "https://example.org/a.data"), "all"),
+    )
     assert find("tiny").path == folder / "ckpt-277200"
     find("http://example.org/b.tar.gz", init_sha256="0" * 64)
     assert fetched == [(PUBLISHED["tiny"].urls, None), (("http://example.org/b.tar.gz",), "0" * 64)]
@@ -76,7 +87,11 @@ def test_a_published_name_is_its_addresses(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("resnet50-imagnet", ConfigError, "is no name, address, run or checkpoint; did you mean resnet50-imagenet"),
+        (
+            "resnet50-imagnet",
+            ConfigError,
+            "is no name, address, run or checkpoint; did you mean resnet50-imagenet",
+        ),
         ("zzz", ConfigError, "published weights: resnet50-imagenet, "),
         ("ftp://example.org/x", ConfigError, "is no name, address"),
         (".", ArtifactError, r"no file ends in \.index"),
