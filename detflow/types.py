@@ -106,6 +106,11 @@ class Box:
             self.ymax * size.height,
         )
 
+    def to_coco(self, size: ImageSize) -> tuple[float, float, float, float]:
+        """Returns COCO's (x, y, width, height) in continuous pixels."""
+        left, top, right, bottom = self.to_pixels(size)
+        return left, top, right - left, bottom - top
+
     @property
     def area(self) -> float:
         """Area as a share of the image."""

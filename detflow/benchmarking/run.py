@@ -20,8 +20,8 @@ import simplejpeg
 
 from detflow.artifact import FORMATS, INPUT_NAME, ArtifactDir, Entry
 from detflow.data.records.schema import RecordsManifest, read_manifest, read_samples, resolve_split
-from detflow.data.terminal import show_progress
 from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.progress import show_progress
 from detflow.publish import digest_files, publish_directory, require_replaceable
 from detflow.tables import format_metric, print_rows
 

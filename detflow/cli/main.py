@@ -206,7 +206,8 @@ def make_records(
     # The other processes start, and import what they need, while this one does.
     with _open_runner(runner, ray_address, dataset, output, choices["jobs"]) as workers:
         from detflow.data.convert import convert_dataset
-        from detflow.data.terminal import format_summary, show_progress
+        from detflow.data.terminal import format_summary
+        from detflow.progress import show_progress
 
         options = replace(
             _read_audit_options(choices), keep_splits=keep_splits, write_fixed=write_fixed
@@ -256,7 +257,7 @@ def check(path: Location, report_path: Path | None, as_json: bool, **choices: An
     are for datasets.
     """
     from detflow.data.check import check_dataset, check_records, is_record_set
-    from detflow.data.terminal import show_progress
+    from detflow.progress import show_progress
 
     with show_progress() as progress:
         if is_record_set(path):

@@ -25,6 +25,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from detflow.errors import ConfigError
+from detflow.text import first_line
 
 __all__ = [
     "AugmentConfig",
@@ -567,7 +568,7 @@ def _load_yaml(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...],
             place=None if mark is None else mark.line + 1,
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"not valid YAML: {str(error).splitlines()[0]}", path=path) from None
+        raise ConfigError(f"not valid YAML: {first_line(error)}", path=path) from None
 
 
 def _collect_lines(

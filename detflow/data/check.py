@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detflow.data.convert import ConversionOptions, describe_audit, require_acceptable
-from detflow.data.judging.audit import Progress, audit_dataset
+from detflow.data.judging.audit import audit_dataset
 from detflow.data.judging.rules import Action
 from detflow.data.records.lint import Severity, find_record_files, lint_records
 from detflow.data.records.mirror import mirror_records
@@ -17,6 +17,7 @@ from detflow.data.records.schema import MANIFEST_NAME
 from detflow.data.terminal import format_summary
 from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
+from detflow.progress import Progress
 from detflow.publish import publish_file
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url

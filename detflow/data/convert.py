@@ -27,7 +27,6 @@ from detflow.data.judging.audit import (
     Audit,
     AuditedSample,
     AuditOptions,
-    Progress,
     audit_dataset,
     read_line,
     read_record_images,
@@ -53,6 +52,7 @@ from detflow.data.records.versions import find_versions
 from detflow.data.sources.splits import SplitBy, unit_hash
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
+from detflow.progress import Progress
 from detflow.publish import publish_directory, require_space
 from detflow.storage.folders import Folder, open_folder
 from detflow.storage.location import Location, Url

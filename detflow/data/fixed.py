@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from detflow.data.judging.audit import Audit, AuditedSample, Progress, read_line, read_record_images
+from detflow.data.judging.audit import Audit, AuditedSample, read_line, read_record_images
 from detflow.data.sources.layout import split_extension
 from detflow.data.sources.voc import write_annotation
 from detflow.data.workers.processes import OrderedMap
+from detflow.progress import Progress
 from detflow.storage.folders import Folder
 
 __all__ = ["write_fixed"]

@@ -1,66 +1,15 @@
-"""What a person sees on the terminal: a bar with rate and time left, then one screen of sums that add up."""
+"""What a person sees of a dataset on the terminal: one screen of sums that add up."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from detflow.data.judging.audit import Progress
 from detflow.data.judging.rules import RULES
 
-__all__ = ["format_summary", "show_progress"]
+__all__ = ["format_summary"]
 
 _MAX_CLASSES = 12
-_UPDATE_SECONDS = 0.1
-
-
-@contextmanager
-def show_progress() -> Iterator[Progress]:
-    """Yields a callback that draws a bar on stderr; one that does nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-    )
-    tasks: dict[str, TaskID] = {}
-    next_update = 0.0
-    with Bar(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as bar:
-
-        def update(what: str, done: int, total: int) -> None:
-            nonlocal next_update
-            # A bar costs more to draw than a small image to check.
-            now = time.monotonic()
-            if now < next_update and done < total:
-                return
-            next_update = now + _UPDATE_SECONDS
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, rate="")
-            speed = bar.tasks[tasks[what]].speed
-            bar.update(
-                tasks[what], completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else ""
-            )
-
-        yield update
 
 
 def format_summary(content: Mapping[str, Any]) -> str:

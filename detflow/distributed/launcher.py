@@ -7,7 +7,6 @@ alone. Whatever happens to this process, none of them outlives it.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import selectors
@@ -21,12 +20,11 @@ from dataclasses import dataclass
 from typing import IO
 
 from detflow.distributed.topology import TF_CONFIG, format_topology
+from detflow.process.parent import die_with
 from detflow.process.signals import gather_requests
 
-__all__ = ["die_with", "run_workers", "split_cores"]
+__all__ = ["run_workers", "split_cores"]
 
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 # What the others may take to notice that one is gone and to say so; then they are killed. A
 # checkpoint stands that.
 _SETTLE_SECONDS = 5.0
@@ -118,13 +116,6 @@ def run_workers(
                 restarts.give_up(_describe(task, cause))
                 return 128 - cause
             restarts.take(_describe(task, cause), "from the last checkpoint")
-
-
-def die_with(parent: int) -> None:
-    """Called in a new process: however its parent ends, it ends as well."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def split_cores(cores: Sequence[int], num_workers: int) -> list[set[int]]:

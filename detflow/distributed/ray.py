@@ -21,9 +21,9 @@ from typing import Any
 
 from detflow.config.schema import ExperimentConfig, format_config
 from detflow.data.workers.ray import open_cluster
-from detflow.distributed.launcher import die_with
 from detflow.distributed.topology import TF_CONFIG
 from detflow.errors import ConfigError, EnvironmentFault
+from detflow.process.parent import die_with
 from detflow.process.signals import gather_requests
 
 __all__ = ["cores_per_worker", "run_on_ray"]

@@ -18,6 +18,7 @@ import tensorflow as tf
 from detflow.distributed.topology import Topology, require_divisible
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.process.quiet import native_stderr_closed
+from detflow.text import first_line
 
 __all__ = ["Distribution", "find_distribution"]
 
@@ -160,7 +161,7 @@ class Distribution:
             tf.errors.InternalError,
         ) as error:
             raise EnvironmentFault(
-                f"{self._topology} has lost another worker: {error.message.splitlines()[0]}",
+                f"{self._topology} has lost another worker: {first_line(error.message or type(error).__name__)}",
                 remedy="start all of them again: the run goes on from its last checkpoint",
             ) from None
 

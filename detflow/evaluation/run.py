@@ -14,9 +14,9 @@ from detflow.data.records.schema import (
     resolve_split,
     verify_shards,
 )
-from detflow.data.terminal import show_progress
 from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
+from detflow.progress import show_progress
 from detflow.storage.location import Location
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.types import Sample

@@ -35,6 +35,7 @@ from detflow.errors import ArtifactError
 from detflow.geometry import MEAN_RGB, STDDEV_RGB
 from detflow.inference.serving import ServingModel
 from detflow.process.quiet import native_stderr_closed
+from detflow.text import first_line
 from detflow.types import LabelMap
 
 __all__ = ["build_onnx_model", "write_onnx"]
@@ -66,7 +67,7 @@ def write_onnx(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ArtifactError(
-            f"onnx finds fault with it: {str(error).splitlines()[0]}", path=path.name
+            f"onnx finds fault with it: {first_line(error)}", path=path.name
         ) from None
     path.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from detflow.errors import ArtifactError
 from detflow.geometry import Images
+from detflow.text import first_line
 from detflow.types import Box, Detection, LabelMap
 
-__all__ = ["Detector", "Outputs", "Runner", "first_line"]
+__all__ = ["Detector", "Outputs", "Runner"]
 
 # Images of one size that follow each other go through the network together, as long as their
 # pixels, which are resized as floats, stay below 100 MB.
@@ -88,11 +89,6 @@ class Detector:
             raise ArtifactError(
                 f"the outputs are not as the serving contract says: {reason}", path=self.source
             ) from None
-
-
-def first_line(error: Exception) -> str:
-    """Returns what a runtime's exception says, as one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _batches(items: Iterable[Images], size: int) -> Iterator[list[Images]]:

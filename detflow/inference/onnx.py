@@ -12,7 +12,8 @@ import numpy as np
 from detflow.artifact import INPUT_NAME, OUTPUT_NAMES
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
-from detflow.inference.detector import Outputs, Runner, first_line
+from detflow.inference.detector import Outputs, Runner
+from detflow.text import first_line
 
 __all__ = ["load_onnx", "load_with_onnxruntime", "load_with_opencv"]
 

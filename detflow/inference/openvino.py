@@ -13,8 +13,9 @@ import numpy as np
 from detflow.artifact import INPUT_NAME, OUTPUT_NAMES
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
-from detflow.inference.detector import Outputs, Runner, first_line
+from detflow.inference.detector import Outputs, Runner
 from detflow.process.quiet import native_stderr_closed
+from detflow.text import first_line
 
 __all__ = ["compile_for_cpu", "has_openvino", "load_openvino", "require_openvino"]
 

@@ -107,9 +107,9 @@ class ServingModel(tf.Module):  # type: ignore[misc]
 
         count = self.config.max_detections
         specs = [tf.TensorSpec(shape, tf.float32) for shape in ([count, 4], [count], [count], [])]
-        return tf.map_fn(
-            detect, encoded, fn_output_signature=dict(zip(OUTPUT_NAMES, specs, strict=True))
-        )  # type: ignore[no-any-return]
+        signature = dict(zip(OUTPUT_NAMES, specs, strict=True))
+        outputs: dict[str, tf.Tensor] = tf.map_fn(detect, encoded, fn_output_signature=signature)
+        return outputs
 
     def _detect_on_canvases(self, canvases: tf.Tensor, ratio: tf.Tensor) -> dict[str, tf.Tensor]:
         """Ratio is [2], or [N, 1, 2] where the images have sizes of their own."""

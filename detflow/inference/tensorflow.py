@@ -18,9 +18,10 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
-from detflow.inference.detector import Detector, Outputs, first_line
+from detflow.inference.detector import Detector, Outputs
 from detflow.inference.labels import to_label_map
 from detflow.models.precision import count_gpus, cpu_flags, uses_onednn
+from detflow.text import first_line
 from detflow.types import LabelMap
 
 __all__ = [

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from detflow.artifact import OUTPUT_NAMES
 from detflow.errors import ArtifactError
 from detflow.geometry import Images, boxes_to_image, fit_to_canvas
-from detflow.inference.detector import Outputs, Runner, first_line
+from detflow.inference.detector import Outputs, Runner
 from detflow.process.quiet import native_stderr_closed
+from detflow.text import first_line
 
 __all__ = ["INPUT", "OUTPUTS", "load_tflite", "to_uint8"]
 

@@ -124,7 +124,7 @@ class CocoEvaluation:
         truth.dataset = self._dataset(images)
         for index, image in enumerate(images):
             for place, detection in enumerate(image.detections):
-                left, top, width, height = _to_corner_and_size(detection.box, image.size)
+                left, top, width, height = detection.box.to_coco(image.size)
                 results.append(
                     [index + 1, left, top, width, height, detection.score, detection.class_id]
                 )
@@ -230,7 +230,7 @@ class CocoEvaluation:
         annotations: list[dict[str, Any]] = []
         for index, image in enumerate(images):
             for place, item in enumerate(image.objects):
-                left, top, width, height = _to_corner_and_size(item.box, image.size)
+                left, top, width, height = item.box.to_coco(image.size)
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
@@ -296,7 +296,7 @@ def overlaps(boxes: Sequence[Box], others: Sequence[Box], size: ImageSize) -> Fl
     """Returns the IoU of each box with each other one, [boxes, others], as COCO computes it."""
     if not boxes or not others:
         return np.zeros((len(boxes), len(others)))
-    first, second = ([_to_corner_and_size(box, size) for box in some] for some in (boxes, others))
+    first, second = ([box.to_coco(size) for box in some] for some in (boxes, others))
     return np.asarray(mask.iou(np.array(first), np.array(second), [0] * len(others)), np.float64)
 
 
@@ -312,12 +312,6 @@ def _match_rows(evaluated: Mapping[str, Any], threshold: int) -> Floats:
     return np.stack(
         [ids, np.full(len(ids), float(evaluated["category_id"])), scores, matched, ignored], axis=1
     )
-
-
-def _to_corner_and_size(box: Box, size: ImageSize) -> tuple[float, float, float, float]:
-    """COCO's boxes: left, top, width, height in pixels."""
-    left, top, right, bottom = box.to_pixels(size)
-    return left, top, right - left, bottom - top
 
 
 def _no_predictions() -> COCO:

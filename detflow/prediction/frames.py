@@ -13,8 +13,8 @@ import numpy as np
 
 from detflow.data.images.decode import DEFAULT_MAX_PIXELS
 from detflow.data.images.pictures import Picture, PictureFile, find_pictures, read_picture
-from detflow.data.judging.audit import Progress
 from detflow.errors import DataError
+from detflow.progress import Progress
 
 __all__ = ["VIDEO_SUFFIXES", "Frame", "find_media", "read_frames"]
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detflow.data.terminal import show_progress
 from detflow.errors import DataError
 from detflow.inference.results import FRAME
 from detflow.prediction.files import (
@@ -26,6 +25,7 @@ from detflow.prediction.files import (
     write_voc,
 )
 from detflow.prediction.frames import Frame, find_media, read_frames
+from detflow.progress import show_progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.storage.location import Location
 from detflow.types import Detection

@@ -10,6 +10,7 @@ from os import PathLike, fspath
 import tensorflow as tf
 
 from detflow.errors import DataError
+from detflow.text import first_line
 
 __all__ = ["decode_faults", "write_faults"]
 
@@ -32,7 +33,8 @@ def decode_faults(filename: str) -> Iterator[None]:
         yield
     except tf.errors.InvalidArgumentError as error:
         raise DataError(
-            f"the image cannot be decoded: {error.message.splitlines()[0]}", path=filename
+            f"the image cannot be decoded: {first_line(error.message or type(error).__name__)}",
+            path=filename,
         ) from None
 
 

@@ -25,6 +25,7 @@ from detflow.runs.states import (
     read_state,
     write_state,
 )
+from detflow.text import first_line
 
 __all__ = ["Checkpoints", "WeightAverage", "restore_weights"]
 
@@ -218,7 +219,7 @@ def _restore(checkpoint: tf.train.Checkpoint, path: Path, *, partial: bool) -> N
         else:
             status.assert_consumed()
     except (tf.errors.OpError, ValueError, AssertionError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ArtifactError(f"the checkpoint does not fit the model: {reason}", path=path) from None
 
 

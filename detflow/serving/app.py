@@ -7,6 +7,7 @@ import html
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -277,9 +278,7 @@ class Service:
             await self._in_thread(lambda: sum(decoded_bytes(item, self._limits) for item in items))
         )
         pictures = [
-            await self._in_thread(
-                lambda item=item: decode_item(item, self._limits, upright=upright)
-            )  # type: ignore[misc]
+            await self._in_thread(partial(decode_item, item, self._limits, upright=upright))
             for item in items
         ]
         return pictures, await ticket.detect(model, [picture.pixels for picture in pictures])

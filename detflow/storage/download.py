@@ -7,7 +7,6 @@ before each use.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -21,12 +20,13 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, environment_faults
+from detflow.progress import show_download
 from detflow.publish import (
     FileDigest,
     digest_file,
@@ -236,7 +236,7 @@ def _download(url: str, target: Path) -> FileDigest:
         # Of a killed process that had come this far.
         return digest_file(target)
     failures = reached = 0
-    with _progress(target.name) as show, environment_faults(target):
+    with show_download(target.name) as show, environment_faults(target):
         while True:
             try:
                 _continue(url, part, show)
@@ -281,9 +281,9 @@ def _continue(url: str, part: _Part, show: Callable[[int, int | None], None]) ->
         # 13.1.5).
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     opener = urllib.request.build_opener(_HttpRedirects)
-    with opener.open(
-        urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS
-    ) as response:
+    # The caller admits http and https alone.
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310
+    with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
         if response.status != 206:
             start = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -395,31 +395,3 @@ def _copy_member(
     with source:
         while piece := source.read(_CHUNK_BYTES):
             write(piece)
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Yields what takes (bytes done, total or None) and draws a bar; a line where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    if not console.is_terminal:
-        console.print(f"downloading {name}", markup=False)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"downloading {name}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,7 +1,8 @@
 import io
 import sys
 
-from detflow.data.terminal import format_summary, show_progress
+from detflow.data.terminal import format_summary
+from detflow.progress import show_progress
 
 MANIFEST = {
     "annotations_found": 10,

@@ -15,7 +15,7 @@ import unicodedata
 from array import array
 from binascii import a2b_base64, b2a_base64
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -56,6 +56,7 @@ from detflow.data.sources.voc import (
 )
 from detflow.data.workers.processes import OrderedMap
 from detflow.errors import DataError
+from detflow.progress import Progress
 from detflow.storage.folders import Folder
 from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
 
@@ -65,7 +66,6 @@ __all__ = [
     "AuditedSample",
     "ClassCount",
     "Judgement",
-    "Progress",
     "Reading",
     "SampleSummary",
     "audit_dataset",
@@ -77,7 +77,6 @@ __all__ = [
     "read_record_images",
 ]
 
-Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is."""
 
 _CHUNK = 64

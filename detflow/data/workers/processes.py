@@ -6,7 +6,6 @@ that two processes cost the start of one. `cluster` does the same on Ray.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from detflow.errors import EnvironmentFault
+from detflow.process.parent import die_with
 from detflow.storage.location import Location, Url
 
 __all__ = ["OrderedMap", "ProcessMap", "choose_jobs", "count_cores", "open_workers"]
@@ -27,7 +27,6 @@ __all__ = ["OrderedMap", "ProcessMap", "choose_jobs", "count_cores", "open_worke
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_PR_SET_PDEATHSIG = 1
 # More results than this many a process do not wait for an earlier one that takes long.
 _PIECES_IN_FLIGHT = 8
 # A second process takes longer to start than this much takes to convert.
@@ -165,6 +164,4 @@ def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # A killed parent must not leave writers behind.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with(parent)

@@ -20,6 +20,7 @@ from detflow.distributed.topology import Topology, split_address
 from detflow.errors import ConfigError, EnvironmentFault
 from detflow.process.ending import require_immediate_exit
 from detflow.process.quiet import native_stderr_closed
+from detflow.text import first_line
 
 __all__ = ["Coordinator", "answers", "lost_servers"]
 
@@ -102,7 +103,7 @@ def lost_servers() -> Iterator[None]:
         # The first line may only say that a graph was at work.
         reason = next(
             (line for line in error.message.splitlines() if "remote target" in line),
-            error.message.strip().splitlines()[0],
+            first_line(error.message or type(error).__name__),
         )
         raise EnvironmentFault(
             f"the chief has lost a parameter server: {reason.strip()}",

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from detflow.config.schema import ModelConfig
 from detflow.errors import ConfigError
+from detflow.text import first_line
 
 __all__ = ["GardenParameters"]
 
@@ -105,7 +106,7 @@ class GardenParameters:
         ) as error:
             if not self._given:
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ConfigError(f"model.garden: Model Garden cannot build this: {reason}") from error
 
 

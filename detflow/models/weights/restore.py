@@ -27,6 +27,7 @@ from detflow.models.build import build_model
 from detflow.models.weights.sources import InitialWeights
 from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
+from detflow.text import first_line
 from detflow.types import read_label_map
 
 __all__ = ["PartReport", "RestoreReport", "restore_initial_weights"]
@@ -157,7 +158,7 @@ class _CheckpointGraph:
                 self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
             )
         except (tf.errors.OpError, ValueError, IndexError, TypeError, DecodeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ArtifactError(
                 f"not an object checkpoint of TensorFlow 2: {reason}", path=prefix
             ) from None
@@ -195,7 +196,7 @@ class _CheckpointGraph:
             return self._reader.get_tensor(key)  # type: ignore[no-any-return]
         except (tf.errors.OpError, ValueError, IndexError) as error:
             raise ArtifactError(
-                f"{key} cannot be read: {str(error).strip().splitlines()[0]}", path=self._prefix
+                f"{key} cannot be read: {first_line(error)}", path=self._prefix
             ) from None
 
 
