@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import detflow.models  # noqa: F401  (sets TensorFlow's environment)
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.data.convert import ConversionOptions, convert_dataset
 
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the
@@ -121,10 +121,10 @@ def write_run(path, records_dir, model_settings):
     import tf_keras
 
     from detflow.config.schema import ExperimentConfig
+    from detflow.label_map import LabelMap
     from detflow.models.build import build_model
     from detflow.runs.checkpoints import Checkpoints, WeightAverage
     from detflow.runs.run_dir import RunDir
-    from detflow.types import LabelMap
 
     config = ExperimentConfig.model_validate(
         {

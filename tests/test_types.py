@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.errors import DataError
-from detflow.types import Box, ImageSize, LabelMap
+from detflow.label_map import LabelMap
+from detflow.types import Box, ImageSize
 
 sides = st.integers(1, 20_000)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

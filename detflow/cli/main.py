@@ -394,7 +394,7 @@ def train(
     nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
-    from detflow.config.schema import read_config
+    from detflow.config.reading import read_config
 
     named = [f"data.records={json.dumps(str(records))}"] if records else []
     named += [f"train.time_budget={json.dumps(time_budget)}"] if time_budget else []
@@ -579,7 +579,7 @@ def runs(folder: Path) -> None:
 )
 def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) -> None:
     """Check a configuration file and print it with every default filled in."""
-    from detflow.config.schema import explain_config, format_config, read_config
+    from detflow.config.reading import explain_config, format_config, read_config
 
     if explain:
         from detflow.tables import print_settings

@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
+from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
-from detflow.types import LabelMap
 
 __all__ = ["freeze", "write_frozen_graph"]
 

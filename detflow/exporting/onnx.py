@@ -34,9 +34,9 @@ from detflow.config.schema import EvaluateConfig
 from detflow.errors import ArtifactError
 from detflow.geometry import MEAN_RGB, STDDEV_RGB
 from detflow.inference.serving import ServingModel
+from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line
-from detflow.types import LabelMap
 
 __all__ = ["build_onnx_model", "write_onnx"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.exporting.onnx import write_onnx
 from detflow.inference.serving import ServingModel
+from detflow.label_map import LabelMap
 from detflow.text import first_line
-from detflow.types import LabelMap
 
 __all__ = ["write_openvino"]
 

@@ -24,8 +24,8 @@ from detflow.exporting.verify import (
 )
 from detflow.inference.detector import Detector
 from detflow.inference.trained import TrainedModel
+from detflow.label_map import LabelMap
 from detflow.metrics import EvaluatedImage, coco_metrics
-from detflow.types import LabelMap
 
 __all__ = [
     "METRICS",

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from detflow.errors import ArtifactError
 from detflow.geometry import Images
+from detflow.label_map import LabelMap
 from detflow.text import first_line
-from detflow.types import Box, Detection, LabelMap
+from detflow.types import Box, Detection
 
 __all__ = ["Detector", "Outputs", "Runner"]
 

@@ -16,10 +16,10 @@ from detflow.inference.labels import read_onnx_labels, read_tflite_labels
 from detflow.inference.onnx import load_onnx, load_with_opencv
 from detflow.inference.openvino import has_openvino, load_openvino
 from detflow.inference.tflite import load_tflite
+from detflow.label_map import LabelMap, read_label_map
 from detflow.runs.run_dir import STATE_NAME
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
-from detflow.types import LabelMap, read_label_map
 
 __all__ = ["load_detector", "load_runner", "local_model"]
 

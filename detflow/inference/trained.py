@@ -7,11 +7,11 @@ from pathlib import Path
 
 from detflow.config.schema import ExperimentConfig
 from detflow.inference.serving import ServingModel
+from detflow.label_map import LabelMap, read_label_map
 from detflow.models.build import build_model
 from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import CheckpointState, find_checkpoint, read_state
-from detflow.types import LabelMap, read_label_map
 
 __all__ = ["TrainedModel", "load_trained_model"]
 

@@ -14,7 +14,8 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detflow.types import Box, Detection, ImageSize, LabelMap, ObjectAnnotation
+from detflow.label_map import LabelMap
+from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 __all__ = [
     "CocoEvaluation",

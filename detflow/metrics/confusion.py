@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, Ints, overlaps
-from detflow.types import LabelMap
 
 __all__ = ["ConfusionMatrix", "confusion_matrix"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, Floats, Matches
-from detflow.types import LabelMap
 
 __all__ = ["Curve", "OperatingPoint", "class_curves", "overall_curve"]
 

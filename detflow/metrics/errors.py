@@ -21,8 +21,8 @@ from enum import Enum
 
 import numpy as np
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, EvaluatedImage, Ints, Matches, average_precision, overlaps
-from detflow.types import LabelMap
 
 __all__ = ["DetectionError", "ErrorCost", "ErrorType", "error_costs", "find_errors"]
 

@@ -6,14 +6,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.config.schema import (
-    ExperimentConfig,
-    ModelConfig,
-    explain_config,
-    format_config,
-    parse_config,
-    read_config,
-)
+from detflow.config.reading import explain_config, format_config, parse_config, read_config
+from detflow.config.schema import ExperimentConfig, ModelConfig
 from detflow.errors import ConfigError
 
 MINIMAL = "data:\n  records: out\n"

@@ -29,7 +29,7 @@ from detflow.inference.load import load_detector
 from detflow.inference.openvino import has_openvino
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import load_trained_model
-from detflow.types import read_label_map
+from detflow.label_map import read_label_map
 
 pytestmark = pytest.mark.tf
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detflow.cli.main import main
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.errors import ArtifactError
 from detflow.exporting import build, tflite

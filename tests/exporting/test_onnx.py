@@ -22,8 +22,8 @@ from detflow.inference.load import load_detector
 from detflow.inference.onnx import load_with_onnxruntime, load_with_opencv
 from detflow.inference.openvino import has_openvino, load_openvino
 from detflow.inference.trained import load_trained_model
+from detflow.label_map import LabelMap
 from detflow.models import preprocess
-from detflow.types import LabelMap
 
 pytestmark = pytest.mark.tf
 

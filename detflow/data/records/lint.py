@@ -35,8 +35,8 @@ from detflow.data.records.schema import (
 from detflow.data.records.tfrecord import ScannedRecord, scan_records
 from detflow.data.workers.processes import OrderedMap
 from detflow.errors import ArtifactError, DataError
+from detflow.label_map import LabelMap
 from detflow.publish import digest_file
-from detflow.types import LabelMap
 
 __all__ = [
     "CHECKS",
