@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from detflow.config.schema import ExperimentConfig
+from detflow.config.schema import ExperimentConfig, OneOf
 from detflow.errors import ConfigError
 from detflow.text import find_nearest, first_line
-
-__all__ = ["explain_config", "format_config", "parse_config", "read_config"]
 
 _MAX_CONFIG_BYTES = 1 << 20
 
@@ -57,7 +56,7 @@ def parse_config(
 
 
 def format_config(config: ExperimentConfig) -> str:
-    """Returns the configuration with every value, as YAML that `parse_config` reads back to an equal one."""
+    """Returns the configuration with every value as YAML, which `parse_config` reads back."""
     return yaml.dump(
         config.model_dump(mode="json"), Dumper=_FlowLists, sort_keys=False, allow_unicode=True
     )
@@ -72,11 +71,21 @@ def explain_config() -> Iterator[tuple[str, str, str]]:
                 if field.is_required()
                 else yaml.safe_dump(_plain(field.default), default_flow_style=True)
             )
+            values = _known_values(field)
             yield (
                 f"{section_name}.{name}",
                 default.removesuffix("\n").removesuffix("\n..."),
-                field.description or "",
+                " ".join(
+                    [field.description or "", *([f"One of {', '.join(values)}."] if values else [])]
+                ),
             )
+
+
+def _known_values(field: FieldInfo) -> list[str]:
+    """Returns the names that a setting takes; none where it takes other values."""
+    tables = [list(entry.table) for entry in field.metadata if isinstance(entry, OneOf)]
+    is_literal = get_origin(field.annotation) is Literal
+    return tables[0] if tables else list(get_args(field.annotation)) if is_literal else []
 
 
 class _FlowLists(yaml.SafeDumper):
@@ -154,7 +163,10 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _first_problem(
     error: ValidationError, lines: dict[tuple[str, ...], int], path: Path | None
 ) -> ConfigError:
-    """Tells the first of a validation's problems; a misspelt name comes before the value that it leaves missing."""
+    """Returns the error for the first of a validation's problems.
+
+    A misspelt name comes before the value that is missing because of it.
+    """
     problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     keys = tuple(str(part) for part in problem["loc"])
     line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)

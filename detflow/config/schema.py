@@ -7,25 +7,25 @@ prints.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 from typing_extensions import Self
 
-__all__ = [
-    "AugmentConfig",
-    "CheckpointConfig",
-    "DataConfig",
-    "EvaluateConfig",
-    "ExperimentConfig",
-    "ModelConfig",
-    "RuntimeConfig",
-    "TrainConfig",
-]
+from detflow.config.backbones import BACKBONES
+from detflow.config.presets import PRESETS
 
-# Below 16 filters the gradient of a strided 1x1 convolution in TensorFlow 2.20's oneDNN writes
-# outside its memory (docs/decisions/0003-onednn.md).
-_MIN_RESNET_WIDTH = 0.25
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 Positive = Annotated[int, Field(gt=0)]
@@ -45,6 +45,24 @@ def _parse_seconds(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(_parse_seconds), Field(gt=0.0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a setting whose values are the names of a table."""
+
+    table: Mapping[str, object]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Returns pydantic's schema of the type with the check behind it."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, name: str) -> str:
+        if name in self.table:
+            return name
+        raise ValueError(f"expected one of {', '.join(self.table)}")
 
 
 class _Section(BaseModel):
@@ -76,34 +94,13 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The network, made of Model Garden's parts."""
 
-    preset: Literal[
-        "retinanet_resnet10",
-        "retinanet_mobilenet_v2",
-        "retinanet_mobilenet_v3",
-        "retinanet_spinenet49_mobile",
-        "retinanet_resnet50",
-        "faster_rcnn_resnet50",
-        "yolo_v7_tiny",
-    ] = "retinanet_resnet10"
+    preset: Annotated[str, OneOf(PRESETS)] = "retinanet_resnet10"
     """Starting point: gives the other settings of this section their defaults; docs/training.md
     says which one to pick."""
     architecture: Literal["retinanet", "faster_rcnn", "yolo"] = "retinanet"
     """What the backbone's features become: retinanet and yolo in one pass, faster_rcnn by proposals
     that are looked at again."""
-    backbone: Literal[
-        "resnet10",
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "mobilenet_v2",
-        "mobilenet_v3_small",
-        "mobilenet_v3_large",
-        "spinenet49_mobile",
-        "spinenet49s_mobile",
-        "spinenet49xs_mobile",
-        "yolov7_nano",
-        "yolov7_tiny",
-    ] = "resnet10"
+    backbone: Annotated[str, OneOf(BACKBONES)] = "resnet10"
     """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times faster than a mobilenet_v2 of
     similar size."""
     width_multiplier: PositiveFloat = 0.5
@@ -137,7 +134,7 @@ class ModelConfig(_Section):
 
     @property
     def canvas_sizes(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) in pixels of every canvas that images are fitted into; `runtime.canvas.choose_canvas` says which."""
+        """(height, width) in pixels of each canvas; `geometry.choose_canvas` chooses among them."""
         return (self.input_size, *self.more_input_sizes)
 
     @model_validator(mode="before")
@@ -145,7 +142,7 @@ class ModelConfig(_Section):
     def _fill_from_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        preset = _PRESETS.get(str(values.get("preset", cls.model_fields["preset"].default)), {})
+        preset = PRESETS.get(str(values.get("preset", cls.model_fields["preset"].default)), {})
         garden = values.get("garden", {})
         if isinstance(garden, dict) and "garden" in preset:
             merged = dict(garden)
@@ -157,18 +154,53 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.min_level > self.max_level:
-            raise ValueError(f"min_level {self.min_level} exceeds max_level {self.max_level}")
-        if self.backbone.startswith("resnet") and self.width_multiplier < _MIN_RESNET_WIDTH:
-            raise ValueError(
-                f"width_multiplier {self.width_multiplier} is below {_MIN_RESNET_WIDTH}, the least for {self.backbone}"
-            )
         self._check_backbone()
+        self._check_levels()
         self._check_canvases()
         return self
 
+    def _check_backbone(self) -> None:
+        """Refuses an architecture or a width that the backbone cannot be combined with."""
+        name, family = self.backbone, BACKBONES[self.backbone].family
+        if self.architecture not in family.architectures:
+            fitting = [
+                other
+                for other, backbone in BACKBONES.items()
+                if self.architecture in backbone.family.architectures
+            ]
+            raise ValueError(
+                f"backbone {name} does not go with architecture {self.architecture}, "
+                f"which takes {', '.join(fitting)}"
+            )
+        if family.min_width is None and self.width_multiplier != 1.0:
+            raise ValueError(f"{name} has one width; set width_multiplier to 1")
+        if family.min_width is not None and self.width_multiplier < family.min_width:
+            raise ValueError(
+                f"width_multiplier {self.width_multiplier} is below {family.min_width}, "
+                f"the least for {name}"
+            )
+
+    def _check_levels(self) -> None:
+        """Refuses levels that are in no order, or that the backbone's features do not have."""
+        name, family = self.backbone, BACKBONES[self.backbone].family
+        first, last = family.finest_level, family.coarsest_level
+        if self.min_level > self.max_level:
+            raise ValueError(f"min_level {self.min_level} exceeds max_level {self.max_level}")
+        if family.needs_all_levels and (self.min_level, self.max_level) != (first, last):
+            raise ValueError(
+                f"{name} has levels {first} to {last}; set min_level and max_level to these"
+            )
+        if self.min_level < first:
+            raise ValueError(
+                f"{name} has levels {first} to {last}; raise min_level {self.min_level}"
+            )
+        if self.min_level > last:
+            raise ValueError(
+                f"the features of {name} end at level {last}; lower min_level {self.min_level}"
+            )
+
     def _check_canvases(self) -> None:
-        """Refuses canvases that the network's levels do not fit, and several of them where it takes one."""
+        """Refuses sizes that the network's levels do not fit, and several where it takes one."""
         stride = 2**self.max_level
         for name, size in [
             ("input_size", self.input_size),
@@ -177,109 +209,27 @@ class ModelConfig(_Section):
             if any(side % stride for side in size):
                 near = [max(stride, round(side / stride) * stride) for side in size]
                 raise ValueError(
-                    f"{name} {list(size)} must be multiples of {stride}, the stride of max_level {self.max_level}; "
-                    f"set it to {near}"
+                    f"{name} {list(size)} must be multiples of {stride}, the stride of max_level "
+                    f"{self.max_level}; set it to {near}"
                     + (" or lower max_level" if self.max_level > self.min_level else "")
                 )
         if not self.more_input_sizes:
             return
         if len(set(self.canvas_sizes)) < len(self.canvas_sizes):
             raise ValueError(
-                f"input_size and more_input_sizes {[list(size) for size in self.canvas_sizes]} hold one size twice"
+                f"input_size and more_input_sizes {[list(size) for size in self.canvas_sizes]} "
+                "hold one size twice"
             )
-        if self.architecture != "retinanet" or self.backbone.startswith("spinenet"):
-            taker = self.backbone if self.architecture == "retinanet" else self.architecture
-            raise ValueError(
-                f"{taker} takes one input_size; leave more_input_sizes out, or choose a retinanet without spinenet"
-            )
-
-    def _check_backbone(self) -> None:
-        """Refuses what a backbone cannot be combined with."""
-        is_yolo, is_spinenet = (
-            self.backbone.startswith("yolov7"),
-            self.backbone.startswith("spinenet"),
+        if self.architecture != "retinanet":
+            taker: str = self.architecture
+        elif not BACKBONES[self.backbone].family.takes_several_sizes:
+            taker = self.backbone
+        else:
+            return
+        raise ValueError(
+            f"{taker} takes one input_size; leave more_input_sizes out, or choose a retinanet "
+            "whose backbone takes several, such as a resnet"
         )
-        if is_yolo != (self.architecture == "yolo"):
-            raise ValueError(
-                f"backbone {self.backbone} does not go with architecture {self.architecture}; "
-                "yolo takes yolov7_nano or yolov7_tiny, which nothing else takes"
-            )
-        if (is_yolo or is_spinenet) and self.width_multiplier != 1.0:
-            raise ValueError(f"{self.backbone} has one width; set width_multiplier to 1")
-        if is_yolo and (self.min_level, self.max_level) != (3, 5):
-            raise ValueError(
-                f"{self.backbone} has levels 3 to 5; set min_level and max_level to these"
-            )
-        if is_spinenet and self.min_level < 3:
-            raise ValueError(f"{self.backbone} has levels 3 to 7; raise min_level {self.min_level}")
-        if self.min_level > 5 and not is_spinenet:
-            raise ValueError(
-                f"the features of {self.backbone} end at level 5; lower min_level {self.min_level}"
-            )
-
-
-# What each preset sets beside the schema's defaults. Levels, filters, convolutions and activations
-# are those of Model Garden's published COCO models, so that their weights fit. One anchor a cell is
-# enough for ATSS (arXiv:1912.02424, section 4.4.2).
-_MOBILE: dict[str, Any] = {
-    "width_multiplier": 1.0,
-    "max_level": 7,
-    "num_filters": 128,
-    "num_head_convs": 4,
-}
-_SEPARABLE: dict[str, Any] = {"use_separable_conv": True}
-_PRESETS: dict[str, dict[str, Any]] = {
-    "retinanet_resnet10": {},
-    "retinanet_mobilenet_v2": {
-        **_MOBILE,
-        "backbone": "mobilenet_v2",
-        "garden": {
-            "decoder": _SEPARABLE,
-            "head": _SEPARABLE,
-            "norm_activation": {"activation": "relu6"},
-        },
-    },
-    "retinanet_mobilenet_v3": {
-        **_MOBILE,
-        "backbone": "mobilenet_v3_large",
-        "garden": {
-            "decoder": _SEPARABLE,
-            "head": _SEPARABLE,
-            "norm_activation": {"activation": "relu6"},
-        },
-    },
-    "retinanet_spinenet49_mobile": {
-        **_MOBILE,
-        "backbone": "spinenet49_mobile",
-        "num_filters": 48,
-        "garden": {"head": _SEPARABLE, "norm_activation": {"activation": "hard_swish"}},
-    },
-    "retinanet_resnet50": {
-        "backbone": "resnet50",
-        "width_multiplier": 1.0,
-        "max_level": 7,
-        "num_filters": 256,
-        "num_head_convs": 4,
-    },
-    "faster_rcnn_resnet50": {
-        "architecture": "faster_rcnn",
-        "backbone": "resnet50",
-        "width_multiplier": 1.0,
-        "min_level": 2,
-        "max_level": 6,
-        "num_filters": 256,
-        "num_head_convs": 4,
-        "anchor_scale": 8.0,
-        "aspect_ratios": [0.5, 1.0, 2.0],
-    },
-    "yolo_v7_tiny": {
-        "architecture": "yolo",
-        "backbone": "yolov7_tiny",
-        "width_multiplier": 1.0,
-        "anchor_scale": 3.0,
-        "aspect_ratios": [0.5, 1.0, 2.0],
-    },
-}
 
 
 class TrainConfig(_Section):
