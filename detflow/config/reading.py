@@ -72,12 +72,15 @@ def explain_config() -> Iterator[tuple[str, str, str]]:
                 else yaml.safe_dump(_plain(field.default), default_flow_style=True)
             )
             values = _known_values(field)
+            meaning = (
+                f"{field.description} One of {', '.join(values)}."
+                if values
+                else (field.description or "")
+            )
             yield (
                 f"{section_name}.{name}",
                 default.removesuffix("\n").removesuffix("\n..."),
-                " ".join(
-                    [field.description or "", *([f"One of {', '.join(values)}."] if values else [])]
-                ),
+                " ".join(meaning.split()),
             )
 
 

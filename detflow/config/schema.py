@@ -73,21 +73,21 @@ class DataConfig(_Section):
     """Which records are trained on and which choose the best checkpoint."""
 
     records: str
-    """Folder that `detflow make-records` wrote, or its URL. A relative path is relative to the
-    working directory."""
+    """Folder that `detflow make-records` wrote, or its URL. A relative path starts at the working
+    directory."""
     train_split: str = "train"
-    """Split that is trained on; `train+val` joins two."""
+    """Split to train on; `train+val` joins two."""
     eval_split: str | None = "val"
-    """Split that is evaluated during training and chooses the best checkpoint; null evaluates
+    """Split to evaluate during training, which chooses the best checkpoint; null evaluates
     nothing."""
     overfit: Positive | None = None
-    """Train and evaluate on this many first images only, unaugmented: shows whether the path from
-    records to boxes can learn."""
+    """Trains and evaluates on the first so many images alone, without augmentation, to show whether
+    the path from records to boxes can learn; null uses all images."""
     max_boxes: Positive = 300
-    """Most boxes of one image that are trained on; of an image with more, the largest are taken and
-    the run says so."""
+    """Largest number of boxes of one image to train on. Of an image with more, the largest boxes
+    are taken, and the run says so."""
     cache_megabytes: Positive = 4096
-    """Decoded training images are held in memory up to this size; above it in a file inside the
+    """Decoded training images stay in memory up to this size; larger sets go to a file in the
     model directory."""
 
 
@@ -95,42 +95,42 @@ class ModelConfig(_Section):
     """The network, made of Model Garden's parts."""
 
     preset: Annotated[str, OneOf(PRESETS)] = "retinanet_resnet10"
-    """Starting point: gives the other settings of this section their defaults; docs/training.md
-    says which one to pick."""
+    """Starting point that gives the other settings of this section their defaults; docs/training.md
+    says which one to choose."""
     architecture: Literal["retinanet", "faster_rcnn", "yolo"] = "retinanet"
-    """What the backbone's features become: retinanet and yolo in one pass, faster_rcnn by proposals
-    that are looked at again."""
+    """How boxes are made from the backbone's features: retinanet and yolo take one pass;
+    faster_rcnn proposes boxes and then judges each."""
     backbone: Annotated[str, OneOf(BACKBONES)] = "resnet10"
-    """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times faster than a mobilenet_v2 of
+    """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times as fast as a mobilenet_v2 of
     similar size."""
     width_multiplier: PositiveFloat = 0.5
-    """Scales the number of filters of a resnet (0.25 and more) or mobilenet; 1 for the others,
-    which have one width."""
+    """Scales the number of filters of a resnet (from 0.25) or of a mobilenet. The other backbones
+    have one width: 1."""
     input_size: tuple[Positive, Positive] = (256, 256)
-    """[height, width] in pixels that every image is fitted into, keeping its aspect; multiples of
-    2^max_level."""
+    """[height, width] in pixels that each image is fitted into, keeping its aspect. Both are
+    multiples of 2^max_level."""
     more_input_sizes: tuple[tuple[Positive, Positive], ...] = ()
     """Further [height, width] of a retinanet, for sets of portrait and landscape images: each image
-    is fitted into the one, of all sizes, in which it is largest. A batch has images of one size; a
-    TFLite file takes input_size alone."""
+    takes the size that keeps it largest. A batch has images of one size; a TFLite file takes
+    input_size alone."""
     min_level: Annotated[int, Field(ge=2, le=7)] = 3
-    """Finest level of the feature pyramid; level l has one cell for each 2^l pixels."""
+    """Finest level of the feature pyramid; level l has one cell for each 2^l pixels of a side."""
     max_level: Annotated[int, Field(ge=2, le=7)] = 5
     """Coarsest level of the feature pyramid."""
     num_filters: Positive = 64
-    """Filters of the feature pyramid and of the head; yolo has its own."""
+    """Number of filters of the feature pyramid and of the head; yolo has its own."""
     num_head_convs: Annotated[int, Field(ge=0, le=8)] = 2
-    """Convolutions of the head before its predictions: of each branch of a retinanet, of the second
-    stage of a faster_rcnn."""
+    """Number of convolutions before the predictions: in each branch of a retinanet's head, in the
+    second stage of a faster_rcnn."""
     anchor_scale: PositiveFloat = 4.0
-    """Side of the smallest anchor of a level in strides of that level."""
+    """Side of a level's smallest anchor, as a multiple of that level's stride."""
     anchors_per_octave: Annotated[int, Field(ge=1, le=4)] = 1
-    """Anchor sizes of one level between its scale and twice its scale."""
+    """Number of anchor sizes of one level, from its scale up to twice its scale."""
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
-    """Width over height of the anchors."""
+    """Width divided by height, of each anchor shape."""
     garden: dict[str, dict[str, Any]] = {}
-    """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}; they win
-    over the settings above."""
+    """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}. They
+    override the settings above."""
 
     @property
     def canvas_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -236,71 +236,71 @@ class TrainConfig(_Section):
     """Length, batch and optimiser of the training."""
 
     steps: Positive = 2400
-    """Number of optimiser steps; the learning rate's schedule ends with it."""
+    """Number of optimiser steps; the schedule of the learning rate ends with the last one."""
     time_budget: Seconds | None = None
-    """Train for this long instead (12m, 1h30m, seconds), evaluations included: the first steps are
-    timed and fix train.steps."""
+    """Trains for this long instead of train.steps (12m, 1h30m, seconds), evaluations included; the
+    steps are timed and decide how many there are."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after this many evaluations in a row without a gain of evaluate.metric; 0 never stops
+    """Stops after this many evaluations in a row without a gain in evaluate.metric; 0 never stops
     early."""
     min_delta: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    """What counts as a gain for train.patience."""
+    """Smallest change of evaluate.metric that train.patience counts as a gain."""
     batch_size: Positive = 8
-    """Images that are computed at once; batch norm sees as many."""
+    """Number of images that are computed at once, which is also what batch norm sees."""
     accumulate_steps: Positive = 1
-    """Batches whose mean gradient makes one optimiser step: as many times batch_size images a step,
-    in the memory of one batch."""
+    """Number of batches whose mean gradient makes one optimiser step: so many times batch_size
+    images for each step, in the memory of one batch."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """sgd has momentum; it wants another learning_rate and weight_decay (RetinaNet's paper: 0.01
-    for 16 images, and 0.0001)."""
+    """Optimiser. sgd needs another learning_rate and weight_decay; RetinaNet's paper has 0.01 for
+    16 images, and 0.0001."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    """Of sgd."""
+    """Momentum of sgd; adamw has none."""
     learning_rate: PositiveFloat = 0.002
     """Peak learning rate."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """How the learning rate falls after the warm-up: as half a cosine to final_learning_rate, or by
-    decay_factor at decay_at."""
+    """How the learning rate falls after the warm-up: along half a cosine to final_learning_rate, or
+    in steps, by decay_factor at each of decay_at."""
     decay_at: tuple[Share, ...] = (0.667, 0.889)
     """Shares of the steps after the warm-up at which the step schedule lowers the learning rate."""
     decay_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """What the step schedule multiplies the learning rate by, each time."""
+    """Factor by which the step schedule multiplies the learning rate each time."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps in which the learning rate rises from zero to its peak."""
+    """Number of steps in which the learning rate rises from zero to its peak."""
     final_learning_rate: Share = 0.01
     """Learning rate at the last step as a share of the peak, under the cosine schedule."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
-    """Decoupled weight decay of the kernels; normalisation and biases have none."""
+    """Decoupled weight decay of the kernels; normalisations and biases are not decayed."""
     clip_norm: PositiveFloat = 10.0
-    """Gradients are scaled down to this global norm."""
+    """Largest global norm of the gradients, which are scaled down to it."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
-    """Decay of the weights' moving average, which is what is evaluated and exported; 0 uses the
-    plain weights."""
+    """Decay of the moving average of the weights, which is evaluated and exported; 0 uses the
+    weights themselves."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """Initial weights, order of images and augmentation follow from it."""
+    """Seed of the initial weights, the order of images and the augmentation."""
     init_from: str | None = None
     """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow
-    checkpoint, its .tar.gz, an http(s) address, or a published name (docs/training.md). What has
-    the same name and shape is taken."""
+    checkpoint, its .tar.gz, an http(s) address, or a published name (docs/training.md). Variables
+    of the same name and shape are taken."""
     init_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
-    """SHA-256 that the archive or a file of the checkpoint of train.init_from must have."""
+    """SHA-256 that the archive, or a file of the checkpoint, of train.init_from must have."""
     freeze: tuple[str, ...] = ()
-    """Parts that stay as they are, batch norm statistics included: backbone, backbone.level1 to
-    level5, decoder, head, or a pattern such as backbone.level[12]."""
+    """Parts that are not trained, the statistics of their batch norms included: backbone,
+    backbone.level1 to level5, decoder, head, or a pattern such as backbone.level[12]."""
 
 
 class AugmentConfig(_Section):
-    """Random changes to training images; each is drawn from (seed, step) alone."""
+    """Random changes to training images, each drawn from the seed, the step and its own name."""
 
     enabled: bool = True
-    """Switches all of them."""
+    """Whether training images are changed at all."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.33)
-    """Zoom range, log-uniform; below 1 shrinks the image."""
+    """Range of the zoom, log-uniform; below 1 the image shrinks."""
     aspect: Annotated[float, Field(ge=1.0, le=4.0)] = 1.1
-    """Largest stretch of width against height, log-uniform in both directions."""
+    """Largest stretch of width against height, or of height against width; log-uniform."""
     horizontal_flip: bool = True
-    """Mirrors every second image left to right."""
+    """Mirrors an image left to right in half of the cases."""
     vertical_flip: bool = False
-    """Mirrors every second image top to bottom; for images without an up and a down."""
+    """Mirrors an image top to bottom in half of the cases; for images without an up and a down."""
     gain: Share = 0.15
     """Largest relative change of contrast."""
     channel_gain: Share = 0.075
@@ -308,19 +308,18 @@ class AugmentConfig(_Section):
     offset: Share = 0.035
     """Largest change of brightness as a share of white."""
     min_visible: Share = 0.3
-    """A box of which less than this share is left inside the image is dropped from that view."""
+    """Least share of a box that has to be left in the view; otherwise the box is dropped there."""
     mosaic: Share = 0.0
-    """Share of the images that are shown as a mosaic: four images of the batch around a random
-    point."""
+    """Share of the images that become a mosaic: four images of the batch around a random point."""
     mosaic_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
-    """Zoom range of the images in a mosaic, log-uniform; at 0.5 a quarter of the canvas shows a
-    whole image."""
+    """Range of the zoom of the images in a mosaic, log-uniform; at 0.5 a quarter of the canvas
+    shows a whole image."""
     mixup: Share = 0.0
     """Share of the images that are blended with another one of the batch; the boxes of both
     count."""
     mix_until: Share = 0.85
     """Share of the steps after which mosaic and mixup are off, so that the run ends on whole
-    images; not before step 40."""
+    images; they are never off before step 40."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -335,34 +334,34 @@ class EvaluateConfig(_Section):
     """When the model is evaluated and what counts as a detection."""
 
     every_steps: Positive = 300
-    """Steps between two evaluations on `data.eval_split`; the last step is always evaluated."""
+    """Number of steps between two evaluations on data.eval_split; the last step is always
+    evaluated."""
     metric: str = "AP"
-    """Metric that chooses the best checkpoint, as named in results.csv."""
+    """Metric that chooses the best checkpoint, by its name in results.csv."""
     mode: Literal["max", "min"] = "max"
     """Whether the highest or the lowest value of the metric is best."""
     score_threshold: Share = 0.01
     """Detections below this score are dropped."""
     nms_iou: Share = 0.6
-    """Of two boxes of one class that overlap by more than this IoU, the one with the lower score is
+    """Largest IoU of two detections of one class; above it the one with the lower score is
     dropped."""
     max_detections: Positive = 100
-    """Most detections of one image."""
+    """Largest number of detections in one image."""
 
 
 class CheckpointConfig(_Section):
-    """When the state is saved and what is kept."""
+    """When checkpoints are saved, and which of them stay."""
 
     every_steps: Positive = 300
-    """Steps between two checkpoints; the last step is always saved."""
+    """Number of steps between two checkpoints; the last step is always saved."""
     max_to_keep: Positive = 5
-    """Newest checkpoints that stay on the disk; the best one stays in any case."""
+    """Number of newest checkpoints that stay on the disk; the best one stays in any case."""
     keep_every: Positive | None = None
-    """Checkpoints of every so many steps stay for good; a multiple of every_steps. null keeps none
-    of them."""
+    """Checkpoints of every so many steps stay for good; a multiple of every_steps. null lets all of
+    them go."""
     max_bytes: ByteSize | None = None
-    """What all checkpoints of the run may take on the disk together (2GB, 500MiB, bytes): above it
-    the oldest go first, whatever else would keep them; the newest and the best one stay in any
-    case."""
+    """Largest size of all checkpoints of the run together (2GB, 500MiB, bytes). Above it the oldest
+    go first, whatever else would keep them; the newest and the best one stay in any case."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -374,18 +373,18 @@ class CheckpointConfig(_Section):
 
 
 class RuntimeConfig(_Section):
-    """The machine."""
+    """How the run uses the machine."""
 
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of one operation; 0 takes one a core. Another number changes the last bits of the
-    weights."""
+    """Number of CPU threads of one operation; 0 takes one for each core. Another number changes the
+    last bits of the weights."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
-    """What the network computes in while it trains; weights, losses, evaluation and export stay
-    float32. auto takes what the hardware is fast in: bfloat16, else float16, else float32. Another
-    one changes the weights."""
+    """Type in which the network computes while it trains; weights, losses, evaluation and export
+    stay float32. auto takes what the hardware is fast in: bfloat16, else float16, else float32.
+    Another type changes the weights."""
     recompute: bool = False
     """Computes the activations inside the backbone's blocks again in the backward pass instead of
-    keeping them: less memory, the same gradients, slower steps."""
+    keeping them: this takes less memory and slower steps, with the same gradients."""
 
 
 class ExperimentConfig(_Section):

@@ -188,6 +188,7 @@ def parse(text):
 def test_every_setting_is_documented_and_its_default_is_valid():
     rows = list(explain_config())
     assert all(description.endswith(".") for _, _, description in rows)
+    assert not any("\n" in description for _, _, description in rows)
     text: dict[str, dict[str, object]] = {}
     for name, default, _ in rows:
         section, key = name.split(".")
