@@ -191,8 +191,9 @@ def artifact_dir(model_dir, tmp_path_factory):
 @pytest.fixture(scope="session")
 def onnx_dir(model_dir, tmp_path_factory):
     """The model directory as a frozen graph, as TFLite, as ONNX and, where it is installed, as OpenVINO's files."""
-    from detflow.exporting.run import export_model
     from detflow.inference.openvino import has_openvino
+
+    from detflow.exporting.run import export_model
 
     output = tmp_path_factory.mktemp("onnx") / "artifact"
     card = export_model(
