@@ -7,23 +7,23 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from detflow.api.common import Place, progress_shown, to_location
 from detflow.artifact import FORMATS
-from detflow.config.schema import ExperimentConfig, format_config, parse_config, read_config
 from detflow.errors import ConfigError
-from detflow.inference.detections import DEFAULT_SCORE_THRESHOLD
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.storage.location import Location, is_url
 
 if TYPE_CHECKING:
+    from detflow.config.schema import ExperimentConfig
     from detflow.evaluation.analysis import Analysis
     from detflow.inference.detector import Detector
     from detflow.prediction.run import Predictions
     from detflow.runs.run_dir import RunDir
     from detflow.training.actions import Action  # type: ignore[import-not-found]
 
-Config = ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]
+Config: TypeAlias = "ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]"
 """A configuration: the object, its sections as dicts, or the path of a YAML file."""
 
 
@@ -330,6 +330,8 @@ def read_settings(
     Raises:
         ConfigError: Anything is not as the schema says.
     """
+    from detflow.config.schema import ExperimentConfig, format_config, parse_config, read_config
+
     if isinstance(config, str | os.PathLike):
         return read_config(Path(config), list_overrides(records, overrides, time_budget, overfit))
     text = (

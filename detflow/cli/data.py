@@ -80,6 +80,7 @@ _DATASET_OPTIONS = (
         "--max-pixels",
         cls=FieldOption,
         field=f"{_AUDIT}.max_pixels",
+        show="{:,}".format,
         type=click.IntRange(1),
         help="Images with more pixels are refused.",
     ),

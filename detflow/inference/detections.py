@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     import supervision
     from PIL.Image import Image
 
-DEFAULT_SCORE_THRESHOLD: Final = 0.3
-"""Detections with a lower score are left out unless the caller says otherwise."""
-
 SIDES: Final = ("left", "top", "right", "bottom")
 """The corners of a box in pixels, as tables name them."""
 

@@ -12,13 +12,8 @@ import numpy.typing as npt
 
 from detflow.errors import ArtifactError
 from detflow.geometry import Images
-from detflow.inference.detections import (
-    DEFAULT_SCORE_THRESHOLD,
-    Detections,
-    Picture,
-    is_picture,
-    read_pixels,
-)
+from detflow.inference.detections import Detections, Picture, is_picture, read_pixels
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.text import first_line
 from detflow.types import Box, Detection, ImageSize, LabelMap
 

@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from detflow.types import Detection, ImageSize
 
-__all__ = ["FRAME", "PIXEL_DIGITS", "describe_detections"]
-
 FRAME: Final = (
-    "box is [ymin, xmin, ymax, xmax] normalised by the image, box_px is [left, top, right, bottom] in pixels; "
+    "box is [ymin, xmin, ymax, xmax] normalised by the image, "
+    "box_px is [left, top, right, bottom] in pixels; "
     "both, like width and height, are of the upright image, with the EXIF orientation applied"
 )
 """What the numbers mean, for readers of the JSON."""
+
+DEFAULT_SCORE_THRESHOLD: Final = 0.3
+"""Detections with a lower score are left out unless the caller says otherwise."""
 
 PIXEL_DIGITS: Final = 3
 """Decimals of lengths in pixels."""

@@ -11,13 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detflow.errors import DataError
-from detflow.inference.detections import (
-    COLUMNS,
-    DEFAULT_SCORE_THRESHOLD,
-    Detections,
-    import_optional,
-)
-from detflow.inference.results import FRAME
+from detflow.inference.detections import COLUMNS, Detections, import_optional
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME
 from detflow.prediction.files import (
     COCO_RESULTS_NAME,
     CSV_NAME,
