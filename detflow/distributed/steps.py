@@ -43,14 +43,11 @@ class Steps(Protocol):
 
 
 class Trainee(Protocol):
-    """What the steps train: weights, optimiser and schedule.
-
-    Attributes:
-        variables: Everything that a step changes, in an order that all processes have in common.
-    """
+    """What the steps train: weights, optimiser and schedule."""
 
     @property
-    def variables(self) -> Sequence[Any]: ...
+    def variables(self) -> Sequence[Any]:
+        """Everything that a step changes, in an order that all processes have in common."""
 
     def compile_step(self, team: Team) -> Any:
         """Returns the compiled step (`training.step.TrainingStep`) for the team's rows."""

@@ -37,7 +37,7 @@ class Team:
     is_chief: bool = True
 
     def __str__(self) -> str:
-        """Returns what the batch is split over, as the beginning of a line: "2 replicas, "; empty for one device."""
+        """Returns what the batch is split over, as the beginning of a line; empty for one device."""
         return "" if self.num_replicas == 1 else f"{self.num_replicas} replicas{self._processes}, "
 
     def notes(self) -> Iterator[str]:
@@ -49,9 +49,10 @@ class Team:
         return contextlib.nullcontext()
 
     def rows(self, batch_size: int, num_batches: int) -> npt.NDArray[np.int64]:
-        """Returns which images of a step this process computes: those of its first replica, then those of the next.
+        """Returns which images of a step this process computes.
 
-        Each replica has an equal part of each batch, in order.
+        Each replica has an equal part of each batch, in order. The rows are those of the first
+        replica of this process, then those of the next.
 
         Args:
             batch_size: Images of a batch.
@@ -91,7 +92,7 @@ class Team:
         return list(values)
 
     def share(self, values: Sequence[int]) -> list[int]:
-        """Returns the chief's integers to all processes, which all call this with equally many; those of the others do not count."""
+        """Returns the chief's integers to all processes, which all call this with equally many."""
         return self.add_up(values if self.is_chief else [0] * len(values))
 
     def share_variables(self, variables: Sequence[tf.Variable]) -> None:
@@ -194,7 +195,8 @@ class WorkersTeam(MirroredTeam):
         (num_different,) = self.add_up([int(mine != chiefs)])
         if num_different:
             raise ArtifactError(
-                f"the weights of {num_different} of {self.num_workers} workers are not those of the chief"
+                f"the weights of {num_different} of {self.num_workers} workers "
+                "are not those of the chief"
             )
         return f"{self.num_workers} workers ended with equal weights"
 
@@ -249,9 +251,9 @@ class WorkersTeam(MirroredTeam):
 
 
 def _equal_on_all_replicas(create: Callable[..., tf.Variable], **kwargs: Any) -> tf.Variable:
-    """Mirrors a variable that would have another value on each replica: the statistics of synchronised batch norms.
+    """Mirrors a variable that would have another value on each replica.
 
-    All replicas assign it the same value, and the chief can read it without waiting for anybody.
+    These are the statistics of synchronised batch norms. All replicas assign it the same value, and the chief can read it without waiting for anybody.
     """
     if kwargs.get("synchronization") == tf.VariableSynchronization.ON_READ:
         kwargs["synchronization"] = tf.VariableSynchronization.ON_WRITE

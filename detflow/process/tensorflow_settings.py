@@ -60,9 +60,9 @@ def fix_order_of_sums() -> None:
 
 @contextlib.contextmanager
 def sums_of_two() -> Iterator[None]:
-    """Adds the gradients that are taken inside the block two at a time, also in conditions and functions of the graph.
+    """Adds the gradients that are taken inside the block two at a time.
 
-    A tape, and TensorFlow by default, adds the gradients of a tensor that three and more operations
+    That holds in conditions and functions of the graph as well. A tape, and TensorFlow by default, adds the gradients of a tensor that three and more operations
     read by AddN, whose last bits depend on which of them is done first.
     """
     import tensorflow as tf

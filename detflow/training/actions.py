@@ -1,4 +1,7 @@
-"""What a training does beside its steps, in the order in which the recipe lists it. Does not import TensorFlow."""
+"""What a training does beside its steps. Does not import TensorFlow.
+
+The actions stand here in the order in which the recipe lists them; `loop.Action` is their base.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from detflow.runs.states import CheckpointState
 from detflow.text import count_noun
 from detflow.training.budget import Stopwatch
 from detflow.training.display import TrainingDisplay
-from detflow.training.loop import Action, Evaluated, Training
+from detflow.training.loop import Action, Course, Evaluated
 from detflow.types import Sample
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class FiniteCheck(Action):
         self._run, self._images_of, self._is_recorded = run, images_of, is_recorded
 
     @override
-    def on_step(self, step: TakenStep, training: Training) -> None:
+    def on_step(self, step: TakenStep, course: Course) -> None:
         if all(math.isfinite(value) for value in step.losses):
             return
         names = list(self._images_of(step.number - 1))
@@ -60,7 +63,10 @@ class FiniteCheck(Action):
             f"the loss of step {step.number:,} is {step.losses[0]} "
             f"(learning rate {step.learning_rate:.3g}, images {', '.join(names)})",
             path=self._run.path,
-            remedy=f"lower train.learning_rate; the last checkpoint is good, {path.name} has the details",
+            remedy=(
+                "lower train.learning_rate; the last checkpoint is good, "
+                f"{path.name} has the details"
+            ),
         )
 
 
@@ -97,30 +103,30 @@ class Evaluator(Action):
         self._stopwatch, self._announce, self._is_late = stopwatch, announce, is_late
 
     @override
-    def is_due(self, training: Training) -> bool:
+    def is_due(self, course: Course) -> bool:
         return (
-            training.is_due(self._every_steps)
-            and not training.is_stopping
-            and not training.is_evaluated
-            and not self._is_evaluated(training.step)
+            course.is_due(self._every_steps)
+            and not course.is_stopping
+            and not course.is_evaluated
+            and not self._is_evaluated(course.step)
         )
 
     @override
-    def at_rest(self, training: Training) -> None:
+    def at_rest(self, course: Course) -> None:
         self._announce()
         began = self._stopwatch.now()
         try:
             with self._stopwatch.measure("evaluation"):
-                evaluation = self._evaluate(self._until_interrupted(training))
+                evaluation = self._evaluate(self._until_interrupted(course))
         except _Interrupted:
             return
-        training.evaluation = Evaluated(
-            training.step, evaluation.metrics, evaluation.images, self._stopwatch.now() - began
+        course.evaluation = Evaluated(
+            course.step, evaluation.metrics, evaluation.images, self._stopwatch.now() - began
         )
 
-    def _until_interrupted(self, training: Training) -> Iterator[Sample]:
+    def _until_interrupted(self, course: Course) -> Iterator[Sample]:
         for sample in self._read_samples():
-            if training.is_stopping or self._is_late():
+            if course.is_stopping or self._is_late():
                 raise _Interrupted
             yield sample
 
@@ -145,23 +151,21 @@ class KeepJournal(Action):
         self._journal, self._draw = journal, draw
 
     @override
-    def on_start(self, training: Training) -> None:
-        self._journal.configured(training.first, training.config)
+    def on_start(self, course: Course) -> None:
+        self._journal.configured(course.first, course.config)
 
     @override
-    def on_step(self, step: TakenStep, training: Training) -> None:
+    def on_step(self, step: TakenStep, course: Course) -> None:
         self._journal.step(step.number, step.losses, step.learning_rate)
 
     @override
-    def is_due(self, training: Training) -> bool:
-        return training.is_evaluated
+    def is_due(self, course: Course) -> bool:
+        return course.is_evaluated
 
     @override
-    def at_rest(self, training: Training) -> None:
-        if evaluation := training.evaluation:
-            self._journal.evaluated(
-                training.step, evaluation.metrics, self._draw(evaluation.images)
-            )
+    def at_rest(self, course: Course) -> None:
+        if evaluation := course.evaluation:
+            self._journal.evaluated(course.step, evaluation.metrics, self._draw(evaluation.images))
 
 
 class ShowProgress(Action):
@@ -184,31 +188,31 @@ class ShowProgress(Action):
         self._total: int | None = None
 
     @override
-    def on_start(self, training: Training) -> None:
-        self._total = training.total
-        self._display.start(training.first, training.total, self._images_per_step)
+    def on_start(self, course: Course) -> None:
+        self._total = course.total
+        self._display.start(course.first, course.total, self._images_per_step)
 
     @override
-    def on_step(self, step: TakenStep, training: Training) -> None:
-        if training.total is not None and training.total != self._total:
-            self._total = training.total
-            self._display.set_steps(training.total)
+    def on_step(self, step: TakenStep, course: Course) -> None:
+        if course.total is not None and course.total != self._total:
+            self._total = course.total
+            self._display.set_steps(course.total)
         self._display.step(step.number, step.losses[0])
-        if step.number == training.first + 1:
+        if step.number == course.first + 1:
             peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             self._display.note(
                 f"memory after the first step: {peak_bytes / 1e6:,.0f} MB at its peak"
             )
 
     @override
-    def is_due(self, training: Training) -> bool:
-        return training.is_evaluated
+    def is_due(self, course: Course) -> bool:
+        return course.is_evaluated
 
     @override
-    def at_rest(self, training: Training) -> None:
-        if evaluation := training.evaluation:
+    def at_rest(self, course: Course) -> None:
+        if evaluation := course.evaluation:
             self._display.evaluated(
-                training.step,
+                course.step,
                 evaluation.metrics,
                 self._best_step(evaluation),
                 evaluation.seconds,
@@ -243,22 +247,22 @@ class Checkpointer(Action):
         self._saved: int | None = None
 
     @override
-    def is_due(self, training: Training) -> bool:
-        is_new = training.step > training.first
-        return training.is_evaluated or (is_new and training.is_due(self._every_steps))
+    def is_due(self, course: Course) -> bool:
+        is_new = course.step > course.first
+        return course.is_evaluated or (is_new and course.is_due(self._every_steps))
 
     @override
-    def at_rest(self, training: Training) -> None:
-        evaluation = training.evaluation if training.is_evaluated else None
+    def at_rest(self, course: Course) -> None:
+        evaluation = course.evaluation if course.is_evaluated else None
         with self._stopwatch.measure("checkpoint"):
             self._flush()
-            self._checkpoints.save(training.step, evaluation.metrics if evaluation else {})
-        self._saved = training.step
+            self._checkpoints.save(course.step, evaluation.metrics if evaluation else {})
+        self._saved = course.step
 
     @override
-    def on_end(self, training: Training) -> None:
-        if training.first < training.step != self._saved:
-            self.at_rest(training)
+    def on_end(self, course: Course) -> None:
+        if course.first < course.step != self._saved:
+            self.at_rest(course)
 
 
 class EarlyStop(Action):
@@ -273,17 +277,17 @@ class EarlyStop(Action):
         self._patience, self._read_state = patience, read_state
 
     @override
-    def is_due(self, training: Training) -> bool:
+    def is_due(self, course: Course) -> bool:
         state = self._read_state()
         return (
             state is not None
-            and state.step == training.step
-            and not training.is_last_step
+            and state.step == course.step
+            and not course.is_last_step
             and state.stale_evaluations >= self._patience
         )
 
     @override
-    def at_rest(self, training: Training) -> None:
+    def at_rest(self, course: Course) -> None:
         if state := self._read_state():
             count = count_noun(state.stale_evaluations, "evaluation")
-            training.end(f"stopped early: {count} without a gain")
+            course.end(f"stopped early: {count} without a gain")

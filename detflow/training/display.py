@@ -1,4 +1,7 @@
-"""Training as a person sees it: a live line on a terminal, plain lines elsewhere. Everything goes to stderr."""
+"""Training as a person sees it: a live line on a terminal, plain lines elsewhere.
+
+Everything goes to stderr.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ class TrainingDisplay:
             self.stop()
 
     def set_steps(self, steps: int) -> None:
-        """Corrects the number of steps that a time budget comes to; says so where it differs much from what was said before."""
+        """Corrects the number of steps that a time budget comes to; says so where it changes much."""
         self._steps = steps
         self._live.update(self._task, total=steps)
         if self._told is None or abs(steps - self._told) > _TOLD_SHARE * self._told:

@@ -75,7 +75,10 @@ def forecast(
 
 
 def _bytes_on_disk(config: ExperimentConfig, checkpoint_bytes: int) -> int:
-    """Returns what the checkpoints take at most: those that are kept, the best one, and the one that is being written."""
+    """Returns what the checkpoints take at most.
+
+    Beside those that are kept there are the best one and the one that is being written.
+    """
     rules = config.checkpoint
     kept_for_good = config.train.steps // rules.keep_every if rules.keep_every else 0
     num_bytes = (rules.max_to_keep + kept_for_good + 2) * checkpoint_bytes

@@ -37,8 +37,8 @@ class Evaluated:
 
 
 @dataclass
-class Training:
-    """Where a training stands. Actions read it; `end` is all that an action of a user may change.
+class Course:
+    """Where a training stands. An action of a user reads it, and may call `end`; nothing else.
 
     Attributes:
         config: The resolved configuration.
@@ -96,7 +96,7 @@ class Training:
         self.reason = self.reason or reason
 
     def refit(self, total: int) -> None:
-        """Changes the plan from this step on; the chief alone does so, and the loop tells the others."""
+        """Changes the plan from this step on. The chief alone calls it; the loop tells the others."""
         self.plan = self.plan.refit(self.step, total)
         self.new_total = total
 
@@ -106,7 +106,7 @@ class Training:
 
 
 class Action:
-    """What happens in a training beside its steps. Override what you need; each method does nothing.
+    """What happens in a training beside its steps; override what you need, the rest does nothing.
 
     The order is: detflow's own actions first (finite check, time budget, evaluator, journal,
     display, checkpointer, early stop), then those of `train(actions=…)` as they were given. So an
@@ -126,46 +126,46 @@ class Action:
     ask for the weights at rest at the same steps.
     """
 
-    def on_start(self, training: Training) -> None:
-        """Called once before the first step of this process; `training.first` tells which."""
+    def on_start(self, course: Course) -> None:
+        """Called once before the first step of this process; `course.first` tells which."""
 
-    def on_step(self, step: TakenStep, training: Training) -> None:
+    def on_step(self, step: TakenStep, course: Course) -> None:
         """Called once for each step, in order, after it was taken.
 
         Args:
             step: Its number, counted from 1, its losses, the total first, and its learning rate.
-            training: With parameter servers `training.step` may be ahead of `step.number`, and the
+            course: With parameter servers `course.step` may be ahead of `step.number`, and the
                 weights may change meanwhile.
         """
 
-    def is_due(self, training: Training) -> bool:
-        """Tells whether `at_rest` is to be called after `training.step` steps.
+    def is_due(self, course: Course) -> bool:
+        """Tells whether `at_rest` is to be called after `course.step` steps.
 
         Called after every step, and once before the first one. It must not change anything.
         """
         return False
 
-    def at_rest(self, training: Training) -> None:
+    def at_rest(self, course: Course) -> None:
         """Called where `is_due` says so: no step is in flight, the weights are those of the step.
 
-        `training.evaluation` has the metrics where `training.is_evaluated`.
+        `course.evaluation` has the metrics where `course.is_evaluated`.
         """
 
-    def on_end(self, training: Training) -> None:
+    def on_end(self, course: Course) -> None:
         """Called once after the last step of this process, at rest, unless something has raised.
 
-        `training.stop.signum` and `training.reason` tell why, where it is not the run's last step.
+        `course.stop.signum` and `course.reason` tell why, where it is not the run's last step.
         """
 
     def close(self) -> None:
-        """Called in any case when the training ends, also after an exception; to give things back."""
+        """Called in any case when the training ends, also after an exception: gives things back."""
 
 
 def run_loop(
     steps: Steps,
     read_batch: Callable[[int], Any],
     actions: Sequence[Action],
-    training: Training,
+    course: Course,
     add_up: Callable[[Sequence[int]], list[int]] = list,
 ) -> None:
     """Takes steps until the plan is fulfilled, an action ends the run, or a signal does.
@@ -174,60 +174,60 @@ def run_loop(
         steps: Takes them.
         read_batch: Returns the batch of a step, counted from 0.
         actions: What is done beside them, in this order.
-        training: Where the run stands; kept up to date.
+        course: Where the training stands; kept up to date.
         add_up: Returns the sums over all processes that train together of equally many integers;
             called once before each step. One process alone needs none.
     """
     with contextlib.ExitStack() as stack:
         for action in actions:
             stack.callback(action.close)
-            action.on_start(training)
-        steps.follow(training.plan)
+            action.on_start(course)
+        steps.follow(course.plan)
         # An interrupted run may have left an evaluation undone.
-        _rest(actions, training)
-        while not _agree_on_end(training, steps, add_up):
-            taken = steps.take(training.step, read_batch(training.step))
-            training.step += 1
-            must_rest = any(action.is_due(training) for action in actions)
-            _report(taken + (steps.join() if must_rest else []), actions, training)
+        _rest(actions, course)
+        while not _agree_on_end(course, steps, add_up):
+            taken = steps.take(course.step, read_batch(course.step))
+            course.step += 1
+            must_rest = any(action.is_due(course) for action in actions)
+            _report(taken + (steps.join() if must_rest else []), actions, course)
             if must_rest:
-                _rest(actions, training)
-        _report(steps.join(), actions, training)
+                _rest(actions, course)
+        _report(steps.join(), actions, course)
         for action in actions:
-            action.on_end(training)
+            action.on_end(course)
 
 
-def _report(taken: Sequence[TakenStep], actions: Sequence[Action], training: Training) -> None:
+def _report(taken: Sequence[TakenStep], actions: Sequence[Action], course: Course) -> None:
     for step in taken:
         for action in actions:
-            action.on_step(step, training)
+            action.on_step(step, course)
 
 
-def _rest(actions: Sequence[Action], training: Training) -> None:
+def _rest(actions: Sequence[Action], course: Course) -> None:
     for action in actions:
         # Asked only now: an action before it may have ended the run here.
-        if action.is_due(training):
-            action.at_rest(training)
+        if action.is_due(course):
+            action.at_rest(course)
 
 
 def _agree_on_end(
-    training: Training, steps: Steps, add_up: Callable[[Sequence[int]], list[int]]
+    course: Course, steps: Steps, add_up: Callable[[Sequence[int]], list[int]]
 ) -> bool:
     """Tells all processes alike whether to stop, by which signal, and the chief's latest fit."""
-    signum = training.stop.signum
+    signum = course.stop.signum
     terminated, interrupted, ended, total = add_up(
         [
             int(signum == signal.SIGTERM),
             int(signum == signal.SIGINT),
-            int(training.is_last_step or training.reason is not None),
-            training.new_total,
+            int(course.is_last_step or course.reason is not None),
+            course.new_total,
         ]
     )
     if total:
-        if not training.new_total:
-            training.refit(total)
-        training.new_total = 0
-        steps.follow(training.plan)
+        if not course.new_total:
+            course.refit(total)
+        course.new_total = 0
+        steps.follow(course.plan)
     if terminated or interrupted:
-        training.stopped_by = signal.SIGTERM if terminated else signal.SIGINT
+        course.stopped_by = signal.SIGTERM if terminated else signal.SIGINT
     return bool(terminated or interrupted or ended)

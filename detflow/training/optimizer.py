@@ -49,7 +49,10 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type:
         self._pieces.assign(table)
 
     def is_before(self, step: tf.Tensor, share: float) -> tf.Tensor:
-        """Tells whether a step lies within the first share of the run, or before step 40, when a time budget is not fitted yet."""
+        """Tells whether a step lies within the first share of the run, or before step 40.
+
+        A time budget is not fitted before then.
+        """
         step = tf.cast(step, tf.float32)
         origin, base, length = tf.unstack(self._piece(step)[4:])
         return (step < origin + (share - base) / (1.0 - base) * length) | (step < LAST_TIMED_STEP)

@@ -20,6 +20,7 @@ from detflow.data.records.schema import (
 )
 from detflow.distributed.topology import Topology, require_divisible
 from detflow.errors import ConfigError, DataError
+from detflow.label_map import LabelMap
 from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
@@ -33,7 +34,7 @@ from detflow.training.provenance import (
     refuse_changes,
     with_steps,
 )
-from detflow.types import Detection, LabelMap, Sample
+from detflow.types import Detection, Sample
 
 
 @dataclass(frozen=True)
@@ -173,14 +174,17 @@ def _describe_machine(config: ExperimentConfig, threads: int, topology: Topology
         return Machine(threads, precision, num_workers * max(1, count_gpus()))
     if precision == "float16":
         raise ConfigError(
-            "runtime.precision float16 needs loss scaling, which does not work with parameter servers",
+            "runtime.precision float16 needs loss scaling, which parameter servers do not support",
             remedy="set it to bfloat16 or float32",
         )
     return Machine(threads, precision, 1, topology.num_workers)
 
 
 def _open_records(config: ExperimentConfig) -> tuple[Path, RecordsManifest]:
-    """Brings the records here if need be, reads the manifest and compares the shards of the splits at hand with it."""
+    """Opens the records, which are brought here first if they lie at a URL.
+
+    The shards of the splits at hand are compared with the manifest.
+    """
     wanted = [split for split in (config.data.train_split, config.data.eval_split) if split]
     records_dir = mirror_records(parse_location(config.data.records), wanted)
     manifest = read_manifest(records_dir)

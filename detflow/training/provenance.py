@@ -1,4 +1,7 @@
-"""What a run's weights were made from, and in what a resumed run would differ. Does not import TensorFlow."""
+"""What a run's weights were made from, and in what a resumed run would differ.
+
+Does not import TensorFlow.
+"""
 
 from __future__ import annotations
 

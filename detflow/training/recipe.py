@@ -43,7 +43,7 @@ from detflow.training.display import TrainingDisplay
 from detflow.training.forecast import forecast
 from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
-from detflow.training.loop import Action, Training, run_loop
+from detflow.training.loop import Action, Course, run_loop
 from detflow.training.preflight import Start
 from detflow.training.provenance import fingerprint_start, record_plan, record_start, with_steps
 from detflow.training.state import TrainingState, build_training_state
@@ -72,7 +72,9 @@ class TrainResult:
     stopped_by: int | None
 
 
-def train(run: RunDir, start: Start, actions: Sequence[Action] = ()) -> TrainResult:
+def train(
+    run: RunDir, start: Start, actions: Sequence[Action] = (), *, silent: bool = False
+) -> TrainResult:
     """Trains from the last checkpoint of a model directory, or from the start where there is none.
 
     Where several processes train together, all of them call this. The chief alone reads and writes
@@ -84,6 +86,7 @@ def train(run: RunDir, start: Start, actions: Sequence[Action] = ()) -> TrainRes
         start: What is to be done, as `prepare_start` found it.
         actions: What else is to be done beside the steps, in this order; `loop.Action` says when
             each method is called and what holds then.
+        silent: Whether to show nothing on stderr.
 
     Raises:
         ConfigError: The batch cannot be split, or another process was started differently.
@@ -92,7 +95,8 @@ def train(run: RunDir, start: Start, actions: Sequence[Action] = ()) -> TrainRes
         EnvironmentFault: The machine refuses, or another process is lost.
     """
     set_threads(start.config.runtime.threads)
-    display = TrainingDisplay(silent=start.topology is not None and not start.topology.is_chief)
+    is_chief = start.topology is None or start.topology.is_chief
+    display = TrainingDisplay(silent=silent or not is_chief)
     team = join_team(start.topology, display.note)
     # Only now: joining a cluster makes TensorFlow take SIGTERM for itself.
     with stop_request() as stop:
@@ -117,23 +121,23 @@ def train(run: RunDir, start: Start, actions: Sequence[Action] = ()) -> TrainRes
                 StateTrainee(state, config), lambda other: _build_copy(start, config, other)
             )
             images = read_images()
-        training = Training(config, run.path, plan, first, first, stop, state.model.network)
+        course = Course(config, run.path, plan, first, first, stop, state.model.network)
         rows, size = rows_of_step(team, config), images_per_step(config)
-        own = _list_actions(run, start, team, state, checkpoints, images, training, display)
+        own = _list_actions(run, start, team, state, checkpoints, images, course, display)
         run_loop(
             steps,
             lambda step: images.batch(config.train.seed, step, size, rows),
             [*own, *actions],
-            training,
+            course,
             team.add_up,
         )
         # No process leaves before the chief has saved.
         equal = team.require_equal([*state.model.network.variables, *state.average.averages])
-        for line in _conclusions(start, training, checkpoints.state):
+        for line in _conclusions(start, course, checkpoints.state):
             display.note(line)
         if equal:
             display.note(equal)
-        return TrainResult(checkpoints.state, training.stopped_by)
+        return TrainResult(checkpoints.state, course.stopped_by)
 
 
 def _agree_on_start(team: Team, start: Start) -> tuple[ExperimentConfig, Plan]:
@@ -149,7 +153,8 @@ def _agree_on_start(team: Team, start: Start) -> tuple[ExperimentConfig, Plan]:
     (num_different,) = team.add_up([int(chiefs != fingerprint)])
     if num_different:
         raise ConfigError(
-            f"{num_different} of {team.num_workers} workers have other settings, data or precision than the chief",
+            f"{num_different} of {team.num_workers} workers have other settings, data or precision "
+            "than the chief",
             remedy="give all of them the same configuration file, options and records",
         )
     numbers = [number for fit in start.plan.fits for number in fit]
@@ -167,7 +172,11 @@ def _restore_or_start(
     checkpoints: Checkpoints,
     display: TrainingDisplay,
 ) -> tuple[int, bool]:
-    """Gives all processes the weights to start with; returns the steps taken so far, and whether nothing is left to do."""
+    """Gives all processes the weights to start with.
+
+    Returns:
+        The steps that were taken before, and whether nothing is left to do.
+    """
     resumed = checkpoints.restore_latest() if team.is_chief else None
     team.share_variables(state.variables)
     is_finished = (
@@ -195,7 +204,7 @@ def _restore_or_start(
 
 
 def _is_over(state: CheckpointState, config: ExperimentConfig, plan: Plan) -> bool:
-    """Tells whether a checkpoint is the run's last one: all steps are taken, or patience has run out."""
+    """Tells whether a checkpoint is the run's last: all steps are taken, or patience has run out."""
     is_complete = plan.total is not None and state.step >= plan.total
     return is_complete or 0 < config.train.patience <= state.stale_evaluations
 
@@ -239,14 +248,14 @@ def _list_actions(
     state: TrainingState,
     checkpoints: Checkpoints,
     images: TrainingImages,
-    training: Training,
+    course: Course,
     display: TrainingDisplay,
 ) -> list[Action]:
     """Returns detflow's own actions, in the order that `loop.Action` promises."""
     config, label_map, size = (
-        training.config,
+        course.config,
         start.manifest.label_map,
-        images_per_step(training.config),
+        images_per_step(course.config),
     )
 
     def images_of(step: int) -> list[str]:
@@ -267,19 +276,19 @@ def _list_actions(
 
     few = itertools.islice(start.evaluation_samples(), NUM_COMPARED)
     comparisons = Comparisons(few, label_map)
-    journal = Journal(run, training.first, state.model.loss_names, metric_names(label_map))
+    journal = Journal(run, course.first, state.model.loss_names, metric_names(label_map))
     for line in forecast(start, team, run, state, images):
         display.note(line)
     stopwatch = Stopwatch(start.began)
     actions: list[Action] = [check]
     is_late: Callable[[], bool] = lambda: False  # noqa: E731
-    if config.train.time_budget is not None and not training.plan.fits:
+    if config.train.time_budget is not None and not course.plan.fits:
         evaluate_every = config.evaluate.every_steps if start.num_evaluation else None
 
-        def record(training: Training) -> None:
-            training.config = with_steps(training.config, training.total or 0)
-            record_plan(run, training.config, training.plan)
-            journal.configured(training.step, training.config)
+        def record(course: Course) -> None:
+            course.config = with_steps(course.config, course.total or 0)
+            record_plan(run, course.config, course.plan)
+            journal.configured(course.step, course.config)
 
         budget = TimeBudget(
             config.train.time_budget,
@@ -331,11 +340,11 @@ def _time_evaluation(start: Start, detector: Detector) -> float:
     return seconds * start.num_evaluation / len(few)
 
 
-def _conclusions(start: Start, training: Training, state: CheckpointState | None) -> Iterator[str]:
+def _conclusions(start: Start, course: Course, state: CheckpointState | None) -> Iterator[str]:
     """Yields what there is to say about how the run ended."""
-    if training.config.data.overfit and state and state.metrics:
+    if course.config.data.overfit and state and state.metrics:
         is_learnt = (state.metrics["AP50"] or 0.0) >= _LEARNT_AP50
         images = count_noun(start.num_training, "image")
         yield f"overfitting {images}: the path can{'' if is_learnt else 'not'} learn them"
-    if training.reason and training.stopped_by is None:
-        yield training.reason
+    if course.reason and course.stopped_by is None:
+        yield course.reason

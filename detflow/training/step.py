@@ -61,7 +61,7 @@ class TrainingStep:
         return [function.graph for function in self._traced.values()]
 
     def function(self, images: npt.NDArray[np.uint8]) -> tf.types.experimental.ConcreteFunction:
-        """Returns the function that takes a step with such images; its arguments are those of a call."""
+        """Returns the function that takes a step with such images, by the arguments of a call."""
         return self._traced[tuple(images.shape[1:3])]
 
     @functools.cached_property
@@ -101,7 +101,9 @@ def build_step(
     config: ExperimentConfig,
     team: Team | None = None,
 ) -> TrainingStep:
-    """Builds the step. From then on no sum in this process depends on the order in which operations end.
+    """Builds the step.
+
+    From then on no sum in this process depends on the order in which operations end.
 
     Args:
         model: Its trainable variables are those that the optimiser was built with.
@@ -257,7 +259,7 @@ class _StepBuilder:
     def _repeat(
         self, count: int, add: Callable[..., tuple[Any, ...]], state: tuple[Any, ...]
     ) -> tuple[Any, ...]:
-        """Calls `add` so many times, one after the other: side by side they would need the memory of all."""
+        """Calls `add` so many times in turn: side by side the calls would need the memory of all."""
         if self._replicas == 1:
             return tf.while_loop(  # type: ignore[no-any-return]
                 lambda index, *_: index < count, add, state, parallel_iterations=1
@@ -269,7 +271,7 @@ class _StepBuilder:
         return state
 
     def _update(self, losses: Losses, gradients: list[tf.Tensor]) -> Losses:
-        """Updates the weights by the replicas' mean gradients; returns the replicas' mean losses."""
+        """Updates the weights by the replicas' mean gradients; returns their mean losses."""
         if self._scaler is not None:
             gradients = self._scaler.get_unscaled_gradients(gradients)
         connected = [

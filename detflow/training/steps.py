@@ -43,7 +43,7 @@ class StateTrainee:
         return [float(losses.total), *(float(losses.parts[name]) for name in names)]
 
     def last_learning_rate(self) -> float:
-        """Returns the learning rate of the latest update, which the optimiser tells under a schedule."""
+        """Returns the learning rate of the latest update, as the optimiser tells it."""
         return float(self._state.optimizer.learning_rate.numpy())
 
     def learning_rate(self, step: int) -> float:

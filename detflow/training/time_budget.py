@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from detflow.distributed.steps import TakenStep
 from detflow.training.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, Costs, Intervals, Stopwatch
-from detflow.training.loop import Action, Training
+from detflow.training.loop import Action, Course
 
 # What a checkpoint of a few megabytes costs, until one was written.
 _CHECKPOINT_SECONDS = 0.3
@@ -32,7 +32,7 @@ _WINDOW_SHARE = 0.2
 
 
 class TimeBudget(Action):
-    """Fits the number of steps to the clock again and again, and ends the run before the budget is used up.
+    """Fits the number of steps to the clock again and again, and ends the run in time.
 
     Each fit becomes part of the plan, and changes how fast the learning rate's schedule passes
     from there on. Where one more step would not leave the time to evaluate and save, the run ends;
@@ -43,7 +43,7 @@ class TimeBudget(Action):
         intervals: When the run evaluates and saves.
         stopwatch: Measures evaluations and checkpoints, and knows when the budget began.
         rehearse: Returns how long an evaluation takes, from one of a few images; called once.
-        record: Takes the training after each fit.
+        record: Called after each fit, to write the plan down.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TimeBudget(Action):
         intervals: Intervals,
         stopwatch: Stopwatch,
         rehearse: Callable[[], float],
-        record: Callable[[Training], None],
+        record: Callable[[Course], None],
     ) -> None:
         self._seconds, self._intervals, self._stopwatch = seconds, intervals, stopwatch
         self._rehearse, self._record = rehearse, record
@@ -67,75 +67,75 @@ class TimeBudget(Action):
 
     @property
     def is_late(self) -> bool:
-        """Whether an evaluation that is at work has to be given up, so that the run can still be saved in time."""
+        """Whether an evaluation has to be given up, so that the run is still saved in time."""
         allowed = self._seconds * _SHARE_ALLOWED - self._costs().checkpoint - _EXIT_SECONDS
         return self._stopwatch.now() > allowed
 
     @override
-    def on_step(self, step: TakenStep, training: Training) -> None:
+    def on_step(self, step: TakenStep, course: Course) -> None:
         now = self._stopwatch.stepping()
-        if self._times and step.number - training.first > FIRST_TIMED_STEP:
+        if self._times and step.number - course.first > FIRST_TIMED_STEP:
             before, number = self._times[-1]
             self._slowest = max(0.9 * self._slowest, (now - before) / max(1, step.number - number))
         self._times.append((now, step.number))
-        if step.number - training.first == FIRST_TIMED_STEP:
+        if step.number - course.first == FIRST_TIMED_STEP:
             self._times.clear()
             self._times.append((now, step.number))
         while len(self._times) > LAST_TIMED_STEP and self._times[1][0] < now * (1 - _WINDOW_SHARE):
             self._times.popleft()
 
     @override
-    def is_due(self, training: Training) -> bool:
-        if training.step == training.first or training.is_last_step or training.is_stopping:
+    def is_due(self, course: Course) -> bool:
+        if course.step == course.first or course.is_last_step or course.is_stopping:
             return False
-        return self._is_time_to_fit(training) or self._is_over(training)
+        return self._is_time_to_fit(course) or self._is_over(course)
 
     @override
-    def at_rest(self, training: Training) -> None:
+    def at_rest(self, course: Course) -> None:
         now = self._stopwatch.now()
-        if self._is_over(training):
-            self._end(training)
+        if self._is_over(course):
+            self._end(course)
             return
         if self._next is None and self._intervals.evaluation is not None:
             self._rehearsed = self._rehearse()
         left = self._seconds * _SHARE_USED - _EXIT_SECONDS - self._stopwatch.now()
-        total = self._intervals.fit(training.step, left, self._costs())
-        if total != training.total:
-            training.refit(max(total, training.step + 1))
-            self._record(training)
+        total = self._intervals.fit(course.step, left, self._costs())
+        if total != course.total:
+            course.refit(max(total, course.step + 1))
+            self._record(course)
         rest = max(_REFIT_SHARE * left, _LAST_FIT_SHARE * self._seconds)
-        taken = training.step - training.first
-        self._next = (now + rest, training.first + 2 * taken)
+        taken = course.step - course.first
+        self._next = (now + rest, course.first + 2 * taken)
 
-    def _is_time_to_fit(self, training: Training) -> bool:
-        now, taken = self._stopwatch.now(), training.step - training.first
+    def _is_time_to_fit(self, course: Course) -> bool:
+        now, taken = self._stopwatch.now(), course.step - course.first
         if self._next is None:
             began = self._times[0][0] if self._times else now
             has_waited = now - began > _FIRST_FIT_SHARE * (self._seconds - began)
             return taken >= LAST_TIMED_STEP or (taken > FIRST_TIMED_STEP + 1 and has_waited)
         moment, step = self._next
         is_open = self._seconds - now > _LAST_FIT_SHARE * self._seconds
-        is_early = training.total is not None and 2 * step < training.total
+        is_early = course.total is not None and 2 * step < course.total
         return (
-            not training.plan.is_full
+            not course.plan.is_full
             and is_open
-            and (now >= moment or (is_early and training.step >= step))
+            and (now >= moment or (is_early and course.step >= step))
         )
 
-    def _is_over(self, training: Training) -> bool:
+    def _is_over(self, course: Course) -> bool:
         """Tells whether one more step, and what has to follow it, would pass the budget."""
         costs = self._costs()
-        more = self._intervals.seconds(training.step, training.step + 1, costs)
+        more = self._intervals.seconds(course.step, course.step + 1, costs)
         more += max(0.0, self._slowest - costs.step)
         return self._stopwatch.now() + more > self._seconds - _EXIT_SECONDS
 
-    def _end(self, training: Training) -> None:
+    def _end(self, course: Course) -> None:
         costs = self._costs()
-        here = self._intervals.seconds(training.step, training.step, costs)
-        training.refit(training.step)
-        self._record(training)
+        here = self._intervals.seconds(course.step, course.step, costs)
+        course.refit(course.step)
+        self._record(course)
         if self._stopwatch.now() + here > self._seconds * _SHARE_ALLOWED - _EXIT_SECONDS:
-            training.end(
+            course.end(
                 "the time budget leaves no time to evaluate; the same command makes up for it"
             )
 

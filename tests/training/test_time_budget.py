@@ -11,7 +11,7 @@ from detflow.distributed.steps import TakenStep
 from detflow.runs.plan import Plan
 from detflow.training.actions import Checkpointer, Evaluator
 from detflow.training.budget import Intervals, Stopwatch
-from detflow.training.loop import Action, Training, run_loop
+from detflow.training.loop import Action, Course, run_loop
 from detflow.training.time_budget import TimeBudget
 
 CONFIG = parse_config("data: {records: x}", ["train.time_budget=1m"])
@@ -54,7 +54,7 @@ class Checkpoints:
 
 
 def run(machine, budget, *, start=8.0, evaluation=2.0, every=300, checkpoint=0.3, more=()):
-    """Trains for a budget; returns training, checkpoints and the seconds of the whole command."""
+    """Trains for a budget; returns course, checkpoints and the seconds of the whole command."""
     stopwatch = Stopwatch(0.0, lambda: machine.now)
     machine.spend(start)
     checkpoints = Checkpoints(machine, checkpoint)
@@ -74,7 +74,7 @@ def run(machine, budget, *, start=8.0, evaluation=2.0, every=300, checkpoint=0.3
 
     every_steps = every if evaluation else None
     time_budget = TimeBudget(
-        budget, Intervals(every_steps, 100), stopwatch, rehearse, lambda training: None
+        budget, Intervals(every_steps, 100), stopwatch, rehearse, lambda course: None
     )
     actions = [time_budget]
     if evaluation:
@@ -92,10 +92,10 @@ def run(machine, budget, *, start=8.0, evaluation=2.0, every=300, checkpoint=0.3
         Checkpointer(checkpoints, 100, flush=lambda: None, stopwatch=stopwatch),
         *more,
     ]
-    training = Training(CONFIG, None, Plan())
-    run_loop(machine, lambda step: None, actions, training)
+    course = Course(CONFIG, None, Plan())
+    run_loop(machine, lambda step: None, actions, course)
     # What comes behind the loop.
-    return training, checkpoints, machine.now + 0.5
+    return course, checkpoints, machine.now + 0.5
 
 
 def walk(seed):
@@ -128,10 +128,10 @@ SWINGS = {
 @pytest.mark.parametrize("swing", SWINGS)
 def test_a_run_ends_on_time_on_a_machine_whose_speed_swings(swing, budget, evaluation):
     machine = Machine(SWINGS[swing](budget))
-    training, checkpoints, seconds = run(machine, budget, evaluation=evaluation)
+    course, checkpoints, seconds = run(machine, budget, evaluation=evaluation)
     assert 0.97 * budget <= seconds <= 1.03 * budget
-    assert checkpoints.saved[-1] == (training.step, {"AP": 0.5})
-    assert training.plan.total == training.step
+    assert checkpoints.saved[-1] == (course.step, {"AP": 0.5})
+    assert course.plan.total == course.step
 
 
 @pytest.mark.parametrize("step", [0.02, 0.1, 1.0])

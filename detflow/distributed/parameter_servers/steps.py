@@ -51,7 +51,7 @@ class ScheduledSteps:
         return len(self._flight)
 
     def take(self, step: int, batch: Any) -> list[TakenStep]:
-        """Hands a step out; returns the oldest one in flight once there are as many as the workers can use."""
+        """Hands a step out; returns the oldest one once as many are in flight as the workers use."""
         with lost_servers():
             value = self._coordinator.schedule(
                 self._step.function(batch.images),
