@@ -12,7 +12,6 @@ from detflow.runs.run_dir import RunDir
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
-KILLS = 50
 STEPS = 24
 
 
@@ -34,7 +33,10 @@ def weights(model_dir):
     return {name: reader.get_tensor(name) for name in names}
 
 
-def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(tiny_config, tmp_path):
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.soak)])
+def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(
+    kills, tiny_config, tmp_path
+):
     config = tiny_config(train_steps=STEPS, checkpoint_every_steps=2, evaluate_every_steps=8)
     # The server has imported TensorFlow and done nothing with it; each training is a fork of it,
     # which saves the import.
@@ -53,11 +55,11 @@ def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(tiny_con
     assert whole.exitcode == 0
 
     chance = random.Random(7)
-    for kill in range(KILLS):
+    for kill in range(kills):
         victim = start("killed")
         # Later and later, so that early kills hit the beginning of the run and the last ones its
         # end.
-        victim.join(chance.uniform(0.0, 0.3 * duration + 0.7 * duration * kill / KILLS))
+        victim.join(chance.uniform(0.0, 0.3 * duration + 0.7 * duration * kill / kills))
         victim.kill()
         victim.join()
     last = start("killed")

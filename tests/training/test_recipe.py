@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
+from fakes import At
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,12 +19,15 @@ from detflow.cli.main import cli
 from detflow.config.reading import read_config
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.records.schema import read_manifest, read_samples
-from detflow.errors import ArtifactError, ConfigError, DataError, Locked
+from detflow.errors import ArtifactError
 from detflow.inference.trained import load_trained_model
 from detflow.runs.checkpoints import Checkpoints
+from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
-from detflow.training.display import TrainingDisplay
+from detflow.training import recipe
+from detflow.training.loop import Action
 from detflow.training.preflight import prepare_start
+from detflow.training.provenance import read_plan, record_plan, with_steps
 from detflow.training.recipe import train
 
 pytestmark = pytest.mark.tf
@@ -30,9 +35,10 @@ pytestmark = pytest.mark.tf
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
-def run_train(config, model_dir, *, accept_changes=False):
+def run_train(config, model_dir, *actions, accept_changes=False):
     with RunDir(model_dir).locked() as run:
-        return train(run, prepare_start(config, run, accept_changes=accept_changes))
+        start = prepare_start(config, run, accept_changes=accept_changes)
+        return train(run, start, actions)
 
 
 def weights(model_dir, step):
@@ -148,88 +154,16 @@ def test_only_the_newest_and_the_best_checkpoints_stay(finished):
     assert {path.name for path in finished.glob("ckpt-*")} == {"ckpt-6", "ckpt-8", f"ckpt-{best}"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("step", [1, 3, 4])
-def test_a_run_that_dies_ends_as_if_nothing_had_happened(
-    finished, tiny_config, tmp_path, monkeypatch, step
-):
-    def die(self, done, loss):
-        if done == step:
-            raise Killed
+def die(course):
+    raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingDisplay, "step", die)
-        with pytest.raises(Killed):
-            run_train(tiny_config(), tmp_path / "run")
-    assert RunDir(tmp_path / "run").checkpoint_steps() == [n for n in (2,) if n < step]
+
+def test_a_run_that_dies_ends_as_if_nothing_had_happened(finished, tiny_config, tmp_path):
+    with pytest.raises(Killed):
+        run_train(tiny_config(), tmp_path / "run", At(3, die))
+    assert RunDir(tmp_path / "run").checkpoint_steps() == [2]
     run_train(tiny_config(), tmp_path / "run")
     assert_same_run(finished, tmp_path / "run")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {
-            "train_optimizer": "sgd",
-            "train_schedule": "step",
-            "train_accumulate_steps": 2,
-            "runtime_precision": "bfloat16",
-        },
-        {"runtime_precision": "float16"},
-    ],
-    ids=lambda settings: settings["runtime_precision"],
-)
-def test_no_setting_of_the_step_makes_a_resumed_run_another_one(
-    tiny_config, tmp_path, monkeypatch, settings
-):
-    def die(self, done, loss):
-        if done == 3:
-            raise Killed
-
-    config = tiny_config(train_steps=4, evaluate_every_steps=2, **settings)
-    run_train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingDisplay, "step", die)
-        with pytest.raises(Killed):
-            run_train(config, tmp_path / "resumed")
-    run_train(config, tmp_path / "resumed")
-    assert_same_run(tmp_path / "whole", tmp_path / "resumed", step=4)
-    model = load_trained_model(tmp_path / "resumed").serving
-    assert {value.dtype for value in model.detect(tf.zeros([1, 32, 32, 3], tf.uint8)).values()} == {
-        tf.float32
-    }
-
-
-@pytest.mark.slow
-def test_a_run_on_several_canvases_goes_on_as_if_nothing_had_happened(
-    tiny_config, mixed_records, tmp_path, monkeypatch, capfd
-):
-    def die(self, done, loss):
-        if done == 5:
-            raise Killed
-
-    config = tiny_config(
-        data_records=mixed_records,
-        model_input_size=[32, 48],
-        model_more_input_sizes=[[48, 32]],
-        augment_mosaic=0.5,
-        augment_mixup=0.5,
-        train_freeze=["backbone.level1"],
-        runtime_recompute=True,
-    )
-    run_train(config, tmp_path / "whole")
-    assert "images by canvas: 32x48 5, 48x32 5" in capfd.readouterr().err
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingDisplay, "step", die)
-        with pytest.raises(Killed):
-            run_train(config, tmp_path / "resumed")
-    run_train(config, tmp_path / "resumed")
-    assert_same_run(tmp_path / "whole", tmp_path / "resumed")
-    with pytest.raises(ConfigError, match=r"more_input_sizes was \[\[48, 32\]\], now \[\]"):
-        run_train(
-            tiny_config(data_records=mixed_records, model_input_size=[32, 48]), tmp_path / "resumed"
-        )
 
 
 @pytest.mark.slow
@@ -238,13 +172,13 @@ def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one
 ):
     save = Checkpoints.save
 
-    def die(self, step, metrics):
+    def die_at_four(self, step, metrics):
         if step == 4:
             raise Killed
         return save(self, step, metrics)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", die)
+        patch.setattr(Checkpoints, "save", die_at_four)
         with pytest.raises(Killed):
             run_train(tiny_config(), tmp_path / "run")
     run_train(tiny_config(), tmp_path / "run")
@@ -252,44 +186,151 @@ def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_step_at_work(
-    finished, tiny_config, tmp_path, monkeypatch, signum, capfd
-):
-    step = TrainingDisplay.step
-
-    def stop(self, done, loss):
-        step(self, done, loss)
-        if done == 3:
-            os.kill(os.getpid(), signum)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingDisplay, "step", stop)
-        result = run_train(tiny_config(), tmp_path / "run")
-    assert (result.stopped_by, result.state.step) == (signum, 3)
-    capfd.readouterr()
-    run_train(tiny_config(), tmp_path / "run")
-    assert "resuming at step 3 of 8" in capfd.readouterr().err
-    assert_same_run(finished, tmp_path / "run")
-
-
-@pytest.mark.slow
 def test_a_signal_during_an_evaluation_does_not_change_what_is_best(
-    finished, tiny_config, tmp_path, monkeypatch
+    finished, tiny_config, tmp_path, monkeypatch, capfd
 ):
-    from detflow.training import recipe as module
-
-    evaluate = module.evaluate_detector
+    evaluate = recipe.evaluate_detector
 
     def stop(detector, samples, label_map):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(detector, samples, label_map)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "evaluate_detector", stop)
+        patch.setattr(recipe, "evaluate_detector", stop)
         result = run_train(tiny_config(), tmp_path / "run")
+    assert result.stopped_by == signal.SIGTERM
     assert (result.state.step, dict(result.state.metrics)) == (4, {})
+    capfd.readouterr()
     run_train(tiny_config(), tmp_path / "run")
+    assert "resuming at step 4 of 8" in capfd.readouterr().err
+    assert_same_run(finished, tmp_path / "run")
+
+
+class Refit(At):
+    """Changes the number of steps as a time budget does, and writes it down."""
+
+    def __init__(self, number, total):
+        def refit(course):
+            course.refit(total)
+            record_plan(RunDir(course.model_dir), with_steps(course.config, total), course.plan)
+
+        super().__init__(number, refit)
+
+
+@pytest.mark.slow
+def test_a_run_with_a_time_budget_that_dies_repeats_its_fits(tiny_config, tmp_path, capfd):
+    config = tiny_config(train_time_budget="1h")
+    refits = [Refit(3, 20), Refit(5, 12), Refit(6, 8)]
+    run_train(config, tmp_path / "whole", *refits)
+    assert read_plan(RunDir(tmp_path / "whole"), config) == Plan().refit(3, 20).refit(5, 12).refit(
+        6, 8
+    )
+    with pytest.raises(Killed):
+        # The plan is ahead of the checkpoint, which is that of step 4.
+        run_train(config, tmp_path / "killed", *refits[:2], At(5, die))
+    resumed = run_train(config, tmp_path / "killed", refits[2])
+    assert "resuming at step 4 of 12" in capfd.readouterr().err
+    assert resumed.state.step == RunDir(tmp_path / "killed").read_config().train.steps == 8
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+STEP_SETTINGS = {
+    "train_optimizer": "sgd",
+    "train_schedule": "step",
+    "train_accumulate_steps": 2,
+    "runtime_precision": "float16",
+}
+CANVASES = {
+    "model_input_size": [32, 48],
+    "model_more_input_sizes": [[48, 32]],
+    "augment_mosaic": 0.5,
+    "augment_mixup": 0.5,
+    "train_freeze": ["backbone.level1"],
+    "runtime_recompute": True,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(STEP_SETTINGS, id="step"),
+        pytest.param(
+            {**STEP_SETTINGS, "runtime_precision": "bfloat16"},
+            id="bfloat16",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(CANVASES, id="canvases", marks=pytest.mark.soak),
+        pytest.param({**STEP_SETTINGS, **CANVASES}, id="everything", marks=pytest.mark.soak),
+    ],
+)
+def test_no_setting_makes_a_resumed_run_another_one(
+    settings, tiny_config, mixed_records, tmp_path, capfd
+):
+    config = tiny_config(
+        data_records=mixed_records, train_steps=4, evaluate_every_steps=2, **settings
+    )
+    run_train(config, tmp_path / "whole")
+    if "model_more_input_sizes" in settings:
+        assert "images by canvas: 32x48 5, 48x32 5" in capfd.readouterr().err
+    with pytest.raises(Killed):
+        run_train(config, tmp_path / "resumed", At(3, die))
+    run_train(config, tmp_path / "resumed")
+    assert_same_run(tmp_path / "whole", tmp_path / "resumed", step=4)
+    model = load_trained_model(tmp_path / "resumed").serving
+    found = model.detect(tf.zeros([1, 32, 32, 3], tf.uint8))
+    assert {value.dtype for value in found.values()} == {tf.float32}
+
+
+@pytest.mark.slow
+def test_accepted_changes_are_recorded_and_the_run_goes_on(copy, tiny_config):
+    changed = tiny_config(train_steps=10, train_learning_rate=0.001)
+    assert run_train(changed, copy, accept_changes=True).state.step == 10
+    assert json.loads((copy / "run.json").read_text())["accepted_changes"] == [
+        {
+            "step": 8,
+            "changes": ["train.steps was 8, now 10", "train.learning_rate was 0.002, now 0.001"],
+        }
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("splits", "objects"),
+    [
+        pytest.param({"train": 1, "val": 1}, 0, id="one image, no objects to evaluate on"),
+        pytest.param({"train": 2, "val": 1}, 400, id="400 objects in an image"),
+        pytest.param(
+            {"train": 2, "val": 1}, 5000, id="5,000 objects in an image", marks=pytest.mark.soak
+        ),
+    ],
+)
+def test_small_and_crowded_sets_train(voc_writer, tiny_config, tmp_path, capfd, splits, objects):
+    records = voc_writer(tmp_path, splits, objects)
+    result = run_train(tiny_config(data_records=str(records), train_steps=3), tmp_path / "run")
+    assert result.state.step == 3
+    assert (result.state.metrics["AP"] is None) == (objects == 0)
+    if objects:
+        left_out = f"{2 * (objects - 300):,} boxes are left out: data.max_boxes is 300"
+        assert left_out in capfd.readouterr().err
+
+
+def test_an_action_sees_the_network_at_rest_and_changes_nothing(finished, tiny_config, tmp_path):
+    class Watch(Action):
+        seen: ClassVar[list] = []
+
+        def is_due(self, course):
+            return course.is_due(3)
+
+        def at_rest(self, course):
+            norm = float(tf.linalg.global_norm(course.network.trainable_variables))
+            evaluated = course.is_evaluated and course.evaluation.metrics["AP"]
+            self.seen.append((course.step, norm > 0, evaluated))
+
+    run_train(tiny_config(), tmp_path / "run", Watch())
+    with open(finished / "results.csv", newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert Watch.seen == [(3, True, False), (6, True, False), (8, True, float(last["AP"]))]
     assert_same_run(finished, tmp_path / "run")
 
 
@@ -314,208 +355,6 @@ def test_a_damaged_checkpoint_is_named_and_the_run_ends_the_same(
     run_train(tiny_config(), copy)
     assert "ckpt-8 is damaged and kept as ckpt-8.damaged-1" in caplog.text
     assert_same_run(finished, copy)
-
-
-@pytest.mark.slow
-def test_leftovers_of_a_dead_trainer_are_swept(copy, tiny_config):
-    (copy / ".ckpt-9.tmp-0123456789ab").mkdir()
-    run_train(tiny_config(), copy)
-    assert not (copy / ".ckpt-9.tmp-0123456789ab").exists()
-
-
-@pytest.mark.slow
-def test_changes_are_refused_with_the_difference_or_accepted_and_recorded(
-    copy, tiny_config, monkeypatch
-):
-    changed = tiny_config(train_steps=10, train_learning_rate=0.001)
-    with pytest.raises(
-        ConfigError,
-        match=r"train\.steps was 8, now 10; train\.learning_rate was 0\.002, now 0\.001.*--accept-changes",
-    ):
-        run_train(changed, copy)
-    assert run_train(changed, copy, accept_changes=True).state.step == 10
-    accepted = json.loads((copy / "run.json").read_text())["accepted_changes"]
-    assert accepted == [
-        {
-            "step": 8,
-            "changes": ["train.steps was 8, now 10", "train.learning_rate was 0.002, now 0.001"],
-        }
-    ]
-    with RunDir(copy).locked() as run:
-        prepare_start(changed, run)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
-        with pytest.raises(ConfigError, match=r"threads was \d+, now 64"):
-            prepare_start(changed, run)
-
-
-def test_settings_without_effect_may_change(copy, tiny_config):
-    with RunDir(copy).locked() as run:
-        assert (
-            prepare_start(
-                tiny_config(checkpoint_max_to_keep=9, data_cache_megabytes=1), run
-            ).changes
-            == ()
-        )
-
-
-def test_other_data_is_a_change(copy, tiny_config, tiny_records, tmp_path):
-    other = shutil.copytree(tiny_records, tmp_path / "other")
-    config = tiny_config(data_records=str(other))
-    with RunDir(copy).locked() as run:
-        prepare_start(config, run)
-        manifest = json.loads((other / "manifest.json").read_text())
-        manifest["splits"]["val"] = manifest["splits"]["test"]
-        (other / "manifest.json").write_text(json.dumps(manifest))
-        with pytest.raises((ConfigError, ArtifactError), match=r"data_fingerprint was|fingerprint"):
-            prepare_start(config, run)
-
-
-def test_another_trainer_is_named_and_left_alone(copy, tiny_config):
-    with RunDir(copy).locked(), pytest.raises(Locked, match=rf"pid {os.getpid()} on ") as caught:
-        run_train(tiny_config(), copy)
-    assert caught.value.exit_code == 6
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(
-    tiny_config, tmp_path
-):
-    config = tiny_config(
-        train_learning_rate=1e36,
-        train_warmup_steps=0,
-        train_clip_norm=1e9,
-        data_eval_split="null",
-        train_steps=30,
-    )
-    with pytest.raises(
-        ArtifactError,
-        match=r"the loss of step \d+ is (nan|inf).*image\d+\.jpg.*lower train\.learning_rate",
-    ):
-        run_train(config, tmp_path / "run")
-    failure = json.loads((tmp_path / "run" / "failure.json").read_text())
-    assert failure["images"]
-    assert failure["learning_rate"] > 1e30
-    kept = RunDir(tmp_path / "run").checkpoint_steps()
-    assert all(step < failure["step"] for step in kept)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "error", "message"),
-    [
-        ({"data_train_split": "trian"}, ConfigError, "trian"),
-        ({"data_eval_split": "valid"}, ConfigError, "valid"),
-        ({"evaluate_metric": "mAP"}, ConfigError, "evaluate.metric mAP does not exist"),
-        ({"data_records": "/nowhere"}, ArtifactError, "/nowhere"),
-    ],
-)
-def test_what_cannot_work_is_refused_before_anything_is_written(
-    tiny_config, tmp_path, overrides, error, message
-):
-    with pytest.raises(error, match=message):
-        run_train(tiny_config(**overrides), tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
-
-
-def test_a_damaged_shard_is_found_before_the_first_step(tiny_config, tiny_records, tmp_path):
-    records = shutil.copytree(tiny_records, tmp_path / "records")
-    flip(next(records.glob("train-*.tfrecord")))
-    with pytest.raises(ArtifactError, match=r"train-00000"):
-        run_train(tiny_config(data_records=str(records)), tmp_path / "run")
-
-
-def test_a_split_without_objects_is_refused(tiny_config, tiny_records, tmp_path, monkeypatch):
-    from detflow.training import preflight
-
-    read = preflight.read_manifest
-
-    def without_objects(path):
-        import dataclasses
-
-        manifest = read(path)
-        empty = {
-            name: dataclasses.replace(split, objects=0) for name, split in manifest.splits.items()
-        }
-        return dataclasses.replace(manifest, splits=empty)
-
-    monkeypatch.setattr(preflight, "read_manifest", without_objects)
-    with pytest.raises(DataError, match="no objects to learn"):
-        run_train(tiny_config(), tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_patience_ends_the_run_and_is_remembered(tiny_config, tmp_path, capfd):
-    config = tiny_config(
-        train_steps=50, evaluate_every_steps=2, train_patience=2, train_min_delta=2.0
-    )
-    result = run_train(config, tmp_path / "run")
-    assert (result.state.step, result.state.stale_evaluations) == (6, 2)
-    assert "stopped early: 2 evaluations without a gain" in capfd.readouterr().err
-    assert run_train(config, tmp_path / "run").state.step == 6
-    assert "nothing left to do" in capfd.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_time_budget_fixes_the_steps_and_resumes_as_a_function_of_the_step(
-    tiny_config, tmp_path, monkeypatch, capfd
-):
-    from detflow.training import recipe as module
-
-    monkeypatch.setattr(module, "fit_steps", lambda seconds, costs, config: 46)
-    overrides = {
-        "train_time_budget": "1m",
-        "evaluate_every_steps": 20,
-        "checkpoint_every_steps": 20,
-    }
-    overrides |= {"augment_mosaic": 0.5, "augment_mixup": 0.5, "augment_mix_until": 0.95}
-    run_train(tiny_config(**overrides), tmp_path / "whole")
-    assert "the time budget comes to 46 steps" in capfd.readouterr().err
-    assert [step for tag, step in events(tmp_path / "whole") if tag == "configuration"] == [0, 40]
-    assert "\n  steps: 46\n" in events(tmp_path / "whole")["configuration", 40].decode()
-
-    def die(self, done, loss):
-        if done == 42:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingDisplay, "step", die)
-        with pytest.raises(Killed):
-            run_train(tiny_config(**overrides), tmp_path / "killed")
-    monkeypatch.setattr(module, "fit_steps", lambda seconds, costs, config: 99)
-    assert run_train(tiny_config(**overrides), tmp_path / "killed").state.step == 46
-    assert_same_run(tmp_path / "whole", tmp_path / "killed", 46)
-    with pytest.raises(ConfigError, match=r"train\.time_budget was 60\.0, now 120\.0"):
-        run_train(tiny_config(**{**overrides, "train_time_budget": "2m"}), tmp_path / "killed")
-
-
-def test_a_second_signal_leaves_at_once():
-    from detflow.training.recipe import _StopRequests
-
-    child = os.fork()
-    if not child:
-        stop = _StopRequests()
-        stop.handle(signal.SIGTERM, None)
-        stop.handle(signal.SIGTERM, None)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("splits", "objects"),
-    [
-        pytest.param({"train": 1, "val": 1}, 1, id="one image"),
-        pytest.param({"train": 3, "val": 2}, 0, id="no objects to evaluate on"),
-        pytest.param({"train": 2, "val": 1}, 5000, id="5,000 objects in an image"),
-    ],
-)
-def test_small_and_crowded_sets_train(voc_writer, tiny_config, tmp_path, capfd, splits, objects):
-    records = voc_writer(tmp_path, splits, objects)
-    result = run_train(tiny_config(data_records=str(records), train_steps=3), tmp_path / "run")
-    assert result.state.step == 3
-    assert (result.state.metrics["AP"] is None) == (objects == 0)
-    if objects == 5000:
-        assert "9,400 boxes are left out: data.max_boxes is 300" in capfd.readouterr().err
 
 
 @pytest.mark.slow
