@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
-"""Measures detflow's training loop against a tight loop and against Model Garden's own trainer, in one run on one machine.
+"""Measures detflow's training loop against a tight loop and Model Garden's own trainer.
+
+All of them run on one machine, in one call of this tool:
 
 ours     detflow's `train` as the command runs it, evaluation left out: every step from the first to
-the last, on real records tight    the same compiled step on one batch that lies in memory, again
-and again, losses left where they are stock    Model Garden's trainer (`official.core.train_lib`)
-with its RetinaNet task: the same network, batch, canvas and records, with mirroring and scale
-jitter, which is the nearest to our augmentation that it has inputs   what detflow prepares a batch
-with, and nothing else: gathering it, then augmentation as a graph of its own
+         the last, on real records
+tight    the same compiled step on one batch that lies in memory, again and again; its losses are
+         not read
+stock    Model Garden's trainer (`official.core.train_lib`) with its RetinaNet task: the same
+         network, batch, canvas and records, with mirroring and scale jitter, which is the nearest
+         to our augmentation that it has
+inputs   what detflow prepares a batch with, and nothing else: gathering it, then augmentation as a
+         graph of its own
 
 Each runs in a process of its own, ROUNDS times in turn; the median counts. The time to the first
-step counts from the start of the process; for the stock trainer, which tells of no single step, the
-other steps of its first loop are taken off at its steady rate. Run it on an idle machine, with
-bytecode compiled (tools/environment does that).
+step counts from the start of the process. The stock trainer does not tell when its first step
+ends: from the end of its first loop the other steps of that loop are subtracted, at its steady
+rate. Run it on an idle machine, with bytecode compiled (tools/environment does that).
 
     tools/bench_train.py --records records/bccd --split trainval
 """
@@ -81,24 +86,22 @@ def rate(times: list[float], images: int) -> float:
 
 def run_ours(options: argparse.Namespace) -> dict[str, float]:
     """Trains as the command does, and notes when each step ends."""
-    import detflow.training.recipe as training
     from detflow.runs.run_dir import RunDir
-    from detflow.training.display import TrainingDisplay
+    from detflow.training.loop import Action
     from detflow.training.preflight import prepare_start
+    from detflow.training.recipe import train
 
     times: list[float] = []
 
-    class Clock(TrainingDisplay):
-        def step(self, step: int, loss: float) -> None:
+    class Clock(Action):
+        def on_step(self, step: Any, course: Any) -> None:
             times.append(since_start())
-            super().step(step, loss)
 
-    training.TrainingDisplay = Clock
     with (
         tempfile.TemporaryDirectory(prefix="detflow-bench-") as folder,
         RunDir(Path(folder) / "run").locked() as run,
     ):
-        training.train(run, prepare_start(build_config(options), run))
+        train(run, prepare_start(build_config(options), run), [Clock()])
     return {"images/s": rate(times, options.batch_size), "first step s": times[0]}
 
 

@@ -18,7 +18,7 @@ import numpy as np, tensorflow as tf, tf_keras
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from detflow.config.reading import parse_config
 from detflow.runs.checkpoints import WeightAverage
-from detflow.distributed.team import Distribution
+from detflow.distributed.team import MirroredTeam, Team
 from detflow.training.inputs import cache_size
 from detflow.models.build import build_model
 from detflow.training.optimizer import LearningRate, build_optimizer
@@ -30,14 +30,14 @@ images = random.integers(0, 255, (3, count, *cache_size(config.model.input_size)
 low = random.uniform(0.0, 0.5, (count, 2, 2))
 boxes = np.concatenate([low, low + random.uniform(0.1, 0.5, low.shape)], -1).astype(np.float32)
 classes = random.integers(-1, 2, (count, 2)).astype(np.int32)
-for distribution in (Distribution(), Distribution(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))):
+for team in (Team(), MirroredTeam(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))):
     tf_keras.utils.set_random_seed(1)
-    with distribution.scope():
+    with team.scope():
         model = build_model(config.model, 2)
         average = WeightAverage(model.network, 0.9)
         schedule = LearningRate(config.train)
         optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
-    step = build_step(model, optimizer, schedule, average, config, distribution)
+    step = build_step(model, optimizer, schedule, average, config, team)
     boxes *= (classes >= 0)[..., None]
     print(json.dumps([float(step(number, batch, boxes, classes).total) for number, batch in enumerate(images)]))
 """
