@@ -138,7 +138,7 @@ def run_inputs(options: argparse.Namespace) -> dict[str, float]:
     """Prepares batches and throws them away."""
     import tensorflow as tf
 
-    from detflow.training.augmentation import augment
+    from detflow.training.augment.pipeline import augment
 
     config, images, _ = load_images(options)
 

@@ -18,6 +18,7 @@ from detflow.inference.trained import TrainedModel
 from detflow.models.base import DetectionModel
 from detflow.models.build import build_model
 from detflow.runs.checkpoints import WeightAverage
+from detflow.training.augment.pipeline import without_mixing
 from detflow.training.display import TrainingDisplay
 from detflow.training.inputs import TrainingImages
 from detflow.training.optimizer import LearningRate, build_optimizer
@@ -63,7 +64,7 @@ def fine_tune(
 ) -> FineTuning:
     """Trains a copy of a model on its first canvas, its convolutions rounded as int8 rounds them.
 
-    Seed, batch and augmentation are the run's, without mosaic and mixup; its frozen parts train
+    Seed, batch and augmentation are the run's, without what mixes images; its frozen parts train
     too. A batch is a function of the seed and the step, so that the same arguments give the same
     weights on the same kind of machine.
 
@@ -128,6 +129,6 @@ def _fine_tuning_config(config: ExperimentConfig, num_steps: int) -> ExperimentC
     changes = {
         "model": config.model.model_copy(update={"more_input_sizes": ()}),
         "train": config.train.model_copy(update=train),
-        "augment": config.augment.model_copy(update={"mosaic": 0.0, "mixup": 0.0}),
+        "augment": without_mixing(config.augment),
     }
     return config.model_copy(update=changes)

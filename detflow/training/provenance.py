@@ -16,6 +16,7 @@ from detflow.errors import ConfigError
 from detflow.models.precision import Precision, uses_onednn
 from detflow.publish import FileDigest, publish_file
 from detflow.runs.run_dir import RunDir
+from detflow.training.augment import RANDOM_NUMBERS
 
 __all__ = [
     "Machine",
@@ -88,7 +89,7 @@ def find_changes(
         for name in new
         if name not in _WITHOUT_EFFECT and old.get(name) != new[name]
     ]
-    here = _describe(fingerprint, machine)
+    here = _describe(config, fingerprint, machine)
     started = before.get("initial_weights", {}).get("files")
     if initial_files and started and started != initial_files:
         changes.append(f"the files of train.init_from were {started}, now {dict(initial_files)}")
@@ -139,7 +140,7 @@ def record_start(
     publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
     run.write_provenance(
         {
-            **_describe(manifest.fingerprint, machine),
+            **_describe(config, manifest.fingerprint, machine),
             **kept,
             "detflow": __version__,
             "accepted_changes": accepted,
@@ -192,13 +193,20 @@ def fingerprint_start(config: ExperimentConfig, data_fingerprint: str, machine: 
         # Only the chief's model directory tells whether it is fixed.
         del settings["train.steps"]
     text = json.dumps(
-        [settings, data_fingerprint, machine.precision, machine.replicas, version("tensorflow")],
+        [
+            settings,
+            data_fingerprint,
+            machine.precision,
+            machine.replicas,
+            version("tensorflow"),
+            RANDOM_NUMBERS,
+        ],
         sort_keys=True,
     )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
+def _describe(config: ExperimentConfig, fingerprint: str, machine: Machine) -> dict[str, Any]:
     return {
         "data_fingerprint": fingerprint,
         "threads": machine.threads,
@@ -207,6 +215,8 @@ def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
         "asynchronous_workers": machine.asynchronous_workers,
         "onednn": uses_onednn(),
         "tensorflow": version("tensorflow"),
+        # Version 1 was not written down.
+        "augmentation": RANDOM_NUMBERS if config.augment.enabled else None,
     }
 
 

@@ -17,7 +17,8 @@ from detflow.distributed.replicas import mean_over_replicas
 from detflow.distributed.team import Distribution
 from detflow.models.base import DetectionModel, Losses
 from detflow.runs.checkpoints import WeightAverage
-from detflow.training.augmentation import Canvases, augment
+from detflow.training.augment.canvases import Canvases
+from detflow.training.augment.pipeline import augment, mixes_rows
 from detflow.training.inputs import cache_size
 from detflow.training.optimizer import LearningRate
 
@@ -41,11 +42,7 @@ def rows_of_step(
         ConfigError: The batch cannot be split evenly.
     """
     rows = distribution.rows(config.train.batch_size, config.train.accumulate_steps)
-    return None if distribution.num_workers == 1 or _mixes_rows(config) else rows
-
-
-def _mixes_rows(config: ExperimentConfig) -> bool:
-    return config.augment.enabled and bool(config.augment.mosaic or config.augment.mixup)
+    return None if distribution.num_workers == 1 or mixes_rows(config.augment) else rows
 
 
 class TrainingStep:
@@ -192,7 +189,7 @@ def build_step(
         if replicas == 1:
             return change(images, boxes, classes)
         own = tf.constant(rows)[replica]
-        if _mixes_rows(config):
+        if mixes_rows(config.augment):
             return Canvases(*(tf.gather(value, own) for value in change(images, boxes, classes)))
         place = (
             own

@@ -3,7 +3,14 @@ import pytest
 import tensorflow as tf
 
 from detflow.config.schema import AugmentConfig
-from detflow.training.augmentation import augment
+from detflow.training.augment.noise import Noise
+from detflow.training.augment.pipeline import (
+    AUGMENTATIONS,
+    Augmentation,
+    augment,
+    mixes_rows,
+    without_mixing,
+)
 from detflow.training.inputs import cache_size
 
 pytestmark = pytest.mark.tf
@@ -25,10 +32,18 @@ def picture(batch=1):
     )
 
 
-def run_augment(config, step=0, batch=1, inputs=None, mixes=True, traced=False):
+def run_augment(config, step=0, batch=1, inputs=None, mixes=True, traced=False, **options):
     def run(step, mixes, images, boxes, classes):
         return augment(
-            images, boxes, classes, seed=5, step=step, mixes=mixes, input_size=CANVAS, config=config
+            images,
+            boxes,
+            classes,
+            seed=5,
+            step=step,
+            mixes=mixes,
+            input_size=CANVAS,
+            config=config,
+            **options,
         )
 
     function = tf.function(run, autograph=False) if traced else run
@@ -209,3 +224,93 @@ def test_without_mixing_the_pixels_are_those_of_the_default(batch):
         *CANVAS,
         3,
     )
+
+
+def use_all_numbers(canvases, originals, noise, config):
+    """Draws under every name that the others draw under, and changes nothing."""
+    for name in ("view", "views", "chosen", "centre", "partners", "share", "colour"):
+        tf.debugging.assert_less(noise.uniform(name, [50]), 1.0)
+    return canvases
+
+
+@pytest.mark.parametrize("place", range(len(AUGMENTATIONS) + 1))
+def test_a_further_augmentation_changes_no_number_of_the_others(place):
+    config = AugmentConfig(mosaic=0.5, mixup=0.5)
+    inputs = coloured_pictures(5)
+    further = [*AUGMENTATIONS]
+    further.insert(place, Augmentation("further", use_all_numbers))
+    before = run_augment(config, 3, inputs=inputs)
+    after = run_augment(config, 3, inputs=inputs, augmentations=further)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_switching_one_augmentation_off_changes_no_number_of_the_others():
+    inputs = coloured_pictures(5)
+    same = []
+    for step in range(3):
+        mixed, single = (
+            run_augment(AugmentConfig(mosaic=share), step, inputs=inputs)[0] for share in (0.3, 0.0)
+        )
+        same += [np.array_equal(one, other) for one, other in zip(mixed, single, strict=True)]
+    assert 0 < sum(same) < 15
+
+
+def test_an_augmentation_of_the_user_s_own_takes_part_and_draws_its_own_numbers():
+    def darken(canvases, originals, noise, config):
+        share = noise.uniform("share", [1, 1, 1])
+        return canvases._replace(pixels=canvases.pixels - share)
+
+    plain = run_augment(AugmentConfig(), batch=4)[0]
+    darker, named_otherwise = (
+        plain
+        - run_augment(
+            AugmentConfig(), batch=4, augmentations=[*AUGMENTATIONS, Augmentation(name, darken)]
+        )[0]
+        for name in ("darken", "dim")
+    )
+    shares = darker.mean((1, 2, 3))
+    assert shares.min() >= 0
+    assert shares.max() < 1
+    assert len({*shares.round(3)}) == 4
+    assert np.abs(shares - named_otherwise.mean((1, 2, 3))).min() > 1e-3
+    disabled = run_augment(STILL, batch=4, augmentations=[Augmentation("darken", darken)])[0]
+    np.testing.assert_array_equal(disabled, run_augment(STILL, batch=4)[0])
+
+
+def test_a_part_of_a_step_is_changed_as_it_is_in_the_whole():
+    inputs = coloured_pictures(5)
+    whole = run_augment(AugmentConfig(), 3, inputs=inputs)
+    rows = [3, 1]
+    part = run_augment(
+        AugmentConfig(),
+        3,
+        inputs=[value[rows] for value in inputs],
+        rows=tf.constant(rows),
+        num_rows=5,
+    )
+    for one, other in zip(part, whole, strict=True):
+        np.testing.assert_array_equal(one, other[rows])
+
+
+def test_numbers_are_spread_evenly_and_follow_neither_rows_nor_names():
+    noise = Noise(tf.constant([5, 3], tf.int64), 4000)
+    columns = np.stack(
+        [
+            noise.of(augmentation).uniform(draw, []).numpy()
+            for augmentation in ("view", "mosaic")
+            for draw in ("chosen", "share")
+        ]
+    )
+    assert np.abs(np.quantile(columns, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.02
+    correlations = np.corrcoef(np.concatenate([columns[:, :-1], columns[:, 1:]]))
+    assert np.abs(correlations - np.eye(8)).max() < 0.08
+
+
+def test_the_settings_tell_what_mixes_images():
+    assert not mixes_rows(AugmentConfig())
+    assert mixes_rows(AugmentConfig(mosaic=0.1))
+    assert mixes_rows(AugmentConfig(mixup=0.1))
+    assert not mixes_rows(AugmentConfig(mixup=0.1, enabled=False))
+    alone = without_mixing(AugmentConfig(mosaic=0.1, mixup=0.2, gain=0.3))
+    assert alone == AugmentConfig(gain=0.3)
