@@ -1,4 +1,7 @@
-"""Which number format training computes in, and whether the machine has it. Imports TensorFlow only when it must ask it."""
+"""Which number format training computes in, and whether the machine has it.
+
+TensorFlow is imported only where it has to be asked.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def is_native(precision: Precision) -> bool:
 
 
 def uses_onednn() -> bool:
-    """Tells whether TensorFlow runs oneDNN's kernels where there are such; see docs/decisions/0003."""
+    """Tells whether TensorFlow runs oneDNN's kernels where there are any (docs/decisions/0003)."""
     return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0"
 
 
@@ -97,7 +100,10 @@ def count_gpus() -> int:
 
 
 def _gpu_capability() -> tuple[int, int] | None:
-    """Returns the compute capability of the first GPU; (0, 0) where it tells none, None where there is no GPU."""
+    """Returns the compute capability of the first GPU.
+
+    It is (0, 0) for a GPU that states none, and None where there is no GPU.
+    """
     if not count_gpus():
         return None
     import tensorflow as tf

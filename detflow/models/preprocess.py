@@ -1,4 +1,6 @@
-"""What happens to an image before the network sees it: one set of functions for training, evaluation and every exported graph.
+"""What happens to an image before the network sees it.
+
+Training, evaluation and every exported graph use these functions.
 
 The canvas is the network's input; where there are several, an image takes the one in which it is
 largest. An image keeps its
@@ -95,10 +97,13 @@ def normalize(canvases: tf.Tensor) -> tf.Tensor:
 
 
 def boxes_to_canvas(boxes: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    """Takes boxes [..., 4], normalised by the image, to the canvas; ratio is [..., 2] as from `fit_to_canvas`."""
+    """Takes boxes [..., 4] from the image to the canvas; ratio [..., 2] is from `fit_to_canvas`."""
     return boxes * tf.concat([ratio, ratio], -1)
 
 
 def boxes_to_image(boxes: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    """Takes boxes [..., 4] from the canvas to the image and clips them there: the inverse of `boxes_to_canvas`."""
+    """Takes boxes [..., 4] from the canvas to the image, and clips them there.
+
+    But for clipping it is the inverse of `boxes_to_canvas`.
+    """
     return tf.clip_by_value(boxes / tf.concat([ratio, ratio], -1), 0.0, 1.0)

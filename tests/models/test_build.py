@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from detflow.artifact import ArtifactDir
+from detflow.config.presets import PRESETS
 from detflow.config.schema import ModelConfig
 from detflow.exporting.run import export_model
 from detflow.models.build import build_model
@@ -23,8 +24,8 @@ FASTER_RCNN = {
     "roi_generator": {"num_proposals": 24, "test_num_proposals": 24},
     "roi_sampler": {"num_sampled_rois": 16},
 }
-# Each as small as it goes.
-PRESETS = {
+# Each preset as small as it goes.
+SMALLEST = {
     "retinanet_mobilenet_v2": {"width_multiplier": 0.35},
     "retinanet_mobilenet_v3": {"width_multiplier": 0.35, "backbone": "mobilenet_v3_small"},
     "retinanet_spinenet49_mobile": {"width_multiplier": 1, "backbone": "spinenet49xs_mobile"},
@@ -47,7 +48,7 @@ def test_the_configuration_names_the_architecture(preset, kind, parts):
         "width_multiplier": 0.25,
         "num_filters": 16,
         "input_size": [64, 96],
-        **PRESETS.get(preset, {}),
+        **SMALLEST.get(preset, {}),
     }
     if kind is FasterRCNN:
         settings |= {"backbone": "resnet10", "max_level": 5}
@@ -59,7 +60,19 @@ def test_the_configuration_names_the_architecture(preset, kind, parts):
     for part in model.parts.values():
         assert part.variables
         assert inside.issuperset(id(variable) for variable in part.variables)
-    boxes, scores = model.predict(tf.zeros([3, 64, 96, 3]))
+    canvases = tf.random.stateless_normal([3, 64, 96, 3], [0, 0])
+    truth = tf.constant([[[0.2, 0.2, 0.7, 0.8]]] * 3)
+    with tf.GradientTape() as tape:
+        losses = model.losses(
+            canvases, truth, tf.ones([3, 1], tf.int32), tf.constant([1, 0], tf.int64)
+        )
+    assert tuple(losses.parts) == kind.loss_names
+    assert np.isfinite(losses.total)
+    gradients = tape.gradient(
+        losses.total, [part.trainable_variables[0] for part in model.parts.values()]
+    )
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    boxes, scores = model.predict(canvases)
     assert boxes.shape == (3, boxes.shape[1], 4)
     assert scores.shape == (3, boxes.shape[1], 2)
     assert np.isfinite(boxes).all()
@@ -67,12 +80,17 @@ def test_the_configuration_names_the_architecture(preset, kind, parts):
     assert (scores.numpy() <= 1).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_a_smallest_form_here():
+    # The default preset is what all other tests train, resume and export.
+    assert SMALLEST.keys() == PRESETS.keys() - {"retinanet_resnet10"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("preset", SMALLEST)
 def test_a_preset_trains_resumes_exactly_is_evaluated_and_exported(
     preset, tiny_config, sums_without_order, tmp_path, monkeypatch
 ):
-    settings = {f"model_{name}": value for name, value in PRESETS[preset].items()}
+    settings = {f"model_{name}": value for name, value in SMALLEST[preset].items()}
     config = tiny_config(
         model_preset=preset,
         model_input_size=[64, 64],

@@ -108,7 +108,8 @@ def restore_initial_weights(weights: InitialWeights, model: DetectionModel) -> R
         raise ArtifactError(
             f"nothing in it fits the model: {'; '.join(report.lines())}",
             path=weights.path,
-            remedy="choose a model section like the one it was trained with, or train from scratch without train.init_from",
+            remedy="choose a model section like the one it was trained with, or train from scratch "
+            "without train.init_from",
         )
     return report
 
@@ -123,7 +124,10 @@ class _Graph(Protocol):
         """Returns the objects inside an object."""
 
     def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
-        """Returns an object's value if it has this shape, else the shape that it has, or None if it is no variable."""
+        """Returns an object's value where it has this shape.
+
+        Otherwise it returns the shape that the object has, or None where it is no variable.
+        """
 
 
 class _ModelGraph:

@@ -1,4 +1,7 @@
-"""Where initial weights come from: a published name, an address, or a path. Does not import TensorFlow."""
+"""Where initial weights come from: a published name, an address, or a path.
+
+This file imports no TensorFlow.
+"""
 
 from __future__ import annotations
 
