@@ -66,11 +66,11 @@ class Box:
         """Returns ymin, xmin, ymax, xmax as shares of the image.
 
         VOC's pixel corners are 1-based and inclusive. The VOC2012 development kit counts pixels
-        from 1 and includes both corners: the leftmost pixel column is xmin = 1 and a box over the whole
-        width is (1, width). In continuous coordinates that box is [0, width], so 1 is taken from
-        the minima and nothing from the maxima (Detectron2 reads VOC in the same way). Real sets
-        agree: over BCCD, raccoon and kangaroo no minimum is 0, 673 are 1, and 617 boxes touch the
-        far edge.
+        from 1 and includes both corners: the leftmost pixel column is xmin = 1 and a box over the
+        whole width is (1, width). In continuous coordinates that box is [0, width], so 1 is taken
+        from the minima and nothing from the maxima (Detectron2 reads VOC in the same way). Real
+        sets agree: over BCCD, raccoon and kangaroo no minimum is 0, 673 are 1, and 617 boxes touch
+        the far edge.
         """
         return (
             (ymin - 1.0) / size.height,
