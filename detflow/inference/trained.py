@@ -1,4 +1,4 @@
-"""A trained model, ready to serve, from a model directory or one of its checkpoints."""
+"""A model directory or one of its checkpoints as a model that is ready to serve."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import CheckpointState, find_checkpoint, read_state
 
-__all__ = ["TrainedModel", "load_trained_model"]
-
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint with its averaged weights in the network."""
+    """A network that holds a checkpoint's averaged weights.
+
+    Attributes:
+        serving: The network, ready to serve.
+        label_map: The classes.
+        config: The run's configuration.
+        run: The run's model directory.
+        checkpoint_path: The checkpoint's folder.
+        state: Step and metrics of the checkpoint.
+    """
 
     serving: ServingModel
     label_map: LabelMap
@@ -35,9 +42,10 @@ def load_trained_model(
     """Builds the network of a run and loads a checkpoint into it.
 
     Args:
-        path: A model directory (its best checkpoint), or a checkpoint folder inside one.
-        score_threshold: Instead of the run's own.
-        max_detections: Instead of the run's own.
+        path: A model directory, whose best checkpoint is meant, or a checkpoint's folder inside
+            one.
+        score_threshold: Least score of a detection; None for the run's own.
+        max_detections: Most detections of one image; None for the run's own.
 
     Raises:
         ArtifactError: The run or the checkpoint is missing or damaged.
