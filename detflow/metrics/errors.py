@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -32,7 +32,7 @@ __all__ = ["DetectionError", "ErrorCost", "ErrorType", "error_costs", "find_erro
 _FOREGROUND_IOU, _BACKGROUND_IOU = 0.5, 0.1
 
 
-class ErrorType(str, Enum):
+class ErrorType(StrEnum):
     """The kinds of error, in the order of the paper."""
 
     CLASSIFICATION = "classification"

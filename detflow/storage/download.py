@@ -261,7 +261,10 @@ class _Part:
     validator_path: Path
 
     def bytes_to_resume(self) -> tuple[int, str]:
-        """Returns how many bytes are there and the validator; (0, "") where nothing can be continued."""
+        """Returns how many bytes are there, and the validator.
+
+        It is (0, "") where nothing can be continued.
+        """
         if not self.path.exists() or not self.validator_path.exists():
             return 0, ""
         return self.path.stat().st_size, self.validator_path.read_text()

@@ -60,19 +60,7 @@ def test_the_configuration_names_the_architecture(preset, kind, parts):
     for part in model.parts.values():
         assert part.variables
         assert inside.issuperset(id(variable) for variable in part.variables)
-    canvases = tf.random.stateless_normal([3, 64, 96, 3], [0, 0])
-    truth = tf.constant([[[0.2, 0.2, 0.7, 0.8]]] * 3)
-    with tf.GradientTape() as tape:
-        losses = model.losses(
-            canvases, truth, tf.ones([3, 1], tf.int32), tf.constant([1, 0], tf.int64)
-        )
-    assert tuple(losses.parts) == kind.loss_names
-    assert np.isfinite(losses.total)
-    gradients = tape.gradient(
-        losses.total, [part.trainable_variables[0] for part in model.parts.values()]
-    )
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
-    boxes, scores = model.predict(canvases)
+    boxes, scores = model.predict(tf.zeros([3, 64, 96, 3]))
     assert boxes.shape == (3, boxes.shape[1], 4)
     assert scores.shape == (3, boxes.shape[1], 2)
     assert np.isfinite(boxes).all()
