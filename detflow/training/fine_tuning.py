@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: a trained model learns for some hundred steps to live with int8's rounding."""
+"""Quantisation-aware fine-tuning: a trained model takes some hundred steps with int8's rounding."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from detflow.types import Sample
 
 __all__ = ["FineTuning", "fine_tune"]
 
-# A tenth of what training begins with: the weights are good, they only have to move away from where
-# rounding hurts.
+# A tenth of the rate that training begins with: the weights are good, and only have to move away
+# from where rounding hurts.
 _LEARNING_RATE = 2e-4
 _WARMUP_SHARE = 0.1
-# The average, which is what is converted, forgets the start within the last third.
+# The average, which is converted, forgets the start within the last third of the steps.
 _EMA_DECAY = 0.98
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What came of a fine-tuning.
+    """The result of a fine-tuning.
 
     Attributes:
-        model: A model of its own, for the first canvas, with the averaged weights and rounded
-            kernels; it computes in floats.
-        steps: Optimiser steps taken.
-        learning_rate: The highest.
-        images: Images that they were drawn from.
-        seconds: That it took.
+        model: A new model, for the first canvas, with the averaged weights and rounded kernels; it
+            computes in floats.
+        steps: Number of optimiser steps.
+        learning_rate: The highest learning rate.
+        images: Number of images that the batches were drawn from.
+        seconds: How long it took.
     """
 
     model: DetectionModel
@@ -69,10 +69,10 @@ def fine_tune(
     weights on the same kind of machine.
 
     Args:
-        trained: Neither the model nor the model directory is changed.
-        samples: What is trained on.
+        trained: The trained model; neither it nor its model directory is changed.
+        samples: The images to train on.
         canvases: As in `fake_quantized`.
-        num_steps: Optimiser steps.
+        num_steps: Number of optimiser steps.
 
     Raises:
         DataError: An image cannot be decoded.

@@ -68,7 +68,7 @@ def test_names_are_those_of_the_metrics(scene):
 
 
 def run_pycocotools(images, labels, folder):
-    """What a person gets who writes COCO's files and runs pycocotools on them; difficult objects left out."""
+    """What COCO's own files and pycocotools give, with difficult objects left out."""
     truth, results = (
         {
             "images": [],
