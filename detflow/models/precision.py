@@ -89,8 +89,8 @@ def as_float32(outputs: Any) -> Any:
 
 def count_gpus() -> int:
     """Returns how many GPUs TensorFlow sees."""
-    # A GPU that TensorFlow can use has one of these files. Asking TensorFlow costs its import, which
-    # the checks before a training do without.
+    # A GPU that TensorFlow can use has one of these files. Asking TensorFlow costs its import, and
+    # the checks before a training do without that.
     if not any(os.path.exists(device) for device in _GPU_DEVICES):
         return 0
     import tensorflow as tf
