@@ -67,6 +67,7 @@ class ArtifactSource:
     def __init__(self, path: Path, load_detector: Callable[[Path], DetectorLike]) -> None:
         self.path = path
         self._load_detector = load_detector
+        self._verified: tuple[Hashable, dict[str, Any]] | None = None
 
     def identity(self) -> Hashable:
         """Returns what changes whenever a file of the folder does: names, sizes, times of change and inodes."""
@@ -83,12 +84,17 @@ class ArtifactSource:
         return tuple(sorted(found))
 
     def verify(self) -> dict[str, Any]:
-        """Returns the manifest after every file was compared with it.
+        """Compares every file with the manifest, and returns the manifest.
+
+        All files are read once: a folder that has not changed since is not read again.
 
         Raises:
             ArtifactError: The folder is no export, or is damaged.
         """
-        return ArtifactDir(self.path).verify()
+        before = self.identity()
+        if self._verified is None or self._verified[0] != before:
+            self._verified = before, ArtifactDir(self.path).verify()
+        return self._verified[1]
 
     def load(self) -> ServedModel:
         """Verifies and loads what stands in the folder; if that is replaced meanwhile, what stands there then.
@@ -120,10 +126,10 @@ class ArtifactSource:
 
 
 def load_export(path: Path, threads: int = 0) -> DetectorLike:
-    """Loads what runs fastest of an export (see `models.load_detector`); imports its runtime."""
-    from detflow.inference.load import load_detector
+    """Loads the format of a verified export that runs fastest; imports its runtime."""
+    from detflow.inference.load import load_verified
 
-    return load_detector(path, threads=threads)
+    return load_verified(ArtifactDir(path), threads=threads)
 
 
 class ModelStore:
