@@ -1,4 +1,4 @@
-"""Preprocessing and suppression exist in three languages; all of them get the same pictures here."""
+"""Preprocessing and suppression exist in three languages; here they get the same pictures."""
 
 import numpy as np
 import onnx
