@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from detflow.artifact import INPUT_NAME, ArtifactDir
-from detflow.config.schema import format_config
+from detflow.config.reading import format_config
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.exporting.card import FormatResult, Rung, build_card
 from detflow.exporting.formats.base import FormatWriter, Job, find_writer

@@ -14,11 +14,11 @@ from detflow.exporting.proof.latency import TIMED_IMAGES, TIMED_RUNS
 from detflow.exporting.proof.process import ProofImage
 from detflow.exporting.snippets import choose_snippets
 from detflow.inference.detector import Outputs, to_detections
+from detflow.label_map import LabelMap
 from detflow.pages.document import Section, escape, render_page, render_table
 from detflow.pages.draw import class_colour, draw_boxes
 from detflow.pages.svg import draw_stack, draw_swatch
 from detflow.tables import format_change, format_metric
-from detflow.types import LabelMap
 
 __all__ = ["NUM_EXAMPLES", "Example", "draw_example", "render_card"]
 

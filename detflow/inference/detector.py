@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from detflow.errors import ArtifactError
 from detflow.geometry import Images
+from detflow.inference.detections import Detections, Picture, is_picture, read_pixels
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
+from detflow.label_map import LabelMap
 from detflow.text import first_line
-from detflow.types import Box, Detection, LabelMap
+from detflow.types import Box, Detection, ImageSize
 
 __all__ = ["Detector", "Outputs", "Runner", "to_detections"]
 
@@ -43,6 +46,55 @@ class Detector:
         self.run = run
         self.label_map = label_map
         self.source = source
+
+    @overload
+    def predict(self, images: Picture, *, score_threshold: float = ...) -> Detections: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(
+        self, images: Iterable[Picture], *, score_threshold: float = ...
+    ) -> list[Detections]: ...
+
+    def predict(
+        self,
+        images: Picture | Iterable[Picture],
+        *,
+        score_threshold: float = DEFAULT_SCORE_THRESHOLD,
+    ) -> Detections | list[Detections]:
+        """Detects objects in one image or in several.
+
+        Files, bytes and Pillow images are turned upright by their EXIF orientation first, as
+        `detflow predict` does it; arrays are taken as they are.
+
+        Args:
+            images: A path, a file's bytes, a Pillow image, or an array [height, width, 3] of uint8,
+                RGB; or several of them, which are read one after the other. An array [N, height,
+                width, 3] is several images.
+            score_threshold: Detections with a lower score are left out.
+
+        Returns:
+            The detections of the one image, or a list with those of each.
+
+        Raises:
+            DataError: An image cannot be read.
+            ArtifactError: The model cannot run, or does not keep the serving contract.
+            EnvironmentFault: The memory does not suffice.
+        """
+        if is_picture(images):
+            return self.predict([images], score_threshold=score_threshold)[0]
+        sizes: list[ImageSize] = []
+
+        def read() -> Iterator[Images]:
+            for image in images:
+                pixels = read_pixels(image)
+                sizes.append(ImageSize(pixels.shape[1], pixels.shape[0]))
+                yield pixels
+
+        # The detector reads a batch ahead, so the sizes are there when the detections are.
+        return [
+            Detections(sizes[number], tuple(found)).above(score_threshold)
+            for number, found in enumerate(self.detect(read()))
+        ]
 
     def detect(self, images: Iterable[Images]) -> Iterator[list[Detection]]:
         """Yields the detections of each image, from the highest score to the lowest.

@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from detflow.errors import ConfigError
 from detflow.inference.detector import Detector
+from detflow.label_map import LabelMap
 from detflow.metrics import EvaluatedImage, coco_metrics
 from detflow.models import preprocess
 from detflow.process.tensorflow_faults import decode_faults
-from detflow.types import LabelMap, Sample
+from detflow.types import Sample
 
 
 @dataclass(frozen=True)

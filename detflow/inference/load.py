@@ -14,10 +14,10 @@ from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError, environment_faults
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS
+from detflow.label_map import read_label_map
 from detflow.runs.run_dir import STATE_NAME
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
-from detflow.types import read_label_map
 
 
 @contextlib.contextmanager

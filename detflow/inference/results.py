@@ -14,6 +14,9 @@ FRAME: Final = (
 )
 """The meaning of the numbers, for readers of the JSON."""
 
+DEFAULT_SCORE_THRESHOLD: Final = 0.3
+"""Detections with a lower score are left out unless the caller says otherwise."""
+
 PIXEL_DIGITS: Final = 3
 """Decimals of lengths in pixels."""
 

@@ -22,9 +22,9 @@ from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
 from detflow.inference.detector import Detector, Outputs
 from detflow.inference.labels import to_label_map
+from detflow.label_map import LabelMap
 from detflow.models.precision import count_gpus, cpu_flags, uses_onednn
 from detflow.text import first_line
-from detflow.types import LabelMap
 
 AnyRunner: TypeAlias = Callable[[Images | Sequence[bytes]], Outputs]
 """A `Runner` that takes files where its input does."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config.schema import ExperimentConfig
+from detflow.errors import ArtifactError
 from detflow.inference.serving import ServingModel
+from detflow.label_map import LabelMap, read_label_map
 from detflow.models.build import build_model
 from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import CheckpointState, find_checkpoint, read_state
-from detflow.types import LabelMap, read_label_map
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ def load_trained_model(
     run, checkpoint_path = find_checkpoint(path)
     config = run.read_config()
     label_map = read_label_map(run.label_map_path)
+    if label_map.has_gaps:
+        raise ArtifactError(
+            f"the class ids of a run are 1 to {len(label_map)}, without a gap",
+            path=run.label_map_path,
+        )
     state = read_state(checkpoint_path)
     model = build_model(config.model, len(label_map))
     restore_weights(

@@ -12,7 +12,7 @@ from detflow.inference import load
 from detflow.inference.formats import FORMATS
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.load import load_detector, load_verified
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 pytestmark = pytest.mark.tf
 

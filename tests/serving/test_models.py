@@ -4,11 +4,10 @@ import threading
 
 import pytest
 
-from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.inference.formats import onnx
+from detflow.label_map import LabelMap
 from detflow.serving.models import ArtifactSource, load_export
-from detflow.types import LabelMap
 
 
 def shift(server, kit):
@@ -109,20 +108,3 @@ def test_the_number_of_threads_reaches_the_runtime(tmp_path, monkeypatch, kit):
     (tmp_path / "label_map.pbtxt").write_text(LabelMap(kit.classes).to_pbtxt())
     load_export(tmp_path, threads=3)
     assert asked == [("model.onnx", 3)]
-
-
-def test_the_files_of_a_folder_that_has_not_changed_are_read_once(tmp_path, kit, monkeypatch):
-    read = []
-    verify = ArtifactDir.verify
-    monkeypatch.setattr(
-        ArtifactDir, "verify", lambda self: (read.append(self.path), verify(self))[1]
-    )
-    path = kit.publish_export(tmp_path / "cells")
-    source = ArtifactSource(path, lambda folder: None)
-    # A server verifies the export before it listens, and loads it afterwards.
-    card = source.verify()
-    assert source.load().card == card
-    assert len(read) == 1
-    kit.publish_export(path, shift=0.4)
-    assert source.load().card != card
-    assert len(read) == 2

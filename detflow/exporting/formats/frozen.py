@@ -12,8 +12,8 @@ from typing_extensions import override
 from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
 from detflow.exporting.formats.base import EXACT, FormatWriter, Job, Notes
 from detflow.inference.formats.frozen import Frozen
+from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
-from detflow.types import LabelMap
 
 
 class Writer(FormatWriter[Frozen]):

@@ -28,9 +28,9 @@ from detflow.exporting.formats.base import SAME_NETWORK, FormatWriter, Job, Note
 from detflow.exporting.formats.onnx_graph import Graph, add_resize, add_suppression
 from detflow.inference.formats.onnx import Onnx
 from detflow.inference.serving import ServingModel
+from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line
-from detflow.types import LabelMap
 
 # The newest operator set that tf2onnx writes; onnxruntime loads such files from 1.14 on.
 _OPSET: Final = 18

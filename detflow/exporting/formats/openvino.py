@@ -14,8 +14,8 @@ from detflow.exporting.formats.base import SAME_NETWORK, FormatWriter, Job, Note
 from detflow.exporting.formats.onnx import write_onnx
 from detflow.inference.formats.openvino import OpenVino
 from detflow.inference.serving import ServingModel
+from detflow.label_map import LabelMap
 from detflow.text import first_line
-from detflow.types import LabelMap
 
 # Place of the labels in an IR file.
 _LABELS_KEY = ("model_info", "labels")

@@ -16,9 +16,9 @@ from detflow.exporting.proof.process import Candidate, FreshProcess, ProofImage
 from detflow.inference.detector import Outputs, to_detections
 from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel
+from detflow.label_map import LabelMap
 from detflow.metrics import EvaluatedImage, coco_metrics
 from detflow.text import count_noun
-from detflow.types import LabelMap
 
 METRICS: Final = ("AP", "AP50")
 """The metrics that a format is measured by."""

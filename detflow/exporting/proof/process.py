@@ -17,11 +17,10 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from detflow.artifact import ENCODED_INPUT_NAME, INPUT_NAME
 from detflow.data.records.example import encode_example

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from detflow.artifact import LABEL_MAP_NAME
 from detflow.errors import EnvironmentFault
 from detflow.inference.detector import Runner
-from detflow.types import LabelMap, read_label_map
+from detflow.label_map import LabelMap, read_label_map
 
 TENSORFLOW: Final = "tensorflow"
 """The runtime that takes seconds to import; every other one must run without it."""

@@ -10,7 +10,7 @@ from typing_extensions import override
 from detflow.artifact import ENCODED_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
 from detflow.inference.detector import Runner
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 _SNIPPET = """import numpy as np
 import tensorflow as tf

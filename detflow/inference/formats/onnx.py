@@ -25,8 +25,8 @@ from detflow.geometry import Images
 from detflow.inference.detector import Outputs, Runner
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.labels import read_onnx_labels
+from detflow.label_map import LabelMap
 from detflow.text import first_line
-from detflow.types import LabelMap
 
 OPENCV_SIGNATURE: Final = "OpenCV"
 """Signature of the entry that OpenCV reads the file by."""

@@ -10,7 +10,7 @@ from typing_extensions import override
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME
 from detflow.inference.detector import Runner
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format, find_label_map
-from detflow.types import LabelMap, read_label_map
+from detflow.label_map import LabelMap, read_label_map
 
 _GRAPH_NAME = "saved_model.pb"
 

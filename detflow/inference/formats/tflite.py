@@ -21,9 +21,9 @@ from detflow.geometry import Images, boxes_to_image, fit_to_canvas
 from detflow.inference.detector import Outputs, Runner
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.labels import read_tflite_labels
+from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line
-from detflow.types import LabelMap
 
 TflitePrecision: TypeAlias = Literal["float32", "float16", "dynamic", "int8"]
 """Numbers of a file: floats; float16 weights; int8 weights and float activations ("dynamic"); int8

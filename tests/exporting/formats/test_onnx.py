@@ -17,7 +17,7 @@ from detflow.inference.formats.onnx import load_with_onnxruntime, load_with_open
 from detflow.inference.formats.openvino import has_openvino, load_openvino
 from detflow.inference.load import load_detector
 from detflow.inference.trained import load_trained_model
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 pytestmark = pytest.mark.tf
 

@@ -12,7 +12,7 @@ from detflow.errors import EnvironmentFault
 from detflow.exporting.formats.base import Job, find_writer
 from detflow.inference.formats import find_format
 from detflow.inference.trained import load_trained_model
-from detflow.types import read_label_map
+from detflow.label_map import read_label_map
 
 pytestmark = pytest.mark.tf
 

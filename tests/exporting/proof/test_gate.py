@@ -12,7 +12,8 @@ from detflow.exporting.proof.gate import Reference, examine, list_candidates
 from detflow.exporting.proof.images import ProofImages
 from detflow.exporting.proof.process import ProofImage
 from detflow.inference.formats import find_format
-from detflow.types import Box, LabelMap, ObjectAnnotation
+from detflow.label_map import LabelMap
+from detflow.types import Box, ObjectAnnotation
 
 pytestmark = pytest.mark.tf
 
