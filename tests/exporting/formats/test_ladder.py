@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.exporting.formats import tflite
 from detflow.exporting.proof.compare import Gate, Tolerance
