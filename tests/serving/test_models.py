@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from detflow.errors import ArtifactError
-from detflow.inference import load as runtimes
+from detflow.inference.formats import onnx
 from detflow.label_map import LabelMap
 from detflow.serving.models import ArtifactSource, load_export
 
@@ -103,11 +103,8 @@ def test_an_export_that_is_replaced_while_it_loads_is_not_mixed_with_the_next(tm
 
 def test_the_number_of_threads_reaches_the_runtime(tmp_path, monkeypatch, kit):
     asked = []
-    monkeypatch.setattr(
-        runtimes, "load_runner", lambda path, threads: asked.append((path.name, threads))
-    )
-    path = tmp_path / "model.onnx"
-    path.touch()
+    monkeypatch.setattr(onnx, "load_onnx", lambda path, threads: asked.append((path.name, threads)))
+    (tmp_path / "model.onnx").touch()
     (tmp_path / "label_map.pbtxt").write_text(LabelMap(kit.classes).to_pbtxt())
-    load_export(path, threads=3)
+    load_export(tmp_path, threads=3)
     assert asked == [("model.onnx", 3)]
