@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     )
     from detflow.inference.detections import Detections
     from detflow.inference.detector import Detector
+    from detflow.label_map import LabelMap
     from detflow.training.actions import Action  # type: ignore[import-not-found]
-    from detflow.types import Box, Detection, LabelMap, Sample
+    from detflow.types import Box, Detection, Sample
 
 _HOMES = {
     "detflow.api.data": ("check", "init", "make_records", "read_samples"),

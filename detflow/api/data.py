@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from detflow.api.common import Place, open_runner, progress_shown, to_location
-from detflow.config.schema import ExperimentConfig, parse_config
+from detflow.config.reading import parse_config
+from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_dataset, check_records, is_record_set
 from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from detflow.api.common import Place, progress_shown, to_location
-from detflow.artifact import FORMATS
 from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.storage.location import Location, is_url
@@ -62,7 +61,10 @@ class Export:
     @property
     def files(self) -> dict[str, Location]:
         """The file or folder of each published format, by the format's name."""
-        return {name: self.path / FORMATS[name].entries[0].path for name in self.card["formats"]}
+        return {
+            name: self.path / published["paths"][0]
+            for name, published in self.card["formats"].items()
+        }
 
     @property
     def failed(self) -> dict[str, str]:
@@ -223,7 +225,7 @@ def export(
         ArtifactError: The checkpoint is damaged, or no format passed.
         EnvironmentFault: The disk refuses.
     """
-    from detflow.exporting.formats import DEFAULT_FORMATS
+    from detflow.exporting.choice import DEFAULT_FORMATS
     from detflow.exporting.run import export_model
 
     names = DEFAULT_FORMATS if formats is None else formats
@@ -330,7 +332,8 @@ def read_settings(
     Raises:
         ConfigError: Anything is not as the schema says.
     """
-    from detflow.config.schema import ExperimentConfig, format_config, parse_config, read_config
+    from detflow.config.reading import format_config, parse_config, read_config
+    from detflow.config.schema import ExperimentConfig
 
     if isinstance(config, str | os.PathLike):
         return read_config(Path(config), list_overrides(records, overrides, time_budget, overfit))

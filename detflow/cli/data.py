@@ -229,7 +229,7 @@ def init(source: Path, output: Path | None) -> None:
 )
 def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) -> None:
     """Check a configuration file and print it with every default filled in."""
-    from detflow.config.schema import explain_config, format_config, read_config
+    from detflow.config.reading import explain_config, format_config, read_config
 
     if explain:
         from detflow.tables import print_settings

@@ -91,7 +91,7 @@ def train(
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
     from detflow.api.model import choose_model_dir, list_overrides
-    from detflow.config.schema import read_config
+    from detflow.config.reading import read_config
 
     settings = list_overrides(records, overrides, time_budget, overfit)
     config = read_config(config_path, settings)

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import CocoEvaluation, EvaluatedImage, Matches
 from detflow.metrics.confusion import ConfusionMatrix, confusion_matrix
 from detflow.metrics.curves import Curve, class_curves, overall_curve
 from detflow.metrics.errors import DetectionError, ErrorCost, ErrorType, error_costs, find_errors
 from detflow.metrics.voc import voc_metrics
 from detflow.tables import EvaluationRow, print_evaluation
-from detflow.types import LabelMap
 
 __all__ = ["Analysis", "ClassCounts", "Subject", "analyse", "describe_analysis", "print_analysis"]
 

@@ -15,8 +15,9 @@ import numpy as np
 from detflow.evaluation.analysis import Analysis, describe_analysis
 from detflow.evaluation.page import chosen_images, render_evaluation
 from detflow.evaluation.plots import DARK, PLOTS, draw_plot
+from detflow.label_map import LabelMap
 from detflow.metrics.errors import ErrorType
-from detflow.types import LabelMap, Sample
+from detflow.types import Sample
 
 __all__ = ["write_evaluation"]
 

@@ -10,15 +10,15 @@ from typing import Any
 
 from PIL import Image
 
-from detflow.exporting.proof import TIMED_IMAGES, TIMED_RUNS
+from detflow.exporting.proof.latency import TIMED_IMAGES, TIMED_RUNS
+from detflow.exporting.proof.process import ProofImage
 from detflow.exporting.snippets import choose_snippets
-from detflow.exporting.verify import Outputs, ProofImage
-from detflow.inference.detector import Detector
+from detflow.inference.detector import Outputs, to_detections
+from detflow.label_map import LabelMap
 from detflow.pages.document import Section, escape, render_page, render_table
 from detflow.pages.draw import class_colour, draw_boxes
 from detflow.pages.svg import draw_stack, draw_swatch
 from detflow.tables import format_change, format_metric
-from detflow.types import LabelMap
 
 __all__ = ["NUM_EXAMPLES", "Example", "draw_example", "render_card"]
 
@@ -37,8 +37,8 @@ Example = tuple[str, bytes]
 
 def draw_example(image: ProofImage, outputs: Outputs, label_map: LabelMap) -> Example:
     """Draws what the checkpoint detects on an image of the proof."""
-    (found,) = Detector(lambda _: outputs, label_map, Path(image.name)).detect([image.pixels])
-    found = [detection for detection in found if detection.score >= _SHOWN_SCORE]
+    detections = to_detections(outputs, label_map, Path(image.name))
+    found = [detection for detection in detections if detection.score >= _SHOWN_SCORE]
     picture = Image.fromarray(image.pixels)
     picture.thumbnail((_EXAMPLE_SIDE_PX, _EXAMPLE_SIDE_PX))
     drawn = draw_boxes(

@@ -14,31 +14,32 @@ from detflow.errors import ArtifactError
 from detflow.geometry import Images
 from detflow.inference.detections import Detections, Picture, is_picture, read_pixels
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
+from detflow.label_map import LabelMap
 from detflow.text import first_line
-from detflow.types import Box, Detection, ImageSize, LabelMap
+from detflow.types import Box, Detection, ImageSize
 
-__all__ = ["Detector", "Outputs", "Runner"]
+__all__ = ["Detector", "Outputs", "Runner", "to_detections"]
 
 # Images of one size that follow each other go through the network together, as long as their
-# pixels, which are resized as floats, stay below 100 MB.
+# pixels stay below 100 MB when they are resized as floats.
 _MAX_BATCH = 8
 _MAX_BATCH_PIXELS = 8_000_000
 
 Outputs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
-"""The outputs of the serving contract by their names; see `artifact.CONTRACT`."""
+"""The outputs of the serving contract for a batch, by their names; see `artifact.CONTRACT`."""
 
 Runner: TypeAlias = Callable[[Images], Outputs]
-"""A loaded model. It raises ArtifactError where it cannot run, and EnvironmentFault where the
-memory does not suffice."""
+"""A loaded model. It raises ArtifactError if it cannot run, and EnvironmentFault if the memory does
+not suffice."""
 
 
 class Detector:
     """Detects objects in images.
 
     Args:
-        run: From [N, height, width, 3] uint8 to the outputs of the serving contract.
+        run: A function from [N, height, width, 3] uint8 to the outputs of the serving contract.
         label_map: The classes.
-        source: What the detector was made from, for messages.
+        source: The file or folder it was made from, for messages.
     """
 
     def __init__(self, run: Runner, label_map: LabelMap, source: Path) -> None:
@@ -109,40 +110,52 @@ class Detector:
             for batch in _batches(
                 group, max(1, min(_MAX_BATCH, _MAX_BATCH_PIXELS // (height * width)))
             ):
-                # A single image is not copied.
+                # A single image goes in without a copy.
                 outputs = self.run(np.stack(batch) if len(batch) > 1 else batch[0][np.newaxis])
                 for row in range(len(batch)):
-                    yield self._detections({name: values[row] for name, values in outputs.items()})
+                    yield to_detections(outputs, self.label_map, self.source, row)
 
-    def _detections(self, outputs: Outputs) -> list[Detection]:
-        try:
-            count = int(outputs["num_detections"])
-            # Another tool's graph may overshoot the image by a rounding.
-            boxes = np.clip(outputs["detection_boxes"][:count], 0.0, 1.0).tolist()
-            scores, classes = (
-                outputs["detection_scores"][:count].tolist(),
-                outputs["detection_classes"][:count].tolist(),
+
+def to_detections(
+    outputs: Outputs, label_map: LabelMap, source: Path, row: int = 0
+) -> list[Detection]:
+    """Turns a batch's outputs into the detections of one of its images.
+
+    Args:
+        outputs: The outputs of the serving contract.
+        label_map: The classes.
+        source: The file or folder of the model, for messages.
+        row: The image's place in the batch.
+
+    Returns:
+        The detections in the order of the outputs; those whose box has no area inside the image
+        are left out.
+
+    Raises:
+        ArtifactError: The outputs do not keep the contract.
+    """
+    try:
+        image = {name: values[row] for name, values in outputs.items()}
+        count = int(image["num_detections"])
+        # Another tool's graph may overshoot the image by a rounding.
+        boxes = np.clip(image["detection_boxes"][:count], 0.0, 1.0).tolist()
+        scores = image["detection_scores"][:count].tolist()
+        classes = image["detection_classes"][:count].tolist()
+        return [
+            Detection(
+                label_map.name_of(int(class_id)), int(class_id), score, Box(ymin, xmin, ymax, xmax)
             )
-            return [
-                Detection(
-                    self.label_map.name_of(int(class_id)),
-                    int(class_id),
-                    score,
-                    Box(ymin, xmin, ymax, xmax),
-                )
-                for (ymin, xmin, ymax, xmax), score, class_id in zip(
-                    boxes, scores, classes, strict=True
-                )
-                # A box outside of the image, which clipping left without area, is nothing to show.
-                if ymin < ymax and xmin < xmax
-            ]
-        except (KeyError, ValueError, TypeError) as error:
-            reason = (
-                f"there is no class {error}" if isinstance(error, KeyError) else first_line(error)
+            for (ymin, xmin, ymax, xmax), score, class_id in zip(
+                boxes, scores, classes, strict=True
             )
-            raise ArtifactError(
-                f"the outputs are not as the serving contract says: {reason}", path=self.source
-            ) from None
+            # Clipping leaves a box outside of the image without area: there is nothing to show.
+            if ymin < ymax and xmin < xmax
+        ]
+    except (KeyError, ValueError, TypeError) as error:
+        reason = f"there is no class {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ArtifactError(
+            f"the outputs are not as the serving contract says: {reason}", path=source
+        ) from None
 
 
 def _batches(items: Iterable[Images], size: int) -> Iterator[list[Images]]:

@@ -106,7 +106,7 @@ class Batcher:
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), end - loop.time())
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return
 
     def _next_batch(self) -> list[_Entry]:

@@ -95,7 +95,7 @@ async def receive_body(request: Request, limits: Limits, hold: Callable[[int], N
 
     try:
         return await asyncio.wait_for(receive(), limits.body_s)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise Refusal(408, f"the body took longer than {limits.body_s:g} s") from None
 
 

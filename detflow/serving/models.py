@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError, DetflowError
+from detflow.label_map import LabelMap
 from detflow.publish import digest_file
 from detflow.serving.limits import Refusal
 from detflow.serving.metrics import Metrics
-from detflow.types import Detection, LabelMap
+from detflow.types import Detection
 
 _log = logging.getLogger(__name__)
 

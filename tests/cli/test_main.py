@@ -7,7 +7,7 @@ import click
 import pytest
 
 from detflow.cli.main import cli
-from detflow.config.schema import read_config
+from detflow.config.reading import read_config
 from detflow.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
