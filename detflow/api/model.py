@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from detflow.inference.detector import Detector
     from detflow.prediction.run import Predictions
     from detflow.runs.run_dir import RunDir
-    from detflow.training.actions import Action  # type: ignore[import-not-found]
+    from detflow.training.loop import Action
 
 Config: TypeAlias = "ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]"
 """A configuration: the object, its sections as dicts, or the path of a YAML file."""
@@ -130,7 +130,7 @@ def train(
 
         from detflow.training.recipe import train as run_recipe
 
-        result = run_recipe(run, start)
+        result = run_recipe(run, start, actions, silent=not progress)
         best = result.state.best_step if result.state else None
         return Training(
             model_dir=location,
