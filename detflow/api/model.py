@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,12 +119,18 @@ def train(
         EnvironmentFault: The machine refuses: disk, permission or memory.
         Locked: Another process trains in the same model directory.
     """
+    began = time.monotonic()
     settings = read_settings(
         config, records=records, overrides=overrides, time_budget=time_budget, overfit=overfit
     )
     location = choose_model_dir(config, model_dir)
     return train_here(
-        settings, location, accept_changes=accept_changes, actions=actions, silent=not progress
+        settings,
+        location,
+        accept_changes=accept_changes,
+        actions=actions,
+        silent=not progress,
+        began=began,
     )
 
 
@@ -374,6 +381,7 @@ def train_here(
     actions: Sequence[Action] = (),
     silent: bool = False,
     topology: Topology | None = None,
+    began: float | None = None,
 ) -> Training:
     """Trains in this process, alone or as a part of a cluster.
 
@@ -384,6 +392,7 @@ def train_here(
         actions: As in `train`.
         silent: Whether to show nothing on stderr.
         topology: The processes that train together; None for one.
+        began: When a time budget began, in seconds of `time.monotonic`; None for now.
 
     Raises:
         DetflowError: As in `train`.
@@ -394,7 +403,9 @@ def train_here(
 
     run = RunDir(model_dir)
     with run.locked() if topology is None or topology.is_chief else contextlib.nullcontext():
-        start = prepare_start(config, run, accept_changes=accept_changes, topology=topology)
+        start = prepare_start(
+            config, run, accept_changes=accept_changes, topology=topology, began=began
+        )
 
         from detflow.training.recipe import train as run_recipe
 

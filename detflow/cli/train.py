@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -100,6 +101,9 @@ def train(
     nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
+    # A time budget counts from here: the imports below are part of it.
+    began = time.monotonic()
+
     from detflow.api.model import choose_model_dir, list_overrides
     from detflow.config.reading import read_config
     from detflow.distributed.start import Processes, TrainCommand, from_anywhere, start_training
@@ -121,19 +125,25 @@ def train(
             config,
             Processes(runner=runner, ray_address=ray_address, **given(processes)),
             command,
-            lambda topology: _train_here(config, target, accept_changes, topology),
+            lambda topology: _train_here(config, target, accept_changes, topology, began),
             announce,
         )
     )
 
 
 def _train_here(
-    config: ExperimentConfig, target: Location, accept_changes: bool, topology: Topology | None
+    config: ExperimentConfig,
+    target: Location,
+    accept_changes: bool,
+    topology: Topology | None,
+    began: float,
 ) -> int:
     """Trains in this process, says how that ended, and returns the exit code."""
     from detflow.api.model import train_here
 
-    result = train_here(config, target, accept_changes=accept_changes, topology=topology)
+    result = train_here(
+        config, target, accept_changes=accept_changes, topology=topology, began=began
+    )
     stopped = 0 if result.stopped_by is None else 128 + result.stopped_by
     if topology is not None and not topology.is_chief:
         return stopped

@@ -27,7 +27,7 @@ def test_a_default_is_read_from_a_dataclass_a_function_or_a_constant():
     fractions = read_default("detflow.data.judging.audit:AuditOptions.fractions")
     assert fractions == ConversionOptions().audit.fractions
     assert read_default("detflow.api.model:predict.every") == 1
-    assert "frozen" in read_default("detflow.exporting.formats:DEFAULT_FORMATS")
+    assert "frozen" in read_default("detflow.exporting.choice:DEFAULT_FORMATS")
 
 
 @pytest.mark.parametrize(
