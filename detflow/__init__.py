@@ -73,8 +73,9 @@ _HOMES = {
     ),
     "detflow.inference.detections": ("Detections",),
     "detflow.inference.detector": ("Detector",),
+    "detflow.label_map": ("LabelMap",),
     "detflow.training.loop": ("Action",),
-    "detflow.types": ("Box", "Detection", "LabelMap", "Sample"),
+    "detflow.types": ("Box", "Detection", "Sample"),
 }
 
 
