@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from detflow.benchmarking.run import Measurement
-from detflow.pages.draw import class_colour
+from detflow.pages.colours import LIGHT, class_colour, to_hex
+from detflow.text import count_noun
 
 __all__ = ["draw_benchmark"]
 
@@ -20,9 +21,13 @@ _MARKERS = "osD^vP"
 
 
 def draw_benchmark(found: Sequence[Measurement]) -> bytes:
-    """Returns a PNG file: each format where its p50 latency at batch 1, from JPEG file to detections, and its AP put it.
+    """Draws each format by its latency and its AP.
 
-    Formats whose AP is not known stand on the ground line.
+    The latency is the median at batch 1, from JPEG file to detections. Formats whose AP is not
+    known stand on the ground line.
+
+    Returns:
+        A PNG file's bytes.
     """
     with mpl.rc_context({"font.family": "DejaVu Sans", "font.size": 10, "text.parse_math": False}):
         figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
@@ -30,7 +35,7 @@ def draw_benchmark(found: Sequence[Measurement]) -> bytes:
         axes = figure.add_subplot()
         for number, one in enumerate(found, start=1):
             latency = one.first["milliseconds"]["end_to_end"]["p50"]
-            colour = tuple(side / 255 for side in class_colour(number))
+            colour = to_hex(class_colour(number))
             label = f"{one.name}, {latency:.1f} ms" + ("" if one.ap is not None else ", AP unknown")
             # Formats of one network have nearly the same AP: their marks overlap, so they differ in
             # shape as well.
@@ -41,7 +46,7 @@ def draw_benchmark(found: Sequence[Measurement]) -> bytes:
                 marker,
                 color=colour,
                 markersize=9,
-                markeredgecolor="#1c2126",
+                markeredgecolor=LIGHT.ink,
                 label=label,
                 alpha=0.85,
             )
@@ -53,7 +58,8 @@ def draw_benchmark(found: Sequence[Measurement]) -> bytes:
         )
         axes.set_xlim(left=0.0)
         axes.set_xlabel(
-            f"ms from JPEG file to detections, batch 1, {next(iter(found[0].by_threads))} thread(s), p50"
+            "ms from JPEG file to detections, batch 1, "
+            f"{count_noun(int(next(iter(found[0].by_threads))), 'thread')}, p50"
         )
         axes.set_ylabel("AP")
         axes.grid(alpha=0.3)

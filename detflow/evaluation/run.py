@@ -1,4 +1,4 @@
-"""`detflow evaluate`: a model and records → an analysis, and the folder that shows it."""
+"""`detflow evaluate`: judges a model on records, and publishes a folder that shows the result."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ from detflow.storage.location import Location
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.types import Sample
 
-__all__ = ["MARKER_NAME", "evaluate_model"]
-
 MARKER_NAME = "evaluation.html"
-"""The file that tells a folder of this kind."""
+"""The file by which a folder of this kind is recognised."""
 
 
 def evaluate_model(
@@ -38,12 +36,13 @@ def evaluate_model(
     """Judges a model on a split, and publishes what was found.
 
     Args:
-        model: As `models.load_detector` takes it, or the URL of a folder.
-        records: Folder that make-records wrote.
-        split: As `resolve_split` takes it.
-        output: Folder to publish; an evaluation that stands there is replaced as a whole. None
+        model: What `load_detector` takes, or the URL of a folder.
+        records: A folder that make-records wrote.
+        split: Name of a split, or of a union of splits.
+        output: The folder to publish. An evaluation that stands there is replaced as a whole; None
             publishes nothing.
-        score_threshold: As in `analyse`.
+        score_threshold: Least score of a detection for confusion, errors and pictures; None takes
+            the threshold with the best F1 over all classes.
 
     Raises:
         ConfigError: There is no such split, the model has other classes, or the output folder holds
@@ -79,7 +78,7 @@ def evaluate_model(
         analysis, _ = judge()
         return analysis
     require_replaceable(output, MARKER_NAME)
-    # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
+    # The destination is opened first, so that it can refuse before TensorFlow is imported.
     with publish_folder(output, MARKER_NAME) as staging:
         analysis, samples = judge()
 
@@ -96,7 +95,7 @@ def evaluate_model(
 
 
 def _name_source(model: Location, path: Path, source: Path) -> str:
-    """Returns what ran, by the place where the user has it."""
+    """Returns the place of what ran as the user would name it: inside a URL's folder, as a URL."""
     return (
         str(source) if isinstance(model, Path) else str(model / source.relative_to(path).as_posix())
     )
@@ -106,7 +105,7 @@ def _name_source(model: Location, path: Path, source: Path) -> str:
 def _shown_samples(
     records: Path, manifest: RecordsManifest, split: str
 ) -> Iterator[Iterator[Sample]]:
-    """Yields the samples; whoever reads them moves a bar."""
+    """Yields the samples; reading them moves a progress bar."""
     total = sum(manifest.splits[name].images for name in resolve_split(manifest, split))
     with show_progress() as progress:
 
@@ -121,7 +120,10 @@ def _shown_samples(
 def _picture_reader(
     records: Path, manifest: RecordsManifest, split: str
 ) -> Callable[[Collection[int]], dict[int, bytes]]:
-    """Returns a function from places in the split to the images' files: the records are read again for a few of them."""
+    """Returns a function that reads the records again, for the files of a few images.
+
+    The function takes the images' places in the split.
+    """
 
     def read(wanted: Collection[int]) -> dict[int, bytes]:
         samples = enumerate(read_samples(records, manifest, split))

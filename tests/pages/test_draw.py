@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detflow.pages import draw
-from detflow.pages.draw import class_colour, draw_boxes
+from detflow.pages.colours import class_colour
+from detflow.pages.draw import draw_boxes
 from detflow.types import Box
 
 GREY = (128, 128, 128)
