@@ -1,4 +1,8 @@
-"""`models.preprocess` without TensorFlow, for models that take a canvas of one size: the same numbers within a rounding."""
+"""Fits images into a canvas, takes boxes back and measures their overlap, in NumPy alone.
+
+The canvas is `models.preprocess` without TensorFlow, for models that take a canvas of one size: the
+same numbers within a rounding.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ __all__ = [
     "choose_canvas",
     "fit_to_canvas",
     "fitted_size",
+    "pairwise_iou",
     "triangle_weights",
 ]
 
@@ -109,6 +114,30 @@ def boxes_to_image(boxes: Floats, ratio: Floats) -> Floats:
         boxes / np.concatenate([ratio, ratio]), np.float32(0.0), np.float32(1.0)
     )
     return clipped
+
+
+def pairwise_iou(boxes_yxyx: npt.ArrayLike, others_yxyx: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Returns intersection over union of each box with each other one.
+
+    Args:
+        boxes_yxyx: [N, 4], corners (ymin, xmin, ymax, xmax) in any unit.
+        others_yxyx: [M, 4], in the same unit.
+
+    Returns:
+        [N, M] in [0, 1]; 0 where neither of two boxes has area.
+    """
+    boxes = np.asarray(boxes_yxyx, np.float64).reshape(-1, 1, 4)
+    others = np.asarray(others_yxyx, np.float64).reshape(1, -1, 4)
+    sides = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(
+        boxes[..., :2], others[..., :2]
+    )
+    intersection = np.maximum(sides, 0.0).prod(-1)
+    areas = [
+        np.maximum(corners[..., 2:] - corners[..., :2], 0.0).prod(-1) for corners in (boxes, others)
+    ]
+    union = areas[0] + areas[1] - intersection
+    iou: npt.NDArray[np.float64] = intersection / np.where(union > 0.0, union, 1.0)
+    return iou
 
 
 def triangle_weights(side: int, fitted: int) -> Floats:

@@ -1,8 +1,10 @@
 """What has to stand before any test imports TensorFlow, and what several folders of tests share."""
 
+import re
 import resource
 import signal
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 import detflow.models  # noqa: F401  (sets TensorFlow's environment)
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.data.convert import ConversionOptions, convert_dataset
 
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the
@@ -22,10 +24,34 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 RUN_CLASSES = ("disc", "Ringe & Ösen", "it's")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Skips files of `tf` tests where none is wanted: importing TensorFlow takes seconds."""
+    if "not tf" not in config.getoption("markexpr") or collection_path.suffix != ".py":
+        return None
+    marks = re.search(r"^pytestmark = .*", collection_path.read_text(), re.MULTILINE)
+    return True if marks and "mark.tf" in marks.group() else None
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Puts the files with slow tests first: where processes share the files, none of them ends long before the other."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Orders the files so that each of two processes starts with slow ones.
+
+    `--dist worksteal` gives the first half of the tests to one process and the second half to the
+    other. The one that is done first takes over tests from the end of what the other has left, and
+    those should be short.
+    """
+    files = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = [tests for tests in files.values() if any(map(_is_slow, tests))]
+    first, second = list(chain(*slow[::2])), list(chain(*slow[1::2]))
+    fast = list(chain(*(tests for tests in files.values() if not any(map(_is_slow, tests)))))
+    room = max(0, len(items) // 2 - len(first))
+    items[:] = [*first, *fast[:room], *second, *fast[room:]]
+
+
+def _is_slow(item):
+    return item.get_closest_marker("slow") or item.get_closest_marker("soak")
 
 
 @pytest.fixture(scope="session")
@@ -121,10 +147,10 @@ def write_run(path, records_dir, model_settings):
     import tf_keras
 
     from detflow.config.schema import ExperimentConfig
+    from detflow.label_map import LabelMap
     from detflow.models.build import build_model
     from detflow.runs.checkpoints import Checkpoints, WeightAverage
     from detflow.runs.run_dir import RunDir
-    from detflow.types import LabelMap
 
     config = ExperimentConfig.model_validate(
         {
@@ -191,8 +217,9 @@ def artifact_dir(model_dir, tmp_path_factory):
 @pytest.fixture(scope="session")
 def onnx_dir(model_dir, tmp_path_factory):
     """The model directory as a frozen graph, as TFLite, as ONNX and, where it is installed, as OpenVINO's files."""
-    from detflow.exporting.run import export_model
     from detflow.inference.openvino import has_openvino
+
+    from detflow.exporting.run import export_model
 
     output = tmp_path_factory.mktemp("onnx") / "artifact"
     card = export_model(

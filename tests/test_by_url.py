@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.data.check import check_dataset, check_records, is_record_set
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.records.mirror import mirror_records

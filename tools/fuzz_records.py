@@ -48,8 +48,9 @@ from detflow.data.judging.audit import AuditedSample, judge, read_batch
 from detflow.data.judging.rules import Action, Finding
 from detflow.data.records.schema import decode_sample, encode_sample
 from detflow.data.sources.pairing import find_own_images, pair_images
+from detflow.label_map import LabelMap
 from detflow.storage.folders import LocalFolder
-from detflow.types import LabelMap, Sample
+from detflow.types import Sample
 
 SECONDS_PER_CASE = 5.0
 _BACKSTOP_SECONDS = 30.0  # For a hang inside C code, which no signal interrupts.

@@ -52,12 +52,12 @@ from detflow.data.records.versions import find_versions
 from detflow.data.sources.splits import SplitBy, unit_hash
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
+from detflow.label_map import LabelMap
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_space
 from detflow.storage.folders import Folder, open_folder
 from detflow.storage.location import Location, Url
 from detflow.storage.publishing import Staging, publish_folder, require_replaceable
-from detflow.types import LabelMap
 
 __all__ = [
     "BadLimit",

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from detflow.evaluation.evaluators import EVALUATORS, Evaluator, Evidence, Measure
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import CocoEvaluation, EvaluatedImage, Matches
 from detflow.metrics.confusion import ConfusionMatrix, confusion_matrix
 from detflow.metrics.curves import Curve, class_curves, overall_curve
 from detflow.metrics.errors import DetectionError, ErrorCost, ErrorType, error_costs, find_errors
 from detflow.tables import EvaluationRow, print_evaluation
 from detflow.text import count_noun
-from detflow.types import LabelMap
 
 # Used where no detection is right anywhere, so that no threshold is better than another.
 _FALLBACK_THRESHOLD = 0.5

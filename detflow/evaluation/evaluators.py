@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import CocoEvaluation, EvaluatedImage, Matches
 from detflow.metrics.curves import Curve
 from detflow.metrics.voc import voc_metrics
-from detflow.types import LabelMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ import numpy as np
 from detflow.evaluation.analysis import Analysis, describe_analysis
 from detflow.evaluation.page import chosen_images, render_evaluation
 from detflow.evaluation.plots import PLOTS, draw_plot
+from detflow.label_map import LabelMap
 from detflow.metrics.errors import ErrorType
 from detflow.pages.colours import DARK, LIGHT
-from detflow.types import LabelMap, Sample
+from detflow.types import Sample
 
 _THRESHOLDS = np.arange(101) / 100
 

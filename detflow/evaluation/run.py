@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from detflow.data.records.schema import (
 )
 from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
-from detflow.progress import show_progress
+from detflow.progress import Progress
 from detflow.storage.location import Location
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.types import Sample
@@ -32,6 +31,7 @@ def evaluate_model(
     *,
     output: Location | None = None,
     score_threshold: float | None = None,
+    progress: Progress = lambda what, done, total: None,
 ) -> Analysis:
     """Judges a model on a split, and publishes what was found.
 
@@ -43,6 +43,7 @@ def evaluate_model(
             publishes nothing.
         score_threshold: Least score of a detection for confusion, errors and pictures; None takes
             the threshold with the best F1 over all classes.
+        progress: Told how far it is.
 
     Raises:
         ConfigError: There is no such split, the model has other classes, or the output folder holds
@@ -68,8 +69,8 @@ def evaluate_model(
 
         with local_model(model) as path:
             detector = load_detector(path)
-            with _shown_samples(records_dir, manifest, split) as samples:
-                judged, images = detect_samples(detector, samples, manifest.label_map)
+            samples = _counted_samples(records_dir, manifest, split, progress)
+            judged, images = detect_samples(detector, samples, manifest.label_map)
             source = _name_source(model, path, detector.source)
         subject = Subject(str(model), source, str(records), split, manifest.fingerprint)
         return analyse(images, manifest.label_map, subject, score_threshold), judged
@@ -101,28 +102,22 @@ def _name_source(model: Location, path: Path, source: Path) -> str:
     )
 
 
-@contextlib.contextmanager
-def _shown_samples(
-    records: Path, manifest: RecordsManifest, split: str
-) -> Iterator[Iterator[Sample]]:
-    """Yields the samples; reading them moves a progress bar."""
+def _counted_samples(
+    records: Path, manifest: RecordsManifest, split: str, progress: Progress
+) -> Iterator[Sample]:
+    """Yields the samples, and tells how many of them have been dealt with."""
     total = sum(manifest.splits[name].images for name in resolve_split(manifest, split))
-    with show_progress() as progress:
-
-        def counted() -> Iterator[Sample]:
-            for number, sample in enumerate(read_samples(records, manifest, split), start=1):
-                yield sample
-                progress("detecting", number, total)
-
-        yield counted()
+    for number, sample in enumerate(read_samples(records, manifest, split), start=1):
+        yield sample
+        progress("detecting", number, total)
 
 
 def _picture_reader(
     records: Path, manifest: RecordsManifest, split: str
 ) -> Callable[[Collection[int]], dict[int, bytes]]:
-    """Returns a function that reads the records again, for the files of a few images.
+    """Returns a function from places in the split to the files of the images there.
 
-    The function takes the images' places in the split.
+    The records are read again for the few images that are shown.
     """
 
     def read(wanted: Collection[int]) -> dict[int, bytes]:

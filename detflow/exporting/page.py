@@ -10,16 +10,16 @@ from typing import Any
 
 from PIL import Image
 
-from detflow.exporting.proof import TIMED_IMAGES, TIMED_RUNS
+from detflow.exporting.proof.latency import TIMED_IMAGES, TIMED_RUNS
+from detflow.exporting.proof.process import ProofImage
 from detflow.exporting.snippets import choose_snippets
-from detflow.exporting.verify import Outputs, ProofImage
-from detflow.inference.detector import Detector
+from detflow.inference.detector import Outputs, to_detections
+from detflow.label_map import LabelMap
 from detflow.pages.charts import Chart, build_stack
 from detflow.pages.draw import draw_boxes
 from detflow.pages.render import Section, render_page
 from detflow.tables import format_change, format_metric
 from detflow.text import count_noun
-from detflow.types import LabelMap
 
 NUM_EXAMPLES = 6
 """Pictures that the card shows."""
@@ -36,8 +36,8 @@ Example = tuple[str, bytes]
 
 def draw_example(image: ProofImage, outputs: Outputs, label_map: LabelMap) -> Example:
     """Draws what the checkpoint detects on an image of the proof."""
-    (found,) = Detector(lambda _: outputs, label_map, Path(image.name)).detect([image.pixels])
-    found = [detection for detection in found if detection.score >= _SHOWN_SCORE]
+    detections = to_detections(outputs, label_map, Path(image.name))
+    found = [detection for detection in detections if detection.score >= _SHOWN_SCORE]
     picture = Image.fromarray(image.pixels)
     picture.thumbnail((_EXAMPLE_SIDE_PX, _EXAMPLE_SIDE_PX))
     drawn = draw_boxes(

@@ -14,7 +14,8 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detflow.types import Box, Detection, ImageSize, LabelMap, ObjectAnnotation
+from detflow.label_map import LabelMap
+from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 __all__ = [
     "CocoEvaluation",
@@ -136,7 +137,7 @@ class CocoEvaluation:
             )
             evaluation = _DifficultIgnored(truth, predictions, iouType="bbox")
             evaluation.params.imgIds = list(range(1, len(images) + 1))
-            evaluation.params.catIds = list(range(1, len(label_map) + 1))
+            evaluation.params.catIds = list(label_map.ids)
             evaluation.params.maxDets = list(_MAX_DETECTIONS)
             evaluation.evaluate()
             evaluation.accumulate()
@@ -226,7 +227,7 @@ class CocoEvaluation:
         )
 
     def _dataset(self, images: Sequence[EvaluatedImage]) -> dict[str, Any]:
-        ids = {name: class_id for class_id, name in enumerate(self._label_map, start=1)}
+        ids = self._label_map.ids_by_name
         annotations: list[dict[str, Any]] = []
         for index, image in enumerate(images):
             for place, item in enumerate(image.objects):

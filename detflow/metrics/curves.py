@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, Floats, Matches
-from detflow.types import LabelMap
 
 __all__ = ["Curve", "OperatingPoint", "class_curves", "overall_curve"]
 
@@ -88,7 +88,7 @@ def class_curves(matches: Matches, label_map: LabelMap) -> dict[str, Curve]:
     """Returns the curve of each class by its name."""
     return {
         name: _curve(matches, matches.class_ids == class_id, matches.num_truths(class_id))
-        for class_id, name in enumerate(label_map, start=1)
+        for name, class_id in label_map.ids_by_name.items()
     }
 
 

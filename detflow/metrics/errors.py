@@ -21,8 +21,8 @@ from enum import Enum
 
 import numpy as np
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, EvaluatedImage, Ints, Matches, average_precision, overlaps
-from detflow.types import LabelMap
 
 __all__ = ["DetectionError", "ErrorCost", "ErrorType", "error_costs", "find_errors"]
 
@@ -216,7 +216,7 @@ class _Ranking:
 
 
 def _mean_ap50(ranking: _Ranking, label_map: LabelMap) -> float | None:
-    values = [ranking.ap50(class_id) for class_id in range(1, len(label_map) + 1)]
+    values = [ranking.ap50(class_id) for class_id in label_map.ids]
     measured = [value for value in values if value is not None]
     return float(np.mean(measured)) if measured else None
 

@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, overlaps
-from detflow.types import LabelMap
 
 __all__ = ["VocAveragePrecision", "voc_metrics"]
 

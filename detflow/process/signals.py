@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,14 @@ def gather_requests() -> Iterator[Requests]:
 
 @contextmanager
 def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Gives SIGTERM and SIGINT to a handler during the block, and to those from before after it."""
+    """Gives SIGTERM and SIGINT to a handler during the block, and to those from before after it.
+
+    In a thread other than the main one nothing is changed: Python lets only the main thread set
+    handlers, and a program that trains in a thread answers signals itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {signum: signal.signal(signum, handler) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

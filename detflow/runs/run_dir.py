@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from detflow.config.schema import ExperimentConfig, format_config, read_config
+from detflow.config.reading import format_config, read_config
+from detflow.config.schema import ExperimentConfig
 from detflow.errors import ArtifactError, Locked, environment_faults
 from detflow.publish import publish_file, read_json_object, remove_directory, sweep
 from detflow.storage.cache import find_cached

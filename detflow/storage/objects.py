@@ -181,7 +181,7 @@ def _file_system(scheme: str) -> Any:
         # A listing must not be an earlier one: others write to the store too.
         return fsspec.filesystem(scheme, use_listings_cache=False)
     except ImportError as error:
-        remedy = f"pip install 'detflow[{EXTRAS[scheme]}]'"
+        remedy = f"pip install '.[{EXTRAS[scheme]}]'"
         raise EnvironmentFault(
             f"the library for {scheme}:// is not installed: {error}", remedy=remedy
         ) from None

@@ -8,9 +8,10 @@ from PIL import Image
 
 from detflow.data.images.decode import ImageFault, decode_pixels
 from detflow.errors import DataError
+from detflow.label_map import LabelMap
 from detflow.metrics import EvaluatedImage
 from detflow.pages.draw import draw_boxes, fit_picture
-from detflow.types import LabelMap, Sample
+from detflow.types import Sample
 
 __all__ = ["NUM_COMPARED", "SHOWN_SCORE", "Comparisons"]
 

@@ -22,10 +22,11 @@ import tensorflow as tf
 from detflow.config.schema import ModelConfig
 from detflow.errors import environment_faults
 from detflow.geometry import choose_canvas
+from detflow.label_map import LabelMap
 from detflow.models import preprocess
 from detflow.models.anchors import best_anchor_iou, build_anchors
 from detflow.process.tensorflow_faults import decode_faults
-from detflow.types import LabelMap, Sample
+from detflow.types import Sample
 
 __all__ = ["Batch", "TrainingImages", "bucket_order", "cache_size", "epoch_order"]
 

@@ -19,13 +19,14 @@ from detflow.data.records.schema import (
 )
 from detflow.distributed.topology import Topology, require_divisible
 from detflow.errors import ConfigError, DataError
+from detflow.label_map import LabelMap
 from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
 from detflow.runs.run_dir import RunDir
 from detflow.storage.location import parse_location
 from detflow.training.provenance import Machine, find_changes, refuse_changes, with_fixed_steps
-from detflow.types import Detection, LabelMap, Sample
+from detflow.types import Detection, Sample
 
 __all__ = ["Start", "prepare_start", "score_truth"]
 

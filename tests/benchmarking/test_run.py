@@ -183,7 +183,6 @@ def test_records_of_other_classes_and_empty_splits_are_refused(light_dir, record
 
 def test_the_bare_network_is_found_in_tensorflow_s_files(onnx_dir, artifact_dir):
     import numpy as np
-
     from detflow.benchmarking.network import load_bare_network
 
     for path in (onnx_dir / "frozen_inference_graph.pb", artifact_dir / "saved_model"):

@@ -72,7 +72,7 @@ def test_the_readme_has_no_options_that_do_not_exist():
     "config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
 )
 def test_every_shipped_config_is_valid_and_says_what_it_does(config):
-    from detflow.config.schema import read_config
+    from detflow.config.reading import read_config
 
     read_config(config)
     assert config.read_text().startswith("# ")

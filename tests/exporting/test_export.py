@@ -13,23 +13,23 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 import tensorflow as tf
+from detflow.benchmarking.network import load_bare_network
+from detflow.exporting.images import find_proof_images
+from detflow.exporting.verify import Tolerance
+from detflow.inference.openvino import has_openvino
 from PIL import Image
 
 from detflow.artifact import CONTRACT, ArtifactDir
-from detflow.benchmarking.network import load_bare_network
 from detflow.cli.main import cli
 from detflow.config.schema import DataConfig
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.exporting import frozen, tflite
 from detflow.exporting.formats import EXPORTS, Export, Gate, choose_formats
-from detflow.exporting.images import find_proof_images
 from detflow.exporting.run import describe_card, export_model, find_failure
-from detflow.exporting.verify import Tolerance
 from detflow.inference.load import load_detector
-from detflow.inference.openvino import has_openvino
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import load_trained_model
-from detflow.types import read_label_map
+from detflow.label_map import read_label_map
 
 pytestmark = pytest.mark.tf
 
@@ -519,7 +519,6 @@ def test_a_disk_that_refuses_in_the_middle_publishes_nothing(
 @pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_frozen_graph(model_dir, trained, artifact_dir):
     import tf_keras
-
     from detflow.exporting.frozen import freeze
 
     # Layers are numbered by a counter of the process; an export is the first to build a network in

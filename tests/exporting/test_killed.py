@@ -83,7 +83,7 @@ print(json.dumps(told))
 
 def test_an_export_killed_at_any_step_leaves_nothing_or_all_of_it(tmp_path):
     # All that is asked of a run before its network is built.
-    from detflow.config.schema import parse_config
+    from detflow.config.reading import parse_config
     from detflow.runs.run_dir import RunDir
 
     run = RunDir(tmp_path / "run")

@@ -8,17 +8,17 @@ from unittest.mock import ANY, Mock
 
 import numpy as np
 import pytest
+from detflow.exporting.verify import Tolerance
 from PIL import Image
 
 from detflow.cli.main import main
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.errors import ArtifactError
 from detflow.exporting import build, tflite
 from detflow.exporting.formats import EXPORTS, Export, Gate
 from detflow.exporting.proof import Proof
 from detflow.exporting.run import export_model
-from detflow.exporting.verify import Tolerance
 from detflow.inference.trained import load_trained_model
 from detflow.runs.checkpoints import Checkpoints, WeightAverage
 from detflow.runs.run_dir import RunDir

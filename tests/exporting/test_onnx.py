@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 import tensorflow as tf
+from detflow.inference.onnx import load_with_onnxruntime, load_with_opencv
+from detflow.inference.openvino import has_openvino, load_openvino
 
 from detflow.artifact import CONTRACT, OUTPUT_NAMES, ArtifactDir
 from detflow.cli.main import cli
@@ -19,11 +21,9 @@ from detflow.exporting import openvino as openvino_export
 from detflow.exporting.formats import parse_formats
 from detflow.inference import openvino as openvino_runtime
 from detflow.inference.load import load_detector
-from detflow.inference.onnx import load_with_onnxruntime, load_with_opencv
-from detflow.inference.openvino import has_openvino, load_openvino
 from detflow.inference.trained import load_trained_model
+from detflow.label_map import LabelMap
 from detflow.models import preprocess
-from detflow.types import LabelMap
 
 pytestmark = pytest.mark.tf
 

@@ -10,11 +10,11 @@ import subprocess
 import sys
 
 import pytest
+from detflow.inference.openvino import has_openvino
 
 from detflow.artifact import FORMATS, ArtifactDir
 from detflow.exporting.page import render_card
 from detflow.exporting.snippets import choose_snippets
-from detflow.inference.openvino import has_openvino
 
 pytestmark = pytest.mark.tf
 

@@ -4,13 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from detflow.exporting.images import ProofImages
+from detflow.exporting.verify import ProofImage, Tolerance
 
 from detflow.artifact import FORMATS, ArtifactDir
 from detflow.exporting.formats import Gate
-from detflow.exporting.images import ProofImages
 from detflow.exporting.proof import Reference, examine
-from detflow.exporting.verify import ProofImage, Tolerance
-from detflow.types import Box, LabelMap, ObjectAnnotation
+from detflow.label_map import LabelMap
+from detflow.types import Box, ObjectAnnotation
 
 pytestmark = pytest.mark.tf
 

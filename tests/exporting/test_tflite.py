@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from detflow.exporting.tflite import write_int8
+from detflow.inference.tflite import load_tflite
 from flatbuffers.number_types import Float32Flags
 from flatbuffers.table import Table
 
@@ -15,11 +17,9 @@ from detflow.data.records.schema import read_manifest, read_samples
 from detflow.errors import DataError
 from detflow.exporting import tflite
 from detflow.exporting.formats import EXPORTS, Job
-from detflow.exporting.tflite import write_int8
 from detflow.inference.detector import Detector
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
-from detflow.inference.tflite import load_tflite
 from detflow.inference.trained import load_trained_model
 from detflow.models.build import build_model
 

@@ -9,10 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-
-from detflow.artifact import CONTRACT
-from detflow.errors import ArtifactError
-from detflow.exporting import verify
 from detflow.exporting.verify import (
     Candidate,
     ExactComparison,
@@ -22,6 +18,10 @@ from detflow.exporting.verify import (
     Tolerance,
     compare_outputs,
 )
+
+from detflow.artifact import CONTRACT
+from detflow.errors import ArtifactError
+from detflow.exporting import verify
 
 
 def outputs(count=2, scores=(0.9, 0.8, 0.0), classes=(1, 2, 1), shift=0.0):

@@ -8,8 +8,8 @@ from detflow.data.records.schema import read_manifest, read_samples
 from detflow.errors import ConfigError, DataError
 from detflow.inference.detector import Detector
 from detflow.inference.evaluate import detect_samples, evaluate_detector
+from detflow.label_map import LabelMap
 from detflow.metrics import coco_metrics
-from detflow.types import LabelMap
 
 pytestmark = pytest.mark.tf
 

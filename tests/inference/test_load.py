@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from detflow.errors import ArtifactError, DetflowError
 from detflow.inference.load import load_detector
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 pytestmark = pytest.mark.tf
 

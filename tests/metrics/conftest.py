@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from detflow.label_map import LabelMap
 from detflow.metrics import EvaluatedImage
-from detflow.types import Box, Detection, ImageSize, LabelMap, ObjectAnnotation
+from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 
 class Scene:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detflow.label_map import LabelMap
 from detflow.publish import digest_files, publish_directory
 from detflow.serving.app import Service
 from detflow.serving.limits import Limits
 from detflow.serving.metrics import Metrics
 from detflow.serving.models import ArtifactSource, ModelStore
 from detflow.serving.server import build_server
-from detflow.types import Box, Detection, LabelMap
+from detflow.types import Box, Detection
 
 CLASSES = ("red", "green", "<b>blue</b>")
 

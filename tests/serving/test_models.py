@@ -6,8 +6,8 @@ import pytest
 
 from detflow.errors import ArtifactError
 from detflow.inference import load as runtimes
+from detflow.label_map import LabelMap
 from detflow.serving.models import ArtifactSource, load_export
-from detflow.types import LabelMap
 
 
 def shift(server, kit):

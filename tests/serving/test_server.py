@@ -20,7 +20,8 @@ PROGRAM = """
 import os, sys, time
 import detflow.serving.models as models
 from detflow.errors import ArtifactError
-from detflow.types import Box, Detection, LabelMap
+from detflow.label_map import LabelMap
+from detflow.types import Box, Detection
 
 class Detector:
     label_map = LabelMap(("red", "green", "<b>blue</b>"))

@@ -184,5 +184,5 @@ def test_what_a_store_refuses_is_one_line_with_a_remedy(s3_server):
 
 def test_a_missing_library_is_named_with_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(EnvironmentFault, match=r"pip install 'detflow\[gcs\]'"):
+    with pytest.raises(EnvironmentFault, match=r"pip install '\.\[gcs\]'"):
         open_folder(Url("gs", "bucket/x"))

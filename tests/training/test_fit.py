@@ -2,11 +2,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.data.records.schema import RecordsManifest, SplitInfo
 from detflow.errors import DataError
+from detflow.label_map import LabelMap
 from detflow.training.fit import fit_config, format_choices
-from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
+from detflow.types import Box, ImageSize, ObjectAnnotation
 
 
 def manifest(splits, names=("a",)):

@@ -1,10 +1,10 @@
 import pytest
 
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.data.records.schema import RecordsManifest
+from detflow.label_map import LabelMap
 from detflow.runs.run_dir import RunDir
 from detflow.training.provenance import Machine, record_fixed_steps, record_start, with_steps
-from detflow.types import LabelMap
 
 
 @pytest.mark.parametrize(("budget", "kept"), [("1m", True), ("2m", False)])

@@ -56,9 +56,10 @@ from detflow.data.sources.voc import (
 )
 from detflow.data.workers.processes import OrderedMap
 from detflow.errors import DataError
+from detflow.label_map import LabelMap
 from detflow.progress import Progress
 from detflow.storage.folders import Folder
-from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
+from detflow.types import Box, ImageSize, ObjectAnnotation
 
 __all__ = [
     "Audit",

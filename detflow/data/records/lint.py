@@ -35,8 +35,8 @@ from detflow.data.records.schema import (
 from detflow.data.records.tfrecord import ScannedRecord, scan_records
 from detflow.data.workers.processes import OrderedMap
 from detflow.errors import ArtifactError, DataError
+from detflow.label_map import LabelMap
 from detflow.publish import digest_file
-from detflow.types import LabelMap
 
 __all__ = [
     "CHECKS",
@@ -626,9 +626,10 @@ class _Seen:
             return "class_id_not_positive", f"{class_id}", ""
         value = f"id {class_id}" if name is None else f"id {class_id}, name {name!r}"
         if self.label_map is not None:
-            if class_id > len(self.label_map):
-                return "class_id_unknown", value, f"1 to {len(self.label_map)}"
-            expected = self.label_map.name_of(class_id)
+            known = self.label_map.find_name(class_id)
+            if known is None:
+                return "class_id_unknown", value, f"1 to {max(self.label_map.ids, default=0)}"
+            expected = known
         elif name is None:
             return None
         else:
@@ -731,11 +732,7 @@ def _add_record(
 def _class_name(class_id: int, name: str | None, label_map: LabelMap | None) -> str:
     if name is not None:
         return name
-    return (
-        label_map.name_of(class_id)
-        if label_map and 1 <= class_id <= len(label_map)
-        else f"id {class_id}"
-    )
+    return (label_map and label_map.find_name(class_id)) or f"id {class_id}"
 
 
 # --- One record -----------------------------------------------------------------------------------

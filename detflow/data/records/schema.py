@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 from detflow.data.records.example import Feature, decode_example, encode_example
 from detflow.data.records.tfrecord import read_records
 from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.label_map import LabelMap
 from detflow.publish import digest_file
-from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation, Sample
+from detflow.types import Box, ImageSize, ObjectAnnotation, Sample
 
 __all__ = [
     "FORMAT_VERSION",

@@ -109,7 +109,7 @@ def open_cluster(
         import ray
     except ImportError as error:
         raise EnvironmentFault(
-            f"Ray is not installed: {error}", remedy="pip install 'detflow[ray]'"
+            f"Ray is not installed: {error}", remedy="pip install '.[ray]'"
         ) from None
     try:
         ray.init(

@@ -22,13 +22,13 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from detflow.errors import ArtifactError
+from detflow.label_map import read_label_map
 from detflow.models.base import DetectionModel
 from detflow.models.build import build_model
 from detflow.models.weights.sources import InitialWeights
 from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
 from detflow.text import first_line
-from detflow.types import read_label_map
 
 __all__ = ["PartReport", "RestoreReport", "restore_initial_weights"]
 

@@ -13,8 +13,9 @@ from detflow.data.judging.rules import Action
 from detflow.data.records.schema import ObjectColumns, to_record_box
 from detflow.data.sources.splits import SplitBy
 from detflow.data.workers.processes import ProcessMap
+from detflow.label_map import LabelMap
 from detflow.storage.folders import LocalFolder
-from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation
+from detflow.types import Box, ImageSize, ObjectAnnotation
 
 SIZE = ImageSize(64, 48)
 

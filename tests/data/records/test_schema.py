@@ -17,7 +17,8 @@ from detflow.data.records.schema import (
     verify_shards,
 )
 from detflow.errors import ArtifactError, ConfigError
-from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation, Sample
+from detflow.label_map import LabelMap
+from detflow.types import Box, ImageSize, ObjectAnnotation, Sample
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 edges = st.floats(0.0, 1.0, width=32)

@@ -1,4 +1,4 @@
-"""The images that an export is proved on, and those that it may calibrate with."""
+"""The images that an export is proved on, and those that int8 is calibrated with."""
 
 from __future__ import annotations
 
@@ -25,30 +25,22 @@ from detflow.data.records.schema import (
     resolve_split,
 )
 from detflow.errors import ConfigError, DataError
-from detflow.exporting.verify import ProofImage
+from detflow.exporting.proof.process import ProofImage
 from detflow.models import preprocess
 from detflow.process.tensorflow_faults import decode_faults
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Url, parse_location
 from detflow.types import Sample
 
-__all__ = [
-    "NUM_EXACT_IMAGES",
-    "NUM_MEASURED_IMAGES",
-    "ProofImages",
-    "find_proof_images",
-    "read_training_samples",
-]
-
-# Enough to show that outputs are equal; where they are only alike, AP has to be measured, which
-# takes more.
+# A few images show that outputs are equal. Where they are only alike AP has to be measured, which
+# takes more images.
 NUM_EXACT_IMAGES = 32
 NUM_MEASURED_IMAGES = 256
 _SYNTHETIC_SEED = 7
 
 
-class _Again:
-    """An iterable that starts from the beginning each time."""
+class _Rereadable:
+    """An iterable that reads from the beginning each time it is iterated over."""
 
     def __init__(self, read: Callable[[], Iterator[ProofImage]]) -> None:
         self._read = read
@@ -59,12 +51,13 @@ class _Again:
 
 @dataclass(frozen=True)
 class ProofImages:
-    """Images, read anew each time they are iterated over.
+    """The images of a proof.
 
     Attributes:
         kind: Where they come from.
         source: The folder, and the split of records; empty for synthetic images.
-        images: The images; those of records with what there is to detect.
+        images: The images, read anew each time they are iterated over; those of records know their
+            objects.
     """
 
     kind: Literal["records", "folder", "synthetic"]
@@ -75,20 +68,19 @@ class ProofImages:
 def find_proof_images(
     chosen: Path | None, split: str | None, data: DataConfig, limit: int
 ) -> ProofImages:
-    """Finds images.
+    """Finds the images that an export is proved on.
 
     Args:
         chosen: A folder of images, or of records, that the user named; None takes the records that
             the run was evaluated on. Where those are gone, seeded synthetic pictures stand in.
         split: Split of the records; None for the one that the run was evaluated on.
-        data: The run's.
-        limit: Most images; of synthetic ones there are never more than `NUM_EXACT_IMAGES`.
+        data: The run's data settings.
+        limit: Most images; there are never more than `NUM_EXACT_IMAGES` synthetic ones.
 
     Raises:
         DataError: The chosen folder has no image.
         ArtifactError: The records are damaged.
-        ConfigError: The records have no such split, or there are no records that it could be one
-            of.
+        ConfigError: The records have no such split, or a split is named and there are no records.
     """
     name = split or data.eval_split or data.train_split
     records_dir = chosen or _local_records(data.records, name)
@@ -98,7 +90,7 @@ def find_proof_images(
         return ProofImages(
             "records",
             f"{records_dir} {name}",
-            _Again(lambda: _from_records(records_dir, manifest, name, limit)),
+            _Rereadable(lambda: _from_records(records_dir, manifest, name, limit)),
         )
     if split is not None:
         raise ConfigError(
@@ -108,20 +100,20 @@ def find_proof_images(
         )
     if chosen is not None:
         files = find_pictures(str(chosen))[:limit]
-        return ProofImages("folder", str(chosen), _Again(lambda: _from_files(files)))
-    return ProofImages("synthetic", "", _Again(_synthetic))
+        return ProofImages("folder", str(chosen), _Rereadable(lambda: _from_files(files)))
+    return ProofImages("synthetic", "", _Rereadable(_synthetic))
 
 
 def read_training_samples(chosen: Path | None, data: DataConfig) -> Iterator[Sample]:
-    """Reads what the run was trained on.
+    """Reads the samples that the run was trained on.
 
     Args:
-        chosen: As in `find_proof_images`; a records folder replaces the run's own.
-        data: The run's.
+        chosen: A folder that the user named; where it is one of records it replaces the run's own.
+        data: The run's data settings.
 
     Raises:
         DataError: The records are not there.
-        ArtifactError: They are damaged.
+        ArtifactError: The records are damaged.
     """
     records_dir = (
         chosen
@@ -138,7 +130,7 @@ def read_training_samples(chosen: Path | None, data: DataConfig) -> Iterator[Sam
 
 
 def _local_records(records: str, split: str) -> Path:
-    """Returns the run's records on this machine; if they are gone, a path where nothing is."""
+    """Returns the run's records on this machine; if they are gone, a path where nothing lies."""
     location = parse_location(records)
     if isinstance(location, Url) and open_folder(location).digest(MANIFEST_NAME) is None:
         return Path(records)

@@ -1,4 +1,4 @@
-"""TFLite metadata: what a mobile library reads of a detector, and the class names, which are packed into the file.
+"""Builds TFLite metadata: what a mobile library reads of a detector and of its class names.
 
 The tables are those of metadata_schema.fbs, version 1.1 (github.com/tensorflow/tflite-support,
 tensorflow_lite_support/metadata), and the tensors are described as its object detectors are:
@@ -16,15 +16,13 @@ import flatbuffers
 from detflow.geometry import MEAN_RGB
 from detflow.inference.labels import LABELS_NAME
 
-__all__ = ["METADATA_NAME", "build_metadata"]
-
 METADATA_NAME: Final = "TFLITE_METADATA"
-"""How a model says that one of its buffers holds metadata."""
+"""The name of the buffer in a model that holds its metadata."""
 
 _DESCRIPTION: Final = (
     "Detects objects. Normalisation and suppression are inside; so are the class names."
 )
-# The schema's identifier, and its version that all the fields here are of.
+# The schema's identifier, and the version that has all the fields used here.
 _SCHEMA_IDENTIFIER: Final = b"M001"
 _PARSER_VERSION: Final = "1.0.0"
 # Members of the schema's unions and enumerations.
@@ -34,15 +32,15 @@ _RGB = 1
 _BOUNDARIES = 1
 _RATIO = 0
 _VALUE_LABELS = 3
-# [left, top, right, bottom] at their places in [ymin, xmin, ymax, xmax].
+# Places of left, top, right and bottom in [ymin, xmin, ymax, xmax].
 _BOX_ORDER = (1, 0, 3, 2)
 
 
 def build_metadata(name: str, canvas_size: tuple[int, int]) -> bytes:
-    """Returns the metadata of a detector as a buffer of its file.
+    """Returns the metadata of a detector as the content of a buffer of its file.
 
     Args:
-        name: Of the model.
+        name: The model's name.
         canvas_size: (height, width) in pixels.
     """
     height, width = canvas_size
@@ -52,11 +50,14 @@ def build_metadata(name: str, canvas_size: tuple[int, int]) -> bytes:
     image = _Table(
         {
             0: "image",
-            1: f"RGB; an image is scaled to fit, put into the top left corner, and the rest is filled with the colour {fill}",
+            1: (
+                "RGB; an image is scaled to fit, put into the top left corner, "
+                f"and the rest is filled with the colour {fill}"
+            ),
             3: _content(
                 _IMAGE, _Table({0: _Byte(_RGB), 1: _Table({0: _Int(width), 1: _Int(height)})})
             ),
-            # The file normalises by itself.
+            # A mean of 0 and a deviation of 1 say that the file normalises by itself.
             4: [
                 _Table(
                     {0: _Byte(_NORMALIZATION), 1: _Table({0: _Floats((0.0,)), 1: _Floats((1.0,))})}
@@ -101,12 +102,12 @@ def build_metadata(name: str, canvas_size: tuple[int, int]) -> bytes:
 
 
 def _content(kind: int, properties: _Table, dimensions: _Table | None = None) -> _Table:
-    """`dimensions`: which of them one value takes; None for all."""
+    """Describes a tensor's content; `dimensions` are those that one value takes, None for all."""
     return _Table({0: _Byte(kind), 1: properties} | ({} if dimensions is None else {2: dimensions}))
 
 
 class _Byte(int):
-    """An enumeration's member, or a union's kind."""
+    """A member of an enumeration, or the kind of a union."""
 
 
 class _Int(int):
@@ -125,14 +126,15 @@ class _Table:
     """A table of the schema.
 
     Args:
-        fields: By their numbers in the schema: text, a number, a table, or a vector of them.
+        fields: Values by their numbers in the schema: text, a number, a table, or a vector of
+            numbers or tables.
     """
 
     def __init__(self, fields: Mapping[int, Any]) -> None:
         self._fields = fields
 
     def write(self, builder: Any) -> int:
-        """Writes what the table refers to, then the table; returns its offset."""
+        """Writes the values that the table refers to, then the table; returns its offset."""
         references = {
             number: _write_reference(builder, value) for number, value in self._fields.items()
         }
@@ -164,7 +166,7 @@ def _write_reference(builder: Any, value: Any) -> int:
 
 def _write_vector(builder: Any, values: Sequence[Any], prepend: Any) -> int:
     builder.StartVector(4, len(values), 4)
-    # A flatbuffer grows from its end.
+    # A flatbuffer grows from its end, so the last value is written first.
     for value in reversed(values):
         prepend(value)
     return int(builder.EndVector())

@@ -1,4 +1,4 @@
-"""TFLite files as objects: two models become one, and metadata and class names go in."""
+"""Edits TFLite files: two models become one, and metadata and class names go in."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any, Final
 
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
-
-__all__ = ["join_models", "pack_file"]
 
 _IDENTIFIER: Final = b"TFL3"
 _SIGNATURE: Final = "serving_default"
@@ -23,11 +21,10 @@ def join_models(
 
     Args:
         first: A TFLite file with one signature.
-        second: Another one, whose inputs are called as the first one's outputs.
-        tensor_names: The first one's inputs and the second one's outputs, by their names in the
-            signatures, in the order that the joined model will have them in; the values become the
-            names of the tensors.
-        metadata: Buffers that the model is to hold, by their names.
+        second: Another TFLite file, whose inputs are called as the first one's outputs.
+        tensor_names: From names in the signatures, of the first model's inputs and the second
+            model's outputs in the order that the joined model will have, to names of the tensors.
+        metadata: Content of buffers that the model is to hold, by their names.
 
     Returns:
         A TFLite file with one signature.
@@ -40,20 +37,20 @@ def join_models(
         _places(tail.signatureDefs[0].outputs),
     )
 
-    # The tail's inputs are the first model's outputs; its other tensors come after all of the first
-    # model's.
+    # The tail's inputs are the first model's outputs; its other tensors come after those of the
+    # first model.
     places = {place: joints[name] for name, place in tail_inputs.items()}
     for place, tensor in enumerate(tail_graph.tensors):
         if place not in places:
             places[place] = len(graph.tensors)
             tensor.buffer += len(model.buffers)
             graph.tensors.append(tensor)
-    # -1 stands for an optional input that is not there.
+    # -1 marks an optional input that is not given.
     places[-1] = -1
     for operator in tail_graph.operators:
         operator.opcodeIndex += len(model.operatorCodes)
         operator.inputs, operator.outputs = (
-            [places[int(i)] for i in some] for some in (operator.inputs, operator.outputs)
+            [places[int(i)] for i in tensors] for tensors in (operator.inputs, operator.outputs)
         )
         graph.operators.append(operator)
     model.operatorCodes += tail.operatorCodes
@@ -81,10 +78,13 @@ def join_models(
 
 
 def pack_file(model: bytes, name: str, text: str) -> bytes:
-    """Packs a file into a model: an archive is found from its end, so a file that starts with something else can be one."""
+    """Appends a ZIP archive with one file to a model.
+
+    An archive is read from its end, so the file is a model for LiteRT and an archive for zipfile.
+    """
     file = io.BytesIO(model)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
-        # Without a date: the same checkpoint gives the same bytes.
+        # The entry has no date, so that the same checkpoint gives the same bytes.
         archive.writestr(zipfile.ZipInfo(name), text.encode())
     return file.getvalue()
 
