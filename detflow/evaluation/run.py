@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from detflow.data.records.mirror import mirror_records
@@ -15,6 +15,8 @@ from detflow.data.records.schema import (
 )
 from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import EvaluatedImage
 from detflow.progress import Progress
 from detflow.storage.location import Location
 from detflow.storage.publishing import publish_folder, require_replaceable
@@ -64,14 +66,8 @@ def evaluate_model(
     verify_shards(records_dir, manifest, splits)
 
     def judge() -> tuple[Analysis, list[Sample]]:
-        from detflow.inference.evaluate import detect_samples
-        from detflow.inference.load import load_detector, local_model
-
-        with local_model(model) as path:
-            detector = load_detector(path)
-            samples = _counted_samples(records_dir, manifest, split, progress)
-            judged, images = detect_samples(detector, samples, manifest.label_map)
-            source = _name_source(model, path, detector.source)
+        samples = _counted_samples(records_dir, manifest, split, progress)
+        source, judged, images = _detect(model, samples, manifest.label_map)
         subject = Subject(str(model), source, str(records), split, manifest.fingerprint)
         return analyse(images, manifest.label_map, subject, score_threshold), judged
 
@@ -93,6 +89,19 @@ def evaluate_model(
             _picture_reader(records_dir, manifest, split),
         )
     return analysis
+
+
+def _detect(
+    model: Location, samples: Iterable[Sample], label_map: LabelMap
+) -> tuple[str, list[Sample], list[EvaluatedImage]]:
+    """Returns the place of what was run, and what `detect_samples` returns."""
+    from detflow.inference.evaluate import detect_samples
+    from detflow.inference.load import load_detector, local_model
+
+    with local_model(model) as path:
+        detector = load_detector(path)
+        judged, images = detect_samples(detector, samples, label_map)
+        return _name_source(model, path, detector.source), judged, images
 
 
 def _name_source(model: Location, path: Path, source: Path) -> str:

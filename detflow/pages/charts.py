@@ -183,4 +183,5 @@ def _shorten_count(count: int) -> str:
 
 def format_px(length: float) -> str:
     """Returns a length or a place for SVG, with two decimals at most."""
-    return f"{length:.2f}".rstrip("0").rstrip(".")
+    # Adding zero turns minus zero into zero.
+    return f"{round(length, 2) + 0.0:.2f}".rstrip("0").rstrip(".")
