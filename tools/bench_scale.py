@@ -101,8 +101,9 @@ class SyntheticWorkers:
         return [self._read_one(annotation, image) for annotation, image in tasks]
 
     def _read_one(self, annotation: str, image: str) -> Any:
-        from detflow.data.images.decode import Treatment
-        from detflow.data.judging.audit import AuditedSample, ClassCount, Judgement, Reading
+        from detflow.data.images.transcode import Treatment
+        from detflow.data.judging.audit import Judgement, Reading
+        from detflow.data.judging.sample import AuditedSample, ClassCount
         from detflow.data.records.schema import ObjectColumns
         from detflow.types import ImageSize
 
@@ -128,8 +129,8 @@ class SyntheticWorkers:
         return Reading((image.rpartition("/")[2], None), draw.randbytes(32), judgement)
 
     def _write(self, task: Any) -> Any:
-        from detflow.data.convert import ShardResult
-        from detflow.data.records.schema import ShardInfo
+        from detflow.data.records.manifest import ShardInfo
+        from detflow.data.shards import ShardResult
 
         return ShardResult(
             ShardInfo(task.name, len(task.lines), 100_000 * len(task.lines), "0" * 64), {}, ""
@@ -138,8 +139,8 @@ class SyntheticWorkers:
 
 def time_plan(count: int) -> dict[str, float]:
     """Audits and plans so many synthetic images; returns what the driver held and took, the making up of the answers aside."""
-    from detflow.data.convert import write_shards
     from detflow.data.judging.audit import AuditOptions, audit_dataset
+    from detflow.data.shards import write_shards
     from detflow.storage.folders import LocalFolder
     from detflow.storage.publishing import Staging
 

@@ -43,10 +43,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detflow.data.images.decode import DEFAULT_MAX_PIXELS, encode_record_jpeg
-from detflow.data.judging.audit import AuditedSample, judge, read_batch
-from detflow.data.judging.rules import Action, Finding
+from detflow.data.findings import Finding
+from detflow.data.images.header import DEFAULT_MAX_PIXELS
+from detflow.data.images.transcode import encode_record_jpeg
+from detflow.data.judging.audit import judge, read_batch
+from detflow.data.judging.sample import AuditedSample
 from detflow.data.records.schema import decode_sample, encode_sample
+from detflow.data.rules import Action
 from detflow.data.sources.pairing import find_own_images, pair_images
 from detflow.storage.folders import LocalFolder
 from detflow.types import LabelMap, Sample

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from detflow.data.images.decode import decode_pixels
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import DetflowError
 from detflow.inference.detector import Detector, Runner
 from detflow.inference.load import load_runner

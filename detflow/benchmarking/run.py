@@ -19,7 +19,8 @@ import numpy as np
 import simplejpeg
 
 from detflow.artifact import FORMATS, INPUT_NAME, ArtifactDir, Entry
-from detflow.data.records.schema import RecordsManifest, read_manifest, read_samples, resolve_split
+from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
+from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.progress import show_progress
 from detflow.publish import digest_files, publish_directory, require_replaceable

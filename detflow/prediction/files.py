@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import simplejpeg
 
-from detflow.data.images.decode import Treatment, encode_record_jpeg, read_image_facts
+from detflow.data.images.decode import read_image_facts
+from detflow.data.images.transcode import Treatment, encode_record_jpeg
 from detflow.data.records.schema import to_record_box
-from detflow.data.sources.voc import write_annotation
+from detflow.data.sources.voc.write import write_annotation
 from detflow.errors import ConfigError
 from detflow.inference.results import PIXEL_DIGITS, describe_detections
 from detflow.pages.draw import draw_boxes

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from PIL import Image
 
-from detflow.data.images.decode import ImageFault, decode_pixels
+from detflow.data.images.decode import decode_pixels
+from detflow.data.images.header import ImageFault
 from detflow.errors import DataError
 from detflow.metrics import EvaluatedImage
 from detflow.pages.draw import draw_boxes, fit_picture

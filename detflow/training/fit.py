@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from detflow.config.schema import ModelConfig
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.data.records.schema import MANIFEST_NAME, RecordsManifest, read_manifest, read_samples
+from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import DataError
 from detflow.geometry import choose_canvas
 from detflow.models.anchors import best_anchor_iou, build_anchors

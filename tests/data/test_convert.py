@@ -13,7 +13,8 @@ import pytest
 import detflow.data.convert as convert_module
 from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
-from detflow.data.records.schema import read_manifest, read_memberships, read_samples
+from detflow.data.records.manifest import read_manifest, read_memberships
+from detflow.data.records.reading import read_samples
 from detflow.data.sources.splits import SplitBy
 from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
 from detflow.publish import digest_files, publish_directory

@@ -5,8 +5,11 @@ from PIL import Image
 
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
-from detflow.data.records.schema import read_manifest, read_samples, to_record_box
-from detflow.data.sources.voc import read_annotation, write_annotation
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
+from detflow.data.records.schema import to_record_box
+from detflow.data.sources.voc import read_annotation
+from detflow.data.sources.voc.write import write_annotation
 from detflow.errors import ConfigError
 from detflow.publish import digest_files
 from detflow.types import Box, ImageSize, ObjectAnnotation

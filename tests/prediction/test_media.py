@@ -12,7 +12,8 @@ from PIL import Image
 
 from detflow.cli.main import cli
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
 from detflow.prediction.run import predict
 

@@ -1,7 +1,7 @@
 import pytest
 
 from detflow.config.schema import parse_config
-from detflow.data.records.schema import RecordsManifest
+from detflow.data.records.manifest import RecordsManifest
 from detflow.runs.run_dir import RunDir
 from detflow.training.provenance import Machine, record_fixed_steps, record_start, with_steps
 from detflow.types import LabelMap

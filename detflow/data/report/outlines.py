@@ -6,8 +6,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from detflow.data.findings import Corners
 from detflow.data.images.thumbnails import Thumbnail
-from detflow.data.judging.rules import Corners
 from detflow.pages.document import escape
 from detflow.pages.draw import Rgb
 from detflow.pages.svg import px, to_hex

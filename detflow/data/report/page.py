@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detflow.data.images.decode import Treatment
+from detflow.data.findings import Corners, Finding
 from detflow.data.images.thumbnails import read_thumbnail
-from detflow.data.judging.audit import Audit, AuditedSample
-from detflow.data.judging.rules import RULES, Action, Corners, Finding
+from detflow.data.images.transcode import Treatment
+from detflow.data.judging.audit import Audit
+from detflow.data.judging.sample import AuditedSample
 from detflow.data.report.outlines import Outline, draw_key, draw_picture
+from detflow.data.rules import RULES, Action
 from detflow.data.sources.splits import unit_hash
 from detflow.pages.document import Section, escape, render_page, render_table
 from detflow.pages.draw import class_colour
@@ -153,19 +155,15 @@ def _measure(audit: Audit) -> _Measured:
     per_image: Counter[int] = Counter()
     names: list[str] = []
     rows: list[tuple[float, ...]] = []
-    with open(audit.samples_path, "rb") as file:
-        for line in file:
-            sample = AuditedSample.from_json(line)
-            if sample.annotation not in audit.samples:
-                continue
-            width, height = sample.size.width, sample.size.height
-            measured.sizes[width, height] += 1
-            per_image[bisect_right(_OBJECTS_EDGES, len(sample.columns.names)) - 1] += 1
-            names += sample.columns.names
-            rows += [(*box, width, height) for box in sample.columns.boxes_yxyx]
-            if len(rows) > _ROWS_AT_A_TIME:
-                _measure_objects(measured, names, rows)
-                names, rows = [], []
+    for sample in audit.read_samples():
+        width, height = sample.size.width, sample.size.height
+        measured.sizes[width, height] += 1
+        per_image[bisect_right(_OBJECTS_EDGES, len(sample.columns.names)) - 1] += 1
+        names += sample.columns.names
+        rows += [(*box, width, height) for box in sample.columns.boxes_yxyx]
+        if len(rows) > _ROWS_AT_A_TIME:
+            _measure_objects(measured, names, rows)
+            names, rows = [], []
     if rows:
         _measure_objects(measured, names, rows)
     for place, number in per_image.items():
@@ -592,12 +590,7 @@ class _Gallery:
 
     def read_sample(self, annotation: str) -> AuditedSample | None:
         """Returns a usable annotation's sample."""
-        summary = self.audit.samples.get(annotation)
-        if summary is None:
-            return None
-        with open(self.audit.samples_path, "rb") as file:
-            file.seek(summary.offset)
-            return AuditedSample.from_json(file.readline())
+        return self.audit.read_sample(annotation)
 
     def images_of(self, finding: Finding) -> dict[str, str | None]:
         """The image that a finding is about, and the first other one that it names, each with its annotation if usable."""

@@ -15,16 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from detflow.data.images.decode import (
-    ImageFault,
-    Treatment,
-    decode_pixels,
-    decode_rgb,
-    encode_record_jpeg,
-    find_format,
-    perceptual_hash,
-    read_image_facts,
-)
+from detflow.data.images.decode import decode_pixels, decode_rgb, read_image_facts
+from detflow.data.images.hashes import perceptual_hash
+from detflow.data.images.header import ImageFault, find_format
+from detflow.data.images.transcode import Treatment, encode_record_jpeg
 from detflow.types import ImageSize
 
 
@@ -281,7 +275,8 @@ def test_too_many_pixels_are_refused_from_the_header(side, tmp_path):
     (tmp_path / "bomb.png").write_bytes(_png_bomb(side))
     code = """
 import re, sys, time
-from detflow.data.images.decode import ImageFault, read_image_facts
+from detflow.data.images.header import ImageFault
+from detflow.data.images.decode import read_image_facts
 start = time.process_time()
 try:
     read_image_facts(open(sys.argv[1], "rb").read())

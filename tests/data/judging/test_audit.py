@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detflow.data.images.decode import Treatment
-from detflow.data.judging.audit import AuditedSample, AuditOptions, audit_dataset, find_near_misses
-from detflow.data.judging.rules import Action
+from detflow.data.images.transcode import Treatment
+from detflow.data.judging.audit import AuditOptions, audit_dataset
+from detflow.data.judging.dataset import find_near_misses
+from detflow.data.judging.sample import AuditedSample
 from detflow.data.records.schema import ObjectColumns, to_record_box
+from detflow.data.rules import Action
 from detflow.data.sources.splits import SplitBy
 from detflow.data.workers.processes import ProcessMap
 from detflow.storage.folders import LocalFolder

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from detflow.data.judging.rules import RULES, Action, Finding
+from detflow.data.findings import Finding
+from detflow.data.rules import RULES, Action
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -7,8 +7,11 @@ import pytest
 from detflow.data.check import check_records, is_record_set
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.records.example import encode_example
-from detflow.data.records.lint import CHECKS, CONSUMERS, Severity, find_record_files, lint_records
+from detflow.data.records.lint import CHECKS
+from detflow.data.records.lint.find import find_record_files
+from detflow.data.records.lint.judge import lint_records
 from detflow.data.records.tfrecord import frame_record
+from detflow.data.rules import CONSUMERS, Severity
 from detflow.data.workers.processes import ProcessMap, open_workers
 from detflow.errors import ArtifactError, DataError
 

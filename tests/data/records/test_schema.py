@@ -7,15 +7,9 @@ from hypothesis import strategies as st
 
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
-from detflow.data.records.schema import (
-    decode_sample,
-    encode_sample,
-    read_manifest,
-    read_samples,
-    resolve_split,
-    to_record_box,
-    verify_shards,
-)
+from detflow.data.records.manifest import read_manifest, resolve_split
+from detflow.data.records.reading import read_samples, verify_shards
+from detflow.data.records.schema import decode_sample, encode_sample, to_record_box
 from detflow.errors import ArtifactError, ConfigError
 from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation, Sample
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.data.judging.rules import Action
+from detflow.data.rules import Action
 from detflow.data.sources.voc import MAX_OBJECTS, MAX_XML_BYTES, read_annotation, read_image_names
 
 LABELIMG = """<annotation verified="yes">

@@ -14,7 +14,7 @@ import pytest
 
 import detflow.data.workers.ray as cluster_module
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.data.records.versions import find_versions
+from detflow.data.versions import find_versions
 from detflow.data.workers.ray import open_cluster
 from detflow.errors import EnvironmentFault
 from detflow.publish import digest_files
