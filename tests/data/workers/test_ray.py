@@ -158,7 +158,7 @@ def test_a_cluster_that_is_not_there_is_named():
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
-        pytest.raises(EnvironmentFault, match=r"pip install 'detflow\[ray\]'"),
+        pytest.raises(EnvironmentFault, match=r"pip install '\.\[ray\]'"),
         open_cluster(None, None),
     ):
         pass
