@@ -86,25 +86,30 @@ class SyntheticFolder:
 
 
 class SyntheticWorkers:
-    """Answers as workers would, without having read anything: images of 100 kB with 1 to 9 objects of up to 3 of 20 classes."""
+    """Answers as workers would, without having read anything.
+
+    The images have 100 kB, and 1 to 9 objects of up to 3 of 20 classes.
+    """
 
     def __init__(self) -> None:
         self._random = random.Random(0)  # noqa: S311
         self.line_bytes = 0
 
     def __call__(self, function: Any, items: Iterable[Any], chunk: int) -> Iterator[Any]:
-        """Takes `read_batch` for audits, and `_write_shard` for shards."""
-        answer = self._read if function.func.__name__ == "read_batch" else self._write
-        return map(answer, items)
+        """Takes a `BatchJudge` for audits, and the function that writes a shard."""
+        from detflow.data.judging.batch import BatchJudge
 
-    def _read(self, tasks: list[tuple[str, str]]) -> list[Any]:
-        return [self._read_one(annotation, image) for annotation, image in tasks]
+        return map(self._read if isinstance(function, BatchJudge) else self._write, items)
+
+    def _read(self, tasks: list[Any]) -> list[Any]:
+        return [self._read_one(task.path, task.images[""]) for task in tasks]
 
     def _read_one(self, annotation: str, image: str) -> Any:
         from detflow.data.images.transcode import Treatment
-        from detflow.data.judging.audit import Judgement, Reading
+        from detflow.data.judging.batch import AnnotationReading, FileReading, Judgement
         from detflow.data.judging.sample import AuditedSample, ClassCount
         from detflow.data.records.schema import ObjectColumns
+        from detflow.data.sources.source import ImageNames
         from detflow.types import ImageSize
 
         draw = self._random
@@ -126,7 +131,9 @@ class SyntheticWorkers:
         judgement = Judgement(
             annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, ()
         )
-        return Reading((image.rpartition("/")[2], None), draw.randbytes(32), judgement)
+        names = ImageNames(image.rpartition("/")[2], None)
+        reading = AnnotationReading("", names, judgement)
+        return FileReading(draw.randbytes(32), (reading,), ())
 
     def _write(self, task: Any) -> Any:
         from detflow.data.records.manifest import ShardInfo

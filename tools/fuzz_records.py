@@ -183,7 +183,7 @@ def run_cases(
             else:
                 tally.accepted += sample is not None
                 tally.changed += sample is not None and any(
-                    one.action is Action.REPAIRED for one in findings
+                    finding.action is Action.REPAIRED for finding in findings
                 )
                 if code:
                     tally.refused[code] += 1

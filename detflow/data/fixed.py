@@ -74,15 +74,15 @@ def _flat_names(audit: Audit) -> Mapping[str, str]:
     }
     # File systems of other machines may not tell cases apart.
     counts = Counter(name.casefold() for name in names.values())
-    taken: set[str] = {name.casefold() for name in names.values() if counts[name.casefold()] == 1}
+    used: set[str] = {name.casefold() for name in names.values() if counts[name.casefold()] == 1}
     for annotation, key in keys.items():
         if counts[names[annotation].casefold()] == 1:
             continue
         base = _UNSAFE.sub("_", key.replace("/", "_"))
         number, name = 1, base
-        while name.casefold() in taken:
+        while name.casefold() in used:
             number += 1
             name = f"{base}_{number}"
-        taken.add(name.casefold())
+        used.add(name.casefold())
         names[annotation] = name
     return names

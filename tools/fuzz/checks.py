@@ -57,12 +57,12 @@ def check_labels(sample: AuditedSample, findings: list[Finding], xml: bytes, ima
         raise Wrong(f"accepted, yet it cannot be read beyond doubt: {error}") from None
     found = tuple(
         ReferenceObject(
-            one.name,
-            (one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax),
-            one.difficult,
-            one.truncated,
+            entry.name,
+            (entry.box.ymin, entry.box.xmin, entry.box.ymax, entry.box.xmax),
+            entry.difficult,
+            entry.truncated,
         )
-        for one in sample.objects
+        for entry in sample.objects
     )
     if found != reference.objects:
         raise Wrong(f"labels differ: {found} instead of {reference.objects}")
@@ -95,7 +95,7 @@ def check_record(sample: AuditedSample, data: bytes) -> None:
         Wrong: It does not.
     """
     jpeg = encode_record_jpeg(data, sample.treatment)
-    label_map = LabelMap(tuple(sorted({one.name for one in sample.objects})))
+    label_map = LabelMap(tuple(sorted({entry.name for entry in sample.objects})))
     record = Sample(sample.key, 1, sample.image, sample.size, jpeg, sample.objects)
     if decode_sample(encode_sample(record, label_map), label_map) != record:
         raise Wrong("the record does not come back as it was written")

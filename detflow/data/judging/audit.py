@@ -164,7 +164,7 @@ def audit_dataset(
         samples = collected.sort_samples()
         progress("comparing images", 0, 1)
         duplicates = find_duplicates(
-            {name: (one.image_sha256, one.image_hash) for name, one in samples.items()}
+            {name: (sample.image_sha256, sample.image_hash) for name, sample in samples.items()}
         )
         splits = _split(files, judge.annotations, images, samples, duplicates, options)
         log.extend(splits.findings)
@@ -274,10 +274,10 @@ class _Pass:
         )
         readings = self._run(replace(self._judge, is_paired=True), tasks)
         judgements = (
-            one.judgement
+            annotation.judgement
             for reading in readings
-            for one in reading.annotations
-            if one.judgement is not None
+            for annotation in reading.annotations
+            if annotation.judgement is not None
         )
         for done, ((name, image), judgement) in enumerate(
             zip(waiting, judgements, strict=True), start=1

@@ -121,13 +121,13 @@ class BatchJudge:
             if annotation.entry in task.images
             and (self.is_paired or has_own_image(annotation.name, annotation.names))
         ]
-        judgements = {one.annotation: one for one in self._judge(pairs)}
+        judgements = {judgement.annotation: judgement for judgement in self._judge(pairs)}
         return [
             FileReading(
                 hashlib.sha256(data).digest(),
                 tuple(
-                    AnnotationReading(one.entry, one.names, judgements.get(one.name))
-                    for one in content.annotations
+                    AnnotationReading(raw.entry, raw.names, judgements.get(raw.name))
+                    for raw in content.annotations
                 ),
                 content.findings,
             )

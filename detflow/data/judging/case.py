@@ -39,15 +39,15 @@ class Case:
         """Adds a finding about the image's file, whatever the annotation says."""
         self.findings.append(Finding(code, self.image, image=self.image, **fields))
 
-    def note_box(self, code: str, entry: RawObject, **fields: Any) -> None:
+    def note_box(self, code: str, raw: RawObject, **fields: Any) -> None:
         """Adds a finding about an object's box, with the corners as written."""
-        corners = zip(_TAGS, entry.corners, strict=True)
-        value = f"{entry.name}: " + ", ".join(f"{tag} {corner:g}" for tag, corner in corners)
+        corners = zip(_TAGS, raw.corners, strict=True)
+        value = f"{raw.name}: " + ", ".join(f"{tag} {corner:g}" for tag, corner in corners)
         self.note(
             code,
-            line=entry.line,
-            object_index=entry.number,
+            line=raw.line,
+            object_index=raw.number,
             value=value,
-            before=entry.corners,
+            before=raw.corners,
             **fields,
         )

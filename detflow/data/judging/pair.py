@@ -79,8 +79,8 @@ def count_classes(annotation: RawAnnotation, sample: AuditedSample) -> tuple[Cla
     """Returns the classes of a sample's objects, sorted by name, each with its first line."""
     counts = Counter(sample.columns.names)
     lines: dict[str, int] = {}
-    for entry in annotation.objects or ():
-        lines.setdefault(entry.name, entry.line)
+    for raw in annotation.objects or ():
+        lines.setdefault(raw.name, raw.line)
     return tuple(ClassCount(name, counts[name], lines[name]) for name in sorted(counts))
 
 
@@ -98,15 +98,15 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
     kept = []
     boxes = []
     is_refused = False
-    for entry in annotation.objects:
-        if classes is not None and entry.name not in classes:
-            _note_unknown_class(case, entry, classes)
+    for raw in annotation.objects:
+        if classes is not None and raw.name not in classes:
+            _note_unknown_class(case, raw, classes)
             is_refused = True
-        elif is_in_order(entry.corners, size):
-            kept.append(entry)
-            boxes.append(Box.normalise_voc(*entry.corners, size))
-        elif (box := mend_box(case, entry, size)) is not None:
-            kept.append(entry)
+        elif is_in_order(raw.corners, size):
+            kept.append(raw)
+            boxes.append(Box.normalise_voc(*raw.corners, size))
+        elif (box := mend_box(case, raw, size)) is not None:
+            kept.append(raw)
             boxes.append((box.ymin, box.xmin, box.ymax, box.xmax))
     if is_refused:
         return None
@@ -123,39 +123,39 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
     )
 
 
-def _note_unknown_class(case: Case, entry: RawObject, classes: Sequence[str]) -> None:
-    nearest = find_nearest(entry.name, classes, cutoff=0.0) or ""
+def _note_unknown_class(case: Case, raw: RawObject, classes: Sequence[str]) -> None:
+    nearest = find_nearest(raw.name, classes, cutoff=0.0) or ""
     case.note(
         "class_unknown",
-        line=entry.line,
-        object_index=entry.number,
-        value=entry.name,
+        line=raw.line,
+        object_index=raw.number,
+        value=raw.name,
         expected=f"perhaps {nearest!r}",
     )
 
 
 def _drop_duplicates(
-    case: Case, entries: Sequence[RawObject], boxes: Sequence[Corners]
+    case: Case, objects: Sequence[RawObject], boxes: Sequence[Corners]
 ) -> ObjectColumns:
     """Returns the objects but for those with the class and the box of an earlier one."""
     first: dict[tuple[str, Corners], RawObject] = {}
-    for entry, box in zip(entries, boxes, strict=True):
-        earlier = first.setdefault((entry.name, box), entry)
-        if earlier is not entry:
+    for raw, box in zip(objects, boxes, strict=True):
+        earlier = first.setdefault((raw.name, box), raw)
+        if earlier is not raw:
             case.note(
                 "object_duplicate",
-                line=entry.line,
-                object_index=entry.number,
-                value=f"{entry.name}, as object {earlier.number}",
-                before=entry.corners,
+                line=raw.line,
+                object_index=raw.number,
+                value=f"{raw.name}, as object {earlier.number}",
+                before=raw.corners,
             )
     kept = first.values()
     return ObjectColumns(
-        names=[entry.name for entry in kept],
+        names=[raw.name for raw in kept],
         boxes_yxyx=[box for _, box in first],
-        difficult=[int(entry.difficult) for entry in kept],
-        truncated=[int(entry.truncated) for entry in kept],
-        poses=[entry.pose for entry in kept],
+        difficult=[int(raw.difficult) for raw in kept],
+        truncated=[int(raw.truncated) for raw in kept],
+        poses=[raw.pose for raw in kept],
     )
 
 
@@ -193,9 +193,9 @@ def _has_size_conflict(case: Case, objects: Sequence[RawObject], size: ImageSize
     written = case.annotation.size
     if written is None or 0 in written or written == (size.width, size.height):
         return False
-    if all(_fits(entry.corners, size.width, size.height, slack=0.01) for entry in objects):
+    if all(_fits(raw.corners, size.width, size.height, slack=0.01) for raw in objects):
         return False
-    if not all(_fits(entry.corners, written[0], written[1], slack=0.0) for entry in objects):
+    if not all(_fits(raw.corners, written[0], written[1], slack=0.0) for raw in objects):
         return False
     value = f"<size> {written[0]}x{written[1]}, image {size}"
     case.note("size_conflict", line=case.annotation.size_line, value=value)

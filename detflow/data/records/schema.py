@@ -47,16 +47,18 @@ class ObjectColumns(NamedTuple):
         Raises:
             ValueError: A box is not rounded to float32.
         """
-        boxes = [(one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax) for one in objects]
+        boxes = [
+            (entry.box.ymin, entry.box.xmin, entry.box.ymax, entry.box.xmax) for entry in objects
+        ]
         for box, rounded in zip(boxes, round_to_record(boxes), strict=True):
             if box != rounded:
                 raise ValueError(f"box {box} is not rounded to float32")
         return cls(
-            names=[one.name for one in objects],
+            names=[entry.name for entry in objects],
             boxes_yxyx=boxes,
-            difficult=[int(one.difficult) for one in objects],
-            truncated=[int(one.truncated) for one in objects],
-            poses=[one.pose for one in objects],
+            difficult=[int(entry.difficult) for entry in objects],
+            truncated=[int(entry.truncated) for entry in objects],
+            poses=[entry.pose for entry in objects],
         )
 
     def to_objects(self) -> tuple[ObjectAnnotation, ...]:

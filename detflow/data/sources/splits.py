@@ -109,7 +109,7 @@ def seeded_splits(
     classes_of: dict[bytes, tuple[str, ...]] = {}
     for annotation, name in groups.items():
         held, added = classes_of.get(name, ()), classes[annotation]
-        classes_of[name] = held + tuple(one for one in added if one not in held) if held else added
+        classes_of[name] = held + tuple(new for new in added if new not in held) if held else added
     _fill_gaps(
         placed,
         classes_of,
@@ -181,8 +181,8 @@ def _is_last(
     """Whether a class would lose its last group in this one's split, if this one were moved."""
     home = placed[name]
     return any(
-        not any(other != name and placed[other] == home for other in holders[one])
-        for one in classes_of[name]
+        not any(other != name and placed[other] == home for other in holders[class_name])
+        for class_name in classes_of[name]
     )
 
 

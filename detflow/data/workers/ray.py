@@ -79,7 +79,7 @@ class RayMap(OrderedMap):
         except self._ray.exceptions.RayError as error:
             cause = f"the Ray cluster failed: {first_line(error)}"
             raise EnvironmentFault(
-                cause, remedy="run it again; shards that are finished are taken over"
+                cause, remedy="run it again; it goes on after the shards that are finished"
             ) from None
         finally:
             for reference in pending:
@@ -167,7 +167,7 @@ def _require_shared(ray: Any, folders: Sequence[Path]) -> None:
     look = ray.remote(num_cpus=0)(_find_missing)
     strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=True) for node in nodes]
     for host, missing in ray.get(
-        [look.options(scheduling_strategy=one).remote(folders) for one in strategies]
+        [look.options(scheduling_strategy=node).remote(folders) for node in strategies]
     ):
         for folder in missing:
             remedy = "put it on a file system that all nodes share, or into an object store"
