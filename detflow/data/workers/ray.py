@@ -103,8 +103,8 @@ def open_cluster(
             see a folder.
     """
     _require_reachable(address or os.environ.get("RAY_ADDRESS"))
-    # Unless it is told otherwise, Ray reports how it is used, and warns of that and of a change that
-    # is to come for accelerators.
+    # Unless told otherwise, Ray reports how it is used and warns of that, and it warns of a change
+    # that is to come for accelerators.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray installs a handler of its own, which ends the process with another exit code.
