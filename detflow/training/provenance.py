@@ -14,7 +14,7 @@ from typing import Any
 
 from detflow import __version__
 from detflow.config.schema import ExperimentConfig
-from detflow.data.records.schema import RecordsManifest
+from detflow.data.records.manifest import RecordsManifest
 from detflow.errors import ConfigError
 from detflow.models.precision import Precision, uses_onednn
 from detflow.publish import FileDigest, publish_file
