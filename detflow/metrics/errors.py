@@ -27,8 +27,6 @@ import numpy as np
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, EvaluatedImage, Ints, Matches, average_precision, overlaps
 
-__all__ = ["DetectionError", "ErrorCost", "ErrorType", "error_costs", "find_errors"]
-
 _FOREGROUND_IOU, _BACKGROUND_IOU = 0.5, 0.1
 
 

@@ -21,8 +21,6 @@ from detflow.publish import publish_directory
 from detflow.storage.folders import Folder, LocalFolder, open_folder
 from detflow.storage.location import Location, Url
 
-__all__ = ["Staging", "publish_folder", "require_replaceable"]
-
 # Prefix, below the URL that is being published, of what a later run of the same request needs; the
 # name of the request follows.
 _UNFINISHED = ".unfinished-"
