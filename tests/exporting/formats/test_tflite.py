@@ -1,23 +1,27 @@
+"""TFLite files: what they detect, what they are made of, and what they say of themselves."""
+
 import dataclasses
 import io
 import zipfile
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from detflow.exporting.tflite import write_int8
-from detflow.inference.tflite import load_tflite
 from flatbuffers.number_types import Float32Flags
 from flatbuffers.table import Table
 
-from detflow.artifact import FORMATS, ArtifactDir
+from detflow.artifact import ArtifactDir
 from detflow.config.schema import ModelConfig
 from detflow.data.records.schema import read_manifest, read_samples
 from detflow.errors import DataError
-from detflow.exporting import tflite
-from detflow.exporting.formats import EXPORTS, Job
+from detflow.exporting.formats import tflite
+from detflow.exporting.formats.base import Job
+from detflow.exporting.formats.tflite import Effort, Writer
 from detflow.inference.detector import Detector
+from detflow.inference.formats import FORMATS, find_format
+from detflow.inference.formats.tflite import load_tflite
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import load_trained_model
@@ -25,13 +29,7 @@ from detflow.models.build import build_model
 
 pytestmark = pytest.mark.tf
 
-# Each takes seconds to convert; between these two lies what the others are.
-FAST = ("tflite", "tflite_int8")
-NAMES = [
-    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
-    for name in FORMATS
-    if FORMATS[name].runtime == "litert"
-]
+NAMES = [known.name for known in FORMATS if known.runtime == "litert"]
 
 
 @pytest.fixture(scope="module")
@@ -45,32 +43,10 @@ def job(model_dir, records_dir, tmp_path_factory):
     )
 
 
-class Written(dict):
-    """Writes a TFLite format when it is first asked for; what its writer says of it, by name."""
-
-    def __init__(self, job):
-        super().__init__()
-        self.job = job
-
-    def __missing__(self, name):
-        self[name] = next(EXPORTS[name].write(self.job))
-        return self[name]
-
-
 @pytest.fixture(scope="module")
-def notes(job):
-    return Written(job)
-
-
-@pytest.fixture(scope="module")
-def path_of(job, notes):
-    """Returns the file of a format."""
-
-    def find(name):
-        assert notes[name]
-        return job.artifact.path / FORMATS[name].paths[0]
-
-    return find
+def path_of(export_dir):
+    """Returns the file of a format in the shared export."""
+    return lambda name: export_dir / find_format(name).paths[0]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +110,10 @@ def test_images_of_any_size_are_fitted_into_the_canvas(job, path_of, pictures_di
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(name, path_of, notes):
+def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(
+    name, path_of, export_dir
+):
+    notes = ArtifactDir(export_dir).verify()["formats"]
     interpreter = Interpreter(model_path=str(path_of(name)))
     found = [
         (one["name"], one["shape"].tolist(), one["dtype"])
@@ -157,11 +136,9 @@ def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(name,
     )
 
 
-@pytest.mark.slow
 def test_the_precisions_differ_in_size(path_of):
-    floats, halves, dynamic, int8 = (
-        path_of(name).stat().st_size for name in FORMATS if FORMATS[name].runtime == "litert"
-    )
+    names = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
+    floats, halves, dynamic, int8 = (path_of(name).stat().st_size for name in names)
     assert floats > 1.5 * halves > 2 * int8
     assert floats > 2 * dynamic
 
@@ -232,41 +209,49 @@ def test_labels_and_metadata_can_be_read_from_the_file(job, path_of):
 
 @pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_file(job, path_of):
-    before = path_of("tflite").read_bytes()
-    next(EXPORTS["tflite"].write(job))
-    assert path_of("tflite").read_bytes() == before
+    next(Writer(find_format("tflite")).write(job))
+    assert (job.artifact.path / "model.tflite").read_bytes() == path_of("tflite").read_bytes()
 
 
 @pytest.mark.slow
-def test_int8_climbs_until_its_gate_lets_it_pass(job, path_of, canvases, monkeypatch):
-    monkeypatch.setattr(tflite, "_NUM_STEPS", 2)
-    rungs = []
-    for said in write_int8(job, "tflite_int8"):
-        rungs.append(said["rung"])
-        assert load_tflite(path_of("tflite_int8"))(canvases)["num_detections"].min() > 0
-        assert said["calibration"] == {"images": 3, "split": "train", "seed": 1}
-    assert rungs == [
+def test_int8_knows_four_ways(job, canvases):
+    notes = []
+    for note in Writer(find_format("tflite_int8"), effort=Effort(2, 3, steps=1)).write(job):
+        notes.append(note)
+        detect_canvases = load_tflite(job.artifact.path / "model_int8.tflite")
+        assert detect_canvases(canvases)["num_detections"].min() > 0
+    assert [note["rung"] for note in notes] == [
         "calibrated",
         "more calibration",
         "float heads",
         "quantisation-aware fine-tuning",
     ]
+    calibrations = [note["calibration"] for note in notes]
+    assert calibrations[0] == {"images": 2, "split": "train", "seed": 1}
+    assert calibrations[1:] == [{"images": 3, "split": "train", "seed": 1}] * 3
+    assert notes[-1]["fine_tuning"] == {
+        "steps": 1,
+        "learning_rate": 0.0002,
+        "images": 3,
+        "seconds": ANY,
+    }
 
 
 def test_without_training_images_there_are_no_ranges_to_measure(job):
     empty = Job(job.trained, job.artifact, lambda: iter(()))
     with pytest.raises(DataError, match="no training images"):
-        next(write_int8(empty, "tflite_int8"))
+        next(Writer(find_format("tflite_int8")).write(empty))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["tflite", "tflite_int8"])
 def test_a_disk_that_refuses_is_no_fault_of_the_format(
     name, job, tmp_path, monkeypatch, small_files
 ):
-    monkeypatch.setattr(tflite, "_convert", lambda converter: b"")
+    monkeypatch.setattr(tflite, "convert", lambda converter: b"")
     monkeypatch.setattr(tflite, "join_models", lambda *_: bytes(200_000))
+    elsewhere = dataclasses.replace(job, artifact=ArtifactDir(tmp_path))
     with small_files(100_000), pytest.raises(OSError, match="File too large"):
-        next(EXPORTS[name].write(dataclasses.replace(job, artifact=ArtifactDir(tmp_path))))
+        next(Writer(find_format(name)).write(elsewhere))
 
 
 @pytest.mark.slow
@@ -276,11 +261,8 @@ def test_a_yolo_becomes_a_file_too(job, canvases, tmp_path):
     )
     serving = ServingModel(build_model(config, 3), job.trained.serving.config)
     trained = dataclasses.replace(job.trained, serving=serving)
-    next(
-        EXPORTS["tflite"].write(
-            dataclasses.replace(job, trained=trained, artifact=ArtifactDir(tmp_path))
-        )
-    )
+    elsewhere = dataclasses.replace(job, trained=trained, artifact=ArtifactDir(tmp_path))
+    next(Writer(find_format("tflite")).write(elsewhere))
     found = load_tflite(tmp_path / "model.tflite")(canvases)
     for name, values in eager_outputs(serving.detect_traced, tmp_path, has_variables=True)(
         canvases

@@ -1,39 +1,33 @@
-"""The whole int8 ladder on a trained detector that rounding to 8 bits breaks: the last rung mends it."""
+"""Int8's whole ladder on a trained detector that rounding to 8 bits breaks."""
 
-import multiprocessing
-import os
-import signal
-import sys
-from unittest.mock import ANY, Mock
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
-from detflow.exporting.verify import Tolerance
 from PIL import Image
 
-from detflow.cli.main import main
 from detflow.config.reading import parse_config
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.errors import ArtifactError
-from detflow.exporting import build, tflite
-from detflow.exporting.formats import EXPORTS, Export, Gate
-from detflow.exporting.proof import Proof
+from detflow.exporting.formats import tflite
+from detflow.exporting.proof.compare import Gate, Tolerance
 from detflow.exporting.run import export_model
 from detflow.inference.trained import load_trained_model
 from detflow.runs.checkpoints import Checkpoints, WeightAverage
 from detflow.runs.run_dir import RunDir
-from detflow.training import fine_tuning
 from detflow.training.preflight import prepare_start
 from detflow.training.recipe import train
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.soak]
 
 SIDE = 64
 STEPS = 300
 
 
 def draw_stripes(root, splits):
-    """Draws squares of any colour; the way their stripes run is their class, which takes more than a colour to tell."""
+    """Draws squares of any colour; their class is the way their stripes run.
+
+    A colour alone does not tell it.
+    """
     random = np.random.default_rng(0)
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
@@ -64,20 +58,22 @@ def draw_stripes(root, splits):
                     "ymax": top + side,
                 }
                 box = "".join(f"<{tag}>{value}</{tag}>" for tag, value in corners.items())
-                objects += f"<object><name>{('upright', 'level')[kind]}</name><bndbox>{box}</bndbox></object>"
+                name_of_kind = ("upright", "level")[kind]
+                objects += f"<object><name>{name_of_kind}</name><bndbox>{box}</bndbox></object>"
             picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
             picture.save(root / "JPEGImages" / f"{name}.jpg", quality=95)
             (root / "Annotations" / f"{name}.xml").write_text(
-                f"<annotation><filename>{name}.jpg</filename><size><width>{SIDE}</width><height>{SIDE}</height></size>"
+                f"<annotation><filename>{name}.jpg</filename>"
+                f"<size><width>{SIDE}</width><height>{SIDE}</height></size>"
                 f"{objects}</annotation>"
             )
 
 
 def unbalance(network):
-    """Multiplies some channels between two convolutions by 128, divides others, and has the second convolution make up for it.
+    """Scales channels between two convolutions by 128 or 1/128, and scales the second one back.
 
-    Floats do not notice. In 8 bits the large channels decide on the steps, and of the others next
-    to nothing is left.
+    Floats do not notice. In 8 bits the large channels decide on the steps, and next to nothing is
+    left of the others.
     """
     block = [module for module in network.submodules if type(module).__name__ == "ResidualBlock"][1]
     channels = block._conv2.kernel.shape[2]
@@ -134,7 +130,8 @@ def test_fine_tuning_mends_what_rounding_breaks(faulty_dir, tmp_path, monkeypatc
         Tolerance(score_threshold=0.3, min_iou=0.75, max_score_difference=1.0, min_share=0.0),
         max_ap_drop=0.05,
     )
-    monkeypatch.setitem(EXPORTS, "tflite_int8", Export(EXPORTS["tflite_int8"].write, gate))
+    write = tflite.Writer
+    monkeypatch.setattr(tflite, "Writer", lambda written: write(written, gate))
     files = {path: path.stat().st_mtime_ns for path in faulty_dir.rglob("*")}
     card = export_model(
         str(faulty_dir / f"ckpt-{STEPS + 1}"), tmp_path / "export", formats="tflite_int8"
@@ -160,40 +157,3 @@ def test_fine_tuning_mends_what_rounding_breaks(faulty_dir, tmp_path, monkeypatc
     for rung in found["rungs"]:
         assert f"<td>{rung['metrics']['AP']:.3f}</td><td>{rung['change']['AP']:+.4f}</td>" in page
     assert "<td>quantisation-aware fine-tuning, 300 steps at 0.0002, " in page
-
-
-def test_ctrl_c_in_the_middle_of_the_fine_tuning_leaves_nothing(
-    model_dir, tmp_path, monkeypatch, capsys
-):
-    refusal = Proof({}, {}, {}, None, ArtifactError("refused"))
-    monkeypatch.setattr(build, "examine", lambda *_: refusal)
-    # The rungs before it take time and have no part in this.
-    monkeypatch.setattr(tflite, "_split", lambda *_: tflite._Halves(None, None))
-    monkeypatch.setattr(tflite, "_converter", Mock())
-    monkeypatch.setattr(tflite, "_write", lambda *_: {})
-    monkeypatch.setattr(
-        fine_tuning.TrainingDisplay,
-        "step",
-        lambda self, step, loss: step < 3 or os.kill(os.getpid(), signal.SIGINT),
-    )
-    arguments = [
-        "export",
-        "--ckpt",
-        str(model_dir),
-        "--output",
-        str(tmp_path / "export"),
-        "--formats",
-        "tflite_int8",
-    ]
-    monkeypatch.setattr(sys, "argv", ["detflow", *arguments])
-    # The command line takes SIGTERM; pytest has it back afterwards.
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as left:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert left.value.code == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "detflow: interrupted"
-    assert list(tmp_path.iterdir()) == []
-    assert multiprocessing.active_children() == []

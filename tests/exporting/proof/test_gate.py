@@ -4,12 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from detflow.exporting.images import ProofImages
-from detflow.exporting.verify import ProofImage, Tolerance
 
-from detflow.artifact import FORMATS, ArtifactDir
-from detflow.exporting.formats import Gate
-from detflow.exporting.proof import Reference, examine
+from detflow.artifact import ArtifactDir
+from detflow.errors import ArtifactError
+from detflow.exporting.proof.compare import Gate, Tolerance
+from detflow.exporting.proof.gate import Reference, examine, list_candidates
+from detflow.exporting.proof.images import ProofImages
+from detflow.exporting.proof.process import ProofImage
+from detflow.inference.formats import find_format
 from detflow.label_map import LabelMap
 from detflow.types import Box, ObjectAnnotation
 
@@ -32,28 +34,29 @@ def outputs(score):
 
 
 class Rote:
-    last_run_s = 1.0
+    """Gives one answer, except for entries that are said to fail."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, failing=()):
         self._answer = answer
+        self._failing = failing
 
     def load(self, candidate):
-        pass
+        if candidate.entry.signature in self._failing:
+            raise ArtifactError("it does not load", path=candidate.name)
 
     def run(self, candidate, image):
         return self._answer
 
 
-def prove(tmp_path, expected, actual, objects):
+def prove(tmp_path, expected, actual, objects, name="tflite", failing=()):
     image = ProofImage("photo.jpg", np.zeros((8, 8, 3), np.uint8), b"", objects)
     metrics = None if objects is None else {"AP": 1.0, "AP50": 1.0}
     reference = Reference("ckpt-7", [expected], metrics)
     proof = ProofImages("folder", "photos", [image])
     return examine(
-        FORMATS["tflite"],
+        list_candidates(find_format(name), ArtifactDir(tmp_path)),
         GATE,
-        ArtifactDir(tmp_path),
-        Rote(actual),
+        Rote(actual, failing),
         proof,
         reference,
         LabelMap(("disc",)),
@@ -63,8 +66,8 @@ def prove(tmp_path, expected, actual, objects):
 def test_what_was_compared_with_nothing_is_not_proved(tmp_path):
     found = prove(tmp_path, outputs(0.2), outputs(0.2), None)
     assert (
-        "nothing is proved: the checkpoint detects nothing with a score of 0.3 and more on the proof's 1 images"
-        in str(found.failure)
+        "nothing is proved: the checkpoint detects nothing with a score of 0.3 and more "
+        "on the proof's 1 image;" in str(found.failure)
     )
     assert "--images" in str(found.failure)
     assert prove(tmp_path, outputs(0.4), outputs(0.4), None).failure is None
@@ -80,3 +83,17 @@ def test_the_truth_judges_where_there_is_nothing_to_find_again(tmp_path):
     assert "AP is 0.0000, 1.0000 below ckpt-7's 1.0000" in str(
         prove(tmp_path, outputs(0.2), lost, objects).failure
     )
+
+
+def test_an_entry_that_may_fail_is_refused_and_the_format_passes(tmp_path):
+    proof = prove(tmp_path, outputs(0.4), outputs(0.4), None, "onnx", failing=("OpenCV",))
+    assert proof.failure is None
+    assert proof.refused == {"model.onnx OpenCV": "it does not load"}
+    assert list(proof.agreements) == ["model.onnx"]
+
+
+def test_an_entry_that_has_to_work_takes_its_format_with_it(tmp_path):
+    proof = prove(tmp_path, outputs(0.4), outputs(0.4), None, "onnx", failing=("",))
+    assert "it does not load" in str(proof.failure)
+    proof = prove(tmp_path, outputs(0.4), outputs(0.4), None, "saved_model", ("tf_example",))
+    assert str(proof.failure).startswith("saved_model tf_example: it does not load")

@@ -1,27 +1,18 @@
+"""The two comparisons of a format's outputs with its checkpoint's."""
+
 import dataclasses
 import math
-import multiprocessing
-import os
-import signal
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from detflow.exporting.verify import (
-    Candidate,
+
+from detflow.errors import ArtifactError
+from detflow.exporting.proof.compare import (
     ExactComparison,
-    FreshProcess,
     MatchedComparison,
-    ProofImage,
     Tolerance,
     compare_outputs,
 )
-
-from detflow.artifact import CONTRACT
-from detflow.errors import ArtifactError
-from detflow.exporting import verify
 
 
 def outputs(count=2, scores=(0.9, 0.8, 0.0), classes=(1, 2, 1), shift=0.0):
@@ -86,7 +77,7 @@ def test_the_limit_itself_is_allowed():
 
 
 def detections(*rows):
-    """Of (class, score, left side), and one entry of padding."""
+    """Outputs of detections (class, score, left side), and one entry of padding."""
     classes, scores, lefts = zip(*rows, (1, 0.0, 0.0), strict=True)
     return {
         "detection_boxes": np.array(
@@ -201,7 +192,10 @@ def test_too_many_lost_detections_name_the_worst_image_and_what_is_lost():
     comparison = MatchedComparison("model.xyz", "ckpt-7", TOLERANCE)
     for number, found in enumerate([BOX, (0.0, 0.0, 0.1, 0.1)]):
         comparison.add(f"image-{number}.jpg", one_box(BOX), one_box(found))
-    message = r"model\.xyz: 50\.0% of ckpt-7's 2 .* asked are 60\.0%; worst is image image-1\.jpg: lost 1 of 1, such as class 1"
+    message = (
+        r"model\.xyz: 50\.0% of ckpt-7's 2 .* asked are 60\.0%; "
+        r"worst is image image-1\.jpg: lost 1 of 1, such as class 1"
+    )
     with pytest.raises(ArtifactError, match=message):
         comparison.conclude()
 
@@ -234,98 +228,3 @@ def test_a_missing_output_another_shape_or_another_type_is_infinitely_far(name):
 
 def test_padding_is_compared_too():
     assert compare_outputs(outputs(), outputs(scores=(0.9, 0.8, 0.1)))["detection_scores"] > 0.09
-
-
-def test_an_image_takes_the_shape_of_every_input_of_the_contract():
-    from detflow.data.records.example import decode_example
-
-    image = ProofImage("x", np.zeros((2, 3, 3), np.uint8), b"file")
-    shapes = {name: image.as_input(name) for name in CONTRACT["inputs"]}
-    assert shapes["image_tensor"].shape == (1, 2, 3, 3)
-    assert shapes["encoded_image_string_tensor"] == [b"file"]
-    assert [decode_example(example) for example in shapes["tf_example"]] == [
-        {"image/encoded": (b"file",)}
-    ]
-
-
-@pytest.mark.tf
-def test_a_fresh_process_runs_what_it_loads(artifact_dir):
-    image = ProofImage("x", np.zeros((30, 40, 3), np.uint8), b"")
-    frozen = Candidate("frozen", artifact_dir / "frozen_inference_graph.pb", "image_tensor")
-    with FreshProcess("tensorflow") as fresh:
-        with pytest.raises(ArtifactError, match=r"gone\.pb"):
-            fresh.load(Candidate("gone", artifact_dir / "gone.pb", "image_tensor"))
-        with pytest.raises(ArtifactError, match="input tf_example"):
-            fresh.load(Candidate("other", frozen.path, "tf_example"))
-        fresh.load(frozen)
-        assert fresh.run(frozen, image)["detection_boxes"].shape == (1, 100, 4)
-        process = fresh._process
-        assert process.poll() is None
-        assert process.pid != os.getpid()
-    assert process.poll() is not None
-
-
-@pytest.mark.tf
-@pytest.mark.parametrize(
-    ("runtime", "module", "message"),
-    [("tensorflow", "official", "Model Garden"), ("onnxruntime", "tensorflow", "TensorFlow")],
-)
-def test_a_process_that_imported_too_much_proves_nothing(
-    runtime, module, message, artifact_dir, monkeypatch
-):
-    """The far end of the pipe, run here with one question and the end of the stream."""
-    if module == "official":
-        monkeypatch.setitem(sys.modules, "official", object())
-    else:
-        monkeypatch.delitem(sys.modules, "official", raising=False)
-    ours, theirs = multiprocessing.Pipe()
-    ours.send(
-        ("model", Candidate("model", artifact_dir / "frozen_inference_graph.pb", "image_tensor"))
-    )
-    with socket.socket(fileno=os.dup(ours.fileno())) as half:
-        half.shutdown(socket.SHUT_WR)
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        verify._serve(os.dup(theirs.fileno()), runtime)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert ours.recv() == (None, f"it needs {message} to run")
-    ours.close()
-    theirs.close()
-
-
-def test_a_dead_process_is_told_by_its_exit_code(tmp_path):
-    with FreshProcess("tensorflow") as fresh:
-        fresh._process.kill()
-        with pytest.raises(ArtifactError, match="exit code -9"):
-            fresh.load(Candidate("model", tmp_path, "image_tensor"))
-
-
-def test_a_script_is_not_run_a_second_time_by_the_fresh_process(tmp_path):
-    # As a person writes it, without `if __name__ == "__main__"`.
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts" / "script.py").write_text(
-        "import pathlib\n"
-        "from detflow.errors import ArtifactError\n"
-        "from detflow.exporting.verify import Candidate, FreshProcess\n"
-        "print('once')\n"
-        "with FreshProcess('litert') as fresh:\n"
-        "    try:\n"
-        "        fresh.load(Candidate('model', pathlib.Path('gone.tflite'), 'image_tensor'))\n"
-        "    except ArtifactError as error:\n"
-        "        print(error)\n"
-    )
-    # Nothing that lies where the command is called is imported.
-    (tmp_path / "numpy.py").write_text("raise SystemExit('a foreign numpy')")
-    done = subprocess.run(
-        [sys.executable, "scripts/script.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    first, second = done.stdout.splitlines()
-    assert first == "once"
-    assert "gone.tflite" in second
-    assert "exit code" not in second
-    assert done.stderr == ""

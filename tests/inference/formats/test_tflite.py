@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from detflow.inference.tflite import load_tflite, to_uint8
 
 from detflow.errors import ArtifactError
+from detflow.inference.formats.tflite import load_tflite, to_uint8
 
 
 @pytest.mark.parametrize(
