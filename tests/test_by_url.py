@@ -10,8 +10,8 @@ import pytest
 from detflow.config.reading import format_config, parse_config
 from detflow.data.check import check_dataset, check_records, is_record_set
 from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import read_manifest
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.publish import digest_files
 from detflow.runs.run_dir import RunDir
@@ -96,7 +96,7 @@ def test_a_run_that_broke_off_is_resumed_at_its_finished_shards(voc_url, memory,
         convert_dataset(voc_url, output, ConversionOptions(jobs=1), break_off)
     (shard,) = (name for name in names(output) if name.endswith(".tfrecord"))
     built = []
-    monkeypatch.setattr("detflow.data.convert.frame_record", lambda data: built.append(data))
+    monkeypatch.setattr("detflow.data.shards.frame_record", lambda data: built.append(data))
     with pytest.raises(TypeError):
         # What is built anew breaks: the first shard is not.
         convert_dataset(voc_url, output, ConversionOptions(jobs=1))

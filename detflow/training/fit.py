@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.data.records.schema import MANIFEST_NAME, RecordsManifest, read_manifest, read_samples
+from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import DataError
 from detflow.text import count_noun, find_nearest
 from detflow.training.fit_shapes import Boxes, choose_anchor, choose_canvases

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from detflow import __version__
 from detflow.config.schema import ExperimentConfig
-from detflow.data.records.schema import RecordsManifest
+from detflow.data.records.manifest import RecordsManifest
 from detflow.errors import ConfigError
 from detflow.models.precision import Precision, uses_onednn
 from detflow.publish import FileDigest, publish_file
 from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
 from detflow.training.augment import RANDOM_NUMBERS
+from detflow.version import __version__
 
 PLAN_NAME = "steps_by_time_budget"
 """Where run.json has the fits of a time budget, each as [steps taken, steps of the whole run]."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage
+from detflow.metrics.coco import EvaluatedImage
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 

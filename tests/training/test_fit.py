@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detflow.config.reading import parse_config
-from detflow.data.records.schema import RecordsManifest, SplitInfo
+from detflow.data.records.manifest import RecordsManifest, SplitInfo
 from detflow.errors import DataError
 from detflow.label_map import LabelMap
 from detflow.training.fit import fit_config

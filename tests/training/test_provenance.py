@@ -1,7 +1,7 @@
 import pytest
 
 from detflow.config.reading import parse_config
-from detflow.data.records.schema import RecordsManifest
+from detflow.data.records.manifest import RecordsManifest
 from detflow.label_map import LabelMap
 from detflow.runs.run_dir import RunDir
 from detflow.training.augment import RANDOM_NUMBERS

@@ -1,44 +1,31 @@
-"""One VOC XML file, whoever wrote it: an annotation, or what is wrong with it and where.
+"""Reads one VOC XML file, whoever wrote it: an annotation, or what is wrong with it and where.
 
 The parser never opens a file or a socket, expands nothing, and reads a value whole or refuses it.
-Only direct children count:
-VOC nests `<part>` and CVAT nests `<attribute><name>`, which are not the object's own fields.
+Only direct children count: VOC nests `<part>` and CVAT nests `<attribute><name>`, which are not the
+object's own fields.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
 from lxml import etree
 
-from detflow.data.judging.rules import Corners, Finding
-from detflow.types import ImageSize, ObjectAnnotation
-
-__all__ = [
-    "MAX_OBJECTS",
-    "MAX_XML_BYTES",
-    "VocAnnotation",
-    "VocObject",
-    "read_annotation",
-    "read_image_names",
-    "write_annotation",
-]
+from detflow.data.findings import Corners, Finding
+from detflow.data.sources.source import FileContent, ImageNames, RawAnnotation, RawObject
 
 MAX_XML_BYTES = 10_000_000
 MAX_OBJECTS = 20_000
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-# int() would take "１２" and "1_000", float() would take "nan": this takes plain ASCII decimals only.
+# Plain ASCII decimals only: int() would also take "１２" and "1_000", and float() "nan".
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]*)?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
-# libxml2 finds a DOCTYPE only after it has read what is declared inside; these bytes are looked for
-# first.
+# libxml2 finds a DOCTYPE only after it has read what is declared inside, so these bytes are looked
+# for first.
 _DOCTYPES = tuple(
     "<!DOCTYPE".encode(encoding)
     for encoding in ("ascii", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
@@ -52,146 +39,70 @@ _PARSER = etree.XMLParser(
     remove_comments=True,
     remove_pis=True,
 )
-
-
-class VocObject(NamedTuple):
-    """An `<object>` as written.
-
-    Attributes:
-        number: Its place among the file's objects, from 1.
-        line: Of the `<object>` tag.
-        name: The class name with white space collapsed.
-        corners: VOC pixel corners xmin, ymin, xmax, ymax: finite, in no certain order, perhaps
-            outside of the image.
-        difficult: VOC's flag.
-        truncated: VOC's flag.
-        pose: VOC's free text.
-    """
-
-    number: int
-    line: int
-    name: str
-    corners: Corners
-    difficult: bool
-    truncated: bool
-    pose: str
-
-
-@dataclass(frozen=True, slots=True)
-class VocAnnotation:
-    """A VOC file as written.
-
-    Attributes:
-        filename: `<filename>`, or None.
-        source_path: `<path>`, or None: where the image lay on the annotator's machine.
-        size: `<size>`'s width and height in pixels, zero where zero is written; None where they are
-            missing or unreadable.
-        size_line: Where `<size>` is.
-        objects: In the file's order.
-    """
-
-    filename: str | None
-    source_path: str | None
-    size: tuple[int, int] | None
-    size_line: int | None
-    objects: tuple[VocObject, ...]
-
-
-def write_annotation(filename: str, size: ImageSize, objects: Sequence[ObjectAnnotation]) -> bytes:
-    """Returns a VOC file that any tool reads, and that reads back as exactly these objects.
-
-    Args:
-        filename: The image's name.
-        size: The image's size.
-        objects: Boxes as `records.to_record_box` rounds them.
-    """
-    root = etree.Element("annotation")
-    etree.SubElement(root, "filename").text = filename
-    _add_fields(etree.SubElement(root, "size"), width=size.width, height=size.height, depth=3)
-    etree.SubElement(root, "segmented").text = "0"
-    for entry in objects:
-        element = etree.SubElement(root, "object")
-        flags = {"truncated": int(entry.truncated), "difficult": int(entry.difficult)}
-        _add_fields(element, name=entry.name, pose=entry.pose or "Unspecified", **flags)
-        box = entry.box
-        _add_fields(
-            etree.SubElement(element, "bndbox"),
-            xmin=_shortest(box.xmin, size.width, first=1),
-            ymin=_shortest(box.ymin, size.height, first=1),
-            xmax=_shortest(box.xmax, size.width, first=0),
-            ymax=_shortest(box.ymax, size.height, first=0),
-        )
-    return etree.tostring(root, encoding="utf-8", xml_declaration=True, pretty_print=True)
-
-
-def _add_fields(parent: etree._Element, **fields: object) -> None:
-    for tag, value in fields.items():
-        etree.SubElement(parent, tag).text = str(value)
-
-
-def _shortest(edge: float, side: int, first: int) -> str:
-    """Returns the shortest decimal for a box's edge, in VOC pixels, that gives the same float32 again (see `Box.from_voc`)."""
-    wanted = struct.pack("<f", edge)
-    exact = edge * side + first
-    for digits in range(18):
-        text = f"{exact:.{digits}f}"
-        if struct.pack("<f", (float(text) - first) / side) == wanted:
-            return text
-    return repr(exact)
+_Field = str | etree._Element
+# Only fields that are read can be ambiguous: an object may have many <part> or <attributes>.
+_READ = frozenset(
+    {
+        "filename",
+        "path",
+        "size",
+        "width",
+        "height",
+        "name",
+        "bndbox",
+        "difficult",
+        "truncated",
+        "pose",
+        *_CORNERS,
+    }
+)
 
 
 class _Unreadable(Exception):
+    """Ends the reading of a file, or of its objects, with a finding."""
+
     def __init__(self, finding: Finding) -> None:
         self.finding = finding
 
 
-def read_annotation(data: bytes, path: str) -> tuple[VocAnnotation | None, list[Finding]]:
+def read_annotation(data: bytes, path: str) -> FileContent:
     """Reads an annotation.
 
     Args:
         data: The file's bytes; BOM, UTF-16 and declared encodings are understood.
-        path: Named in findings.
+        path: The file's path inside the dataset, for findings.
 
     Returns:
-        The annotation, or None where a finding quarantines or refuses it or says that it is none;
-        and all findings.
+        The annotation; none, and a finding, where it does not even say which image it is about.
     """
     try:
         root = _parse(data, path)
-        findings: list[Finding] = []
         fields = _fields_of_image(root, path)
+        names = ImageNames(
+            _optional_text(fields, "filename", path), _optional_text(fields, "path", path)
+        )
+    except _Unreadable as error:
+        return FileContent((), (error.finding,))
+    findings: list[Finding] = []
+    try:
         objects = [
             _read_object(element, index, path, findings)
             for index, element in enumerate(_objects(root, path), start=1)
         ]
         size, size_line = _read_size(root, fields, path)
-        filename, source_path = (
-            _optional_text(fields, "filename", path),
-            _optional_text(fields, "path", path),
-        )
     except _Unreadable as error:
-        return None, [error.finding]
-    if None in objects:
-        return None, findings
-    return (
-        VocAnnotation(
-            filename=filename,
-            source_path=source_path,
-            size=size,
-            size_line=size_line,
-            objects=tuple(entry for entry in objects if entry is not None),
-        ),
-        findings,
+        return FileContent((RawAnnotation(path, "", names, None, None, None, (error.finding,)),))
+    usable = tuple(entry for entry in objects if entry is not None)
+    annotation = RawAnnotation(
+        path=path,
+        entry="",
+        names=names,
+        size=size,
+        size_line=size_line,
+        objects=usable if len(usable) == len(objects) else None,
+        findings=tuple(findings),
     )
-
-
-def read_image_names(data: bytes, path: str) -> tuple[str | None, str | None] | Finding:
-    """Reads `<filename>` and `<path>` only, which is what pairing needs; or returns the finding that says why not."""
-    try:
-        fields = _fields_of_image(_parse(data, path), path)
-        return _optional_text(fields, "filename", path), _optional_text(fields, "path", path)
-    except _Unreadable as error:
-        return error.finding
+    return FileContent((annotation,))
 
 
 def _parse(data: bytes, path: str) -> etree._Element:
@@ -217,7 +128,7 @@ def _parse(data: bytes, path: str) -> etree._Element:
         raise _Unreadable(
             Finding("xml_malformed", path, line=error.lineno or 1, value=error.msg or "empty")
         ) from None
-    # An encoding of which the bytes above know nothing may still have hidden one.
+    # The file may be in an encoding in which those bytes look different.
     if root.getroottree().docinfo.internalDTD is not None:
         raise _Unreadable(Finding("xml_doctype", path, line=1, value="<!DOCTYPE"))
     if "}" in root.tag:
@@ -239,7 +150,11 @@ def _line_of(parent: etree._Element | None, tag: str) -> int | None:
 
 
 def _fields(children: etree._Element | list[etree._Element], path: str) -> dict[str, _Field]:
-    """Returns an element's children by tag: the text of one that has no children itself; one that stands twice is ambiguous."""
+    """Returns an element's children by tag: the text of a child that has no children itself.
+
+    Raises:
+        _Unreadable: A field that is read stands twice, so that it is ambiguous.
+    """
     fields: dict[str, _Field] = {
         child.tag: child if len(child) else child.text or "" for child in children
     }
@@ -257,26 +172,6 @@ def _fields(children: etree._Element | list[etree._Element], path: str) -> dict[
 
 def _fields_of_image(root: etree._Element, path: str) -> dict[str, _Field]:
     return _fields([child for child in root if child.tag != "object"], path)
-
-
-_Field = str | etree._Element
-
-# Only fields that are read can be ambiguous: an object may have many <part> or <attributes>.
-_READ = frozenset(
-    {
-        "filename",
-        "path",
-        "size",
-        "width",
-        "height",
-        "name",
-        "bndbox",
-        "difficult",
-        "truncated",
-        "pose",
-        *_CORNERS,
-    }
-)
 
 
 def _objects(root: etree._Element, path: str) -> list[etree._Element]:
@@ -298,7 +193,11 @@ def _objects(root: etree._Element, path: str) -> list[etree._Element]:
 
 
 def _text(fields: Mapping[str, _Field], tag: str, path: str) -> str:
-    """Returns a field's text as it stands, empty for a missing field."""
+    """Returns a field's text as written; it is empty for a missing field.
+
+    Raises:
+        _Unreadable: The field has children.
+    """
     field = fields.get(tag, "")
     if not isinstance(field, str):
         raise _Unreadable(Finding("field_has_children", path, line=_line(field), value=f"<{tag}>"))
@@ -309,7 +208,7 @@ def _optional_text(fields: Mapping[str, _Field], tag: str, path: str) -> str | N
     return _text(fields, tag, path).strip() or None
 
 
-# Corners are whole numbers up to an image's side, nearly all of them, and come again and again.
+# Nearly all corners are whole numbers up to an image's side, so the same texts come often.
 @lru_cache(maxsize=16_384)
 def _number(text: str) -> float | None:
     if not _NUMBER.fullmatch(text.strip()):
@@ -342,7 +241,7 @@ def _read_size(
 
 def _read_object(
     element: etree._Element, index: int, path: str, findings: list[Finding]
-) -> VocObject | None:
+) -> RawObject | None:
     """Returns the object, or None after a finding that quarantines the annotation."""
     fields = _fields(element, path)
     written = _text(fields, "name", path)
@@ -360,7 +259,7 @@ def _read_object(
         return None
     difficult = _read_flag(element, fields, "difficult", index, path, findings)
     truncated = _read_flag(element, fields, "truncated", index, path, findings)
-    return VocObject(
+    return RawObject(
         index,
         _line(element),
         name,

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.data.judging.rules import Action
-from detflow.data.sources.voc import MAX_OBJECTS, MAX_XML_BYTES, read_annotation, read_image_names
+from detflow.data.sources.voc.read import MAX_OBJECTS, MAX_XML_BYTES, read_annotation
 
 LABELIMG = """<annotation verified="yes">
 	<folder>images</folder>
@@ -34,8 +33,18 @@ LABELIMG = """<annotation verified="yes">
 """
 
 
-def read_one(text, path="a.xml"):
-    annotation, findings = read_annotation(text.encode() if isinstance(text, str) else text, path)
+def read(data, path="a.xml"):
+    """Returns the annotation, or None where it cannot be used, and what was found."""
+    annotations, findings = read_annotation(data, path)
+    if not annotations:
+        return None, findings
+    [annotation] = annotations
+    assert not findings
+    return (None if annotation.objects is None else annotation), annotation.findings
+
+
+def read_one(text):
+    annotation, findings = read(text.encode() if isinstance(text, str) else text)
     return annotation, [(finding.code, finding.line, finding.object_index) for finding in findings]
 
 
@@ -49,8 +58,8 @@ BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>
 def test_labelimg():
     annotation, findings = read_one(LABELIMG)
     assert findings == []
-    assert annotation.filename == "a b#1=2.jpg"
-    assert annotation.source_path == r"C:\Users\me\images\a b#1=2.jpg"
+    assert annotation.names.filename == "a b#1=2.jpg"
+    assert annotation.names.source_path == r"C:\Users\me\images\a b#1=2.jpg"
     assert (annotation.size, annotation.size_line) == ((640, 480), 6)
     (entry,) = annotation.objects
     assert (entry.number, entry.line, entry.name, entry.pose) == (1, 12, "猫", "Left")
@@ -123,14 +132,16 @@ BOMB = (
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32", "utf-7"])
 def test_a_doctype_is_refused(doctype, encoding):
-    text = f'<?xml version="1.0" encoding="{encoding}"?>\n\n{doctype}\n<annotation><filename>&x;</filename></annotation>'
+    text = (
+        f'<?xml version="1.0" encoding="{encoding}"?>\n\n{doctype}\n'
+        "<annotation><filename>&x;</filename></annotation>"
+    )
     annotation, [(code, line, _)] = read_one(text.encode(encoding))
     assert annotation is None
     if encoding in ("utf-8", "utf-16"):
         assert (code, line) == ("xml_doctype", 3)
     else:
         assert code in ("xml_doctype", "xml_malformed")
-    assert read_image_names(text.encode(encoding), "a.xml").code == code
 
 
 @pytest.mark.parametrize(
@@ -194,7 +205,7 @@ def test_what_is_ambiguous_or_incomplete_is_refused(body, code):
     ],
 )
 def test_what_is_no_number_is_named(text):
-    annotation, findings = read_annotation(
+    annotation, findings = read(
         with_object(f"<name>cat</name>{BOX.replace('<ymax>4', '<ymax>' + text)}").encode(),
         "d/a.xml",
     )
@@ -325,21 +336,24 @@ def test_a_large_file_and_many_objects_are_refused():
 
 
 @pytest.mark.parametrize("tag", ["filename", "path"])
-def test_children_in_a_file_name_are_a_finding_for_both_readers(tag):
-    data = f"<annotation><{tag}><b/></{tag}></annotation>".encode()
-    annotation, findings = read_annotation(data, "a.xml")
-    assert annotation is None
-    assert [finding.code for finding in findings] == ["field_has_children"]
-    assert read_image_names(data, "a.xml") == findings[0]
+def test_children_in_a_file_name_leave_nothing_to_pair_with(tag):
+    content = read_annotation(f"<annotation><{tag}><b/></{tag}></annotation>".encode(), "a.xml")
+    assert content.annotations == ()
+    assert [finding.code for finding in content.findings] == ["field_has_children"]
 
 
-def test_names_alone():
-    assert read_image_names(LABELIMG.encode(), "a.xml") == (
-        "a b#1=2.jpg",
-        r"C:\Users\me\images\a b#1=2.jpg",
-    )
-    assert read_image_names(b"<annotation><filename/></annotation>", "a.xml") == (None, None)
-    assert read_image_names(b"<annotation", "a.xml").action is Action.QUARANTINED
+def test_an_annotation_whose_objects_cannot_be_read_claims_its_image_all_the_same():
+    for objects in ("<object/>", "<object><name>a</name><object/></object>"):
+        text = f"<annotation><filename>b.jpg</filename><path>c</path>{objects}</annotation>"
+        [annotation] = read_annotation(text.encode(), "a.xml").annotations
+        assert annotation.names == ("b.jpg", "c")
+        assert annotation.objects is None
+        assert annotation.findings
+
+
+def test_an_empty_name_is_no_name():
+    [annotation] = read_annotation(b"<annotation><filename/></annotation>", "a.xml").annotations
+    assert annotation.names == (None, None)
 
 
 @given(
@@ -347,5 +361,5 @@ def test_names_alone():
     | st.text(max_size=200).map(lambda text: with_object(text).encode("utf-8", "replace"))
 )
 def test_no_input_escapes(data):
-    annotation, findings = read_annotation(data, "a.xml")
+    annotation, findings = read(data, "a.xml")
     assert annotation is not None or findings

@@ -10,14 +10,15 @@ import PIL
 import simplejpeg
 from google.protobuf import __version__ as protobuf_version
 
-from detflow import __version__
-
-__all__ = ["find_versions"]
+from detflow.version import __version__
 
 
 @cache
 def find_versions() -> dict[str, str]:
-    """Returns the version of each package, as it stands in a manifest. Two machines that agree write the same shard."""
+    """Returns the version of each package, as a manifest has it.
+
+    Two machines that agree in all of them write the same shard.
+    """
     return {
         "detflow": __version__,
         "lxml": lxml.etree.__version__,
