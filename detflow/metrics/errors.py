@@ -77,7 +77,7 @@ def find_errors(
     same where it is a second one or has the wrong class.
 
     Args:
-        matches: Of the images.
+        matches: The matches in the images.
         images: The images.
         score_threshold: Detections with a lower score are left out. What the others match does not
             depend on them.
