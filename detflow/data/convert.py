@@ -273,7 +273,7 @@ def require_acceptable(
         )
     elif not total:
         error = DataError(
-            "no VOC annotation (XML) was found",
+            f"no {options.audit.dialect.noun} was found",
             path=where,
             remedy="name the folder that holds them",
         )

@@ -21,7 +21,7 @@ class Voc(AnnotationSource):
     `ImageSets/Main`, or are folders.
     """
 
-    name = "VOC"
+    noun = "VOC annotation (XML)"
     max_file_bytes = MAX_XML_BYTES
 
     @override
