@@ -28,7 +28,7 @@ class DetflowError(Exception):
 
     Args:
         cause: What is wrong, with the value and what was expected.
-        path: The file or folder that it is about.
+        path: The file or folder that is at fault.
         place: Where in the file: a line number, `record 12`, `train.steps`.
         remedy: What the user can do.
     """
@@ -77,7 +77,7 @@ class ArtifactError(DetflowError):
 
 
 class EnvironmentFault(DetflowError):
-    """The machine refused: disk, permission or memory."""
+    """The machine refused: the disk, a permission, or memory."""
 
     exit_code = 5
 
@@ -106,11 +106,16 @@ _MACHINE_ERRNOS = {
 
 @contextmanager
 def environment_faults(path: str | PathLike[str], remedy: str | None = None) -> Iterator[None]:
-    """Turns the machine's refusals inside the block into `EnvironmentFault`; other errors pass through.
+    """Turns what the machine refuses inside the block into `EnvironmentFault`.
+
+    Other errors pass through.
 
     Args:
-        path: Named in the error where the operating system names no file of its own.
+        path: What the error names where the operating system names no file of its own.
         remedy: What the user can do.
+
+    Raises:
+        EnvironmentFault: The disk is full, a permission is missing, memory ran out, or the like.
     """
     try:
         yield

@@ -1,9 +1,9 @@
-"""The only door through which detflow publishes a folder or a file: complete under its final name, or absent.
+"""The only door to a final name: what detflow publishes is complete, or it is absent.
 
 A folder is built under a hidden name beside its destination, flushed to the disk, and renamed.
 Where the destination exists the two are exchanged in one step, so a reader sees the complete old
-folder or the complete new one. A process that dies leaves only a hidden folder, which the next one
-that publishes to the same destination removes.
+folder or the complete new one. A process that dies leaves only a hidden folder; the next process
+that publishes to the same destination removes it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def require_replaceable(final: Path, marker: str) -> None:
 
     Args:
         final: The destination.
-        marker: The file that tells a folder of the kind that is about to be published.
+        marker: The file by which a folder of this kind is recognised.
 
     Raises:
         ConfigError: The destination is a file, or a folder that holds something and not the marker.
@@ -83,9 +83,9 @@ def publish_directory(final: Path, resume: str | None = None) -> Iterator[Path]:
 
     Args:
         final: The destination. Its parents are made; what stands there is replaced as a whole.
-        resume: Twelve hexadecimal digits that stand for what is being built. If a process was
-            killed while it built the same, its folder is yielded with what it holds, to be checked
-            and used again. Without, the folder is always empty.
+        resume: Twelve hexadecimal digits that identify what is being built. If a process was
+            killed while it built the same, its folder is yielded with what it holds; the caller
+            checks that and uses it again. Without `resume` the folder is always empty.
 
     Raises:
         EnvironmentFault: The disk refuses, before the block is entered where that can be known.
@@ -99,8 +99,8 @@ def publish_directory(final: Path, resume: str | None = None) -> Iterator[Path]:
         staging.mkdir(exist_ok=resume is not None)
         lock = os.open(staging, os.O_RDONLY)
         try:
-            # Held until the process ends: sweep() takes a folder whose lock is free for the
-            # leftover of a dead process.
+            # The lock is held until the block ends, because sweep() takes a folder whose lock is
+            # free for the leftover of a dead process.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
@@ -147,11 +147,11 @@ def remove_directory(directory: Path) -> None:
 
 
 def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> None:
-    """Removes the folders and files that dead processes left in `directory` while they were publishing.
+    """Removes what processes that died while publishing left in `directory`.
 
     Args:
-        directory: Where to look; may be missing.
-        name: Only leftovers of this destination; None for those of all.
+        directory: Where to look; it may be missing.
+        name: The destination whose leftovers are removed; None means every destination.
         keep: The name of a leftover that stays.
     """
     leftover = re.compile(
@@ -168,18 +168,18 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
             else:
                 entry.unlink(missing_ok=True)
         except BlockingIOError:
-            # Its writer lives.
+            # Its writer is alive.
             continue
         finally:
             os.close(descriptor)
 
 
 def require_space(directory: Path, num_bytes: int) -> None:
-    """Refuses to start what cannot fit.
+    """Refuses to start work whose result cannot fit on the disk.
 
     Args:
-        directory: Where the bytes go; the nearest existing parent is asked.
-        num_bytes: How many.
+        directory: Where the bytes go. Where it does not exist yet, its nearest parent counts.
+        num_bytes: How many bytes are needed.
 
     Raises:
         EnvironmentFault: Fewer bytes are free; the message has both numbers.
@@ -208,13 +208,16 @@ def digest_file(path: Path) -> FileDigest:
 
 
 def digest_files(root: Path) -> dict[str, FileDigest]:
-    """Returns the digest of every file below `root`, by its path relative to it with forward slashes, sorted."""
+    """Returns the digest of every file below `root`, sorted by name.
+
+    A name is the path relative to `root`, with forward slashes.
+    """
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {path.relative_to(root).as_posix(): digest_file(path) for path in files}
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a relative path with forward slashes stays below the folder that it is relative to, links aside."""
+    """Tells whether a relative path stays below its folder; it does not look at links."""
     return _PLAIN_NAME.fullmatch(name) is not None and not {".", ".."}.intersection(name.split("/"))
 
 
@@ -222,11 +225,11 @@ def verify_files(root: Path, expected: Mapping[str, FileDigest]) -> None:
     """Compares files with their manifest.
 
     Args:
-        root: The folder that the names are relative to. A name that leaves it is refused.
-        expected: As from `digest_files`.
+        root: The folder that the names are relative to. A name that leads out of it is refused.
+        expected: What `digest_files` returned when the manifest was written.
 
     Raises:
-        ArtifactError: A file is missing or differs; the message says in what.
+        ArtifactError: A file is missing or differs; the message says how.
     """
     for name, digest in expected.items():
         path = root / name
@@ -247,15 +250,15 @@ def verify_files(root: Path, expected: Mapping[str, FileDigest]) -> None:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Reads a manifest that detflow wrote, or that somebody says it wrote.
+    """Reads a manifest, which detflow wrote or somebody claims that it wrote.
 
     Raises:
-        ArtifactError: It is missing, a link, larger than 64 MiB, or not a JSON object.
+        ArtifactError: The file is missing, a link, larger than 64 MiB, or not a JSON object.
     """
     if path.is_symlink() or not path.is_file():
         raise ArtifactError("the file is missing", path=path)
     if path.stat().st_size > _MAX_JSON_BYTES:
-        raise ArtifactError(f"larger than {_MAX_JSON_BYTES:,} bytes", path=path)
+        raise ArtifactError(f"the file is larger than {_MAX_JSON_BYTES:,} bytes", path=path)
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -266,7 +269,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def _move_into_place(staging: Path, final: Path) -> None:
-    """Renames `staging` to `final`; an existing `final` is exchanged, so that `staging` then holds the old content."""
+    """Renames `staging` to `final`.
+
+    An existing `final` is exchanged with it, so that `staging` then holds the old content.
+    """
     if not final.exists() and not final.is_symlink():
         os.rename(staging, final)
         return
@@ -285,7 +291,7 @@ def _move_into_place(staging: Path, final: Path) -> None:
     code = ctypes.get_errno()
     if code not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
         raise OSError(code, os.strerror(code), str(final))
-    # File systems without an exchange (NFS among them): for an instant nothing has the final name.
+    # Some file systems, NFS among them, cannot exchange: for an instant nothing has the final name.
     aside = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
     os.rename(final, aside)
     os.rename(staging, final)

@@ -1,28 +1,14 @@
-"""The values that every stage passes on. Each is right once it exists: a constructor that is given nonsense raises.
+"""The values that every stage passes on.
 
-Boxes are normalised [ymin, xmin, ymax, xmax] with the origin at the image's top left corner, as the
-TF Object Detection API's records and graphs have them. Pixels exist in two places only:
-`Box.from_voc` on the way in and `Box.to_pixels` (or `Box.to_voc`) on the way out.
+Each is valid once it exists: a constructor that is given nonsense raises ValueError. Boxes are
+normalised [ymin, xmin, ymax, xmax] with the origin at the image's top left corner, as the TF Object
+Detection API's records and graphs have them. Pixels exist in two places only: `Box.from_voc` on the
+way in and `Box.to_pixels` (or `Box.to_voc`) on the way out.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-
-from detflow.errors import ArtifactError, DataError
-
-__all__ = [
-    "Box",
-    "Detection",
-    "ImageSize",
-    "LabelMap",
-    "ObjectAnnotation",
-    "Sample",
-    "read_label_map",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +63,14 @@ class Box:
     def normalise_voc(
         xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize
     ) -> tuple[float, float, float, float]:
-        """Returns ymin, xmin, ymax, xmax as shares of the image; VOC's pixel corners are 1-based and inclusive.
+        """Returns ymin, xmin, ymax, xmax as shares of the image.
 
-        The VOC2012 development kit counts pixels from 1 and includes both corners: the leftmost
-        pixel column is xmin = 1 and a box over the whole width is (1, width). In continuous
-        coordinates that box is [0, width], so 1 is taken from the minima and nothing from the
-        maxima (Detectron2 reads VOC in the same way). Real sets agree: over BCCD, raccoon and
-        kangaroo no minimum is 0, 673 are 1, and 617 boxes touch the far edge.
+        VOC's pixel corners are 1-based and inclusive. The VOC2012 development kit counts pixels
+        from 1 and includes both corners: the leftmost pixel column is xmin = 1 and a box over the
+        whole width is (1, width). In continuous coordinates that box is [0, width], so 1 is taken
+        from the minima and nothing from the maxima (Detectron2 reads VOC in the same way). Real
+        sets agree: over BCCD, raccoon and kangaroo no minimum is 0, 673 are 1, and 617 boxes touch
+        the far edge.
         """
         return (
             (ymin - 1.0) / size.height,
@@ -93,12 +80,18 @@ class Box:
         )
 
     def to_voc(self, size: ImageSize) -> tuple[float, float, float, float]:
-        """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels: the inverse of `from_voc`."""
+        """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels.
+
+        It is the inverse of `from_voc`.
+        """
         left, top, right, bottom = self.to_pixels(size)
         return left + 1.0, top + 1.0, right, bottom
 
     def to_pixels(self, size: ImageSize) -> tuple[float, float, float, float]:
-        """Returns (left, top, right, bottom) in continuous pixels: left 0 is the image's edge, right = width its other edge."""
+        """Returns (left, top, right, bottom) in continuous pixels.
+
+        Left is 0 at one edge of the image, and right is its width at the other edge.
+        """
         return (
             self.xmin * size.width,
             self.ymin * size.height,
@@ -159,9 +152,9 @@ class Sample:
         source_id: A number, unique within a dataset (evaluators parse `image/source_id` as an
             integer).
         filename: The image's path inside the dataset.
-        size: Of the encoded image.
-        encoded: A JPEG file's bytes.
-        objects: In the order of the annotation.
+        size: Size of the encoded image.
+        encoded: The bytes of a JPEG file.
+        objects: The labelled objects, in the order of the annotation.
     """
 
     key: str
@@ -186,138 +179,3 @@ class Detection:
     class_id: int
     score: float
     box: Box
-
-
-@dataclass(frozen=True, slots=True)
-class LabelMap:
-    """Class names; the id of `names[i]` is i + 1, since id 0 means background in the TF Object Detection API."""
-
-    names: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if not all(self.names):
-            raise ValueError("a class name is empty")
-        if len(set(self.names)) != len(self.names):
-            twice = sorted({name for name in self.names if self.names.count(name) > 1})
-            raise ValueError(f"class names appear twice: {', '.join(twice)}")
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def id_of(self, name: str) -> int:
-        """Returns the 1-based id of a class name; raises KeyError for an unknown one."""
-        try:
-            return self.names.index(name) + 1
-        except ValueError:
-            raise KeyError(name) from None
-
-    def name_of(self, class_id: int) -> str:
-        """Returns the name of a 1-based id; raises KeyError for an unknown one."""
-        if not 1 <= class_id <= len(self.names):
-            raise KeyError(class_id)
-        return self.names[class_id - 1]
-
-    def to_pbtxt(self) -> str:
-        """Returns the TF Object Detection API's text form (`StringIntLabelMap`), one item a class."""
-        return "".join(
-            f"item {{\n  id: {i}\n  name: {_quote(name)}\n}}\n"
-            for i, name in enumerate(self.names, start=1)
-        )
-
-    @classmethod
-    def from_pbtxt(cls, text: str, path: str | PurePath | None = None) -> LabelMap:
-        """Reads `to_pbtxt`'s form, whoever wrote it; fields other than `id` and `name` are passed over.
-
-        Args:
-            text: The file's content.
-            path: Named in errors.
-
-        Raises:
-            DataError: The text is malformed, or the ids are not 1…N.
-        """
-        items: dict[int, str] = {}
-        body = _COMMENT.sub("", text)
-        position = 0
-        while match := _ITEM.match(body, position):
-            fields = dict(_FIELD.findall(match.group(1)))
-            line = body.count("\n", 0, match.start(1)) + 1
-            if (
-                _FIELD.sub("", match.group(1)).strip(" \t\r\n,;")
-                or "id" not in fields
-                or "name" not in fields
-            ):
-                raise DataError(
-                    "a label map item needs `id: N` and `name: '…'`", path=path, place=line
-                )
-            try:
-                class_id = int(fields["id"])
-            except ValueError:
-                raise DataError(
-                    f"label map id {fields['id']} is not a whole number", path=path, place=line
-                ) from None
-            if class_id in items:
-                raise DataError(f"label map id {class_id} appears twice", path=path, place=line)
-            items[class_id] = _unquote(fields["name"])
-            position = match.end()
-        if body[position:].strip():
-            raise DataError(
-                "not a label map: expected `item { id: 1 name: 'cat' }`",
-                path=path,
-                place=body.count("\n", 0, position) + 1,
-            )
-        if sorted(items) != list(range(1, len(items) + 1)):
-            raise DataError(
-                f"label map ids are {sorted(items)}; expected 1 to {len(items)} without a gap",
-                path=path,
-            )
-        try:
-            return cls(tuple(items[i] for i in sorted(items)))
-        except ValueError as error:
-            raise DataError(str(error), path=path) from None
-
-
-def read_label_map(path: Path) -> LabelMap:
-    """Reads `label_map.pbtxt`.
-
-    Raises:
-        ArtifactError: It is missing or not a text of at most 16 MiB.
-        DataError: It is malformed.
-    """
-    if not path.is_file():
-        raise ArtifactError("the label map is missing", path=path)
-    if path.stat().st_size > _MAX_LABEL_MAP_BYTES:
-        raise ArtifactError(f"larger than {_MAX_LABEL_MAP_BYTES:,} bytes", path=path)
-    try:
-        return LabelMap.from_pbtxt(path.read_text(encoding="utf-8"), path)
-    except UnicodeDecodeError:
-        raise ArtifactError("not UTF-8 text", path=path) from None
-
-
-_MAX_LABEL_MAP_BYTES = 16 << 20
-# The subset of protobuf's text format that label maps use. A quoted string may hold braces, so the
-# item's pattern knows strings.
-_STRING = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
-_COMMENT = re.compile(r"""(?m)^[ \t]*#.*$""")
-_ITEM = re.compile(rf"""\s*item\s*:?\s*\{{((?:[^{{}}"']|{_STRING})*)\}}""")
-_FIELD = re.compile(rf"""\b([a-z_]+)\s*:\s*({_STRING}|[-\w.]+)""")
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
-
-
-def _quote(name: str) -> str:
-    escaped = (
-        name.replace("\\", "\\\\")
-        .replace("'", "\\'")
-        .replace("\n", "\\n")
-        .replace("\r", "\\r")
-        .replace("\t", "\\t")
-    )
-    return f"'{escaped}'"
-
-
-def _unquote(text: str) -> str:
-    if text[:1] not in ("'", '"'):
-        return text
-    return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match.group(1), match.group(1)), text[1:-1])

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.geometry import boxes_to_image, choose_canvas, fit_to_canvas, fitted_size
+from detflow.geometry import (
+    boxes_to_image,
+    choose_canvas,
+    fit_to_canvas,
+    fitted_size,
+    pairwise_iou,
+)
+from detflow.types import Box
 
 SIZES = [
     (1, 1),
@@ -97,3 +104,20 @@ def test_an_image_of_the_canvas_size_is_passed_on_as_it_is():
     canvases, ratio = fit_to_canvas(images, (48, 64))
     np.testing.assert_array_equal(canvases, images)
     assert ratio.tolist() == [1.0, 1.0]
+
+
+Corners = st.tuples(*[st.integers(0, 6)] * 4)
+Boxes = st.lists(Corners, max_size=4)
+
+
+@given(Boxes, Boxes)
+def test_the_overlap_of_each_pair_is_that_of_the_two_boxes_and_0_without_area(boxes, others):
+    overlaps = pairwise_iou(boxes, others)
+    assert (overlaps.shape, overlaps.dtype) == ((len(boxes), len(others)), np.float64)
+    for row, box in zip(overlaps, boxes, strict=True):
+        for overlap, other in zip(row, others, strict=True):
+            if all(top < bottom and left < right for top, left, bottom, right in (box, other)):
+                first, second = (Box(*(edge / 6 for edge in corners)) for corners in (box, other))
+                assert overlap == pytest.approx(first.iou(second))
+            else:
+                assert overlap == 0.0

@@ -1,12 +1,13 @@
 #!/usr/bin/env python
-"""Measures `detflow serve` with clients on the loopback, each of which sends its next picture when the last is answered.
+"""Measures `detflow serve` with clients on the loopback interface.
 
     tools/bench_serve.py exports/bccd bccd/JPEGImages
 
-For batches of one picture and of up to eight: throughput and latency at 1, 8 and 64 clients. Then
-more clients than a short queue has places for. Ends with 1 if a request got no answer or another
-one than it should, if the server's count of them differs, if requests took more memory than was
-granted to them, or if the server does not recover from the overload. Takes about two minutes.
+Each client sends its next picture when the last one is answered. For batches of one picture and of
+up to eight, the script measures throughput and latency at 1, 8 and 64 clients; then it starts more
+clients than a short queue has places for. It ends with 1 if a request got no answer or a wrong one,
+if the server counts other numbers of answers, if requests took more memory than was granted to
+them, or if the server does not recover from the overload. It takes about two minutes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Server:
     port: int
 
     def get(self, path: str) -> tuple[int, str]:
-        """Returns a status and a text."""
+        """Returns the status and the text of an answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -61,9 +62,10 @@ class Server:
         }
 
     def memory_mib(self, entry: str) -> float:
-        """Returns the process's memory: VmRSS is today's, VmHWM the highest there was."""
+        """Returns the process's memory: VmRSS is the present one, VmHWM the highest so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"^{entry}:\s+(\d+) kB$", status, re.MULTILINE).group(1)) / 1024  # type: ignore[union-attr]
+        sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", status, re.MULTILINE))
+        return int(sizes[entry]) / 1024
 
 
 @dataclass
@@ -111,7 +113,7 @@ def start(artifact: Path, *options: object) -> Iterator[Server]:
 
 
 def run_clients(server: Server, pictures: Sequence[bytes], clients: int, seconds: float) -> Load:
-    """Lets clients send pictures one after another for so long; all that were sent are waited for."""
+    """Lets clients send pictures for so many seconds, and waits for the last answers."""
     load, lock, began = Load(), threading.Lock(), time.perf_counter()
 
     def run(first: int) -> None:
@@ -134,7 +136,7 @@ def run_clients(server: Server, pictures: Sequence[bytes], clients: int, seconds
                 if status == 200:
                     load.latencies.append(time.perf_counter() - sent)
             if status == 429:
-                # What Retry-After asks for is a second; a tenth keeps the pressure up.
+                # Retry-After asks for a second; waiting a tenth of that keeps the pressure up.
                 time.sleep(0.1)
         connection.close()
 
@@ -161,8 +163,9 @@ def measure(artifact: Path, pictures: Sequence[bytes], max_batch: int, seconds: 
             answered = server.count_answers()[200] - before[200]
             peak = server.memory_mib("VmHWM")
             print(
-                f"{max_batch:9}{clients:9}{len(load.latencies) / load.seconds:11.1f}{load.percentile(50):9.0f}"
-                f"{load.percentile(99):9.0f}{len(load.latencies):9}{peak:9.0f}",
+                f"{max_batch:9}{clients:9}{len(load.latencies) / load.seconds:11.1f}"
+                f"{load.percentile(50):9.0f}{load.percentile(99):9.0f}"
+                f"{len(load.latencies):9}{peak:9.0f}",
                 flush=True,
             )
             if set(load.statuses) != {200} or answered != load.statuses[200]:
@@ -177,13 +180,14 @@ def measure(artifact: Path, pictures: Sequence[bytes], max_batch: int, seconds: 
 
 
 def overload(artifact: Path, pictures: Sequence[bytes], seconds: float) -> list[str]:
-    """Sends more than the queue has places for, then one picture; returns what went wrong."""
+    """Sends more pictures than the queue holds, then single ones; returns what went wrong."""
     with start(artifact, "--max-queue", 8, "--max-instances", 8) as server:
         load = run_clients(server, pictures, max(CLIENTS), seconds)
         after = run_clients(server, pictures, 1, 1.0)
         print(
-            f"overload: {max(CLIENTS)} clients, 8 places: {load.statuses[200]} answered within {load.percentile(99):.0f} ms (p99), "
-            f"{load.statuses[429]} told to come again; afterwards {after.statuses[200]} of {after.statuses.total()} answered"
+            f"overload: {max(CLIENTS)} clients, 8 places: {load.statuses[200]} were answered"
+            f" within {load.percentile(99):.0f} ms (p99), {load.statuses[429]} were told to come"
+            f" again; afterwards {after.statuses[200]} of {after.statuses.total()} were answered"
         )
         faults = []
         if set(load.statuses) != {200, 429}:
@@ -209,10 +213,12 @@ def main() -> None:
     arguments = parser.parse_args()
     pictures = [file.path.read_bytes() for file in find_pictures(arguments.images)[:MAX_PICTURES]]
     print(
-        f"{len(pictures)} pictures, {sum(map(len, pictures)) / len(pictures) / 1e3:.0f} kB on average; {arguments.seconds:g} s each"
+        f"{len(pictures)} pictures, {sum(map(len, pictures)) / len(pictures) / 1e3:.0f} kB"
+        f" on average; {arguments.seconds:g} s each"
     )
     print(
-        f"{'max batch':>9}{'clients':>9}{'images/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'answers':>9}{'peak MiB':>9}"
+        f"{'max batch':>9}{'clients':>9}{'images/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
+        f"{'answers':>9}{'peak MiB':>9}"
     )
     faults = [
         fault

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detflow.config.schema import ExperimentConfig
+    from detflow.label_map import LabelMap
     from detflow.training.inputs import TrainingImages
-    from detflow.types import LabelMap
 
 _STARTED = "DETFLOW_BENCH_STARTED"
 # The first steps compile and fill caches.
@@ -45,7 +45,7 @@ _STEPS_PER_LOOP = 20
 
 def build_config(options: argparse.Namespace) -> ExperimentConfig:
     """Returns the configuration that every contestant trains."""
-    from detflow.config.schema import parse_config
+    from detflow.config.reading import parse_config
 
     return parse_config(
         json.dumps(
@@ -138,7 +138,7 @@ def run_inputs(options: argparse.Namespace) -> dict[str, float]:
     """Prepares batches and throws them away."""
     import tensorflow as tf
 
-    from detflow.training.augmentation import augment
+    from detflow.training.augment.pipeline import augment
 
     config, images, _ = load_images(options)
 

@@ -1,1 +1,1 @@
-"""How fast, how large and how good each format of a model is, each measured in a process of its own."""
+"""Measures how fast, how large and how good each format is, each in a process of its own."""

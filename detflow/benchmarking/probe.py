@@ -1,7 +1,7 @@
-"""What one measurement's process does: `python -m detflow.benchmarking.probe REQUEST`, the request as JSON.
+"""The process of one measurement: `python -m detflow.benchmarking.probe REQUEST`.
 
-It tells of its first detections on stdout as soon as it has them, and of everything else on a
-second line.
+The request is JSON. The process writes a line to stdout as soon as it has its first detections, and
+its report as a second line.
 """
 
 from __future__ import annotations
@@ -16,25 +16,24 @@ from typing import Any
 
 import numpy as np
 
+from detflow.artifact import INPUT_NAME
 from detflow.data.images.decode import decode_pixels
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
-from detflow.errors import DetflowError
+from detflow.errors import ArtifactError, DetflowError
 from detflow.inference.detector import Detector, Runner
-from detflow.inference.load import load_runner
-from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.inference.formats import find_format
+from detflow.metrics.coco import EvaluatedImage, coco_metrics
 
-__all__ = ["main"]
-
-# An action runs so many times before the next has its turn, and the first ones do not count: for a
-# while after its last run a runtime's threads keep the cores busy, waiting for another.
+# An action runs so many times before the next one has its turn. The first runs do not count: for a
+# while after its last run the threads of the former runtime keep the cores busy, waiting for work.
 _TURN_RUNS = 6
 _SETTLING_RUNS = 2
 _MIN_TURNS = 2
 
 
 def main() -> None:
-    """Measures; a fault that a user can act on goes to stderr in one line, with its exit code."""
+    """Measures; a fault that a user can act on is one line on stderr and an exit code."""
     request = json.loads(sys.argv[1])
     try:
         _measure(request)
@@ -44,9 +43,17 @@ def main() -> None:
 
 
 def _measure(request: dict[str, Any]) -> None:
-    path, signature, threads = Path(request["path"]), request["signature"], request["threads"]
+    path, threads = Path(request["path"]), request["threads"]
     files = [Path(name).read_bytes() for name in request["images"]]
-    run = load_runner(path, signature=signature, threads=threads)
+    measured = find_format(request["format"])
+    if measured is None:
+        raise ArtifactError(f"the format {request['format']} is not known here", path=path)
+    entry = next(
+        entry
+        for entry in measured.entries
+        if entry.input_name == INPUT_NAME and entry.signature == request["signature"]
+    )
+    run = measured.load(path, entry, threads=threads)
 
     def detect(file: bytes) -> object:
         pixels, _ = decode_pixels(file)
@@ -55,11 +62,9 @@ def _measure(request: dict[str, Any]) -> None:
     detect(files[0])
     _tell({"detected": True})
 
-    from detflow.benchmarking.network import load_bare_network
-
     pixels = [decode_pixels(file)[0] for file in files]
-    bare = load_bare_network(path, signature, threads, tuple(request["canvas_size"]))
-    # In turns, so that whatever else the machine does slows all of them.
+    bare = measured.load_bare_network(path, entry, tuple(request["canvas_size"]), threads=threads)
+    # The actions take turns, so that whatever else the machine does slows all of them.
     times = _time_in_turns(
         {
             "end_to_end": lambda i: detect(files[i]),
@@ -70,7 +75,7 @@ def _measure(request: dict[str, Any]) -> None:
         len(files),
         request["seconds"],
     )
-    # Kilobytes on Linux.
+    # Linux gives kilobytes.
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     batch = np.stack([pixels[0]] * request["batch"])
     in_batches = _time_in_turns({"batch": lambda i: run(batch)}, 1, request["seconds"])["batch"]
@@ -100,15 +105,24 @@ def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | N
     detector = Detector(run, manifest.label_map, path)
     images = []
     for sample in read_samples(records, manifest, split):
-        (found,) = detector.detect([decode_pixels(sample.encoded)[0]])
-        images.append(EvaluatedImage(sample.size, sample.objects, found))
+        (detections,) = detector.detect([decode_pixels(sample.encoded)[0]])
+        images.append(EvaluatedImage(sample.size, sample.objects, detections))
     return coco_metrics(images, manifest.label_map)["AP"]
 
 
 def _time_in_turns(
     actions: dict[str, Callable[[int], object]], count: int, seconds: float
 ) -> dict[str, Sequence[float]]:
-    """Runs every action a few times, again and again, on items 0 to count - 1 in turn; returns seconds by action."""
+    """Runs actions in turns until the time is up.
+
+    Args:
+        actions: Functions of an item's number.
+        count: Number of items; an action takes one after the other.
+        seconds: Least time.
+
+    Returns:
+        The seconds of each run that counts, by action.
+    """
     for action in actions.values():
         action(0)
     times: dict[str, list[float]] = {name: [] for name in actions}
@@ -126,7 +140,7 @@ def _time_in_turns(
 
 
 def _percentile(seconds: Sequence[float], share: float) -> float:
-    """Milliseconds."""
+    """Returns a percentile in milliseconds."""
     return float(np.percentile(seconds, share) * 1e3)
 
 

@@ -1,4 +1,4 @@
-"""`detflow benchmark`: exported folders → a table, JSON and a plot."""
+"""Measures the formats of exported folders: a table, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -15,50 +15,36 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 import click
-import numpy as np
-import simplejpeg
 
-from detflow.artifact import FORMATS, INPUT_NAME, ArtifactDir, Entry
+from detflow.artifact import INPUT_NAME, ArtifactDir
+from detflow.benchmarking.images import write_images
+from detflow.benchmarking.measurement import Measurement
 from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
-from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.inference.formats import find_format
+from detflow.inference.formats.base import EntryPoint, Format
 from detflow.progress import show_progress
 from detflow.publish import digest_files, publish_directory, require_replaceable
 from detflow.tables import format_metric, print_rows
-
-__all__ = [
-    "MARKER_NAME",
-    "PLOT_NAME",
-    "TABLE_KEY",
-    "BenchmarkOptions",
-    "Measurement",
-    "benchmark_artifacts",
-    "describe_benchmark",
-    "parse_threads",
-    "print_benchmark",
-]
+from detflow.text import count_noun
 
 MARKER_NAME: Final = "benchmark.json"
 PLOT_NAME: Final = "benchmark.png"
 
 _FORMAT_VERSION = 1
-_NUM_IMAGES = 32
-# Where the user names no records: pictures of a usual size that compress like photographs.
-_DRAWN_SIZE = (480, 640)
-_DRAWN_SEED = 11
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """How it is measured.
+    """How exports are measured.
 
     Attributes:
-        records: Folder that make-records wrote; its images are detected on, and AP is measured.
-            Without, pictures are drawn, and AP is what the export's proof measured.
+        records: Folder that make-records wrote: its images are detected on, and AP is measured.
+            Without it pictures are drawn, and AP is what the export's proof measured.
         split: Split of the records.
         threads: Numbers of threads to measure the latency with.
         batch: Images that go through together when throughput is measured.
-        seconds: For each of latency and throughput.
+        seconds: Time for latency, and as much again for throughput.
     """
 
     records: Path | None = None
@@ -68,44 +54,11 @@ class BenchmarkOptions:
     seconds: float = 3.0
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One way into a format.
-
-    Attributes:
-        artifact: The exported folder.
-        format: The format's name.
-        signature: The entry's, where the format has several ways in; else empty.
-        bytes: Of the format's files.
-        cold_start_s: From starting a process to its first detections.
-        by_threads: What `probe` tells, by the number of threads.
-        ap: AP; None where nobody could measure it.
-    """
-
-    artifact: str
-    format: str
-    signature: str
-    bytes: int
-    cold_start_s: float
-    by_threads: Mapping[int, Mapping[str, Any]]
-    ap: float | None
-
-    @property
-    def name(self) -> str:
-        """For tables and plots."""
-        return f"{self.format} {self.signature}".rstrip()
-
-    @property
-    def first(self) -> Mapping[str, Any]:
-        """With the first of the thread numbers."""
-        return next(iter(self.by_threads.values()))
-
-
 def parse_threads(text: str) -> tuple[int, ...]:
     """Reads `1,2,4`.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: The text is anything else.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
@@ -120,7 +73,7 @@ def benchmark_artifacts(
 
     Args:
         artifacts: The folders.
-        options: How.
+        options: How they are measured.
         output: Folder to publish; a benchmark that stands there is replaced. None publishes
             nothing.
 
@@ -135,18 +88,20 @@ def benchmark_artifacts(
         return _measure_all(artifacts, options)
     require_replaceable(output, MARKER_NAME)
     with publish_directory(output) as staging:
-        found = _measure_all(artifacts, options)
+        measurements = _measure_all(artifacts, options)
         from detflow.benchmarking.plot import draw_benchmark
 
         (staging / MARKER_NAME).write_text(
-            json.dumps(describe_benchmark(found, options), indent=2) + "\n", encoding="utf-8"
+            json.dumps(describe_benchmark(measurements, options), indent=2) + "\n", encoding="utf-8"
         )
-        (staging / PLOT_NAME).write_bytes(draw_benchmark(found))
-    return found
+        (staging / PLOT_NAME).write_bytes(draw_benchmark(measurements))
+    return measurements
 
 
-def describe_benchmark(found: Sequence[Measurement], options: BenchmarkOptions) -> dict[str, Any]:
-    """Returns what benchmark.json holds."""
+def describe_benchmark(
+    measurements: Sequence[Measurement], options: BenchmarkOptions
+) -> dict[str, Any]:
+    """Returns the content of benchmark.json."""
     return {
         "format_version": _FORMAT_VERSION,
         "machine": {
@@ -155,63 +110,73 @@ def describe_benchmark(found: Sequence[Measurement], options: BenchmarkOptions) 
             "python": platform.python_version(),
         },
         "options": asdict(options) | {"records": options.records and str(options.records)},
-        "formats": [asdict(one) for one in found],
-        "fastest": _describe_fastest(found),
+        "formats": [asdict(measurement) for measurement in measurements],
+        "fastest": _describe_fastest(measurements),
     }
 
 
 TABLE_KEY: Final = (
-    "thr.: threads · p50, p95: ms from a JPEG file to its detections, batch 1 · net: ms of the bare network, ratio: p50 to it\n"
-    "img/s: in batches · RAM: peak MB · start: s from a process' start to its first detections · MB: on disk"
+    "thr.: threads · p50, p95: ms from a JPEG file to its detections, batch 1 · "
+    "net: ms of the bare network, ratio: p50 to it\n"
+    "img/s: in batches · RAM: peak MB · "
+    "start: s from a process' start to its first detections · MB: on disk"
 )
-"""What stands in `print_benchmark`'s columns."""
+"""The meaning of `print_benchmark`'s columns."""
 
 
-def print_benchmark(found: Sequence[Measurement]) -> None:
-    """Prints a table, one line a format and number of threads, narrow enough for 80 columns, and which is the fastest."""
+def print_benchmark(measurements: Sequence[Measurement]) -> None:
+    """Prints a table of at most 80 columns, and which format is the fastest.
+
+    The table has one line for each format and number of threads.
+    """
     rows = []
-    for one in found:
-        for threads, told in one.by_threads.items():
-            first = told is one.first
-            milliseconds = told["milliseconds"]
+    for measurement in measurements:
+        for threads, report in measurement.by_threads.items():
+            first = report is measurement.first
+            milliseconds = report["milliseconds"]
             rows.append(
                 (
-                    one.name if first else "",
+                    measurement.name if first else "",
                     f"{threads}",
                     f"{milliseconds['end_to_end']['p50']:.1f}",
                     f"{milliseconds['end_to_end']['p95']:.1f}",
                     f"{milliseconds['network']['p50']:.1f}",
-                    f"{told['ratio']:.2f}",
-                    f"{told['images_per_second']:.0f}",
-                    f"{told['peak_bytes'] / 1e6:.0f}",
-                    f"{one.cold_start_s:.2f}" if first else "",
-                    f"{one.bytes / 1e6:.1f}" if first else "",
-                    format_metric(one.ap) if first else "",
+                    f"{report['ratio']:.2f}",
+                    f"{report['images_per_second']:.0f}",
+                    f"{report['peak_bytes'] / 1e6:.0f}",
+                    f"{measurement.cold_start_s:.2f}" if first else "",
+                    f"{measurement.bytes / 1e6:.1f}" if first else "",
+                    format_metric(measurement.ap) if first else "",
                 )
             )
     print_rows(
         ("format", "thr.", "p50", "p95", "net", "ratio", "img/s", "RAM", "start", "MB", "AP"), rows
     )
-    fastest = _describe_fastest(found)
+    fastest = _describe_fastest(measurements)
     click.echo(
-        f"Fastest end to end: {fastest['format']}, {fastest['threads']} thread(s): {fastest['end_to_end_ms']:.1f} ms, "
-        f"{fastest['ratio']:.2f} times its bare network's {fastest['network_ms']:.1f} ms."
+        f"Fastest end to end: {fastest['format']}, {count_noun(fastest['threads'], 'thread')}: "
+        f"{fastest['end_to_end_ms']:.1f} ms, {fastest['ratio']:.2f} times its bare network's "
+        f"{fastest['network_ms']:.1f} ms."
     )
 
 
-def _describe_fastest(found: Sequence[Measurement]) -> dict[str, Any]:
-    """Tells which way in, with which number of threads, has the lowest p50 from a JPEG file to its detections."""
-    one, threads, told = min(
-        ((one, threads, told) for one in found for threads, told in one.by_threads.items()),
+def _describe_fastest(measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """Describes the entry and number of threads with the lowest p50 from a file to detections."""
+    measurement, threads, report = min(
+        (
+            (measurement, threads, report)
+            for measurement in measurements
+            for threads, report in measurement.by_threads.items()
+        ),
         key=lambda item: item[2]["milliseconds"]["end_to_end"]["p50"],
     )
     return {
-        "artifact": one.artifact,
-        "format": one.name,
+        "artifact": measurement.artifact,
+        "format": measurement.name,
         "threads": threads,
-        "end_to_end_ms": told["milliseconds"]["end_to_end"]["p50"],
-        "network_ms": told["milliseconds"]["network"]["p50"],
-        "ratio": told["ratio"],
+        "end_to_end_ms": report["milliseconds"]["end_to_end"]["p50"],
+        "network_ms": report["milliseconds"]["network"]["p50"],
+        "ratio": report["ratio"],
     }
 
 
@@ -222,42 +187,48 @@ def _measure_all(artifacts: Sequence[Path], options: BenchmarkOptions) -> list[M
     cards = {path: ArtifactDir(path).verify() for path in artifacts}
     manifest = _read_truth(cards, options)
     todo = [
-        (path, name, entry) for path, card in cards.items() for name, entry in _entries(path, card)
+        (path, known, entry)
+        for path, card in cards.items()
+        for known, entry in _find_entries(path, card)
     ]
     with tempfile.TemporaryDirectory() as folder, show_progress() as progress:
-        images = list(_write_images(Path(folder), manifest, options))
-        found = []
-        for done, (path, name, entry) in enumerate(todo, start=1):
-            found.append(_measure(path, cards[path], name, entry, images, options, manifest))
+        images = list(write_images(Path(folder), options.records, manifest, options.split))
+        measurements = []
+        for done, (path, known, entry) in enumerate(todo, start=1):
+            measurements.append(
+                _measure(path, cards[path], known, entry, images, options, manifest)
+            )
             progress("measuring", done, len(todo))
-    return found
+    return measurements
 
 
-def _entries(path: Path, card: Mapping[str, Any]) -> Iterator[tuple[str, Entry]]:
-    """Yields the ways in that take pixels; one that the export's proof refused is none."""
-    for name, told in card["formats"].items():
-        if name not in FORMATS:
+def _find_entries(path: Path, card: Mapping[str, Any]) -> Iterator[tuple[Format, EntryPoint]]:
+    """Yields the entries that take pixels and that the export's proof has not refused."""
+    for name, described in card["formats"].items():
+        known = find_format(name)
+        if known is None:
             raise ArtifactError(f"the format {name} is not known here", path=path)
-        for entry in FORMATS[name].entries:
-            if entry.input_name == INPUT_NAME and entry.name in told["entries"]:
-                yield name, entry
+        for entry in known.entries:
+            if entry.input_name == INPUT_NAME and entry.name in described["entries"]:
+                yield known, entry
 
 
 def _measure(
     path: Path,
     card: Mapping[str, Any],
-    name: str,
-    entry: Entry,
+    measured: Format,
+    entry: EntryPoint,
     images: Sequence[str],
     options: BenchmarkOptions,
     manifest: RecordsManifest | None,
 ) -> Measurement:
     by_threads: dict[int, Mapping[str, Any]] = {}
-    metrics, canvas = card["formats"][name]["metrics"], card["canvas_size"]
+    metrics, canvas = card["formats"][measured.name]["metrics"], card["canvas_size"]
     cold_start_s, ap = 0.0, None if metrics is None else metrics["AP"]
     for threads in dict.fromkeys(options.threads):
         request = {
             "path": str(path / entry.path),
+            "format": measured.name,
             "signature": entry.signature,
             "canvas_size": [canvas["height"], canvas["width"]],
             "threads": threads,
@@ -268,21 +239,23 @@ def _measure(
         }
         if options.records is not None and manifest is not None and not by_threads:
             request |= {"records": str(options.records), "split": options.split}
-        first_s, told = _probe(request, entry.name)
+        first_s, report = _probe(request, entry.name)
         if not by_threads:
-            cold_start_s, ap = first_s, told.pop("ap", ap)
-        by_threads[threads] = told
+            cold_start_s, ap = first_s, report.pop("ap", ap)
+        by_threads[threads] = report
     sizes = digest_files(path)
     num_bytes = sum(
         digest["bytes"]
         for file, digest in sizes.items()
-        if file.partition("/")[0] in FORMATS[name].paths
+        if file.partition("/")[0] in measured.paths
     )
-    return Measurement(str(path), name, entry.signature, num_bytes, cold_start_s, by_threads, ap)
+    return Measurement(
+        str(path), measured.name, entry.signature, num_bytes, cold_start_s, by_threads, ap
+    )
 
 
 def _probe(request: Mapping[str, Any], name: str) -> tuple[float, dict[str, Any]]:
-    """Returns the seconds from the start of a process to its first detections, and what it measured."""
+    """Runs `probe`; returns the seconds until its first detections, and its report."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "detflow.benchmarking.probe", json.dumps(request)]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
@@ -296,16 +269,14 @@ def _probe(request: Mapping[str, Any], name: str) -> tuple[float, dict[str, Any]
     if process.returncode:
         reason = said[-1] if said else f"its process ended with {process.returncode}"
         raise ArtifactError(f"it cannot be measured: {reason}", path=name)
-    told: dict[str, Any] = json.loads(result)
-    return first_s, told
-
-
-# --- Images ---------------------------------------------------------------------------------------
+    report: dict[str, Any] = json.loads(result)
+    return first_s, report
 
 
 def _read_truth(
     cards: Mapping[Path, Mapping[str, Any]], options: BenchmarkOptions
 ) -> RecordsManifest | None:
+    """Returns the records' manifest, whose classes must be those of all exports."""
     if options.records is None:
         return None
     manifest = read_manifest(options.records)
@@ -323,37 +294,6 @@ def _read_truth(
                 remedy="name the model's own records",
             )
     return manifest
-
-
-def _write_images(
-    folder: Path, manifest: RecordsManifest | None, options: BenchmarkOptions
-) -> Iterator[str]:
-    """Writes the JPEG files that are detected on."""
-    if manifest is None or options.records is None:
-        files: Iterator[bytes] = _draw_images()
-    else:
-        files = (
-            sample.encoded for sample in read_samples(options.records, manifest, options.split)
-        )
-    for number, content in zip(range(_NUM_IMAGES), files, strict=False):
-        path = folder / f"{number:03}.jpg"
-        path.write_bytes(content)
-        yield str(path)
-
-
-def _draw_images() -> Iterator[bytes]:
-    """Yields seeded pictures of patches with a little noise."""
-    random = np.random.default_rng(_DRAWN_SEED)
-    height, width = _DRAWN_SIZE
-    while True:
-        coarse = random.integers(0, 256, (height // 32, width // 32, 3))
-        pixels = np.kron(coarse, np.ones((32, 32, 1), np.int64)) + random.normal(
-            0, 6, (height, width, 3)
-        )
-        content = np.clip(pixels, 0, 255).astype(np.uint8)
-        yield bytes(
-            simplejpeg.encode_jpeg(content, quality=90, colorspace="RGB", colorsubsampling="420")
-        )
 
 
 def _processor() -> str:

@@ -6,46 +6,25 @@ prints.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
-    ValidationError,
+    GetCoreSchemaHandler,
     model_validator,
 )
-from typing_extensions import Self
+from pydantic_core import CoreSchema, core_schema
 
-from detflow.errors import ConfigError
-from detflow.text import first_line
+from detflow.config.backbones import BACKBONES
+from detflow.config.presets import PRESETS
 
-__all__ = [
-    "AugmentConfig",
-    "CheckpointConfig",
-    "DataConfig",
-    "EvaluateConfig",
-    "ExperimentConfig",
-    "ModelConfig",
-    "RuntimeConfig",
-    "TrainConfig",
-    "explain_config",
-    "format_config",
-    "parse_config",
-    "read_config",
-]
-
-_MAX_CONFIG_BYTES = 1 << 20
-# Below 16 filters the gradient of a strided 1x1 convolution in TensorFlow 2.20's oneDNN writes
-# outside its memory (docs/decisions/0003-onednn.md).
-_MIN_RESNET_WIDTH = 0.25
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 Positive = Annotated[int, Field(gt=0)]
@@ -67,6 +46,24 @@ def _parse_seconds(value: object) -> object:
 Seconds = Annotated[float, BeforeValidator(_parse_seconds), Field(gt=0.0, allow_inf_nan=False)]
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a setting whose values are the names of a table."""
+
+    table: Mapping[str, object]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Returns pydantic's schema of the type with the check behind it."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, name: str) -> str:
+        if name in self.table:
+            return name
+        raise ValueError(f"expected one of {', '.join(self.table)}")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -75,89 +72,68 @@ class DataConfig(_Section):
     """Which records are trained on and which choose the best checkpoint."""
 
     records: str
-    """Folder that `detflow make-records` wrote, or its URL. A relative path is relative to the
-    working directory."""
+    """Folder that `detflow make-records` wrote, or its URL. A relative path starts at the working
+    directory."""
     train_split: str = "train"
-    """Split that is trained on; `train+val` joins two."""
+    """Split to train on; `train+val` joins two."""
     eval_split: str | None = "val"
-    """Split that is evaluated during training and chooses the best checkpoint; null evaluates
+    """Split to evaluate during training, which chooses the best checkpoint; null evaluates
     nothing."""
     overfit: Positive | None = None
-    """Train and evaluate on this many first images only, unaugmented: shows whether the path from
-    records to boxes can learn."""
+    """Trains and evaluates on the first so many images alone, without augmentation, to show whether
+    the path from records to boxes can learn; null uses all images."""
     max_boxes: Positive = 300
-    """Most boxes of one image that are trained on; of an image with more, the largest are taken and
-    the run says so."""
+    """Largest number of boxes of one image to train on. Of an image with more, the largest boxes
+    are taken, and the run says so."""
     cache_megabytes: Positive = 4096
-    """Decoded training images are held in memory up to this size; above it in a file inside the
+    """Decoded training images stay in memory up to this size; larger sets go to a file in the
     model directory."""
 
 
 class ModelConfig(_Section):
     """The network, made of Model Garden's parts."""
 
-    preset: Literal[
-        "retinanet_resnet10",
-        "retinanet_mobilenet_v2",
-        "retinanet_mobilenet_v3",
-        "retinanet_spinenet49_mobile",
-        "retinanet_resnet50",
-        "faster_rcnn_resnet50",
-        "yolo_v7_tiny",
-    ] = "retinanet_resnet10"
-    """Starting point: gives the other settings of this section their defaults; docs/training.md
-    says which one to pick."""
+    preset: Annotated[str, OneOf(PRESETS)] = "retinanet_resnet10"
+    """Starting point that gives the other settings of this section their defaults; docs/training.md
+    says which one to choose."""
     architecture: Literal["retinanet", "faster_rcnn", "yolo"] = "retinanet"
-    """What the backbone's features become: retinanet and yolo in one pass, faster_rcnn by proposals
-    that are looked at again."""
-    backbone: Literal[
-        "resnet10",
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "mobilenet_v2",
-        "mobilenet_v3_small",
-        "mobilenet_v3_large",
-        "spinenet49_mobile",
-        "spinenet49s_mobile",
-        "spinenet49xs_mobile",
-        "yolov7_nano",
-        "yolov7_tiny",
-    ] = "resnet10"
-    """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times faster than a mobilenet_v2 of
+    """How boxes are made from the backbone's features: retinanet and yolo take one pass;
+    faster_rcnn proposes boxes and then judges each."""
+    backbone: Annotated[str, OneOf(BACKBONES)] = "resnet10"
+    """Feature extractor. On a CPU a narrow resnet10 trains 2.5 times as fast as a mobilenet_v2 of
     similar size."""
     width_multiplier: PositiveFloat = 0.5
-    """Scales the number of filters of a resnet (0.25 and more) or mobilenet; 1 for the others,
-    which have one width."""
+    """Scales the number of filters of a resnet (from 0.25) or of a mobilenet. The other backbones
+    have one width: 1."""
     input_size: tuple[Positive, Positive] = (256, 256)
-    """[height, width] in pixels that every image is fitted into, keeping its aspect; multiples of
-    2^max_level."""
+    """[height, width] in pixels that each image is fitted into, keeping its aspect. Both are
+    multiples of 2^max_level."""
     more_input_sizes: tuple[tuple[Positive, Positive], ...] = ()
     """Further [height, width] of a retinanet, for sets of portrait and landscape images: each image
-    is fitted into the one, of all sizes, in which it is largest. A batch has images of one size; a
-    TFLite file takes input_size alone."""
+    takes the size that keeps it largest. A batch has images of one size; a TFLite file takes
+    input_size alone."""
     min_level: Annotated[int, Field(ge=2, le=7)] = 3
-    """Finest level of the feature pyramid; level l has one cell for each 2^l pixels."""
+    """Finest level of the feature pyramid; level l has one cell for each 2^l pixels of a side."""
     max_level: Annotated[int, Field(ge=2, le=7)] = 5
     """Coarsest level of the feature pyramid."""
     num_filters: Positive = 64
-    """Filters of the feature pyramid and of the head; yolo has its own."""
+    """Number of filters of the feature pyramid and of the head; yolo has its own."""
     num_head_convs: Annotated[int, Field(ge=0, le=8)] = 2
-    """Convolutions of the head before its predictions: of each branch of a retinanet, of the second
-    stage of a faster_rcnn."""
+    """Number of convolutions before the predictions: in each branch of a retinanet's head, in the
+    second stage of a faster_rcnn."""
     anchor_scale: PositiveFloat = 4.0
-    """Side of the smallest anchor of a level in strides of that level."""
+    """Side of a level's smallest anchor, as a multiple of that level's stride."""
     anchors_per_octave: Annotated[int, Field(ge=1, le=4)] = 1
-    """Anchor sizes of one level between its scale and twice its scale."""
+    """Number of anchor sizes of one level, from its scale up to twice its scale."""
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
-    """Width over height of the anchors."""
+    """Width divided by height, of each anchor shape."""
     garden: dict[str, dict[str, Any]] = {}
-    """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}; they win
-    over the settings above."""
+    """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}. They
+    override the settings above."""
 
     @property
     def canvas_sizes(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) in pixels of every canvas that images are fitted into; `runtime.canvas.choose_canvas` says which."""
+        """(height, width) in pixels of each canvas; `geometry.choose_canvas` chooses among them."""
         return (self.input_size, *self.more_input_sizes)
 
     @model_validator(mode="before")
@@ -165,7 +141,7 @@ class ModelConfig(_Section):
     def _fill_from_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        preset = _PRESETS.get(str(values.get("preset", cls.model_fields["preset"].default)), {})
+        preset = PRESETS.get(str(values.get("preset", cls.model_fields["preset"].default)), {})
         garden = values.get("garden", {})
         if isinstance(garden, dict) and "garden" in preset:
             merged = dict(garden)
@@ -177,18 +153,53 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.min_level > self.max_level:
-            raise ValueError(f"min_level {self.min_level} exceeds max_level {self.max_level}")
-        if self.backbone.startswith("resnet") and self.width_multiplier < _MIN_RESNET_WIDTH:
-            raise ValueError(
-                f"width_multiplier {self.width_multiplier} is below {_MIN_RESNET_WIDTH}, the least for {self.backbone}"
-            )
         self._check_backbone()
+        self._check_levels()
         self._check_canvases()
         return self
 
+    def _check_backbone(self) -> None:
+        """Refuses an architecture or a width that the backbone cannot be combined with."""
+        name, family = self.backbone, BACKBONES[self.backbone].family
+        if self.architecture not in family.architectures:
+            fitting = [
+                other
+                for other, backbone in BACKBONES.items()
+                if self.architecture in backbone.family.architectures
+            ]
+            raise ValueError(
+                f"backbone {name} does not go with architecture {self.architecture}, "
+                f"which takes {', '.join(fitting)}"
+            )
+        if family.min_width is None and self.width_multiplier != 1.0:
+            raise ValueError(f"{name} has one width; set width_multiplier to 1")
+        if family.min_width is not None and self.width_multiplier < family.min_width:
+            raise ValueError(
+                f"width_multiplier {self.width_multiplier} is below {family.min_width}, "
+                f"the least for {name}"
+            )
+
+    def _check_levels(self) -> None:
+        """Refuses levels that are in no order, or that the backbone's features do not have."""
+        name, family = self.backbone, BACKBONES[self.backbone].family
+        first, last = family.finest_level, family.coarsest_level
+        if self.min_level > self.max_level:
+            raise ValueError(f"min_level {self.min_level} exceeds max_level {self.max_level}")
+        if family.needs_all_levels and (self.min_level, self.max_level) != (first, last):
+            raise ValueError(
+                f"{name} has levels {first} to {last}; set min_level and max_level to these"
+            )
+        if self.min_level < first:
+            raise ValueError(
+                f"{name} has levels {first} to {last}; raise min_level {self.min_level}"
+            )
+        if self.min_level > last:
+            raise ValueError(
+                f"the features of {name} end at level {last}; lower min_level {self.min_level}"
+            )
+
     def _check_canvases(self) -> None:
-        """Refuses canvases that the network's levels do not fit, and several of them where it takes one."""
+        """Refuses sizes that the network's levels do not fit, and several where it takes one."""
         stride = 2**self.max_level
         for name, size in [
             ("input_size", self.input_size),
@@ -197,180 +208,98 @@ class ModelConfig(_Section):
             if any(side % stride for side in size):
                 near = [max(stride, round(side / stride) * stride) for side in size]
                 raise ValueError(
-                    f"{name} {list(size)} must be multiples of {stride}, the stride of max_level {self.max_level}; "
-                    f"set it to {near}"
+                    f"{name} {list(size)} must be multiples of {stride}, the stride of max_level "
+                    f"{self.max_level}; set it to {near}"
                     + (" or lower max_level" if self.max_level > self.min_level else "")
                 )
         if not self.more_input_sizes:
             return
         if len(set(self.canvas_sizes)) < len(self.canvas_sizes):
             raise ValueError(
-                f"input_size and more_input_sizes {[list(size) for size in self.canvas_sizes]} hold one size twice"
+                f"input_size and more_input_sizes {[list(size) for size in self.canvas_sizes]} "
+                "hold one size twice"
             )
-        if self.architecture != "retinanet" or self.backbone.startswith("spinenet"):
-            taker = self.backbone if self.architecture == "retinanet" else self.architecture
-            raise ValueError(
-                f"{taker} takes one input_size; leave more_input_sizes out, or choose a retinanet without spinenet"
-            )
-
-    def _check_backbone(self) -> None:
-        """Refuses what a backbone cannot be combined with."""
-        is_yolo, is_spinenet = (
-            self.backbone.startswith("yolov7"),
-            self.backbone.startswith("spinenet"),
+        if self.architecture != "retinanet":
+            taker: str = self.architecture
+        elif not BACKBONES[self.backbone].family.takes_several_sizes:
+            taker = self.backbone
+        else:
+            return
+        raise ValueError(
+            f"{taker} takes one input_size; leave more_input_sizes out, or choose a retinanet "
+            "whose backbone takes several, such as a resnet"
         )
-        if is_yolo != (self.architecture == "yolo"):
-            raise ValueError(
-                f"backbone {self.backbone} does not go with architecture {self.architecture}; "
-                "yolo takes yolov7_nano or yolov7_tiny, which nothing else takes"
-            )
-        if (is_yolo or is_spinenet) and self.width_multiplier != 1.0:
-            raise ValueError(f"{self.backbone} has one width; set width_multiplier to 1")
-        if is_yolo and (self.min_level, self.max_level) != (3, 5):
-            raise ValueError(
-                f"{self.backbone} has levels 3 to 5; set min_level and max_level to these"
-            )
-        if is_spinenet and self.min_level < 3:
-            raise ValueError(f"{self.backbone} has levels 3 to 7; raise min_level {self.min_level}")
-        if self.min_level > 5 and not is_spinenet:
-            raise ValueError(
-                f"the features of {self.backbone} end at level 5; lower min_level {self.min_level}"
-            )
-
-
-# What each preset sets beside the schema's defaults. Levels, filters, convolutions and activations
-# are those of Model Garden's published COCO models, so that their weights fit. One anchor a cell is
-# enough for ATSS (arXiv:1912.02424, section 4.4.2).
-_MOBILE: dict[str, Any] = {
-    "width_multiplier": 1.0,
-    "max_level": 7,
-    "num_filters": 128,
-    "num_head_convs": 4,
-}
-_SEPARABLE: dict[str, Any] = {"use_separable_conv": True}
-_PRESETS: dict[str, dict[str, Any]] = {
-    "retinanet_resnet10": {},
-    "retinanet_mobilenet_v2": {
-        **_MOBILE,
-        "backbone": "mobilenet_v2",
-        "garden": {
-            "decoder": _SEPARABLE,
-            "head": _SEPARABLE,
-            "norm_activation": {"activation": "relu6"},
-        },
-    },
-    "retinanet_mobilenet_v3": {
-        **_MOBILE,
-        "backbone": "mobilenet_v3_large",
-        "garden": {
-            "decoder": _SEPARABLE,
-            "head": _SEPARABLE,
-            "norm_activation": {"activation": "relu6"},
-        },
-    },
-    "retinanet_spinenet49_mobile": {
-        **_MOBILE,
-        "backbone": "spinenet49_mobile",
-        "num_filters": 48,
-        "garden": {"head": _SEPARABLE, "norm_activation": {"activation": "hard_swish"}},
-    },
-    "retinanet_resnet50": {
-        "backbone": "resnet50",
-        "width_multiplier": 1.0,
-        "max_level": 7,
-        "num_filters": 256,
-        "num_head_convs": 4,
-    },
-    "faster_rcnn_resnet50": {
-        "architecture": "faster_rcnn",
-        "backbone": "resnet50",
-        "width_multiplier": 1.0,
-        "min_level": 2,
-        "max_level": 6,
-        "num_filters": 256,
-        "num_head_convs": 4,
-        "anchor_scale": 8.0,
-        "aspect_ratios": [0.5, 1.0, 2.0],
-    },
-    "yolo_v7_tiny": {
-        "architecture": "yolo",
-        "backbone": "yolov7_tiny",
-        "width_multiplier": 1.0,
-        "anchor_scale": 3.0,
-        "aspect_ratios": [0.5, 1.0, 2.0],
-    },
-}
 
 
 class TrainConfig(_Section):
     """Length, batch and optimiser of the training."""
 
     steps: Positive = 2400
-    """Number of optimiser steps; the learning rate's schedule ends with it."""
+    """Number of optimiser steps; the schedule of the learning rate ends with the last one."""
     time_budget: Seconds | None = None
-    """Train for this long instead (12m, 1h30m, seconds), evaluations included: the first steps are
-    timed and fix train.steps."""
+    """Trains for this long instead of train.steps (12m, 1h30m, seconds), evaluations included; the
+    steps are timed and decide how many there are."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after this many evaluations in a row without a gain of evaluate.metric; 0 never stops
+    """Stops after this many evaluations in a row without a gain in evaluate.metric; 0 never stops
     early."""
     min_delta: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    """What counts as a gain for train.patience."""
+    """Smallest change of evaluate.metric that train.patience counts as a gain."""
     batch_size: Positive = 8
-    """Images that are computed at once; batch norm sees as many."""
+    """Number of images that are computed at once, which is also what batch norm sees."""
     accumulate_steps: Positive = 1
-    """Batches whose mean gradient makes one optimiser step: as many times batch_size images a step,
-    in the memory of one batch."""
+    """Number of batches whose mean gradient makes one optimiser step: so many times batch_size
+    images for each step, in the memory of one batch."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """sgd has momentum; it wants another learning_rate and weight_decay (RetinaNet's paper: 0.01
-    for 16 images, and 0.0001)."""
+    """Optimiser. sgd needs another learning_rate and weight_decay; RetinaNet's paper has 0.01 for
+    16 images, and 0.0001."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    """Of sgd."""
+    """Momentum of sgd; adamw has none."""
     learning_rate: PositiveFloat = 0.002
     """Peak learning rate."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """How the learning rate falls after the warm-up: as half a cosine to final_learning_rate, or by
-    decay_factor at decay_at."""
+    """How the learning rate falls after the warm-up: along half a cosine to final_learning_rate, or
+    in steps, by decay_factor at each of decay_at."""
     decay_at: tuple[Share, ...] = (0.667, 0.889)
     """Shares of the steps after the warm-up at which the step schedule lowers the learning rate."""
     decay_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """What the step schedule multiplies the learning rate by, each time."""
+    """Factor by which the step schedule multiplies the learning rate each time."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps in which the learning rate rises from zero to its peak."""
+    """Number of steps in which the learning rate rises from zero to its peak."""
     final_learning_rate: Share = 0.01
     """Learning rate at the last step as a share of the peak, under the cosine schedule."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
-    """Decoupled weight decay of the kernels; normalisation and biases have none."""
+    """Decoupled weight decay of the kernels; normalisations and biases are not decayed."""
     clip_norm: PositiveFloat = 10.0
-    """Gradients are scaled down to this global norm."""
+    """Largest global norm of the gradients, which are scaled down to it."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.995
-    """Decay of the weights' moving average, which is what is evaluated and exported; 0 uses the
-    plain weights."""
+    """Decay of the moving average of the weights, which is evaluated and exported; 0 uses the
+    weights themselves."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """Initial weights, order of images and augmentation follow from it."""
+    """Seed of the initial weights, the order of images and the augmentation."""
     init_from: str | None = None
     """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow
-    checkpoint, its .tar.gz, an http(s) address, or a published name (docs/training.md). What has
-    the same name and shape is taken."""
+    checkpoint, its .tar.gz, an http(s) address, or a published name (docs/training.md). Variables
+    of the same name and shape are taken."""
     init_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
-    """SHA-256 that the archive or a file of the checkpoint of train.init_from must have."""
+    """SHA-256 that the archive, or a file of the checkpoint, of train.init_from must have."""
     freeze: tuple[str, ...] = ()
-    """Parts that stay as they are, batch norm statistics included: backbone, backbone.level1 to
-    level5, decoder, head, or a pattern such as backbone.level[12]."""
+    """Parts that are not trained, the statistics of their batch norms included: backbone,
+    backbone.level1 to level5, decoder, head, or a pattern such as backbone.level[12]."""
 
 
 class AugmentConfig(_Section):
-    """Random changes to training images; each is drawn from (seed, step) alone."""
+    """Random changes to training images, each drawn from the seed, the step and its own name."""
 
     enabled: bool = True
-    """Switches all of them."""
+    """Whether training images are changed at all."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.33)
-    """Zoom range, log-uniform; below 1 shrinks the image."""
+    """Range of the zoom, log-uniform; below 1 the image shrinks."""
     aspect: Annotated[float, Field(ge=1.0, le=4.0)] = 1.1
-    """Largest stretch of width against height, log-uniform in both directions."""
+    """Largest stretch of width against height, or of height against width; log-uniform."""
     horizontal_flip: bool = True
-    """Mirrors every second image left to right."""
+    """Mirrors an image left to right in half of the cases."""
     vertical_flip: bool = False
-    """Mirrors every second image top to bottom; for images without an up and a down."""
+    """Mirrors an image top to bottom in half of the cases; for images without an up and a down."""
     gain: Share = 0.15
     """Largest relative change of contrast."""
     channel_gain: Share = 0.075
@@ -378,19 +307,18 @@ class AugmentConfig(_Section):
     offset: Share = 0.035
     """Largest change of brightness as a share of white."""
     min_visible: Share = 0.3
-    """A box of which less than this share is left inside the image is dropped from that view."""
+    """Least share of a box that has to be left in the view; otherwise the box is dropped there."""
     mosaic: Share = 0.0
-    """Share of the images that are shown as a mosaic: four images of the batch around a random
-    point."""
+    """Share of the images that become a mosaic: four images of the batch around a random point."""
     mosaic_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
-    """Zoom range of the images in a mosaic, log-uniform; at 0.5 a quarter of the canvas shows a
-    whole image."""
+    """Range of the zoom of the images in a mosaic, log-uniform; at 0.5 a quarter of the canvas
+    shows a whole image."""
     mixup: Share = 0.0
     """Share of the images that are blended with another one of the batch; the boxes of both
     count."""
     mix_until: Share = 0.85
     """Share of the steps after which mosaic and mixup are off, so that the run ends on whole
-    images; not before step 40."""
+    images; they are never off before step 40."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -405,34 +333,34 @@ class EvaluateConfig(_Section):
     """When the model is evaluated and what counts as a detection."""
 
     every_steps: Positive = 300
-    """Steps between two evaluations on `data.eval_split`; the last step is always evaluated."""
+    """Number of steps between two evaluations on data.eval_split; the last step is always
+    evaluated."""
     metric: str = "AP"
-    """Metric that chooses the best checkpoint, as named in results.csv."""
+    """Metric that chooses the best checkpoint, by its name in results.csv."""
     mode: Literal["max", "min"] = "max"
     """Whether the highest or the lowest value of the metric is best."""
     score_threshold: Share = 0.01
     """Detections below this score are dropped."""
     nms_iou: Share = 0.6
-    """Of two boxes of one class that overlap by more than this IoU, the one with the lower score is
+    """Largest IoU of two detections of one class; above it the one with the lower score is
     dropped."""
     max_detections: Positive = 100
-    """Most detections of one image."""
+    """Largest number of detections in one image."""
 
 
 class CheckpointConfig(_Section):
-    """When the state is saved and what is kept."""
+    """When checkpoints are saved, and which of them stay."""
 
     every_steps: Positive = 300
-    """Steps between two checkpoints; the last step is always saved."""
+    """Number of steps between two checkpoints; the last step is always saved."""
     max_to_keep: Positive = 5
-    """Newest checkpoints that stay on the disk; the best one stays in any case."""
+    """Number of newest checkpoints that stay on the disk; the best one stays in any case."""
     keep_every: Positive | None = None
-    """Checkpoints of every so many steps stay for good; a multiple of every_steps. null keeps none
-    of them."""
+    """Checkpoints of every so many steps stay for good; a multiple of every_steps. null lets all of
+    them go."""
     max_bytes: ByteSize | None = None
-    """What all checkpoints of the run may take on the disk together (2GB, 500MiB, bytes): above it
-    the oldest go first, whatever else would keep them; the newest and the best one stay in any
-    case."""
+    """Largest size of all checkpoints of the run together (2GB, 500MiB, bytes). Above it the oldest
+    go first, whatever else would keep them; the newest and the best one stay in any case."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -444,18 +372,18 @@ class CheckpointConfig(_Section):
 
 
 class RuntimeConfig(_Section):
-    """The machine."""
+    """How the run uses the machine."""
 
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of one operation; 0 takes one a core. Another number changes the last bits of the
-    weights."""
+    """Number of CPU threads of one operation; 0 takes one for each core. Another number changes the
+    last bits of the weights."""
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
-    """What the network computes in while it trains; weights, losses, evaluation and export stay
-    float32. auto takes what the hardware is fast in: bfloat16, else float16, else float32. Another
-    one changes the weights."""
+    """Type in which the network computes while it trains; weights, losses, evaluation and export
+    stay float32. auto takes what the hardware is fast in: bfloat16, else float16, else float32.
+    Another type changes the weights."""
     recompute: bool = False
     """Computes the activations inside the backbone's blocks again in the backward pass instead of
-    keeping them: less memory, the same gradients, slower steps."""
+    keeping them: this takes less memory and slower steps, with the same gradients."""
 
 
 class ExperimentConfig(_Section):
@@ -468,169 +396,3 @@ class ExperimentConfig(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     runtime: RuntimeConfig = RuntimeConfig()
-
-
-def read_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Reads a YAML file.
-
-    Args:
-        path: The file.
-        overrides: `a.b=value` each, the value being YAML; applied after the file.
-
-    Raises:
-        ConfigError: The file cannot be read, or anything in it is not as the schema says.
-    """
-    try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ConfigError(f"a configuration has at most {_MAX_CONFIG_BYTES:,} bytes", path=path)
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration: {error.strerror}", path=path) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("the configuration is not UTF-8 text", path=path) from error
-    return parse_config(text, overrides, path=path)
-
-
-def parse_config(
-    text: str, overrides: Sequence[str] = (), path: Path | None = None
-) -> ExperimentConfig:
-    """Like `read_config`, from text; `path` is named in errors."""
-    values, lines = _load_yaml(text, path)
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise ConfigError("a configuration is a mapping of sections", path=path, place=1)
-    for override in overrides:
-        _apply_override(values, override)
-    try:
-        return ExperimentConfig.model_validate(values)
-    except ValidationError as error:
-        raise _first_problem(error, lines, path) from None
-
-
-def format_config(config: ExperimentConfig) -> str:
-    """Returns the configuration with every value, as YAML that `parse_config` reads back to an equal one."""
-    return yaml.dump(
-        config.model_dump(mode="json"), Dumper=_FlowLists, sort_keys=False, allow_unicode=True
-    )
-
-
-def explain_config() -> Iterator[tuple[str, str, str]]:
-    """Yields (name, default, description) of every setting, in the order of the schema."""
-    for section_name in ExperimentConfig.model_fields:
-        for name, field in _section_type((section_name,)).model_fields.items():
-            default = (
-                "required"
-                if field.is_required()
-                else yaml.safe_dump(_plain(field.default), default_flow_style=True)
-            )
-            yield (
-                f"{section_name}.{name}",
-                default.removesuffix("\n").removesuffix("\n..."),
-                field.description or "",
-            )
-
-
-class _FlowLists(yaml.SafeDumper):
-    """Writes lists on one line: they are pairs and short."""
-
-
-_FlowLists.add_representer(
-    list,
-    lambda dumper, value: dumper.represent_sequence(
-        "tag:yaml.org,2002:seq", value, flow_style=True
-    ),
-)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _load_yaml(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...], int]]:
-    """Returns the document and the line number of each key, by its path of keys."""
-    try:
-        # Aliases can make a small file describe a huge document; a configuration needs none.
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                line = None if event.start_mark is None else event.start_mark.line + 1
-                raise ConfigError("YAML aliases are not supported", path=path, place=line)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines: dict[tuple[str, ...], int] = {}
-        if node is not None:
-            _collect_lines(node, (), lines, path)
-        return yaml.safe_load(text), lines
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise ConfigError(
-            f"not valid YAML: {error.problem}",
-            path=path,
-            place=None if mark is None else mark.line + 1,
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"not valid YAML: {first_line(error)}", path=path) from None
-
-
-def _collect_lines(
-    node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int], path: Path | None
-) -> None:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key, value in node.value:
-        name = (*prefix, str(key.value))
-        if name in lines:
-            raise ConfigError(
-                f"{'.'.join(name)} is set twice", path=path, place=key.start_mark.line + 1
-            )
-        lines[name] = key.start_mark.line + 1
-        _collect_lines(value, name, lines, path)
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    keys = name.split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: expected section.name=value")
-    value, _ = _load_yaml(text, None)
-    section = values
-    for key in keys[:-1]:
-        inner = section.setdefault(key, {})
-        if inner is None:
-            inner = section[key] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: {key} is a value, not a section")
-        section = inner
-    section[keys[-1]] = value
-
-
-def _first_problem(
-    error: ValidationError, lines: dict[tuple[str, ...], int], path: Path | None
-) -> ConfigError:
-    """Tells the first of a validation's problems; a misspelt name comes before the value that it leaves missing."""
-    problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    keys = tuple(str(part) for part in problem["loc"])
-    line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
-    name = ".".join(keys)
-    if problem["type"] == "extra_forbidden":
-        known = list(_section_type(keys[:-1]).model_fields)
-        nearest = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        remedy = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
-        return ConfigError(f"unknown setting {name}", path=path, place=line, remedy=remedy)
-    if problem["type"] == "missing":
-        return ConfigError(
-            f"{name} is missing", path=path, place=line, remedy=f"add it, or pass --set {name}=…"
-        )
-    message = problem["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
-    return ConfigError(f"{name}: {message[:1].lower()}{message[1:]}{value}", path=path, place=line)
-
-
-def _section_type(keys: Sequence[str]) -> type[BaseModel]:
-    """Returns the schema of a section by its path of names."""
-    section: type[BaseModel] = ExperimentConfig
-    for key in keys:
-        inner = section.model_fields[key].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            raise TypeError(f"{key} is not a section")
-        section = inner
-    return section

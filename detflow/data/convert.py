@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from detflow import __version__
 from detflow.data.fixed import write_fixed
 from detflow.data.judging.audit import Audit, AuditOptions, audit_dataset
 from detflow.data.records.manifest import (
@@ -41,6 +40,7 @@ from detflow.storage.folders import Folder, open_folder
 from detflow.storage.location import Location, Url
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.text import count_noun
+from detflow.version import __version__
 
 _MAX_NAMED = 20
 _TEXT_BYTES = 4_096

@@ -24,10 +24,10 @@ from detflow.data.records.schema import encode_record, to_class_ids
 from detflow.data.records.tfrecord import frame_record
 from detflow.data.sources.splits import unit_hash
 from detflow.data.workers.processes import OrderedMap
+from detflow.label_map import LabelMap
 from detflow.progress import Progress
 from detflow.storage.folders import Folder
 from detflow.storage.publishing import Staging
-from detflow.types import LabelMap
 
 # TensorFlow's guide asks for shards that are large enough to stream, and for enough of them to read
 # in parallel.

@@ -10,7 +10,7 @@ import PIL
 import simplejpeg
 from google.protobuf import __version__ as protobuf_version
 
-from detflow import __version__
+from detflow.version import __version__
 
 
 @cache

@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from detflow.config.schema import ExperimentConfig, format_config
+from detflow.config.reading import format_config
+from detflow.config.schema import ExperimentConfig
 from detflow.data.workers.ray import open_cluster
 from detflow.distributed.topology import TF_CONFIG
 from detflow.errors import ConfigError, EnvironmentFault

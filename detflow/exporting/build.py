@@ -1,4 +1,4 @@
-"""One export, from top to bottom: load, write each format, prove it in a fresh process, write the card."""
+"""One export from top to bottom: load, write each format, prove and time it, write the card."""
 
 from __future__ import annotations
 
@@ -9,118 +9,194 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from detflow.artifact import FORMATS, INPUT_NAME, ArtifactDir
-from detflow.config.schema import format_config
+from detflow.artifact import INPUT_NAME, ArtifactDir
+from detflow.config.reading import format_config
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.exporting.card import FormatResult, Rung, build_card
-from detflow.exporting.formats import EXPORTS, Job
-from detflow.exporting.images import (
+from detflow.exporting.formats.base import FormatWriter, Job, find_writer
+from detflow.exporting.page import NUM_EXAMPLES, draw_example, render_card
+from detflow.exporting.proof.gate import Reference, examine, list_candidates, measure_reference
+from detflow.exporting.proof.images import (
     NUM_EXACT_IMAGES,
     NUM_MEASURED_IMAGES,
     ProofImages,
     find_proof_images,
     read_training_samples,
 )
-from detflow.exporting.page import NUM_EXAMPLES, draw_example, render_card
-from detflow.exporting.proof import Reference, examine, measure_reference
-from detflow.exporting.verify import FreshProcess
+from detflow.exporting.proof.latency import Timing, measure_p50_ms
+from detflow.exporting.proof.process import FreshProcess
+from detflow.inference.formats.base import Format
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import TrainedModel, load_trained_model
 from detflow.publish import digest_file, digest_files, require_space
 
-__all__ = ["ExportOptions", "build_artifact"]
-
-# Each file holds the weights once; its graph, and the card and the label map beside it, fit in
-# this.
-_GRAPH_BYTES = 8 << 20
+# Each file holds the weights once. Its graph, the card and the label map take no more than this.
+_GRAPH_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is exported and what it is held to; None stands for the run's or the format's own.
+    """What is exported, and what it is held to; None takes the run's or the format's own value.
 
     Attributes:
-        formats: Names of `formats.EXPORTS`.
+        formats: The formats, in the order in which they are written.
         images: Folder of images or of records.
         split: Split of the records.
-        score_threshold: Detections below are dropped.
+        score_threshold: Least score of a detection.
         max_detections: Most detections of one image.
         max_ap_drop: How much AP a format may lose.
+        timing: How long each format is timed.
     """
 
-    formats: Sequence[str]
+    formats: Sequence[Format]
     images: Path | None = None
     split: str | None = None
     score_threshold: float | None = None
     max_detections: int | None = None
     max_ap_drop: float | None = None
+    timing: Timing = field(default_factory=Timing)
 
 
 def build_artifact(
     artifact: ArtifactDir, checkpoint: Path, options: ExportOptions
 ) -> dict[str, Any]:
-    """Fills an empty folder with the formats that pass their gates; for the errors and the result see `export_model`.
+    """Fills an empty folder with the formats that pass their gates.
 
     Args:
         artifact: The folder to fill.
         checkpoint: The checkpoint's folder.
-        options: What the user wants.
+        options: What is exported.
+
+    Returns:
+        The content of `model.json`.
+
+    Raises:
+        ConfigError, DataError, ArtifactError, EnvironmentFault: As `export_model` says.
     """
+    writers = [find_writer(written) for written in options.formats]
     with contextlib.ExitStack() as stack:
-        # They import their runtimes while this process builds the network. One that dies takes no
-        # other runtime with it.
+        # The processes import their runtimes while this one builds the network. There is one for
+        # each runtime, so that one that dies takes no other runtime with it.
         fresh = {
             runtime: stack.enter_context(FreshProcess(runtime))
-            for runtime in dict.fromkeys(FORMATS[name].runtime for name in options.formats)
+            for runtime in dict.fromkeys(written.runtime for written in options.formats)
         }
         trained = load_trained_model(
             checkpoint,
             score_threshold=options.score_threshold,
             max_detections=options.max_detections,
         )
-        exact = all(EXPORTS[name].gate.tolerance is None for name in options.formats)
-        limit = NUM_EXACT_IMAGES if exact else NUM_MEASURED_IMAGES
         data = trained.config.data
+        exact = all(writer.gate.tolerance is None for writer in writers)
+        limit = NUM_EXACT_IMAGES if exact else NUM_MEASURED_IMAGES
         proof = find_proof_images(options.images, options.split, data, limit)
-        num_files = sum(len(FORMATS[name].paths) for name in options.formats)
+        num_files = sum(len(written.paths) for written in options.formats)
         require_space(artifact.path, num_files * (_weight_bytes(trained) + _GRAPH_BYTES))
 
         artifact.label_map_path.write_text(trained.label_map.to_pbtxt(), encoding="utf-8")
         artifact.config_path.write_text(format_config(trained.config), encoding="utf-8")
-        reference = _measure(trained.serving, proof, trained)
-        on_first = reference
-        if len(trained.config.model.canvas_sizes) > 1 and any(
-            FORMATS[name].runtime == "litert" for name in options.formats
-        ):
-            # A TFLite file takes the first canvas alone. It has to detect what the checkpoint does
-            # there; what its AP loses against the checkpoint on all canvases is held to the gate.
-            first = ServingModel(
-                trained.serving.model,
-                trained.serving.config,
-                trained.serving.model.canvas_sizes[:1],
-            )
-            on_first = dataclasses.replace(
-                reference, outputs=_measure(first, proof, trained).outputs
-            )
+        references = _measure_references(trained, proof, options.formats)
         job = Job(trained, artifact, lambda: read_training_samples(options.images, data))
-        results = {
-            name: _export_format(
-                name,
+        results = [
+            _export_format(
+                writer,
                 job,
-                fresh[FORMATS[name].runtime],
+                fresh[writer.format.runtime],
                 proof,
-                on_first if FORMATS[name].runtime == "litert" else reference,
-                options.max_ap_drop,
+                references[writer.format.canvas],
+                options,
             )
-            for name in options.formats
-        }
-    if all(result.failure is not None for result in results.values()):
+            for writer in writers
+        ]
+    if all(result.failure is not None for result in results):
         raise _nothing_passed(results)
+    return _write_card(artifact, trained, proof, references["all"], results)
+
+
+def _measure_references(
+    trained: TrainedModel, proof: ProofImages, formats: Sequence[Format]
+) -> dict[str, Reference]:
+    """Runs the checkpoint on the proof's images, on each set of canvases that a format knows.
+
+    A format that knows the first canvas alone has to detect what the checkpoint detects there. The
+    AP that it loses is measured against the checkpoint on all canvases, and held to the gate.
+    """
+    reference = _run_checkpoint(trained.serving, proof, trained)
+    first = reference
+    model, config = trained.serving.model, trained.serving.config
+    if len(model.canvas_sizes) > 1 and any(written.canvas == "first" for written in formats):
+        serving = ServingModel(model, config, model.canvas_sizes[:1])
+        outputs = _run_checkpoint(serving, proof, trained).outputs
+        first = dataclasses.replace(reference, outputs=outputs)
+    return {"all": reference, "first": first}
+
+
+def _run_checkpoint(serving: ServingModel, proof: ProofImages, trained: TrainedModel) -> Reference:
+    detect = eager_outputs(serving.detect_traced, trained.checkpoint_path, has_variables=True)
+    return measure_reference(lambda image: detect(image.as_input(INPUT_NAME)), proof, trained)
+
+
+def _export_format(
+    writer: FormatWriter[Any],
+    job: Job,
+    fresh: FreshProcess,
+    proof: ProofImages,
+    reference: Reference,
+    options: ExportOptions,
+) -> FormatResult:
+    """Writes and proves a format, again as long as it fails and its writer knows a better way."""
+    written, gate = writer.format, writer.gate
+    if options.max_ap_drop is not None:
+        gate = dataclasses.replace(gate, max_ap_drop=options.max_ap_drop)
+    candidates = list_candidates(written, job.artifact)
+    rungs: list[Rung] = []
+    failure: ArtifactError | None = None
+    began = time.monotonic()
+    try:
+        for notes in writer.write(job):
+            outcome = examine(candidates, gate, fresh, proof, reference, job.trained.label_map)
+            failure = outcome.failure
+            rungs.append(Rung(notes, outcome))
+            if failure is None:
+                p50_ms = measure_p50_ms(fresh, candidates[0], proof.images, options.timing)
+                seconds = time.monotonic() - began
+                return FormatResult(written, gate, rungs, None, seconds, p50_ms)
+    except (ArtifactError, ConfigError, DataError) as error:
+        failure = ArtifactError(str(error), path=written.name)
+    _remove(job.artifact, written.paths)
+    return FormatResult(written, gate, rungs, failure, time.monotonic() - began)
+
+
+def _remove(artifact: ArtifactDir, paths: Sequence[str]) -> None:
+    for path in (artifact.path / name for name in paths):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _nothing_passed(results: Sequence[FormatResult]) -> ArtifactError:
+    failures = {result.format.name: result.failure for result in results if result.failure}
+    first, *others = failures
+    more = f"; nor did {', '.join(others)} pass" if others else ""
+    return ArtifactError(
+        failures[first].cause, path=failures[first].path, remedy=f"nothing was published{more}"
+    )
+
+
+def _write_card(
+    artifact: ArtifactDir,
+    trained: TrainedModel,
+    proof: ProofImages,
+    reference: Reference,
+    results: Sequence[FormatResult],
+) -> dict[str, Any]:
+    """Writes the page and `model.json`, whose content is returned."""
     card = build_card(trained, proof, reference, results, digest_files(artifact.path))
     pictures = zip(proof.images, reference.outputs, strict=True)
     examples = [
@@ -133,59 +209,6 @@ def build_artifact(
     card["files"][artifact.page_path.name] = digest_file(artifact.page_path)
     artifact.manifest_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
-
-
-def _measure(serving: ServingModel, proof: ProofImages, trained: TrainedModel) -> Reference:
-    detect = eager_outputs(serving.detect_traced, trained.checkpoint_path, has_variables=True)
-    return measure_reference(lambda image: detect(image.as_input(INPUT_NAME)), proof, trained)
-
-
-def _export_format(
-    name: str,
-    job: Job,
-    fresh: FreshProcess,
-    proof: ProofImages,
-    reference: Reference,
-    max_ap_drop: float | None,
-) -> FormatResult:
-    """Writes and proves a format, again and again as long as it fails and its writer knows a better way."""
-    form, export = FORMATS[name], EXPORTS[name]
-    gate = (
-        export.gate
-        if max_ap_drop is None
-        else dataclasses.replace(export.gate, max_ap_drop=max_ap_drop)
-    )
-    rungs: list[Rung] = []
-    failure: ArtifactError | None = None
-    began = time.monotonic()
-    try:
-        for notes in export.write(job):
-            outcome = examine(
-                form, gate, job.artifact, fresh, proof, reference, job.trained.label_map
-            )
-            failure = outcome.failure
-            rungs.append(Rung(notes, outcome))
-            if failure is None:
-                return FormatResult(gate, rungs, None, time.monotonic() - began)
-    except (ArtifactError, ConfigError, DataError) as error:
-        failure = ArtifactError(str(error), path=name)
-    _remove(job.artifact, form.paths)
-    return FormatResult(gate, rungs, failure, time.monotonic() - began)
-
-
-def _remove(artifact: ArtifactDir, paths: Sequence[str]) -> None:
-    for path in (artifact.path / name for name in paths):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _nothing_passed(results: dict[str, FormatResult]) -> ArtifactError:
-    first = next(result.failure for result in results.values() if result.failure)
-    others = [name for name, result in results.items() if result.failure is not first]
-    more = f"; nor did {', '.join(others)} pass" if others else ""
-    return ArtifactError(first.cause, path=first.path, remedy=f"nothing was published{more}")
 
 
 def _weight_bytes(trained: TrainedModel) -> int:

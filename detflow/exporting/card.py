@@ -1,4 +1,4 @@
-"""The model card: `model.json`, which says what an artifact is, where it comes from and how well it was proved."""
+"""The model card `model.json`: what an export is, where it comes from, and how it was proved."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from detflow.artifact import CONTRACT, FORMATS
+from detflow.artifact import CONTRACT
 from detflow.errors import ArtifactError
-from detflow.exporting.formats import Gate, Notes
-from detflow.exporting.images import ProofImages
-from detflow.exporting.proof import Proof, Reference
-from detflow.exporting.verify import LIMITS
+from detflow.exporting.formats.base import Notes
+from detflow.exporting.proof.compare import LIMITS, Gate
+from detflow.exporting.proof.gate import Proof, Reference
+from detflow.exporting.proof.images import ProofImages
+from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.trained import TrainedModel
 from detflow.publish import FileDigest
-
-__all__ = ["FORMAT_VERSION", "FormatResult", "Rung", "build_card"]
 
 FORMAT_VERSION = 2
 _PACKAGES = ("detflow", "tensorflow", "tf-keras", "tf-models-official", "numpy")
@@ -25,7 +24,7 @@ _PACKAGES = ("detflow", "tensorflow", "tf-keras", "tf-models-official", "numpy")
 
 @dataclass(frozen=True)
 class Rung:
-    """One way of writing a format, and what came of it."""
+    """One way of writing a format, and its proof."""
 
     notes: Notes
     proof: Proof
@@ -33,35 +32,39 @@ class Rung:
 
 @dataclass(frozen=True)
 class FormatResult:
-    """What came of a format.
+    """A format after it was written and proved.
 
     Attributes:
-        gate: What it was held to.
-        rungs: The ways that were tried, in order; where one passed it is the last.
-        failure: Why it is not published; None where it is.
-        seconds: What writing and proving it took, on all its rungs.
+        format: The format.
+        gate: The gate that it was held to.
+        rungs: The ways that were tried, in order; if one passed it is the last.
+        failure: Why the format is not published; None if it is.
+        seconds: Time that writing, proving and timing it took, on all its rungs.
+        p50_ms: Median time of an image through the preferred entry; None if it is not published.
     """
 
+    format: Format
     gate: Gate
     rungs: Sequence[Rung]
     failure: ArtifactError | None
     seconds: float
+    p50_ms: float | None = None
 
 
 def build_card(
     trained: TrainedModel,
     proof: ProofImages,
     reference: Reference,
-    results: Mapping[str, FormatResult],
+    results: Sequence[FormatResult],
     files: Mapping[str, FileDigest],
 ) -> dict[str, Any]:
     """Returns the content of `model.json`.
 
     Args:
         trained: The exported checkpoint.
-        proof: What the formats were proved on.
-        reference: The checkpoint on it.
-        results: By format.
+        proof: The images that the formats were proved on.
+        reference: The checkpoint on these images.
+        results: The formats, in the order in which they were written.
         files: Digests of every other file in the folder.
     """
     serving = trained.serving.config
@@ -93,13 +96,13 @@ def build_card(
             "limits": LIMITS,
         },
         "formats": {
-            name: _describe_format(name, result, reference, files)
-            for name, result in results.items()
+            result.format.name: _describe_format(result, reference, files)
+            for result in results
             if result.failure is None
         },
         "failed": {
-            name: _describe_failure(result, reference)
-            for name, result in results.items()
+            result.format.name: _describe_failure(result, reference)
+            for result in results
             if result.failure is not None
         },
         "versions": {
@@ -115,26 +118,21 @@ def _describe_size(size: tuple[int, int]) -> dict[str, int]:
 
 
 def _describe_format(
-    name: str, result: FormatResult, reference: Reference, files: Mapping[str, FileDigest]
+    result: FormatResult, reference: Reference, files: Mapping[str, FileDigest]
 ) -> dict[str, Any]:
-    form, passed = FORMATS[name], result.rungs[-1]
+    written, passed = result.format, result.rungs[-1]
     return {
-        "paths": list(form.paths),
+        "paths": list(written.paths),
         "bytes": sum(
             digest["bytes"]
             for file, digest in files.items()
-            if file.partition("/")[0] in form.paths
+            if file.partition("/")[0] in written.paths
         ),
-        "runtime": form.runtime,
+        "runtime": written.runtime,
         "seconds": round(result.seconds, 1),
         "entries": {
-            entry.name: {
-                "path": entry.path,
-                "input": entry.input_name,
-                "p50_ms": round(passed.proof.p50_ms[entry.name], 2),
-                **asdict(passed.proof.agreements[entry.name]),
-            }
-            for entry in form.entries
+            entry.name: _describe_entry(entry, result)
+            for entry in written.entries
             if entry.name in passed.proof.agreements
         },
         "refused": dict(passed.proof.refused),
@@ -143,6 +141,14 @@ def _describe_format(
         **passed.notes,
         **_describe_rungs(result, reference),
     }
+
+
+def _describe_entry(entry: EntryPoint, result: FormatResult) -> dict[str, Any]:
+    described: dict[str, Any] = {"path": entry.path, "input": entry.input_name}
+    # Only the preferred entry is timed.
+    if result.p50_ms is not None and entry == result.format.entries[0]:
+        described["p50_ms"] = round(result.p50_ms, 2)
+    return described | asdict(result.rungs[-1].proof.agreements[entry.name])
 
 
 def _describe_failure(result: FormatResult, reference: Reference) -> dict[str, Any]:
@@ -155,7 +161,7 @@ def _describe_failure(result: FormatResult, reference: Reference) -> dict[str, A
 
 
 def _describe_rungs(result: FormatResult, reference: Reference) -> dict[str, Any]:
-    """What was tried on the way, where there was more than one way."""
+    """Describes all ways that were tried, for a format that has several."""
     rungs = [
         {
             **rung.notes,
@@ -168,7 +174,10 @@ def _describe_rungs(result: FormatResult, reference: Reference) -> dict[str, Any
 
 
 def _describe_metrics(proof: Proof, reference: Reference) -> dict[str, Any]:
-    """AP and AP50, and how much of the checkpoint's they are below or above; null where it could not be measured."""
+    """Describes AP and AP50, and how far above or below the checkpoint's they are.
+
+    Both are null where they could not be measured.
+    """
     metrics, before = proof.metrics, reference.metrics
     if metrics is None or before is None:
         return {"metrics": None, "change": None}

@@ -1,20 +1,25 @@
-"""From a checkpoint to a folder that other programs run: one serving contract, several formats, each proved in a fresh process."""
+"""Exports a checkpoint as a folder that other programs run.
+
+The folder holds one detector in several formats, each proved in a fresh process.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detflow.artifact import MANIFEST_NAME, ArtifactDir
 from detflow.errors import ArtifactError, ConfigError
-from detflow.exporting.formats import DEFAULT_FORMATS, choose_formats, parse_formats
+from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_formats
 from detflow.inference.load import local_model
 from detflow.runs.states import find_checkpoint
 from detflow.storage.location import Location, parse_location
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.tables import format_change, format_metric
+from detflow.text import count_noun
 
-__all__ = ["describe_card", "export_model", "find_failure"]
+if TYPE_CHECKING:
+    from detflow.exporting.proof.latency import Timing
 
 _WORDS = ("best", "last")
 
@@ -30,27 +35,31 @@ def export_model(
     score_threshold: float | None = None,
     max_detections: int | None = None,
     max_ap_drop: float | None = None,
+    timing: Timing | None = None,
 ) -> dict[str, Any]:
-    """Exports a checkpoint. The folder appears with those formats that passed their gate, and only if one did.
+    """Exports a checkpoint; the folder holds the formats that passed their gate.
+
+    If none passed no folder appears.
 
     Args:
-        ckpt: A model directory (its best checkpoint), a checkpoint `DIR/ckpt-N`, or `best` or
-            `last` of `model_dir`.
+        ckpt: A model directory, whose best checkpoint is meant; a checkpoint `DIR/ckpt-N`; or the
+            word `best` or `last`, which is about `model_dir`.
         output: The folder to publish; an exported folder that stands there is replaced as a whole.
         model_dir: The model directory that the words `best` and `last` are about.
-        formats: Names of formats with commas between, or `all` that there are of the checkpoint's
-            architecture.
+        formats: Names of formats with commas between, or `all` that the checkpoint's architecture
+            can become.
         images: Folder of images, or of records, that the proof runs on; None for the run's own
             records.
         split: Split of the records; None for the one that the run was evaluated on.
-        score_threshold: Detections below are dropped; None for the run's own.
+        score_threshold: Least score of a detection; None for the run's own.
         max_detections: Most detections of one image; None for the run's own.
         max_ap_drop: How much of the checkpoint's AP a format may lose; None for the formats' own
             limits.
+        timing: How long each format is timed; None for as long as a good median takes.
 
     Returns:
-        The published `model.json`. Formats that did not pass stand under `failed`; see
-        `find_failure`.
+        The content of the published `model.json`. Formats that did not pass stand under `failed`;
+        see `find_failure`.
 
     Raises:
         ConfigError: The arguments contradict each other, the checkpoint's architecture has no such
@@ -63,21 +72,28 @@ def export_model(
     location, word = _resolve(ckpt, model_dir)
     with local_model(location) as path:
         run, checkpoint = find_checkpoint(path, word)
-        names = choose_formats(formats, run.read_config().model.architecture)
+        chosen = choose_formats(formats, run.read_config().model.architecture)
         require_replaceable(output, MANIFEST_NAME)
-        # The destination is opened first: what it refuses, it refuses before TensorFlow is
+        # The destination is opened first, so that what it refuses is refused before TensorFlow is
         # imported.
         with publish_folder(output, MANIFEST_NAME) as staging:
             from detflow.exporting.build import ExportOptions, build_artifact
+            from detflow.exporting.proof.latency import Timing
 
             options = ExportOptions(
-                names, images, split, score_threshold, max_detections, max_ap_drop
+                chosen,
+                images,
+                split,
+                score_threshold,
+                max_detections,
+                max_ap_drop,
+                timing or Timing(),
             )
             return build_artifact(ArtifactDir(staging.path), checkpoint, options)
 
 
 def find_failure(card: dict[str, Any], output: Location) -> ArtifactError | None:
-    """Returns the error that a published `model.json` tells of; None where every format passed."""
+    """Returns the error that a published `model.json` tells of; None if every format passed."""
     if not card["failed"]:
         return None
     reasons = "; ".join(failed["reason"] for failed in card["failed"].values())
@@ -89,51 +105,52 @@ def find_failure(card: dict[str, Any], output: Location) -> ArtifactError | None
 
 
 def describe_card(card: dict[str, Any], output: Location) -> str:
-    """Returns what a person wants to know of a published `model.json`: what it is, where, and how well it was proved."""
+    """Describes a published export for a person: what it is, where it is, how it was proved."""
     checkpoint, parity = card["checkpoint"], card["parity"]
     named, rest = card["classes"][:8], len(card["classes"]) - 8
     lines = [
-        f"{checkpoint['name']} → {output}; classes: {', '.join(named)}{f' and {rest:,} more' if rest > 0 else ''}"
+        f"{checkpoint['name']} → {output}; classes: {', '.join(named)}"
+        + (f" and {rest:,} more" if rest > 0 else "")
     ]
-    for found in card["formats"].values():
-        measures = [
-            f"; {name} {_with_change(value, found['change'][name])}"
-            for name, value in (found["metrics"] or {}).items()
-        ]
-        measures.append(f"; {found['seconds']:.0f} s")
-        for name, entry in found["entries"].items():
-            # A folder with several inputs is proved with each: `saved_model`, `saved_model
-            # tf_example`.
+    for described in card["formats"].values():
+        # Metrics are measured on the first entry; the time is that of all entries together.
+        measures = "".join(
+            f"; {name} {_with_change(value, described['change'][name])}"
+            for name, value in (described["metrics"] or {}).items()
+        )
+        measures += f"; {described['seconds']:.0f} s"
+        for name, entry in described["entries"].items():
+            # The name of a folder's further entries has their signature: `saved_model tf_example`.
             path, _, signature = name.partition(" ")
             size = sum(
                 digest["bytes"]
                 for file, digest in card["files"].items()
                 if file == path or file.startswith(f"{path}/")
             )
-            lines.append(
-                f"{output / path}{f' ({signature})' if signature else f', {size / 1e6:.1f} MB'}: {_describe_agreement(entry)}"
-                # Measured on the first entry; the time is that of all.
-                + "".join(measures)
-            )
-            measures = []
+            what = f" ({signature})" if signature else f", {size / 1e6:.1f} MB"
+            lines.append(f"{output / path}{what}: {_describe_agreement(entry)}{measures}")
+            measures = ""
     if parity["images"] == "synthetic":
         lines.append(
-            "The run's records are not there: the proof ran on synthetic pictures. Name real ones with --images."
+            "The run's records are not there: the proof ran on synthetic pictures. "
+            "Name real ones with --images."
         )
     return "\n".join(lines)
 
 
 def _describe_agreement(entry: dict[str, Any]) -> str:
+    images = count_noun(entry["num_images"], "image")
     if differences := entry["max_differences"]:
         return (
-            f"boxes within {differences['detection_boxes']:.1g}, scores within {differences['detection_scores']:.1g} of the "
-            f"checkpoint's, {entry['num_detections']:,} detections on {entry['num_images']} images"
+            f"boxes within {differences['detection_boxes']:.1g}, "
+            f"scores within {differences['detection_scores']:.1g} of the checkpoint's, "
+            f"{count_noun(entry['num_detections'], 'detection')} on {images}"
         )
     if entry["share_found"] is None:
-        return f"the checkpoint detects nothing on {entry['num_images']} images that had to be found again"
+        return f"the checkpoint detects nothing on {images} that had to be found again"
     return (
-        f"{entry['share_found']:.1%} of the checkpoint's {entry['num_detections']:,} detections found again on "
-        f"{entry['num_images']} images"
+        f"{entry['share_found']:.1%} of the checkpoint's "
+        f"{count_noun(entry['num_detections'], 'detection')} found again on {images}"
     )
 
 
@@ -146,7 +163,10 @@ def _with_change(value: float | None, change: float | None) -> str:
 
 
 def _resolve(ckpt: str, model_dir: Location | None) -> tuple[Location, str]:
-    """Returns the place of a model directory or checkpoint, and which checkpoint of a model directory is meant."""
+    """Returns the place of a model directory or checkpoint, and the word for the checkpoint.
+
+    The word chooses among the checkpoints of a model directory.
+    """
     if model_dir is None:
         if ckpt in _WORDS and not Path(ckpt).exists():
             raise ConfigError(

@@ -1,42 +1,45 @@
-"""A runner of any runtime → detections: batching, and the check that its outputs keep the serving contract."""
+"""A runner of any runtime → detections, in batches; checks that its outputs keep the contract."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from detflow.errors import ArtifactError
 from detflow.geometry import Images
+from detflow.inference.detections import Detections, Picture, is_picture, read_pixels
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
+from detflow.label_map import LabelMap
 from detflow.text import first_line
-from detflow.types import Box, Detection, LabelMap
+from detflow.types import Box, Detection, ImageSize
 
-__all__ = ["Detector", "Outputs", "Runner"]
+__all__ = ["Detector", "Outputs", "Runner", "to_detections"]
 
 # Images of one size that follow each other go through the network together, as long as their
-# pixels, which are resized as floats, stay below 100 MB.
+# pixels stay below 100 MB when they are resized as floats.
 _MAX_BATCH = 8
 _MAX_BATCH_PIXELS = 8_000_000
 
 Outputs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
-"""The outputs of the serving contract by their names; see `artifact.CONTRACT`."""
+"""The outputs of the serving contract for a batch, by their names; see `artifact.CONTRACT`."""
 
 Runner: TypeAlias = Callable[[Images], Outputs]
-"""A loaded model. It raises ArtifactError where it cannot run, and EnvironmentFault where the
-memory does not suffice."""
+"""A loaded model. It raises ArtifactError if it cannot run, and EnvironmentFault if the memory does
+not suffice."""
 
 
 class Detector:
     """Detects objects in images.
 
     Args:
-        run: From [N, height, width, 3] uint8 to the outputs of the serving contract.
+        run: A function from [N, height, width, 3] uint8 to the outputs of the serving contract.
         label_map: The classes.
-        source: What the detector was made from, for messages.
+        source: The file or folder it was made from, for messages.
     """
 
     def __init__(self, run: Runner, label_map: LabelMap, source: Path) -> None:
@@ -44,8 +47,60 @@ class Detector:
         self.label_map = label_map
         self.source = source
 
+    @overload
+    def predict(self, images: Picture, *, score_threshold: float = ...) -> Detections: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(
+        self, images: Iterable[Picture], *, score_threshold: float = ...
+    ) -> list[Detections]: ...
+
+    def predict(
+        self,
+        images: Picture | Iterable[Picture],
+        *,
+        score_threshold: float = DEFAULT_SCORE_THRESHOLD,
+    ) -> Detections | list[Detections]:
+        """Detects objects in one image or in several.
+
+        Files, bytes and Pillow images are turned upright by their EXIF orientation first, as
+        `detflow predict` does it; arrays are taken as they are.
+
+        Args:
+            images: A path, a file's bytes, a Pillow image, or an array [height, width, 3] of uint8,
+                RGB; or several of them, which are read one after the other. An array [N, height,
+                width, 3] is several images.
+            score_threshold: Detections with a lower score are left out.
+
+        Returns:
+            The detections of the one image, or a list with those of each.
+
+        Raises:
+            DataError: An image cannot be read.
+            ArtifactError: The model cannot run, or does not keep the serving contract.
+            EnvironmentFault: The memory does not suffice.
+        """
+        if is_picture(images) or not isinstance(images, Iterable):
+            return self.predict([images], score_threshold=score_threshold)[0]
+        sizes: list[ImageSize] = []
+
+        def read() -> Iterator[Images]:
+            for image in images:
+                pixels = read_pixels(image)
+                sizes.append(ImageSize(pixels.shape[1], pixels.shape[0]))
+                yield pixels
+
+        # The detector reads a batch ahead, so the sizes are there when the detections are.
+        return [
+            Detections(sizes[number], tuple(found)).above(score_threshold)
+            for number, found in enumerate(self.detect(read()))
+        ]
+
     def detect(self, images: Iterable[Images]) -> Iterator[list[Detection]]:
-        """Yields the detections of each image [height, width, 3] uint8 RGB, from the highest score to the lowest.
+        """Yields the detections of each image, from the highest score to the lowest.
+
+        Args:
+            images: [height, width, 3] uint8, RGB, upright.
 
         Raises:
             ArtifactError: The model cannot run, or does not keep the serving contract.
@@ -55,40 +110,52 @@ class Detector:
             for batch in _batches(
                 group, max(1, min(_MAX_BATCH, _MAX_BATCH_PIXELS // (height * width)))
             ):
-                # A single image is not copied.
+                # A single image goes in without a copy.
                 outputs = self.run(np.stack(batch) if len(batch) > 1 else batch[0][np.newaxis])
                 for row in range(len(batch)):
-                    yield self._detections({name: values[row] for name, values in outputs.items()})
+                    yield to_detections(outputs, self.label_map, self.source, row)
 
-    def _detections(self, outputs: Outputs) -> list[Detection]:
-        try:
-            count = int(outputs["num_detections"])
-            # Another tool's graph may overshoot the image by a rounding.
-            boxes = np.clip(outputs["detection_boxes"][:count], 0.0, 1.0).tolist()
-            scores, classes = (
-                outputs["detection_scores"][:count].tolist(),
-                outputs["detection_classes"][:count].tolist(),
+
+def to_detections(
+    outputs: Outputs, label_map: LabelMap, source: Path, row: int = 0
+) -> list[Detection]:
+    """Turns a batch's outputs into the detections of one of its images.
+
+    Args:
+        outputs: The outputs of the serving contract.
+        label_map: The classes.
+        source: The file or folder of the model, for messages.
+        row: The image's place in the batch.
+
+    Returns:
+        The detections in the order of the outputs; those whose box has no area inside the image
+        are left out.
+
+    Raises:
+        ArtifactError: The outputs do not keep the contract.
+    """
+    try:
+        image = {name: values[row] for name, values in outputs.items()}
+        count = int(image["num_detections"])
+        # Another tool's graph may overshoot the image by a rounding.
+        boxes = np.clip(image["detection_boxes"][:count], 0.0, 1.0).tolist()
+        scores = image["detection_scores"][:count].tolist()
+        classes = image["detection_classes"][:count].tolist()
+        return [
+            Detection(
+                label_map.name_of(int(class_id)), int(class_id), score, Box(ymin, xmin, ymax, xmax)
             )
-            return [
-                Detection(
-                    self.label_map.name_of(int(class_id)),
-                    int(class_id),
-                    score,
-                    Box(ymin, xmin, ymax, xmax),
-                )
-                for (ymin, xmin, ymax, xmax), score, class_id in zip(
-                    boxes, scores, classes, strict=True
-                )
-                # A box outside of the image, which clipping left without area, is nothing to show.
-                if ymin < ymax and xmin < xmax
-            ]
-        except (KeyError, ValueError, TypeError) as error:
-            reason = (
-                f"there is no class {error}" if isinstance(error, KeyError) else first_line(error)
+            for (ymin, xmin, ymax, xmax), score, class_id in zip(
+                boxes, scores, classes, strict=True
             )
-            raise ArtifactError(
-                f"the outputs are not as the serving contract says: {reason}", path=self.source
-            ) from None
+            # Clipping leaves a box outside of the image without area: there is nothing to show.
+            if ymin < ymax and xmin < xmax
+        ]
+    except (KeyError, ValueError, TypeError) as error:
+        reason = f"there is no class {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ArtifactError(
+            f"the outputs are not as the serving contract says: {reason}", path=source
+        ) from None
 
 
 def _batches(items: Iterable[Images], size: int) -> Iterator[list[Images]]:

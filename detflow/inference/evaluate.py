@@ -1,4 +1,4 @@
-"""Samples × detector → truth beside detections, and COCO's metrics of them."""
+"""A detector judged on samples: truth beside detections, and COCO's metrics of both."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ import tensorflow as tf
 
 from detflow.errors import ConfigError
 from detflow.inference.detector import Detector
-from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import EvaluatedImage, coco_metrics
 from detflow.models import preprocess
 from detflow.process.tensorflow_faults import decode_faults
-from detflow.types import LabelMap, Sample
-
-__all__ = ["Evaluation", "detect_samples", "evaluate_detector"]
+from detflow.types import Sample
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was detected, and how good it is.
+    """The detections on a set of samples, and how good they are.
 
     Attributes:
-        images: Truth and detections.
-        metrics: As from `metrics.coco_metrics`.
+        images: Truth and detections of each image.
+        metrics: Values by name, as `metrics.coco_metrics` returns them.
     """
 
     images: Sequence[EvaluatedImage]
@@ -36,7 +35,7 @@ class Evaluation:
 def evaluate_detector(
     detector: Detector, samples: Iterable[Sample], label_map: LabelMap
 ) -> Evaluation:
-    """Judges a detector on samples that are read once; arguments and errors are those of `detect_samples`."""
+    """Judges a detector on samples; arguments and errors are those of `detect_samples`."""
     _, images = detect_samples(detector, samples, label_map)
     return Evaluation(images, coco_metrics(images, label_map))
 
@@ -47,13 +46,13 @@ def detect_samples(
     """Runs a detector on samples that are read once.
 
     Args:
-        detector: What is judged.
-        samples: The truth.
-        label_map: Of the samples.
+        detector: The detector to judge.
+        samples: Images with their truth.
+        label_map: The samples' classes.
 
     Returns:
-        The samples in order without their pictures, and of each its truth and detections. Classes
-        are told apart by name: the ids of the detections become those of `label_map`.
+        The samples in order, without their pictures; and the truth and detections of each. Classes
+        are matched by name: the ids of the detections become those of `label_map`.
 
     Raises:
         ConfigError: The detector was trained on other classes than the samples have.
@@ -61,7 +60,8 @@ def detect_samples(
     """
     if set(detector.label_map) != set(label_map):
         raise ConfigError(
-            f"the model knows the classes {', '.join(detector.label_map)}; the records have {', '.join(label_map)}",
+            f"the model knows the classes {', '.join(detector.label_map)}; "
+            f"the records have {', '.join(label_map)}",
             path=detector.source,
             remedy="evaluate on records of the classes it was trained on",
         )
@@ -69,18 +69,21 @@ def detect_samples(
 
     def pixels() -> Iterator[npt.NDArray[np.uint8]]:
         for sample in samples:
-            # Without the encoded image a truth is small enough to be kept.
+            # Without its encoded image a sample is small enough to be kept.
             judged.append(dataclasses.replace(sample, encoded=b""))
             with decode_faults(sample.filename):
                 picture = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
             yield picture
 
     detections = [
-        [dataclasses.replace(one, class_id=label_map.id_of(one.name)) for one in found]
-        for found in detector.detect(pixels())
+        [
+            dataclasses.replace(detection, class_id=label_map.id_of(detection.name))
+            for detection in of_image
+        ]
+        for of_image in detector.detect(pixels())
     ]
     images = [
-        EvaluatedImage(sample.size, sample.objects, found)
-        for sample, found in zip(judged, detections, strict=True)
+        EvaluatedImage(sample.size, sample.objects, of_image)
+        for sample, of_image in zip(judged, detections, strict=True)
     ]
     return judged, images

@@ -11,7 +11,7 @@ from typing import Final
 
 from detflow.artifact import CLASS_NAMES_NODE
 from detflow.errors import ArtifactError
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 __all__ = ["LABELS_NAME", "read_onnx_labels", "read_tflite_labels", "to_label_map"]
 

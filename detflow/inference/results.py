@@ -1,4 +1,4 @@
-"""Detections as JSON, in the same form wherever detflow writes or answers with them."""
+"""Detections as JSON, in the same form wherever detflow writes them or answers with them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from typing import Any, Final
 
 from detflow.types import Detection, ImageSize
 
-__all__ = ["FRAME", "PIXEL_DIGITS", "describe_detections"]
-
 FRAME: Final = (
-    "box is [ymin, xmin, ymax, xmax] normalised by the image, box_px is [left, top, right, bottom] in pixels; "
+    "box is [ymin, xmin, ymax, xmax] normalised by the image, "
+    "box_px is [left, top, right, bottom] in pixels; "
     "both, like width and height, are of the upright image, with the EXIF orientation applied"
 )
-"""What the numbers mean, for readers of the JSON."""
+"""The meaning of the numbers, for readers of the JSON."""
+
+DEFAULT_SCORE_THRESHOLD: Final = 0.3
+"""Detections with a lower score are left out unless the caller says otherwise."""
 
 PIXEL_DIGITS: Final = 3
 """Decimals of lengths in pixels."""
 
 
-def describe_detections(found: Iterable[Detection], size: ImageSize) -> list[dict[str, Any]]:
-    """Returns the detections of an image of a size; `FRAME` says what the numbers mean."""
+def describe_detections(detections: Iterable[Detection], size: ImageSize) -> list[dict[str, Any]]:
+    """Returns an image's detections as JSON values; `FRAME` says what the numbers mean.
+
+    Args:
+        detections: The detections.
+        size: The upright image's size in pixels.
+    """
     return [
         {
             "name": detection.name,
@@ -29,5 +36,5 @@ def describe_detections(found: Iterable[Detection], size: ImageSize) -> list[dic
             "box": [detection.box.ymin, detection.box.xmin, detection.box.ymax, detection.box.xmax],
             "box_px": [round(value, PIXEL_DIGITS) for value in detection.box.to_pixels(size)],
         }
-        for detection in found
+        for detection in detections
     ]

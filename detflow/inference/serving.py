@@ -1,4 +1,4 @@
-"""The function that every exported format runs: pixels or files in, detections out."""
+"""The function that every exported format computes: pixels or files in, detections out."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from detflow.config.schema import EvaluateConfig
 from detflow.models import preprocess
 from detflow.models.base import DetectionModel
 
-__all__ = ["ServingModel"]
-
 
 class ServingModel(tf.Module):  # type: ignore[misc]
-    """Pixels or files in, detections out.
+    """A model with its preprocessing and suppression, as TensorFlow functions.
 
     Args:
-        model: With the weights that serve.
+        model: The model, with the weights that serve.
         config: Threshold, suppression and number of detections.
-        canvas_sizes: Of the model's canvases those that are used; None uses all.
+        canvas_sizes: (height, width) in pixels of the canvases to use; None uses all that the model
+            has.
 
     Attributes:
-        config: As given.
+        config: Threshold, suppression and number of detections.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         self._canvas_sizes = tuple(canvas_sizes or model.canvas_sizes)
         self._network = model.network
         self.config = config
-        # A tensor's name becomes the input's name in every exported format.
+        # The names of these tensors become the names of the inputs in the exported formats.
         pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name=INPUT_NAME)
         encoded = tf.TensorSpec([None], tf.string, name=ENCODED_INPUT_NAME)
         examples = tf.TensorSpec([None], tf.string, name=EXAMPLE_INPUT_NAME)
@@ -58,7 +57,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         """Detects objects.
 
         Args:
-            images: [N, height, width, 3] uint8, RGB, of any one size.
+            images: [N, height, width, 3] uint8, RGB, of any size that all of them share.
 
         Returns:
             detection_boxes [N, K, 4] float32, [ymin, xmin, ymax, xmax] normalised by the image and
@@ -69,7 +68,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         return _name_outputs(self._detect(images))
 
     def detect_encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Like `detect`, for files [N] of JPEG or PNG, each of its own size."""
+        """Does what `detect` does for JPEG or PNG files [N], each of its own size."""
         if len(self._canvas_sizes) > 1:
             return _name_outputs(self._detect_one_by_one(encoded))
 
@@ -86,7 +85,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         return _name_outputs(self._detect_on_canvases(canvases, ratios[:, tf.newaxis]))
 
     def detect_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Like `detect_encoded`, for serialised tf.Examples [N] that hold the file in `image/encoded`."""
+        """Does what `detect_encoded` does for serialised tf.Examples [N] with `image/encoded`."""
         fields = tf.io.parse_example(
             examples, {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
         )
@@ -97,7 +96,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         return self._detect_on_canvases(*preprocess.fit_to_canvas(images, canvas_size))
 
     def _detect_one_by_one(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Images on canvases of several sizes cannot go through the network together."""
+        """Detects on each file apart: canvases of several sizes cannot be one batch."""
 
         def detect(file: tf.Tensor) -> dict[str, tf.Tensor]:
             return {
@@ -112,7 +111,7 @@ class ServingModel(tf.Module):  # type: ignore[misc]
         return outputs
 
     def _detect_on_canvases(self, canvases: tf.Tensor, ratio: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Ratio is [2], or [N, 1, 2] where the images have sizes of their own."""
+        """Detects on canvases; ratio is [2], or [N, 1, 2] where the images differ in size."""
         raw = self._model.detect(preprocess.normalize(canvases), self.config)
         values = (
             preprocess.boxes_to_image(raw.boxes, ratio),

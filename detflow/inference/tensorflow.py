@@ -1,15 +1,17 @@
-"""What TensorFlow runs: a model directory, a checkpoint, a frozen graph or a SavedModel.
+"""Everything that TensorFlow runs: model directories, checkpoints, frozen graphs and SavedModels.
 
-Graphs and SavedModels are run without importing Model Garden. `detflow.inference.load` loads these
-and all other formats.
+Graphs and SavedModels are run without importing Model Garden. `detflow.inference.load` finds out
+what a path is; it loads these and all other formats.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -20,28 +22,26 @@ from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
 from detflow.inference.detector import Detector, Outputs
 from detflow.inference.labels import to_label_map
+from detflow.label_map import LabelMap
 from detflow.models.precision import count_gpus, cpu_flags, uses_onednn
 from detflow.text import first_line
-from detflow.types import LabelMap
 
-__all__ = [
-    "eager_outputs",
-    "load_bare_network",
-    "load_checkpoint_detector",
-    "load_runner",
-    "read_graph_labels",
-]
+AnyRunner: TypeAlias = Callable[[Images | Sequence[bytes]], Outputs]
+"""A `Runner` that takes files where its input does."""
 
-# Of an image that runs as two: it is resized twice, and a larger one takes more than 48 MB as
-# floats each time.
+# The largest image that is duplicated into a batch of two. Both copies are resized, and a larger
+# image takes more than 48 MB as floats each time.
 _MAX_DOUBLED_PIXELS = 4_000_000
 
 
 def load_checkpoint_detector(path: Path) -> Detector:
-    """Builds the network of a model directory (its best checkpoint) or of a checkpoint folder, and loads the weights.
+    """Builds the network of a run and loads a checkpoint's weights into it.
+
+    Args:
+        path: A model directory, whose best checkpoint is meant, or a checkpoint's folder.
 
     Raises:
-        ArtifactError: It is neither, or it is damaged.
+        ArtifactError: The path is neither, or the checkpoint is damaged.
     """
     # Building a network needs Model Garden, which takes seconds to import.
     from detflow.inference.trained import load_trained_model
@@ -55,44 +55,56 @@ def load_checkpoint_detector(path: Path) -> Detector:
     )
 
 
-def load_runner(
-    path: Path, input_name: str, *, threads: int = 0
-) -> Callable[[Images | Sequence[bytes]], Outputs]:
-    """Loads a frozen graph or a SavedModel for one of the serving contract's inputs; see `artifact.CONTRACT`.
+def load_frozen_graph(path: Path, input_name: str, *, threads: int = 0) -> AnyRunner:
+    """Loads a frozen graph for one of the serving contract's inputs; see `artifact.CONTRACT`.
 
     Args:
-        path: The file or folder.
+        path: The file.
         input_name: The input.
-        threads: Of one operation, 0 for one a core; to be set before TensorFlow first runs.
+        threads: Threads of one operation, 0 for one a core. TensorFlow takes the number before it
+            first runs anything, and keeps it.
 
     Returns:
-        From [N, height, width, 3] uint8, or N byte strings where that is what the input takes, to
-        the outputs.
+        A function from [N, height, width, 3] uint8, or from N byte strings where the input takes
+        those, to the outputs.
 
     Raises:
         ArtifactError: It is damaged, or has no such input.
     """
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-    try:
-        return (
-            _graph_runner(path, input_name)
-            if path.is_file()
-            else _saved_model_runner(path, input_name)
+    _set_threads(threads)
+    with _graph_faults(path, input_name):
+        graph = tf.compat.v1.GraphDef()
+        graph.ParseFromString(path.read_bytes())
+        function = tf.compat.v1.wrap_function(
+            lambda: tf.graph_util.import_graph_def(graph, name=""), []
         )
-    except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
-        raise ArtifactError(
-            f"not a detection graph with input {input_name}: {first_line(error)}", path=path
-        ) from None
-    except Exception as error:
-        # protobuf's DecodeError is another class in each of its implementations.
-        if type(error).__name__ != "DecodeError":
-            raise
-        raise ArtifactError(f"not a graph: {first_line(error)}", path=path) from None
+        return eager_outputs(
+            function.prune(f"{input_name}:0", {name: f"{name}:0" for name in OUTPUT_NAMES}),
+            path,
+            has_variables=False,
+        )
+
+
+def load_saved_model(path: Path, input_name: str, *, threads: int = 0) -> AnyRunner:
+    """Loads a SavedModel's folder; arguments and errors are those of `load_frozen_graph`."""
+    _set_threads(threads)
+    with _graph_faults(path, input_name):
+        loaded = tf.saved_model.load(os.fspath(path))
+        by_input = {
+            tuple(serve.structured_input_signature[1]): serve
+            for serve in loaded.signatures.values()
+        }
+        serve = by_input[(input_name,)]
+
+    # The signature does not own its variables, so the function keeps the object that does.
+    def run(values: tf.Tensor, owner: object = loaded) -> Mapping[str, tf.Tensor]:
+        return serve(**{input_name: values})  # type: ignore[no-any-return]
+
+    return eager_outputs(run, path, has_variables=True)
 
 
 def read_graph_labels(path: Path) -> LabelMap:
-    """Reads the constant `class_names` of a frozen graph that `load_runner` has loaded.
+    """Reads the constant `class_names` of a frozen graph that `load_frozen_graph` has accepted.
 
     Raises:
         ArtifactError: It has none.
@@ -114,42 +126,39 @@ def read_graph_labels(path: Path) -> LabelMap:
     return to_label_map(names, path)
 
 
-def load_bare_network(path: Path, canvas_size: tuple[int, int]) -> Callable[[], object]:
-    """Loads the part of a frozen graph or SavedModel between the normalised canvas and what is suppressed.
+def cut_frozen_graph(path: Path, canvas_size: tuple[int, int]) -> Callable[[], object]:
+    """Loads the part of a frozen graph between the normalised canvas and the suppression.
+
+    Args:
+        path: The file.
+        canvas_size: (height, width) in pixels.
 
     Returns:
-        Runs it once, on a black canvas.
+        A function that runs the part once, on a black canvas.
     """
-    if path.is_file():
-        graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
-        function = tf.compat.v1.wrap_function(
-            lambda: tf.graph_util.import_graph_def(graph, name=""), []
-        )
-    else:
-        loaded = tf.saved_model.load(os.fspath(path))
-        function = convert_variables_to_constants_v2(loaded.signatures["serving_default"])
-    suppression = next(
-        op for op in function.graph.get_operations() if op.type == "CombinedNonMaxSuppression"
+    graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    function = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(graph, name=""), []
     )
-    convolution = next(op for op in function.graph.get_operations() if op.type == "Conv2D")
-    # The first convolution may pad its input itself.
-    canvases = convolution.inputs[0]
-    while canvases.op.type == "Pad":
-        canvases = canvases.op.inputs[0]
-    network = function.prune(canvases, list(suppression.inputs[:2]))
-    canvas = tf.zeros([1, *canvas_size, 3])
-    return lambda: [value.numpy() for value in network(canvas)]
+    return _cut_network(function, canvas_size)
+
+
+def cut_saved_model(path: Path, canvas_size: tuple[int, int]) -> Callable[[], object]:
+    """Does to a SavedModel's folder what `cut_frozen_graph` does to a frozen graph."""
+    loaded = tf.saved_model.load(os.fspath(path))
+    function = convert_variables_to_constants_v2(loaded.signatures["serving_default"])
+    return _cut_network(function, canvas_size)
 
 
 def eager_outputs(
     function: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], source: Path, *, has_variables: bool
-) -> Callable[[Images | Sequence[bytes]], Outputs]:
+) -> AnyRunner:
     """Wraps a TensorFlow function of the serving contract: arrays or byte strings in, arrays out.
 
     Args:
         function: The function.
-        source: What it was made from, for the errors that a `Runner` raises.
-        has_variables: Whether its weights are variables, not constants.
+        source: The file or folder it was made from, for the errors that a `Runner` raises.
+        has_variables: Whether its weights are variables; otherwise they are constants.
     """
 
     def run(values: Images | Sequence[bytes]) -> Outputs:
@@ -170,8 +179,46 @@ def eager_outputs(
     return run
 
 
+def _set_threads(threads: int) -> None:
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+
+
+@contextlib.contextmanager
+def _graph_faults(path: Path, input_name: str) -> Iterator[None]:
+    """Raises ArtifactError for what TensorFlow raises while it loads a graph."""
+    try:
+        yield
+    except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
+        raise ArtifactError(
+            f"not a detection graph with input {input_name}: {first_line(error)}", path=path
+        ) from None
+    except Exception as error:
+        # protobuf's DecodeError is another class in each of its implementations.
+        if type(error).__name__ != "DecodeError":
+            raise
+        raise ArtifactError(f"not a graph: {first_line(error)}", path=path) from None
+
+
+def _cut_network(function: Any, canvas_size: tuple[int, int]) -> Callable[[], object]:
+    """Prunes a detection function to what lies between its canvas and its suppression."""
+    operations = function.graph.get_operations()
+    suppression = next(op for op in operations if op.type == "CombinedNonMaxSuppression")
+    convolution = next(op for op in operations if op.type == "Conv2D")
+    # Some networks pad the canvas before the first convolution; the padding belongs to them.
+    canvases = convolution.inputs[0]
+    while canvases.op.type == "Pad":
+        canvases = canvases.op.inputs[0]
+    network = function.prune(canvases, list(suppression.inputs[:2]))
+    canvas = tf.zeros([1, *canvas_size, 3])
+    return lambda: [value.numpy() for value in network(canvas)]
+
+
 def _runs_faster_as_two(images: Images) -> bool:
-    """Tells whether the images, whose network has variables, are a single one for which oneDNN is slow; see docs/decisions/0003."""
+    """Tells whether a batch for a network with variables is one image, and oneDNN slow with one.
+
+    See docs/decisions/0003.
+    """
     count, height, width, _ = images.shape
     return count == 1 and height * width <= _MAX_DOUBLED_PIXELS and _single_images_are_slow()
 
@@ -180,32 +227,3 @@ def _runs_faster_as_two(images: Images) -> bool:
 def _single_images_are_slow() -> bool:
     flags = cpu_flags()
     return uses_onednn() and "avx2" in flags and "avx512f" not in flags and not count_gpus()
-
-
-def _graph_runner(path: Path, input_name: str) -> Callable[[Images | Sequence[bytes]], Outputs]:
-    graph = tf.compat.v1.GraphDef()
-    graph.ParseFromString(path.read_bytes())
-    function = tf.compat.v1.wrap_function(
-        lambda: tf.graph_util.import_graph_def(graph, name=""), []
-    )
-    return eager_outputs(
-        function.prune(f"{input_name}:0", {name: f"{name}:0" for name in OUTPUT_NAMES}),
-        path,
-        has_variables=False,
-    )
-
-
-def _saved_model_runner(
-    path: Path, input_name: str
-) -> Callable[[Images | Sequence[bytes]], Outputs]:
-    loaded = tf.saved_model.load(os.fspath(path))
-    by_input = {
-        tuple(serve.structured_input_signature[1]): serve for serve in loaded.signatures.values()
-    }
-    serve = by_input[(input_name,)]
-
-    # The signature does not own its variables; whoever calls it keeps the object that does.
-    def run(values: tf.Tensor, owner: object = loaded) -> Mapping[str, tf.Tensor]:
-        return serve(**{input_name: values})  # type: ignore[no-any-return]
-
-    return eager_outputs(run, path, has_variables=True)

@@ -1,4 +1,4 @@
-"""A trained model, ready to serve, from a model directory or one of its checkpoints."""
+"""A model directory or one of its checkpoints as a model that is ready to serve."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config.schema import ExperimentConfig
+from detflow.errors import ArtifactError
 from detflow.inference.serving import ServingModel
+from detflow.label_map import LabelMap, read_label_map
 from detflow.models.build import build_model
 from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import CheckpointState, find_checkpoint, read_state
-from detflow.types import LabelMap, read_label_map
-
-__all__ = ["TrainedModel", "load_trained_model"]
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint with its averaged weights in the network."""
+    """A network that holds a checkpoint's averaged weights.
+
+    Attributes:
+        serving: The network, ready to serve.
+        label_map: The classes.
+        config: The run's configuration.
+        run: The run's model directory.
+        checkpoint_path: The checkpoint's folder.
+        state: Step and metrics of the checkpoint.
+    """
 
     serving: ServingModel
     label_map: LabelMap
@@ -34,9 +42,10 @@ def load_trained_model(
     """Builds the network of a run and loads a checkpoint into it.
 
     Args:
-        path: A model directory (its best checkpoint), or a checkpoint folder inside one.
-        score_threshold: Instead of the run's own.
-        max_detections: Instead of the run's own.
+        path: A model directory, whose best checkpoint is meant, or a checkpoint's folder inside
+            one.
+        score_threshold: Least score of a detection; None for the run's own.
+        max_detections: Most detections of one image; None for the run's own.
 
     Raises:
         ArtifactError: The run or the checkpoint is missing or damaged.
@@ -44,6 +53,11 @@ def load_trained_model(
     run, checkpoint_path = find_checkpoint(path)
     config = run.read_config()
     label_map = read_label_map(run.label_map_path)
+    if label_map.has_gaps:
+        raise ArtifactError(
+            f"the class ids of a run are 1 to {len(label_map)}, without a gap",
+            path=run.label_map_path,
+        )
     state = read_state(checkpoint_path)
     model = build_model(config.model, len(label_map))
     restore_weights(

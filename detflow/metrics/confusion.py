@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, Ints, overlaps
-from detflow.types import LabelMap
 
 __all__ = ["ConfusionMatrix", "confusion_matrix"]
 
@@ -47,11 +47,11 @@ def confusion_matrix(
     """
     background = len(label_map)
     counts = np.zeros((background + 1, background + 1), np.int64)
-    ids = {name: index for index, name in enumerate(label_map)}
+    places = {class_id: place for place, class_id in enumerate(label_map.ids)}
     for image in images:
         kept = [one for one in image.detections if one.score >= score_threshold]
-        true = np.array([ids[one.name] for one in image.objects], np.int64)
-        detected = np.array([one.class_id - 1 for one in kept], np.int64)
+        true = np.array([places[label_map.id_of(one.name)] for one in image.objects], np.int64)
+        detected = np.array([places[one.class_id] for one in kept], np.int64)
         difficult = np.array([one.difficult for one in image.objects], bool)
         overlap = overlaps(
             [one.box for one in kept], [one.box for one in image.objects], image.size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.errors import ConfigError
+from detflow.text import find_nearest
 
 __all__ = ["find_freezable", "freeze"]
 
@@ -36,7 +36,7 @@ def find_freezable(
 
 
 def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) -> None:
-    """Makes parts untrainable; their batch norms compute as in inference, with the statistics that they have.
+    """Makes parts untrainable; their batch norms compute with the statistics that they have.
 
     Args:
         parts: Of the network, by name.
@@ -51,8 +51,8 @@ def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) 
     for pattern in patterns:
         matching = fnmatch.filter(names, pattern)
         if not matching:
-            near = difflib.get_close_matches(pattern, names, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            nearest = find_nearest(pattern, names)
+            hint = f"did you mean {nearest}? " if nearest else ""
             raise ConfigError(
                 f"train.freeze: {pattern} is no part of this model",
                 remedy=f"{hint}known here: {', '.join(names)}",
@@ -64,7 +64,10 @@ def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) 
 
 
 def _levels(part: tf_keras.layers.Layer) -> dict[int, list[tf_keras.layers.Layer]]:
-    """Returns the layers with weights by the level of their output; empty for a part that is not a graph on one image."""
+    """Returns a part's layers with weights by the level of their output.
+
+    It is empty for a part that is not a graph on one image.
+    """
     shape = getattr(part, "input_shape", None)
     if not isinstance(part, tf_keras.Model) or not isinstance(shape, tuple) or len(shape) != 4:
         return {}
@@ -81,7 +84,10 @@ def _levels(part: tf_keras.layers.Layer) -> dict[int, list[tf_keras.layers.Layer
 
 
 def _probe_shapes(part: tf_keras.Model, layers: Sequence[tf_keras.layers.Layer]) -> list[object]:
-    """Returns the output shapes of layers for one image: a network for several canvases knows none before it is called."""
+    """Returns the output shapes of layers for one image.
+
+    A network for several canvases knows no shapes before it is called.
+    """
     probe = tf.function(
         tf_keras.Model(part.input, [layer.output for layer in layers]), autograph=False
     )

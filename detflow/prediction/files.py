@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -12,29 +12,10 @@ import simplejpeg
 
 from detflow.data.images.decode import read_image_facts
 from detflow.data.images.transcode import Treatment, encode_record_jpeg
-from detflow.data.records.schema import to_record_box
-from detflow.data.sources.voc.write import write_annotation
 from detflow.errors import ConfigError
-from detflow.inference.results import PIXEL_DIGITS, describe_detections
-from detflow.pages.draw import draw_boxes
+from detflow.inference.detections import SIDES, Detections
+from detflow.inference.results import describe_detections
 from detflow.prediction.frames import Frame
-from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
-
-__all__ = [
-    "COCO_RESULTS_NAME",
-    "CSV_NAME",
-    "FURTHER_FORMATS",
-    "OVERLAYS_NAME",
-    "PREDICTIONS_NAME",
-    "VOC_NAME",
-    "FileNames",
-    "describe_frame",
-    "parse_formats",
-    "write_coco_results",
-    "write_csv",
-    "write_overlay",
-    "write_voc",
-]
 
 PREDICTIONS_NAME: Final = "predictions.json"
 COCO_RESULTS_NAME: Final = "coco_results.json"
@@ -46,9 +27,9 @@ FURTHER_FORMATS: Final = ("coco", "csv", "voc")
 """What can be written beside predictions.json."""
 
 _OVERLAY_QUALITY = 90
-# Frames become JPEGs as `dataset.images` makes them.
+# The quality of the JPEGs that make-records writes.
 _FRAME_QUALITY = 95
-# File systems take 255 bytes; a number and the suffix are to fit as well.
+# A file name has at most 255 bytes; a number and the suffix have to fit as well.
 _MAX_STEM_BYTES = 200
 _CSV_COLUMNS = (
     "file",
@@ -59,47 +40,58 @@ _CSV_COLUMNS = (
     "name",
     "class_id",
     "score",
-    "left",
-    "top",
-    "right",
-    "bottom",
+    *SIDES,
 )
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """Reads `csv,voc`, or nothing; returns names of `FURTHER_FORMATS`.
+    """Reads `csv,voc`, or nothing.
+
+    Returns:
+        Names out of `FURTHER_FORMATS`.
 
     Raises:
         ConfigError: There is no such format.
     """
     names = tuple(name for name in (part.strip() for part in text.split(",")) if name)
-    for name in names:
-        if name not in FURTHER_FORMATS:
-            raise ConfigError(
-                f"--formats {text}: there is no format {name!r}",
-                remedy=f"choose from {', '.join(FURTHER_FORMATS)}",
-            )
+    require_formats(names)
     return names
 
 
-def describe_frame(frame: Frame, found: Iterable[Detection], number: int) -> dict[str, Any]:
+def require_formats(names: Iterable[str]) -> None:
+    """Refuses names that are not in `FURTHER_FORMATS`.
+
+    Raises:
+        ConfigError: There is no such format.
+    """
+    for name in names:
+        if name not in FURTHER_FORMATS:
+            raise ConfigError(
+                f"--formats: there is no format {name!r}",
+                remedy=f"choose from {', '.join(FURTHER_FORMATS)}",
+            )
+
+
+def describe_frame(frame: Frame, found: Detections, number: int) -> dict[str, Any]:
     """Returns the entry of predictions.json; `number` becomes its id."""
-    size = _size(frame)
     video = {} if frame.index is None else {"frame": frame.index, "time_s": frame.time_s}
     return {
         "id": number,
         "file": str(frame.file.path),
         **video,
-        "width": size.width,
-        "height": size.height,
+        "width": found.size.width,
+        "height": found.size.height,
         "exif_orientation": frame.picture.orientation,
-        "detections": describe_detections(found, size),
+        "detections": describe_detections(found, found.size),
     }
 
 
-def write_coco_results(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+def write_coco_results(path: Path, images: Iterable[Detections]) -> None:
     """Writes COCO's results format; `image_id` is the image's `id` in predictions.json."""
-    path.write_text(json.dumps(list(_coco_results(entries))) + "\n", encoding="utf-8")
+    results = [
+        entry for number, found in enumerate(images, start=1) for entry in found.to_coco(number)
+    ]
+    path.write_text(json.dumps(results) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -109,15 +101,15 @@ def write_csv(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
         writer.writeheader()
         for entry in entries:
             for detection in entry["detections"]:
-                sides = zip(("left", "top", "right", "bottom"), detection["box_px"], strict=True)
+                sides = zip(SIDES, detection["box_px"], strict=True)
                 writer.writerow({**entry, **detection, **dict(sides)})
 
 
-def write_voc(folder: Path, stem: str, frame: Frame, found: Sequence[Detection]) -> None:
+def write_voc(folder: Path, stem: str, frame: Frame, found: Detections) -> None:
     """Writes an image with its detections as a labelling tool, or make-records, takes them.
 
-    VOC counts whole pixels, so boxes are rounded to them. The image is upright, as the boxes are,
-    and a JPEG: where it is a plain one already it is copied.
+    The image is upright, as the boxes are, and a JPEG: where it is a plain one already it is
+    copied.
 
     Args:
         folder: Gets `JPEGImages` and `Annotations`.
@@ -128,35 +120,24 @@ def write_voc(folder: Path, stem: str, frame: Frame, found: Sequence[Detection])
     images, annotations = folder / "JPEGImages", folder / "Annotations"
     for path in (images, annotations):
         path.mkdir(parents=True, exist_ok=True)
-    size = _size(frame)
-    objects = [
-        ObjectAnnotation(one.name, to_record_box(_whole_pixels(one.box, size))) for one in found
-    ]
     (images / f"{stem}.jpg").write_bytes(_encode(frame))
-    (annotations / f"{stem}.xml").write_bytes(write_annotation(f"{stem}.jpg", size, objects))
+    (annotations / f"{stem}.xml").write_bytes(found.to_voc(f"{stem}.jpg"))
 
 
-def write_overlay(path: Path, frame: Frame, found: Sequence[Detection]) -> None:
+def write_overlay(path: Path, frame: Frame, found: Detections) -> None:
     """Writes the image with its detections drawn over it, as JPEG."""
-    image = draw_boxes(
-        frame.picture.pixels,
-        [detection.box for detection in found],
-        [detection.name for detection in found],
-        [detection.class_id for detection in found],
-        scores=[detection.score for detection in found],
-    )
     path.parent.mkdir(exist_ok=True)
-    image.save(path, "JPEG", quality=_OVERLAY_QUALITY)
+    found.draw(frame.picture.pixels).save(path, "JPEG", quality=_OVERLAY_QUALITY)
 
 
 class FileNames:
-    """Gives every picture a file name of its own, close to its old one; folders become part of the name."""
+    """Gives every picture a file name of its own, like its old one; folders become part of it."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def choose(self, name: str, *, is_frame: bool = False) -> str:
-        """Returns a name without suffix; a frame's name has none that could be taken off."""
+        """Returns a name without suffix; the name of a video's frame has no suffix to remove."""
         stem = (name if is_frame else str(PurePosixPath(name).with_suffix(""))).replace("/", "_")
         stem = stem.encode("utf-8", "surrogateescape")[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
         number, candidate = 1, stem
@@ -166,35 +147,6 @@ class FileNames:
             candidate = f"{stem}-{number}"
         self._taken.add(candidate.casefold())
         return candidate
-
-
-def _coco_results(entries: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for entry in entries:
-        for detection in entry["detections"]:
-            left, top, right, bottom = detection["box_px"]
-            yield {
-                "image_id": entry["id"],
-                "category_id": detection["class_id"],
-                "bbox": [
-                    left,
-                    top,
-                    round(right - left, PIXEL_DIGITS),
-                    round(bottom - top, PIXEL_DIGITS),
-                ],
-                "score": detection["score"],
-            }
-
-
-def _size(frame: Frame) -> ImageSize:
-    height, width = frame.picture.pixels.shape[:2]
-    return ImageSize(width, height)
-
-
-def _whole_pixels(box: Box, size: ImageSize) -> Box:
-    """Returns the box with its corners on whole pixels, at least one pixel wide and high."""
-    left, top, right, bottom = (round(value) for value in box.to_pixels(size))
-    left, top = min(left, size.width - 1), min(top, size.height - 1)
-    return Box.from_voc(left + 1, top + 1, max(right, left + 1), max(bottom, top + 1), size)
 
 
 def _encode(frame: Frame) -> bytes:

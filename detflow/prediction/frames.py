@@ -1,4 +1,4 @@
-"""What is detected on, one picture after the other: pictures, and the frames of videos."""
+"""The images that a model detects on, one after the other: pictures, and frames of videos."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from detflow.data.images.pictures import Picture, PictureFile, find_pictures, re
 from detflow.errors import DataError
 from detflow.progress import Progress
 
-__all__ = ["VIDEO_SUFFIXES", "Frame", "find_media", "read_frames"]
-
 VIDEO_SUFFIXES: Final = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"}
 )
-# How a container begins, and at which byte. FFmpeg goes by the content and knows playlists that
-# name other files and hosts; no such thing gets there.
+# How a video file begins, and at which byte. FFmpeg goes by the content, and some of its formats
+# are playlists that name other files and hosts; a file that begins otherwise never reaches it.
 _CONTAINERS: Final = (
     (4, b"ftyp"),
     (8, b"AVI LIST"),
@@ -31,7 +29,8 @@ _CONTAINERS: Final = (
     (0, b"\x00\x00\x01\xb3"),
     (0, b"G"),
 )
-# Some containers do not know how many frames they hold and guess it from the duration.
+# Some files do not say how many frames they hold, and OpenCV guesses it from the duration. A video
+# that ends this share earlier than guessed is not called damaged.
 _GUESSED_SHARE = 0.02
 
 
@@ -40,10 +39,10 @@ class Frame:
     """A picture, or a frame of a video.
 
     Attributes:
-        file: Where it comes from.
+        file: The file that it comes from.
         picture: Its upright pixels.
-        index: Of a video's frame, counted from 0; None for a picture.
-        time_s: Of a video's frame, in seconds from the video's start.
+        index: The frame's number in the video, counted from 0; None for a picture.
+        time_s: Seconds from the video's start to the frame; None for a picture.
     """
 
     file: PictureFile
@@ -53,12 +52,19 @@ class Frame:
 
     @property
     def name(self) -> str:
-        """The file's name; a frame is told apart by its index."""
+        """The file's name; for a frame of a video followed by its number."""
         return self.file.name if self.index is None else f"{self.file.name}/{self.index:06}"
 
 
 def find_media(sources: Sequence[str]) -> list[PictureFile]:
-    """Returns the pictures and videos of all sources, each file once; for sources and errors see `find_pictures`."""
+    """Returns the pictures and videos of all sources, each file once.
+
+    Args:
+        sources: Files, folders and patterns, each as `find_pictures` takes it.
+
+    Raises:
+        DataError: A source holds none.
+    """
     found = (file for source in sources for file in find_pictures(source, VIDEO_SUFFIXES))
     return list({file.path.absolute(): file for file in found}.values())
 
@@ -70,7 +76,7 @@ def read_frames(
     progress: Progress,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Iterator[Frame]:
-    """Yields all pictures, and every so many frames of all videos, in the order of the files.
+    """Yields all pictures, and the frames of all videos, in the order of the files.
 
     Args:
         files: As from `find_media`.
@@ -96,10 +102,10 @@ def _read_video(
     import cv2
 
     _require_container(file.path)
-    # FFmpeg and OpenCV tell of damage on stderr; what they cannot read is told here.
+    # FFmpeg and OpenCV write about damage to stderr; here it becomes an error of one line.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    # An absolute path is never taken for an address.
+    # FFmpeg could take a relative path for a network address, but never an absolute one.
     video = cv2.VideoCapture(os.path.abspath(file.path), cv2.CAP_FFMPEG)
     with contextlib.ExitStack() as stack:
         stack.callback(cv2.utils.logging.setLogLevel, level)
@@ -111,7 +117,8 @@ def _read_video(
         )
         if width * height > max_pixels:
             raise DataError(
-                f"image too large: {width}x{height}, {width * height:,} pixels; expected at most {max_pixels:,}",
+                f"image too large: {width}x{height}, {width * height:,} pixels; "
+                f"expected at most {max_pixels:,}",
                 path=file.path,
             )
         expected = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))

@@ -1,7 +1,8 @@
-"""`detflow predict`: a model, pictures and videos → a folder."""
+"""A model, pictures and videos → detections, and the folder that holds them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detflow.errors import DataError
-from detflow.inference.results import FRAME
+from detflow.inference.detections import COLUMNS, Detections, import_optional
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME
 from detflow.prediction.files import (
     COCO_RESULTS_NAME,
     CSV_NAME,
@@ -19,124 +21,189 @@ from detflow.prediction.files import (
     VOC_NAME,
     FileNames,
     describe_frame,
+    require_formats,
     write_coco_results,
     write_csv,
     write_overlay,
     write_voc,
 )
 from detflow.prediction.frames import Frame, find_media, read_frames
-from detflow.progress import show_progress
+from detflow.progress import Progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.storage.location import Location
-from detflow.types import Detection
+from detflow.text import count_noun
+from detflow.types import ImageSize
 
 if TYPE_CHECKING:
+    import pandas
+
     from detflow.geometry import Images
     from detflow.inference.detector import Detector
-
-__all__ = ["Predictions", "predict"]
 
 _FORMAT_VERSION = 2
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What was written.
+@dataclass(frozen=True, slots=True)
+class PredictedImage:
+    """A picture, or a frame of a video, with what was detected on it.
 
     Attributes:
-        num_images: Images and frames with a result, be it none detected.
-        num_detections: On all of them.
+        file: The file.
+        detections: What was detected, with the size of the upright image.
+        frame: The frame's number in the video, counted from 0; None for a picture.
+        time_s: Seconds from the video's start to the frame; None for a picture.
+    """
+
+    file: Path
+    detections: Detections
+    frame: int | None = None
+    time_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was detected on all files.
+
+    Attributes:
+        images: The images and frames that could be read, in the order of the files; also those
+            without detections.
         failed: (file, reason) of each file that could not be read, or not to its end.
     """
 
-    num_images: int
-    num_detections: int
+    images: Sequence[PredictedImage]
     failed: Sequence[tuple[str, str]]
+
+    @property
+    def num_images(self) -> int:
+        """The number of images and frames with a result."""
+        return len(self.images)
+
+    @property
+    def num_detections(self) -> int:
+        """The number of detections on all images."""
+        return sum(len(image.detections) for image in self.images)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Returns a pandas frame with a row for each detection.
+
+        Returns:
+            Columns file (str) and frame (the number of a video's frame, else missing), followed by
+            those of `Detections.to_pandas`.
+
+        Raises:
+            EnvironmentFault: pandas is not installed.
+        """
+        rows = [
+            (str(image.file), image.frame, *row)
+            for image in self.images
+            for row in image.detections.to_rows()
+        ]
+        frame = import_optional("pandas").DataFrame(rows, columns=["file", "frame", *COLUMNS])
+        return frame.astype({"frame": "Int64"})
 
 
 def predict(
     sources: Sequence[str],
     model: Location,
-    output: Path,
+    output: Path | None = None,
     *,
-    score_threshold: float = 0.3,
+    score_threshold: float = DEFAULT_SCORE_THRESHOLD,
     overlays: bool = True,
     formats: Collection[str] = ("coco",),
     every: int = 1,
+    progress: Progress = lambda what, done, total: None,
 ) -> Predictions:
-    """Detects objects in pictures and videos and publishes the results as a folder.
+    """Detects objects in pictures and videos, and publishes the results as a folder.
 
     Args:
         sources: Files, folders and patterns, as `find_media` takes them.
-        model: As `models.load_detector` takes it; or the URL of an exported folder, a model
-            directory or a checkpoint.
-        output: The folder to publish; predictions that stand there are replaced as a whole.
+        model: As `load_detector` takes it; or the URL of an exported folder, a model directory or a
+            checkpoint.
+        output: The folder to publish; predictions that stand there are replaced as a whole. None
+            writes nothing.
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to draw the detections.
-        formats: Of `files.FURTHER_FORMATS`.
-        every: Of a video, every so many frames.
+        formats: Further files, out of `FURTHER_FORMATS`.
+        every: 1 takes each frame of a video, 2 every second one.
+        progress: Told how far it is.
 
     Raises:
-        ConfigError: The output folder holds other things than predictions.
+        ConfigError: The output folder holds other things than predictions, or there is no such
+            format.
         DataError: There are no pictures, or none can be read.
         ArtifactError: The model is damaged.
         EnvironmentFault: The disk refuses.
     """
+    require_formats(formats)
     files = find_media(sources)
-    require_replaceable(output, PREDICTIONS_NAME)
-    # The destination is opened first: what it refuses, it refuses before a runtime is imported.
-    with publish_directory(output) as staging:
+    with contextlib.ExitStack() as stack:
+        staging = None
+        if output is not None:
+            require_replaceable(output, PREDICTIONS_NAME)
+            # The destination is opened first: what it refuses, it refuses before a runtime is
+            # imported.
+            staging = stack.enter_context(publish_directory(output))
         from detflow.inference.load import load_detector, local_model
 
-        # What is loaded needs its files no more.
+        # Once a model is loaded, its files are no longer needed.
         with local_model(model) as path:
             detector = load_detector(path)
         failed: list[tuple[str, str]] = []
+        images: list[PredictedImage] = []
         entries: list[dict[str, Any]] = []
         names = FileNames()
-        with show_progress() as progress:
-            frames = read_frames(
-                files, every, lambda path, reason: failed.append((str(path), reason)), progress
-            )
-            for frame, found in _detect(detector, frames):
-                kept = [detection for detection in found if detection.score >= score_threshold]
-                entry = describe_frame(frame, kept, len(entries) + 1)
-                stem = names.choose(frame.name, is_frame=frame.index is not None)
-                if overlays:
-                    entry["overlay"] = f"{OVERLAYS_NAME}/{stem}.jpg"
-                    write_overlay(staging / entry["overlay"], frame, kept)
-                if "voc" in formats:
-                    write_voc(staging / VOC_NAME, stem, frame, kept)
-                entries.append(entry)
-        if not entries:
-            raise DataError(f"none of {len(files):,} images can be read; {failed[0][1]}")
-        report = {
-            "format_version": _FORMAT_VERSION,
-            "model": str(model),
-            "classes": list(detector.label_map),
-            "score_threshold": score_threshold,
-            "frame": FRAME,
-            "images": entries,
-            "failed": [{"file": name, "reason": reason} for name, reason in failed],
-        }
-        (staging / PREDICTIONS_NAME).write_text(
-            json.dumps(report, indent=1) + "\n", encoding="utf-8"
+        frames = read_frames(
+            files, every, lambda path, reason: failed.append((str(path), reason)), progress
         )
-        if "coco" in formats:
-            write_coco_results(staging / COCO_RESULTS_NAME, entries)
-        if "csv" in formats:
-            write_csv(staging / CSV_NAME, entries)
-    return Predictions(len(entries), sum(len(entry["detections"]) for entry in entries), failed)
+        for frame, found in _detect(detector, frames):
+            kept = found.above(score_threshold)
+            images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
+            if staging is None:
+                continue
+            entry = describe_frame(frame, kept, len(images))
+            stem = names.choose(frame.name, is_frame=frame.index is not None)
+            if overlays:
+                entry["overlay"] = f"{OVERLAYS_NAME}/{stem}.jpg"
+                write_overlay(staging / entry["overlay"], frame, kept)
+            if "voc" in formats:
+                write_voc(staging / VOC_NAME, stem, frame, kept)
+            entries.append(entry)
+        if not images:
+            raise DataError(
+                f"no image can be read, {count_noun(len(files), 'file')} tried; {failed[0][1]}"
+            )
+        if staging is not None:
+            report = {
+                "format_version": _FORMAT_VERSION,
+                "model": str(model),
+                "classes": list(detector.label_map),
+                "score_threshold": score_threshold,
+                "frame": FRAME,
+                "images": entries,
+                "failed": [{"file": name, "reason": reason} for name, reason in failed],
+            }
+            (staging / PREDICTIONS_NAME).write_text(
+                json.dumps(report, indent=1) + "\n", encoding="utf-8"
+            )
+            if "coco" in formats:
+                write_coco_results(
+                    staging / COCO_RESULTS_NAME, [image.detections for image in images]
+                )
+            if "csv" in formats:
+                write_csv(staging / CSV_NAME, entries)
+    return Predictions(images, failed)
 
 
-def _detect(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Frame, list[Detection]]]:
+def _detect(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Detections]]:
     """Yields the frames with what is on them; the detector reads a batch ahead."""
     ahead: deque[Frame] = deque()
 
-    def pixels() -> Iterator[Images]:
+    def read() -> Iterator[Images]:
         for frame in frames:
             ahead.append(frame)
             yield frame.picture.pixels
 
-    for found in detector.detect(pixels()):
-        yield ahead.popleft(), found
+    for found in detector.detect(read()):
+        frame = ahead.popleft()
+        height, width = frame.picture.pixels.shape[:2]
+        yield frame, Detections(ImageSize(width, height), tuple(found))

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from detflow.config.schema import ExperimentConfig, format_config, read_config
+from detflow.config.reading import format_config, read_config
+from detflow.config.schema import ExperimentConfig
 from detflow.errors import ArtifactError, Locked, environment_faults
 from detflow.publish import publish_file, read_json_object, remove_directory, sweep
 from detflow.storage.cache import find_cached
@@ -115,10 +116,6 @@ class RunDir:
         if not self.provenance_path.exists():
             return None
         return read_json_object(self.provenance_path)
-
-    def has_fixed_steps(self) -> bool:
-        """Tells whether a time budget has been turned into a number of steps."""
-        return "steps_fixed_by_time_budget" in (self.read_provenance() or {})
 
     def write_provenance(self, value: dict[str, Any]) -> None:
         """Publishes run.json."""

@@ -1,1 +1,1 @@
-"""An exported model behind HTTP: TF Serving's REST shape, uploads, probes, metrics and a page for people."""
+"""An exported model behind HTTP: TF Serving's REST calls, uploads, probes, metrics, a page."""

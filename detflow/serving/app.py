@@ -22,8 +22,7 @@ from starlette.routing import Route
 from detflow.artifact import CONTRACT, OUTPUT_NAMES
 from detflow.data.images.pictures import Picture
 from detflow.inference.results import FRAME, describe_detections
-from detflow.pages.draw import class_colour
-from detflow.pages.svg import to_hex
+from detflow.pages.colours import class_colour, format_css, to_hex
 from detflow.serving.batching import Batcher, Ticket
 from detflow.serving.bodies import (
     SIGNATURES,
@@ -40,15 +39,13 @@ from detflow.serving.metrics import Metrics
 from detflow.serving.models import ModelStore, ServedModel
 from detflow.types import Detection, ImageSize
 
-__all__ = ["Service"]
-
 _T = TypeVar("_T")
 
-# Two pictures are decoded while the network runs; more would take its cores away.
+# Two pictures are decoded while the network runs; more would take cores away from it.
 _NUM_DECODERS = 2
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _DTYPES = {"uint8": "DT_UINT8", "float32": "DT_FLOAT", "string": "DT_STRING"}
 
@@ -58,9 +55,9 @@ class Service:
 
     Args:
         store: The model.
-        limits: What clients are granted.
+        limits: What clients may ask for.
         metrics: Where everything is counted.
-        token: What a bearer has to know; None asks for nothing.
+        token: The token that clients have to send; None asks for none.
         hosts: Names that the Host header may have; None allows all.
 
     Attributes:
@@ -115,11 +112,11 @@ class Service:
             yield
 
     async def healthz(self, request: Request) -> Response:
-        """The process lives."""
+        """Answers that the process lives."""
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """A request would be served now; 503 where it would not."""
+        """Answers whether a request would be served now; with 503 if it would not."""
         model = self._store.current
         if self.batcher.is_full:
             raise Refusal.unavailable("the queue is full")
@@ -133,14 +130,14 @@ class Service:
         )
 
     async def show_metrics(self, request: Request) -> Response:
-        """Prometheus' text format."""
+        """Answers with the metrics in Prometheus' text format."""
         return Response(
             prometheus_client.generate_latest(self._metrics.registry),
             media_type=prometheus_client.CONTENT_TYPE_LATEST,
         )
 
     async def tf_status(self, request: Request) -> Response:
-        """TF Serving's model status."""
+        """Answers with the model's status as TF Serving does."""
         model = self._model_of(request)
         status = {
             "version": model.version,
@@ -150,7 +147,7 @@ class Service:
         return JSONResponse({"model_version_status": [status]})
 
     async def tf_metadata(self, request: Request) -> Response:
-        """TF Serving's metadata: the signatures, and of ours the class names."""
+        """Answers with the signatures as TF Serving does; the class names are an addition."""
         model = self._model_of(request)
         outputs = {name: _describe_tensor(name, CONTRACT["outputs"][name]) for name in OUTPUT_NAMES}
         signatures = {
@@ -176,7 +173,10 @@ class Service:
         )
 
     async def tf_predict(self, request: Request) -> Response:
-        """TF Serving's predict call. As the exported graphs do, it leaves EXIF's orientation alone."""
+        """Answers TF Serving's predict call.
+
+        As the exported graphs do, it does not apply EXIF's orientation.
+        """
         model = self._model_of(request)
         with self.batcher.admit() as ticket:
             body = await self._receive(request, ticket)
@@ -193,7 +193,7 @@ class Service:
             )
 
     async def predict(self, request: Request) -> Response:
-        """Detections of uploaded files, as `detflow predict` writes them."""
+        """Answers with the detections of uploaded files, as `detflow predict` writes them."""
         model = self._store.current
         threshold = _read_threshold(request.query_params.get("score_threshold", "0"))
         with self.batcher.admit() as ticket:
@@ -214,7 +214,7 @@ class Service:
             )
 
     async def page(self, request: Request) -> Response:
-        """The page for people."""
+        """Answers with the page for people."""
         text = _read_asset("page.html").replace("{{name}}", html.escape(self._store.name))
         return Response(
             text,
@@ -227,13 +227,15 @@ class Service:
         )
 
     async def page_style(self, request: Request) -> Response:
-        """The page's style sheet."""
+        """Answers with the page's style sheet, behind the colours that it names."""
         return Response(
-            _read_asset("page.css"), media_type="text/css", headers={"Cache-Control": "no-cache"}
+            format_css() + _read_asset("page.css"),
+            media_type="text/css",
+            headers={"Cache-Control": "no-cache"},
         )
 
     async def page_script(self, request: Request) -> Response:
-        """The page's script."""
+        """Answers with the page's script."""
         return Response(
             _read_asset("page.js"),
             media_type="text/javascript",
@@ -241,7 +243,7 @@ class Service:
         )
 
     async def page_settings(self, request: Request) -> Response:
-        """What the page's script wants to know."""
+        """Answers with what the page's script needs: classes, colours and the size limit."""
         model = self._store.current
         classes = list(model.detector.label_map)
         return JSONResponse(
@@ -264,8 +266,8 @@ class Service:
 
     async def _receive(self, request: Request, ticket: Ticket) -> bytes:
         body = await receive_body(request, self._limits, ticket.hold)
-        # From here on the request costs time, so it needs a place; how many more is known when its
-        # pictures are counted.
+        # From here on the request costs time, so it takes a place. It takes one more for each
+        # further picture, once the pictures are counted.
         ticket.take_places(1)
         return body
 
@@ -273,7 +275,8 @@ class Service:
         self, model: ServedModel, items: Sequence[Item], ticket: Ticket, *, upright: bool
     ) -> tuple[list[Picture], list[list[Detection]]]:
         ticket.take_places(len(items) - 1)
-        # All headers are judged, and their pictures paid for, before the first pixel is decoded.
+        # All headers are judged, and the memory for their pictures is accounted for, before the
+        # first picture is decoded.
         ticket.hold(
             await self._in_thread(lambda: sum(decoded_bytes(item, self._limits) for item in items))
         )
@@ -295,7 +298,8 @@ class Service:
             )
             if task.done():
                 return task.result()
-            # The whole body has been received: all that can follow is the end of the connection.
+            # The whole body has been received, so the only message that can follow says that the
+            # client has disconnected.
             if leaving.done():
                 raise ClientDisconnect
             raise Refusal(504, f"no result within {self._limits.deadline_s:g} s")
@@ -308,8 +312,8 @@ class Service:
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    """Answers for a path or a method that there is not."""
-    assert isinstance(error, HTTPException)  # noqa: S101  Starlette calls it for these only.
+    """Answers for a path or a method that does not exist."""
+    assert isinstance(error, HTTPException)  # noqa: S101  Starlette calls this for no other error.
     return JSONResponse(
         {"error": f"{error.detail}: {request.method} {request.url.path}"},
         error.status_code,
@@ -318,7 +322,7 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:
-    """Cancels a task and waits until it has cleaned up; what it then ends with is of no interest any more."""
+    """Cancels a task, waits until it has cleaned up, and drops its result or error."""
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled():
@@ -366,7 +370,7 @@ def _to_row(found: Sequence[Detection]) -> dict[str, Any]:
 
 
 def _to_columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns one list a field; images with fewer detections are padded as the serving contract says."""
+    """Returns a list for each field; shorter rows are padded as the serving contract says."""
     boxes, scores, classes, count = OUTPUT_NAMES
     longest = max(len(row[scores]) for row in rows)
     return {

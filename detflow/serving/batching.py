@@ -21,8 +21,6 @@ from detflow.serving.metrics import Metrics
 from detflow.serving.models import ServedModel
 from detflow.types import Detection
 
-__all__ = ["Batcher", "Ticket"]
-
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -37,16 +35,16 @@ class _Entry:
 class Batcher:
     """Runs what is queued, in the order of arrival, up to `max_batch` images at a time.
 
-    A batch waits for company only while a request is on its way, and never longer than
-    `max_delay_s`; so a single client does not wait at all. While the network is busy, the next
-    batch gathers by itself.
+    A batch waits for further images only while another request is being received, and never longer
+    than `max_delay_s`; so a single client does not wait at all. While the network is busy, the next
+    batch fills by itself.
 
     Args:
-        limits: Of the queue and of a batch.
+        limits: Bounds of the queue and of a batch.
         metrics: Where sizes and lengths are counted.
 
     Attributes:
-        busy: Whether the network's thread is at work; it goes on when `run` is cancelled.
+        busy: Whether the network's thread is at work. The thread goes on when `run` is cancelled.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
@@ -67,7 +65,7 @@ class Batcher:
 
     @contextmanager
     def admit(self) -> Iterator[Ticket]:
-        """Yields a request's ticket; what it took is given back when the block ends, however it ends."""
+        """Yields a request's ticket; whatever it took is given back when the block ends."""
         ticket = Ticket(self)
         self._approaching += 1
         try:
@@ -83,7 +81,7 @@ class Batcher:
                 while not self._queue:
                     self._changed.clear()
                     await self._changed.wait()
-                await self._wait_for_company()
+                await self._wait_for_more()
                 if batch := self._next_batch():
                     await self._detect(batch)
         finally:
@@ -101,18 +99,18 @@ class Batcher:
             self._approaching -= 1
             self._changed.set()
 
-    async def _wait_for_company(self) -> None:
+    async def _wait_for_more(self) -> None:
         loop = asyncio.get_running_loop()
         end = self._queue[0].arrived + self._limits.max_delay_s
         while self._queue and self._approaching and len(self._queue) < self._limits.max_batch:
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), end - loop.time())
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return
 
     def _next_batch(self) -> list[_Entry]:
-        """Takes the oldest entries that one model serves: after a reload, those of the old one come first."""
+        """Takes the oldest entries of one model: after a reload, the old model's come first."""
         batch: list[_Entry] = []
         while (
             self._queue
@@ -120,7 +118,7 @@ class Batcher:
             and (not batch or self._queue[0].model is batch[0].model)
         ):
             batch.append(self._queue.popleft())
-        # Images of one size that stand side by side go through the network together.
+        # The detector runs images of one size together only where they follow each other.
         return sorted(batch, key=lambda entry: entry.pixels.shape)
 
     async def _detect(self, batch: Sequence[_Entry]) -> None:
@@ -132,7 +130,7 @@ class Batcher:
         )
         self.busy = False
         for entry, found in zip(batch, results, strict=True):
-            if entry.found.done():  # Its client has left.
+            if entry.found.done():  # The client has left.
                 continue
             if isinstance(found, Exception):
                 entry.found.set_exception(found)
@@ -141,12 +139,12 @@ class Batcher:
 
 
 class Ticket:
-    """What one request has taken. `Batcher.admit` makes it.
+    """What one request has taken of the queue and of the memory. `Batcher.admit` makes it.
 
     Attributes:
-        places: In the queue.
-        held_bytes: Of memory.
-        approaching: Whether its images are still to come.
+        places: Places in the queue.
+        held_bytes: Bytes of memory.
+        approaching: Whether its images have still to be queued.
     """
 
     def __init__(self, batcher: Batcher) -> None:
@@ -159,7 +157,7 @@ class Ticket:
         """Takes places in the queue.
 
         Raises:
-            Refusal: There are not as many.
+            Refusal: Fewer places are free.
         """
         batcher = self._batcher
         if batcher._places + count > batcher._limits.max_queue:
@@ -171,7 +169,7 @@ class Ticket:
         """Accounts for memory.
 
         Raises:
-            Refusal: There is not as much.
+            Refusal: Less memory is free.
         """
         batcher = self._batcher
         if batcher._held_bytes + num_bytes > batcher._limits.max_held_bytes:
@@ -182,9 +180,13 @@ class Ticket:
         self.held_bytes += num_bytes
 
     async def detect(self, model: ServedModel, images: Sequence[Pixels]) -> list[list[Detection]]:
-        """Queues images [height, width, 3] uint8 RGB and returns the detections of each, all of the one model.
+        """Queues images and returns the detections of each.
 
-        When this is cancelled, what still waits leaves the queue.
+        When this is cancelled, the images that still wait leave the queue.
+
+        Args:
+            model: The model for all of them.
+            images: [height, width, 3] uint8, RGB.
 
         Raises:
             DetflowError: The network failed on one of them.
@@ -201,17 +203,17 @@ class Ticket:
                 if entry in batcher._queue:
                     batcher._queue.remove(entry)
                 elif entry.found.done() and not entry.found.cancelled():
-                    # Another image of the request failed first; this failure has been reported as
-                    # well.
+                    # Another image of the request failed first and was reported. Asking for this
+                    # error keeps asyncio from logging that nobody did.
                     entry.found.exception()
             batcher._changed.set()
 
 
 def _detect_each(model: ServedModel, images: Sequence[Pixels]) -> list[list[Detection] | Exception]:
-    """Returns detections, or what went wrong, of each image; an image that fails does not fail its company."""
+    """Returns the detections of each image, or its error; an image that fails fails alone."""
     try:
         return list(model.detector.detect(images))
-    except Exception as error:  # noqa: BLE001  It reaches the request whose image it is, and is logged there.
+    except Exception as error:  # noqa: BLE001  The request of the image raises and logs it.
         if len(images) == 1:
             return [error]
     return [found for image in images for found in _detect_each(model, [image])]

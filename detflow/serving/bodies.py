@@ -1,4 +1,4 @@
-"""Request bodies → pictures: received within their bounds, then read as TF Serving's JSON, as an upload, or as a bare file."""
+"""Request bodies → pictures: received within bounds, then read as JSON, form or bare file."""
 
 from __future__ import annotations
 
@@ -23,21 +23,10 @@ from detflow.data.images.pictures import Picture, decode_picture
 from detflow.data.records.example import decode_example
 from detflow.serving.limits import Limits, Refusal
 
-__all__ = [
-    "SIGNATURES",
-    "Instances",
-    "Item",
-    "decode_item",
-    "decoded_bytes",
-    "parse_instances",
-    "parse_upload",
-    "receive_body",
-]
-
-# A list of JSON becomes an object of 56 bytes and more; so many keep a body of brackets from
-# filling the memory.
+# Each list in the JSON becomes an object of at least 56 bytes. This bound keeps a body that is
+# nothing but brackets from filling the memory.
 _MAX_JSON_LISTS = 2_000_000
-# Of a decoded picture: RGB, a byte each.
+# Channels of a decoded picture, RGB; each has one byte a pixel.
 _CHANNELS = 3
 # The signatures of the exported SavedModel by the input that each takes.
 SIGNATURES = {
@@ -45,7 +34,7 @@ SIGNATURES = {
     "image_bytes": ENCODED_INPUT_NAME,
     "tf_example": EXAMPLE_INPUT_NAME,
 }
-# `inputs` is what the TF1 Object Detection API's exporter called its input, whatever it held.
+# The TF1 Object Detection API's exporter called its input `inputs`, whatever the input held.
 _INPUT_NAMES = frozenset({*SIGNATURES.values(), "image_bytes", "inputs"})
 
 
@@ -54,8 +43,8 @@ class Item:
     """A picture as it arrived.
 
     Attributes:
-        name: For messages and answers: a file's name, or which instance it is.
-        content: A file, or pixels [height, width, 3] uint8 RGB.
+        name: A file's name, or which instance it is; for messages and answers.
+        content: A file's bytes, or pixels [height, width, 3] uint8, RGB.
     """
 
     name: str
@@ -67,9 +56,9 @@ class Instances:
     """A request in TF Serving's form.
 
     Attributes:
-        items: One a picture.
-        columnar: Whether the answer has `outputs`, one list a field, instead of `predictions`, one
-            object a picture.
+        items: The pictures.
+        columnar: Whether the answer has `outputs`, a list for each field, instead of `predictions`,
+            an object for each picture.
     """
 
     items: Sequence[Item]
@@ -80,12 +69,12 @@ async def receive_body(request: Request, limits: Limits, hold: Callable[[int], N
     """Receives a whole body.
 
     Args:
-        request: Nothing of its body has been read.
-        limits: Of its size and of the time that it may take.
-        hold: Is told how much memory each piece takes, and may refuse.
+        request: A request whose body has not been read yet.
+        limits: Bounds of its size and of the time that it may take.
+        hold: Told how much memory each piece takes; it may refuse.
 
     Raises:
-        Refusal: It is too large, too slow, compressed, or finds no memory.
+        Refusal: The body is too large, too slow or compressed, or there is no memory for it.
         ClientDisconnect: The client has left.
     """
     if request.headers.get("content-encoding", "identity") != "identity":
@@ -106,22 +95,24 @@ async def receive_body(request: Request, limits: Limits, hold: Callable[[int], N
 
     try:
         return await asyncio.wait_for(receive(), limits.body_s)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise Refusal(408, f"the body took longer than {limits.body_s:g} s") from None
 
 
 def parse_instances(body: bytes, limits: Limits) -> Instances:
-    """Reads TF Serving's predict request: rows in `instances` or columns in `inputs`, as files (`b64`) or as pixels.
+    """Reads TF Serving's predict request.
 
-    The form is that of https://www.tensorflow.org/tfx/serving/api_rest#predict_api.
+    It holds rows in `instances` or columns in `inputs`; pictures are files (`b64`) or pixels. See
+    https://www.tensorflow.org/tfx/serving/api_rest#predict_api.
 
     Raises:
-        Refusal: It is not of that form, or holds too much.
+        Refusal: The request does not have that form, or holds too much.
     """
     if body.count(b"[") + body.count(b"{") > _MAX_JSON_LISTS:
         raise Refusal(
             413,
-            f"the JSON has more than {_MAX_JSON_LISTS:,} lists; send a picture as a file in b64, not as its pixels",
+            f"the JSON has more than {_MAX_JSON_LISTS:,} lists; "
+            "send a picture as a file in b64, not as its pixels",
         )
     try:
         request = json.loads(body)
@@ -133,7 +124,8 @@ def parse_instances(body: bytes, limits: Limits) -> Instances:
     if not isinstance(signature, str) or signature not in SIGNATURES:
         raise Refusal(
             400,
-            f"there is no signature {str(signature)[:100]!r}; expected one of {', '.join(SIGNATURES)}",
+            f"there is no signature {str(signature)[:100]!r}; "
+            f"expected one of {', '.join(SIGNATURES)}",
         )
     columnar = "inputs" in request
     if columnar == ("instances" in request):
@@ -152,7 +144,7 @@ def parse_instances(body: bytes, limits: Limits) -> Instances:
 
 
 def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
-    """Reads an upload: `multipart/form-data` with one or more files, or a body that is one file (`image/…`).
+    """Reads an upload: `multipart/form-data` with files, or a body that is one file (`image/…`).
 
     Raises:
         Refusal: It is neither, or holds too many files.
@@ -163,7 +155,8 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
     if kind != b"multipart/form-data":
         raise Refusal(
             415,
-            "expected multipart/form-data, or an image as the whole body (image/jpeg, image/png, …)",
+            "expected multipart/form-data, "
+            "or an image as the whole body (image/jpeg, image/png, …)",
         )
     if b"boundary" not in options:
         raise Refusal(400, "multipart/form-data without a boundary")
@@ -175,9 +168,9 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
         name = (file.file_name or b"").decode("utf-8", "replace")
         items.append(Item(name or f"file {len(items)}", file.file_object.read()))
 
-    # What is cut off between two parts looks like a shorter form, but for its end.
+    # A form that is cut off between two parts lacks nothing but its end.
     ends: list[bool] = []
-    # The body is bounded and in memory already; nothing of it goes to a disk.
+    # The body is in memory already, and this bound keeps the parser from copying it to the disk.
     parser = FormParser(
         "multipart/form-data",
         on_field=None,
@@ -215,12 +208,12 @@ def decode_item(item: Item, limits: Limits, *, upright: bool) -> Picture:
     """Decodes one picture.
 
     Args:
-        item: As parsed.
-        limits: Of its pixels.
+        item: The picture as parsed.
+        limits: The bound of its pixels.
         upright: Whether to apply EXIF's orientation.
 
     Raises:
-        Refusal: It has too many pixels, is damaged or of an unsupported kind.
+        Refusal: The picture has too many pixels, is damaged or of an unsupported kind.
     """
     if not isinstance(item.content, bytes):
         return Picture(item.content, 1)
@@ -244,7 +237,10 @@ def _check_count(count: int, limits: Limits) -> None:
 
 
 def _unfold_columns(inputs: Any) -> tuple[str, Any]:
-    """Returns the one column and its name; TF Serving lets the name be left out where a signature has one input."""
+    """Returns the only column and its name.
+
+    As in TF Serving, the name may be left out where a signature has one input.
+    """
     name, column = (
         _only_input(inputs) if isinstance(inputs, dict) and "b64" not in inputs else ("", inputs)
     )
@@ -255,7 +251,8 @@ def _only_input(named: dict[str, Any]) -> tuple[str, Any]:
     if len(named) != 1 or not _INPUT_NAMES.issuperset(named):
         raise Refusal(
             400,
-            f"inputs named {', '.join(map(str, named))[:100]!r}; expected one of {', '.join(sorted(_INPUT_NAMES))}",
+            f"inputs named {', '.join(map(str, named))[:100]!r}; "
+            f"expected one of {', '.join(sorted(_INPUT_NAMES))}",
         )
     return next(iter(named.items()))
 

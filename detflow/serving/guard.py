@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, how each request is counted, and how a failure is answered."""
+"""What every request passes first: who may ask, counting, and the answers to failures."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ from detflow.errors import DetflowError, EnvironmentFault
 from detflow.serving.limits import Refusal
 from detflow.serving.metrics import Metrics
 
-__all__ = ["Guard"]
-
 _log = logging.getLogger(__name__)
 
-# Whoever asks whether the process lives has its own name for it, and no token.
+# Orchestrators call these under any host name and have no token.
 _PROBES = frozenset({"/healthz", "/readyz"})
-# The page holds nothing of the model; its script asks the reader for the token.
+# The page says nothing about the model; its script asks the reader for the token.
 _OPEN = frozenset({"/", "/page.css", "/page.js"})
 
-# How much more of a body that was refused is read and thrown away, so that its sender comes to read
-# why.
+# How long the rest of a refused body is read and thrown away, so that the client gets to read the
+# answer.
 _LINGER_S = 2.0
-_CLIENT_LEFT = 499  # By nginx's custom; nobody receives it.
+_CLIENT_LEFT = 499  # nginx's number; it is only counted, nobody receives it.
 
 
 class Guard:
@@ -39,10 +37,10 @@ class Guard:
     Args:
         app: Its routes' endpoints raise `Refusal`, `DetflowError` or `ClientDisconnect`.
         metrics: Where requests are counted.
-        token: What a bearer has to know; None asks for nothing.
+        token: The token that clients have to send; None asks for none.
         hosts: Names that the Host header may have, in lower case and without a port; None allows
             all. Where the server listens on the loopback only, this keeps a web page from reaching
-            it through a name that it lets point there (DNS rebinding).
+            it through a host name that resolves to the loopback (DNS rebinding).
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class Guard:
         try:
             await self._serve(scope, receive, send_noted)
         finally:
-            # Only names of endpoints become labels: what clients ask for is without bound.
+            # Labels are names of endpoints, not paths: clients could make up any number of paths.
             route = getattr(scope.get("endpoint"), "__name__", "other")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.latency.labels(route).observe(time.perf_counter() - began)
@@ -85,12 +83,12 @@ class Guard:
         except ClientDisconnect:
             return
         except asyncio.CancelledError:
-            # A shutdown's patience has ended. This is the request's last word, so the cancellation
-            # ends here.
+            # The shutdown waits no longer. This answer ends the request, so the cancellation goes
+            # no further.
             await self._refuse(
                 Refusal.unavailable("the server is shutting down"), scope, receive, send
             )
-        except Exception as error:  # noqa: BLE001  Every failure has an answer; those that are defects are logged with their place.
+        except Exception as error:  # noqa: BLE001  Every failure is answered; defects are logged.
             await self._refuse(_to_refusal(error, scope), scope, receive, send)
 
     def _check(self, headers: Headers, path: str) -> None:
@@ -102,7 +100,7 @@ class Guard:
             raise Refusal(403, "requests of other web sites are not served")
         if self._token is not None and path not in _OPEN:
             kind, _, given = headers.get("authorization", "").partition(" ")
-            # HTTP's headers are Latin-1 to ASGI; in bytes any text can be compared.
+            # compare_digest takes only ASCII text, but any bytes, and headers may be Latin-1.
             if kind.lower() != "bearer" or not hmac.compare_digest(
                 given.strip().encode(), self._token
             ):
@@ -152,7 +150,7 @@ def _to_refusal(error: Exception, scope: Scope) -> Refusal:
 
 
 def _host_name(host: str) -> str:
-    """Returns a Host header without its port, in lower case; an IPv6 address without its brackets."""
+    """Returns a Host header in lower case, without its port and an IPv6 address's brackets."""
     name = (
         host.rpartition(":")[0]
         if host.rpartition(":")[2].isdecimal() and not host.endswith("]")

@@ -1,4 +1,4 @@
-"""What the server grants to its clients, and the refusal they get beyond that."""
+"""What clients may ask of the server, and the refusal that they get beyond it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from dataclasses import dataclass
 
 from detflow.errors import ConfigError
 
-__all__ = ["Limits", "Refusal"]
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on everything that a client can make large or slow.
 
     Attributes:
-        max_body_bytes: Of one request; more → 413.
-        max_pixels: Of one picture, read from its header before anything is decoded; more → 413.
-        max_instances: Pictures of one request; more → 413.
-        max_queue: Pictures that are being read, wait or are in the network; a request beyond → 429.
-        max_held_bytes: Bodies and decoded pictures in memory at one time; a request beyond → 429.
-        max_batch: Pictures that go through the network together.
-        max_delay_s: How long a picture waits for others that are on their way.
-        max_connections: Open at one time; one more is closed at once.
-        max_header_bytes: Of one request line with its headers; more → 400.
-        header_s: Time to send the headers; the connection is closed after it.
-        body_s: Time to send the body; more → 408.
-        deadline_s: Time from the complete body to the detections; more → 504.
-        drain_s: Time that a shutdown grants to requests in flight; an answer not ready by then is a
-            503.
+        max_body_bytes: Most bytes of one request; more get 413.
+        max_pixels: Most pixels of one picture, read from its header before anything is decoded;
+            more get 413.
+        max_instances: Most pictures of one request; more get 413.
+        max_queue: Most pictures that are read, wait or are in the network; a request beyond gets
+            429.
+        max_held_bytes: Most bytes of bodies and decoded pictures in memory; a request beyond gets
+            429.
+        max_batch: Most pictures that go through the network together.
+        max_delay_s: Longest time that a picture waits for others that are being received.
+        max_connections: Most connections; one more is closed at once.
+        max_header_bytes: Most bytes of a request line with its headers; more get 400.
+        header_s: Time to send the headers; then the connection is closed.
+        body_s: Time to send the body; then 408.
+        deadline_s: Time from the complete body to the detections; then 504.
+        drain_s: Time that a shutdown gives requests in flight; then 503.
 
     Raises:
         ConfigError: A bound is not positive, or a request may hold more pictures than the queue.
@@ -54,12 +54,14 @@ class Limits:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
         if self.max_instances > self.max_queue:
             raise ConfigError(
-                f"a queue of {self.max_queue} has no room for a request of {self.max_instances} pictures",
+                f"a queue of {self.max_queue} has no room "
+                f"for a request of {self.max_instances} pictures",
                 remedy="raise --max-queue or lower --max-instances",
             )
         if self.max_body_bytes > self.max_held_bytes:
             raise ConfigError(
-                f"{self.max_held_bytes:,} bytes of memory have no room for a body of {self.max_body_bytes:,}",
+                f"{self.max_held_bytes:,} bytes of memory have no room "
+                f"for a body of {self.max_body_bytes:,}",
                 remedy="raise --max-memory-mb or lower --max-body-mb",
             )
 
@@ -68,9 +70,9 @@ class Refusal(Exception):
     """A request that is not served, and why.
 
     Attributes:
-        status: HTTP's.
+        status: The HTTP status.
         reason: One line for the client.
-        headers: More of the answer.
+        headers: Further headers of the answer.
     """
 
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
@@ -81,7 +83,7 @@ class Refusal(Exception):
 
     @classmethod
     def busy(cls, reason: str) -> Refusal:
-        """Returns the refusal of a server that has enough to do; the client may come again."""
+        """Returns the refusal of a server that has too much to do; the client may try again."""
         return cls(429, reason, {"Retry-After": "1"})
 
     @classmethod

@@ -1,16 +1,14 @@
-"""What Prometheus can ask for."""
+"""The metrics that Prometheus reads."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
-__all__ = ["Metrics"]
-
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """The server's metrics in a registry of their own, with the process's memory, CPU and file descriptors.
+    """The server's metrics in a registry of their own, with those of the process.
 
     Args:
         max_batch: The largest batch there can be.

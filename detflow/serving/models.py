@@ -1,4 +1,7 @@
-"""The model that serves, and the next one: exports are verified, loaded beside the old one and swapped between requests."""
+"""The model that serves, and the next one.
+
+A new export is verified, loaded beside the old one, and takes over between two requests.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,11 @@ import numpy.typing as npt
 
 from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError, DetflowError
+from detflow.label_map import LabelMap
 from detflow.publish import digest_file
 from detflow.serving.limits import Refusal
 from detflow.serving.metrics import Metrics
-from detflow.types import Detection, LabelMap
-
-__all__ = ["ArtifactSource", "DetectorLike", "ModelStore", "ServedModel", "load_export"]
+from detflow.types import Detection
 
 _log = logging.getLogger(__name__)
 
@@ -30,12 +32,12 @@ _MAX_ATTEMPTS = 3
 
 
 class DetectorLike(Protocol):
-    """What the server needs of a detector; `runtime.detector.Detector` is one."""
+    """What the server needs of a detector; `inference.detector.Detector` has it."""
 
     label_map: LabelMap
 
     def detect(self, images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[list[Detection]]:
-        """Yields the detections of each image [height, width, 3] uint8 RGB."""
+        """Yields the detections of each image [height, width, 3] uint8, RGB."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,10 +46,10 @@ class ServedModel:
 
     Attributes:
         detector: Ready to run.
-        version: When it was exported, in seconds since 1970: of two exports the newer one has the
-            larger, as TF Serving expects.
-        sha256: Of its model.json, which has the digests of all other files.
-        card: Its model.json.
+        version: The time of the export in seconds since 1970: a newer export has a larger version,
+            as TF Serving expects.
+        sha256: The SHA-256 of its model.json, which has the digests of all other files.
+        card: The content of its model.json.
     """
 
     detector: DetectorLike
@@ -57,44 +59,54 @@ class ServedModel:
 
 
 class ArtifactSource:
-    """An exported folder, as often as somebody publishes a new one there.
+    """A folder where exports are published, one after the other.
 
     Args:
         path: The folder.
-        load_detector: From the folder to a detector, as `load_export` does it.
+        load_detector: Makes a detector of the folder, whose files have been verified; see
+            `load_export`.
     """
 
     def __init__(self, path: Path, load_detector: Callable[[Path], DetectorLike]) -> None:
         self.path = path
         self._load_detector = load_detector
+        self._verified: tuple[Hashable, dict[str, Any]] | None = None
 
     def identity(self) -> Hashable:
-        """Returns what changes whenever a file of the folder does: names, sizes, times of change and inodes."""
+        """Returns what changes whenever a file of the folder does.
+
+        It has names, sizes, times of change and inodes, so that asking often costs little.
+        """
         found = []
         for directory, _, names in os.walk(self.path):
             for name in names:
                 try:
                     status = os.stat(os.path.join(directory, name), follow_symlinks=False)
                 except FileNotFoundError:
-                    # It went while the folder was being replaced; the next look finds another
-                    # identity.
+                    # The folder is being replaced, so the next call finds another identity.
                     continue
                 found.append((directory, name, status.st_ino, status.st_size, status.st_mtime_ns))
         return tuple(sorted(found))
 
     def verify(self) -> dict[str, Any]:
-        """Returns the manifest after every file was compared with it.
+        """Compares every file with the manifest, and returns the manifest.
+
+        This reads all files once: as long as none of them changes, the next call returns the same.
 
         Raises:
             ArtifactError: The folder is no export, or is damaged.
         """
-        return ArtifactDir(self.path).verify()
+        identity = self.identity()
+        if self._verified is None or self._verified[0] != identity:
+            self._verified = None
+            self._verified = identity, ArtifactDir(self.path).verify()
+        return self._verified[1]
 
     def load(self) -> ServedModel:
-        """Verifies and loads what stands in the folder; if that is replaced meanwhile, what stands there then.
+        """Verifies and loads the export; starts again if it is replaced meanwhile.
 
         Raises:
-            ArtifactError: It is no export, is damaged, or is replaced again and again.
+            ArtifactError: The folder is no export, is damaged, or is replaced again and again.
         """
         for _ in range(_MAX_ATTEMPTS):
             before = self.identity()
@@ -120,10 +132,10 @@ class ArtifactSource:
 
 
 def load_export(path: Path, threads: int = 0) -> DetectorLike:
-    """Loads what runs fastest of an export (see `models.load_detector`); imports its runtime."""
-    from detflow.inference.load import load_detector
+    """Loads the format of a verified export that runs fastest; imports its runtime."""
+    from detflow.inference.load import load_verified
 
-    return load_detector(path, threads=threads)
+    return load_verified(ArtifactDir(path), threads=threads)
 
 
 class ModelStore:
@@ -137,7 +149,7 @@ class ModelStore:
 
     Attributes:
         fault: Why the newest export does not serve, without paths; None where it does.
-        loading: Whether a thread is loading a model; it goes on when `run` is cancelled.
+        loading: Whether a thread is loading a model. The thread goes on when `run` is cancelled.
     """
 
     def __init__(
@@ -169,7 +181,7 @@ class ModelStore:
         """Returns the first model.
 
         Raises:
-            Exception: What kept it from being loaded.
+            Exception: Whatever went wrong while it was loaded.
         """
         await self._loaded.wait()
         if self._error is not None:
@@ -177,7 +189,10 @@ class ModelStore:
         return self.current
 
     async def run(self) -> None:
-        """Loads the model, then a newer one whenever it appears, until it is cancelled or the first cannot be loaded."""
+        """Loads the model, then a newer one whenever it appears, until it is cancelled.
+
+        Where the first one cannot be loaded, it ends.
+        """
         try:
             served = await self._in_thread(self.source.identity)
             await self._load()
@@ -188,8 +203,8 @@ class ModelStore:
             while True:
                 await asyncio.sleep(self._poll_s)
                 found = await self._in_thread(self.source.identity)
-                # A folder that is still being copied is left alone until it has been the same
-                # twice.
+                # A folder that somebody is still copying changes from one look to the next, and is
+                # left alone until it does not.
                 if found == seen and found != served:
                     served = found
                     await self._load()
@@ -201,7 +216,7 @@ class ModelStore:
         self.loading = True
         try:
             model = await self._in_thread(self.source.load)
-        except Exception as error:  # noqa: BLE001  Whatever a new export does wrong, the old one goes on serving.
+        except Exception as error:  # noqa: BLE001  Whatever fails, the old export goes on serving.
             self.loading = False
             self._error = error
             self.fault = error.cause if isinstance(error, DetflowError) else type(error).__name__

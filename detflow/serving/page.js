@@ -2,7 +2,7 @@
 
 const element = (id) => document.getElementById(id);
 const state = { classes: [], maxBytes: Infinity, token: null, file: null, answer: null, lit: null, turn: 0 };
-// More labels than that hide the picture; a box shows its own when it is pointed at.
+// With more boxes than this, labels would hide the picture; a box then shows its label only while it is pointed at.
 const MAX_LABELS = 25;
 
 class Unauthorised extends Error {}
@@ -33,7 +33,7 @@ function say(text, bad = false) {
 
 function fail(error) {
   if (error instanceof Unauthorised) {
-    say(state.token === null ? "A token is needed." : "That token is not the server's.", state.token !== null);
+    say(state.token === null ? "The server asks for a token." : "The server does not accept this token.", state.token !== null);
     element("login").hidden = false;
     element("token").focus();
   } else {
@@ -57,7 +57,7 @@ async function detect(file) {
   element("boxes").replaceChildren();
   show(file);
   if (file.size > state.maxBytes) {
-    say(`The file has ${(file.size / 2 ** 20).toFixed(1)} MiB; the server takes ${Math.floor(state.maxBytes / 2 ** 20)}.`, true);
+    say(`The file has ${(file.size / 2 ** 20).toFixed(1)} MiB; the server takes at most ${Math.floor(state.maxBytes / 2 ** 20)} MiB.`, true);
     return;
   }
   say("Looking …");
@@ -68,7 +68,7 @@ async function detect(file) {
   try {
     if (!state.classes.length) await loadSettings();
     const answer = await ask("predict", { method: "POST", body: form });
-    // A picture that was chosen meanwhile has taken this one's place.
+    // Another picture was chosen meanwhile, so this answer is no longer wanted.
     if (turn !== state.turn) return;
     state.answer = answer.images[0];
     state.seconds = (performance.now() - began) / 1000;
@@ -183,7 +183,7 @@ function drawCounts(kept) {
 function choose(files) {
   const file = [...files].find((one) => one.type.startsWith("image/") || !one.type);
   if (file) detect(file);
-  else if (files.length) say("That is not a picture.", true);
+  else if (files.length) say("This file is not a picture.", true);
 }
 
 element("file").addEventListener("change", (event) => {
@@ -201,7 +201,7 @@ element("login").addEventListener("submit", async (event) => {
   try {
     await loadSettings();
     if (state.file) await detect(state.file);
-    else say("No picture yet.");
+    else say("No picture was chosen yet.");
   } catch (error) {
     fail(error);
   }

@@ -1,4 +1,4 @@
-"""The process around the application: its socket, its connections' patience, its signals and its log."""
+"""The process around the application: its socket, its connections' time limits, signals, log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -28,13 +28,11 @@ from detflow.serving.limits import Limits
 from detflow.serving.metrics import Metrics
 from detflow.serving.models import ArtifactSource, ModelStore, load_export
 
-__all__ = ["ServerOptions", "build_server", "read_token", "serve"]
-
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN_VARIABLE = "DETFLOW_TOKEN"  # noqa: S105  The name of a variable.
 _MIN_TOKEN_LENGTH = 16
-# The model's files, the log, the poll's and the loop's own.
+# Open files beside the connections: the model's, the log's, and the event loop's own.
 _SPARE_FILES = 64
 _KEEP_ALIVE_S = 15
 _BACKLOG = 2048
@@ -47,13 +45,13 @@ class ServerOptions:
     Attributes:
         name: What clients call the model.
         host: Address to listen on.
-        port: 0 takes any free one.
-        token: What a bearer has to know; None asks for nothing.
-        allowed_hosts: Names that the Host header may have. Empty: on the loopback its own names,
-            elsewhere all.
+        port: Port to listen on; 0 takes any free one.
+        token: The token that clients have to send; None asks for none.
+        allowed_hosts: Names that the Host header may have. Where it is empty, a server on the
+            loopback takes the loopback's names, another server takes all.
         threads: Cores that the network uses for one batch; 0 takes all.
-        poll_s: How often to look for a new export.
-        limits: What clients are granted.
+        poll_s: Seconds between two looks for a new export.
+        limits: What clients may ask for.
     """
 
     name: str
@@ -70,23 +68,23 @@ def serve(artifact: Path, options: ServerOptions, announce: Callable[[str], None
     """Serves an exported folder until SIGTERM or SIGINT; a second signal leaves at once.
 
     Args:
-        artifact: The folder. What is published there later is served from then on.
-        options: How.
-        announce: Is told the address, once the model is loaded and requests are served.
+        artifact: The folder. An export that is published there later is served from then on.
+        options: How it is served.
+        announce: Told the address, once the model is loaded and requests are served.
 
     Raises:
         ArtifactError: The folder is no export, or is damaged.
-        ConfigError: The name cannot stand in a path.
+        ConfigError: The name cannot be part of an address.
         EnvironmentFault: The address is taken or is not this machine's.
     """
     if not _NAME.fullmatch(options.name):
         raise ConfigError(
-            f"the model's name {options.name!r} cannot stand in an address",
+            f"the model's name {options.name!r} cannot be part of an address",
             remedy="pass --name with A-Z a-z 0-9 . _ -",
         )
     _log_to_stderr()
     source = ArtifactSource(artifact, functools.partial(load_export, threads=options.threads))
-    # A damaged export is refused before anything listens or TensorFlow is imported.
+    # A damaged export is refused before anything listens or a runtime is imported.
     source.verify()
     limits = _fit_open_files(options.limits)
     listener = _listen(options.host, options.port)
@@ -115,7 +113,8 @@ def read_token(path: Path | None) -> str | None:
         or " " in token
     ):
         raise ConfigError(
-            f"the token has {len(token)} characters; expected {_MIN_TOKEN_LENGTH} or more of printable ASCII without spaces",
+            f"the token has {len(token)} characters; "
+            f"expected {_MIN_TOKEN_LENGTH} or more of printable ASCII without spaces",
             path=path,
             place=None if path else _TOKEN_VARIABLE,
         )
@@ -135,7 +134,7 @@ def build_server(service: Service, limits: Limits) -> uvicorn.Server:
         proxy_headers=False,
         h11_max_incomplete_event_size=limits.max_header_bytes,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        # uvicorn takes whole seconds; its own waits add a few tenths.
+        # uvicorn takes whole seconds, and waits a few tenths longer than that.
         timeout_graceful_shutdown=max(1, round(limits.drain_s)),
     )
     return _Server(config)
@@ -166,31 +165,34 @@ async def _run(
     if failure is not None:
         raise failure
     if service.batcher.busy or store.loading:
-        # A thread inside TensorFlow cannot be stopped, and Python would wait for it. Nothing is
-        # left that it could answer.
+        # A thread inside TensorFlow cannot be stopped, and Python would wait for it, although no
+        # client is left that it could answer.
         sys.stderr.flush()
         os._exit(0)
 
 
 class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stops accepting at the first signal and lets the requests in flight end; leaves at once at the second."""
+        """Ends after the requests in flight at the first signal, at once at the second."""
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True
 
 
 def _connection_class(limits: Limits) -> type[H11Protocol]:
-    """Returns uvicorn's connection with bounds that it does not have: headers, answers and their number."""
+    """Returns uvicorn's connection with bounds that uvicorn lacks.
+
+    They are the time to send headers and to read answers, and the number of connections.
+    """
 
     class Connection(H11Protocol):
         _patience: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            # An answer's head and body leave one by one. asyncio knows a listener that was made
-            # outside of it for no TCP socket and leaves Nagle's algorithm on, which holds the body
-            # back until the client's delayed acknowledgement, some 40 ms.
+            # The head and the body of an answer are written one by one. asyncio does not recognise
+            # a listener that was made outside of it as a TCP socket and leaves Nagle's algorithm
+            # on, which holds the body back for the client's delayed acknowledgement, some 40 ms.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self.connections) > limits.max_connections:
                 transport.abort()
@@ -202,11 +204,11 @@ def _connection_class(limits: Limits) -> type[H11Protocol]:
             if self.cycle is not None and not self.cycle.response_complete:
                 self._end_patience()
             elif self._patience is None:
-                # The first piece of another request on the same connection.
+                # These are the first bytes of another request on the same connection.
                 self._patience = self.loop.call_later(limits.header_s, self.transport.abort)
 
         def timeout_keep_alive_handler(self) -> None:
-            # A client that does not read its answer would keep it in memory.
+            # A client that does not read its answer would keep the answer in memory.
             if self.transport.get_write_buffer_size():
                 self.transport.abort()
             else:
@@ -236,7 +238,10 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _allowed_hosts(options: ServerOptions) -> frozenset[str] | None:
-    """Returns the names of the Host header that are served; None for all, which only a server beyond the loopback does."""
+    """Returns the names of the Host header that are served; None serves all.
+
+    Only a server beyond the loopback serves all.
+    """
     named = frozenset(name.lower() for name in options.allowed_hosts)
     if _is_loopback(options.host):
         return named | _LOOPBACK_NAMES | {options.host.lower()}
@@ -251,7 +256,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _fit_open_files(limits: Limits) -> Limits:
-    """Raises the process's limit of open files to what the connections need, or lowers their number to what it allows."""
+    """Raises the process's limit of open files to what the connections need.
+
+    Where that is not allowed, fewer connections are.
+    """
     needed = limits.max_connections + _SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -262,13 +270,11 @@ def _fit_open_files(limits: Limits) -> Limits:
 
 
 class _JsonLines(logging.Formatter):
-    """One line an event, whatever it holds."""
+    """Writes an event as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(
-                timespec="milliseconds"
-            ),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -282,6 +288,6 @@ def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    # Its warnings are about what clients send; they fill a log and tell nothing.
+    # uvicorn's warnings are about malformed requests: they fill a log without telling anything.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -9,9 +9,10 @@ from PIL import Image
 from detflow.data.images.decode import decode_pixels
 from detflow.data.images.header import ImageFault
 from detflow.errors import DataError
-from detflow.metrics import EvaluatedImage
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import EvaluatedImage
 from detflow.pages.draw import draw_boxes, fit_picture
-from detflow.types import LabelMap, Sample
+from detflow.types import Sample
 
 __all__ = ["NUM_COMPARED", "SHOWN_SCORE", "Comparisons"]
 

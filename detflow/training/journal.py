@@ -13,7 +13,8 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.plugins.image.metadata import create_summary_metadata
 
-from detflow.config.schema import ExperimentConfig, format_config
+from detflow.config.reading import format_config
+from detflow.config.schema import ExperimentConfig
 from detflow.errors import ArtifactError, environment_faults
 from detflow.publish import publish_file
 from detflow.runs.run_dir import RunDir

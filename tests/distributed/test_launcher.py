@@ -136,6 +136,8 @@ if task == "chief0":
         os.kill(find("ps0")[0], signal.SIGKILL)
         time.sleep(0.2)
         sys.exit(5)
+    while len(find("ps0")) == 1:
+        time.sleep(0.02)
     sys.exit(0)
 find("chief0")
 time.sleep(60)

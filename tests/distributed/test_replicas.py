@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from detflow.config.schema import format_config
+from detflow.config.reading import format_config
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
@@ -16,7 +16,7 @@ import json, sys
 import detflow.models
 import numpy as np, tensorflow as tf, tf_keras
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.runs.checkpoints import WeightAverage
 from detflow.distributed.team import Distribution
 from detflow.training.inputs import cache_size

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from detflow.config.schema import format_config
+from detflow.config.reading import format_config
 from detflow.errors import ConfigError
 from detflow.runs.run_dir import RunDir
 from detflow.training.preflight import prepare_start

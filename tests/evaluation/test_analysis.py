@@ -3,9 +3,10 @@ import json
 import pytest
 
 from detflow.evaluation.analysis import analyse, describe_analysis, print_analysis
-from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import EvaluatedImage, coco_metrics
 from detflow.metrics.errors import ErrorType
-from detflow.types import Box, Detection, ImageSize, LabelMap, ObjectAnnotation
+from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 BOX, ELSEWHERE = Box(0.1, 0.1, 0.5, 0.5), Box(0.6, 0.6, 0.9, 0.9)
 

@@ -12,8 +12,9 @@ from detflow.evaluation.gallery import (
     worst_images,
     worst_images_of,
 )
-from detflow.metrics import EvaluatedImage
-from detflow.types import Box, Detection, ImageSize, LabelMap, ObjectAnnotation
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import EvaluatedImage
+from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 LABELS = LabelMap(("cat", "dog"))
 LEFT, RIGHT = Box(0.1, 0.1, 0.9, 0.4), Box(0.1, 0.6, 0.9, 0.9)

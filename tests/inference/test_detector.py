@@ -3,7 +3,7 @@ import pytest
 
 from detflow.errors import ArtifactError
 from detflow.inference.detector import Detector
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 LABELS = LabelMap(("a", "b"))
 

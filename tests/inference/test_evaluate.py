@@ -9,8 +9,8 @@ from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
 from detflow.inference.detector import Detector
 from detflow.inference.evaluate import detect_samples, evaluate_detector
-from detflow.metrics import coco_metrics
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import coco_metrics
 
 pytestmark = pytest.mark.tf
 

@@ -6,7 +6,7 @@ import pytest
 
 from detflow.errors import ArtifactError
 from detflow.inference.labels import read_onnx_labels, read_tflite_labels
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 
 def write_onnx(path, **properties):

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from detflow.config.schema import EvaluateConfig, parse_config
+from detflow.config.reading import parse_config
+from detflow.config.schema import EvaluateConfig
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.runs.checkpoints import Checkpoints, WeightAverage
 from detflow.runs.run_dir import RunDir

@@ -151,7 +151,9 @@ def test_only_what_detflow_made_is_replaced(tmp_path):
 def fail(url, settings):
     """Lists a URL in a process of its own and returns the error."""
     code = (
-        "import sys; from detflow.storage.folders import open_folder; from detflow.storage.location import Url\n"
+        "import sys\n"
+        "from detflow.storage.folders import open_folder\n"
+        "from detflow.storage.location import Url\n"
         "from detflow.errors import EnvironmentFault\n"
         "try: list(open_folder(Url.parse(sys.argv[1])).walk(lambda name: False))\n"
         "except EnvironmentFault as error: print(error)\n"
@@ -184,5 +186,5 @@ def test_what_a_store_refuses_is_one_line_with_a_remedy(s3_server):
 
 def test_a_missing_library_is_named_with_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(EnvironmentFault, match=r"pip install 'detflow\[gcs\]'"):
+    with pytest.raises(EnvironmentFault, match=r"pip install '\.\[gcs\]'"):
         open_folder(Url("gs", "bucket/x"))

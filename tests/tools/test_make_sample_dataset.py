@@ -1,4 +1,4 @@
-import importlib.util
+import importlib
 import json
 import sys
 import xml.etree.ElementTree as ET
@@ -14,18 +14,19 @@ from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
 from detflow.errors import DataError
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "make_sample_dataset.py"
+TOOLS = Path(__file__).parents[2] / "tools"
 SIZE = (128, 96)
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("make_sample_dataset", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    """The script as a module; those that it is made of can be imported as `sample` meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOOLS))
+        yield importlib.import_module("make_sample_dataset")
+        for name in [*sys.modules]:
+            if name == "make_sample_dataset" or name.partition(".")[0] == "sample":
+                del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -99,23 +100,27 @@ def test_clean_annotations_fit_their_pictures(clean):
 
 
 def test_a_box_encloses_exactly_what_can_be_seen(script):
-    light = script.Light(np.array([0, 0, 1], np.float32), 1.0)
-    canvas = script.Canvas(np.full((40, 60, 3), 0.5, np.float32), np.full((40, 60), -1, np.int32))
+    from sample.scene import Scene
+    from sample.sprites import Sprite
+    from sample.surfaces import Light
+
+    light = Light(np.array([0, 0, 1], np.float32), 1.0)
+    scene = Scene(np.full((40, 60, 3), 0.5, np.float32), np.full((40, 60), -1, np.int32))
 
     def square(half):
-        return script.Sprite(
+        return Sprite(
             np.ones((2 * half + 1, 2 * half + 1, 3), np.float32),
             np.ones((2 * half + 1, 2 * half + 1), np.float32),
             1.0,
         )
 
-    assert canvas.lay("coin", square(5), (10, 20), light)
-    assert canvas.lay("leaf", square(5), (10, 27), light)  # Hides columns 22 to 25 of the first.
-    assert not canvas.lay("bolt", square(9), (10, 22), light)  # Would hide both.
-    assert not canvas.lay(
+    assert scene.lay("coin", square(5), (10, 20), light)
+    assert scene.lay("leaf", square(5), (10, 27), light)  # Hides columns 22 to 25 of the first.
+    assert not scene.lay("bolt", square(9), (10, 22), light)  # Would hide both.
+    assert not scene.lay(
         "bolt", square(5), (39, 59), light
     )  # Three quarters of it would be outside.
-    coin, leaf = canvas.objects()
+    coin, leaf = scene.objects()
     assert (coin.name, coin.box, coin.difficult, coin.truncated) == (
         "coin",
         (16, 6, 22, 16),
@@ -279,7 +284,7 @@ def test_kinds_that_stop_a_run_are_planted_only_when_named(script):
 
 
 def test_the_converter_arrives_at_the_truth(script, tmp_path):
-    """Two independent programs: what was planted here is what make-records finds, and what is left is what was drawn."""
+    """What one program planted is what the other one finds, and what is left is what was drawn."""
     truth = script.make_dataset(tmp_path / "set", 40, 7, SIZE, script.MENDABLE)
     manifest = convert_dataset(tmp_path / "set", tmp_path / "records", ConversionOptions())
     assert manifest["annotations_found"] == truth["annotations_found"]

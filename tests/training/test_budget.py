@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.errors import ConfigError
 from detflow.training.budget import LAST_TIMED_STEP, StepCosts, fit_steps
 

@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from detflow.errors import DataError
-from detflow.metrics import EvaluatedImage
-from detflow.pages.draw import class_colour
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import EvaluatedImage
+from detflow.pages.colours import class_colour
 from detflow.training.comparison import Comparisons
-from detflow.types import Box, Detection, ImageSize, LabelMap, ObjectAnnotation, Sample
+from detflow.types import Box, Detection, ImageSize, ObjectAnnotation, Sample
 
 LABELS = LabelMap(("cat", "dog"))
 BOX = Box(0.25, 0.25, 0.75, 0.75)

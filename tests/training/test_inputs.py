@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from detflow.config.schema import ModelConfig
 from detflow.errors import DataError, EnvironmentFault
+from detflow.label_map import LabelMap
 from detflow.training.inputs import TrainingImages, bucket_order, cache_size, epoch_order
-from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation, Sample
+from detflow.types import Box, ImageSize, ObjectAnnotation, Sample
 
 pytestmark = pytest.mark.tf
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from detflow.cli.main import cli
-from detflow.config.schema import read_config
+from detflow.config.reading import read_config
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples

@@ -14,7 +14,8 @@ from detflow.data.images.transcode import encode_record_jpeg
 from detflow.data.judging.sample import AuditedSample
 from detflow.data.records.schema import decode_sample, encode_sample
 from detflow.data.rules import Action
-from detflow.types import LabelMap, Sample
+from detflow.label_map import LabelMap
+from detflow.types import Sample
 from fuzz.reader import NotStrict, ReferenceObject, read_strictly
 
 # Which codes of the ledger account for which deviation.

@@ -29,9 +29,9 @@ from detflow.data.sources.source import AnnotationSource, DatasetFiles, ImageNam
 from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, seeded_splits
 from detflow.data.sources.voc.source import VOC
 from detflow.data.workers.processes import OrderedMap
+from detflow.label_map import LabelMap
 from detflow.progress import Progress
 from detflow.storage.folders import Folder
-from detflow.types import LabelMap
 
 _BATCH_FILES = 64
 _SET_ASIDE = (Action.QUARANTINED, Action.REFUSED)

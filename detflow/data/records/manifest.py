@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.label_map import LabelMap
 from detflow.publish import read_json_object
 from detflow.text import find_nearest
-from detflow.types import LabelMap
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"

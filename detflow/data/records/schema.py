@@ -12,7 +12,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from detflow.data.records.example import Feature, decode_example, encode_example
-from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation, Sample
+from detflow.label_map import LabelMap
+from detflow.types import Box, ImageSize, ObjectAnnotation, Sample
 
 _BOX_FEATURES = (
     "image/object/bbox/ymin",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 import tf_keras
 from official.projects.yolo.configs import backbones as yolo_backbones
@@ -10,27 +12,13 @@ from official.vision.configs import backbones, common, decoders
 from official.vision.modeling.backbones import mobilenet, resnet, spinenet_mobile
 from official.vision.modeling.decoders import fpn
 
+from detflow.config.backbones import BACKBONES
 from detflow.config.schema import ModelConfig
 from detflow.models.garden.parameters import GardenParameters
-
-__all__ = [
-    "FreshKernels",
-    "build_backbone",
-    "build_decoder",
-    "build_norm",
-    "feature_pyramid",
-    "input_shape",
-]
 
 # Garden's default, .99, averages over more steps than a short run has.
 _NORM_MOMENTUM = 0.9
 _NORM_EPSILON = 1e-3
-_MOBILENETS = {
-    "mobilenet_v2": "MobileNetV2",
-    "mobilenet_v3_small": "MobileNetV3Small",
-    "mobilenet_v3_large": "MobileNetV3Large",
-}
-_SPINENETS = {"spinenet49_mobile": "49", "spinenet49s_mobile": "49S", "spinenet49xs_mobile": "49XS"}
 
 
 class FreshKernels(tf_keras.initializers.Initializer):  # type: ignore[misc]
@@ -51,13 +39,18 @@ class FreshKernels(tf_keras.initializers.Initializer):  # type: ignore[misc]
 
 
 def input_shape(config: ModelConfig) -> tuple[int | None, int | None, int]:
-    """Returns what a network takes: images [height, width, 3], both sides open where there are several canvases."""
+    """Returns an image's (height, width, 3); both sides are open if there are several canvases."""
     height, width = (None, None) if config.more_input_sizes else config.input_size
     return height, width, 3
 
 
 def build_norm(parameters: GardenParameters, activation: str) -> common.NormActivation:
-    """Returns the normalisation and activation of all parts; `activation` is the architecture's own choice."""
+    """Returns the normalisation and activation of all parts.
+
+    Args:
+        parameters: Model Garden's, as far as the configuration sets them.
+        activation: What the architecture takes where the configuration says nothing.
+    """
     return parameters.fill(
         common.NormActivation,
         "norm_activation",
@@ -72,32 +65,89 @@ def build_norm(parameters: GardenParameters, activation: str) -> common.NormActi
 def build_backbone(
     config: ModelConfig, parameters: GardenParameters, norm: common.NormActivation
 ) -> tf_keras.Model:
-    """Builds the feature extractor: images [B, height, width, 3] → feature maps by level, the level as text."""
+    """Builds the feature extractor.
+
+    Returns:
+        A network from images [B, height, width, 3] to feature maps by level, the level as text.
+    """
+    backbone = BACKBONES[config.backbone]
     images = tf_keras.layers.InputSpec(shape=[None, *input_shape(config)])
-    name, width = config.backbone, config.width_multiplier
-    if name in _MOBILENETS:
-        chosen = parameters.fill(
-            backbones.MobileNet, "backbone", model_id=_MOBILENETS[name], filter_size_scale=width
-        )
-        return mobilenet.build_mobilenet(
-            images, backbones.Backbone(type="mobilenet", mobilenet=chosen), norm
-        )
-    if name in _SPINENETS:
-        levels = {"min_level": config.min_level, "max_level": config.max_level}
-        chosen = parameters.fill(
-            backbones.SpineNetMobile, "backbone", model_id=_SPINENETS[name], **levels
-        )
-        return spinenet_mobile.build_spinenet_mobile(
-            images, backbones.Backbone(type="spinenet_mobile", spinenet_mobile=chosen), norm
-        )
-    if name.startswith("yolov7"):
-        chosen = parameters.fill(yolo_backbones.YoloV7, "backbone", model_id=name.replace("_", "-"))
-        return yolov7.YoloV7(
-            chosen.model_id, images, kernel_initializer=FreshKernels(), **norm.as_dict()
-        )
-    depth = int(name.removeprefix("resnet"))
-    chosen = parameters.fill(backbones.ResNet, "backbone", model_id=depth, depth_multiplier=width)
+    return _BUILDERS[backbone.family.name](backbone.model_id, images, config, parameters, norm)
+
+
+def _build_resnet(
+    model_id: str | int,
+    images: tf_keras.layers.InputSpec,
+    config: ModelConfig,
+    parameters: GardenParameters,
+    norm: common.NormActivation,
+) -> tf_keras.Model:
+    chosen = parameters.fill(
+        backbones.ResNet,
+        "backbone",
+        model_id=model_id,
+        depth_multiplier=config.width_multiplier,
+    )
     return resnet.build_resnet(images, backbones.Backbone(type="resnet", resnet=chosen), norm)
+
+
+def _build_mobilenet(
+    model_id: str | int,
+    images: tf_keras.layers.InputSpec,
+    config: ModelConfig,
+    parameters: GardenParameters,
+    norm: common.NormActivation,
+) -> tf_keras.Model:
+    chosen = parameters.fill(
+        backbones.MobileNet,
+        "backbone",
+        model_id=model_id,
+        filter_size_scale=config.width_multiplier,
+    )
+    return mobilenet.build_mobilenet(
+        images, backbones.Backbone(type="mobilenet", mobilenet=chosen), norm
+    )
+
+
+def _build_spinenet(
+    model_id: str | int,
+    images: tf_keras.layers.InputSpec,
+    config: ModelConfig,
+    parameters: GardenParameters,
+    norm: common.NormActivation,
+) -> tf_keras.Model:
+    chosen = parameters.fill(
+        backbones.SpineNetMobile,
+        "backbone",
+        model_id=model_id,
+        min_level=config.min_level,
+        max_level=config.max_level,
+    )
+    return spinenet_mobile.build_spinenet_mobile(
+        images, backbones.Backbone(type="spinenet_mobile", spinenet_mobile=chosen), norm
+    )
+
+
+def _build_yolo(
+    model_id: str | int,
+    images: tf_keras.layers.InputSpec,
+    config: ModelConfig,
+    parameters: GardenParameters,
+    norm: common.NormActivation,
+) -> tf_keras.Model:
+    chosen = parameters.fill(yolo_backbones.YoloV7, "backbone", model_id=model_id)
+    return yolov7.YoloV7(
+        chosen.model_id, images, kernel_initializer=FreshKernels(), **norm.as_dict()
+    )
+
+
+# By the names of the families in `config.backbones`.
+_BUILDERS: dict[str, Callable[..., tf_keras.Model]] = {
+    "resnet": _build_resnet,
+    "mobilenet": _build_mobilenet,
+    "spinenet_mobile": _build_spinenet,
+    "yolov7": _build_yolo,
+}
 
 
 def build_decoder(
@@ -106,8 +156,8 @@ def build_decoder(
     norm: common.NormActivation,
     features: dict[str, tf.TensorShape],
 ) -> tf_keras.Model | None:
-    """Builds the feature pyramid for feature maps by level; None where the backbone is one itself."""
-    if config.backbone in _SPINENETS:
+    """Builds the feature pyramid for features by level; None where the backbone is one itself."""
+    if BACKBONES[config.backbone].family.is_pyramid:
         parameters.fill(decoders.Identity, "decoder")
         return None
     chosen = parameters.fill(
@@ -125,7 +175,10 @@ def build_decoder(
 def feature_pyramid(
     backbone: tf_keras.Model, decoder: tf_keras.Model | None, images: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """Runs both. A MobileNet also hands out what comes after its last level, which no decoder takes."""
+    """Runs the backbone on images [B, height, width, 3] and the decoder on its features.
+
+    A MobileNet also returns what comes after its last level, which no decoder takes.
+    """
     outputs = backbone(images)
     features = {level: outputs[level] for level in backbone.output_specs}
     return features if decoder is None else decoder(features)

@@ -51,7 +51,7 @@ _SECOND_STAGE_DELTA = 1.0
 
 @dataclass(frozen=True)
 class RegionSampling:
-    """Which proposals the second stage learns from: Model Garden's parameters, under their names."""
+    """Which proposals the second stage learns from: Model Garden's parameters by their names."""
 
     mix_gt_boxes: bool
     num_sampled_rois: int
@@ -63,13 +63,13 @@ class RegionSampling:
 
 @dataclass(frozen=True)
 class Proposals:
-    """What the first stage says.
+    """The first stage's predictions.
 
     Attributes:
         features: Feature maps by level.
         scores: By level, logits [B, height, width, anchors a cell].
         deltas: By level, [B, height, width, 4 × anchors a cell].
-        regions: [B, R, 4] in canvas pixels, the best first; those beyond the last one are all
+        regions: [B, R, 4] in canvas pixels, the best first. Rows beyond the last region are all
             zeros.
     """
 
@@ -80,13 +80,13 @@ class Proposals:
 
 
 class FasterRCNNNetwork:
-    """Both stages.
+    """Faster R-CNN's two stages.
 
     Attributes:
         network: Holds every weight: (images, regions [B, R, 4] in pixels) → (scores, deltas, class
             logits, class deltas).
         parts: Model Garden's sub-models by the names that their checkpoints have.
-        sampling: Of the second stage's training.
+        sampling: Which proposals the second stage is trained on.
     """
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
@@ -139,7 +139,13 @@ class FasterRCNNNetwork:
     def propose(
         self, canvases: tf.Tensor, anchors_px: dict[str, tf.Tensor], *, training: bool
     ) -> Proposals:
-        """Runs the first stage on canvases [B, height, width, 3], with anchors [1, number, 4] in pixels by level."""
+        """Runs the first stage.
+
+        Args:
+            canvases: [B, height, width, 3], normalised.
+            anchors_px: By level, [1, number, 4] in pixels.
+            training: Whether batch norms normalise by the batch.
+        """
         features, *outputs = self._first_stage(canvases, training=training)
         scores, deltas = as_float32(outputs)
         size = tf.broadcast_to(

@@ -1,21 +1,21 @@
-"""The way from the configuration to Model Garden's own parameters: detflow's settings first, then what `model.garden` says."""
+"""Turns the configuration into Model Garden's own parameters.
+
+detflow's settings come first; what `model.garden` says wins over them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from detflow.config.schema import ModelConfig
 from detflow.errors import ConfigError
-from detflow.text import first_line
-
-__all__ = ["GardenParameters"]
+from detflow.text import find_nearest, first_line
 
 _Parameters = TypeVar("_Parameters")
 
@@ -34,14 +34,18 @@ _NOT_FREE = {
     "output_intermediate_endpoints": "one feature map a level is used",
     "output_stride": "the levels need their strides",
     "share_classification_heads": "VOC has no attributes to learn",
-    "stochastic_depth_drop_rate": "it draws random numbers from a state that a resumed run does not have",
+    "stochastic_depth_drop_rate": (
+        "it draws random numbers from a state that a resumed run does not have"
+    ),
     "use_ota": "the loss without it is built",
     "use_sync_bn": "it is on where a batch is split over devices",
 }
 
 
 class GardenParameters:
-    """What `model.garden` says, checked name by name and type by type; nothing in it is run or loaded.
+    """The settings of `model.garden`, checked name by name and type by type.
+
+    Nothing in them is run or loaded.
 
     Args:
         config: The model's section of the configuration.
@@ -93,7 +97,7 @@ class GardenParameters:
 
     @contextlib.contextmanager
     def refusals(self) -> Iterator[None]:
-        """Turns what Model Garden raises in the block into `ConfigError` where its parameters were set by hand."""
+        """Turns Model Garden's errors in the block into ConfigError where a user set parameters."""
         try:
             yield
         except (
@@ -110,6 +114,6 @@ class GardenParameters:
             raise ConfigError(f"model.garden: Model Garden cannot build this: {reason}") from error
 
 
-def _nearest(name: str, known: typing.Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
+def _nearest(name: str, known: Sequence[str]) -> str:
+    nearest = find_nearest(name, known)
+    return f"did you mean {nearest}?" if nearest else f"known here: {', '.join(known)}"

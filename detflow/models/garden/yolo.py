@@ -11,11 +11,10 @@ from official.projects.yolo.losses import yolov7_loss
 from official.projects.yolo.modeling.decoders import yolov7 as yolov7_decoder
 from official.projects.yolo.modeling.heads import yolov7_head
 
+from detflow.config.backbones import BACKBONES
 from detflow.config.schema import ModelConfig
 from detflow.models.garden.backbones import FreshKernels, build_backbone, build_norm
 from detflow.models.garden.parameters import GardenParameters
-
-__all__ = ["YoloNetwork"]
 
 
 class YoloNetwork:
@@ -44,7 +43,7 @@ class YoloNetwork:
         )
         norm = build_norm(parameters, "swish")
         decoding = parameters.fill(
-            decoders.YoloV7, "decoder", model_id=config.backbone.replace("_", "-")
+            decoders.YoloV7, "decoder", model_id=BACKBONES[config.backbone].model_id
         )
         heading = parameters.fill(yolov7.YoloV7Head, "head", num_anchors=len(anchor_sides_px[0]))
         losing = parameters.fill(yolov7.YoloV7Loss, "loss").as_dict()

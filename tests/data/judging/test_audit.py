@@ -8,7 +8,8 @@ from PIL import Image
 from detflow.data.records.schema import to_record_box
 from detflow.data.rules import Action
 from detflow.data.sources.splits import SplitBy
-from detflow.types import Box, ImageSize, LabelMap
+from detflow.label_map import LabelMap
+from detflow.types import Box, ImageSize
 
 SIZE = ImageSize(64, 48)
 

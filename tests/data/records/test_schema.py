@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.records.schema import decode_sample, encode_sample, to_record_box
-from detflow.types import Box, ImageSize, LabelMap, ObjectAnnotation, Sample
+from detflow.label_map import LabelMap
+from detflow.types import Box, ImageSize, ObjectAnnotation, Sample
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 edges = st.floats(0.0, 1.0, width=32)

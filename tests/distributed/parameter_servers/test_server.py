@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from detflow.config.schema import format_config
+from detflow.config.reading import format_config
 from detflow.distributed.topology import TF_CONFIG, format_topology
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]

@@ -17,7 +17,7 @@ from detflow.data.records.example import Feature, decode_typed_example
 from detflow.data.records.schema import decode_sample
 from detflow.data.records.tfrecord import ScannedRecord
 from detflow.data.rules import CONSUMERS, DETFLOW, MODEL_GARDEN, Where
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from detflow.data.records.tfrecord import scan_records
 from detflow.data.rules import DETFLOW, RECORD_RULES
 from detflow.data.workers.processes import OrderedMap
 from detflow.errors import ArtifactError, DataError
+from detflow.label_map import LabelMap
 from detflow.progress import Progress
 from detflow.publish import digest_file
-from detflow.types import LabelMap
 
 _CHUNK = 16
 

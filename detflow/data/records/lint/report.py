@@ -10,7 +10,7 @@ from typing import Any
 
 from detflow.data.findings import Finding
 from detflow.data.rules import CONSUMERS, RECORD_RULES, Severity, Where
-from detflow.types import LabelMap
+from detflow.label_map import LabelMap
 
 MAX_EXAMPLES = 20
 

@@ -1,0 +1,1 @@
+"""The functions of the front door. `import detflow` gives them their public names."""

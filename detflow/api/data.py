@@ -1,0 +1,265 @@
+"""The front door's functions for data: judge it, convert it, read it back, fit a configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detflow.api.common import Place, open_runner, progress_shown, to_location
+from detflow.config.reading import parse_config
+from detflow.config.schema import ExperimentConfig
+from detflow.data.check import CheckResult, check_dataset, check_records, is_record_set
+from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
+from detflow.data.judging.audit import AuditOptions
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.mirror import mirror_records
+from detflow.data.records.reading import read_samples as read_local_samples
+from detflow.data.sources.splits import SplitBy, parse_fractions
+from detflow.errors import ConfigError, DataError
+from detflow.publish import publish_file
+from detflow.types import Sample
+
+_AUDIT = AuditOptions()
+_CONVERSION = ConversionOptions()
+_AUDIT_NAMES = ("classes", "max_pixels", "split_by", "seed", "allow_leaks")
+
+
+def check(
+    path: Place,
+    *,
+    classes: Sequence[str] | None = _AUDIT.classes,
+    split_by: str = _AUDIT.split_by.value,
+    split: str | Mapping[str, float] = _AUDIT.fractions,
+    seed: int = _AUDIT.seed,
+    allow_leaks: bool = _AUDIT.allow_leaks,
+    strict: bool = _CONVERSION.strict,
+    max_bad: int | str | None = None,
+    max_pixels: int = _AUDIT.max_pixels,
+    jobs: int | None = _CONVERSION.jobs,
+    report: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> CheckResult:
+    """Judges a dataset folder, or TFRecord files of any origin, and changes nothing.
+
+    A dataset is judged as `make_records` would judge it. TFRecord files are judged record by
+    record, and only `jobs` and `progress` apply to them.
+
+    Args:
+        path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
+        classes: Class names in the order of their ids; no other may occur. None takes those that
+            are found, sorted.
+        split_by: Where the splits come from: "lists", "folders", "seed", or "auto".
+        split: Fractions of a random split: a dict by the splits' names, or a text such as
+            "train=0.8,val=0.1,test=0.1".
+        seed: Seed of the random split and of the records' order.
+        allow_leaks: Whether the same image may be in two splits.
+        strict: Whether any fault that would have to be mended refuses the dataset.
+        max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
+            allows all but one.
+        max_pixels: Images with more pixels are refused.
+        jobs: Number of processes; None chooses. The result never depends on it.
+        report: A file to write a page to, with pictures of what was found in a dataset.
+        progress: Whether to draw a progress bar on stderr, where that is a terminal.
+
+    Returns:
+        What was found: `text` for people, `content` with the same for programs, and `refusal`, the
+        error that `make_records` would raise, or None where the data can be used.
+
+    Raises:
+        DataError: There is nothing to judge.
+        EnvironmentFault: The machine refuses: disk, permission or memory.
+    """
+    location = to_location(path)
+    with progress_shown(progress) as shown:
+        if is_record_set(location):
+            return check_records(location, jobs, shown)
+        options = build_options(
+            classes=classes,
+            split_by=split_by,
+            split=split,
+            seed=seed,
+            allow_leaks=allow_leaks,
+            strict=strict,
+            max_bad=max_bad,
+            max_pixels=max_pixels,
+            jobs=jobs,
+        )
+        problems: list[str] = []
+        page = None if report is None else Path(report)
+        found = check_dataset(location, options, problems.append, page, shown)
+        if found.refusal is not None:
+            for problem in problems:
+                found.refusal.add_note(problem)
+        return found
+
+
+def make_records(
+    dataset: Place,
+    output: Place,
+    *,
+    classes: Sequence[str] | None = _AUDIT.classes,
+    split_by: str = _AUDIT.split_by.value,
+    split: str | Mapping[str, float] = _AUDIT.fractions,
+    seed: int = _AUDIT.seed,
+    allow_leaks: bool = _AUDIT.allow_leaks,
+    strict: bool = _CONVERSION.strict,
+    max_bad: int | str | None = None,
+    max_pixels: int = _AUDIT.max_pixels,
+    jobs: int | None = _CONVERSION.jobs,
+    keep_splits: str | os.PathLike[str] | None = _CONVERSION.keep_splits,
+    write_fixed: str | os.PathLike[str] | None = _CONVERSION.write_fixed,
+    runner: str = "local",
+    ray_address: str | None = None,
+    report: bool = _CONVERSION.report,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Checks a dataset and converts it to TFRecord shards. The originals are never touched.
+
+    Args:
+        dataset: A folder of images and VOC XML; a path or a URL.
+        output: The records directory; a path or a URL. Records that stand there are replaced as a
+            whole.
+        classes: As in `check`.
+        split_by: As in `check`.
+        split: As in `check`.
+        seed: As in `check`.
+        allow_leaks: As in `check`.
+        strict: As in `check`.
+        max_bad: As in `check`.
+        max_pixels: As in `check`.
+        jobs: As in `check`.
+        keep_splits: Earlier records of this dataset; the images that they hold stay in their
+            splits.
+        write_fixed: A new folder to write the mended dataset to, as VOC.
+        runner: "local" for processes of this machine, or "ray" for a Ray cluster. The result is the
+            same.
+        ray_address: HOST:PORT of the Ray cluster's head. None takes the variable RAY_ADDRESS, or
+            starts a cluster here.
+        report: Whether to write report.html, a page with pictures of what was found.
+        progress: Whether to draw a progress bar on stderr, where that is a terminal.
+
+    Returns:
+        The content of the published manifest.json: among others `classes`, `splits` with their
+        numbers of images and objects, `repairs`, `quarantined` and `fingerprint`.
+
+    Raises:
+        ConfigError: `output` is something that must not be replaced.
+        DataError: The dataset cannot be used, or not under these options; nothing is published. The
+            error's notes (`__notes__`) name the files.
+        EnvironmentFault: The machine refuses; nothing is published.
+    """
+    options = build_options(
+        classes=classes,
+        split_by=split_by,
+        split=split,
+        seed=seed,
+        allow_leaks=allow_leaks,
+        strict=strict,
+        max_bad=max_bad,
+        max_pixels=max_pixels,
+        jobs=jobs,
+        keep_splits=None if keep_splits is None else Path(keep_splits),
+        write_fixed=None if write_fixed is None else Path(write_fixed),
+        report=report,
+    )
+    source, target = to_location(dataset), to_location(output)
+    problems: list[str] = []
+    with (
+        open_runner(runner, ray_address, source, target, jobs) as workers,
+        progress_shown(progress) as shown,
+    ):
+        try:
+            return convert_dataset(source, target, options, shown, problems.append, workers)
+        except DataError as error:
+            for problem in problems:
+                error.add_note(problem)
+            raise
+
+
+def read_samples(records: Place, split: str = "train") -> Iterator[Sample]:
+    """Yields the images of a split with their objects, in the order of the records.
+
+    Every record's checksum is checked on the way.
+
+    Args:
+        records: A folder that `make_records` wrote; a path or a URL.
+        split: A split's name; "train+val" joins two.
+
+    Yields:
+        A `Sample` for each image: `encoded` holds the bytes of a JPEG file, `objects` the names and
+        boxes.
+
+    Raises:
+        ConfigError: There is no such split.
+        ArtifactError: The records are damaged.
+        EnvironmentFault: The store or the disk refuses.
+    """
+    records_dir = mirror_records(to_location(records), [split])
+    yield from read_local_samples(records_dir, read_manifest(records_dir), split)
+
+
+def init(
+    source: str | os.PathLike[str], output: str | os.PathLike[str] | None = None
+) -> ExperimentConfig:
+    """Fits a configuration to the data: input size, anchors, splits, and length of the training.
+
+    Args:
+        source: A folder that `make_records` wrote; or a dataset folder, which is judged as
+            `make_records` does it by default. The configuration then expects the dataset's records
+            in records/NAME.
+        output: A YAML file to write, with the reason for each value as a comment. It must not exist
+            yet.
+
+    Returns:
+        The configuration; `train` takes it as it is.
+
+    Raises:
+        ConfigError: The file exists.
+        DataError: The dataset cannot be used, or there is nothing to train on.
+        ArtifactError: The records are damaged.
+    """
+    from detflow.training.fit import fit_source
+
+    if output is not None and Path(output).exists():
+        raise ConfigError("the file exists", path=output, remedy="name another file")
+    text = fit_source(Path(source))
+    if output is not None:
+        publish_file(Path(output), text)
+    return parse_config(text)
+
+
+def build_options(**choices: Any) -> ConversionOptions:
+    """Builds the options of a conversion from the keyword arguments of `check` or `make_records`.
+
+    Args:
+        **choices: Those that were given; the others keep the defaults of `AuditOptions` and
+            `ConversionOptions`.
+
+    Raises:
+        ConfigError: A value cannot be chosen.
+    """
+    audit = {name: choices.pop(name) for name in _AUDIT_NAMES if name in choices}
+    if "split" in choices:
+        audit["fractions"] = _read_fractions(choices.pop("split"))
+    if audit.get("classes") is not None:
+        audit["classes"] = tuple(audit["classes"])
+    if "split_by" in audit:
+        known = [rule.value for rule in SplitBy]
+        if audit["split_by"] not in known:
+            raise ConfigError(
+                f"split_by is {audit['split_by']!r}", remedy=f"choose from {', '.join(known)}"
+            )
+        audit["split_by"] = SplitBy(audit["split_by"])
+    if choices.get("max_bad") is not None:
+        choices["max_bad"] = BadLimit.parse(str(choices["max_bad"]))
+    return ConversionOptions(audit=AuditOptions(**audit), **choices)
+
+
+def _read_fractions(split: str | Mapping[str, float]) -> dict[str, float]:
+    return parse_fractions(
+        split
+        if isinstance(split, str)
+        else ",".join(f"{name}={share}" for name, share in split.items())
+    )

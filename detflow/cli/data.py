@@ -1,0 +1,241 @@
+"""The commands for data: check, make-records, init, config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from detflow.cli.options import (
+    EXISTING,
+    EXISTING_FOLDER,
+    EXISTING_LOCATION,
+    FOLDER,
+    LOCATION,
+    PATH,
+    FieldOption,
+    announce,
+    given,
+    json_option,
+    require_ray,
+    runner_options,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from detflow.storage.location import Location
+
+_AUDIT = "detflow.data.judging.audit:AuditOptions"
+_CONVERSION = "detflow.data.convert:ConversionOptions"
+
+_DATASET_OPTIONS = (
+    click.option(
+        "--classes",
+        metavar="A,B,…",
+        help="Class names in the order of their ids; no other may occur.  [default: all, sorted]",
+    ),
+    click.option(
+        "--split-by",
+        cls=FieldOption,
+        field=f"{_AUDIT}.split_by",
+        show=lambda rule: rule.value,
+        type=click.Choice(["auto", "lists", "folders", "seed"]),
+        help="Where the splits come from; auto takes lists, else folders, else the seed.",
+    ),
+    click.option(
+        "--split",
+        cls=FieldOption,
+        field=f"{_AUDIT}.fractions",
+        show=lambda shares: ",".join(f"{name}={share}" for name, share in shares.items()),
+        help="Fractions of a random split.",
+    ),
+    click.option(
+        "--seed",
+        cls=FieldOption,
+        field=f"{_AUDIT}.seed",
+        type=click.IntRange(0),
+        help="Seed of the random split and of the records' order.",
+    ),
+    click.option(
+        "--allow-leaks",
+        is_flag=True,
+        default=None,
+        help="Allow the same image in two splits.",
+    ),
+    click.option(
+        "--strict",
+        is_flag=True,
+        default=None,
+        help="Mend nothing: any repair or quarantine fails the run.",
+    ),
+    click.option(
+        "--max-bad",
+        metavar="N|P%",
+        help="How many annotations may be unusable.  [default: all but one]",
+    ),
+    click.option(
+        "--max-pixels",
+        cls=FieldOption,
+        field=f"{_AUDIT}.max_pixels",
+        show="{:,}".format,
+        type=click.IntRange(1),
+        help="Images with more pixels are refused.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1),
+        help="Number of processes; the result never depends on it.  [default: by size]",
+    ),
+)
+
+
+def _dataset_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds what make-records and check have in common; `_read_choices` reads it."""
+    for option in reversed(_DATASET_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options as the front door's functions take them."""
+    found = given(choices)
+    if "classes" in found:
+        found["classes"] = [name.strip() for name in found["classes"].split(",")]
+    return found
+
+
+@click.command(short_help="Judge a dataset or TFRecord files and change nothing.")
+@click.argument("path", type=EXISTING_LOCATION)
+@_dataset_options
+@click.option(
+    "--report",
+    type=PATH,
+    metavar="FILE",
+    help="Write a page with pictures of what was found in a dataset.",
+)
+@json_option
+def check(path: Location, report: Path | None, as_json: bool, **choices: Any) -> None:
+    """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
+
+    A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them)
+    are judged record by record: checksums, fields, boxes, classes, images, names, and which readers
+    could use them. The options are for datasets.
+    """
+    from detflow.api.data import check as check_data
+
+    found = check_data(path, report=report, progress=True, **_read_choices(choices))
+    print(json.dumps(found.content, indent=2) if as_json else found.text)
+    if found.refusal is not None:
+        raise found.refusal
+
+
+@click.command("make-records", short_help="Convert a dataset to TFRecord shards.")
+@click.argument("dataset", type=EXISTING_FOLDER)
+@click.option(
+    "--output",
+    required=True,
+    type=LOCATION,
+    help="Records directory, a path or URL; it is replaced as a whole.",
+)
+@_dataset_options
+@runner_options(
+    "Where the work is done: processes of this machine, or a Ray cluster (docs/cluster.md). "
+    "The result is the same."
+)
+@click.option(
+    "--report/--no-report",
+    cls=FieldOption,
+    field=f"{_CONVERSION}.report",
+    show=lambda report: "report" if report else "no-report",
+    help="Write report.html, a page with pictures of what was found.",
+)
+@click.option(
+    "--keep-splits",
+    metavar="DIR",
+    type=FOLDER,
+    help="Earlier records of this dataset; the images that they hold stay in their splits.",
+)
+@click.option(
+    "--write-fixed", metavar="DIR", type=PATH, help="Also write the mended dataset as VOC."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest on stdout.")
+def make_records(
+    dataset: Location,
+    output: Location,
+    runner: str,
+    ray_address: str | None,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Check DATASET, a folder or URL of images and VOC XML, and convert it to TFRecord shards.
+
+    Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
+    set aside.
+    """
+    from detflow.api.common import open_runner
+
+    require_ray(runner, ray_address)
+    # The other processes start, and import what they need, while this one does.
+    with open_runner(runner, ray_address, dataset, output, choices["jobs"]) as workers:
+        from detflow.api.data import build_options
+        from detflow.data.convert import convert_dataset
+        from detflow.data.terminal import format_summary
+        from detflow.progress import show_progress
+
+        options = build_options(**_read_choices(choices))
+        with show_progress() as progress:
+            manifest = convert_dataset(dataset, output, options, progress, announce, workers)
+    print(
+        json.dumps(manifest, indent=2)
+        if as_json
+        else f"{format_summary(manifest)}\nrecords       {output}"
+    )
+
+
+@click.command(short_help="Write a configuration that is fitted to the data.")
+@click.argument("source", type=EXISTING, metavar="DATASET_OR_RECORDS")
+@click.option(
+    "--output",
+    type=PATH,
+    help="Configuration file to write; it must not exist.  [default: stdout]",
+)
+def init(source: Path, output: Path | None) -> None:
+    """Write a configuration that is fitted to the data, with the reason for each value.
+
+    Input size, anchors, split names and length follow from the images and boxes. A dataset folder
+    is judged as make-records does it by default; the configuration then expects its records in
+    records/NAME.
+    """
+    from detflow.publish import publish_file
+    from detflow.training.fit import fit_source
+
+    text = fit_source(source)
+    if output is None:
+        click.echo(text, nl=False)
+    elif output.exists():
+        raise click.UsageError(f"{output} exists; name another file")
+    else:
+        publish_file(output, text)
+
+
+@click.command(short_help="Print a configuration with every default filled in.")
+@click.argument("config_path", type=PATH, required=False, metavar="[FILE]")
+@set_option
+@click.option(
+    "--explain", is_flag=True, help="List every setting with its default and its meaning."
+)
+def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) -> None:
+    """Check a configuration file and print it with every default filled in."""
+    from detflow.config.reading import explain_config, format_config, read_config
+
+    if explain:
+        from detflow.tables import print_settings
+
+        print_settings(explain_config())
+    elif config_path is None:
+        raise click.UsageError("name a configuration file, or pass --explain")
+    else:
+        click.echo(format_config(read_config(config_path, overrides)), nl=False)

@@ -1,0 +1,342 @@
+"""The commands for trained models: runs, evaluate, export, predict, benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from detflow.cli.options import (
+    EXISTING,
+    EXISTING_LOCATION,
+    FOLDER,
+    LOCATION,
+    PATH,
+    FieldOption,
+    given,
+)
+from detflow.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from detflow.storage.location import Location
+
+_PREDICT = "detflow.api.model:predict"
+_BENCHMARK = "detflow.benchmarking.run:BenchmarkOptions"
+_SHARE = click.FloatRange(0, 1)
+
+
+@click.command(short_help="List model directories and their checkpoints.")
+@click.argument("folder", type=FOLDER, default="runs")
+def runs(folder: Path) -> None:
+    """List the model directories in FOLDER and their checkpoints: step, metric, size."""
+    from detflow.runs.states import CheckpointState, list_checkpoints, list_runs
+    from detflow.tables import format_metric, print_rows
+
+    rows = []
+    for run in list_runs(folder):
+        config = run.read_config()
+        rows.append((str(run.path), f"of {config.train.steps:,}", config.evaluate.metric, "", ""))
+        states = list(list_checkpoints(run))
+        good = [state for _, state in states if isinstance(state, CheckpointState)]
+        best = good[-1].best_step if good else None
+        for path, state in states:
+            if isinstance(state, CheckpointState):
+                size = sum(digest["bytes"] for digest in state.files.values()) / 1e6
+                metric = (
+                    format_metric(state.metrics[config.evaluate.metric]) if state.metrics else ""
+                )
+                note = "best" if state.step == best else ""
+                rows.append((f"  {path.name}", f"{state.step:,}", metric, f"{size:.1f} MB", note))
+            else:
+                rows.append((f"  {path.name}", "", "", "", "damaged"))
+    if not rows:
+        raise ArtifactError("no model directory here", path=folder)
+    print_rows(("run", "step", "metric", "size", ""), rows)
+
+
+@click.command(short_help="Judge a model on a split of records.")
+@click.option(
+    "--model",
+    type=LOCATION,
+    required=True,
+    help="Model directory (its best checkpoint), checkpoint, or exported folder or file.",
+)
+@click.option("--records", type=LOCATION, required=True, help="Folder that make-records wrote.")
+@click.option(
+    "--split",
+    cls=FieldOption,
+    field="detflow.api.model:evaluate.split",
+    help="Split to judge on; train+val joins two.",
+)
+@click.option(
+    "--output",
+    type=LOCATION,
+    help="Folder to publish: evaluation.html, plots, numbers; an evaluation there is replaced.",
+)
+@click.option(
+    "--score-threshold",
+    type=_SHARE,
+    help="Threshold for precision, confusion and errors.  [default: the best F1's]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
+def evaluate(
+    model: Location,
+    records: Location,
+    split: str | None,
+    output: Location | None,
+    score_threshold: float | None,
+    as_json: bool,
+) -> None:
+    """Judge a model on a split: COCO and VOC metrics, per class, and what each kind of error costs.
+
+    Objects that VOC marks as difficult count neither as hits nor as misses.
+    """
+    from detflow.api.model import evaluate as evaluate_model
+    from detflow.evaluation.analysis import describe_analysis, print_analysis
+    from detflow.evaluation.run import MARKER_NAME
+
+    analysis = evaluate_model(
+        model,
+        records,
+        output=output,
+        score_threshold=score_threshold,
+        progress=True,
+        **given({"split": split}),
+    )
+    if as_json:
+        click.echo(json.dumps(describe_analysis(analysis), indent=2))
+    else:
+        print_analysis(analysis)
+    if output is not None:
+        click.echo(f"report: {output / MARKER_NAME}", err=True)
+
+
+@click.command(short_help="Export a checkpoint to formats that other programs run.")
+@click.option(
+    "--ckpt",
+    required=True,
+    metavar="PATH",
+    help="Model directory (its best checkpoint), DIR/ckpt-N, or best|last.",
+)
+@click.option(
+    "--model-dir", type=EXISTING_LOCATION, help="Model directory whose best or last is meant."
+)
+@click.option(
+    "--output",
+    required=True,
+    type=LOCATION,
+    help="Folder to publish; an export there is replaced.",
+)
+@click.option(
+    "--formats",
+    cls=FieldOption,
+    field="detflow.exporting.choice:DEFAULT_FORMATS",
+    metavar="NAMES",
+    help="Formats with commas between, or all; docs/export.md lists them.",
+)
+@click.option(
+    "--images",
+    type=EXISTING,
+    help="Images or records for the proof.  [default: the run's records]",
+)
+@click.option(
+    "--split", help="Split of the records for the proof.  [default: the run's evaluation split]"
+)
+@click.option(
+    "--score-threshold",
+    type=_SHARE,
+    help="Drop detections with a lower score.  [default: the run's]",
+)
+@click.option(
+    "--max-detections",
+    type=click.IntRange(1),
+    help="Most detections of one image.  [default: the run's]",
+)
+@click.option(
+    "--max-ap-drop",
+    type=_SHARE,
+    help="How much AP a format may lose.  [default: 0.005, int8: 0.02]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
+def export(
+    ckpt: str,
+    model_dir: Location | None,
+    output: Location,
+    formats: str | None,
+    images: Path | None,
+    split: str | None,
+    score_threshold: float | None,
+    max_detections: int | None,
+    max_ap_drop: float | None,
+    as_json: bool,
+) -> None:
+    """Export a checkpoint as a frozen graph, a SavedModel, or in other formats.
+
+    Each format is run in a fresh process and compared with the checkpoint. One that disagrees is
+    not published, and the exit code is 4; if none passes, nothing is published.
+    """
+    from detflow.exporting.run import describe_card, export_model, find_failure
+
+    card = export_model(
+        ckpt,
+        output,
+        model_dir=model_dir,
+        images=images,
+        split=split,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+        max_ap_drop=max_ap_drop,
+        **given({"formats": formats}),
+    )
+    click.echo(json.dumps(card, indent=2) if as_json else describe_card(card, output))
+    if failure := find_failure(card, output):
+        raise failure
+
+
+@click.command(short_help="Detect objects in images, videos, folders and patterns.")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--model",
+    required=True,
+    type=EXISTING_LOCATION,
+    help="Export, one of its files (model.onnx, …), SavedModel, model directory or checkpoint; "
+    "or such a folder's URL.",
+)
+@click.option(
+    "--output", required=True, type=PATH, help="Folder to publish; predictions there are replaced."
+)
+@click.option(
+    "--score-threshold",
+    cls=FieldOption,
+    field=f"{_PREDICT}.score_threshold",
+    type=_SHARE,
+    help="Leave out detections with a lower score.",
+)
+@click.option(
+    "--overlays/--no-overlays", default=True, show_default=True, help="Draw the detections."
+)
+@click.option(
+    "--formats",
+    cls=FieldOption,
+    field=f"{_PREDICT}.formats",
+    show=",".join,
+    metavar="NAMES",
+    help="Further files, with commas between: coco, csv, voc (images with VOC XML, for a "
+    "labelling tool or make-records).",
+)
+@click.option(
+    "--every",
+    cls=FieldOption,
+    field=f"{_PREDICT}.every",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Detect on every Nth frame of a video.",
+)
+def predict(
+    sources: tuple[str, ...],
+    model: Location,
+    output: Path,
+    score_threshold: float | None,
+    overlays: bool,
+    formats: str | None,
+    every: int | None,
+) -> None:
+    """Detect objects in images, videos, folders and patterns.
+
+    Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own.
+    Files that cannot be read are named and passed over; if none can be read, nothing is written. An
+    exported folder with ONNX or TFLite inside predicts without TensorFlow.
+    """
+    from detflow.api.model import predict as predict_files
+    from detflow.prediction.files import parse_formats
+    from detflow.text import count_noun
+
+    chosen: dict[str, Any] = {"score_threshold": score_threshold, "every": every}
+    if formats is not None:
+        chosen["formats"] = parse_formats(formats)
+    result = predict_files(
+        sources, model, output, overlays=overlays, progress=True, **given(chosen)
+    )
+    for _, reason in result.failed:
+        click.echo(f"detflow: passed over: {reason}", err=True)
+    passed_over = f", {len(result.failed):,} passed over" if result.failed else ""
+    click.echo(
+        f"{count_noun(result.num_detections, 'detection')} on "
+        f"{count_noun(result.num_images, 'image')}{passed_over} → {output}"
+    )
+
+
+@click.command(short_help="Measure start, latency, throughput and memory of exports.")
+@click.argument("artifacts", nargs=-1, required=True, type=EXISTING, metavar="EXPORT...")
+@click.option(
+    "--records",
+    type=PATH,
+    help="Folder that make-records wrote, to detect on.  [default: drawn pictures]",
+)
+@click.option("--split", cls=FieldOption, field=f"{_BENCHMARK}.split", help="Split of the records.")
+@click.option(
+    "--threads",
+    metavar="1,2",
+    help="Numbers of threads to measure with.  [default: 1, and one for each core]",
+)
+@click.option(
+    "--batch",
+    cls=FieldOption,
+    field=f"{_BENCHMARK}.batch",
+    type=click.IntRange(1),
+    help="Number of images that go through together when throughput is measured.",
+)
+@click.option(
+    "--seconds",
+    cls=FieldOption,
+    field=f"{_BENCHMARK}.seconds",
+    type=click.FloatRange(0.1),
+    help="Length of each measurement.",
+)
+@click.option(
+    "--output",
+    type=PATH,
+    help="Folder to publish: benchmark.json and benchmark.png; a benchmark there is replaced.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
+def benchmark(
+    artifacts: tuple[Path, ...],
+    records: Path | None,
+    split: str | None,
+    threads: str | None,
+    batch: int | None,
+    seconds: float | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure every format of exported folders: start, latency, throughput, memory, size and AP.
+
+    Latency is from a JPEG file's bytes to its detections; the bare network's time in the same
+    runtime stands beside it, and their ratio. Each format runs in processes of its own.
+    """
+    from detflow.benchmarking.run import (
+        TABLE_KEY,
+        BenchmarkOptions,
+        benchmark_artifacts,
+        describe_benchmark,
+        parse_threads,
+        print_benchmark,
+    )
+
+    chosen: dict[str, Any] = {
+        "records": records,
+        "split": split,
+        "batch": batch,
+        "seconds": seconds,
+    }
+    if threads is not None:
+        chosen["threads"] = parse_threads(threads)
+    options = BenchmarkOptions(**given(chosen))
+    found = benchmark_artifacts(artifacts, options, output)
+    if as_json:
+        click.echo(json.dumps(describe_benchmark(found, options), indent=2))
+    else:
+        print_benchmark(found)
+        click.echo(TABLE_KEY)

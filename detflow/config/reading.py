@@ -1,0 +1,199 @@
+"""Reads, writes and explains the experiment's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from detflow.config.schema import ExperimentConfig, OneOf
+from detflow.errors import ConfigError
+from detflow.text import find_nearest, first_line
+
+_MAX_CONFIG_BYTES = 1 << 20
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Reads a YAML file.
+
+    Args:
+        path: The file.
+        overrides: `a.b=value` each, the value being YAML; applied after the file.
+
+    Raises:
+        ConfigError: The file cannot be read, or anything in it is not as the schema says.
+    """
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ConfigError(f"a configuration has at most {_MAX_CONFIG_BYTES:,} bytes", path=path)
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration: {error.strerror}", path=path) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("the configuration is not UTF-8 text", path=path) from error
+    return parse_config(text, overrides, path=path)
+
+
+def parse_config(
+    text: str, overrides: Sequence[str] = (), path: Path | None = None
+) -> ExperimentConfig:
+    """Like `read_config`, from text; `path` is named in errors."""
+    values, lines = _load_yaml(text, path)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError("a configuration is a mapping of sections", path=path, place=1)
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return ExperimentConfig.model_validate(values)
+    except ValidationError as error:
+        raise _first_problem(error, lines, path) from None
+
+
+def format_config(config: ExperimentConfig) -> str:
+    """Returns the configuration with every value as YAML, which `parse_config` reads back."""
+    return yaml.dump(
+        config.model_dump(mode="json"), Dumper=_FlowLists, sort_keys=False, allow_unicode=True
+    )
+
+
+def explain_config() -> Iterator[tuple[str, str, str]]:
+    """Yields (name, default, description) of every setting, in the order of the schema."""
+    for section_name in ExperimentConfig.model_fields:
+        for name, field in _section_type((section_name,)).model_fields.items():
+            default = (
+                "required"
+                if field.is_required()
+                else yaml.safe_dump(_plain(field.default), default_flow_style=True)
+            )
+            values = _known_values(field)
+            meaning = (
+                f"{field.description} One of {', '.join(values)}."
+                if values
+                else (field.description or "")
+            )
+            yield (
+                f"{section_name}.{name}",
+                default.removesuffix("\n").removesuffix("\n..."),
+                " ".join(meaning.split()),
+            )
+
+
+def _known_values(field: FieldInfo) -> list[str]:
+    """Returns the names that a setting takes; none where it takes other values."""
+    tables = [list(entry.table) for entry in field.metadata if isinstance(entry, OneOf)]
+    is_literal = get_origin(field.annotation) is Literal
+    return tables[0] if tables else list(get_args(field.annotation)) if is_literal else []
+
+
+class _FlowLists(yaml.SafeDumper):
+    """Writes lists on one line: they are pairs and short."""
+
+
+_FlowLists.add_representer(
+    list,
+    lambda dumper, value: dumper.represent_sequence(
+        "tag:yaml.org,2002:seq", value, flow_style=True
+    ),
+)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _load_yaml(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...], int]]:
+    """Returns the document and the line number of each key, by its path of keys."""
+    try:
+        # Aliases can make a small file describe a huge document; a configuration needs none.
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                line = None if event.start_mark is None else event.start_mark.line + 1
+                raise ConfigError("YAML aliases are not supported", path=path, place=line)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines: dict[tuple[str, ...], int] = {}
+        if node is not None:
+            _collect_lines(node, (), lines, path)
+        return yaml.safe_load(text), lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise ConfigError(
+            f"not valid YAML: {error.problem}",
+            path=path,
+            place=None if mark is None else mark.line + 1,
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"not valid YAML: {first_line(error)}", path=path) from None
+
+
+def _collect_lines(
+    node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int], path: Path | None
+) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        name = (*prefix, str(key.value))
+        if name in lines:
+            raise ConfigError(
+                f"{'.'.join(name)} is set twice", path=path, place=key.start_mark.line + 1
+            )
+        lines[name] = key.start_mark.line + 1
+        _collect_lines(value, name, lines, path)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    keys = name.split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override}: expected section.name=value")
+    value, _ = _load_yaml(text, None)
+    section = values
+    for key in keys[:-1]:
+        inner = section.setdefault(key, {})
+        if inner is None:
+            inner = section[key] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: {key} is a value, not a section")
+        section = inner
+    section[keys[-1]] = value
+
+
+def _first_problem(
+    error: ValidationError, lines: dict[tuple[str, ...], int], path: Path | None
+) -> ConfigError:
+    """Returns the error for the first of a validation's problems.
+
+    A misspelt name comes before the value that is missing because of it.
+    """
+    problem = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    keys = tuple(str(part) for part in problem["loc"])
+    line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
+    name = ".".join(keys)
+    if problem["type"] == "extra_forbidden":
+        known = list(_section_type(keys[:-1]).model_fields)
+        nearest = find_nearest(keys[-1], known, cutoff=0.5)
+        remedy = f"did you mean {nearest}?" if nearest else f"known here: {', '.join(known)}"
+        return ConfigError(f"unknown setting {name}", path=path, place=line, remedy=remedy)
+    if problem["type"] == "missing":
+        return ConfigError(
+            f"{name} is missing", path=path, place=line, remedy=f"add it, or pass --set {name}=…"
+        )
+    message = problem["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+    return ConfigError(f"{name}: {message[:1].lower()}{message[1:]}{value}", path=path, place=line)
+
+
+def _section_type(keys: Sequence[str]) -> type[BaseModel]:
+    """Returns the schema of a section by its path of names."""
+    section: type[BaseModel] = ExperimentConfig
+    for key in keys:
+        inner = section.model_fields[key].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            raise TypeError(f"{key} is not a section")
+        section = inner
+    return section

@@ -1,0 +1,91 @@
+"""What an export format is to those who write it: how its files come about, and what proves them.
+
+The other side of a format, its files as they are read and run, is the module of the same name in
+`detflow.inference.formats`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final, Generic, TypeVar
+
+from detflow.artifact import ArtifactDir
+from detflow.exporting.proof.compare import Gate, Tolerance
+from detflow.inference.formats.base import Format
+from detflow.inference.trained import TrainedModel
+from detflow.types import Sample
+
+Notes = Mapping[str, Any]
+"""What a writer says of its file for the card: names, dtypes and order of its tensors, and how it
+was converted."""
+
+EXACT: Final = Gate(None, 0.005)
+"""The gate of formats that TensorFlow runs: it computes there what it computed here."""
+
+SAME_NETWORK: Final = Gate(
+    Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005
+)
+"""The gate of formats that another library runs on the same pixels: it rounds elsewhere, so a
+detection at a threshold falls to one side or to the other."""
+
+_FormatT = TypeVar("_FormatT", bound=Format)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a writer works on.
+
+    Attributes:
+        trained: The checkpoint.
+        artifact: The folder to write into. The label map and the configuration are there already.
+        training_samples: Reads the training's samples in order, from the start at each call.
+    """
+
+    trained: TrainedModel
+    artifact: ArtifactDir
+    training_samples: Callable[[], Iterator[Sample]]
+
+
+class FormatWriter(ABC, Generic[_FormatT]):
+    """Writes the files of a format.
+
+    Args:
+        written: The format.
+        gate: What the files have to show before they are published; None takes the format's own.
+
+    Attributes:
+        format: The format.
+        gate: What the files have to show.
+    """
+
+    own_gate: Gate
+
+    def __init__(self, written: _FormatT, gate: Gate | None = None) -> None:
+        self.format = written
+        self.gate = gate or self.own_gate
+
+    @abstractmethod
+    def write(self, job: Job) -> Iterator[Notes]:
+        """Writes the format's files, then yields.
+
+        Where the gate refuses the files, the writer is resumed: it writes better ones and yields
+        again, or ends if it knows no further way.
+
+        Raises:
+            ArtifactError: This network cannot become the format.
+            DataError: There are no images to calibrate with.
+            OSError: The disk refuses.
+        """
+
+
+def find_writer(written: Format) -> FormatWriter[Any]:
+    """Returns the writer of a format: the class `Writer` of the module that is called as its own.
+
+    Converters are imported only here, so that a frozen graph does not wait for ONNX.
+    """
+    name = type(written).__module__.rpartition(".")[2]
+    writer: FormatWriter[Any] = import_module(f"{__package__}.{name}").Writer(written)
+    return writer

@@ -1,0 +1,65 @@
+"""The SavedModel: a folder that TensorFlow 2 and TensorFlow Serving run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from typing_extensions import override
+
+from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME
+from detflow.inference.detector import Runner
+from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format, find_label_map
+from detflow.label_map import LabelMap, read_label_map
+
+_GRAPH_NAME = "saved_model.pb"
+
+_SNIPPET = """import tensorflow as tf
+
+model = tf.saved_model.load("{path}")
+photo = tf.io.decode_jpeg(tf.io.read_file("photo.jpg"), channels=3, dct_method="INTEGER_ACCURATE")
+found = model.signatures["serving_default"](image_tensor=photo[tf.newaxis])
+boxes, scores = found["detection_boxes"], found["detection_scores"]
+print(int(found["num_detections"][0]), boxes[0, 0].numpy(), float(scores[0, 0]))
+"""
+
+
+class SavedModel(Format):
+    """A SavedModel with one signature for each input of the serving contract."""
+
+    name = "saved_model"
+    runtime = TENSORFLOW
+    runtime_title = "TensorFlow"
+    entries = (
+        EntryPoint("saved_model", INPUT_NAME),
+        EntryPoint("saved_model", ENCODED_INPUT_NAME, "image_bytes"),
+        EntryPoint("saved_model", EXAMPLE_INPUT_NAME, "tf_example"),
+    )
+    is_default = True
+
+    @override
+    def find(self, path: Path) -> Path | None:
+        folder = path.parent if path.name == _GRAPH_NAME else path
+        return folder if (folder / _GRAPH_NAME).is_file() else None
+
+    @override
+    def load(self, path: Path, entry: EntryPoint, *, threads: int = 0) -> Runner:
+        from detflow.inference.tensorflow import load_saved_model
+
+        return load_saved_model(path, entry.input_name, threads=threads)
+
+    @override
+    def load_bare_network(
+        self, path: Path, entry: EntryPoint, canvas_size: tuple[int, int], *, threads: int = 0
+    ) -> Callable[[], object]:
+        from detflow.inference.tensorflow import cut_saved_model
+
+        return cut_saved_model(path, canvas_size)
+
+    @override
+    def read_labels(self, path: Path) -> LabelMap:
+        return read_label_map(find_label_map(path / "assets", path.parent))
+
+    @override
+    def snippet(self, entry: EntryPoint) -> str | None:
+        return _SNIPPET.format(path=entry.path) if entry == self.entries[0] else None

@@ -1,0 +1,212 @@
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from detflow.config.backbones import BACKBONES
+from detflow.config.presets import PRESETS
+from detflow.config.reading import explain_config, format_config, parse_config, read_config
+from detflow.config.schema import ExperimentConfig
+from detflow.errors import ConfigError
+
+MINIMAL = "data:\n  records: out\n"
+
+
+def test_defaults_fill_the_rest():
+    config = parse_config(MINIMAL)
+    assert config.data.records == "out"
+    assert config.model.input_size == (256, 256)
+
+
+def test_the_resolved_text_reads_back_to_the_same():
+    config = parse_config(
+        MINIMAL, ["model.input_size=[192, 256]", "augment.scale=[0.5, 2]", "data.eval_split=null"]
+    )
+    assert parse_config(format_config(config)) == config
+
+
+def test_overrides_come_after_the_file_and_are_yaml():
+    config = parse_config(
+        "train:\n  steps: 5\n", ["data.records=a=b", "train.steps=7", "augment.enabled=no"]
+    )
+    assert (config.data.records, config.train.steps, config.augment.enabled) == ("a=b", 7, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            MINIMAL + "train:\n  stesp: 5\n",
+            r"c\.yaml:4: unknown setting train\.stesp; did you mean steps\?",
+        ),
+        (
+            MINIMAL + "trian:\n  steps: 5\n",
+            r"c\.yaml:3: unknown setting trian; did you mean train\?",
+        ),
+        ("train:\n  steps: 5\n", r"data: is missing|data is missing"),
+        (MINIMAL + "train:\n  steps: five\n", r"c\.yaml:4: train\.steps: .*got 'five'"),
+        (
+            MINIMAL + "train:\n  steps: 0\n",
+            r"c\.yaml:4: train\.steps: input should be greater than 0, got 0",
+        ),
+        (MINIMAL + "train:\n  learning_rate: .nan\n", r"c\.yaml:4: train\.learning_rate"),
+        (MINIMAL + "model:\n  input_size: [100, 100]\n", r"multiples of 32"),
+        (
+            MINIMAL + "model:\n  min_level: 5\n  max_level: 4\n",
+            r"c\.yaml:3: model: min_level 5 exceeds max_level 4",
+        ),
+        (MINIMAL + "model:\n  width_multiplier: 0.1\n", r"below 0\.25"),
+        (
+            MINIMAL + "model:\n  preset: retinanet_resnet55\n",
+            r"c\.yaml:4: model\.preset: expected one of .*_resnet50,.*got '.*_resnet55'",
+        ),
+        (
+            MINIMAL + "model:\n  preset: retinanet_resnet50\n  input_size: [200, 320]\n",
+            r"128.*set it to \[256, 256\] or lower max",
+        ),
+        (
+            MINIMAL + "model:\n  more_input_sizes: [[320, 100]]\n",
+            r"more_input_sizes \[320, 100\] must be multiples of 32.*\[320, 96\]",
+        ),
+        (
+            MINIMAL + "model:\n  more_input_sizes: [[320, 192], [256, 256]]\n",
+            r"hold one size twice",
+        ),
+        (
+            MINIMAL + "model:\n  preset: yolo_v7_tiny\n  more_input_sizes: [[320, 192]]\n",
+            r"yolo takes one input_size; leave more",
+        ),
+        (
+            MINIMAL + "model:\n  preset: faster_rcnn_resnet50\n  more_input_sizes: [[320, 192]]\n",
+            r"faster_rcnn takes one input_size",
+        ),
+        (
+            MINIMAL
+            + "model:\n  preset: retinanet_spinenet49_mobile\n  more_input_sizes: [[384, 128]]\n",
+            r"spinenet49_mobile takes one input_size",
+        ),
+        (
+            MINIMAL + "model:\n  backbone: yolov7_tiny\n",
+            r"does not go with architecture retinanet, which takes resnet10, .*mobilenet_v2",
+        ),
+        (
+            MINIMAL + "model:\n  preset: yolo_v7_tiny\n  backbone: resnet18\n",
+            r"resnet18 does not go with architecture yolo, which takes yolov7_nano, yolov7_tiny$",
+        ),
+        (
+            MINIMAL + "model:\n  preset: yolo_v7_tiny\n  max_level: 4\n",
+            r"levels 3 to 5; set min_level and max_level",
+        ),
+        (
+            MINIMAL + "model:\n  backbone: spinenet49_mobile\n",
+            r"one width; set width_multiplier to 1",
+        ),
+        (
+            MINIMAL + "model:\n  preset: retinanet_spinenet49_mobile\n  min_level: 2\n",
+            r"levels 3 to 7; raise min_level",
+        ),
+        (
+            MINIMAL + "model:\n  min_level: 6\n  max_level: 6\n",
+            r"end at level 5; lower min_level 6",
+        ),
+        (
+            MINIMAL + "model:\n  garden: {head: 3}\n",
+            r"c\.yaml:4: model\.garden\.head: .*dictionary, got 3",
+        ),
+        (MINIMAL + "model:\n  garden: [head]\n", r"c\.yaml:4: model\.garden: .*dictionary"),
+        (MINIMAL + "data:\n  records: b\n", r"c\.yaml:3: data is set twice"),
+        ("data: !!python/object/apply:os.system ['true']\n", r"c\.yaml:1: not valid YAML"),
+        ("a: &a [1]\nb: *a\n", r"c\.yaml:2: YAML aliases"),
+        ("data: [1\n", r"c\.yaml:2: not valid YAML"),
+        ("- 1\n", r"c\.yaml:1: a configuration is a mapping"),
+        ("\0", r"c\.yaml: not valid YAML"),
+    ],
+)
+def test_each_mistake_is_named_with_its_line(text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_config(text, path="c.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["train.steps", "=5", "train..steps=5", "train.steps.x=5", "train.stepps=5"]
+)
+def test_a_broken_override_is_named(override):
+    with pytest.raises(ConfigError):
+        parse_config(MINIMAL + "train:\n  steps: 5\n", [override])
+
+
+def test_a_missing_file_and_a_huge_one_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_config(tmp_path / "none.yaml")
+    (tmp_path / "huge.yaml").write_text("#" * (1 << 21))
+    with pytest.raises(ConfigError, match="at most"):
+        read_config(tmp_path / "huge.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read_config(tmp_path / "binary.yaml")
+
+
+SETTINGS = [name.split(".") for name, _, _ in explain_config()]
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 600),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from([*BACKBONES, *PRESETS, "12m", "2GB", "sgd", "a: b", "~"]),
+    st.lists(st.integers(0, 512), max_size=3),
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(SETTINGS), VALUES), max_size=4), st.text(max_size=20))
+@example([], "")
+@example([(["train", "steps"], 7), (["data", "train_split"], "\x85: \N{BOM}é")], "# of a user")
+def test_any_text_is_a_configuration_that_reads_back_or_an_error_of_one_line(settings, tail):
+    values = {"data": {"records": "out"}}
+    for (section, name), value in settings:
+        values.setdefault(section, {})[name] = value
+    text = yaml.safe_dump(values)
+    assert settings or parse_config(text) == parse_config(MINIMAL)
+    for content in (text, text + tail, tail):
+        config, error = parse(content)
+        if error is None:
+            assert parse_config(format_config(config)) == config
+            assert isinstance(config.data.records, str)
+        else:
+            assert error
+            assert "\n" not in error
+
+
+def parse(text):
+    try:
+        return parse_config(text), None
+    except ConfigError as error:
+        return None, str(error)
+
+
+def test_every_setting_is_documented_and_its_default_is_valid():
+    rows = list(explain_config())
+    assert all(description.endswith(".") for _, _, description in rows)
+    assert not any("\n" in description for _, _, description in rows)
+    text: dict[str, dict[str, object]] = {}
+    for name, default, _ in rows:
+        section, key = name.split(".")
+        text.setdefault(section, {})[key] = (
+            "out" if default == "required" else yaml.safe_load(default)
+        )
+    assert parse_config(yaml.safe_dump(text)) == parse_config(MINIMAL)
+    assert len(rows) == sum(
+        len(field.annotation.model_fields) for field in ExperimentConfig.model_fields.values()
+    )
+
+
+def test_the_names_that_a_setting_takes_are_listed():
+    descriptions = {name: description for name, _, description in explain_config()}
+    for name, known in [
+        ("model.backbone", BACKBONES),
+        ("model.preset", PRESETS),
+        ("train.optimizer", ["adamw", "sgd"]),
+    ]:
+        assert descriptions[name].endswith(f" One of {', '.join(known)}.")
+    assert "One of" not in descriptions["train.steps"]

@@ -1,0 +1,1 @@
+"""What tools/make_sample_dataset.py draws, writes and plants."""
