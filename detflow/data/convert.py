@@ -284,7 +284,7 @@ def _find_refusal(
         cause = f"{count_noun(refused, 'problem')} must be looked at first"
         remedy = "correct them; nothing was written"
     elif not total:
-        cause = f"no {options.audit.dialect.noun} was found"
+        cause = f"no {options.audit.dialect.name} annotation was found"
         remedy = "name the folder that holds them"
     elif not audit.samples:
         cause, remedy = f"none of {total} annotations is usable", "correct the files named above"

@@ -133,8 +133,8 @@ class AnnotationSource(Protocol):
     """One dialect of annotations; the module's docstring has examples."""
 
     @property
-    def noun(self) -> str:
-        """What messages call one of its annotations: "VOC annotation (XML)"."""
+    def name(self) -> str:
+        """Its name in messages: "VOC"."""
 
     @property
     def max_file_bytes(self) -> int:

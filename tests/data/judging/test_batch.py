@@ -23,7 +23,7 @@ from detflow.types import Box, ImageSize
 class Table(AnnotationSource):
     """One JSON file for many images: {"images": {name: [[class, xmin, ymin, xmax, ymax], …]}}."""
 
-    noun = "row of a table"
+    name = "table"
     max_file_bytes = 1_000_000
 
     @override

@@ -21,7 +21,7 @@ class Voc(AnnotationSource):
     `ImageSets/Main`, or are folders.
     """
 
-    noun = "VOC annotation (XML)"
+    name = "VOC"
     max_file_bytes = MAX_XML_BYTES
 
     @override
