@@ -55,7 +55,7 @@ def time_local(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str,
 
 
 def time_ray(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str, float]:
-    """Times the Ray runner on a cluster of this machine; `start` is the time of the cluster's start."""
+    """Times the Ray runner on a cluster of this machine; `start` is the time of its start."""
     from detflow.data.convert import ConversionOptions, convert_dataset
     from detflow.data.workers.ray import open_cluster
 
