@@ -7,7 +7,6 @@ import pytest
 from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.inference import load as runtimes
-from detflow.label_map import LabelMap
 from detflow.serving.models import ArtifactSource, load_export
 
 
