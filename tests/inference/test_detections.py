@@ -17,7 +17,8 @@ from PIL import Image
 from detflow.errors import DataError, EnvironmentFault
 from detflow.inference.detections import Detections, import_optional, read_pixels
 from detflow.inference.detector import Detector
-from detflow.types import Box, Detection, ImageSize, LabelMap
+from detflow.label_map import LabelMap
+from detflow.types import Box, Detection, ImageSize
 
 CLASSES = LabelMap(("cat", "dog"))
 FOUND = Detections(

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
 from detflow.prediction.files import parse_formats
 from detflow.prediction.run import predict

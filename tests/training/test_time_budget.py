@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from detflow.config.schema import parse_config
+from detflow.config.reading import parse_config
 from detflow.distributed.steps import TakenStep
 from detflow.runs.plan import Plan
 from detflow.training.actions import Checkpointer, Evaluator
 from detflow.training.budget import Intervals, Stopwatch
-from detflow.training.loop import Action, Course, run_loop
+from detflow.training.loop import Course, run_loop
 from detflow.training.time_budget import TimeBudget
 
 CONFIG = parse_config("data: {records: x}", ["train.time_budget=1m"])
