@@ -23,6 +23,7 @@ import detflow
 from detflow.api.model import Export, Training
 from detflow.cli.main import cli
 from detflow.data.check import CheckResult
+from detflow.data.findings import Finding
 from detflow.distributed.steps import TakenStep
 from detflow.evaluation.analysis import Analysis
 from detflow.prediction.run import PredictedImage, Predictions
@@ -96,6 +97,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 # make one.
 _RESULTS = (
     CheckResult,
+    Finding,
     Training,
     Analysis,
     Export,
@@ -114,6 +116,8 @@ _PRIVATE_METHODS = frozenset(
         "Analysis.error_counts",
         "Course.is_due",
         "Course.refit",
+        "Finding.from_json",
+        "Finding.to_fields",
         "Detections.to_rows",
         "Detector.detect",
     }
@@ -141,7 +145,7 @@ def render_api() -> str:
 def render_cli() -> str:
     """Returns docs/cli.md."""
     parts = [_NOTE, _CLI_HEAD]
-    group = click.Context(cli, info_name="detflow", terminal_width=80)
+    group = click.Context(cli, info_name="detflow", terminal_width=80, **cli.context_settings)
     parts.append(f"## detflow\n\n```text\n{cli.get_help(group)}\n```\n")
     for name in cli.list_commands(group):
         command = cli.commands[name]

@@ -126,7 +126,9 @@ def check(path: Location, report: Path | None, as_json: bool, **choices: Any) ->
     """
     from detflow.api.data import check as check_data
 
-    found = check_data(path, report=report, progress=True, **_read_choices(choices))
+    found = check_data(
+        path, report=report, with_findings=False, progress=True, **_read_choices(choices)
+    )
     print(json.dumps(found.content, indent=2) if as_json else found.text)
     if found.refusal is not None:
         raise found.refusal
