@@ -265,9 +265,7 @@ def test_an_export_is_served_by_the_real_command(onnx_dir, pictures_dir, tmp_pat
 
     names = ["p00.jpg", "p01.jpg", "p03.jpg"]
     expected = list(
-        load_detector(onnx_dir).detect(
-            read_picture(pictures_dir / name).pixels for name in names
-        )
+        load_detector(onnx_dir).detect(read_picture(pictures_dir / name).pixels for name in names)
     )
     with command(onnx_dir, "--port", 0, "--threads", 1, program=("-m", "detflow")) as process:
         url = start_serving(process)
