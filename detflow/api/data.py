@@ -13,9 +13,9 @@ from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_dataset, check_records, is_record_set
 from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import read_manifest
-from detflow.data.records.schema import read_samples as read_local_samples
+from detflow.data.records.reading import read_samples as read_local_samples
 from detflow.data.sources.splits import SplitBy, parse_fractions
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file

@@ -1,4 +1,4 @@
-"""`detflow check`: a dataset judged as make-records would, or a TFRecord set judged record by record; nothing is written."""
+"""`detflow check`: judges a dataset as make-records would, or TFRecord files; writes nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 from detflow.data.convert import ConversionOptions, describe_audit, require_acceptable
 from detflow.data.judging.audit import audit_dataset
-from detflow.data.judging.rules import Action
-from detflow.data.records.lint import Severity, find_record_files, lint_records
+from detflow.data.records.lint.checks import judge_record
+from detflow.data.records.lint.find import find_record_files
+from detflow.data.records.lint.judge import lint_records
+from detflow.data.records.lint.text import format_report
+from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import MANIFEST_NAME
+from detflow.data.rules import Action, Severity
 from detflow.data.terminal import format_summary
 from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
@@ -21,8 +24,7 @@ from detflow.progress import Progress
 from detflow.publish import publish_file
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
-
-__all__ = ["CheckResult", "check_dataset", "check_records", "is_record_set"]
+from detflow.text import count_noun
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class CheckResult:
     """What was found.
 
     Attributes:
-        text: For a terminal.
-        content: The same for programs: what `json.dumps` takes.
+        text: The findings as lines for a terminal.
+        content: The same for programs, as what `json.dumps` takes.
         refusal: Why the data cannot be used; None where they can.
     """
 
@@ -41,7 +43,10 @@ class CheckResult:
 
 
 def is_record_set(path: Location) -> bool:
-    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them; a URL by the manifest alone."""
+    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them.
+
+    A URL means them only if detflow's manifest is there.
+    """
     if isinstance(path, Url):
         return open_folder(path).digest(MANIFEST_NAME) is not None
     return path.is_file() or (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
@@ -54,7 +59,7 @@ def check_records(
 
     Args:
         records: One file, or the folder that holds them.
-        jobs: Number of processes; None chooses.
+        jobs: The number of processes; None chooses it.
         progress: Told how far it is.
 
     Raises:
@@ -64,20 +69,20 @@ def check_records(
     path = mirror_records(records)
     with (
         environment_faults(path),
-        open_workers(jobs or choose_jobs(path), "detflow.data.records.lint") as workers,
+        open_workers(jobs or choose_jobs(path), judge_record.__module__) as workers,
     ):
         report = lint_records(path, workers, progress)
     errors = report.count(Severity.ERROR)
     refusal = (
         ArtifactError(
-            f"{errors:,} errors in the TFRecord files",
+            f"{count_noun(errors, 'error')} in the TFRecord files",
             path=str(records),
             remedy="they are listed above",
         )
         if errors
         else None
     )
-    return CheckResult(report.to_text(), report.to_json(), refusal)
+    return CheckResult(format_report(report), report.to_json(), refusal)
 
 
 def check_dataset(
@@ -91,8 +96,8 @@ def check_dataset(
 
     Args:
         dataset: Its folder.
-        options: As for a conversion.
-        announce: Told the problems, a line each, that make the dataset unusable.
+        options: The options of a conversion.
+        announce: Called with each problem, one line, that makes the dataset unusable.
         report_path: Where to write the page with pictures; None writes nothing at all.
         progress: Told how far it is.
 

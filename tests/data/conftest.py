@@ -37,7 +37,10 @@ def voc_xml(*objects, filename="a.jpg", size=(64, 48), path=None, extra=""):
 
 
 class VocSet:
-    """A dataset drawn for one test. The helpers hang on it because test modules cannot import one another."""
+    """A dataset drawn for one test.
+
+    The helpers hang on it because test modules cannot import one another.
+    """
 
     draw = staticmethod(draw)
     encode = staticmethod(encode)

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from detflow.data.convert import ConversionOptions, convert_dataset, describe_audit
+from detflow.data.findings import Finding
 from detflow.data.judging.audit import AuditOptions, audit_dataset
-from detflow.data.judging.rules import Finding
 from detflow.data.report.page import CARDS_PER_CODE, LINES_PER_CODE, render_report
 from detflow.data.workers.processes import ProcessMap
 from detflow.storage.folders import LocalFolder
