@@ -12,7 +12,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from detflow.version import __version__
 
 __all__ = [
     "Action",
@@ -73,8 +73,9 @@ _HOMES = {
     ),
     "detflow.inference.detections": ("Detections",),
     "detflow.inference.detector": ("Detector",),
+    "detflow.label_map": ("LabelMap",),
     "detflow.training.loop": ("Action",),
-    "detflow.types": ("Box", "Detection", "LabelMap", "Sample"),
+    "detflow.types": ("Box", "Detection", "Sample"),
 }
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 from detflow.runs.plan import Plan
-
-if TYPE_CHECKING:
-    from detflow.distributed.team import Team
 
 
 class TakenStep(NamedTuple):
@@ -49,8 +47,8 @@ class Trainee(Protocol):
     def variables(self) -> Sequence[Any]:
         """Everything that a step changes, in an order that all processes have in common."""
 
-    def compile_step(self, team: Team) -> Any:
-        """Returns the compiled step (`training.step.TrainingStep`) for the team's rows."""
+    def compile_step(self, team: Any) -> Any:
+        """Returns the compiled step (`training.step.TrainingStep`) for the rows of a `team.Team`."""
 
     def read_losses(self, losses: Any) -> list[float]:
         """Returns what a step returned as floats: the total, then its terms."""
@@ -68,28 +66,30 @@ class Trainee(Protocol):
         """Has the schedule of the learning rate follow a plan."""
 
 
-BuildTrainee = Callable[["Team"], Trainee]
-"""Builds another trainee of the same kind, whose variables live where the team says."""
+BuildTrainee = Callable[[Any], Trainee]
+"""Builds another trainee of the same kind, whose variables live where a `team.Team` says."""
 
 
 class ImmediateSteps:
-    """Each step ends before the next one begins; all processes of the team take it together.
+    """Each step ends before the next one begins; all processes of a team take it together.
 
     Args:
         trainee: What is trained.
-        team: What the trainee was built on.
+        step: The trainee's compiled step.
+        guard: Returns a context in which the step is taken: it tells of other processes' loss.
     """
 
     in_flight = 0
 
-    def __init__(self, trainee: Trainee, team: Team) -> None:
-        self._trainee, self._team = trainee, team
-        self._step = trainee.compile_step(team)
-        self._step.trace()
+    def __init__(
+        self, trainee: Trainee, step: Any, guard: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._trainee, self._step, self._guard = trainee, step, guard
+        step.trace()
 
     def take(self, step: int, batch: Any) -> list[TakenStep]:
         """Takes the step and returns it."""
-        with self._team.losses_of_others():
+        with self._guard():
             losses = self._trainee.read_losses(
                 self._step(step, batch.images, batch.boxes, batch.classes)
             )

@@ -85,7 +85,7 @@ class Team:
             trainee: Built on this team.
             build_trainee: Builds another one elsewhere, for teams that train a copy.
         """
-        return ImmediateSteps(trainee, self)
+        return ImmediateSteps(trainee, trainee.compile_step(self), self.losses_of_others)
 
     def add_up(self, values: Sequence[int]) -> list[int]:
         """Returns the sums over the processes of equally many integers; all processes call this."""

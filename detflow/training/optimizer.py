@@ -88,9 +88,9 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type:
 
 
 class _FusedAdamW(tf_keras.optimizers.AdamW):  # type: ignore[misc]
-    """Keras' AdamW, whose update of a variable is one kernel of TensorFlow's instead of some twenty.
+    """Keras' AdamW with one kernel of TensorFlow's for the update of a variable, not some twenty.
 
-    A training's graphs have a third fewer nodes: they are traced and compiled sooner.
+    The graphs of a training have a third fewer nodes, so they are traced and compiled sooner.
     """
 
     def apply_gradients(

@@ -10,18 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config.schema import ExperimentConfig
+from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import (
-    RecordsManifest,
-    read_manifest,
-    read_samples,
-    resolve_split,
-    verify_shards,
-)
+from detflow.data.records.reading import read_samples, verify_shards
 from detflow.distributed.topology import Topology, require_divisible
 from detflow.errors import ConfigError, DataError
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
+from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
 from detflow.runs.plan import Plan

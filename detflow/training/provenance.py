@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from detflow import __version__
 from detflow.config.schema import ExperimentConfig
-from detflow.data.records.schema import RecordsManifest
+from detflow.data.records.manifest import RecordsManifest
 from detflow.errors import ConfigError
 from detflow.models.precision import Precision, uses_onednn
 from detflow.publish import FileDigest, publish_file
 from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
+from detflow.training.augment import RANDOM_NUMBERS
+from detflow.version import __version__
 
 PLAN_NAME = "steps_by_time_budget"
 """Where run.json has the fits of a time budget, each as [steps taken, steps of the whole run]."""
@@ -89,7 +90,7 @@ def find_changes(
         for name in new
         if name in compared and old.get(name) != new[name]
     ]
-    here = _describe(fingerprint, machine)
+    here = _describe(config, fingerprint, machine)
     started = before.get("initial_weights", {}).get("files")
     if initial_files and started and started != initial_files:
         changes.append(f"the files of train.init_from were {started}, now {dict(initial_files)}")
@@ -136,7 +137,7 @@ def record_start(
     publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
     run.write_provenance(
         {
-            **_describe(manifest.fingerprint, machine),
+            **_describe(config, manifest.fingerprint, machine),
             **kept,
             "detflow": __version__,
             "accepted_changes": accepted,
@@ -197,13 +198,20 @@ def fingerprint_start(config: ExperimentConfig, data_fingerprint: str, machine: 
         # Only the chief's model directory tells what it comes to.
         del settings["train.steps"]
     text = json.dumps(
-        [settings, data_fingerprint, machine.precision, machine.replicas, version("tensorflow")],
+        [
+            settings,
+            data_fingerprint,
+            machine.precision,
+            machine.replicas,
+            version("tensorflow"),
+            RANDOM_NUMBERS,
+        ],
         sort_keys=True,
     )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
+def _describe(config: ExperimentConfig, fingerprint: str, machine: Machine) -> dict[str, Any]:
     return {
         "data_fingerprint": fingerprint,
         "threads": machine.threads,
@@ -212,6 +220,8 @@ def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
         "asynchronous_workers": machine.asynchronous_workers,
         "onednn": uses_onednn(),
         "tensorflow": version("tensorflow"),
+        # Version 1 was not written down.
+        "augmentation": RANDOM_NUMBERS if config.augment.enabled else None,
     }
 
 

@@ -21,7 +21,7 @@ from detflow.inference.detector import Detector
 from detflow.inference.evaluate import Evaluation, evaluate_detector
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
-from detflow.metrics import metric_names
+from detflow.metrics.coco import metric_names
 from detflow.process.signals import stop_request
 from detflow.process.tensorflow_settings import set_threads
 from detflow.runs.checkpoints import Checkpoints

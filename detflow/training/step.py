@@ -17,7 +17,8 @@ from detflow.distributed.team import Team
 from detflow.models.base import DetectionModel, Losses
 from detflow.process.tensorflow_settings import fix_order_of_sums, sums_of_two
 from detflow.runs.checkpoints import WeightAverage
-from detflow.training.augmentation import Canvases, augment
+from detflow.training.augment.canvases import Canvases
+from detflow.training.augment.pipeline import augment, mixes_rows
 from detflow.training.inputs import cache_size
 from detflow.training.optimizer import LearningRate
 
@@ -37,11 +38,7 @@ def rows_of_step(team: Team, config: ExperimentConfig) -> npt.NDArray[np.int64] 
         ConfigError: The batch cannot be split evenly.
     """
     rows = team.rows(config.train.batch_size, config.train.accumulate_steps)
-    return None if team.num_workers == 1 or _mixes_rows(config) else rows
-
-
-def _mixes_rows(config: ExperimentConfig) -> bool:
-    return config.augment.enabled and bool(config.augment.mosaic or config.augment.mixup)
+    return None if team.num_workers == 1 or mixes_rows(config.augment) else rows
 
 
 class TrainingStep:
@@ -208,7 +205,7 @@ class _StepBuilder:
         if self._replicas == 1:
             return change(images, boxes, classes)
         own = tf.constant(self._rows)[replica]
-        if _mixes_rows(config):
+        if mixes_rows(config.augment):
             return Canvases(*(tf.gather(value, own) for value in change(images, boxes, classes)))
         # Where this process has read its own rows only, they are counted anew.
         place = (

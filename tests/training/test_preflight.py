@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from detflow.data.records.schema import compute_fingerprint, read_manifest
+from detflow.data.records.manifest import compute_fingerprint, read_manifest
 from detflow.distributed.topology import Topology
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.runs.run_dir import RunDir

@@ -3,10 +3,11 @@ import json
 import pytest
 
 from detflow.config.reading import parse_config
-from detflow.data.records.schema import RecordsManifest
+from detflow.data.records.manifest import RecordsManifest
 from detflow.label_map import LabelMap
 from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
+from detflow.training.augment import RANDOM_NUMBERS
 from detflow.training.provenance import (
     Machine,
     find_changes,
@@ -74,3 +75,16 @@ def test_another_budget_and_a_budget_where_there_was_none_are_changes(timed, tmp
         None,
     )
     assert change == "train.time_budget was 60.0, now 120.0"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_other_random_numbers_are_another_run_where_images_are_augmented(tmp_path, enabled):
+    run, settings = RunDir(tmp_path), config(f"augment.enabled={enabled}")
+    start(run, settings)
+    assert find_changes(run, settings, "0" * 64, MACHINE, None) == []
+    # The first version of the numbers was not written down.
+    before = run.read_provenance()
+    del before["augmentation"]
+    run.write_provenance(before)
+    changed = [f"augmentation was None, now {RANDOM_NUMBERS}"] if enabled else []
+    assert find_changes(run, settings, "0" * 64, MACHINE, None) == changed
