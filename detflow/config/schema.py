@@ -237,8 +237,8 @@ class TrainConfig(_Section):
     steps: Positive = 2400
     """Number of optimiser steps; the schedule of the learning rate ends with the last one."""
     time_budget: Seconds | None = None
-    """Trains for this long instead of train.steps (12m, 1h30m, seconds), evaluations included; the
-    steps are timed and decide how many there are."""
+    """Trains for this long instead of train.steps (12m, 1h30m, seconds), from the start of the
+    command to its end; the number of steps is fitted to the clock again and again."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Stops after this many evaluations in a row without a gain in evaluate.metric; 0 never stops
     early."""
