@@ -357,7 +357,8 @@ def main() -> None:
     }
     height, width = options.input_size
     print(
-        f"{options.steps} steps of {options.batch_size} images of {height}x{width}, {options.precision}"
+        f"{options.steps} steps of {options.batch_size} images of {height}x{width}, "
+        f"{options.precision}"
     )
     print(
         f"median of {options.rounds}\n\n| | images/s | first step s | peak MB |\n|---|---|---|---|"

@@ -1,8 +1,9 @@
-"""Several training processes on one machine: started together, told where the others are, restarted together. No TensorFlow.
+"""Several training processes on one machine. Does not import TensorFlow.
 
-The processes share one fate. Where one dies the others cannot go on without it, so all are ended,
-and started again from the last checkpoint; only a worker of parameter servers is started again
-alone. Whatever happens to this process, none of them outlives it.
+The processes are started together, told where the others are, and restarted together. They share
+one fate. Where one dies the others cannot go on without it, so all are ended, and started again
+from the last checkpoint; only a worker of parameter servers is started again alone. Whatever
+happens to this process, none of them outlives it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from detflow.process.signals import gather_requests
 
 __all__ = ["run_workers", "split_cores"]
 
-# What the others may take to notice that one is gone and to say so; then they are killed. A
-# checkpoint stands that.
+# The other processes may take this long to notice that one is gone and to say so; then they are
+# killed. A checkpoint that is being written survives that.
 _SETTLE_SECONDS = 5.0
 _TICK_SECONDS = 0.2
 
@@ -56,7 +57,7 @@ class _Process:
 
 
 class _Restarts:
-    """Counts them, and says what they are for."""
+    """Counts the restarts, and says what each is for."""
 
     def __init__(self, limit: int, announce: Callable[[str], None]) -> None:
         self._limit, self._announce = limit, announce
@@ -131,7 +132,10 @@ def _describe(task: _Task, code: int) -> str:
 
 
 def _plan(num_workers: int, num_parameter_servers: int) -> list[_Task]:
-    """Names the processes, the chief first. The workers compute, and share the cores; the others mostly wait."""
+    """Names the processes, the chief first.
+
+    The workers compute, and share the cores; the others mostly wait.
+    """
     cores = sorted(os.sched_getaffinity(0))
     workers = [
         _Task("worker", number, frozenset(part))
@@ -150,7 +154,10 @@ def _run_once(
     restarts: _Restarts,
     announce: Callable[[str], None],
 ) -> list[tuple[_Task, int]]:
-    """Returns the exit codes in the order in which the processes ended; minus the number of a signal that killed one."""
+    """Returns the exit codes in the order in which the processes ended.
+
+    The code of one that a signal killed is minus the number of the signal.
+    """
     chief = tasks[0]
     has_servers = chief.job == "chief"
     ended: list[tuple[_Task, int]] = []
@@ -189,7 +196,7 @@ def _run_once(
                         selector.unregister(source)
                 del running[process.task]
                 if has_servers and process.task == chief:
-                    # Nobody gives the others work any more, and they keep nothing.
+                    # The idle servers and workers are stopped: they hold no state.
                     return [*ended, (chief, code)]
                 is_spare = has_servers and process.task.job == "worker"
                 if is_spare and code < 0 and kill_at is None and not signums and restarts.are_left:
@@ -239,7 +246,7 @@ def _start(
         start_new_session=True,
     )
     stack.enter_context(process)
-    # Before it is waited for, which the line above sees to.
+    # The stack unwinds backwards: the process is killed before the line above waits for it.
     stack.callback(process.kill)
     descriptor = os.pidfd_open(process.pid)
     stack.callback(os.close, descriptor)
@@ -256,7 +263,11 @@ def _free_ports(number: int) -> list[int]:
 
 
 def _pass_on(process: _Process, announce: Callable[[str], None]) -> bool:
-    """Announces the whole lines of what a process has written, each with its name; returns False at the end."""
+    """Announces the whole lines that a process has written, each with its name.
+
+    Returns:
+        False once the process has closed its output.
+    """
     data = os.read(process.pipe.fileno(), 1 << 16) if process.pipe else b""
     *lines, process.tail = (process.tail + data).split(b"\n")
     if not data and process.tail:
@@ -269,5 +280,5 @@ def _pass_on(process: _Process, announce: Callable[[str], None]) -> bool:
 
 def _send(processes: Iterable[_Process], signum: int) -> None:
     for process in processes:
-        # It does nothing to a process that has been waited for.
+        # This does nothing to a process that has been waited for.
         process.process.send_signal(signum)

@@ -1,8 +1,8 @@
-"""Training processes on a Ray cluster: Ray Train places them, gives them TF_CONFIG, and starts all again when one is lost.
+"""Training processes on a Ray cluster.
 
-What Ray runs is a small loop beside each process. The process is the same command that `launcher`
-starts: it needs a main thread of its own for signals, and TensorFlow's threads set before anything
-else.
+Ray Train places them, gives them TF_CONFIG, and starts all again when one is lost. What Ray runs is
+a small loop beside each process. The process is the same command that `launcher` starts: it needs a
+main thread of its own for signals, and TensorFlow's threads set before anything else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from detflow.distributed.topology import TF_CONFIG
 from detflow.errors import ConfigError, EnvironmentFault
 from detflow.process.parent import die_with
 from detflow.process.signals import gather_requests
+from detflow.text import count_noun
 
 __all__ = ["cores_per_worker", "run_on_ray"]
 
@@ -135,7 +136,8 @@ def run_on_ray(
             _pass_on(ray, relay, announce)
             if error := running.exception():
                 raise EnvironmentFault(
-                    f"training on Ray was given up after {max_restarts} restarts: {str(error).strip().splitlines()[-1]}",
+                    f"training on Ray was given up after {count_noun(max_restarts, 'restart')}: "
+                    f"{_last_line(error)}",
                     remedy="the same command goes on from the last checkpoint",
                 )
         return int(ray.get(relay.failure.remote()))
@@ -156,13 +158,19 @@ def cores_per_worker(node_cores: Sequence[int], num_workers: int) -> int:
     )
 
 
+def _last_line(error: BaseException) -> str:
+    """Returns the last line of an error's message, which is where Ray puts the cause."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
 def _pass_on(ray: Any, relay: Any, announce: Callable[[str], None]) -> None:
     for line in ray.get(relay.take.remote()):
         announce(line)
 
 
 def _train(settings: Mapping[str, Any]) -> None:
-    """Runs beside each process, on its node, until it ends. Raises where Ray is to start all again."""
+    """Runs beside each process, on its node, until it ends; raises where Ray is to restart all."""
     import ray
 
     relay, topology, parent = settings["relay"], json.loads(os.environ[TF_CONFIG]), os.getpid()

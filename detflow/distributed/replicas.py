@@ -1,7 +1,8 @@
-"""What one replica must know of the others, so that a batch split over replicas is trained on as if it were whole.
+"""What one replica must know of the others.
 
-A replica is one device with its own rows of the batch. Where there is one, everything in here
-leaves its arguments as they are.
+So a batch that is split over replicas is trained on as if it were whole. A replica is one device
+with its own rows of the batch. Where there is only one, everything in here leaves its arguments as
+they are.
 
 A loss is a sum over rows divided by something that is counted over the whole batch. Each replica
 divides its own sum by the replicas' mean of that count; the mean of the replicas' losses then is
@@ -31,7 +32,7 @@ def num_replicas() -> int:
 
 
 def mean_over_replicas(value: Any) -> Any:
-    """Returns the replicas' mean of a tensor, or of each in a structure of tensors; called by all of them."""
+    """Returns the replicas' mean of each tensor in a structure; all replicas call this."""
     if num_replicas() == 1:
         return value
     # A gradient stands on no device that TensorFlow could tell; the copy stands on the replica's.
@@ -40,7 +41,9 @@ def mean_over_replicas(value: Any) -> Any:
 
 
 def gather_rows(value: Any) -> Any:
-    """Returns tensors [b, …] of this replica as those of the whole batch [B, …]; gradients find their way back.
+    """Returns tensors [b, …] of this replica as those of the whole batch [B, …].
+
+    Gradients find their way back.
 
     What comes after is computed by every replica for all rows. A gradient arrives from each of
     them, so that the mean over replicas that all gradients are taken through gives the right one.

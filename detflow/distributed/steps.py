@@ -48,7 +48,7 @@ class Trainee(Protocol):
         """Everything that a step changes, in an order that all processes have in common."""
 
     def compile_step(self, team: Any) -> Any:
-        """Returns the compiled step (`training.step.TrainingStep`) for the rows of a `team.Team`."""
+        """Returns the compiled step (`training.step.TrainingStep`) for a team's rows."""
 
     def read_losses(self, losses: Any) -> list[float]:
         """Returns what a step returned as floats: the total, then its terms."""

@@ -1,4 +1,4 @@
-"""Who trains together: one device, several of one machine, or several processes; and how they agree.
+"""Who trains together (devices, processes), and how they agree.
 
 All members of a team compute the same steps, each on its own rows of every batch. One process, the
 chief, decides whatever is not a function of the step, and is the only one that writes. A team of
@@ -37,7 +37,7 @@ class Team:
     is_chief: bool = True
 
     def __str__(self) -> str:
-        """Returns what the batch is split over, as the beginning of a line; empty for one device."""
+        """Returns what a batch is split over, as the beginning of a line; empty for one device."""
         return "" if self.num_replicas == 1 else f"{self.num_replicas} replicas{self._processes}, "
 
     def notes(self) -> Iterator[str]:
@@ -99,9 +99,9 @@ class Team:
         """Gives the chief's values to all processes, which all call this."""
 
     def require_equal(self, variables: Sequence[tf.Variable]) -> str:
-        """Compares the values of all processes with the chief's, bit by bit; all processes call this.
+        """Compares the values of all processes with the chief's, bit by bit.
 
-        No process leaves it before the others have arrived.
+        All processes call this. No process leaves it before the others have arrived.
 
         Returns:
             A line for people; empty where there is nothing to compare.
@@ -253,7 +253,8 @@ class WorkersTeam(MirroredTeam):
 def _equal_on_all_replicas(create: Callable[..., tf.Variable], **kwargs: Any) -> tf.Variable:
     """Mirrors a variable that would have another value on each replica.
 
-    These are the statistics of synchronised batch norms. All replicas assign it the same value, and the chief can read it without waiting for anybody.
+    These are the statistics of synchronised batch norms. All replicas assign them the same values,
+    and the chief can read them without waiting for anybody.
     """
     if kwargs.get("synchronization") == tf.VariableSynchronization.ON_READ:
         kwargs["synchronization"] = tf.VariableSynchronization.ON_WRITE

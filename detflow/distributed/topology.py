@@ -53,7 +53,10 @@ class Topology:
 
     @property
     def has_parameter_servers(self) -> bool:
-        """Whether the weights live on parameter servers, and each worker takes whole steps that the chief gives it."""
+        """Whether the weights live on parameter servers.
+
+        Then each worker takes whole steps that the chief gives it.
+        """
         return "ps" in self.cluster
 
     @property
@@ -64,7 +67,7 @@ class Topology:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes and decides: the chief, or where there is none the first worker."""
+        """Whether this process writes and decides: the chief or, without one, the first worker."""
         return self.index == 0 and self.job == next(
             job for job in _TRAINING_JOBS if job in self.cluster
         )

@@ -14,14 +14,14 @@ _is_required = False
 
 
 def require_immediate_exit() -> None:
-    """Has `immediate_exit` end this process without Python taking its modules and the objects in them apart."""
+    """Has `immediate_exit` end this process without Python destroying its modules and objects."""
     global _is_required
     _is_required = True
 
 
 @contextmanager
 def immediate_exit() -> Iterator[None]:
-    """Once `require_immediate_exit` was called, an exception that leaves the block ends the process there and then.
+    """Ends the process where an exception leaves the block, if `require_immediate_exit` was called.
 
     The exit code is the number of a `SystemExit`; of anything else a traceback is printed and the
     code is 1, as Python does it.

@@ -12,7 +12,7 @@ __all__ = ["native_stderr_closed"]
 
 @contextlib.contextmanager
 def native_stderr_closed() -> Iterator[None]:
-    """Drops what native code writes to stderr inside the block. Errors still arrive as exceptions."""
+    """Drops what native code writes to stderr inside the block; exceptions still arrive."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -40,7 +40,9 @@ def decode_faults(filename: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def write_faults(path: str | PathLike[str]) -> Iterator[None]:
-    """Turns TensorFlow's errors inside the block into the OSError that `errors.environment_faults` understands.
+    """Turns TensorFlow's errors inside the block into OSErrors.
+
+    Those are what `errors.environment_faults` understands.
 
     Args:
         path: What is being written.

@@ -1,4 +1,6 @@
-"""Settings of TensorFlow that hold for the whole process. Importing this does not import TensorFlow.
+"""Settings of TensorFlow that hold for the whole process.
+
+Importing this module does not import TensorFlow.
 
 The rooms that may import TensorFlow call `prepare_tensorflow` in their `__init__`, so that it runs
 before any of their modules. The other settings are made where a training step is built
@@ -62,8 +64,9 @@ def fix_order_of_sums() -> None:
 def sums_of_two() -> Iterator[None]:
     """Adds the gradients that are taken inside the block two at a time.
 
-    That holds in conditions and functions of the graph as well. A tape, and TensorFlow by default, adds the gradients of a tensor that three and more operations
-    read by AddN, whose last bits depend on which of them is done first.
+    That holds in conditions and functions of the graph as well. A tape, and TensorFlow by default,
+    adds the gradients of a tensor that three and more operations read by AddN, whose last bits
+    depend on which of them is done first.
     """
     import tensorflow as tf
 

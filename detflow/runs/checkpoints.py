@@ -1,4 +1,7 @@
-"""Checkpoints: saved whole or not at all, verified before they are believed, the best one kept. `states` has the format."""
+"""Checkpoints: saved whole or not at all, verified before they are believed, the best one kept.
+
+`states` has the format.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,11 @@ class WeightAverage(tf.Module):  # type: ignore[misc]
         ]
 
     def update(self, step: tf.Tensor) -> None:
-        """Takes the current values in; `step` is a scalar, the number of updates before this one."""
+        """Takes the current values in.
+
+        Args:
+            step: Scalar, the number of updates before this one.
+        """
         count = tf.cast(step, tf.float32)
         share = 1.0 - tf.minimum(self._decay, (1.0 + count) / (10.0 + count))
         for average, source in zip(self.averages, self._sources, strict=True):
@@ -77,7 +84,10 @@ class WeightAverage(tf.Module):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Puts the averages into the served network for the block, then the exact values from before back."""
+        """Puts the averages into the served network for the block.
+
+        Then the network has exactly its values from before again.
+        """
         before = [tf.identity(variable) for variable in self._served()]
         self.assign_to_served()
         try:

@@ -87,7 +87,7 @@ class RunDir:
         return self.checkpoint_pointer_path.exists() or any(self.path.glob("ckpt-*"))
 
     def set_aside(self, step: int) -> Path:
-        """Renames a damaged checkpoint, so that it is kept but no longer found; returns its new place."""
+        """Renames a damaged checkpoint, so that it is kept but not found; returns its new place."""
         source = self.checkpoint_path(step)
         number = 1
         while (target := source.with_name(f"{source.name}.damaged-{number}")).exists():
@@ -139,7 +139,9 @@ class RunDir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[RunDir]:
-        """Makes the directory, holds its lock, removes what a dead trainer left behind, and yields itself.
+        """Makes the directory, holds its lock, and yields itself.
+
+        What a dead trainer left behind is removed.
 
         One at a URL is downloaded first, and uploaded when the block ends.
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, read without TensorFlow.
+"""The state of a checkpoint: its step, metrics and digests, read without TensorFlow.
 
 A checkpoint is a folder `ckpt-STEP` with TensorFlow's two files and `state.json`: the step, the
 metrics where the step was evaluated, and the size and SHA-256 of the files. Which one is newest and
@@ -109,7 +109,10 @@ class CheckpointState:
 
 
 def goodness(value: float | None, config: EvaluateConfig) -> float:
-    """Turns a metric into a number of which more is better; what could not be measured is worse than anything that could."""
+    """Turns a metric into a number of which more is better.
+
+    What could not be measured is worse than anything that could.
+    """
     if value is None:
         return -math.inf
     return value if config.mode == "max" else -value
@@ -121,7 +124,7 @@ def write_state(path: Path, state: CheckpointState) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tells whether a folder is meant to be a checkpoint of detflow; `read_state` tells whether it is a good one."""
+    """Tells whether a folder is meant to be a checkpoint; `read_state` tells whether it is good."""
     return (path / STATE_NAME).is_file()
 
 
@@ -208,7 +211,7 @@ def find_checkpoint(path: Path, name: str = "best") -> tuple[RunDir, Path]:
 
 
 def list_runs(folder: Path) -> Iterator[RunDir]:
-    """Yields the model directories in a folder, or the folder itself if it is one, sorted by path."""
+    """Yields the model directories in a folder, sorted by path, and the folder if it is one."""
     candidates = [
         folder,
         *sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()),
@@ -219,7 +222,7 @@ def list_runs(folder: Path) -> Iterator[RunDir]:
 
 
 def list_checkpoints(run: RunDir) -> Iterator[tuple[Path, CheckpointState | ArtifactError]]:
-    """Yields the checkpoints of a run, oldest first, each with its state, or with what is wrong with it."""
+    """Yields the checkpoints of a run, oldest first, with their state or what is wrong."""
     for step in run.checkpoint_steps():
         path = run.checkpoint_path(step)
         try:

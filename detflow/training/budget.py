@@ -110,7 +110,7 @@ class Stopwatch:
             self._latest[what] = (number + 1, seconds)
 
     def latest(self, what: Literal["evaluation", "checkpoint"]) -> tuple[int, float]:
-        """Returns how many there were and how many seconds the latest took; (0, 0.0) before the first."""
+        """Returns how many there were, and the seconds of the latest; (0, 0.0) before the first."""
         return self._latest.get(what, (0, 0.0))
 
 

@@ -29,7 +29,9 @@ _MAX_BOXES = 100
 
 
 class Comparisons:
-    """Pictures of the first samples of an evaluation, decoded and with the truth drawn once for all evaluations.
+    """Pictures of the first samples of an evaluation.
+
+    They are decoded, and their truth is drawn, once for all evaluations.
 
     Args:
         samples: The first ones of those that are evaluated, in their order.

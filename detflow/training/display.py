@@ -83,7 +83,7 @@ class TrainingDisplay:
             self.stop()
 
     def set_steps(self, steps: int) -> None:
-        """Corrects the number of steps that a time budget comes to; says so where it changes much."""
+        """Corrects the number of steps of a time budget; says so where it changes much."""
         self._steps = steps
         self._live.update(self._task, total=steps)
         if self._told is None or abs(steps - self._told) > _TOLD_SHARE * self._told:
@@ -118,7 +118,7 @@ class TrainingDisplay:
     def evaluated(
         self, step: int, metrics: Mapping[str, float | None], best_step: int | None, seconds: float
     ) -> None:
-        """Prints the main metrics of an evaluation. Its time does not count against the rate of images."""
+        """Prints the main metrics of an evaluation, whose time does not lower the rate."""
         self._times = []
         self._live.update(self._task, status=self._status)
         headline = "  ".join(

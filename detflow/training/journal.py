@@ -1,4 +1,7 @@
-"""What a run writes down about itself: every loss, every evaluation, and both, with pictures and configuration, for TensorBoard."""
+"""What a run writes down about itself: every loss and every evaluation.
+
+TensorBoard gets both, with pictures and the configuration.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,13 @@ class Journal:
             tf.summary.text("configuration", f"```yaml\n{format_config(config)}```", step=step)
 
     def step(self, step: int, losses: Sequence[float], learning_rate: float) -> None:
-        """Takes in the losses (the total, then its terms) of a step, counted from 1; they reach the disk with `flush`."""
+        """Takes in the losses of a step; they reach the disk with `flush`.
+
+        Args:
+            step: Counted from 1.
+            losses: The total, then its terms.
+            learning_rate: Of the step's update.
+        """
         row = (step, *losses, learning_rate)
         self._pending.append(row)
         if step % _SUMMARY_STEPS == 0:
@@ -75,7 +84,13 @@ class Journal:
         metrics: Mapping[str, float | None],
         pictures: Iterable[tuple[str, Image.Image]],
     ) -> None:
-        """Appends a row to results.csv, where what could not be measured stays empty; shows metrics and named pictures."""
+        """Appends a row to results.csv, and gives metrics and pictures to TensorBoard.
+
+        Args:
+            step: Steps taken.
+            metrics: What could not be measured is None, and stays empty.
+            pictures: With their names.
+        """
         _append(self._results_path, [(step, *(metrics.get(name) for name in self._metric_names))])
         self._write_scalars(
             {f"evaluation/{name}": value for name, value in metrics.items() if value is not None},
@@ -86,7 +101,10 @@ class Journal:
             self._write_picture(f"evaluation images/{name}", picture, step)
 
     def flush(self) -> None:
-        """Brings everything to the disk. Called before a checkpoint is published, so that no step behind it is missing."""
+        """Brings everything to the disk.
+
+        It is called before a checkpoint is published, so that no step before that is missing.
+        """
         _append(self._losses_path, self._pending)
         self._pending = []
         self._writer.flush()
@@ -97,7 +115,10 @@ class Journal:
                 tf.summary.scalar(name, value, step=step)
 
     def _write_picture(self, name: str, picture: Image.Image, step: int) -> None:
-        """Does what `tf.summary.image` does, but with a JPEG file: its PNG takes several times the space for a photograph."""
+        """Writes a picture as `tf.summary.image` does, but as a JPEG file.
+
+        A PNG file takes several times the space for a photograph.
+        """
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=_PICTURE_QUALITY)
         about = create_summary_metadata(display_name=None, description=_PICTURE_DESCRIPTION)

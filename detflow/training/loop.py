@@ -100,7 +100,7 @@ class Course:
         self.reason = self.reason or reason
 
     def refit(self, total: int) -> None:
-        """Changes the plan from this step on. The chief alone calls it; the loop tells the others."""
+        """Changes the plan from this step on; the chief calls it, and the loop tells the others."""
         self.plan = self.plan.refit(self.step, total)
         self.new_total = total
 

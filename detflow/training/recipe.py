@@ -204,7 +204,7 @@ def _restore_or_start(
 
 
 def _is_over(state: CheckpointState, config: ExperimentConfig, plan: Plan) -> bool:
-    """Tells whether a checkpoint is the run's last: all steps are taken, or patience has run out."""
+    """Tells whether a checkpoint is the run's last: by its steps, or because patience is out."""
     is_complete = plan.total is not None and state.step >= plan.total
     return is_complete or 0 < config.train.patience <= state.stale_evaluations
 

@@ -256,7 +256,7 @@ class _StepBuilder:
     def _repeat(
         self, count: int, add: Callable[..., tuple[Any, ...]], state: tuple[Any, ...]
     ) -> tuple[Any, ...]:
-        """Calls `add` so many times in turn: side by side the calls would need the memory of all."""
+        """Calls `add` so many times in turn; side by side they would need the memory of all."""
         if self._replicas == 1:
             return tf.while_loop(  # type: ignore[no-any-return]
                 lambda index, *_: index < count, add, state, parallel_iterations=1

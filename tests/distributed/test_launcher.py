@@ -1,4 +1,7 @@
-"""The launcher with workers that are a few lines of Python: what it does when they end, die, or are told to stop."""
+"""The launcher with workers that are a few lines of Python.
+
+What does it do when they end, die, or are told to stop?
+"""
 
 import contextlib
 import json
@@ -109,7 +112,8 @@ def names_up(started):
 
 
 def test_the_chief_of_parameter_servers_ends_the_run(launch):
-    body = 'find("ps0"), find("ps1"), find("worker0")\nif task == "chief0": sys.exit(4)\ntime.sleep(60)'
+    body = 'find("ps0"), find("ps1"), find("worker0")\nif task == "chief0": sys.exit(4)\n'
+    body += "time.sleep(60)"
     code, lines, started = launch(SERVERS + body, num_workers=1, num_parameter_servers=2)
     assert (code, lines, names_up(started)) == (4, [], ["chief0", "ps0", "ps1", "worker0"])
 

@@ -1,4 +1,7 @@
-"""Two devices of one process: in a process of their own, since devices are made before TensorFlow's first operation."""
+"""Two devices of one process.
+
+They need a process of their own, since devices are made before TensorFlow's first operation.
+"""
 
 import json
 import subprocess
@@ -15,7 +18,8 @@ SCRIPT = """
 import json, sys
 import detflow.models
 import numpy as np, tensorflow as tf, tf_keras
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from detflow.config.reading import parse_config
 from detflow.runs.checkpoints import WeightAverage
 from detflow.distributed.team import MirroredTeam, Team
@@ -26,7 +30,8 @@ from detflow.training.step import build_step, images_per_step
 
 config = parse_config(sys.argv[1])
 random, count = np.random.default_rng(0), images_per_step(config)
-images = random.integers(0, 255, (3, count, *cache_size(config.model.input_size), 3), dtype=np.uint8)
+shape = (3, count, *cache_size(config.model.input_size), 3)
+images = random.integers(0, 255, shape, dtype=np.uint8)
 low = random.uniform(0.0, 0.5, (count, 2, 2))
 boxes = np.concatenate([low, low + random.uniform(0.1, 0.5, low.shape)], -1).astype(np.float32)
 classes = random.integers(-1, 2, (count, 2)).astype(np.int32)
@@ -36,10 +41,12 @@ for team in (Team(), MirroredTeam(tf.distribute.MirroredStrategy(["CPU:0", "CPU:
         model = build_model(config.model, 2)
         average = WeightAverage(model.network, 0.9)
         schedule = LearningRate(config.train)
-        optimizer = build_optimizer(config.train, schedule, model.network.trainable_variables, "float32")
+        variables = model.network.trainable_variables
+        optimizer = build_optimizer(config.train, schedule, variables, "float32")
     step = build_step(model, optimizer, schedule, average, config, team)
     boxes *= (classes >= 0)[..., None]
-    print(json.dumps([float(step(number, batch, boxes, classes).total) for number, batch in enumerate(images)]))
+    totals = [step(number, batch, boxes, classes).total for number, batch in enumerate(images)]
+    print(json.dumps([float(total) for total in totals]))
 """
 
 

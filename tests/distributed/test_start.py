@@ -19,7 +19,7 @@ CLUSTER = {"chief": ["a:1"], "ps": ["b:1"], "worker": ["c:1"]}
 
 @pytest.fixture
 def start(monkeypatch):
-    """Starts with fakes in place of all that would start processes; returns (exit code, what was called)."""
+    """Starts with fakes in place of processes: → exit code, what was called."""
     monkeypatch.delenv(TF_CONFIG, raising=False)
     called = []
 

@@ -41,7 +41,10 @@ def config(tiny_config):
 
 @pytest.fixture(scope="module")
 def start(config, tmp_path_factory):
-    """Starts `detflow train --workers` in a folder of its own: (workers, name, settings) → process, model directory, log."""
+    """Starts `detflow train --workers` in a folder of its own.
+
+    (workers, name, settings) → process, model directory, log.
+    """
     folder = tmp_path_factory.mktemp("workers")
     (folder / "config.yaml").write_text(format_config(config))
 
@@ -229,9 +232,7 @@ def test_ray_trains_as_one_process_does(workers, alone, start, monkeypatch):
     assert_same_curve(alone, model_dir)
 
 
-def test_a_parameter_server_goes_on_with_a_run_and_is_killed_and_one_worker_ends_it_as_one_process_does(
-    alone, start
-):
+def test_a_parameter_server_that_is_killed_ends_a_run_as_one_process_does(alone, start):
     model_dir = start.folder / "servers"
     shutil.copytree(alone, model_dir)
     for step in (3, 4, 6):

@@ -224,7 +224,7 @@ def test_the_same_step_can_be_saved_twice(saved):
 
 
 def save_for_ever(model_dir, pipe):
-    """Restores, tells the step, then saves and acknowledges until it is killed. Runs in a process of its own."""
+    """Restores, tells the step, then saves and acknowledges until its process is killed."""
     with RunDir(model_dir).locked() as run:
         saved = Saved(run.path)
         state = saved.checkpoints.restore_latest()

@@ -42,7 +42,7 @@ class FakeJournal:
 
 
 class Room:
-    """Evaluator, checkpointer and early stop around fakes; `values` are the APs of the evaluations."""
+    """Evaluator, checkpointer and early stop around fakes; `values` are the evaluations' APs."""
 
     def __init__(self, values=(0.1, 0.2, 0.3, 0.4), *, state=None, patience=0, config=CONFIG):
         self.checkpoints, self.journal = FakeCheckpoints(config, state), FakeJournal()

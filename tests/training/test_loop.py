@@ -165,7 +165,7 @@ class Meeting:
 
 
 def run_together(*processes):
-    """Runs the loop with (course, actions) of each process in a thread of its own; returns their steps."""
+    """Runs the loop of each process, (course, actions), in a thread; returns their steps."""
     meeting, all_steps = Meeting(len(processes)), [FakeSteps() for _ in processes]
     threads = [
         threading.Thread(

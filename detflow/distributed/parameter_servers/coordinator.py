@@ -1,4 +1,6 @@
-"""The chief of a cluster with parameter servers: it connects to the others and hands out functions to run.
+"""The chief of a cluster with parameter servers.
+
+It connects to the other processes and hands out functions to run.
 
 The weights live on the parameter servers, one variable here, the next there. A worker reads them,
 computes, and sends its update, while others do the same: nobody waits for anybody (Dean et al.
@@ -62,7 +64,8 @@ class Coordinator:
             strategy = tf.distribute.ParameterServerStrategy(resolver)
         if strategy.num_replicas_in_sync > 1:
             raise ConfigError(
-                f"each worker has {strategy.num_replicas_in_sync} GPUs; with parameter servers a worker uses one",
+                f"each worker has {strategy.num_replicas_in_sync} GPUs; "
+                "with parameter servers a worker uses one",
                 remedy="start a worker for each GPU, which CUDA_VISIBLE_DEVICES shows it alone",
             )
         self.num_workers = topology.num_workers
@@ -88,7 +91,10 @@ class Coordinator:
 
 @contextlib.contextmanager
 def lost_servers() -> Iterator[None]:
-    """Turns the loss of a parameter server inside the block into `EnvironmentFault`; the steps of a lost worker go to others."""
+    """Turns the loss of a parameter server inside the block into `EnvironmentFault`.
+
+    The loss of a worker is none: its steps go to others.
+    """
     try:
         yield
     except tf.errors.OpError as error:

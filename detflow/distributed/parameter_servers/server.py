@@ -1,4 +1,4 @@
-"""A parameter server or a worker of one: a process that does what the chief asks, until the chief has ended."""
+"""A parameter server or a worker of one: it does what the chief asks until the chief has ended."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from detflow.process.signals import Requests, gather_requests
 
 __all__ = ["serve_task"]
 
-# Until the chief listens it may have records to fetch and to verify, or wait for a machine.
+# Before the chief listens it may have to fetch and verify records, or wait for a machine.
 _FIRST_CONTACT_SECONDS = 3600.0
-# A chief that was killed and started again finds its servers still there.
+# Servers outlive their chief by this long, so that one that was killed and started again finds
+# them.
 _GONE_SECONDS = 60.0
 _TICK_SECONDS = 1.0
 # Operations that wait for other processes hold a thread. With one a core, a worker of one core
@@ -26,7 +27,9 @@ _INTER_OP_THREADS = 16
 
 
 def serve_task(topology: Topology, threads: int) -> int | None:
-    """Serves the chief until it is gone; a signal only shortens the wait for that, so that the chief can still save.
+    """Serves the chief until it is gone.
+
+    A signal only shortens the wait for that, so that the chief can still save.
 
     Args:
         topology: Of the cluster; this process is a parameter server or a worker.
@@ -44,7 +47,7 @@ def serve_task(topology: Topology, threads: int) -> int | None:
         inter_op_parallelism_threads=max(threads, _INTER_OP_THREADS),
     )
     cluster = tf.train.ClusterSpec({job: list(hosts) for job, hosts in topology.cluster.items()})
-    # The server tells all that it does; what goes wrong the chief hears.
+    # The server prints all that it does; the chief hears of what goes wrong.
     with native_stderr_closed():
         try:
             server = tf.distribute.Server(
@@ -55,10 +58,10 @@ def serve_task(topology: Topology, threads: int) -> int | None:
             raise EnvironmentFault(
                 f"{topology} cannot listen at {address}", remedy="another process has the port"
             ) from None
-        # After it: TensorFlow takes SIGTERM for itself.
+        # Only now: starting the server makes TensorFlow take SIGTERM for itself.
         with gather_requests() as requests:
             signum = _outlast(chief, topology, requests)
-        # It lives as long as there is a name for it.
+        # A reference kept it alive: a server stops when it is garbage-collected.
         del server
     return signum
 

@@ -51,7 +51,7 @@ class ScheduledSteps:
         return len(self._flight)
 
     def take(self, step: int, batch: Any) -> list[TakenStep]:
-        """Hands a step out; returns the oldest one once as many are in flight as the workers use."""
+        """Hands a step out; returns the oldest one once enough are in flight for all workers."""
         with lost_servers():
             value = self._coordinator.schedule(
                 self._step.function(batch.images),
