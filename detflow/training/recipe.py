@@ -133,10 +133,8 @@ def train(
         )
         # No process leaves before the chief has saved.
         equal = team.require_equal([*state.model.network.variables, *state.average.averages])
-        for line in _conclusions(start, course, checkpoints.state):
+        for line in filter(None, [equal, *_conclusions(start, course, checkpoints.state)]):
             display.note(line)
-        if equal:
-            display.note(equal)
         return TrainResult(checkpoints.state, course.stopped_by)
 
 

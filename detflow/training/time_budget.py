@@ -127,6 +127,9 @@ class TimeBudget(Action):
         costs = self._costs()
         more = self._intervals.seconds(course.step, course.step + 1, costs)
         more += max(0.0, self._slowest - costs.step)
+        # Steps in flight at the workers of parameter servers; the latest one is not reported yet.
+        reported = self._times[-1][1] if self._times else course.first
+        more += max(0, course.step - reported - 1) * costs.step
         return self._stopwatch.now() + more > self._seconds - _EXIT_SECONDS
 
     def _end(self, course: Course) -> None:
