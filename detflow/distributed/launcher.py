@@ -24,8 +24,6 @@ from detflow.distributed.topology import TF_CONFIG, format_topology
 from detflow.process.parent import die_with
 from detflow.process.signals import gather_requests
 
-__all__ = ["run_workers", "split_cores"]
-
 # The other processes may take this long to notice that one is gone and to say so; then they are
 # killed. A checkpoint that is being written survives that.
 _SETTLE_SECONDS = 5.0

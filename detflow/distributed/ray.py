@@ -28,8 +28,6 @@ from detflow.process.parent import die_with
 from detflow.process.signals import gather_requests
 from detflow.text import count_noun
 
-__all__ = ["cores_per_worker", "run_on_ray"]
-
 _TICK_SECONDS = 0.5
 
 

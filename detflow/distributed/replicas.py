@@ -17,14 +17,6 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-__all__ = [
-    "gather_rows",
-    "mean_over_replicas",
-    "num_replicas",
-    "unbiased_statistics",
-    "uniform_rows",
-]
-
 
 def num_replicas() -> int:
     """Returns how many replicas share a batch, under the strategy whose scope this is called in."""

@@ -16,16 +16,6 @@ from typing import Any
 
 from detflow.errors import ConfigError
 
-__all__ = [
-    "TF_CONFIG",
-    "Topology",
-    "format_topology",
-    "parse_topology",
-    "read_topology",
-    "require_divisible",
-    "split_address",
-]
-
 TF_CONFIG = "TF_CONFIG"
 _MAX_BYTES = 1 << 20
 # A chief trains as the workers do, and decides beside it; with parameter servers it only hands out

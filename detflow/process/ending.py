@@ -8,8 +8,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["immediate_exit", "require_immediate_exit"]
-
 _is_required = False
 
 

@@ -6,8 +6,6 @@ import ctypes
 import os
 import signal
 
-__all__ = ["die_with"]
-
 _PR_SET_PDEATHSIG = 1
 # Loaded here, because between fork and exec a library had better not be loaded.
 _LIBC = ctypes.CDLL(None)

@@ -7,8 +7,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-__all__ = ["native_stderr_closed"]
-
 
 @contextlib.contextmanager
 def native_stderr_closed() -> Iterator[None]:

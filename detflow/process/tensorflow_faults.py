@@ -12,8 +12,6 @@ import tensorflow as tf
 from detflow.errors import DataError
 from detflow.text import first_line
 
-__all__ = ["decode_faults", "write_faults"]
-
 # TensorFlow folds the system's errors into a few classes; these are what writing can meet.
 _ERRNOS = {
     tf.errors.ResourceExhaustedError: errno.ENOSPC,

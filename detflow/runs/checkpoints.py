@@ -30,8 +30,6 @@ from detflow.runs.states import (
 )
 from detflow.text import first_line
 
-__all__ = ["Checkpoints", "WeightAverage", "restore_weights"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -20,8 +20,6 @@ from detflow.storage.cache import find_cached
 from detflow.storage.location import Location
 from detflow.storage.working_copy import WorkingCopy
 
-__all__ = ["STATE_NAME", "RunDir"]
-
 STATE_NAME = "state.json"
 """The file that makes a folder a checkpoint."""
 

@@ -21,20 +21,6 @@ from detflow.errors import ArtifactError
 from detflow.publish import FileDigest, read_json_object, verify_files
 from detflow.runs.run_dir import STATE_NAME, RunDir
 
-__all__ = [
-    "CHECKPOINT_FILES",
-    "CHECKPOINT_PREFIX",
-    "CheckpointState",
-    "find_checkpoint",
-    "goodness",
-    "is_checkpoint",
-    "list_checkpoints",
-    "list_runs",
-    "read_state",
-    "resolve_checkpoint",
-    "write_state",
-]
-
 CHECKPOINT_PREFIX = "ckpt"
 CHECKPOINT_FILES = (f"{CHECKPOINT_PREFIX}.index", f"{CHECKPOINT_PREFIX}.data-00000-of-00001")
 

@@ -14,8 +14,6 @@ from detflow.metrics.coco import EvaluatedImage
 from detflow.pages.draw import draw_boxes, fit_picture
 from detflow.types import Sample
 
-__all__ = ["NUM_COMPARED", "SHOWN_SCORE", "Comparisons"]
-
 NUM_COMPARED = 4
 """Images that a run compares at each evaluation."""
 

@@ -23,8 +23,6 @@ from detflow.publish import publish_file
 from detflow.runs.run_dir import RunDir
 from detflow.training.comparison import SHOWN_SCORE
 
-__all__ = ["Journal"]
-
 # TensorBoard needs no point for every step.
 _SUMMARY_STEPS = 20
 _PICTURE_QUALITY = 85

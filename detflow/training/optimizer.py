@@ -15,8 +15,6 @@ from detflow.models.precision import Precision
 from detflow.runs.plan import MAX_FITS, Plan
 from detflow.training.budget import LAST_TIMED_STEP
 
-__all__ = ["LearningRate", "build_optimizer"]
-
 # Beside the fits there are the time before the first one, and an end that is forced.
 _MAX_PIECES = MAX_FITS + 2
 

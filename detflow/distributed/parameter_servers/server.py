@@ -13,8 +13,6 @@ from detflow.errors import EnvironmentFault
 from detflow.process.quiet import native_stderr_closed
 from detflow.process.signals import Requests, gather_requests
 
-__all__ = ["serve_task"]
-
 # Before the chief listens it may have to fetch and verify records, or wait for a machine.
 _FIRST_CONTACT_SECONDS = 3600.0
 # Servers outlive their chief by this long, so that one that was killed and started again finds
