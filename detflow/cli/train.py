@@ -100,12 +100,10 @@ def train(
     nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
-    # A time budget counts from here: the imports below are part of it.
-    began = time.monotonic()
-
     from detflow.api.model import choose_model_dir, list_overrides
     from detflow.config.reading import read_config
     from detflow.distributed.start import Processes, TrainCommand, from_anywhere, start_training
+    from detflow.process.age import process_start
 
     require_ray(runner, ray_address)
     settings = list_overrides(records, overrides, time_budget, overfit)
@@ -124,7 +122,7 @@ def train(
             config,
             Processes(runner=runner, ray_address=ray_address, **given(processes)),
             command,
-            lambda topology: _train_here(config, target, accept_changes, topology, began),
+            lambda topology: _train_here(config, target, accept_changes, topology, process_start()),
             announce,
         )
     )

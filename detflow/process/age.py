@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-# Position of the start among the fields of /proc/self/stat that follow the name (proc(5): field 22).
+# Position of the start among the fields of /proc/self/stat behind the name (proc(5): field 22).
 _START = 19
 
 
