@@ -7,7 +7,7 @@ import sys
 import pytest
 
 # Each child exports and is killed at one of its steps: where it is about to make, open, rename,
-# lock or remove something. The next one comes some steps further, until one of them reaches the end.
+# lock or remove something. The next one comes some steps further, until one reaches the end.
 # All come from a process without TensorFlow, so that it can be forked.
 PROGRAM = """
 import json, os, signal, sys, types
