@@ -9,15 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = [
-    "EvaluationRow",
-    "format_change",
-    "format_metric",
-    "print_evaluation",
-    "print_rows",
-    "print_settings",
-]
-
 
 def format_metric(value: float | None) -> str:
     """Formats a metric for people; what could not be measured reads n/a."""
@@ -25,14 +16,17 @@ def format_metric(value: float | None) -> str:
 
 
 def format_change(change: float | None) -> str:
-    """Formats the difference of two metrics with its sign; a fall too small to show reads +0.0000, as no change does."""
-    # Adding zero takes the sign of minus zero away.
+    """Formats the difference of two metrics with its sign.
+
+    A fall that is too small to show reads +0.0000, just as no change does.
+    """
+    # Adding zero turns minus zero into zero.
     return "n/a" if change is None else f"{round(change, 4) + 0.0:+.4f}"
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRow:
-    """One line of the table of an evaluation; what could not be measured is None."""
+    """One line of an evaluation's table; None stands for what could not be measured."""
 
     name: str
     objects: int
@@ -52,10 +46,10 @@ def print_evaluation(
     """Prints an evaluation on one screen.
 
     Args:
-        title: Above it.
-        rows: One a class; of many only the worst are printed.
-        total: Of all classes.
-        rest: Lines below the table: a heading and values by their names.
+        title: Printed above the table.
+        rows: The classes; if there are many, only the worst are printed.
+        total: The numbers of all classes.
+        rest: Lines below the table: for each a heading, and values by their names.
     """
     console = Console(highlight=False)
     table = Table(title=title, title_justify="left")
@@ -93,7 +87,7 @@ def _cells(row: EvaluationRow) -> tuple[Text, ...]:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a plain table; all columns but the first are numbers or short."""
+    """Prints a plain table, with the first column to the left and all others to the right."""
     table = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
@@ -103,7 +97,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_settings(rows: Iterable[tuple[str, str, str]]) -> None:
-    """Prints (name, default, description) rows, as `config.explain_config` yields them."""
+    """Prints settings: rows of a name, its default and what it means."""
     table = Table(box=None, pad_edge=False)
     table.add_column("setting", no_wrap=True)
     table.add_column("default", no_wrap=True)

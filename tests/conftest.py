@@ -1,6 +1,8 @@
 """What has to stand before any test imports TensorFlow, and what several folders of tests share."""
 
+import base64
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -56,6 +58,80 @@ def pytest_collection_modifyitems(items):
 
 def _is_slow(item):
     return item.get_closest_marker("slow") or item.get_closest_marker("soak")
+
+
+class Page:
+    """What a browser makes of one of detflow's pages."""
+
+    def __init__(self, html):
+        from lxml.html import document_fromstring
+
+        self.html = html
+        self._tree = document_fromstring(html)
+        self._body = self._tree.find("body")
+
+    @property
+    def text(self):
+        """All text that is shown, with single spaces."""
+        return self.text_of("body")
+
+    def find(self, selector):
+        """Returns the elements of an XPath below the body, say `figure[@class="card"]`."""
+        return self._body.xpath(f".//{selector}")
+
+    def text_of(self, selector):
+        """Returns the text of the only element of an XPath."""
+        [element] = [self._body] if selector == "body" else self.find(selector)
+        return " ".join(element.text_content().split())
+
+    def texts(self, selector):
+        """Returns the text of each element of an XPath."""
+        return [" ".join(element.text_content().split()) for element in self.find(selector)]
+
+    def rows(self, selector):
+        """Returns the cells' texts of each row of the tables in an XPath."""
+        return [
+            [" ".join(cell.text_content().split()) for cell in row.xpath("./td|./th")]
+            for row in self.find(f"{selector}//tr")
+        ]
+
+    def require_inert(self):
+        """Asserts that the browser loads and runs nothing, and that the page is whole by itself."""
+        for element in self._tree.iter():
+            assert element.tag not in (
+                "script",
+                "link",
+                "iframe",
+                "object",
+                "embed",
+                "form",
+                "base",
+            )
+            for name, value in element.attrib.items():
+                assert name != "style"
+                assert not name.startswith("on")
+                if name in ("src", "srcset", "href"):
+                    assert value.startswith(("data:image/", "#")), value[:60]
+        assert "http" not in self.html.replace("http-equiv", "")
+        [style] = self._tree.xpath("//style/text()")
+        assert "url(" not in style
+        assert "@import" not in style
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        [policy] = self._tree.xpath('//meta[@http-equiv="Content-Security-Policy"]/@content')
+        assert policy == (
+            f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+            "form-action 'none'"
+        )
+
+    def require_links(self, *anchors):
+        """Asserts the sections of a page, to each of which one link leads."""
+        assert [section.get("id") for section in self.find("section")] == list(anchors)
+        assert [link.get("href") for link in self.find("nav//a")] == [f"#{a}" for a in anchors]
+
+
+@pytest.fixture(scope="session")
+def parse_page():
+    return Page
 
 
 @pytest.fixture(scope="session")

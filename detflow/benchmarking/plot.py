@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from detflow.benchmarking.measurement import Measurement
-from detflow.pages.draw import class_colour
+from detflow.pages.colours import LIGHT, class_colour, to_hex
 from detflow.text import count_noun
 
 _SIZE_INCHES = (7.2, 4.6)
@@ -30,7 +30,7 @@ def draw_benchmark(measurements: Sequence[Measurement]) -> bytes:
         axes = figure.add_subplot()
         for number, measurement in enumerate(measurements, start=1):
             latency = measurement.first["milliseconds"]["end_to_end"]["p50"]
-            colour = tuple(side / 255 for side in class_colour(number))
+            colour = to_hex(class_colour(number))
             label = f"{measurement.name}, {latency:.1f} ms"
             if measurement.ap is None:
                 label += ", AP unknown"
@@ -43,7 +43,7 @@ def draw_benchmark(measurements: Sequence[Measurement]) -> bytes:
                 marker,
                 color=colour,
                 markersize=9,
-                markeredgecolor="#1c2126",
+                markeredgecolor=LIGHT.ink,
                 label=label,
                 alpha=0.85,
             )

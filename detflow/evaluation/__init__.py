@@ -1,1 +1,1 @@
-"""What `detflow evaluate` makes of truth and detections: an analysis, its files, plots and a page. No TensorFlow in here."""
+"""How good a model is on a split: numbers, curves, confusion, errors, and a page that shows all."""

@@ -1,4 +1,4 @@
-"""Truth and detections → every number that an evaluation tells."""
+"""From truth and detections to every number of an evaluation."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from detflow.evaluation.evaluators import EVALUATORS, Evaluator, Evidence, Measure
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import CocoEvaluation, EvaluatedImage, Matches
 from detflow.metrics.confusion import ConfusionMatrix, confusion_matrix
 from detflow.metrics.curves import Curve, class_curves, overall_curve
 from detflow.metrics.errors import DetectionError, ErrorCost, ErrorType, error_costs, find_errors
-from detflow.metrics.voc import voc_metrics
 from detflow.tables import EvaluationRow, print_evaluation
+from detflow.text import count_noun
 
-__all__ = ["Analysis", "ClassCounts", "Subject", "analyse", "describe_analysis", "print_analysis"]
-
-# Where no detection is right anywhere, no threshold is better than another.
+# Used where no detection is right anywhere, so that no threshold is better than another.
 _FALLBACK_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What was judged on what.
+    """Which model was judged on which images.
 
     Attributes:
-        model: The file or folder that was named.
-        source: What inside of it was run, say its best checkpoint.
-        records: The records' folder.
-        split: The split's name.
-        fingerprint: Of the records.
+        model: The file or folder that the user named.
+        source: What was run inside of it, say its best checkpoint.
+        records: The folder of the records.
+        split: The name of the split.
+        fingerprint: The fingerprint of the records.
     """
 
     model: str
@@ -42,7 +41,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class ClassCounts:
-    """How many images have the class, how many objects there are, and how many of those are difficult."""
+    """How many images have a class, how many objects it has, and how many are difficult."""
 
     images: int
     objects: int
@@ -51,28 +50,30 @@ class ClassCounts:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that was measured; what could not be is None.
+    """Everything that was measured; None stands for what could not be.
 
     Attributes:
-        subject: What was judged.
+        subject: What was judged on what.
         label_map: The classes.
         images: Truth and detections.
-        counts: Of each class by its name.
-        metrics: As from `coco_metrics`, and VOC07_mAP, VOC10_mAP.
-        class_metrics: Of each class by its name: COCO's, and VOC07_AP, VOC10_AP.
-        matches: At IoU .5.
-        overall: The curve of all classes pooled.
-        curves: Of each class by its name.
-        score_threshold: For all that depends on one.
-        confusion: At that threshold.
-        errors: At that threshold.
-        costs: Of each kind of error, over all detections.
+        counts: Images and objects of each class by its name.
+        measures: What the evaluators found.
+        metrics: What `coco_metrics` returns, then the value of every other measure by its name.
+        class_metrics: For each class, the values of the measures by their class names.
+        matches: Which detection found which object at IoU .5.
+        overall: Precision and recall over the score threshold, all classes pooled.
+        curves: The same for each class by its name.
+        score_threshold: The least score of a detection for `confusion`, `errors` and pictures.
+        confusion: Which class was taken for which, at that threshold.
+        errors: What was wrong, at that threshold.
+        costs: What each kind of error costs, over all detections.
     """
 
     subject: Subject
     label_map: LabelMap
     images: Sequence[EvaluatedImage]
     counts: Mapping[str, ClassCounts]
+    measures: Sequence[Measure]
     metrics: Mapping[str, float | None]
     class_metrics: Mapping[str, Mapping[str, float | None]]
     matches: Matches
@@ -84,7 +85,10 @@ class Analysis:
     costs: Mapping[ErrorType, ErrorCost]
 
     def error_classes(self, error: DetectionError) -> tuple[int, ...]:
-        """Returns the ids of the classes that an error hurts: the detected one, and that of the object that it was to find."""
+        """Returns the ids of the classes that an error hurts.
+
+        These are the class that was detected, and the class of the object that was to be found.
+        """
         classes = []
         if error.detection is not None:
             classes.append(int(self.matches.class_ids[error.detection]))
@@ -93,7 +97,10 @@ class Analysis:
         return tuple(classes)
 
     def error_counts(self) -> dict[str, Counter[ErrorType]]:
-        """Returns how often each kind of error occurs at the threshold, by the name of the detected or missed class."""
+        """Returns how often each kind of error occurs at the threshold.
+
+        An error counts for the class that was detected, or else for the one that was missed.
+        """
         counts: dict[str, Counter[ErrorType]] = {name: Counter() for name in self.label_map}
         for error in self.errors:
             counts[self.label_map.name_of(self.error_classes(error)[0])][error.type] += 1
@@ -105,37 +112,39 @@ def analyse(
     label_map: LabelMap,
     subject: Subject,
     score_threshold: float | None = None,
+    evaluators: Sequence[Evaluator] = EVALUATORS,
 ) -> Analysis:
     """Measures everything.
 
     Args:
         images: Truth and detections.
         label_map: The classes.
-        subject: What is judged.
-        score_threshold: For confusion, errors and pictures; None takes the one with the best F1
-            over all classes.
+        subject: What is judged on what.
+        score_threshold: Least score of a detection for confusion, errors and pictures; None takes
+            the threshold with the best F1 over all classes.
+        evaluators: What yields the metrics.
     """
     coco = CocoEvaluation(images, label_map)
-    voc, voc_classes = voc_metrics(images, label_map)
     matches = coco.matches()
-    overall = overall_curve(matches)
+    overall, curves = overall_curve(matches), class_curves(matches, label_map)
     if score_threshold is None:
         score_threshold = overall.best.threshold if overall.best else _FALLBACK_THRESHOLD
-    class_metrics = {
-        name: values
-        | {"VOC07_AP": voc_classes[name].eleven_point, "VOC10_AP": voc_classes[name].area}
-        for name, values in coco.class_metrics().items()
-    }
+    evidence = Evidence(images, label_map, coco, matches, overall, curves)
+    measures = [measure for evaluator in evaluators for measure in evaluator(evidence)]
     return Analysis(
         subject=subject,
         label_map=label_map,
         images=images,
         counts=_count(images, label_map),
-        metrics=coco.metrics() | {"VOC07_mAP": voc.eleven_point, "VOC10_mAP": voc.area},
-        class_metrics=class_metrics,
+        measures=measures,
+        metrics=coco.metrics() | {measure.name: measure.value for measure in measures},
+        class_metrics={
+            name: {one.class_name: one.by_class[name] for one in measures if one.by_class}
+            for name in label_map
+        },
         matches=matches,
         overall=overall,
-        curves=class_curves(matches, label_map),
+        curves=curves,
         score_threshold=score_threshold,
         confusion=confusion_matrix(images, label_map, score_threshold),
         errors=find_errors(matches, images, score_threshold),
@@ -144,7 +153,7 @@ def analyse(
 
 
 def describe_analysis(analysis: Analysis) -> dict[str, Any]:
-    """Returns what metrics.json has: plain values, null for what could not be measured."""
+    """Returns the content of metrics.json: plain values, null for what could not be measured."""
     at_threshold = Counter(error.type for error in analysis.errors)
     errors_of = analysis.error_counts()
     return {
@@ -186,31 +195,28 @@ def describe_analysis(analysis: Analysis) -> dict[str, Any]:
 def print_analysis(analysis: Analysis) -> None:
     """Prints one screen on the terminal."""
     rows = [
-        EvaluationRow(
-            name,
-            analysis.counts[name].objects,
-            metrics["AP"],
-            metrics["AP50"],
-            point.precision,
-            point.recall,
-            point.f1,
-        )
+        _build_row(analysis, name, analysis.counts[name].objects, metrics, analysis.curves[name])
         for name, metrics in analysis.class_metrics.items()
-        for point in [analysis.curves[name].at(analysis.score_threshold)]
     ]
-    point, metrics = analysis.overall.at(analysis.score_threshold), analysis.metrics
     objects = sum(count.objects for count in analysis.counts.values())
-    total = EvaluationRow(
-        "all", objects, metrics["AP"], metrics["AP50"], point.precision, point.recall, point.f1
+    total = _build_row(analysis, "all", objects, analysis.metrics, analysis.overall)
+    title = (
+        f"{analysis.subject.split}: {count_noun(len(analysis.images), 'image')}; "
+        f"precision, recall, F1 at score {analysis.score_threshold:.2f}"
     )
-    title = f"{analysis.subject.split}: {len(analysis.images):,} images; precision, recall, F1 at score {analysis.score_threshold:.2f}"
-    rest = {
-        name: value
-        for name, value in metrics.items()
-        if "/" not in name and name not in ("AP", "AP50")
-    }
+    in_table = ("AP", "AP50")
+    rest = {one.name: one.value for one in analysis.measures if one.name not in in_table}
     costs = {kind.value: cost.ap50 for kind, cost in analysis.costs.items()}
     print_evaluation(title, rows, total, [("", rest), ("AP50 lost to:", costs)])
+
+
+def _build_row(
+    analysis: Analysis, name: str, objects: int, metrics: Mapping[str, float | None], curve: Curve
+) -> EvaluationRow:
+    point = curve.at(analysis.score_threshold)
+    return EvaluationRow(
+        name, objects, metrics["AP"], metrics["AP50"], point.precision, point.recall, point.f1
+    )
 
 
 def _count(images: Sequence[EvaluatedImage], label_map: LabelMap) -> dict[str, ClassCounts]:

@@ -14,12 +14,11 @@ import numpy as np
 
 from detflow.evaluation.analysis import Analysis, describe_analysis
 from detflow.evaluation.page import chosen_images, render_evaluation
-from detflow.evaluation.plots import DARK, PLOTS, draw_plot
+from detflow.evaluation.plots import PLOTS, draw_plot
 from detflow.label_map import LabelMap
 from detflow.metrics.errors import ErrorType
+from detflow.pages.colours import DARK, LIGHT
 from detflow.types import Sample
-
-__all__ = ["write_evaluation"]
 
 _THRESHOLDS = np.arange(101) / 100
 
@@ -31,14 +30,16 @@ def write_evaluation(
     samples: Sequence[Sample],
     read_pictures: Callable[[Collection[int]], Mapping[int, bytes]],
 ) -> None:
-    """Writes metrics.json, results.csv, curves.csv, predictions.json, ground_truth.json, the plots and the page.
+    """Writes the numbers, the plots and the page.
+
+    The numbers are metrics.json, results.csv, curves.csv, predictions.json and ground_truth.json.
 
     Args:
-        folder: Where, an empty folder.
-        page_name: Of the page.
-        analysis: What was found.
-        samples: One an image, for names and numbers.
-        read_pictures: From indices of images to their JPEG files.
+        folder: An empty folder.
+        page_name: Name of the page's file.
+        analysis: What was measured.
+        samples: The samples of the analysis' images, for their names and ids.
+        read_pictures: Returns the JPEG files of images by their indices.
     """
     document = json.dumps(describe_analysis(analysis), indent=2)
     (folder / "metrics.json").write_text(document + "\n", encoding="utf-8")
@@ -52,7 +53,7 @@ def write_evaluation(
     )
     plots = {}
     for name in PLOTS:
-        light = draw_plot(name, analysis)
+        light = draw_plot(name, analysis, LIGHT)
         (folder / f"{name}.png").write_bytes(light)
         plots[name] = (light, draw_plot(name, analysis, DARK))
     pictures = read_pictures(frozenset(chosen_images(analysis)))
@@ -91,7 +92,7 @@ def _class_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
 
 def _curve_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
     yield ["class", "id", "threshold", "precision", "recall", "f1"]
-    # Id 0 without a name: all classes pooled.
+    # All classes pooled have the id 0 and no name.
     for class_id, (name, curve) in enumerate([("", analysis.overall), *analysis.curves.items()]):
         yield from (
             [name, class_id, *asdict(curve.at(threshold)).values()]
@@ -100,7 +101,7 @@ def _curve_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
 
 
 def _predictions(analysis: Analysis, samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
-    """Yields COCO's results format."""
+    """Yields the detections in COCO's results format (https://cocodataset.org/#format-results)."""
     for sample, image in zip(samples, analysis.images, strict=True):
         for detection in image.detections:
             box = list(detection.box.to_coco(image.size))
@@ -113,7 +114,7 @@ def _predictions(analysis: Analysis, samples: Sequence[Sample]) -> Iterator[dict
 
 
 def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Returns COCO's dataset format, so that the predictions can be judged with other tools."""
+    """Returns the truth in COCO's dataset format, so that other tools can judge the predictions."""
     annotations: list[dict[str, Any]] = []
     ids = {name: class_id for class_id, name in enumerate(label_map, start=1)}
     for sample in samples:
@@ -133,12 +134,12 @@ def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, A
     return {
         "images": [
             {
-                "id": one.source_id,
-                "file_name": one.filename,
-                "width": one.size.width,
-                "height": one.size.height,
+                "id": sample.source_id,
+                "file_name": sample.filename,
+                "width": sample.size.width,
+                "height": sample.size.height,
             }
-            for one in samples
+            for sample in samples
         ],
         "categories": [{"id": class_id, "name": name} for name, class_id in ids.items()],
         "annotations": annotations,
@@ -146,6 +147,6 @@ def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, A
 
 
 def _to_json_lines(entries: Iterable[dict[str, Any]]) -> str:
-    """A JSON array with one entry a line."""
+    """Returns a JSON array with one entry a line."""
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     return f"[\n{lines}\n]\n"

@@ -14,11 +14,9 @@ from detflow.metrics.coco import EvaluatedImage
 from detflow.metrics.errors import DetectionError, ErrorType
 from detflow.pages.draw import draw_boxes, fit_picture
 
-__all__ = ["BadImage", "describe_errors", "draw_errors", "worst_images", "worst_images_of"]
-
 _SIDE_PX = 560
 _QUALITY = 82
-# So many boxes of each kind are drawn: more hide the picture, and naming thousands takes long.
+# More boxes of a kind would hide the picture, and placing the names of thousands takes long.
 _MAX_BOXES, _MAX_NAMED = 300, 40
 
 
@@ -27,9 +25,9 @@ class BadImage:
     """An image with errors.
 
     Attributes:
-        index: Of the image.
+        index: Place among the analysis' images.
         cost: About how much AP its errors cost.
-        errors: From the worst to the least.
+        errors: Its errors, the worst first.
     """
 
     index: int
@@ -71,7 +69,10 @@ def _image_of(analysis: Analysis, error: DetectionError) -> int:
 
 
 def _class_weights(analysis: Analysis) -> dict[int, float]:
-    """What one object weighs in its class' AP; a class without objects, which has no AP, weighs as little as the data allow."""
+    """Returns what one object weighs in its class's AP, by the class id.
+
+    A class without objects has no AP; an error of it weighs as little as the data allow.
+    """
     totals = {
         class_id: analysis.matches.num_truths(class_id)
         for class_id in range(1, len(analysis.label_map) + 1)
@@ -81,13 +82,16 @@ def _class_weights(analysis: Analysis) -> dict[int, float]:
 
 
 def _cost(analysis: Analysis, error: DetectionError, weights: Mapping[int, float]) -> float:
-    """A missed object costs its whole weight, a false positive as much of it as the model is sure."""
+    """Returns the weight of a missed object, or that of a false positive times its score."""
     score = 1.0 if error.detection is None else float(analysis.matches.scores[error.detection])
     return score * sum(weights[class_id] for class_id in analysis.error_classes(error))
 
 
 def describe_errors(analysis: Analysis, bad: BadImage) -> str:
-    """Returns an image's errors in words, the frequent ones first: "3 cat missed, dog taken for cat"."""
+    """Returns an image's errors in words, the most frequent first.
+
+    An example is "3 × cat missed, dog taken for cat".
+    """
     phrases = Counter(_phrase(analysis, error) for error in bad.errors)
     return ", ".join(
         f"{count:,} × {phrase}" if count > 1 else phrase for phrase, count in phrases.most_common()
@@ -110,15 +114,15 @@ def _phrase(analysis: Analysis, error: DetectionError) -> str:
 
 
 def draw_errors(analysis: Analysis, bad: BadImage, jpeg: bytes) -> bytes:
-    """Draws an image's truth dashed and the detections at the threshold solid; only what is wrong is named.
+    """Draws an image's truth dashed and its detections solid, and names only what is wrong.
 
     Args:
-        analysis: Of the image.
-        bad: The image and the errors to name.
-        jpeg: The image's file.
+        analysis: What was measured; detections below its score threshold are not drawn.
+        bad: The image, and the errors to name.
+        jpeg: The image as a JPEG file's bytes.
 
     Returns:
-        A JPEG file of a size for a page.
+        A JPEG file's bytes, of a size for a page.
     """
     image, matches = analysis.images[bad.index], analysis.matches
     false = [int(matches.places[e.detection]) for e in bad.errors if e.detection is not None][

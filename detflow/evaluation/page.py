@@ -1,13 +1,14 @@
-"""evaluation.html: how good a model is, and why it is no better, for a person; one file, nothing fetched, nothing executed."""
+"""evaluation.html: how good a model is, and why it is no better."""
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from detflow.evaluation.analysis import Analysis
+from detflow.evaluation.evaluators import Measure
 from detflow.evaluation.gallery import (
     BadImage,
     describe_errors,
@@ -16,45 +17,25 @@ from detflow.evaluation.gallery import (
     worst_images_of,
 )
 from detflow.evaluation.plots import MAX_BARS
-from detflow.metrics.curves import OperatingPoint
+from detflow.metrics.curves import Curve
 from detflow.metrics.errors import ErrorType
-from detflow.pages.document import Section, escape, render_page, render_table
-from detflow.pages.draw import class_colour
-from detflow.pages.svg import draw_stack, draw_swatch
+from detflow.pages.charts import Chart, build_stack
+from detflow.pages.render import Section, render_page
 from detflow.tables import format_metric
-
-__all__ = ["chosen_images", "render_evaluation"]
 
 _MAX_CLASS_ROWS = 200
 _MAX_CONFUSIONS = 12
-# More rows of a matrix are not readable at half a page's width.
+# A matrix with more rows cannot be read at half a page's width.
 _MAX_NARROW_CLASSES = 14
 _MAX_WORST = 12
 _MAX_CLASS_PICTURES, _MAX_GALLERIES, _MAX_OF_CLASS = 36, 12, 6
-_MEANINGS = {
-    ErrorType.CLASSIFICATION: "on an object of another class",
-    ErrorType.LOCALISATION: "on an object of its class, but overlapping it too little (IoU .1 to .5)",
-    ErrorType.BOTH: "overlaps an object of another class too little",
-    ErrorType.DUPLICATE: "on an object that a better detection has found already",
-    ErrorType.BACKGROUND: "where there is no object",
-    ErrorType.MISSED: "an object that no detection of another kind comes near",
-}
-_HEADLINES = (
-    ("AP", "AP", "COCO, mean over IoU .5 to .95"),
-    ("AP50", "AP50", "at IoU .5"),
-    ("AP75", "AP75", "at IoU .75"),
-    ("AR100", "AR100", "recall at 100 detections an image"),
-    ("VOC07_mAP", "VOC 2007", "mAP by 11 points"),
-    ("VOC10_mAP", "VOC 2010", "mAP by area"),
-    ("AP_small", "AP small", "objects below 32² pixels"),
-    ("AP_medium", "AP medium", "32² to 96² pixels"),
-    ("AP_large", "AP large", "above 96² pixels"),
-)
+# A kind of error that costs less is no story.
+_LEAST_COST = 0.0005
 
 
 def chosen_images(analysis: Analysis) -> set[int]:
     """Returns the indices of the images whose pictures the page shows."""
-    return {bad.index for _, chosen in _galleries(analysis) for bad in chosen}
+    return {bad.index for _, chosen in _choose_galleries(analysis) for bad in chosen}
 
 
 def render_evaluation(
@@ -66,355 +47,328 @@ def render_evaluation(
     """Returns the page.
 
     Args:
-        analysis: What it tells.
-        filenames: Of the images.
+        analysis: What was measured.
+        filenames: The name of each image.
         plots: PNG files for a bright and a dark screen, by the names of `plots.PLOTS`.
         pictures: JPEG files of at least `chosen_images`, by the index of the image.
     """
-    (_, worst), *of_classes = _galleries(analysis)
-    errors = len(analysis.errors)
-    sections = [
-        Section("numbers", "Numbers", _render_numbers(analysis)),
-        Section("classes", "Classes", _render_classes(analysis, plots)),
-        Section("curves", "Curves", _render_curves(analysis, plots)),
-        Section("confusion", "Confusion", _render_confusion(analysis, plots)),
-        Section("errors", "Errors", _render_errors(analysis), errors),
-    ]
+    (_, worst), *of_classes = _choose_galleries(analysis)
+    sections = {
+        "numbers": Section("Numbers"),
+        "classes": Section("Classes"),
+        "curves": Section("Curves"),
+        "confusion": Section("Confusion"),
+        "errors": Section("Errors", len(analysis.errors)),
+    }
     if worst:
-        lead = f'<p class="soft">{_GALLERY_LEAD}</p>'
-        sections.append(
-            Section(
-                "worst", "Worst images", lead + _render_cards(analysis, worst, filenames, pictures)
-            )
-        )
+        sections["worst"] = Section("Worst images")
     if of_classes:
-        groups = "".join(
-            _render_gallery(analysis, class_id, chosen, filenames, pictures)
+        sections["by-class"] = Section("Worst by class")
+    return render_page(
+        "evaluation.html.j2",
+        name=f"{PurePath(analysis.subject.model).name} on {analysis.subject.split}",
+        sections=sections,
+        subject=analysis.subject,
+        story=_tell_story(analysis),
+        score_threshold=f"{analysis.score_threshold:.2f}",
+        tiles=_build_tiles(analysis),
+        classes=_build_class_table(analysis),
+        plots=plots,
+        confusion=_build_confusion(analysis),
+        errors=_build_error_rows(analysis),
+        worst=_build_cards(analysis, worst, filenames, pictures),
+        galleries=[
+            _build_gallery(analysis, class_id, chosen, filenames, pictures)
             for class_id, chosen in of_classes
-        )
-        sections.append(
-            Section("by-class", "Worst by class", f'<p class="soft">{_CLASS_LEAD}</p>{groups}')
-        )
-    footer = (
-        f"Model {escape(analysis.subject.source)}, records {escape(analysis.subject.records)} "
-        f"(fingerprint {escape(analysis.subject.fingerprint[:12])}). COCO's numbers are pycocotools'. Objects that VOC marks as "
-        f"difficult are neither hits nor misses. n/a: there is no object to measure with."
+        ],
     )
-    name = f"{PurePath(analysis.subject.model).name} on {analysis.subject.split}"
-    return render_page("Evaluation report", name, _render_lead(analysis), sections, footer)
 
 
-def _render_lead(analysis: Analysis) -> str:
-    """The whole story in three sentences."""
-    objects = sum(count.objects for count in analysis.counts.values())
-    classes = len(analysis.label_map)
-    story = (
-        f"AP {format_metric(analysis.metrics['AP'])}, AP50 {format_metric(analysis.metrics['AP50'])} on {len(analysis.images):,} "
-        f"{'image' if len(analysis.images) == 1 else 'images'} with {objects:,} objects of {classes:,} "
-        f"{'class' if classes == 1 else 'classes'}."
-    )
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """The numbers of the sentences that tell the whole story.
+
+    Attributes:
+        ap: COCO's AP, as text.
+        ap50: AP at IoU .5, as text.
+        images: How many images there are.
+        objects: How many objects they have.
+        classes: How many classes there are.
+        found: Share of the objects that are found from the threshold on; None without objects.
+        right: Share of the detections that are right; None without detections.
+        costliest: The kind of error that costs the most; None where none costs much.
+        cost: What it costs, as text.
+    """
+
+    ap: str
+    ap50: str
+    images: int
+    objects: int
+    classes: int
+    found: float | None
+    right: float | None
+    costliest: str | None
+    cost: str
+
+
+def _tell_story(analysis: Analysis) -> _Story:
     point = analysis.overall.at(analysis.score_threshold)
-    if point.precision is not None and point.recall is not None:
-        story += (
-            f" From a score of {analysis.score_threshold:.2f} on, {_percent(point.recall)} of the objects are found, and "
-            f"{_percent(point.precision)} of the detections are right."
-        )
-    costly = {
+    costs = {
         kind: cost.ap50
         for kind, cost in analysis.costs.items()
-        if cost.ap50 is not None and cost.ap50 >= 0.0005
+        if cost.ap50 is not None and cost.ap50 >= _LEAST_COST
     }
-    if costly:
-        kind = max(costly, key=lambda one: costly[one])
-        story += (
-            f" Most is lost to <b>{_KIND_NAMES[kind]}</b>: {format_metric(costly[kind])} of AP50."
-        )
-    return story
+    costliest = max(costs, key=lambda kind: costs[kind], default=None)
+    return _Story(
+        format_metric(analysis.metrics["AP"]),
+        format_metric(analysis.metrics["AP50"]),
+        len(analysis.images),
+        sum(count.objects for count in analysis.counts.values()),
+        len(analysis.label_map),
+        point.recall,
+        point.precision,
+        costliest.value if costliest else None,
+        format_metric(costs[costliest] if costliest else None),
+    )
 
 
-_KIND_NAMES = {
-    ErrorType.CLASSIFICATION: "wrong classes",
-    ErrorType.LOCALISATION: "wrong places",
-    ErrorType.BOTH: "wrong class and place at once",
-    ErrorType.DUPLICATE: "duplicates",
-    ErrorType.BACKGROUND: "detections on background",
-    ErrorType.MISSED: "missed objects",
-}
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    title: str
+    value: str
+    meaning: str
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _threshold(point: OperatingPoint | None) -> str:
-    return "n/a" if point is None else f"{point.threshold:.2f}"
-
-
-# --- Sections -------------------------------------------------------------------------------------
-
-
-def _render_numbers(analysis: Analysis) -> str:
+def _build_tiles(analysis: Analysis) -> list[_Tile]:
     tiles = [
-        (title, format_metric(analysis.metrics[name]), text) for name, title, text in _HEADLINES
+        _Tile(measure.title, format_metric(measure.value), _explain(measure))
+        for measure in analysis.measures
     ]
     best = analysis.overall.best
-    tiles.append(
-        (
-            "Best F1",
-            format_metric(best.f1 if best else None),
-            f"at a score of {best.threshold:.2f}" if best else "no hit",
-        )
-    )
-    cells = "".join(
-        f'<div class="tile"><span>{title}</span><b>{value}</b><span class="soft">{text}</span></div>'
-        for title, value, text in tiles
-    )
-    return f'<div class="panel tiles">{cells}</div>'
+    meaning = f"at a score of {best.threshold:.2f}" if best else "no hit"
+    return [*tiles, _Tile("Best F1", format_metric(best.f1 if best else None), meaning)]
 
 
-def _render_classes(analysis: Analysis, plots: Mapping[str, tuple[bytes, bytes]]) -> str:
+def _explain(measure: Measure) -> str:
+    return measure.meaning if measure.is_higher_better else f"{measure.meaning}; lower is better"
+
+
+# --- Classes --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassRow:
+    """A class: `numbers` has a text for each column of numbers."""
+
+    name: str
+    class_id: int
+    objects: int
+    numbers: Sequence[str]
+    chart: Chart
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassTable:
+    """The classes, or the worst of them; `total` has the numbers of all classes."""
+
+    columns: Sequence[str]
+    rows: Sequence[_ClassRow]
+    num_classes: int
+    objects: int
+    difficult: int
+    total: Sequence[str]
+    num_bars: int
+
+
+def _build_class_table(analysis: Analysis) -> _ClassTable:
+    measures = [measure for measure in analysis.measures if measure.is_in_class_table]
     names = list(analysis.label_map)
     if len(names) > _MAX_CLASS_ROWS:
-        # Those that cannot be measured stand last.
-        names = sorted(names, key=lambda name: _or_two(analysis.class_metrics[name]["AP"]))[
-            :_MAX_CLASS_ROWS
-        ]
-    rows = [_render_class(analysis, name) for name in names]
-    point = analysis.overall.at(analysis.score_threshold)
-    objects, hard = (
-        sum(getattr(one, what) for one in analysis.counts.values())
-        for what in ("objects", "difficult")
-    )
-    foot = (
-        f'<td>all</td><td class="bar"></td><td>{objects:,}</td>'
-        + "".join(
-            f"<td>{format_metric(analysis.metrics[name])}</td>"
-            for name in ("AP", "AP50", "AP75", "VOC10_mAP")
-        )
-        + "".join(
-            f"<td>{format_metric(value)}</td>"
-            for value in (point.precision, point.recall, point.f1)
-        )
-        + f"<td>{_threshold(analysis.overall.best)}</td>"
-    )
-    heads = (
-        "class",
-        "",
-        "objects",
-        "AP",
-        "AP50",
-        "AP75",
-        "VOC10 AP",
-        "precision",
-        "recall",
-        "F1",
-        "best score",
-    )
-    rest = len(analysis.label_map) - len(names)
-    more = (
-        f'<p class="more">The {len(names):,} worst classes of {len(analysis.label_map):,}.</p>'
-        if rest
-        else ""
-    )
-    difficult = f" {hard:,} objects are marked as difficult." if hard else ""
-    lead = (
-        f"The bar is AP50, its strong part AP. Precision, recall and F1 are at IoU .5 from score {analysis.score_threshold:.2f} "
-        f"on; the best score is the threshold with the class' highest F1.{difficult}"
-    )
-    measured = sum(one["AP"] is not None for one in analysis.class_metrics.values())
-    figure = _render_plot("ap_per_class", plots, "AP and AP50 of each class")
-    # One bar a line: a chart for many classes is as long as the table, whose bars say the same.
-    chart = (
-        f"<details><summary>The {min(measured, MAX_BARS)} worst classes as a chart</summary>{figure}</details>"
-        if measured
-        else ""
-    )
-    return f'<p class="soft">{lead}</p><div class="panel by-class">{render_table(heads, rows, foot)}{more}{chart}</div>'
-
-
-def _render_class(analysis: Analysis, name: str) -> tuple[str, ...]:
-    class_id = analysis.label_map.id_of(name)
-    metrics, curve = analysis.class_metrics[name], analysis.curves[name]
-    point = curve.at(analysis.score_threshold)
-    colour = class_colour(class_id)
-    ap, at50 = metrics["AP"] or 0.0, metrics["AP50"] or 0.0
-    label = f"AP {format_metric(metrics['AP'])}, AP50 {format_metric(metrics['AP50'])}"
-    bar = draw_stack(
-        [(round(1000 * ap), "accent"), (round(1000 * max(0.0, at50 - ap)), "accent-soft")],
-        label,
-        1000,
-    )
-    return (
-        f"<td>{draw_swatch(colour)}{escape(name)}</td>",
-        f'<td class="bar">{bar}</td>',
-        f"<td>{analysis.counts[name].objects:,}</td>",
-        *(f"<td>{format_metric(metrics[key])}</td>" for key in ("AP", "AP50", "AP75", "VOC10_AP")),
-        *(
-            f"<td>{format_metric(value)}</td>"
-            for value in (point.precision, point.recall, point.f1)
-        ),
-        f"<td>{_threshold(curve.best)}</td>",
+        names = _sort_by_ap(analysis, names)[:_MAX_CLASS_ROWS]
+    measured = sum(metrics["AP"] is not None for metrics in analysis.class_metrics.values())
+    total = [measure.value for measure in measures]
+    return _ClassTable(
+        [
+            *(measure.class_name.replace("_", " ") for measure in measures),
+            *("precision", "recall", "F1", "best score"),
+        ],
+        [_build_class_row(analysis, name, measures) for name in names],
+        len(analysis.label_map),
+        sum(count.objects for count in analysis.counts.values()),
+        sum(count.difficult for count in analysis.counts.values()),
+        _format_numbers(total, analysis.overall, analysis.score_threshold),
+        min(measured, MAX_BARS),
     )
 
 
-def _render_curves(analysis: Analysis, plots: Mapping[str, tuple[bytes, bytes]]) -> str:
-    figures = _render_plot("precision_recall", plots, "precision over recall") + _render_plot(
-        "f1_threshold", plots, "F1 over the score threshold"
+def _build_class_row(analysis: Analysis, name: str, measures: Sequence[Measure]) -> _ClassRow:
+    metrics = analysis.class_metrics[name]
+    ap, ap50 = metrics["AP"], metrics["AP50"]
+    strong = round(1000 * (ap or 0.0))
+    soft = round(1000 * max(0.0, (ap50 or 0.0) - (ap or 0.0)))
+    label = f"AP {format_metric(ap)}, AP50 {format_metric(ap50)}"
+    chart = build_stack([(strong, "accent"), (soft, "accent-soft")], label, 1000)
+    values = [measure.by_class.get(name) for measure in measures]
+    return _ClassRow(
+        name,
+        analysis.label_map.id_of(name),
+        analysis.counts[name].objects,
+        _format_numbers(values, analysis.curves[name], analysis.score_threshold),
+        chart,
     )
-    lead = (
-        "How much precision each share of found objects costs, and how good each threshold is. curves.csv has the points. With "
-        "many classes the eight worst are named."
-    )
-    return f'<p class="soft">{lead}</p><div class="plots">{figures}</div>'
 
 
-def _render_confusion(analysis: Analysis, plots: Mapping[str, tuple[bytes, bytes]]) -> str:
+def _format_numbers(
+    values: Sequence[float | None], curve: Curve, score_threshold: float
+) -> list[str]:
+    point, best = curve.at(score_threshold), curve.best
+    numbers = (*values, point.precision, point.recall, point.f1)
+    return [*map(format_metric, numbers), f"{best.threshold:.2f}" if best else "n/a"]
+
+
+def _sort_by_ap(analysis: Analysis, names: Sequence[str]) -> list[str]:
+    """Returns names of classes from the lowest AP on; those that cannot be measured stand last."""
+
+    def rank(name: str) -> tuple[bool, float]:
+        ap = analysis.class_metrics[name]["AP"]
+        return ap is None, ap or 0.0
+
+    return sorted(names, key=rank)
+
+
+# --- Confusion and errors -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _ConfusionRow:
+    """How many objects of a class were taken for another: `share` is of the class's objects."""
+
+    class_id: int
+    true: str
+    detected: str
+    objects: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Confusion:
+    """The most frequent confusions, of `num_pairs` pairs of classes."""
+
+    rows: Sequence[_ConfusionRow]
+    num_pairs: int
+    missed: int
+    invented: int
+    iou: float
+    is_wide: bool
+
+
+def _build_confusion(analysis: Analysis) -> _Confusion:
     counts, names = analysis.confusion.counts, list(analysis.label_map)
     pairs = [
-        (int(counts[row, column]), names[row], names[column])
+        (int(counts[row, column]), row, column)
         for row in range(len(names))
         for column in range(len(names))
         if row != column and counts[row, column]
     ]
     rows = [
-        (
-            f"<td>{draw_swatch(class_colour(analysis.label_map.id_of(true)))}{escape(true)}</td>",
-            f"<td>{escape(detected)}</td>",
-            f"<td>{number:,}</td>",
-            f"<td>{_percent(number / int(counts[names.index(true)].sum()))}</td>",
-        )
-        for number, true, detected in sorted(pairs, key=lambda pair: -pair[0])[:_MAX_CONFUSIONS]
+        _ConfusionRow(row + 1, names[row], names[column], number, number / int(counts[row].sum()))
+        for number, row, column in sorted(pairs, key=lambda pair: -pair[0])[:_MAX_CONFUSIONS]
     ]
-    missed, invented = int(counts[:, -1].sum()), int(counts[-1].sum())
-    note = f"{missed:,} objects have no detection on them, {invented:,} detections have no object below them."
-    if rows:
-        table = render_table(("class", "taken for", "objects", "share"), rows)
-        more = (
-            f'<p class="more">The {len(rows)} most frequent of {len(pairs):,}.</p>'
-            if len(pairs) > len(rows)
-            else ""
-        )
-    else:
-        table, more = "<p>No object is taken for another class.</p>", ""
-    lead = (
-        f"Objects and detections with a score of at least {analysis.confusion.score_threshold:.2f} that overlap with an IoU of at "
-        f"least {analysis.confusion.iou:g} belong together, one to one; a detection of the right class goes first. {note}"
-    )
-    matrix = _render_plot(
-        "confusion_matrix", plots, "confusion matrix", wide=len(names) > _MAX_NARROW_CLASSES
-    )
-    return (
-        f'<p class="soft">{lead}</p><div class="plots">{matrix}'
-        f'<div class="panel"><h3>Confused classes</h3>{table}{more}</div></div>'
+    return _Confusion(
+        rows,
+        len(pairs),
+        int(counts[:, -1].sum()),
+        int(counts[-1].sum()),
+        analysis.confusion.iou,
+        len(names) > _MAX_NARROW_CLASSES,
     )
 
 
-def _render_errors(analysis: Analysis) -> str:
+@dataclass(frozen=True, slots=True)
+class _ErrorRow:
+    kind: str
+    chart: Chart
+    cost: str
+    at_threshold: int
+    count: int
+
+
+def _build_error_rows(analysis: Analysis) -> list[_ErrorRow]:
     at_threshold = Counter(error.type for error in analysis.errors)
-    most = max((cost.ap50 or 0.0 for cost in analysis.costs.values()), default=0.0)
+    costs = {kind: analysis.costs[kind].ap50 for kind in ErrorType}
+    most = max((cost or 0.0 for cost in costs.values()), default=0.0)
     rows = []
-    for kind in sorted(ErrorType, key=lambda kind: -(analysis.costs[kind].ap50 or 0.0)):
-        cost = analysis.costs[kind]
-        share = max(0.0, cost.ap50 or 0.0) / most if most > 0 else 0.0
-        bar = draw_stack(
-            [(round(1000 * share), "refused")], f"costs {format_metric(cost.ap50)}", 1000
-        )
+    for kind in sorted(ErrorType, key=lambda kind: -(costs[kind] or 0.0)):
+        share = max(0.0, costs[kind] or 0.0) / most if most > 0 else 0.0
+        cost = format_metric(costs[kind])
+        chart = build_stack([(round(1000 * share), "refused")], f"costs {cost}", 1000)
         rows.append(
-            (
-                f'<td>{kind.value}<div class="soft">{_MEANINGS[kind]}</div></td>',
-                f'<td class="bar">{bar}</td>',
-                f"<td>{format_metric(cost.ap50)}</td>",
-                f"<td>{at_threshold[kind]:,}</td>",
-                f"<td>{cost.count:,}</td>",
-            )
+            _ErrorRow(kind.value, chart, cost, at_threshold[kind], analysis.costs[kind].count)
         )
-    heads = (
-        "error",
-        "",
-        "AP50 it costs",
-        f"from {analysis.score_threshold:.2f} on",
-        "at any score",
-    )
-    lead = (
-        "Every false positive, and every object that is missed, by its kind, as TIDE (arXiv:2008.08115) tells them apart. The cost "
-        "is what AP50 would gain if this kind alone were mended; costs do not add up. Low scores matter to AP, so costs are of all "
-        "detections; how many errors a user sees, the threshold decides."
-    )
-    return f'<p class="soft">{lead}</p><div class="panel errors">{render_table(heads, rows)}</div>'
+    return rows
 
 
 # --- Galleries ------------------------------------------------------------------------------------
 
-_GALLERY_LEAD = (
-    "The images whose errors cost the most: an object that is missed weighs one over the number of objects of its class, a false "
-    "positive as much of that as its score. Dashed: truth. Solid: detections. Only what is wrong is named."
-)
-_CLASS_LEAD = "The same for the errors of one class, from the class with the lowest AP on."
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A picture of an image's errors, as a JPEG file's bytes, and the errors in words."""
+
+    jpeg: bytes
+    words: str
+    filename: str
 
 
-def _galleries(analysis: Analysis) -> list[tuple[int, list[BadImage]]]:
-    """The worst images of all (class id 0), then those of each class that has any, from the lowest AP on."""
+@dataclass(frozen=True, slots=True)
+class _ClassGallery:
+    name: str
+    class_id: int
+    ap: str
+    cards: Sequence[_Card]
+
+
+def _choose_galleries(analysis: Analysis) -> list[tuple[int, list[BadImage]]]:
+    """Returns the worst images of all classes (id 0), then of each class that has any errors.
+
+    The class with the lowest AP stands first.
+    """
     galleries = [(0, worst_images(analysis)[:_MAX_WORST])]
     if len(analysis.label_map) == 1:
         return galleries
     rated = {
-        class_id: worst
-        for class_id in range(1, len(analysis.label_map) + 1)
+        name: worst
+        for class_id, name in enumerate(analysis.label_map, start=1)
         if (worst := worst_images_of(analysis, class_id))
     }
-    names = analysis.label_map
-    order = sorted(
-        rated, key=lambda class_id: _or_two(analysis.class_metrics[names.name_of(class_id)]["AP"])
-    )[:_MAX_GALLERIES]
-    each = min(_MAX_OF_CLASS, _MAX_CLASS_PICTURES // max(1, len(order)))
-    return [*galleries, *((class_id, rated[class_id][:each]) for class_id in order)]
+    names = _sort_by_ap(analysis, list(rated))[:_MAX_GALLERIES]
+    each = min(_MAX_OF_CLASS, _MAX_CLASS_PICTURES // max(1, len(names)))
+    return [*galleries, *((analysis.label_map.id_of(name), rated[name][:each]) for name in names)]
 
 
-def _render_gallery(
+def _build_gallery(
     analysis: Analysis,
     class_id: int,
     chosen: Sequence[BadImage],
     filenames: Sequence[str],
     pictures: Mapping[int, bytes],
-) -> str:
+) -> _ClassGallery:
     name = analysis.label_map.name_of(class_id)
-    text = f"AP {format_metric(analysis.class_metrics[name]['AP'])}"
-    head = f'<h3>{draw_swatch(class_colour(class_id))}{escape(name)}</h3><span class="soft">{text}</span>'
-    return f'<div class="group"><div class="head">{head}</div>{_render_cards(analysis, chosen, filenames, pictures)}</div>'
+    ap = format_metric(analysis.class_metrics[name]["AP"])
+    return _ClassGallery(name, class_id, ap, _build_cards(analysis, chosen, filenames, pictures))
 
 
-def _render_cards(
+def _build_cards(
     analysis: Analysis,
     chosen: Sequence[BadImage],
     filenames: Sequence[str],
     pictures: Mapping[int, bytes],
-) -> str:
-    cards = []
-    for bad in chosen:
-        picture = draw_errors(analysis, bad, pictures[bad.index])
-        words, name = escape(describe_errors(analysis, bad)), escape(filenames[bad.index])
-        cards.append(
-            f'<figure class="card"><img class="picture" src="{_to_data(picture, "jpeg")}" alt="{name}">'
-            f'<figcaption><div>{words}</div><div class="mono soft">{name}</div></figcaption></figure>'
+) -> list[_Card]:
+    return [
+        _Card(
+            draw_errors(analysis, bad, pictures[bad.index]),
+            describe_errors(analysis, bad),
+            filenames[bad.index],
         )
-    return f'<div class="cards large">{"".join(cards)}</div>'
-
-
-def _render_plot(
-    name: str, plots: Mapping[str, tuple[bytes, bytes]], label: str, *, wide: bool = False
-) -> str:
-    light, dark = (_to_data(image, "png") for image in plots[name])
-    kind = "plot wide" if wide else "plot"
-    return (
-        f'<figure class="panel {kind}"><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{escape(label)}"></picture></figure>'
-    )
-
-
-def _to_data(image: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
-
-
-def _or_two(value: float | None) -> float:
-    """For sorting: what could not be measured stands after everything that was."""
-    return 2.0 if value is None else value
+        for bad in chosen
+    ]

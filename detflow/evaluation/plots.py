@@ -1,5 +1,6 @@
-"""Plots of an analysis, by matplotlib: readable at half a page's width, with any kind of colour blindness, for 1 class or 1,000.
+"""Plots of an analysis, by matplotlib.
 
+They can be read at half a page's width, with any kind of colour blindness, for 1 class or 1,000.
 A class has the colour that it has in pictures and tables; since colours repeat, lines differ in
 their dashes too. With many classes the worst ones are named and the others stay grey.
 """
@@ -8,8 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -22,10 +22,8 @@ from matplotlib.patheffects import withStroke
 
 from detflow.evaluation.analysis import Analysis
 from detflow.metrics.coco import Floats
-from detflow.pages.draw import Rgb, class_colour
+from detflow.pages.colours import LIGHT, Rgb, Theme, class_colour, to_hex
 from detflow.tables import format_metric
-
-__all__ = ["DARK", "LIGHT", "MAX_BARS", "MAX_MATRIX_CLASSES", "PLOTS", "Theme", "draw_plot"]
 
 MAX_BARS = 80
 """Classes that a bar chart has room for; the worst are shown."""
@@ -43,34 +41,13 @@ _RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 _THRESHOLD_POINTS = np.linspace(0.0, 1.0, 201)
 
 
-@dataclass(frozen=True, slots=True)
-class Theme:
-    """Colours of ground, text, secondary text and grid lines, and the two ends of a scale."""
-
-    ground: str
-    ink: str
-    soft: str
-    line: str
-    low: str
-    high: str
-
-
-# The colours of detflow.pages' style sheet.
-LIGHT = Theme(
-    ground="#ffffff", ink="#1c2126", soft="#5d666f", line="#dfe2df", low="#f4f7f7", high="#0b4f53"
-)
-DARK = Theme(
-    ground="#1d2226", ink="#e8eaeb", soft="#9aa4ac", line="#343c42", low="#252c31", high="#7fe0da"
-)
-
-
 def draw_plot(name: str, analysis: Analysis, theme: Theme = LIGHT) -> bytes:
     """Returns a plot as a PNG file's bytes.
 
     Args:
         name: A key of `PLOTS`.
         analysis: What to show.
-        theme: For which ground.
+        theme: The colours of the screen that it is for.
     """
     settings = {
         "font.family": "DejaVu Sans",
@@ -80,13 +57,13 @@ def draw_plot(name: str, analysis: Analysis, theme: Theme = LIGHT) -> bytes:
         "text.color": theme.ink,
         "axes.labelcolor": theme.ink,
         "axes.edgecolor": theme.line,
-        "axes.facecolor": theme.ground,
+        "axes.facecolor": theme.card,
         "axes.titlesize": 11,
         "axes.titlelocation": "left",
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
-        "figure.facecolor": theme.ground,
+        "figure.facecolor": theme.card,
         "grid.color": theme.line,
         "xtick.color": theme.soft,
         "ytick.color": theme.soft,
@@ -96,7 +73,7 @@ def draw_plot(name: str, analysis: Analysis, theme: Theme = LIGHT) -> bytes:
         figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
         PLOTS[name](figure, analysis, theme)
         buffer = io.BytesIO()
-        # No time stamp: the same numbers give the same file.
+        # There is no time stamp in it, so that the same numbers give the same file.
         FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -147,7 +124,7 @@ def _draw_f1(figure: Figure, analysis: Analysis, theme: Theme) -> None:
             textcoords="offset points",
             ha=side,
             color=theme.ink,
-            path_effects=[withStroke(linewidth=3, foreground=theme.ground)],
+            path_effects=[withStroke(linewidth=3, foreground=theme.card)],
             zorder=5,
         )
     _finish(figure, axes, theme, "best F1", bool(lines))
@@ -155,12 +132,15 @@ def _draw_f1(figure: Figure, analysis: Analysis, theme: Theme) -> None:
 
 def _draw_confusion(figure: Figure, analysis: Analysis, theme: Theme) -> None:
     counts, names = analysis.confusion.counts, list(analysis.label_map)
-    title = f"Truth and detections (score ≥ {analysis.score_threshold:.2f}, IoU ≥ {analysis.confusion.iou:g})"
+    title = (
+        f"Truth and detections (score ≥ {analysis.score_threshold:.2f}, "
+        f"IoU ≥ {analysis.confusion.iou:g})"
+    )
     if len(names) > MAX_MATRIX_CLASSES:
         off = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
         worst = np.sort(np.argsort(-off[:-1], kind="stable")[:MAX_MATRIX_CLASSES])
         chosen = np.append(worst, len(names))
-        title += f"\n{MAX_MATRIX_CLASSES} classes with the most errors of {len(names):,}"
+        title += f"\nthe {MAX_MATRIX_CLASSES} classes with the most errors, of {len(names):,}"
         counts, names = counts[np.ix_(chosen, chosen)], [names[i] for i in worst.tolist()]
     side = min(16.0, max(_SIZE_INCHES[0], 3.4 + 0.36 * len(names)))
     figure.set_size_inches(side, side * (0.92 if len(names) > 4 else 0.8))
@@ -168,13 +148,13 @@ def _draw_confusion(figure: Figure, analysis: Analysis, theme: Theme) -> None:
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     scale = LinearSegmentedColormap.from_list("share", [theme.low, theme.high])
-    # In the manner of an image, but with every cell of the same size and sharp edges.
+    # Like imshow, but every cell has the same size and sharp edges.
     mesh = axes.pcolormesh(
         shares,
         cmap=scale,
         vmin=0,
         vmax=1,
-        edgecolors=theme.ground,
+        edgecolors=theme.card,
         linewidth=1.2 if len(names) < 30 else 0.3,
     )
     axes.invert_yaxis()
@@ -195,7 +175,7 @@ def _draw_confusion(figure: Figure, analysis: Analysis, theme: Theme) -> None:
         for (row, column), count in np.ndenumerate(counts):
             if row == column == len(names):
                 continue
-            colour = theme.ground if shares[row, column] > 0.5 else theme.ink
+            colour = theme.card if shares[row, column] > 0.5 else theme.ink
             axes.text(
                 column + 0.5,
                 row + 0.5,
@@ -223,11 +203,11 @@ def _draw_class_ap(figure: Figure, analysis: Analysis, theme: Theme) -> None:
         + (f", the {MAX_BARS} worst of {len(values):,}" if len(values) > MAX_BARS else "")
     )
     if not shown:
-        _say_nothing(axes, theme)
+        _note_absence(axes, theme)
         return
     places = np.arange(len(shown))
     for place, (value, name) in enumerate(shown):
-        colour = _to_unit(class_colour(analysis.label_map.id_of(name)))
+        colour = to_hex(class_colour(analysis.label_map.id_of(name)))
         at50 = analysis.class_metrics[name]["AP50"] or 0.0
         axes.barh(place, at50, height=0.72, color=theme.line, edgecolor=theme.soft, linewidth=0.6)
         axes.barh(place, value, height=0.42, color=colour, edgecolor=theme.soft, linewidth=0.6)
@@ -279,7 +259,7 @@ def _draw_lines(
     lines: dict[str, Floats],
     values: dict[str, float | None],
 ) -> None:
-    """Draws a line a class, the worst ones on top; only so many are named."""
+    """Draws a line for each class, the worst ones on top; only a few are named."""
     worst = sorted(lines, key=lambda name: values[name] or 0.0)[:_MAX_NAMED_LINES]
     for name in [name for name in lines if name not in worst]:
         axes.plot(places, lines[name], color=theme.soft, linewidth=0.7, alpha=0.35)
@@ -292,12 +272,12 @@ def _draw_lines(
         axes.plot(
             places,
             lines[name],
-            color=_to_unit(colour),
+            color=to_hex(colour),
             linestyle=_DASHES[dash],
             linewidth=1.9,
             label=f"{_shorten(name)}  {format_metric(values[name])}",
-            # Keeps yellow visible on white and indigo on black; below dashes it would fill the
-            # gaps.
+            # A pale seam keeps yellow visible on white and indigo on black. Dashes have none,
+            # because it would fill their gaps.
             path_effects=[withStroke(linewidth=2.9, foreground=theme.soft, alpha=0.45)]
             if dash == 0
             else None,
@@ -307,7 +287,7 @@ def _draw_lines(
 
 def _finish(figure: Figure, axes: Any, theme: Theme, what: str, has_lines: bool) -> None:
     if not has_lines:
-        _say_nothing(axes, theme)
+        _note_absence(axes, theme)
         return
     # Handles long enough to show the dashes.
     figure.legend(
@@ -320,7 +300,7 @@ def _finish(figure: Figure, axes: Any, theme: Theme, what: str, has_lines: bool)
     )
 
 
-def _say_nothing(axes: Any, theme: Theme) -> None:
+def _note_absence(axes: Any, theme: Theme) -> None:
     axes.text(
         0.5,
         0.5,
@@ -333,19 +313,15 @@ def _say_nothing(axes: Any, theme: Theme) -> None:
 
 
 def _interpolate(recall: Floats, precision: Floats) -> Floats:
-    """The best precision at each of COCO's recalls or beyond."""
+    """Returns the best precision at each of COCO's recalls or beyond."""
     if not len(recall):
         return np.zeros(len(_RECALL_POINTS))
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return np.append(best, 0.0)[np.searchsorted(recall, _RECALL_POINTS, side="left")]
 
 
-def _to_unit(colour: Iterable[int]) -> tuple[float, ...]:
-    return tuple(component / 255 for component in colour)
-
-
 def _shorten(name: str) -> str:
-    """A class name with what the font can draw, cut in the middle where it is long."""
+    """Returns a class name in what the font can draw, cut in the middle where it is long."""
     legible = "".join(
         c if _is_drawable(c) else c.encode("unicode_escape").decode("ascii") for c in name
     )

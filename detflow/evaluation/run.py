@@ -1,29 +1,24 @@
-"""`detflow evaluate`: a model and records → an analysis, and the folder that shows it."""
+"""`detflow evaluate`: judges a model on records, and publishes a folder that shows the result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import (
-    RecordsManifest,
-    read_manifest,
-    read_samples,
-    resolve_split,
-    verify_shards,
-)
+from detflow.data.records.reading import read_samples, verify_shards
 from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import EvaluatedImage
 from detflow.progress import Progress
 from detflow.storage.location import Location
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.types import Sample
 
-__all__ = ["MARKER_NAME", "evaluate_model"]
-
 MARKER_NAME = "evaluation.html"
-"""The file that tells a folder of this kind."""
+"""The file by which a folder of this kind is recognised."""
 
 
 def evaluate_model(
@@ -38,12 +33,13 @@ def evaluate_model(
     """Judges a model on a split, and publishes what was found.
 
     Args:
-        model: As `models.load_detector` takes it, or the URL of a folder.
-        records: Folder that make-records wrote.
-        split: As `resolve_split` takes it.
-        output: Folder to publish; an evaluation that stands there is replaced as a whole. None
+        model: What `load_detector` takes, or the URL of a folder.
+        records: A folder that make-records wrote.
+        split: Name of a split, or of a union of splits.
+        output: The folder to publish. An evaluation that stands there is replaced as a whole; None
             publishes nothing.
-        score_threshold: As in `analyse`.
+        score_threshold: Least score of a detection for confusion, errors and pictures; None takes
+            the threshold with the best F1 over all classes.
         progress: Told how far it is.
 
     Raises:
@@ -65,14 +61,8 @@ def evaluate_model(
     verify_shards(records_dir, manifest, splits)
 
     def judge() -> tuple[Analysis, list[Sample]]:
-        from detflow.inference.evaluate import detect_samples
-        from detflow.inference.load import load_detector, local_model
-
-        with local_model(model) as path:
-            detector = load_detector(path)
-            samples = _counted_samples(records_dir, manifest, split, progress)
-            judged, images = detect_samples(detector, samples, manifest.label_map)
-            source = _name_source(model, path, detector.source)
+        samples = _counted_samples(records_dir, manifest, split, progress)
+        source, judged, images = _detect(model, samples, manifest.label_map)
         subject = Subject(str(model), source, str(records), split, manifest.fingerprint)
         return analyse(images, manifest.label_map, subject, score_threshold), judged
 
@@ -80,7 +70,7 @@ def evaluate_model(
         analysis, _ = judge()
         return analysis
     require_replaceable(output, MARKER_NAME)
-    # The destination is opened first: what it refuses, it refuses before TensorFlow is imported.
+    # The destination is opened first, so that it can refuse before TensorFlow is imported.
     with publish_folder(output, MARKER_NAME) as staging:
         analysis, samples = judge()
 
@@ -96,8 +86,21 @@ def evaluate_model(
     return analysis
 
 
+def _detect(
+    model: Location, samples: Iterable[Sample], label_map: LabelMap
+) -> tuple[str, list[Sample], list[EvaluatedImage]]:
+    """Returns the place of what was run, and what `detect_samples` returns."""
+    from detflow.inference.evaluate import detect_samples
+    from detflow.inference.load import load_detector, local_model
+
+    with local_model(model) as path:
+        detector = load_detector(path)
+        judged, images = detect_samples(detector, samples, label_map)
+        return _name_source(model, path, detector.source), judged, images
+
+
 def _name_source(model: Location, path: Path, source: Path) -> str:
-    """Returns what ran, by the place where the user has it."""
+    """Returns the place of what ran as the user would name it: inside a URL's folder, as a URL."""
     return (
         str(source) if isinstance(model, Path) else str(model / source.relative_to(path).as_posix())
     )

@@ -1,10 +1,10 @@
-"""card.html: what an exported folder holds, how it is used and how well it was proved, for a person; one file, nothing fetched."""
+"""card.html: what an exported folder holds, how it is used, and how well it was proved."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,18 @@ from detflow.exporting.proof.process import ProofImage
 from detflow.exporting.snippets import choose_snippets
 from detflow.inference.detector import Outputs, to_detections
 from detflow.label_map import LabelMap
-from detflow.pages.document import Section, escape, render_page, render_table
-from detflow.pages.draw import class_colour, draw_boxes
-from detflow.pages.svg import draw_stack, draw_swatch
+from detflow.pages.charts import Chart, build_stack
+from detflow.pages.draw import draw_boxes
+from detflow.pages.render import Section, render_page
 from detflow.tables import format_change, format_metric
-
-__all__ = ["NUM_EXAMPLES", "Example", "draw_example", "render_card"]
+from detflow.text import count_noun
 
 NUM_EXAMPLES = 6
 """Pictures that the card shows."""
 
 _EXAMPLE_SIDE_PX = 480
 _EXAMPLE_QUALITY = 85
-# Below, a detection is no claim that a person should read.
+# A detection with a lower score claims too little to be shown to a person.
 _SHOWN_SCORE = 0.3
 _MAX_CLASSES = 200
 
@@ -61,207 +60,152 @@ def render_card(card: Mapping[str, Any], name: str, examples: Iterable[Example])
         name: What the model is called.
         examples: Pictures of the proof.
     """
-    sections = [
-        Section("formats", "Formats", _render_formats(card), len(card["formats"])),
-        Section("use", "Use", _render_use(card)),
-        Section("examples", "Examples", _render_examples(examples)),
-        Section("classes", "Classes", _render_classes(card["classes"]), len(card["classes"])),
-        Section("contract", "Contract", _render_contract(card)),
-        Section("origin", "Origin", _render_origin(card)),
-    ]
-    versions = ", ".join(f"{package} {version}" for package, version in card["versions"].items())
+    parity, classes = card["parity"], card["classes"]
+    sections = {
+        "formats": Section("Formats", len(card["formats"])),
+        "use": Section("Use"),
+        "examples": Section("Examples"),
+        "classes": Section("Classes", len(classes)),
+        "contract": Section("Contract"),
+        "origin": Section("Origin"),
+    }
     return render_page(
-        "Model card", name, _render_lead(card), sections, f"Exported with {escape(versions)}."
+        "card.html.j2",
+        name=name,
+        sections=sections,
+        num_classes=len(classes),
+        num_images=parity["num_images"],
+        images=parity["images"],
+        metrics=_format_metrics(parity["metrics"] or {}),
+        formats=_build_format_rows(card["formats"]),
+        failed={name: found["reason"] for name, found in card["failed"].items()},
+        timed_runs=TIMED_RUNS,
+        timed_images=TIMED_IMAGES,
+        ladders={
+            name: [_build_rung_row(rung) for rung in found["rungs"]]
+            for name, found in {**card["formats"], **card["failed"]}.items()
+            if found.get("rungs")
+        },
+        snippets=choose_snippets(list(card["formats"])),
+        examples=list(examples),
+        shown_score=_SHOWN_SCORE,
+        classes=classes[:_MAX_CLASSES],
+        contract=card["contract"],
+        origin=_list_origin(card),
+        versions=card["versions"],
     )
 
 
-def _render_lead(card: Mapping[str, Any]) -> str:
-    parity, formats, classes = card["parity"], len(card["formats"]), len(card["classes"])
-    kinds = {"records": "images", "folder": "images", "synthetic": "synthetic pictures"}
-    story = (
-        f"A detector of {_count(classes, 'class', 'classes')} in {_count(formats, 'format', 'formats')}, each run in a process of "
-        f"its own and compared with the checkpoint on {parity['num_images']:,} {kinds[parity['images']]}."
-    )
-    if parity["metrics"] is not None:
-        story += f" AP {format_metric(parity['metrics']['AP'])}, AP50 {format_metric(parity['metrics']['AP50'])} there."
-    return story
+def _format_metrics(metrics: Mapping[str, float | None]) -> dict[str, str]:
+    return {name: format_metric(value) for name, value in metrics.items()}
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+@dataclass(frozen=True, slots=True)
+class _FormatRow:
+    """A format that is in the folder.
+
+    Attributes:
+        name: Of the format.
+        paths: Its files and folders.
+        refused: Why an entry of it was left out, by the entry.
+        chart: Its size beside the others'.
+        megabytes: Its size.
+        metrics: AP, AP50 and the change of AP, as text.
+        p50_ms: Median time of one image.
+        agreement: How alike its detections are to the checkpoint's, in a few words.
+    """
+
+    name: str
+    paths: Sequence[str]
+    refused: Mapping[str, str]
+    chart: Chart
+    megabytes: float
+    metrics: Sequence[str]
+    p50_ms: float
+    agreement: str
 
 
-def _render_formats(card: Mapping[str, Any]) -> str:
-    largest = max(found["bytes"] for found in card["formats"].values())
-    rows = [_render_format(name, found, largest) for name, found in card["formats"].items()]
-    heads = ("format", "", "MB", "AP", "AP50", "change of AP", "p50 ms", "agreement")
-    failed = "".join(
-        f'<p><span class="tag refused">{escape(name)}</span> is not in the folder: {escape(one["reason"])}</p>'
-        for name, one in card["failed"].items()
-    )
-    lead = (
-        "The bar is the size. The time is from pixels to detections at batch 1, the resize and the suppression included: the "
-        f"median of up to {TIMED_RUNS} runs on the proof's first {TIMED_IMAGES} images. detflow benchmark also measures decoding, "
-        "start and memory, by number of threads."
-    )
-    tried = {**card["formats"], **card["failed"]}
-    ladders = "".join(
-        _render_ladder(name, found["rungs"]) for name, found in tried.items() if found.get("rungs")
-    )
-    return f'<p class="soft">{lead}</p><div class="panel">{render_table(heads, rows)}{failed}</div>{ladders}'
-
-
-def _render_format(name: str, found: Mapping[str, Any], largest: int) -> tuple[str, ...]:
-    first = next(iter(found["entries"].values()))
-    metrics, change = found["metrics"] or {}, found["change"] or {}
-    notes = [f"{entry} fails: {reason}" for entry, reason in found["refused"].items()]
-    paths = "".join(
-        f'<div class="mono soft path">{_escape_path(path)}</div>' for path in found["paths"]
-    )
-    more = "".join(f'<div class="soft">{escape(note)}</div>' for note in notes)
-    bar = draw_stack(
-        [(round(1000 * found["bytes"] / largest), "accent")], f"{found['bytes']:,} bytes", 1000
-    )
-    return (
-        f"<td>{escape(name)}{paths}{more}</td>",
-        f'<td class="bar">{bar}</td>',
-        f"<td>{found['bytes'] / 1e6:.1f}</td>",
-        f"<td>{format_metric(metrics.get('AP'))}</td>",
-        f"<td>{format_metric(metrics.get('AP50'))}</td>",
-        f"<td>{format_change(change.get('AP'))}</td>",
-        f"<td>{first['p50_ms']:.1f}</td>",
-        f"<td>{escape(_agreement(first))}</td>",
-    )
-
-
-def _render_ladder(name: str, rungs: Sequence[Mapping[str, Any]]) -> str:
-    """The ways that were tried until one passed, or to the last."""
-    heads = ("rung", "AP", "change of AP", "what came of it")
-    rows = [_render_rung(rung) for rung in rungs]
-    return (
-        f'<div class="panel"><h3>The ladder of {escape(name)}</h3>{render_table(heads, rows)}</div>'
-    )
-
-
-def _render_rung(rung: Mapping[str, Any]) -> tuple[str, ...]:
-    what, metrics, change = rung["rung"], rung["metrics"] or {}, rung["change"] or {}
-    if tuning := rung.get("fine_tuning"):
-        what += (
-            f", {tuning['steps']:,} steps at {tuning['learning_rate']:g}, {tuning['seconds']:.0f} s"
+def _build_format_rows(formats: Mapping[str, Mapping[str, Any]]) -> list[_FormatRow]:
+    largest = max(found["bytes"] for found in formats.values())
+    rows = []
+    for name, found in formats.items():
+        first = next(iter(found["entries"].values()))
+        share = round(1000 * found["bytes"] / largest)
+        rows.append(
+            _FormatRow(
+                name,
+                found["paths"],
+                found["refused"],
+                build_stack([(share, "accent")], f"{found['bytes']:,} bytes", 1000),
+                found["bytes"] / 1e6,
+                [
+                    format_metric((found["metrics"] or {}).get("AP")),
+                    format_metric((found["metrics"] or {}).get("AP50")),
+                    format_change((found["change"] or {}).get("AP")),
+                ],
+                first["p50_ms"],
+                _describe_agreement(first),
+            )
         )
-    return (
-        f"<td>{escape(what)}</td>",
-        f"<td>{format_metric(metrics.get('AP'))}</td>",
-        f"<td>{format_change(change.get('AP'))}</td>",
-        f'<td class="wrap">{"passed" if rung["failure"] is None else "refused: " + escape(rung["failure"])}</td>',
-    )
+    return rows
 
 
-def _escape_path(path: str) -> str:
-    """Escaped, and where it does not fit a line it breaks between words."""
-    return escape(path).replace("_", "_<wbr>").replace("/", "/<wbr>")
-
-
-def _agreement(entry: Mapping[str, Any]) -> str:
-    """In a few words; model.json has all of it."""
+def _describe_agreement(entry: Mapping[str, Any]) -> str:
+    """Returns a few words about how well an entry agrees; model.json has the numbers."""
     if differences := entry["max_differences"]:
-        return f"scores within {differences['detection_scores']:.0e}"
-    return (
-        "nothing to find again"
-        if entry["share_found"] is None
-        else f"{entry['share_found']:.1%} found again"
-    )
+        difference = differences["detection_scores"]
+        return f"scores within {difference:.0e}" if difference else "the same scores"
+    if entry["share_found"] is None:
+        return "nothing to find again"
+    return f"{entry['share_found']:.1%} found again"
 
 
-def _render_use(card: Mapping[str, Any]) -> str:
-    lead = "Each runs as it stands in this folder, beside a picture photo.jpg. Boxes are [ymin, xmin, ymax, xmax], normalised."
-    blocks = "".join(
-        f'<div class="panel"><h3>{escape(title)}</h3><pre><code>{_escape_code(code)}</code></pre></div>'
-        for title, code in choose_snippets(list(card["formats"]))
-    )
-    return f'<p class="soft">{lead}</p>{blocks}'
+@dataclass(frozen=True, slots=True)
+class _RungRow:
+    """One way of writing a format that was tried: `metrics` has AP and the change of AP."""
+
+    name: str
+    metrics: Sequence[str]
+    failure: str | None
 
 
-def _escape_code(code: str) -> str:
-    """Markup made inert line by line: a line break is nothing that must be shown as its escape."""
-    return "\n".join(escape(line) for line in code.rstrip("\n").split("\n"))
+def _build_rung_row(rung: Mapping[str, Any]) -> _RungRow:
+    name = rung["rung"]
+    if tuning := rung.get("fine_tuning"):
+        name += f", {count_noun(tuning['steps'], 'step')} at {tuning['learning_rate']:g}"
+        name += f", {tuning['seconds']:.0f} s"
+    metrics, change = rung["metrics"] or {}, rung["change"] or {}
+    numbers = [format_metric(metrics.get("AP")), format_change(change.get("AP"))]
+    return _RungRow(name, numbers, rung["failure"])
 
 
-def _render_examples(examples: Iterable[Example]) -> str:
-    cards = "".join(
-        f'<figure class="card"><img class="picture" src="data:image/jpeg;base64,{base64.b64encode(picture).decode("ascii")}" '
-        f'alt="{escape(name)}"><figcaption><div class="mono soft">{escape(name)}</div></figcaption></figure>'
-        for name, picture in examples
-    )
-    lead = f"Images of the proof, and what the checkpoint detects on them with a score of {_SHOWN_SCORE:.2f} and more."
-    return f'<p class="soft">{lead}</p><div class="cards large">{cards}</div>'
-
-
-def _render_classes(names: Sequence[str]) -> str:
-    items = "".join(
-        f"<li>{draw_swatch(class_colour(class_id))}{class_id} {escape(name)}</li>"
-        for class_id, name in enumerate(names[:_MAX_CLASSES], start=1)
-    )
-    more = (
-        f'<p class="more">The first {_MAX_CLASSES} of {len(names):,}.</p>'
-        if len(names) > _MAX_CLASSES
-        else ""
-    )
-    return f'<div class="panel"><ul class="legend">{items}</ul>{more}</div>'
-
-
-def _render_contract(card: Mapping[str, Any]) -> str:
-    tables = "".join(
-        f'<div class="panel"><h3>{title}</h3>{_render_tensors(card["contract"][part])}</div>'
-        for part, title in (
-            ("inputs", "A graph or signature takes one of"),
-            ("outputs", "It gives"),
-        )
-    )
-    labels = "".join(
-        f"<li><b>{escape(where)}</b>: {escape(what)}</li>"
-        for where, what in card["contract"]["labels"].items()
-    )
-    return f'{tables}<div class="panel"><h3>Where the class names are</h3><ul class="lines">{labels}</ul></div>'
-
-
-def _render_tensors(tensors: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [
-        (
-            f'<td><span class="mono">{escape(name)}</span><div class="soft">{escape(tensor["meaning"])}</div></td>',
-            f'<td class="mono">{escape(tensor["dtype"])}</td>',
-            f'<td class="mono">[{escape(", ".join(map(str, tensor["shape"])))}]</td>',
-        )
-        for name, tensor in tensors.items()
-    ]
-    return render_table(("tensor", "dtype", "shape"), rows)
-
-
-def _describe_canvases(sizes: Sequence[Mapping[str, int]]) -> str:
-    if not sizes:
-        return ""
-    names = ", ".join(f"{size['height']} × {size['width']}" for size in sizes)
-    return f"{names}; an image takes the one, of all, in which it is largest; a TFLite file has the first canvas alone"
-
-
-def _render_origin(card: Mapping[str, Any]) -> str:
+def _list_origin(card: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what the model is made from and how it decides, by what each value is."""
     checkpoint, thresholds, canvas = card["checkpoint"], card["thresholds"], card["canvas_size"]
+    metrics = _format_metrics(checkpoint["metrics"])
+    images = count_noun(card["parity"]["num_images"], "image")
     facts = {
         "checkpoint": f"{checkpoint['name']}, step {checkpoint['step']:,}",
-        "its metrics in training": ", ".join(
-            f"{key} {format_metric(value)}" for key, value in checkpoint["metrics"].items()
-        ),
+        "its metrics in training": ", ".join(f"{name} {value}" for name, value in metrics.items()),
         "training data's fingerprint": str((card["training"] or {}).get("data_fingerprint", "")),
-        "proved on": f"{card['parity']['source'] or 'synthetic pictures'}, {card['parity']['num_images']:,} images",
-        "canvas": f"{canvas['height']} × {canvas['width']} pixels; an image is fitted into it and keeps its aspect",
+        "proved on": f"{card['parity']['source'] or 'synthetic pictures'}, {images}",
+        "canvas": f"{_format_size(canvas)} pixels; an image is fitted into it and keeps its aspect",
         "further canvases": _describe_canvases(card["more_canvas_sizes"]),
         "score threshold": f"{thresholds['score_threshold']:g}",
         "overlap (IoU) above which a duplicate goes": f"{thresholds['nms_iou']:g}",
         "most detections of one image": f"{thresholds['max_detections']}",
     }
-    rows = [
-        (f"<td>{escape(what)}</td>", f'<td class="mono wrap">{escape(value)}</td>')
-        for what, value in facts.items()
-        if value
-    ]
-    return f'<div class="panel">{render_table(("what", "value"), rows)}</div>'
+    return {what: value for what, value in facts.items() if value}
+
+
+def _describe_canvases(sizes: Sequence[Mapping[str, int]]) -> str:
+    if not sizes:
+        return ""
+    return (
+        f"{', '.join(map(_format_size, sizes))}; each image uses the canvas that keeps it largest; "
+        "a TFLite file has the first canvas alone"
+    )
+
+
+def _format_size(size: Mapping[str, int]) -> str:
+    return f"{size['height']} × {size['width']}"

@@ -1,1 +1,1 @@
-"""What the pages that detflow writes have in common: one file each, nothing fetched, nothing executed."""
+"""What pages and pictures are made of: templates, charts, outlines, one table of colours."""

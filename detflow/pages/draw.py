@@ -1,8 +1,8 @@
 """Boxes and labels over images, for a person's eyes.
 
-Colours follow the class id, so a class keeps its colour in every picture, table and plot of a data
-set. They can be told apart with any kind of colour blindness as far as that is possible, and the
-label says the class in words.
+Colours follow the class id, so a class keeps its colour in every picture, table and plot of a
+dataset. Colours can be told apart with any kind of colour blindness as far as that is possible, and
+the label says the class in words.
 """
 
 from __future__ import annotations
@@ -10,44 +10,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from detflow.pages.colours import Rgb, class_colour
 from detflow.types import Box
 
-__all__ = ["Rgb", "class_colour", "draw_boxes", "fit_picture"]
-
-Rgb: TypeAlias = tuple[int, int, int]
-"""Red, green and blue, 0 to 255."""
-
-# Okabe and Ito (2008), "Color Universal Design", without its black; then what Paul Tol's "muted"
-# scheme (technical note SRON/EPS/TN/09-002) adds to it. From the twelfth class on colours repeat:
-# no eye keeps more apart.
-_PALETTE: tuple[Rgb, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-    (136, 34, 85),
-    (68, 170, 153),
-    (51, 34, 136),
-    (153, 153, 51),
-)
-# So far small pictures grow; beyond, pixels are all that is seen.
+# Small pictures grow by at most this factor; beyond it, pixels are all that is seen.
 _MAX_ENLARGEMENT = 12
 _MIN_FONT_PX = 10
 _SMALLEST_FONT_PX = 8
-
-
-def class_colour(class_id: int) -> Rgb:
-    """Returns the colour (red, green, blue; 0 to 255) of a class by its 1-based id."""
-    return _PALETTE[(class_id - 1) % len(_PALETTE)]
 
 
 def draw_boxes(
@@ -64,17 +39,18 @@ def draw_boxes(
 
     By custom of this project detections are solid and the truth is dashed; call twice for both in
     one picture. Lines and text grow with the image. A label stands above its box where there is
-    room, else below or inside, never outside of the image; it is shortened, and left out only where
-    the image is smaller than its text. A character that no bundled font has is shown as its escape
-    (`\U0001f600`).
+    room, else below or inside of it, never outside of the image. It is shortened where it does not
+    fit, and left out only where the image is smaller than its text. A character that no bundled
+    font has is shown as its escape (`\U0001f600`).
 
     Args:
         image: A Pillow image of any mode, or RGB pixels, uint8 [height, width, 3].
-        boxes: Normalised, one an object.
-        names: The class names, one a box.
-        class_ids: The 1-based class ids, one a box; they choose the colours.
-        scores: In [0, 1], one a box; shown with two digits, and the highest is drawn on top.
-        style: Of the outline.
+        boxes: The normalised boxes.
+        names: The class name of each box.
+        class_ids: The 1-based class id of each box; it chooses the colour.
+        scores: The score of each box, in [0, 1]; it is shown with two digits, and the box with the
+            highest is drawn on top.
+        style: The kind of outline.
         labels: Whether to write names and scores.
 
     Returns:
@@ -90,7 +66,8 @@ def draw_boxes(
         == (len(boxes) if scores is None else len(scores))
     ):
         raise ValueError(
-            f"{len(boxes)} boxes, {len(names)} names, {len(class_ids)} class ids: expected one of each an object"
+            f"{len(boxes)} boxes, {len(names)} names, {len(class_ids)} class ids: "
+            "expected one of each for each object"
         )
     canvas = _to_rgb(image)
     side = math.sqrt(canvas.width * canvas.height)
@@ -113,19 +90,21 @@ def draw_boxes(
 
 
 def fit_picture(picture: Image.Image, side_px: int) -> Image.Image:
-    """Brings an image's longer side to a length, to be drawn on; small images grow, so that their boxes can be told apart.
+    """Scales an image so that its longer side has a length, and boxes can be drawn over it.
+
+    Small images grow, so that their boxes can be told apart.
 
     Args:
-        picture: Of any mode; a JPEG file that was opened but not loaded is decoded at about the
-            size that is needed.
-        side_px: The length.
+        picture: An image of any mode; a JPEG file that was opened but not loaded is decoded at
+            about the size that is needed.
+        side_px: The length of the longer side.
 
     Returns:
-        A new RGB image; one whose longer side is below a twelfth of `side_px` stays smaller.
+        A new RGB image; an image whose longer side is below a twelfth of `side_px` stays smaller.
     """
     factor = min(_MAX_ENLARGEMENT, side_px / max(picture.size))
     if factor < 1:
-        # Lets the decoder skip what is not needed.
+        # The decoder skips what is not needed.
         picture.draft("RGB", (round(picture.width * factor), round(picture.height * factor)))
         factor = side_px / max(picture.size)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
@@ -143,7 +122,10 @@ def _to_rgb(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
 
 
 def _to_corners(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box's first and last pixel on both axes, inclusive as Pillow draws: (left, top, right, bottom), at least one pixel."""
+    """Returns (left, top, right, bottom) of a box in pixels, both ends included as Pillow draws.
+
+    A box covers at least one pixel.
+    """
     width, height = size
     left, top = (
         min(math.floor(box.xmin * width), width - 1),
@@ -173,7 +155,7 @@ def _draw_outline(
         (left, top, min(left + thick, right), bottom),
         (max(right - thick, left), top, right, bottom),
     )
-    # A dark seam inside keeps a bright line visible on a bright image, and the other way round.
+    # A dark seam keeps a bright line visible on a bright image, and a bright seam a dark line.
     seam = (0, 0, 0) if _is_bright(colour) else (255, 255, 255)
     if not dashed and min(right - left, bottom - top) > 4 * line_px:
         draw.rectangle(
@@ -221,7 +203,10 @@ def _draw_label(
 def _find_place(
     taken: NDArray[np.bool_], corners: tuple[int, int, int, int], label: tuple[int, int]
 ) -> tuple[int, int]:
-    """The label's top left corner: of the places around the box, the first one that covers the least of other labels."""
+    """Returns the top left corner of a label.
+
+    Of the places around the box it is the first of those that cover the least of other labels.
+    """
     left, top, right, bottom = corners
     width, height = label
     places = [
@@ -234,8 +219,8 @@ def _find_place(
     ]
     rows, columns = taken.shape
     inside = [(min(max(x, 0), columns - width), min(max(y, 0), rows - height)) for x, y in places]
-    # A place that had to be moved into the image lies over its own box: it comes after those that
-    # fit as they are.
+    # A place that had to be moved into the image lies over its own box, so it comes after those
+    # that fit as they are.
     ranked = sorted(range(len(places)), key=lambda i: inside[i] != places[i])
     return min(
         (inside[i] for i in ranked),
@@ -244,7 +229,7 @@ def _find_place(
 
 
 def _is_bright(colour: Rgb) -> bool:
-    """Whether black text reads better than white on a colour, by the contrast ratio of WCAG 2.1."""
+    """Tells whether black text has more contrast (WCAG 2.1) on a colour than white text has."""
     linear = [
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
         for c in (component / 255 for component in colour)
@@ -257,7 +242,10 @@ def _is_bright(colour: Rgb) -> bool:
 
 
 def _fit_text(text: str, font_px: int, size: tuple[int, int]) -> Image.Image | None:
-    """Renders text that fits into an image: at the size asked for, else smaller, else shortened; None where nothing fits."""
+    """Renders text that fits into an image of a (width, height): smaller or shortened if need be.
+
+    Returns None where nothing fits.
+    """
     for pixels in range(font_px, _SMALLEST_FONT_PX - 1, -1):
         mask = _render_text(text, pixels)
         if mask.width <= size[0] and mask.height <= size[1]:
@@ -269,11 +257,10 @@ def _fit_text(text: str, font_px: int, size: tuple[int, int]) -> Image.Image | N
     return None
 
 
-# A crowded picture repeats a few texts, and Pillow unpacks its font anew each time that it is asked
-# for.
+# A crowded picture repeats a few texts, and Pillow unpacks its font each time that it is loaded.
 @functools.lru_cache(maxsize=512)
 def _render_text(text: str, font_px: int) -> Image.Image:
-    """The text's coverage as an 8-bit grey image, with a margin."""
+    """Returns how much of each pixel a text covers, as an 8-bit grey image with a margin."""
     margin, baseline, height = max(1, font_px // 5), round(font_px * 1.08), round(font_px * 1.42)
     if text.isascii():
         font = ImageFont.load_default(font_px)
@@ -298,10 +285,10 @@ def _to_legible(text: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _is_drawable(character: str) -> bool:
-    """Whether a bundled font has the character.
+    """Tells whether a bundled font has the character.
 
-    Pillow's has ASCII only. OpenCV 5 brings one with most living scripts; it draws a question mark
-    for what it lacks, and it dies of a lone surrogate, which is not printable.
+    Pillow's font has ASCII only. OpenCV 5 brings a font with most living scripts; it draws a
+    question mark for what the font lacks, and crashes on a lone surrogate, which is not printable.
     """
     if character.isascii() or not character.isprintable():
         return character.isprintable()

@@ -22,8 +22,7 @@ from starlette.routing import Route
 from detflow.artifact import CONTRACT, OUTPUT_NAMES
 from detflow.data.images.pictures import Picture
 from detflow.inference.results import FRAME, describe_detections
-from detflow.pages.draw import class_colour
-from detflow.pages.svg import to_hex
+from detflow.pages.colours import class_colour, format_css, to_hex
 from detflow.serving.batching import Batcher, Ticket
 from detflow.serving.bodies import (
     SIGNATURES,
@@ -228,9 +227,11 @@ class Service:
         )
 
     async def page_style(self, request: Request) -> Response:
-        """Answers with the page's style sheet."""
+        """Answers with the page's style sheet, behind the colours that it names."""
         return Response(
-            _read_asset("page.css"), media_type="text/css", headers={"Cache-Control": "no-cache"}
+            format_css() + _read_asset("page.css"),
+            media_type="text/css",
+            headers={"Cache-Control": "no-cache"},
         )
 
     async def page_script(self, request: Request) -> Response:

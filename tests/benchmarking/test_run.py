@@ -19,7 +19,8 @@ from detflow.benchmarking.run import (
 from detflow.cli.main import cli
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, ConfigError
 from detflow.inference.evaluate import evaluate_detector
 from detflow.inference.formats import find_format

@@ -8,7 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from detflow.evaluation.plots import DARK, LIGHT, PLOTS, draw_plot
+from detflow.evaluation.plots import PLOTS, draw_plot
+from detflow.pages.colours import DARK, LIGHT
 
 
 def laid_out(name, analysis):

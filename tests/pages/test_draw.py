@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detflow.pages import draw
-from detflow.pages.draw import class_colour, draw_boxes
+from detflow.pages.colours import class_colour
+from detflow.pages.draw import draw_boxes
 from detflow.types import Box
 
 GREY = (128, 128, 128)
@@ -21,7 +22,7 @@ def plain(width=200, height=150, colour=GREY):
 
 
 def changed(before, after):
-    """The bounding box of what differs, as (left, top, right, bottom) with exclusive ends; None where nothing does."""
+    """Returns (left, top, right, bottom) around what differs, with exclusive ends; None if nothing."""
     rows, columns = np.nonzero(
         (np.asarray(before.convert("RGB")) != np.asarray(after)).any(axis=-1)
     )
@@ -122,45 +123,6 @@ def test_the_highest_score_is_on_top():
         assert drawn.getpixel((100, 30)) == class_colour(winner)
 
 
-def test_a_colour_belongs_to_a_class_id():
-    assert class_colour(1) == class_colour(1)
-    assert len({class_colour(i) for i in range(1, 12)}) == 11
-    assert class_colour(12) == class_colour(1)
-
-
-# Machado, Oliveira and Fernandes (2009), severity 1.0, in linear RGB.
-BLINDNESS = {
-    "protanopia": [
-        [0.152286, 1.052583, -0.204868],
-        [0.114503, 0.786281, 0.099216],
-        [-0.003882, -0.048116, 1.051998],
-    ],
-    "deuteranopia": [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.011820, 0.042940, 0.968881],
-    ],
-    "tritanopia": [
-        [1.255528, -0.076749, -0.178779],
-        [-0.078411, 0.930809, 0.147602],
-        [0.004733, 0.691367, 0.303900],
-    ],
-}
-
-
-@pytest.mark.parametrize("kind", BLINDNESS)
-def test_the_first_seven_colours_differ_for_colour_blind_eyes(kind):
-    colours = np.array([class_colour(i) for i in range(1, 8)]) / 255
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(linear @ np.array(BLINDNESS[kind]).T, 0, 1)
-    srgb = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055).astype(
-        np.float32
-    )
-    lab = cv2.cvtColor(srgb[None], cv2.COLOR_RGB2LAB)[0]
-    apart = [np.linalg.norm(lab[i] - lab[j]) for i in range(7) for j in range(i)]
-    assert min(apart) > 9  # A difference of 2.3 is just noticeable.
-
-
 def label_of(text, size=(300, 200)):
     """The pixels that the label adds to a picture."""
     box = [Box(0.5, 0.3, 0.8, 0.6)]
@@ -255,5 +217,8 @@ def test_five_thousand_objects_take_seconds_not_minutes():
 
 
 def test_tensorflow_is_not_needed():
-    code = "import sys, detflow.pages.draw; sys.exit('tensorflow' in sys.modules or 'cv2' in sys.modules)"
+    code = (
+        "import sys, detflow.pages.draw\n"
+        "sys.exit('tensorflow' in sys.modules or 'cv2' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

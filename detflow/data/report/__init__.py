@@ -1,1 +1,1 @@
-"""The page about a dataset."""
+"""report.html: a page that shows what an audit found in a dataset."""

@@ -13,7 +13,8 @@ from flatbuffers.table import Table
 
 from detflow.artifact import ArtifactDir
 from detflow.config.schema import ModelConfig
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import DataError
 from detflow.exporting.formats import tflite
 from detflow.exporting.formats.base import Job

@@ -1,0 +1,139 @@
+"""The report's pictures: images of each finding, and images of each class drawn at random."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detflow.data.findings import Corners, Finding
+from detflow.data.images.thumbnails import read_thumbnail
+from detflow.data.images.transcode import Treatment
+from detflow.data.judging.audit import Audit
+from detflow.data.judging.sample import AuditedSample
+from detflow.data.sources.splits import unit_hash
+from detflow.pages.colours import Rgb, class_colour
+from detflow.pages.outlines import Outline, Picture, build_picture
+from detflow.types import ObjectAnnotation
+
+_THUMBNAIL_PX = 320
+_MAX_OUTLINES = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ShownImage:
+    """An image of the dataset by its path; `picture` is None where nothing can be shown of it."""
+
+    path: str
+    picture: Picture | None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCard:
+    """An image of a class: how many of its objects are of the class, and how many of others."""
+
+    image: ShownImage
+    split: str
+    num_own: int
+    num_others: int
+
+
+class Gallery:
+    """Pictures of a dataset's images with boxes over them.
+
+    Args:
+        audit: The dataset; its files are read again, and may be gone or damaged.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._images = frozenset(audit.files.images)
+
+    def show_sample(self, annotation: str, class_name: str, split: str) -> SampleCard:
+        """Returns a usable annotation's image with the objects of a class in its colour.
+
+        Args:
+            annotation: The annotation's path.
+            class_name: The class; other objects are outlined thinly, below it.
+            split: The name of the annotation's split.
+        """
+        sample = self._audit.read_sample(annotation)
+        if sample is None:
+            raise ValueError(f"{annotation} has no sample")
+        own = [item for item in sample.objects if item.name == class_name]
+        others = [item for item in sample.objects if item.name != class_name]
+        colour = class_colour(self._audit.label_map.id_of(class_name))
+        outlines = [*_outline(sample, others, "faint"), *_outline(sample, own, colour)]
+        image = self._show(sample.image, sample.treatment, outlines)
+        return SampleCard(image, split, len(own), len(others))
+
+    def show_finding(self, finding: Finding) -> list[ShownImage]:
+        """Returns the image that a finding is about, and the first other one that it names.
+
+        The box is outlined as it was written and as it was mended, the annotation's other objects
+        thinly.
+        """
+        images: dict[str, str | None] = {}
+        for name in (finding.path, finding.image, *finding.related):
+            summary = self._audit.samples.get(name) if name is not None else None
+            if summary is not None:
+                images.setdefault(summary.image, name)
+            elif name in self._images:
+                images.setdefault(name, None)
+        return [
+            self._show_finding_image(finding, image, annotation)
+            for image, annotation in list(images.items())[:2]
+        ]
+
+    def _show_finding_image(
+        self, finding: Finding, image: str, annotation: str | None
+    ) -> ShownImage:
+        outlines: list[Outline] = []
+        treatment = Treatment()
+        if annotation is not None and (sample := self._audit.read_sample(annotation)):
+            outlines += _outline(sample, sample.objects, "faint")
+            treatment = sample.treatment
+        if finding.before is not None:
+            outlines.append(Outline(_to_continuous(finding.before), "before", "as written"))
+        if finding.after is not None:
+            outlines.append(Outline(_to_continuous(finding.after), "after", "as mended"))
+        return self._show(image, treatment, outlines)
+
+    def _show(self, image: str, treatment: Treatment, outlines: Sequence[Outline]) -> ShownImage:
+        thumbnail = read_thumbnail(self._audit.files.source, image, treatment, _THUMBNAIL_PX)
+        if thumbnail is None:
+            return ShownImage(image, None)
+        return ShownImage(image, build_picture(thumbnail.jpeg, thumbnail.size, outlines, image))
+
+
+def _outline(
+    sample: AuditedSample, objects: Sequence[ObjectAnnotation], kind: str | Rgb
+) -> list[Outline]:
+    return [
+        Outline(item.box.to_pixels(sample.size), kind, item.name)
+        for item in objects[:_MAX_OUTLINES]
+    ]
+
+
+def _to_continuous(corners: Corners) -> Corners:
+    """Returns VOC's corners, which count pixels from 1 and include both ends, as places."""
+    xmin, ymin, xmax, ymax = corners
+    return min(xmin, xmax) - 1.0, min(ymin, ymax) - 1.0, max(xmin, xmax), max(ymin, ymax)
+
+
+def choose_samples(audit: Audit, names: Sequence[str], per_class: int) -> dict[str, list[str]]:
+    """Returns, for each class, the annotations that have it and whose hash is the smallest."""
+    chosen: dict[str, list[tuple[float, str]]] = {name: [] for name in names}
+    for annotation, summary in audit.samples.items():
+        for name, objects, _ in summary.class_counts:
+            if objects and name in chosen:
+                rank = -unit_hash("report", name, annotation)
+                heap = chosen[name]
+                if len(heap) < per_class:
+                    heapq.heappush(heap, (rank, annotation))
+                elif rank > heap[0][0]:
+                    heapq.heapreplace(heap, (rank, annotation))
+    return {
+        name: [annotation for _, annotation in sorted(heap, reverse=True)]
+        for name, heap in chosen.items()
+    }
