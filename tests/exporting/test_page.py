@@ -74,18 +74,21 @@ def test_the_ladder_that_a_format_climbed_is_told(card):
         {"rung": "fine-tuning", "failure": None, "fine_tuning": tuning, **measured},
     ]
     formats = card["formats"] | {"tflite": card["formats"]["tflite"] | {"rungs": rungs}}
-    told = [
-        '<tr><td>calibrated</td><td>0.512</td><td>-0.1000</td><td class="wrap">refused: AP is &lt;0.5&gt;</td></tr>',
-        '<tr><td>float heads</td><td>n/a</td><td>n/a</td><td class="wrap">refused: it does not load</td></tr>',
-        '<tr><td>fine-tuning, 300 steps at 0.0002, 82 s</td><td>0.512</td><td>-0.1000</td><td class="wrap">passed</td></tr>',
+    rows = [
+        "<tr><td>calibrated</td><td>0.512</td><td>-0.1000</td>"
+        '<td class="wrap">refused: AP is &lt;0.5&gt;</td></tr>',
+        "<tr><td>float heads</td><td>n/a</td><td>n/a</td>"
+        '<td class="wrap">refused: it does not load</td></tr>',
+        "<tr><td>fine-tuning, 300 steps at 0.0002, 82 s</td><td>0.512</td><td>-0.1000</td>"
+        '<td class="wrap">passed</td></tr>',
     ]
     page = render_card(card | {"formats": formats}, "pets", [])
     assert "The ladder of tflite<" in page
-    assert "".join(told) in page
+    assert "".join(rows) in page
     failed = {"tflite_int8": {"reason": "AP is <0.5>", "gate": {}, "rungs": rungs[:2]}}
     page = render_card(card | {"failed": failed}, "pets", [])
     assert "The ladder of tflite_int8" in page
-    assert "".join(told[:2]) in page
+    assert "".join(rows[:2]) in page
 
 
 def test_names_of_files_break_between_their_words(page):
