@@ -47,7 +47,7 @@ def resize_in_onnx(canvas_sizes):
 @pytest.mark.parametrize("size", SIZES)
 def test_an_image_is_fitted_into_its_canvas(size, canvas_sizes, resize_in_onnx):
     images = np.random.default_rng(2).integers(0, 256, (2, *size, 3), np.uint8)
-    canvas_size = tuple(preprocess.choose_canvas(images, canvas_sizes))
+    canvas_size = preprocess.choose_canvas(images, canvas_sizes)
     canvases, ratio = preprocess.fit_to_canvas(images, canvas_size)
     expected = preprocess.normalize(canvases).numpy()
 
