@@ -7,6 +7,7 @@ from detflow.data.records.manifest import RecordsManifest
 from detflow.label_map import LabelMap
 from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
+from detflow.training.augment import RANDOM_NUMBERS
 from detflow.training.provenance import (
     Machine,
     find_changes,
