@@ -200,7 +200,7 @@ def test_a_model_of_several_canvases_is_exported_to_light_runtimes(canvases_dir,
     # does what the checkpoint does.
     assert card["formats"]["tflite"]["input"]["shape"] == [1, 64, 96, 3]
     assert abs(card["formats"]["onnx"]["change"]["AP"]) <= 0.005
-    assert "96 × 64; an image takes the one" in (output / "card.html").read_text()
+    assert "96 × 64; each image uses the canvas" in (output / "card.html").read_text()
 
 
 # --- What is refused ------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from flatbuffers.number_types import Float32Flags
@@ -19,6 +20,7 @@ from detflow.errors import DataError
 from detflow.exporting.formats import tflite
 from detflow.exporting.formats.base import Job
 from detflow.exporting.formats.tflite import Effort, Writer
+from detflow.exporting.formats.tflite_network import split_after_head, split_before_head
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS, find_format
 from detflow.inference.formats.tflite import load_tflite
@@ -218,6 +220,20 @@ def test_the_same_checkpoint_gives_the_same_file(job):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("split", [split_after_head, split_before_head])
+def test_a_network_cut_into_halves_computes_the_same(split, job, canvases):
+    serving = job.trained.serving
+    halves = split(serving.model, serving.config)
+    joints = halves.network(tf.constant(canvases[:1]))
+    found = halves.tail(*(joints[name] for name in sorted(joints, key=lambda name: int(name[6:]))))
+    expected = serving.detect_traced(canvases[:1])
+    assert int(found["count"][0]) == int(expected["num_detections"][0]) > 3
+    for name in ("boxes", "scores"):
+        np.testing.assert_allclose(found[name], expected[f"detection_{name}"], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.soak
 def test_int8_knows_four_ways(job, canvases, monkeypatch):
     def fine_tune(trained, samples, calibration, num_steps):
         assert (len(samples), len(list(calibration)), num_steps) == (3, 3, 1)
@@ -265,6 +281,7 @@ def test_a_disk_that_refuses_is_no_fault_of_the_format(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_yolo_becomes_a_file_too(job, canvases, tmp_path):
     config = ModelConfig(
         architecture="yolo",
