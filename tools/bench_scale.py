@@ -80,7 +80,7 @@ class SyntheticFolder:
 
     def walk(self, skip: Callable[[str], bool]) -> Iterator[Any]:
         """Yields an annotation and an image for each number, in folders of ten thousand."""
-        from detflow.storage.folders import Entry
+        from detflow.storage.interface import Entry
 
         for number in range(self._count):
             yield Entry(f"annotations/{number // 10_000:05}/{number:09}.xml")

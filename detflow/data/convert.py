@@ -36,7 +36,8 @@ from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_space
-from detflow.storage.folders import Folder, open_folder
+from detflow.storage.folders import open_folder
+from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.text import count_noun

@@ -11,7 +11,7 @@ from detflow.data.sources.names import SPLIT_NAMES, split_extension
 from detflow.data.sources.source import DatasetFiles
 from detflow.data.sources.splits import SplitBy, Splits
 from detflow.errors import ConfigError, DataError
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
 _MAX_LIST_BYTES = 1 << 30
 # Some lists have classes or boxes in columns behind the name.
