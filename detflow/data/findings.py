@@ -83,7 +83,8 @@ class Finding:
         value = f" ({self.value})" if self.value else ""
         expected = f", expected {self.expected}" if self.expected else ""
         related = f" [{', '.join(self.related)}]" if self.related else ""
-        text = f"{self.place}: {subject}{self.rule.meaning}{value}{expected}{related}; {self.rule.remedy}"
+        text = f"{self.place}: {subject}{self.rule.meaning}{value}{expected}{related}"
+        text = f"{text}; {self.rule.remedy}"
         return text.replace("\r", "\\r").replace("\n", "\\n")
 
     def to_json(self) -> str:
