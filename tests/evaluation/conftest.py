@@ -15,7 +15,7 @@ SIZE = ImageSize(64, 48)
 
 
 class Case:
-    """Truth and detections of random quality: each class is found the more seldom the higher its id is."""
+    """Truth and detections of random quality: the higher a class's id, the less it is found."""
 
     subject = Subject("runs/one", "runs/one/ckpt-9", "records/one", "test", "0123456789abcdef")
 
@@ -76,9 +76,17 @@ NAMES_THAT_HURT = (
     "a/b" * 30,
     "it's\u202e",
     "=1+1",
+    "{{ 7*7 }}{% for",
+    "</style><!--",
 )
 
 
 @pytest.fixture(scope="session")
 def hostile_names():
     return NAMES_THAT_HURT
+
+
+@pytest.fixture
+def without_plots(monkeypatch):
+    """Leaves the plots empty: they have their own tests, and take most of the time."""
+    monkeypatch.setattr("detflow.evaluation.files.draw_plot", lambda name, analysis, theme: b"")
