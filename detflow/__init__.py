@@ -12,7 +12,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from detflow.version import __version__
 
 __all__ = [
     "Action",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from detflow.inference.detections import Detections
     from detflow.inference.detector import Detector
     from detflow.label_map import LabelMap
-    from detflow.training.actions import Action  # type: ignore[import-not-found]
+    from detflow.training.loop import Action
     from detflow.types import Box, Detection, Sample
 
 _HOMES = {
@@ -73,8 +73,9 @@ _HOMES = {
     ),
     "detflow.inference.detections": ("Detections",),
     "detflow.inference.detector": ("Detector",),
-    "detflow.training.actions": ("Action",),
-    "detflow.types": ("Box", "Detection", "LabelMap", "Sample"),
+    "detflow.label_map": ("LabelMap",),
+    "detflow.training.loop": ("Action",),
+    "detflow.types": ("Box", "Detection", "Sample"),
 }
 
 

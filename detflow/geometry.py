@@ -14,18 +14,6 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "MEAN_RGB",
-    "STDDEV_RGB",
-    "Images",
-    "boxes_to_image",
-    "choose_canvas",
-    "fit_to_canvas",
-    "fitted_size",
-    "pairwise_iou",
-    "triangle_weights",
-]
-
 Images: TypeAlias = npt.NDArray[np.uint8]
 """[N, height, width, 3], RGB; a single image is [height, width, 3]."""
 
@@ -38,15 +26,14 @@ of a canvas."""
 STDDEV_RGB: Final = (58.395, 57.12, 57.375)
 """Deviation of ImageNet's RGB values."""
 
-# Output rows, or columns, that one matrix product makes: they share most of the input that they
-# take.
+# Output rows, or columns, that one matrix product makes: they share most of their input.
 _BAND = 4
 # OpenBLAS gives a product to several threads above so many multiplications (SMP_THRESHOLD_MIN times
 # GEMM_MULTITHREAD_THRESHOLD in its interface/gemm.c). They then wait for each other, and for the
 # network's threads, many times longer than the product takes.
 _MAX_MULTIPLICATIONS = 1 << 18
-# Floats between the two passes, as far as a band has no more. Each thread keeps its own: memory
-# that the system hands out anew costs half as much time as the resize.
+# Floats that are kept between the two passes, unless one band needs more. Each thread keeps its
+# own: memory that the system hands out anew costs half as much time as the resize.
 _WORK_FLOATS = 1 << 19
 _work = threading.local()
 
@@ -54,7 +41,7 @@ _work = threading.local()
 def choose_canvas(
     sizes: npt.ArrayLike, canvas_sizes: Sequence[tuple[int, int]]
 ) -> npt.NDArray[np.intp]:
-    """Chooses the canvas that takes an image: the one in which it is largest, of equal ones the first.
+    """Chooses the canvas that keeps an image largest; of equal ones, the first.
 
     Args:
         sizes: [..., 2] integers, (height, width) of images in pixels.
@@ -71,14 +58,21 @@ def choose_canvas(
 
 
 def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[int, int]:
-    """Returns the (rows, columns) of the canvas that an image of `size` (height, width) covers, its aspect kept."""
+    """Returns the (rows, columns) of a canvas that an image covers when its aspect is kept.
+
+    Args:
+        size: (height, width) of the image.
+        canvas_size: (height, width) of the canvas.
+    """
     sides, canvas = np.array(size, np.float32), np.array(canvas_size, np.float32)
     rows, columns = np.clip(np.round(sides * np.min(canvas / sides)), 1.0, canvas)
     return int(rows), int(columns)
 
 
 def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Scales images to fit the canvas and fills the rest; see `models.preprocess.fit_to_canvas`, whose twin this is.
+    """Scales images to fit the canvas and fills the rest.
+
+    `models.preprocess.fit_to_canvas` is its twin in TensorFlow.
 
     Args:
         images: [batch, height, width, 3], uint8 on the scale 0–255, all of one size.
@@ -109,7 +103,15 @@ def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats,
 
 
 def boxes_to_image(boxes: Floats, ratio: Floats) -> Floats:
-    """Takes boxes [..., 4] from the canvas to the image and clips them there; ratio is [2] as from `fit_to_canvas`."""
+    """Takes boxes from the canvas to the image and clips them there.
+
+    Args:
+        boxes: [..., 4], normalised by the canvas.
+        ratio: [2], as from `fit_to_canvas`.
+
+    Returns:
+        [..., 4], normalised by the image.
+    """
     clipped: Floats = np.clip(
         boxes / np.concatenate([ratio, ratio]), np.float32(0.0), np.float32(1.0)
     )
@@ -141,10 +143,17 @@ def pairwise_iou(boxes_yxyx: npt.ArrayLike, others_yxyx: npt.ArrayLike) -> npt.N
 
 
 def triangle_weights(side: int, fitted: int) -> Floats:
-    """Returns the antialiased triangle filter along one axis as a matrix [fitted, side] float32 whose rows sum to 1.
+    """Returns the antialiased triangle filter along one axis.
 
     It is TensorFlow's `ScaleAndTranslate` kernel (and what Pillow calls BILINEAR): the triangle is
     as wide as the reduction.
+
+    Args:
+        side: Pixels of the image.
+        fitted: Pixels of the result.
+
+    Returns:
+        [fitted, side] float32; each row sums to 1.
     """
     step = np.float32(1.0) / (np.float32(fitted) / np.float32(side))
     centres = (np.arange(fitted, dtype=np.float32) + np.float32(0.5)) * step
@@ -157,7 +166,7 @@ def triangle_weights(side: int, fitted: int) -> Floats:
 
 
 class _Band(NamedTuple):
-    """Output rows that stand side by side, the input rows that they take, and their weights [outputs, inputs]."""
+    """Neighbouring output rows, the input rows that they take, and weights [outputs, inputs]."""
 
     outputs: slice
     inputs: slice
@@ -165,7 +174,10 @@ class _Band(NamedTuple):
 
 
 def _resize_rows(image: Images, bands: Sequence[_Band]) -> Floats:
-    """Returns the rows that the bands make of the image [height, width], in memory that the next call takes again."""
+    """Returns the rows that the bands make of an image [height, width].
+
+    They stand in memory that the next call of this thread uses again.
+    """
     first, width = bands[0].outputs.start, image.shape[1]
     resized = _borrow(bands[-1].outputs.stop - first, width)
     for outputs, inputs, weights in bands:
@@ -179,7 +191,7 @@ def _resize_rows(image: Images, bands: Sequence[_Band]) -> Floats:
 
 
 def _resize_columns(image: Floats, resized: Floats, bands: Sequence[_Band]) -> None:
-    """Writes the columns that the bands make of the image [height, width] into those of `resized` [height, …]."""
+    """Writes the columns that the bands make of an image [height, width] into `resized`."""
     for outputs, inputs, weights in bands:
         piece = max(1, _MAX_MULTIPLICATIONS // weights.size)
         for begin in range(0, len(image), piece):
@@ -210,7 +222,10 @@ def _row_bands(side: int, fitted: int) -> tuple[_Band, ...]:
 
 @lru_cache(maxsize=32)
 def _column_bands(side: int, fitted: int, channels: int) -> tuple[_Band, ...]:
-    """Returns bands of columns whose weights [inputs · channels, outputs · channels] keep the channels apart."""
+    """Returns bands of columns that keep the channels apart.
+
+    Their weights are [inputs · channels, outputs · channels].
+    """
     apart = np.eye(channels, dtype=np.float32)
     return tuple(
         _Band(

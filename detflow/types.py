@@ -1,21 +1,14 @@
-"""The values that every stage passes on. Each is right once it exists: a constructor that is given nonsense raises.
+"""The values that every stage passes on.
 
-Boxes are normalised [ymin, xmin, ymax, xmax] with the origin at the image's top left corner, as the
-TF Object Detection API's records and graphs have them. Pixels exist in two places only:
-`Box.from_voc` on the way in and `Box.to_pixels` (or `Box.to_voc`) on the way out.
+Each is valid once it exists: a constructor that is given nonsense raises ValueError. Boxes are
+normalised [ymin, xmin, ymax, xmax] with the origin at the image's top left corner, as the TF Object
+Detection API's records and graphs have them. Pixels exist in two places only: `Box.from_voc` on the
+way in and `Box.to_pixels` (or `Box.to_voc`) on the way out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-__all__ = [
-    "Box",
-    "Detection",
-    "ImageSize",
-    "ObjectAnnotation",
-    "Sample",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +63,14 @@ class Box:
     def normalise_voc(
         xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize
     ) -> tuple[float, float, float, float]:
-        """Returns ymin, xmin, ymax, xmax as shares of the image; VOC's pixel corners are 1-based and inclusive.
+        """Returns ymin, xmin, ymax, xmax as shares of the image.
 
-        The VOC2012 development kit counts pixels from 1 and includes both corners: the leftmost
-        pixel column is xmin = 1 and a box over the whole width is (1, width). In continuous
-        coordinates that box is [0, width], so 1 is taken from the minima and nothing from the
-        maxima (Detectron2 reads VOC in the same way). Real sets agree: over BCCD, raccoon and
-        kangaroo no minimum is 0, 673 are 1, and 617 boxes touch the far edge.
+        VOC's pixel corners are 1-based and inclusive. The VOC2012 development kit counts pixels
+        from 1 and includes both corners: the leftmost pixel column is xmin = 1 and a box over the
+        whole width is (1, width). In continuous coordinates that box is [0, width], so 1 is taken
+        from the minima and nothing from the maxima (Detectron2 reads VOC in the same way). Real
+        sets agree: over BCCD, raccoon and kangaroo no minimum is 0, 673 are 1, and 617 boxes touch
+        the far edge.
         """
         return (
             (ymin - 1.0) / size.height,
@@ -86,12 +80,18 @@ class Box:
         )
 
     def to_voc(self, size: ImageSize) -> tuple[float, float, float, float]:
-        """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels: the inverse of `from_voc`."""
+        """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels.
+
+        It is the inverse of `from_voc`.
+        """
         left, top, right, bottom = self.to_pixels(size)
         return left + 1.0, top + 1.0, right, bottom
 
     def to_pixels(self, size: ImageSize) -> tuple[float, float, float, float]:
-        """Returns (left, top, right, bottom) in continuous pixels: left 0 is the image's edge, right = width its other edge."""
+        """Returns (left, top, right, bottom) in continuous pixels.
+
+        Left is 0 at one edge of the image, and right is its width at the other edge.
+        """
         return (
             self.xmin * size.width,
             self.ymin * size.height,
@@ -152,9 +152,9 @@ class Sample:
         source_id: A number, unique within a dataset (evaluators parse `image/source_id` as an
             integer).
         filename: The image's path inside the dataset.
-        size: Of the encoded image.
-        encoded: A JPEG file's bytes.
-        objects: In the order of the annotation.
+        size: Size of the encoded image.
+        encoded: The bytes of a JPEG file.
+        objects: The labelled objects, in the order of the annotation.
     """
 
     key: str

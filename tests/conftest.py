@@ -1,9 +1,13 @@
 """What has to stand before any test imports TensorFlow, and what several folders of tests share."""
 
 import base64
+import fcntl
 import hashlib
+import json
+import os
 import re
 import resource
+import shutil
 import signal
 from contextlib import contextmanager
 from itertools import chain
@@ -94,7 +98,15 @@ class Page:
     def require_inert(self):
         """Asserts that the browser loads and runs nothing, and that the page is whole by itself."""
         for element in self._tree.iter():
-            assert element.tag not in ("script", "link", "iframe", "object", "embed", "form", "base")
+            assert element.tag not in (
+                "script",
+                "link",
+                "iframe",
+                "object",
+                "embed",
+                "form",
+                "base",
+            )
             for name, value in element.attrib.items():
                 assert name != "style"
                 assert not name.startswith("on")
@@ -120,6 +132,26 @@ class Page:
 @pytest.fixture(scope="session")
 def parse_page():
     return Page
+
+
+@pytest.fixture(scope="session")
+def build_once(tmp_path_factory):
+    """Builds a folder once for all pytest processes that share the tests: (name, function of its path) → path."""
+
+    def build(name, fill):
+        root = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            root = root.parent
+        folder, done = root / name, root / f"{name}.done"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                fill(folder)
+                done.touch()
+        return folder
+
+    return build
 
 
 @pytest.fixture(scope="session")
@@ -164,9 +196,13 @@ def small_files():
 
 
 @pytest.fixture(scope="session")
-def pictures_dir(tmp_path_factory):
+def pictures_dir(build_once):
     """24 JPEGs of several sizes with VOC XML beside them."""
-    folder = tmp_path_factory.mktemp("pictures")
+    return build_once("pictures", write_pictures)
+
+
+def write_pictures(folder):
+    folder.mkdir()
     for number in range(24):
         width, height = ((96, 72), (60, 90), (130, 40))[number % 3]
         draw_picture(width, height, number).save(folder / f"p{number:02}.jpg", quality=95)
@@ -177,38 +213,39 @@ def pictures_dir(tmp_path_factory):
             "</annotation>",
             encoding="utf-8",
         )
-    return folder
 
 
 @pytest.fixture(scope="session")
-def records_dir(pictures_dir, tmp_path_factory):
+def records_dir(pictures_dir, build_once, tmp_path_factory):
     """The pictures as records: three images to train on, the other 21 are split `val`."""
-    from detflow.data.judging.audit import AuditOptions
 
-    lists = tmp_path_factory.mktemp("voc")
-    for name in sorted(pictures_dir.iterdir()):
-        (lists / name.name).write_bytes(name.read_bytes())
-    sets = lists / "ImageSets" / "Main"
-    sets.mkdir(parents=True)
-    keys = [f"p{number:02}" for number in range(24)]
-    (sets / "train.txt").write_text("\n".join(keys[:3]) + "\n")
-    (sets / "val.txt").write_text("\n".join(keys[3:]) + "\n")
-    output = tmp_path_factory.mktemp("records") / "records"
-    convert_dataset(lists, output, ConversionOptions(audit=AuditOptions(), jobs=1))
-    return output
+    def fill(output):
+        from detflow.data.judging.audit import AuditOptions
+
+        lists = tmp_path_factory.mktemp("voc")
+        for name in sorted(pictures_dir.iterdir()):
+            (lists / name.name).write_bytes(name.read_bytes())
+        sets = lists / "ImageSets" / "Main"
+        sets.mkdir(parents=True)
+        keys = [f"p{number:02}" for number in range(24)]
+        (sets / "train.txt").write_text("\n".join(keys[:3]) + "\n")
+        (sets / "val.txt").write_text("\n".join(keys[3:]) + "\n")
+        convert_dataset(lists, output, ConversionOptions(audit=AuditOptions(), jobs=1))
+
+    return build_once("records", fill)
 
 
 @pytest.fixture(scope="session")
-def model_dir(records_dir, tmp_path_factory):
+def model_dir(records_dir, build_once):
     """A model directory with two checkpoints of random weights that detect plenty; ckpt-10 is the better one."""
-    return write_run(tmp_path_factory.mktemp("run") / "run", records_dir, {"input_size": [64, 64]})
+    return build_once("run", lambda path: write_run(path, records_dir, {"input_size": [64, 64]}))
 
 
 @pytest.fixture(scope="session")
-def canvases_dir(records_dir, tmp_path_factory):
+def canvases_dir(records_dir, build_once):
     """The same for a model of two canvases, one for portrait and one for landscape images."""
     canvases = {"input_size": [64, 96], "more_input_sizes": [[96, 64]]}
-    return write_run(tmp_path_factory.mktemp("canvases") / "run", records_dir, canvases)
+    return build_once("canvases", lambda path: write_run(path, records_dir, canvases))
 
 
 def write_run(path, records_dir, model_settings):
@@ -273,30 +310,59 @@ def randomize(network, random):
 
 
 @pytest.fixture(scope="session")
-def artifact_dir(model_dir, tmp_path_factory):
-    """What `detflow export` makes of the model directory."""
-    from detflow.exporting.run import export_model
+def export_dir(model_dir, build_once):
+    """The model directory in every format that can be written here. Its proof is the real one; only the timing is short."""
 
-    output = tmp_path_factory.mktemp("artifact") / "artifact"
-    export_model(str(model_dir), output)
-    return output
+    def fill(output):
+        from detflow.exporting.formats import tflite
+        from detflow.exporting.proof.compare import Gate, Tolerance
+        from detflow.exporting.proof.latency import Timing
+        from detflow.exporting.run import export_model
+
+        # Random weights do not survive 8 bits, and no test of what is exported here minds.
+        lax = Gate(Tolerance(0.3, min_iou=0.75, max_score_difference=0.15, min_share=0.0), 1.0)
+        write = tflite.Writer
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                tflite,
+                "Writer",
+                lambda written: write(written, lax if written.precision == "int8" else None),
+            )
+            card = export_model(str(model_dir), output, formats="all", timing=Timing(2, 3))
+        assert card["failed"] == {}
+
+    return build_once("export", fill)
 
 
 @pytest.fixture(scope="session")
-def onnx_dir(model_dir, tmp_path_factory):
-    """The model directory as a frozen graph, as TFLite, as ONNX and, where it is installed, as OpenVINO's files."""
-    from detflow.inference.openvino import has_openvino
+def artifact_dir(export_dir, build_once):
+    """That export with the default formats alone, which TensorFlow runs."""
+    return build_once("artifact", lambda path: keep_formats(export_dir, path, DEFAULT_FORMATS))
 
-    from detflow.exporting.run import export_model
 
-    output = tmp_path_factory.mktemp("onnx") / "artifact"
-    card = export_model(
-        str(model_dir),
-        output,
-        formats="frozen,tflite,onnx" + (",openvino" if has_openvino() else ""),
-    )
-    assert card["failed"] == {}
-    return output
+DEFAULT_FORMATS = ("frozen", "saved_model")
+
+
+def keep_formats(export_dir, path, names):
+    """Copies an export with only some of its formats."""
+    shutil.copytree(export_dir, path)
+    card = json.loads((path / "model.json").read_text())
+    for name, described in list(card["formats"].items()):
+        if name not in names:
+            del card["formats"][name]
+            for part in described["paths"]:
+                folder = path / part
+                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+    card["files"] = {
+        name: digest for name, digest in card["files"].items() if (path / name).exists()
+    }
+    (path / "model.json").write_text(json.dumps(card))
+
+
+@pytest.fixture(scope="session")
+def onnx_dir(export_dir):
+    """That export, for tests of the formats that need no TensorFlow."""
+    return export_dir
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""make-records → check → train → evaluate → export where dataset, records, model directory and results are all URLs."""
+"""Every command takes URLs: for the dataset, the records, the model directory and its results."""
 
 import json
 import shutil
@@ -7,15 +7,14 @@ import sys
 
 import pytest
 
-from detflow.config.reading import parse_config
+from detflow.config.reading import format_config, parse_config
 from detflow.data.check import check_dataset, check_records, is_record_set
 from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import read_manifest
-from detflow.errors import ArtifactError, ConfigError, DataError, Locked
+from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.publish import digest_files
 from detflow.runs.run_dir import RunDir
-from detflow.storage import working_copy
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Url
 
@@ -25,10 +24,10 @@ TINY = {
     "model.num_filters": 8,
     "model.num_head_convs": 1,
     "model.max_level": 4,
+    "train.steps": 1,
     "train.batch_size": 2,
     "train.warmup_steps": 1,
-    "evaluate.every_steps": 2,
-    "checkpoint.every_steps": 1,
+    "data.eval_split": None,
 }
 
 
@@ -97,7 +96,7 @@ def test_a_run_that_broke_off_is_resumed_at_its_finished_shards(voc_url, memory,
         convert_dataset(voc_url, output, ConversionOptions(jobs=1), break_off)
     (shard,) = (name for name in names(output) if name.endswith(".tfrecord"))
     built = []
-    monkeypatch.setattr("detflow.data.convert.frame_record", lambda data: built.append(data))
+    monkeypatch.setattr("detflow.data.shards.frame_record", lambda data: built.append(data))
     with pytest.raises(TypeError):
         # What is built anew breaks: the first shard is not.
         convert_dataset(voc_url, output, ConversionOptions(jobs=1))
@@ -169,91 +168,45 @@ def test_a_model_directory_at_a_url_is_brought_back_and_forth(memory, cache):
     assert not any(name.startswith("ckpt-3") for name in names(url))
 
 
-def test_a_lease_keeps_others_out_until_it_is_forgotten(memory, monkeypatch, tmp_path):
-    monkeypatch.setattr(working_copy, "_RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(working_copy, "_WATCH_SECONDS", 1.0)
-    url = memory / "run"
-    with RunDir(url).locked() as run:
-        # Another machine has another cache.
-        monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "elsewhere"))
-        with (
-            pytest.raises(Locked, match="another trainer is at work here: pid"),
-            RunDir(url).locked(),
-        ):
-            pass
-        # Its own lease is overwritten by one who came at the same moment.
-        monkeypatch.setattr(working_copy.WorkingCopy, "_write_lease", lambda self: None)
-        open_folder(url).write(
-            ".lease.json", b'{"token": "t", "holder": "pid 1 on there", "written": 0}'
-        )
-        (run.path / "losses.csv").write_text("1")
-        with pytest.raises(Locked, match="taken over: pid 1 on there"):
-            run.share()
-        assert names(url) == {".lease.json"}
-        (run.path / "losses.csv").unlink()
-        open_folder(url).write(
-            ".lease.json",
-            json.dumps({"token": run._copy._token, "holder": "", "written": 0}).encode(),
-        )
-    monkeypatch.undo()
-    monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(working_copy, "_WATCH_SECONDS", 0.1)
-    monkeypatch.setattr(working_copy, "_RENEW_SECONDS", 0.05)
-    open_folder(url).write(
-        ".lease.json", b'{"token": "dead", "holder": "pid 1 on there", "written": 0}'
-    )
-    with RunDir(url).locked():
-        assert b"dead" not in open_folder(url).read(".lease.json", 999)
-
-
-@pytest.mark.slow
-def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
-    from detflow.evaluation.run import evaluate_model
-    from detflow.exporting.run import export_model
-    from detflow.prediction.run import predict
+@pytest.fixture(scope="module")
+def run_at_url(pictures_dir, s3_url, tmp_path_factory):
+    """Dataset, records and a run of one step in a store, made by URL alone."""
     from detflow.training.preflight import prepare_start
     from detflow.training.recipe import train
 
-    upload(pictures_dir, s3_url / "set")
-    records, run_url = s3_url / "records", s3_url / "run"
-    convert_dataset(s3_url / "set", records, ConversionOptions(jobs=2))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DETFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        upload(pictures_dir, s3_url / "set")
+        convert_dataset(s3_url / "set", s3_url / "records", ConversionOptions(jobs=1))
+        settings = {**TINY, "data.records": str(s3_url / "records")}
+        config = parse_config(
+            "", [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+        )
+        with RunDir(s3_url / "run").locked() as run:
+            assert train(run, prepare_start(config, run)).state.step == 1
+    return s3_url / "run", config
+
+
+@pytest.mark.slow
+def test_each_command_takes_urls(run_at_url, pictures_dir, s3_url, tmp_path):
+    from detflow.evaluation.run import evaluate_model
+    from detflow.exporting.run import export_model
+    from detflow.prediction.run import predict
+
+    run_url, _ = run_at_url
+    assert {"config.yaml", "losses.csv", "ckpt-1/state.json"} <= names(run_url)
     shutil.copytree(pictures_dir, tmp_path / "set")
     convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
-    assert find_digests(records) == digest_files(tmp_path / "local")
+    assert find_digests(s3_url / "records") == digest_files(tmp_path / "local")
 
-    settings = [
-        f"{name}={json.dumps(value)}"
-        for name, value in {**TINY, "data.records": str(records), "train.steps": 1}.items()
-    ]
-    with RunDir(run_url).locked() as run:
-        assert train(run, prepare_start(parse_config("", settings), run)).state.step == 1
-    # Two processes go on with it: only the first one looks at the model directory.
-    (tmp_path / "empty.yaml").touch()
-    command = [
-        "train",
-        f"--config={tmp_path / 'empty.yaml'}",
-        f"--model-dir={run_url}",
-        "--workers=2",
-        "--accept-changes",
-    ]
-    command += [f"--set={setting}" for setting in [*settings, "train.steps=2"]]
-    again = subprocess.run(
-        [sys.executable, "-m", "detflow", *command], capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    assert "resuming at step 1 of 2" in again.stderr
-    assert "2 workers ended with equal weights" in again.stderr
-    assert {"config.yaml", "losses.csv", "ckpt-1/state.json", "ckpt-2/state.json"} <= names(run_url)
-
-    analysis = evaluate_model(run_url, records, "val", output=s3_url / "evaluation")
-    assert analysis.subject.source == str(run_url / "ckpt-2")
+    analysis = evaluate_model(run_url, s3_url / "records", "val", output=s3_url / "evaluation")
+    assert analysis.subject.source == str(run_url / "ckpt-1")
     assert "evaluation.html" in names(s3_url / "evaluation")
     card = export_model(str(run_url / "ckpt-1"), s3_url / "export", formats="frozen")
     assert card["failed"] == {}
     assert card["parity"]["images"] == "records"
     assert card["checkpoint"]["name"] == "ckpt-1"
     assert names(s3_url / "export") == {*card["files"], "model.json"}
-
     predictions = predict(
         [str(pictures_dir)],
         s3_url / "export",
@@ -265,3 +218,25 @@ def test_the_whole_path_against_a_server(pictures_dir, s3_url, tmp_path):
     assert json.loads((tmp_path / "found" / "predictions.json").read_text())["model"] == str(
         s3_url / "export"
     )
+
+
+@pytest.mark.soak
+def test_two_processes_go_on_with_a_run_at_a_url(run_at_url, tmp_path):
+    """Only the first process looks at the model directory."""
+    run_url, config = run_at_url
+    (tmp_path / "config.yaml").write_text(format_config(config))
+    command = [
+        "train",
+        f"--config={tmp_path / 'config.yaml'}",
+        f"--model-dir={run_url}",
+        "--workers=2",
+        "--accept-changes",
+        "--set=train.steps=2",
+    ]
+    again = subprocess.run(
+        [sys.executable, "-m", "detflow", *command], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "resuming at step 1 of 2" in again.stderr
+    assert "2 workers ended with equal weights" in again.stderr
+    assert {"ckpt-1/state.json", "ckpt-2/state.json"} <= names(run_url)

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Measures make-records against a plain conversion script and against the floor, in one run on one dataset.
+"""Measures make-records against a plain conversion script and against the floor, in one run.
 
-plain         what users run today: lxml, Pillow opens each image and decodes none,
-tf.train.Example, TensorFlow's writer floor         reads every file and writes the images with
-TensorFlow's writer, nothing else strict floor  what strictness costs at least, in one process:
-parses each XML, decodes each image to 1/8 as make-records does, reads it again, digests image,
-record and XML, writes the record; pairs, judges, encodes and compares nothing ours          detflow
-make-records: strict decode of every image, duplicates, manifest, index, ledger, with and without
-the page
+The parts are:
+
+- plain: what users run today. lxml reads, Pillow opens each image and decodes none,
+  tf.train.Example is written by TensorFlow's writer.
+- floor: reads every file and writes the images with TensorFlow's writer, nothing else.
+- strict floor: what strictness costs at least, in one process. It parses each XML, decodes each
+  image to 1/8 as make-records does, reads it again, digests image, record and XML, and writes the
+  record; it pairs, judges, encodes and compares nothing.
+- ours: detflow make-records with strict decoding of every image, duplicates, manifest, index and
+  ledger, with and without the page.
 
 Each runs in a process of its own, ROUNDS times in turn; the median counts. Then, on demand, the
-same dataset many times larger, for the memory, and a drawn set of many tiny images. Run it on an
-idle machine.
+same dataset many times larger is converted, for the memory, and a drawn set of many tiny images.
+Run it on an idle machine.
 
     tools/bench_records.py ../shared/data/bccd --copies 10 --grow 10 --synthetic 100000
 """
@@ -32,7 +35,10 @@ from pathlib import Path
 
 
 def repeat_dataset(source: Path, target: Path, copies: int) -> int:
-    """Copies a dataset's pairs several times under new names; a comment in each JPEG keeps the files distinct."""
+    """Copies a dataset's pairs several times under new names.
+
+    A comment in each JPEG keeps the files distinct.
+    """
     images = {path.stem: path for path in source.rglob("*.jp*g")}
     (target / "images").mkdir(parents=True)
     (target / "annotations").mkdir()
@@ -63,21 +69,24 @@ def draw_dataset(target: Path, count: int) -> int:
         jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=80)
         (target / "images" / f"{number:06d}.jpg").write_bytes(jpeg)
         objects = "".join(
-            f"<object><name>class {name}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult><bndbox>"
-            f"<xmin>{left}</xmin><ymin>{top}</ymin><xmax>{left + 12}</xmax><ymax>{top + 9}</ymax></bndbox></object>"
+            f"<object><name>class {name}</name><pose>Unspecified</pose>"
+            f"<truncated>0</truncated><difficult>0</difficult><bndbox>"
+            f"<xmin>{left}</xmin><ymin>{top}</ymin><xmax>{left + 12}</xmax><ymax>{top + 9}</ymax>"
+            f"</bndbox></object>"
             for name, left, top in zip(
                 *(random.integers(1, high, 1 + number % 3) for high in (21, 36, 23)), strict=True
             )
         )
         (target / "annotations" / f"{number:06d}.xml").write_text(
-            f"<annotation><filename>{number:06d}.jpg</filename><size><width>48</width><height>32</height><depth>3</depth></size>"
+            f"<annotation><filename>{number:06d}.jpg</filename>"
+            f"<size><width>48</width><height>32</height><depth>3</depth></size>"
             f"{objects}</annotation>"
         )
     return count
 
 
 def convert_plain(dataset: Path, output: Path) -> Callable[[], None]:
-    """Returns the conversion in the style of the TF Object Detection API's create_pascal_tf_record."""
+    """Returns a conversion like the TF Object Detection API's create_pascal_tf_record."""
     import hashlib
     import io
 
@@ -214,7 +223,10 @@ def run_part(part: str, dataset: Path, output: Path) -> None:
 
 
 def measure(part: str, dataset: Path, work_dir: Path) -> dict[str, float]:
-    """Runs one conversion in a process of its own; ours once more as the command that users run, whose process counts then."""
+    """Runs one conversion in a process of its own.
+
+    Ours runs once more as the command that users run, and that process counts then.
+    """
     output = work_dir / "out"
     taken = time_process([__file__, str(dataset), "--part", part, "--output", str(output)], output)
     if part.startswith("ours"):
@@ -225,7 +237,7 @@ def measure(part: str, dataset: Path, work_dir: Path) -> dict[str, float]:
 
 
 def time_process(arguments: list[str], output: Path) -> dict[str, float]:
-    """Runs Python and returns what it took, and what it printed where that is an object; removes the output."""
+    """Runs Python and returns what it took, with the object that it printed; removes the output."""
     before, began = _cpu_seconds(), time.perf_counter()
     command = ["/usr/bin/env", "time", "-f", "%M", sys.executable, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -260,8 +272,9 @@ def print_table(count: int, rows: dict[str, dict[str, float]]) -> None:
 def print_ratios(plain: dict[str, float], ours: dict[str, float]) -> None:
     """Prints our conversion against the plain one."""
     print(
-        f"against plain: whole process {plain['process_wall'] / ours['process_wall']:.1f} times faster, "
-        f"conversion's wall {ours['wall'] / plain['wall']:.2f}, its CPU {ours['cpu'] / plain['cpu']:.2f}"
+        f"against plain: the process is {plain['process_wall'] / ours['process_wall']:.1f} times "
+        f"faster; ratio of the conversion's wall time {ours['wall'] / plain['wall']:.2f}, "
+        f"of its CPU time {ours['cpu'] / plain['cpu']:.2f}"
     )
 
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Measures how make-records scales: over processes of this machine, on Ray, and in what the driver of a large conversion holds.
+"""Measures how make-records scales: over processes, on Ray, and in what its driver holds.
 
-processes   the conversion, start and imports aside, with 1, 2 and 4 processes; efficiency is
-            against one process, and no number of processes beyond the machine's cores can add to it
-            ray         the same conversion by the local runner with one process a core, and on a
-            Ray cluster of as many cores started here; the cluster's start and a first small
-            conversion, which makes every process import what it needs, are aside for both plan
-            audit and plan of so many synthetic images: the driver's own code runs, the workers'
-            answers are made up, so that it shows what one process has to hold and to do whatever
-            the number of workers; the last column is computed from it
+The parts are:
+
+- processes: the conversion with 1, 2 and 4 processes, without their start and imports. Efficiency
+  is against one process; processes beyond the machine's cores cannot add to it.
+- ray: the same conversion by the local runner with one process a core, and on a Ray cluster of as
+  many cores that is started here. The cluster's start and a first small conversion, which makes
+  every process import what it needs, are left out for both.
+- plan: audit and plan of so many synthetic images. The driver's own code runs and the workers'
+  answers are made up, so that it shows what one process has to hold and to do whatever the number
+  of workers; the last column is computed from it.
 
 Each runs in a process of its own, ROUNDS times in turn; the median counts. Run it on an idle
 machine.
@@ -53,7 +55,7 @@ def time_local(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str,
 
 
 def time_ray(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str, float]:
-    """Times the Ray runner on a cluster of this machine; `start` is what the cluster took to start."""
+    """Times the Ray runner on a cluster of this machine; `start` is the time of its start."""
     from detflow.data.convert import ConversionOptions, convert_dataset
     from detflow.data.workers.ray import open_cluster
 
@@ -78,7 +80,7 @@ class SyntheticFolder:
 
     def walk(self, skip: Callable[[str], bool]) -> Iterator[Any]:
         """Yields an annotation and an image for each number, in folders of ten thousand."""
-        from detflow.storage.folders import Entry
+        from detflow.storage.interface import Entry
 
         for number in range(self._count):
             yield Entry(f"annotations/{number // 10_000:05}/{number:09}.xml")
@@ -86,24 +88,30 @@ class SyntheticFolder:
 
 
 class SyntheticWorkers:
-    """Answers as workers would, without having read anything: images of 100 kB with 1 to 9 objects of up to 3 of 20 classes."""
+    """Answers as workers would, without having read anything.
+
+    The images have 100 kB, and 1 to 9 objects of up to 3 of 20 classes.
+    """
 
     def __init__(self) -> None:
         self._random = random.Random(0)  # noqa: S311
         self.line_bytes = 0
 
     def __call__(self, function: Any, items: Iterable[Any], chunk: int) -> Iterator[Any]:
-        """Takes `read_batch` for audits, and `_write_shard` for shards."""
-        answer = self._read if function.func.__name__ == "read_batch" else self._write
-        return map(answer, items)
+        """Takes a `BatchJudge` for audits, and the function that writes a shard."""
+        from detflow.data.judging.batch import BatchJudge
 
-    def _read(self, tasks: list[tuple[str, str]]) -> list[Any]:
-        return [self._read_one(annotation, image) for annotation, image in tasks]
+        return map(self._read if isinstance(function, BatchJudge) else self._write, items)
+
+    def _read(self, tasks: list[Any]) -> list[Any]:
+        return [self._read_one(task.path, task.images[""]) for task in tasks]
 
     def _read_one(self, annotation: str, image: str) -> Any:
-        from detflow.data.images.decode import Treatment
-        from detflow.data.judging.audit import AuditedSample, ClassCount, Judgement, Reading
+        from detflow.data.images.transcode import Treatment
+        from detflow.data.judging.batch import AnnotationReading, FileReading, Judgement
+        from detflow.data.judging.sample import AuditedSample, ClassCount
         from detflow.data.records.schema import ObjectColumns
+        from detflow.data.sources.source import ImageNames
         from detflow.types import ImageSize
 
         draw = self._random
@@ -125,11 +133,13 @@ class SyntheticWorkers:
         judgement = Judgement(
             annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, ()
         )
-        return Reading((image.rpartition("/")[2], None), draw.randbytes(32), judgement)
+        names = ImageNames(image.rpartition("/")[2], None)
+        reading = AnnotationReading("", names, judgement)
+        return FileReading(draw.randbytes(32), (reading,), ())
 
     def _write(self, task: Any) -> Any:
-        from detflow.data.convert import ShardResult
-        from detflow.data.records.schema import ShardInfo
+        from detflow.data.records.manifest import ShardInfo
+        from detflow.data.shards import ShardResult
 
         return ShardResult(
             ShardInfo(task.name, len(task.lines), 100_000 * len(task.lines), "0" * 64), {}, ""
@@ -137,9 +147,12 @@ class SyntheticWorkers:
 
 
 def time_plan(count: int) -> dict[str, float]:
-    """Audits and plans so many synthetic images; returns what the driver held and took, the making up of the answers aside."""
-    from detflow.data.convert import write_shards
+    """Audits and plans so many synthetic images; returns what the driver held and took.
+
+    The time that it takes to make up the answers is left out.
+    """
     from detflow.data.judging.audit import AuditOptions, audit_dataset
+    from detflow.data.shards import write_shards
     from detflow.storage.folders import LocalFolder
     from detflow.storage.publishing import Staging
 
@@ -211,11 +224,13 @@ def print_runners(count: int, rows: dict[str, dict[str, float]], cores: int) -> 
     for name, row in rows.items():
         processes = cores if name == "ray" else int(name.split()[0])
         print(
-            f"{name:16}{row['wall']:14.2f}{count / row['wall']:12,.0f}{one / row['wall'] / processes:12.0%}"
+            f"{name:16}{row['wall']:14.2f}{count / row['wall']:12,.0f}"
+            f"{one / row['wall'] / processes:12.0%}"
         )
     local = rows[_name(cores)]["wall"]
     print(
-        f"ray against {_name(cores)}: {rows['ray']['wall'] / local:.2f}; the cluster took {rows['ray']['start']:.1f} s to start"
+        f"ray against {_name(cores)}: {rows['ray']['wall'] / local:.2f}; "
+        f"the cluster took {rows['ray']['start']:.1f} s to start"
     )
 
 
@@ -237,7 +252,8 @@ def print_plan(count: int, row: dict[str, float]) -> None:
             else ""
         )
         print(
-            f"{name:34}{f'{value / scale:,.1f}{unit}':>20}{each:>14}{f'{value * factor / scale:,.0f}{unit}':>24}"
+            f"{name:34}{f'{value / scale:,.1f}{unit}':>20}{each:>14}"
+            f"{f'{value * factor / scale:,.0f}{unit}':>24}"
         )
 
 

@@ -138,7 +138,7 @@ def run_inputs(options: argparse.Namespace) -> dict[str, float]:
     """Prepares batches and throws them away."""
     import tensorflow as tf
 
-    from detflow.training.augmentation import augment
+    from detflow.training.augment.pipeline import augment
 
     config, images, _ = load_images(options)
 
@@ -175,7 +175,8 @@ def run_inputs(options: argparse.Namespace) -> dict[str, float]:
 def load_images(options: argparse.Namespace) -> tuple[ExperimentConfig, TrainingImages, LabelMap]:
     """Returns the configuration, the decoded training images and the label map."""
     import detflow.models  # noqa: F401
-    from detflow.data.records.schema import read_manifest, read_samples, resolve_split
+    from detflow.data.records.manifest import read_manifest, resolve_split
+    from detflow.data.records.reading import read_samples
     from detflow.training.inputs import TrainingImages
 
     config = build_config(options)
@@ -204,7 +205,7 @@ def run_stock(options: argparse.Namespace) -> dict[str, float]:
     from official.vision.configs import backbones, common, decoders, retinanet
     from official.vision.tasks.retinanet import RetinaNetTask
 
-    from detflow.data.records.schema import read_manifest, resolve_split
+    from detflow.data.records.manifest import read_manifest, resolve_split
 
     manifest = read_manifest(options.records)
     files = [str(options.records / f"{name}-*") for name in resolve_split(manifest, options.split)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,11 @@ from detflow.storage.location import Location, is_url
 
 if TYPE_CHECKING:
     from detflow.config.schema import ExperimentConfig
+    from detflow.distributed.topology import Topology
     from detflow.evaluation.analysis import Analysis
     from detflow.inference.detector import Detector
     from detflow.prediction.run import Predictions
-    from detflow.runs.run_dir import RunDir
-    from detflow.training.actions import Action  # type: ignore[import-not-found]
+    from detflow.training.loop import Action
 
 Config: TypeAlias = "ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]"
 """A configuration: the object, its sections as dicts, or the path of a YAML file."""
@@ -35,6 +37,7 @@ class Training:
         step: The step of the last checkpoint; 0 where the training was stopped before its first.
         best_checkpoint: The checkpoint whose metric was best; None where nothing was evaluated.
         metrics: The metrics of that checkpoint on the evaluation split, by name, such as "AP50".
+            None stands for what cannot be measured.
         stopped_by: The number of the signal that ended the training early; None where it ran to its
             end. Another call with the same arguments goes on.
     """
@@ -116,29 +119,19 @@ def train(
         EnvironmentFault: The machine refuses: disk, permission or memory.
         Locked: Another process trains in the same model directory.
     """
+    began = time.monotonic()
     settings = read_settings(
         config, records=records, overrides=overrides, time_budget=time_budget, overfit=overfit
     )
     location = choose_model_dir(config, model_dir)
-
-    from detflow.runs.run_dir import RunDir
-    from detflow.training.preflight import prepare_start
-
-    run = RunDir(location)
-    with run.locked():
-        start = prepare_start(settings, run, accept_changes=accept_changes)
-
-        from detflow.training.recipe import train as run_recipe
-
-        result = run_recipe(run, start)
-        best = result.state.best_step if result.state else None
-        return Training(
-            model_dir=location,
-            step=result.state.step if result.state else 0,
-            best_checkpoint=None if best is None else location / f"ckpt-{best}",
-            metrics={} if best is None else _read_metrics(run, best),
-            stopped_by=result.stopped_by,
-        )
+    return train_here(
+        settings,
+        location,
+        accept_changes=accept_changes,
+        actions=actions,
+        silent=not progress,
+        began=began,
+    )
 
 
 def evaluate(
@@ -380,7 +373,50 @@ def choose_model_dir(config: Config, model_dir: Place | None) -> Location:
     )
 
 
-def _read_metrics(run: RunDir, step: int) -> Mapping[str, float | None]:
-    from detflow.runs.states import read_state
+def train_here(
+    config: ExperimentConfig,
+    model_dir: Location,
+    *,
+    accept_changes: bool = False,
+    actions: Sequence[Action] = (),
+    silent: bool = False,
+    topology: Topology | None = None,
+    began: float | None = None,
+) -> Training:
+    """Trains in this process, alone or as a part of a cluster.
 
-    return read_state(run.checkpoint_path(step)).metrics
+    Args:
+        config: The resolved configuration.
+        model_dir: The model directory. The chief of a cluster alone holds its lock.
+        accept_changes: As in `train`.
+        actions: As in `train`.
+        silent: Whether to show nothing on stderr.
+        topology: The processes that train together; None for one.
+        began: When a time budget began, in seconds of `time.monotonic`; None for now.
+
+    Raises:
+        DetflowError: As in `train`.
+    """
+    from detflow.runs.run_dir import RunDir
+    from detflow.runs.states import is_checkpoint, read_state
+    from detflow.training.preflight import prepare_start
+
+    run = RunDir(model_dir)
+    with run.locked() if topology is None or topology.is_chief else contextlib.nullcontext():
+        start = prepare_start(
+            config, run, accept_changes=accept_changes, topology=topology, began=began
+        )
+
+        from detflow.training.recipe import train as run_recipe
+
+        result = run_recipe(run, start, actions, silent=silent)
+        best = result.state.best_step if result.state else None
+        # A best checkpoint that somebody has removed since is still named.
+        path = None if best is None else run.checkpoint_path(best)
+        return Training(
+            model_dir=model_dir,
+            step=result.state.step if result.state else 0,
+            best_checkpoint=None if best is None else model_dir / f"ckpt-{best}",
+            metrics=read_state(path).metrics if path and is_checkpoint(path) else {},
+            stopped_by=result.stopped_by,
+        )

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import simplejpeg
 
-from detflow.data.records.schema import RecordsManifest, read_samples
+from detflow.data.records.manifest import RecordsManifest
+from detflow.data.records.reading import read_samples
 
 _NUM_IMAGES: Final = 32
 # Pictures that are drawn where the user names no records: they have a usual size and compress like

@@ -18,11 +18,12 @@ import numpy as np
 
 from detflow.artifact import INPUT_NAME
 from detflow.data.images.decode import decode_pixels
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, DetflowError
 from detflow.inference.detector import Detector, Runner
 from detflow.inference.formats import find_format
-from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.metrics.coco import EvaluatedImage, coco_metrics
 
 # An action runs so many times before the next one has its turn. The first runs do not count: for a
 # while after its last run the threads of the former runtime keep the cores busy, waiting for work.

@@ -19,7 +19,7 @@ import click
 from detflow.artifact import INPUT_NAME, ArtifactDir
 from detflow.benchmarking.images import write_images
 from detflow.benchmarking.measurement import Measurement
-from detflow.data.records.schema import RecordsManifest, read_manifest, resolve_split
+from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.inference.formats import find_format
 from detflow.inference.formats.base import EntryPoint, Format

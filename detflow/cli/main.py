@@ -9,10 +9,10 @@ from types import FrameType
 
 import click
 
-from detflow import __version__
 from detflow.cli import data, model, serve, train
 from detflow.errors import DetflowError
 from detflow.process.ending import immediate_exit
+from detflow.version import __version__
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 

@@ -132,7 +132,7 @@ def evaluate(
 @click.option(
     "--formats",
     cls=FieldOption,
-    field="detflow.exporting.formats:DEFAULT_FORMATS",
+    field="detflow.exporting.choice:DEFAULT_FORMATS",
     metavar="NAMES",
     help="Formats with commas between, or all; docs/export.md lists them.",
 )

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from detflow.cli.options import LOCATION, PATH, announce, require_ray, runner_options, set_option
+from detflow.cli.options import (
+    LOCATION,
+    PATH,
+    FieldOption,
+    announce,
+    given,
+    require_ray,
+    runner_options,
+    set_option,
+)
 
 if TYPE_CHECKING:
+    from detflow.config.schema import ExperimentConfig
+    from detflow.distributed.topology import Topology
     from detflow.storage.location import Location
+
+_PROCESSES = "detflow.distributed.start:Processes"
 
 
 @click.command()
@@ -50,23 +63,23 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--workers",
+    cls=FieldOption,
+    field=f"{_PROCESSES}.workers",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
     help="Number of processes that train.",
 )
 @click.option(
     "--parameter-servers",
+    cls=FieldOption,
+    field=f"{_PROCESSES}.parameter_servers",
     type=click.IntRange(0),
-    default=0,
-    show_default=True,
     help="Number of parameter-server processes; workers then update asynchronously.",
 )
 @click.option(
     "--max-restarts",
+    cls=FieldOption,
+    field=f"{_PROCESSES}.max_restarts",
     type=click.IntRange(0),
-    default=3,
-    show_default=True,
     help="How often to restart after a process is lost.",
 )
 @runner_options("Where the workers run: on this machine, or on a Ray cluster.")
@@ -78,11 +91,9 @@ def train(
     time_budget: str | None,
     overfit: int | None,
     accept_changes: bool,
-    workers: int,
-    parameter_servers: int,
-    max_restarts: int,
-    runner: str,
+    runner: Literal["local", "ray"],
     ray_address: str | None,
+    **processes: int | None,
 ) -> None:
     """Train a detector; run it again to resume.
 
@@ -90,88 +101,59 @@ def train(
     nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
+    # A time budget counts from here: the imports below are part of it.
+    began = time.monotonic()
+
     from detflow.api.model import choose_model_dir, list_overrides
     from detflow.config.reading import read_config
+    from detflow.distributed.start import Processes, TrainCommand, from_anywhere, start_training
 
+    require_ray(runner, ray_address)
     settings = list_overrides(records, overrides, time_budget, overfit)
     config = read_config(config_path, settings)
-
-    from detflow.distributed.topology import read_topology, require_divisible
-
-    target, topology = choose_model_dir(config_path, model_dir), read_topology()
-    require_ray(runner, ray_address)
-    if parameter_servers and runner == "ray":
-        raise click.UsageError("--parameter-servers goes with --runner local, or with TF_CONFIG")
-    if workers > 1 or parameter_servers or runner == "ray":
-        if topology is not None:
-            raise click.UsageError(
-                "TF_CONFIG says that this process is one of a cluster; "
-                "leave out --workers, --parameter-servers and --runner, or unset it"
-            )
-        if not parameter_servers:
-            require_divisible(config.train.batch_size, workers)
-        options = [
-            f"--model-dir={_anywhere(target)}",
+    target = choose_model_dir(config_path, model_dir)
+    command = TrainCommand(
+        (f"--config={config_path}", *(f"--set={setting}" for setting in settings)),
+        (
+            f"--model-dir={from_anywhere(target)}",
             *(["--accept-changes"] if accept_changes else []),
-        ]
-        if runner == "ray":
-            from detflow.distributed.ray import run_on_ray
-            from detflow.storage.location import parse_location
-
-            placed = config.data.model_copy(
-                update={"records": str(_anywhere(parse_location(config.data.records)))}
-            )
-            sys.exit(
-                run_on_ray(
-                    config.model_copy(update={"data": placed}),
-                    options,
-                    num_workers=workers,
-                    max_restarts=max_restarts,
-                    address=ray_address,
-                    announce=announce,
-                )
-            )
-
-        from detflow.distributed.launcher import run_workers
-
-        options += [f"--config={config_path}", *(f"--set={setting}" for setting in settings)]
-        debug = ["--debug"] if click.get_current_context().find_root().params["debug"] else []
-        command = [sys.executable, "-m", "detflow", *debug, "train", *options]
-        sys.exit(
-            run_workers(
-                command, workers, max_restarts, announce, num_parameter_servers=parameter_servers
-            )
+        ),
+        is_debug=click.get_current_context().find_root().params["debug"],
+    )
+    sys.exit(
+        start_training(
+            config,
+            Processes(runner=runner, ray_address=ray_address, **given(processes)),
+            command,
+            lambda topology: _train_here(config, target, accept_changes, topology, began),
+            announce,
         )
-    if topology is not None and topology.has_parameter_servers and not topology.is_chief:
-        from detflow.distributed.parameter_servers.server import serve_task
+    )
 
-        signum = serve_task(topology, config.runtime.threads)
-        sys.exit(0 if signum is None else 128 + signum)
 
-    from detflow.runs.run_dir import RunDir
-    from detflow.training.preflight import prepare_start
+def _train_here(
+    config: ExperimentConfig,
+    target: Location,
+    accept_changes: bool,
+    topology: Topology | None,
+    began: float,
+) -> int:
+    """Trains in this process, says how that ended, and returns the exit code."""
+    from detflow.api.model import train_here
 
-    run = RunDir(target)
-    with run.locked() if topology is None or topology.is_chief else nullcontext():
-        start = prepare_start(config, run, accept_changes=accept_changes, topology=topology)
-
-        from detflow.training.recipe import train as run_training
-
-        result = run_training(run, start)
+    result = train_here(
+        config, target, accept_changes=accept_changes, topology=topology, began=began
+    )
+    stopped = 0 if result.stopped_by is None else 128 + result.stopped_by
     if topology is not None and not topology.is_chief:
-        sys.exit(128 + result.stopped_by if result.stopped_by is not None else 0)
-    if result.state and result.state.best_step is not None:
+        return stopped
+    if result.best_checkpoint is not None:
         from detflow.tables import format_metric
 
-        best = f"{target}/ckpt-{result.state.best_step}"
-        value = format_metric(result.state.best_value)
-        click.echo(f"best checkpoint: {best} ({config.evaluate.metric} {value})")
-    if result.stopped_by is not None:
-        saved = f"at step {result.state.step:,}" if result.state else "before the first step"
+        name = config.evaluate.metric
+        value = format_metric(result.metrics.get(name))
+        click.echo(f"best checkpoint: {result.best_checkpoint} ({name} {value})")
+    if stopped:
+        saved = f"at step {result.step:,}" if result.step else "before the first step"
         click.echo(f"stopped {saved}; the same command resumes", err=True)
-        sys.exit(128 + result.stopped_by)
-
-
-def _anywhere(location: Location) -> Location:
-    """Returns a location as it reads from any working directory."""
-    return location.absolute() if isinstance(location, Path) else location
+    return stopped

@@ -1,4 +1,4 @@
-"""`detflow check`: a dataset judged as make-records would, or a TFRecord set judged record by record; nothing is written."""
+"""`detflow check`: judges a dataset as make-records would, or TFRecord files; writes nothing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from detflow.data.convert import ConversionOptions, describe_audit, require_acceptable
+from detflow.data.findings import Finding
 from detflow.data.judging.audit import audit_dataset
-from detflow.data.judging.rules import Action
-from detflow.data.records.lint import Severity, find_record_files, lint_records
+from detflow.data.records.lint.checks import judge_record
+from detflow.data.records.lint.find import find_record_files
+from detflow.data.records.lint.judge import lint_records
+from detflow.data.records.lint.text import format_report
+from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import MANIFEST_NAME
+from detflow.data.rules import Action, Severity
 from detflow.data.terminal import format_summary
 from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
@@ -21,8 +25,7 @@ from detflow.progress import Progress
 from detflow.publish import publish_file
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
-
-__all__ = ["CheckResult", "check_dataset", "check_records", "is_record_set"]
+from detflow.text import count_noun
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +33,24 @@ class CheckResult:
     """What was found.
 
     Attributes:
-        text: For a terminal.
-        content: The same for programs: what `json.dumps` takes.
+        text: The findings as lines for a terminal.
+        content: The same for programs, as what `json.dumps` takes.
         refusal: Why the data cannot be used; None where they can.
+        findings: What is wrong, one by one: all findings in a dataset, where they were asked for;
+            the first ones of each code in TFRecord files.
     """
 
     text: str
     content: dict[str, Any]
     refusal: DetflowError | None
+    findings: tuple[Finding, ...] = ()
 
 
 def is_record_set(path: Location) -> bool:
-    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them; a URL by the manifest alone."""
+    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them.
+
+    A URL means them only if detflow's manifest is there.
+    """
     if isinstance(path, Url):
         return open_folder(path).digest(MANIFEST_NAME) is not None
     return path.is_file() or (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
@@ -54,7 +63,7 @@ def check_records(
 
     Args:
         records: One file, or the folder that holds them.
-        jobs: Number of processes; None chooses.
+        jobs: The number of processes; None chooses it.
         progress: Told how far it is.
 
     Raises:
@@ -64,20 +73,21 @@ def check_records(
     path = mirror_records(records)
     with (
         environment_faults(path),
-        open_workers(jobs or choose_jobs(path), "detflow.data.records.lint") as workers,
+        open_workers(jobs or choose_jobs(path), judge_record.__module__) as workers,
     ):
         report = lint_records(path, workers, progress)
     errors = report.count(Severity.ERROR)
     refusal = (
         ArtifactError(
-            f"{errors:,} errors in the TFRecord files",
+            f"{count_noun(errors, 'error')} in the TFRecord files",
             path=str(records),
             remedy="they are listed above",
         )
         if errors
         else None
     )
-    return CheckResult(report.to_text(), report.to_json(), refusal)
+    examples = tuple(finding for found in report.examples.values() for finding in found)
+    return CheckResult(format_report(report), report.to_json(), refusal, examples)
 
 
 def check_dataset(
@@ -86,15 +96,18 @@ def check_dataset(
     announce: Callable[[str], None],
     report_path: Path | None = None,
     progress: Progress = lambda what, done, total: None,
+    *,
+    with_findings: bool = False,
 ) -> CheckResult:
     """Judges a dataset.
 
     Args:
         dataset: Its folder.
-        options: As for a conversion.
-        announce: Told the problems, a line each, that make the dataset unusable.
+        options: The options of a conversion.
+        announce: Called with each problem, one line, that makes the dataset unusable.
         report_path: Where to write the page with pictures; None writes nothing at all.
         progress: Told how far it is.
+        with_findings: Whether to return all findings; a large dataset may have millions.
 
     Raises:
         DataError: A file was removed meanwhile.
@@ -118,4 +131,5 @@ def check_dataset(
             from detflow.data.report.page import render_report
 
             publish_file(report_path, render_report(audit, content, None))
-    return CheckResult(format_summary(content), content, refusal)
+        findings = tuple(audit.findings()) if with_findings else ()
+    return CheckResult(format_summary(content), content, refusal, findings)

@@ -1,9 +1,4 @@
-"""From a dataset to a published records directory: audit, plan, shards, manifest.
-
-The plan is the audited, ordered list of samples. A shard is a pure function of the plan and the
-shard's number, so the bytes do not depend on the number of processes, on the order in which they
-finish, or on a run that was killed before.
-"""
+"""From a dataset to a published records directory: audit, verdict, shards, manifest."""
 
 from __future__ import annotations
 
@@ -12,72 +7,45 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import islice
-from math import ceil
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from detflow import __version__
 from detflow.data.fixed import write_fixed
-from detflow.data.judging.audit import (
-    Audit,
-    AuditedSample,
-    AuditOptions,
-    audit_dataset,
-    read_line,
-    read_record_images,
-)
-from detflow.data.judging.rules import Action
-from detflow.data.records.schema import (
+from detflow.data.judging.audit import Audit, AuditOptions, audit_dataset
+from detflow.data.records.manifest import (
     FORMAT_VERSION,
     INDEX_NAME,
     LABEL_MAP_NAME,
     LEDGER_NAME,
     MANIFEST_NAME,
     REPORT_NAME,
-    ShardInfo,
     SplitInfo,
     compute_fingerprint,
-    encode_record,
     read_manifest,
     read_memberships,
-    to_class_ids,
 )
-from detflow.data.records.tfrecord import frame_record
-from detflow.data.records.versions import find_versions
-from detflow.data.sources.splits import SplitBy, unit_hash
+from detflow.data.rules import Action
+from detflow.data.shards import write_shards
+from detflow.data.sources.splits import SplitBy
+from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
-from detflow.label_map import LabelMap
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_space
-from detflow.storage.folders import Folder, open_folder
+from detflow.storage.folders import open_folder
+from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
-from detflow.storage.publishing import Staging, publish_folder, require_replaceable
+from detflow.storage.publishing import publish_folder, require_replaceable
+from detflow.text import count_noun
+from detflow.version import __version__
 
-__all__ = [
-    "BadLimit",
-    "ConversionOptions",
-    "ShardResult",
-    "convert_dataset",
-    "describe_audit",
-    "require_acceptable",
-    "write_shards",
-]
-
-# TensorFlow's guide asks for shards that are large enough to stream and many enough to read in
-# parallel.
-_SHARD_BYTES = 128 * 2**20
-_MIN_SHARDS = 4
-_MIN_SHARD_IMAGES = 32
 _MAX_NAMED = 20
 _TEXT_BYTES = 4_096
-_MAX_NOTE_BYTES = 1 << 30
-# What the process that converts writes itself.
+# The files that are written by the converting process itself, not by its workers.
 _DRIVER_FILES = frozenset({MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME})
 
 
@@ -130,11 +98,11 @@ class ConversionOptions:
         audit: How the dataset is read and split.
         keep_splits: An earlier records directory whose samples stay in their splits.
         write_fixed: A folder for the mended dataset as VOC.
-        strict: Mend nothing: any repair or quarantine fails the run.
+        strict: Whether any repair or quarantine fails the run.
         max_bad: How many annotations may be quarantined; None allows any number as long as one
             sample is left.
-        jobs: Number of processes; None chooses. It never changes the result.
-        report: Write the page with pictures.
+        jobs: The number of processes; None chooses it. It never changes the result.
+        report: Whether to write the page with pictures.
     """
 
     audit: AuditOptions = field(default_factory=AuditOptions)
@@ -161,8 +129,8 @@ def convert_dataset(
         output: The records directory; one that is there is replaced as a whole.
         options: What the user chose.
         progress: Told how far it is.
-        announce: Told the problems, a line each, that make the dataset unusable.
-        workers: Where to run; None opens as many processes as the options say. Where they are on
+        announce: Called with each problem, one line, that makes the dataset unusable.
+        workers: Where to run; None opens as many processes as the options say. If they are on
             other machines, those must reach `dataset` and `output` under the same names.
 
     Returns:
@@ -219,7 +187,10 @@ def convert_dataset(
 
 
 def _name_request(source: Folder, options: ConversionOptions) -> str:
-    """Returns twelve hexadecimal digits for what the user asks for; a killed run is resumed by the next one that asks the same."""
+    """Returns twelve hexadecimal digits that stand for what the user asks for.
+
+    A run that was killed is resumed by the next one that asks for the same.
+    """
     request = repr((str(source.location), replace(options, jobs=None), __version__))
     return hashlib.sha256(request.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
@@ -255,11 +226,12 @@ def _publish_fixed(dataset: Location, target: Path) -> AbstractContextManager[Pa
 
 @contextmanager
 def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
-    """Refuses to write what cannot fit, and says how much was needed where the disk fills up all the same."""
+    """Refuses to write what cannot fit; if the disk fills up later, says how much was needed."""
     if isinstance(output, Url):
         yield
         return
-    # Annotations, index and ledger come to less than this for all but crowded images.
+    # An image's annotation and its lines of index and ledger are smaller than this, unless it is
+    # crowded.
     needed = sum(copies * summary.image_bytes + _TEXT_BYTES for summary in audit.samples.values())
     require_space(output, needed)
     try:
@@ -277,50 +249,21 @@ def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
 def require_acceptable(
     audit: Audit, options: ConversionOptions, dataset: Location, announce: Callable[[str], None]
 ) -> None:
-    """Refuses a dataset that cannot be used, or not under these options; the problems are announced first.
+    """Refuses a dataset that cannot be used under these options; announces the problems first.
+
+    Args:
+        audit: The audit of the dataset.
+        options: What the user chose.
+        dataset: The dataset's folder, for the error.
+        announce: Called with each problem, one line.
 
     Raises:
         DataError: It is refused.
     """
-    bad, total = len(audit.quarantined), audit.annotations_found
-    refused, repaired = audit.count(Action.REFUSED), audit.count(Action.REPAIRED)
-    error: DataError | None = None
-    where = str(dataset)
-    actions: tuple[Action, ...] = (Action.QUARANTINED,)
-    if refused:
-        actions = (Action.REFUSED,)
-        error = DataError(
-            f"{refused} problems must be looked at first",
-            path=where,
-            remedy="correct them; nothing was written",
-        )
-    elif not total:
-        error = DataError(
-            "no VOC annotation (XML) was found",
-            path=where,
-            remedy="name the folder that holds them",
-        )
-    elif not audit.samples:
-        error = DataError(
-            f"none of {total} annotations is usable",
-            path=where,
-            remedy="correct the files named above",
-        )
-    elif options.strict and (bad or repaired):
-        actions = (Action.QUARANTINED, Action.REPAIRED)
-        cause = f"--strict mends nothing, and {repaired} repairs and {bad} quarantines are needed"
-        error = DataError(cause, path=where, remedy="correct the files, or run without --strict")
-    elif options.max_bad is not None and not options.max_bad.allows(bad, total):
-        cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
-        error = DataError(cause, path=where, remedy="correct the files named above")
-    elif not audit.label_map.names:
-        error = DataError(
-            "no object is left, so there is no class to learn",
-            path=where,
-            remedy="label some objects",
-        )
-    if error is None:
+    refusal = _find_refusal(audit, options, str(dataset))
+    if refusal is None:
         return
+    error, actions = refusal
     findings = [str(finding) for finding in islice(audit.findings(*actions), _MAX_NAMED)]
     for line in findings:
         announce(line)
@@ -330,189 +273,35 @@ def require_acceptable(
     raise error
 
 
-@dataclass(frozen=True, slots=True)
-class _ShardPlan:
-    """A shard's part of the plan: (offset of the sample's line, numeric source_id) in the order of the records."""
-
-    split: str
-    name: str
-    entries: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _ShardTask:
-    """All that a shard is a function of, images aside: their SHA-256 stands in the samples' lines. Plain data for any machine."""
-
-    split: str
-    name: str
-    source_ids: tuple[int, ...]
-    lines: tuple[bytes, ...]
-
-    def digest(self, label_map: LabelMap) -> str:
-        """Returns the SHA-256 over everything that decides the shard's bytes."""
-        digest = hashlib.sha256(repr((self.split, self.name, label_map.names)).encode())
-        for source_id, line in zip(self.source_ids, self.lines, strict=True):
-            digest.update(b"%d " % source_id + line)
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class ShardResult:
-    """What a finished shard is told by; `index` has its lines of the index."""
-
-    info: ShardInfo
-    objects_per_class: Mapping[str, int]
-    index: str
-
-
-def write_shards(
-    audit: Audit, seed: int, staging: Staging, workers: OrderedMap, progress: Progress
-) -> dict[str, SplitInfo]:
-    """Plans the shards of an audited dataset and has them written.
-
-    Args:
-        audit: Of the dataset.
-        seed: Of the records' order.
-        staging: Where they are built; the index is written there too.
-        workers: Where to run.
-        progress: Told how far it is.
-
-    Returns:
-        The splits by name, with their shards.
-    """
-    source_ids = {annotation: number for number, annotation in enumerate(audit.samples, start=1)}
-    plans = []
-    for split, members in audit.splits.members.items():
-        # A fixed shuffle, so that a reader that shuffles little still sees classes and scenes
-        # mixed.
-        ordered = sorted(
-            members, key=lambda annotation: (unit_hash(seed, "order", annotation), annotation)
-        )
-        entries = [
-            (audit.samples[annotation].offset, source_ids[annotation]) for annotation in ordered
-        ]
-        num_bytes = sum(audit.samples[annotation].image_bytes for annotation in members)
-        plans += _plan_split(split, entries, num_bytes)
-    function = partial(
-        _write_shard, audit.files.source, staging.files, staging.notes, audit.label_map
-    )
-    shards: dict[str, list[ShardResult]] = {split: [] for split in audit.splits.members}
-    total = sum(len(plan.entries) for plan in plans)
-    done = 0
-    staging.withdraw()
-    with (
-        open(staging.path / INDEX_NAME, "w", encoding="utf-8") as index,
-        open(audit.samples_path, "rb") as samples,
-    ):
-        tasks = (_read_task(plan, samples) for plan in plans)
-        for plan, result in zip(plans, workers(function, tasks, chunk=1), strict=True):
-            shards[plan.split].append(replace(result, index=""))
-            index.write(result.index)
-            done += len(plan.entries)
-            progress("writing records", done, total)
-    return {split: _sum_up(results, audit.label_map) for split, results in shards.items()}
-
-
-def _read_task(plan: _ShardPlan, samples: BinaryIO) -> _ShardTask:
-    source_ids = tuple(source_id for _, source_id in plan.entries)
-    return _ShardTask(
-        plan.split,
-        plan.name,
-        source_ids,
-        tuple(read_line(samples, offset) for offset, _ in plan.entries),
-    )
-
-
-def _plan_split(split: str, entries: Sequence[tuple[int, int]], num_bytes: int) -> list[_ShardPlan]:
-    count = max(
-        ceil(num_bytes / _SHARD_BYTES), min(_MIN_SHARDS, ceil(len(entries) / _MIN_SHARD_IMAGES))
-    )
-    bounds = [len(entries) * number // count for number in range(count + 1)] if count else []
-    return [
-        _ShardPlan(
-            split,
-            f"{split}-{number:05d}-of-{count:05d}.tfrecord",
-            tuple(entries[bounds[number] : bounds[number + 1]]),
-        )
-        for number in range(count)
-    ]
-
-
-def _sum_up(results: Sequence[ShardResult], label_map: LabelMap) -> SplitInfo:
-    counts: Counter[str] = Counter()
-    for result in results:
-        counts.update(result.objects_per_class)
-    shards = tuple(result.info for result in results)
-    per_class = {name: counts[name] for name in label_map}
-    return SplitInfo(
-        sum(shard.records for shard in shards), sum(per_class.values()), per_class, shards
-    )
-
-
-def _write_shard(
-    source: Folder, files: Folder, notes: Folder, label_map: LabelMap, task: _ShardTask
-) -> ShardResult:
-    """Writes one shard, or finds that a killed run has done it."""
-    note_name = f"{task.name}.done"
-    plan = task.digest(label_map)
-    finished = _find_finished(notes, note_name, plan, files, task.name)
-    if finished is not None:
-        return finished
-    digest = hashlib.sha256()
-    counts: Counter[str] = Counter()
-    class_ids = to_class_ids(label_map)
-    index = []
-    offset = 0
-    with files.build(task.name) as path, open(path, "xb") as shard:
-        images = read_record_images(source, map(AuditedSample.from_json, task.lines))
-        for number, (source_id, (audited, encoded, encoded_sha256)) in enumerate(
-            zip(task.source_ids, images, strict=True)
-        ):
-            counts.update(audited.columns.names)
-            data = encode_record(
-                key=audited.key,
-                source_id=source_id,
-                filename=audited.image,
-                size=audited.size,
-                encoded=encoded,
-                encoded_sha256=encoded_sha256,
-                columns=audited.columns,
-                class_ids=class_ids,
-            )
-            record = frame_record(data)
-            shard.write(record)
-            digest.update(record)
-            entry = {
-                "source_id": source_id,
-                "key": audited.key,
-                "image": audited.image,
-                "split": task.split,
-                "shard": task.name,
-                "record": number,
-                "offset": offset,
-                "bytes": len(record),
-            }
-            index.append(json.dumps(entry) + "\n")
-            offset += len(record)
-    result = ShardResult(
-        ShardInfo(task.name, len(task.lines), offset, digest.hexdigest()), counts, "".join(index)
-    )
-    notes.write(note_name, json.dumps([plan, asdict(result.info), counts, result.index]).encode())
-    return result
-
-
-def _find_finished(
-    notes: Folder, note_name: str, plan: str, files: Folder, name: str
-) -> ShardResult | None:
-    """Returns the result of a shard that a killed run finished, if it is still all there."""
-    try:
-        done, info, counts, index = json.loads(notes.read(note_name, _MAX_NOTE_BYTES))
-    except (FileNotFoundError, ValueError):
-        # Not finished; or the machine lost its power before the note reached the disk.
+def _find_refusal(
+    audit: Audit, options: ConversionOptions, path: str
+) -> tuple[DataError, tuple[Action, ...]] | None:
+    """Returns why a dataset is refused, and the findings to announce by their actions."""
+    bad, total = len(audit.quarantined), audit.annotations_found
+    refused, repaired = audit.count(Action.REFUSED), audit.count(Action.REPAIRED)
+    actions: tuple[Action, ...] = (Action.QUARANTINED,)
+    if refused:
+        actions = (Action.REFUSED,)
+        cause = f"{count_noun(refused, 'problem')} must be looked at first"
+        remedy = "correct them; nothing was written"
+    elif not total:
+        cause = f"no {options.audit.dialect.name} annotation was found"
+        remedy = "name the folder that holds them"
+    elif not audit.samples:
+        cause, remedy = f"none of {total} annotations is usable", "correct the files named above"
+    elif options.strict and (bad or repaired):
+        actions = (Action.QUARANTINED, Action.REPAIRED)
+        needed = f"{count_noun(repaired, 'repair')} and {count_noun(bad, 'quarantine')}"
+        cause = f"--strict mends nothing, and {needed} are needed"
+        remedy = "correct the files, or run without --strict"
+    elif options.max_bad is not None and not options.max_bad.allows(bad, total):
+        cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
+        remedy = "correct the files named above"
+    elif not audit.label_map.names:
+        cause, remedy = "no object is left, so there is no class to learn", "label some objects"
+    else:
         return None
-    if done != plan or files.digest(name) != {"bytes": info["bytes"], "sha256": info["sha256"]}:
-        return None
-    return ShardResult(ShardInfo(**info), counts, index)
+    return DataError(cause, path=path, remedy=remedy), actions
 
 
 def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
@@ -529,7 +318,8 @@ def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
     for name, members in audit.splits.members.items():
         counts: Counter[str] = Counter()
         for annotation in members:
-            counts.update({one.name: one.objects for one in audit.samples[annotation].class_counts})
+            for class_name, number, _ in audit.samples[annotation].class_counts:
+                counts[class_name] += number
         per_class = {class_name: counts[class_name] for class_name in audit.label_map}
         splits[name] = {
             "images": len(members),
@@ -555,7 +345,7 @@ def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
 def _build_manifest(
     audit: Audit, described: dict[str, Any], splits: Mapping[str, SplitInfo]
 ) -> dict[str, Any]:
-    """Returns what `docs/records.md` describes."""
+    """Returns the manifest, which `docs/records.md` describes."""
     for name, split in splits.items():
         described["splits"][name]["shards"] = [asdict(shard) for shard in split.shards]
     return {

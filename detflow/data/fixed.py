@@ -1,4 +1,7 @@
-"""Writes an audited dataset as clean VOC: `Annotations`, `JPEGImages`, `ImageSets/Main`, every repair made."""
+"""Writes an audited dataset as clean VOC, with every repair made.
+
+The folders are `Annotations`, `JPEGImages` and `ImageSets/Main`.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,17 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from detflow.data.judging.audit import Audit, AuditedSample, read_line, read_record_images
-from detflow.data.sources.layout import split_extension
-from detflow.data.sources.voc import write_annotation
+from detflow.data.judging.audit import Audit
+from detflow.data.judging.reading import read_record_images
+from detflow.data.judging.sample import AuditedSample, read_line
+from detflow.data.sources.names import split_extension
+from detflow.data.sources.voc.write import write_annotation
 from detflow.data.workers.processes import OrderedMap
 from detflow.progress import Progress
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
-__all__ = ["write_fixed"]
-
-# XML cannot hold control characters or lone surrogates; the rest would confuse a shell or a list of
-# names.
+# XML cannot hold control characters or lone surrogates; other characters would confuse a shell or a
+# list of names.
 _UNSAFE = re.compile(r"[^\w.=#@+,() -]+")
 
 
@@ -26,7 +29,7 @@ def write_fixed(audit: Audit, target: Path, workers: OrderedMap, progress: Progr
     """Writes the usable samples, mended.
 
     Args:
-        audit: Of the dataset.
+        audit: The audit of the dataset.
         target: An existing, empty folder.
         workers: Where to run.
         progress: Told how far it is.
@@ -64,22 +67,22 @@ def _write_one(source: Folder, target: Path, task: tuple[str, bytes]) -> None:
 
 
 def _flat_names(audit: Audit) -> Mapping[str, str]:
-    """Returns each annotation's name without folders; those that would collide keep their folders in the name."""
+    """Returns a flat name for each annotation; one that is not unique keeps its folders."""
     keys = {annotation: split_extension(annotation)[0] for annotation in audit.samples}
     names = {
         annotation: _UNSAFE.sub("_", key.rpartition("/")[2]) for annotation, key in keys.items()
     }
     # File systems of other machines may not tell cases apart.
     counts = Counter(name.casefold() for name in names.values())
-    taken: set[str] = {name.casefold() for name in names.values() if counts[name.casefold()] == 1}
+    used: set[str] = {name.casefold() for name in names.values() if counts[name.casefold()] == 1}
     for annotation, key in keys.items():
         if counts[names[annotation].casefold()] == 1:
             continue
         base = _UNSAFE.sub("_", key.replace("/", "_"))
         number, name = 1, base
-        while name.casefold() in taken:
+        while name.casefold() in used:
             number += 1
             name = f"{base}_{number}"
-        taken.add(name.casefold())
+        used.add(name.casefold())
         names[annotation] = name
     return names

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from detflow.data.judging.rules import RULES
-
-__all__ = ["format_summary"]
+from detflow.data.rules import RULES
 
 _MAX_CLASSES = 12
 
@@ -21,14 +19,15 @@ def format_summary(content: Mapping[str, Any]) -> str:
     usable = {name: split["images"] for name, split in content["splits"].items()}
     set_aside = sum(content["quarantined"].values())
     parts = [f"{sum(usable.values()):,} usable", f"{set_aside:,} quarantined"]
-    # A refused annotation has no place in any sum but this one: nothing is written as long as there
-    # is one.
+    # A refused annotation is in no other sum: nothing is written as long as there is one.
     if rest := content["annotations_found"] - sum(usable.values()) - set_aside:
         parts.append(f"{rest:,} refused")
+    images = f"{content['images_found']:,} found, {content['images_unlabelled']:,}"
+    splits = ", ".join(f"{name} {count:,}" for name, count in usable.items())
     lines = [
         f"annotations   {content['annotations_found']:,} found = {' + '.join(parts)}",
-        f"images        {content['images_found']:,} found, {content['images_unlabelled']:,} without an annotation",
-        f"splits        {', '.join(f'{name} {count:,}' for name, count in usable.items())} (by {content['split_rule']['by']})",
+        f"images        {images} without an annotation",
+        f"splits        {splits} (by {content['split_rule']['by']})",
     ]
     if content["unions"]:
         unions = (f"{name} = {' + '.join(parts)}" for name, parts in content["unions"].items())
@@ -39,9 +38,8 @@ def format_summary(content: Mapping[str, Any]) -> str:
     }
     shown = sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:_MAX_CLASSES]
     more = f", and {len(totals) - _MAX_CLASSES} more classes" if len(totals) > _MAX_CLASSES else ""
-    lines.append(
-        f"objects       {sum(totals.values()):,}: {', '.join(f'{name} {count:,}' for name, count in shown)}{more}"
-    )
+    objects = ", ".join(f"{name} {count:,}" for name, count in shown)
+    lines.append(f"objects       {sum(totals.values()):,}: {objects}{more}")
     for title, part in (
         ("refused", "refused"),
         ("quarantined", "quarantined"),

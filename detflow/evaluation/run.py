@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import (
-    RecordsManifest,
-    read_manifest,
-    read_samples,
-    resolve_split,
-    verify_shards,
-)
+from detflow.data.records.reading import read_samples, verify_shards
 from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
 from detflow.label_map import LabelMap

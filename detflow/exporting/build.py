@@ -8,7 +8,7 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +51,6 @@ class ExportOptions:
         max_detections: Most detections of one image.
         max_ap_drop: How much AP a format may lose.
         timing: How long each format is timed.
-        find_writer: From a format to what writes it.
     """
 
     formats: Sequence[Format]
@@ -61,7 +60,6 @@ class ExportOptions:
     max_detections: int | None = None
     max_ap_drop: float | None = None
     timing: Timing = field(default_factory=Timing)
-    find_writer: Callable[[Format], FormatWriter[Any]] = find_writer
 
 
 def build_artifact(
@@ -80,7 +78,7 @@ def build_artifact(
     Raises:
         ConfigError, DataError, ArtifactError, EnvironmentFault: As `export_model` says.
     """
-    writers = [options.find_writer(written) for written in options.formats]
+    writers = [find_writer(written) for written in options.formats]
     with contextlib.ExitStack() as stack:
         # The processes import their runtimes while this one builds the network. There is one for
         # each runtime, so that one that dies takes no other runtime with it.

@@ -6,14 +6,10 @@ from typing import Final
 
 from detflow.inference.formats import find_format
 
-_DETFLOW: Final = """from pathlib import Path
+_DETFLOW: Final = """import detflow
 
-from detflow.data.images.pictures import read_picture
-from detflow.inference.load import load_detector
-
-detector = load_detector(Path("."))
-(found,) = detector.detect([read_picture(Path("photo.jpg")).pixels])
-for detection in found:
+detector = detflow.load_detector(".")
+for detection in detector.predict("photo.jpg"):
     print(detection.name, detection.score, detection.box)
 """
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import TypeIs
 
-from detflow.data.images.decode import DEFAULT_MAX_PIXELS, ImageFault
+from detflow.data.images.header import DEFAULT_MAX_PIXELS, ImageFault
 from detflow.data.images.pictures import decode_picture, read_picture
 from detflow.errors import DataError, EnvironmentFault
 from detflow.inference.results import PIXEL_DIGITS
@@ -154,7 +154,7 @@ class Detections(Sequence[Detection]):
             The XML file, UTF-8.
         """
         from detflow.data.records.schema import to_record_box
-        from detflow.data.sources.voc import write_annotation
+        from detflow.data.sources.voc.write import write_annotation
 
         objects = [
             ObjectAnnotation(found.name, to_record_box(_to_whole_pixels(found.box, self.size)))

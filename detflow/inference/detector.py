@@ -80,7 +80,7 @@ class Detector:
             ArtifactError: The model cannot run, or does not keep the serving contract.
             EnvironmentFault: The memory does not suffice.
         """
-        if is_picture(images):
+        if is_picture(images) or not isinstance(images, Iterable):
             return self.predict([images], score_threshold=score_threshold)[0]
         sizes: list[ImageSize] = []
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from detflow.errors import ConfigError
 from detflow.inference.detector import Detector
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.metrics.coco import EvaluatedImage, coco_metrics
 from detflow.models import preprocess
 from detflow.process.tensorflow_faults import decode_faults
 from detflow.types import Sample

@@ -17,16 +17,6 @@ from pycocotools.cocoeval import COCOeval
 from detflow.label_map import LabelMap
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
-__all__ = [
-    "CocoEvaluation",
-    "EvaluatedImage",
-    "Matches",
-    "average_precision",
-    "coco_metrics",
-    "metric_names",
-    "overlaps",
-]
-
 # COCO's summary: average precision at 100 detections an image, average recall at 1, 10 and 100.
 _MAX_DETECTIONS = (1, 10, 100)
 _AREAS = {"all": 0, "small": 1, "medium": 2, "large": 3}
@@ -39,7 +29,13 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedImage:
-    """Truth and prediction of one image; `size` is the image's, in pixels, since COCO's size classes are."""
+    """Truth and prediction of one image.
+
+    Attributes:
+        size: The image's size in pixels, in which COCO's classes of sizes are defined.
+        objects: The truth.
+        detections: The prediction.
+    """
 
     size: ImageSize
     objects: Sequence[ObjectAnnotation]
@@ -48,10 +44,11 @@ class EvaluatedImage:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Which detection found which object at IoU .5, as COCO matches: one array entry a detection, one a truth.
+    """Which detection found which object at IoU .5, as COCO matches them.
 
-    Detections stand class by class, and in a class from the highest score to the lowest, in COCO's
-    order. The 100 best of each image and class are here; COCO counts no more.
+    An array has one entry for each detection, or one for each object. Detections stand class by
+    class, and in a class from the highest score to the lowest, in COCO's order. The 100 best of
+    each image and class are here; COCO counts no more.
 
     Attributes:
         images: Detections: index of the image.
@@ -97,7 +94,10 @@ class Matches:
 
 
 class _DifficultIgnored(COCOeval):  # type: ignore[misc]
-    """COCOeval derives `ignore` from `iscrowd`, which changes how IoU is computed; here it stays the flag that was given."""
+    """COCOeval with `ignore` taken from the flag `difficult`.
+
+    COCOeval itself derives it from `iscrowd`, which also changes how IoU is computed.
+    """
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -114,7 +114,7 @@ class CocoEvaluation:
 
     Args:
         images: Truth and detections, one entry an image.
-        label_map: The classes.
+        label_map: The classes; ids of detections are its ids.
     """
 
     def __init__(self, images: Sequence[EvaluatedImage], label_map: LabelMap) -> None:
@@ -169,7 +169,10 @@ class CocoEvaluation:
         return metrics
 
     def class_metrics(self) -> dict[str, dict[str, float | None]]:
-        """Returns AP, AP50, AP75, AP_small, AP_medium, AP_large and AR100 of each class by its name; None as in `coco_metrics`."""
+        """Returns the metrics of each class by its name.
+
+        They are AP, AP50, AP75, AP_small, AP_medium, AP_large and AR100; None as in `coco_metrics`.
+        """
         precision, recall = self._evaluation.eval["precision"], self._evaluation.eval["recall"]
         most = len(_MAX_DETECTIONS) - 1
         return {
@@ -277,7 +280,9 @@ def metric_names(label_map: LabelMap) -> list[str]:
 
 
 def average_precision(hits: Bools, num_truths: int) -> float | None:
-    """Returns COCO's average precision: the mean, over the recalls 0, .01, … 1, of the best precision at that recall or beyond.
+    """Returns COCO's average precision.
+
+    It is the mean, over the recalls 0, .01, … 1, of the best precision at that recall or beyond.
 
     Args:
         hits: Whether a detection is right, from the highest score to the lowest.
@@ -302,7 +307,10 @@ def overlaps(boxes: Sequence[Box], others: Sequence[Box], size: ImageSize) -> Fl
 
 
 def _match_rows(evaluated: Mapping[str, Any], threshold: int) -> Floats:
-    """What COCOeval found in one image for one class, as the columns that `CocoEvaluation.matches` names."""
+    """Returns what COCOeval found in one image for one class.
+
+    The columns are those that `CocoEvaluation.matches` names.
+    """
     columns = (
         evaluated["dtIds"],
         evaluated["dtScores"],

@@ -9,12 +9,13 @@ import numpy as np
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, Floats, Matches
 
-__all__ = ["Curve", "OperatingPoint", "class_curves", "overall_curve"]
-
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What a user gets who keeps detections with at least this score; None where there is nothing to divide by."""
+    """What remains of precision and recall when detections below a score are dropped.
+
+    A value is None where there is nothing to divide by.
+    """
 
     threshold: float
     precision: float | None
@@ -50,12 +51,15 @@ class Curve:
 
     @property
     def f1(self) -> Floats:
-        """Harmonic mean of precision and recall: twice the hits over detections and objects together."""
+        """Harmonic mean of precision and recall: 2 · hits / (detections + objects)."""
         return 2 * self.right / (self.right + self.wrong + self.num_truths)
 
     @property
     def best(self) -> OperatingPoint | None:
-        """The point with the highest F1, of several the one with the highest threshold; None where F1 is nowhere above 0."""
+        """The point with the highest F1; None where F1 is nowhere above 0.
+
+        Of several such points it is the one with the highest threshold.
+        """
         if not self.right.any():
             return None
         return self.at(float(self.thresholds[int(self.f1.argmax())]))
@@ -93,7 +97,7 @@ def class_curves(matches: Matches, label_map: LabelMap) -> dict[str, Curve]:
 
 
 def overall_curve(matches: Matches) -> Curve:
-    """Returns the curve of all classes pooled: one threshold for all, every object counts the same."""
+    """Returns the curve of all classes together: one threshold for all, and objects count alike."""
     return _curve(
         matches, np.ones(len(matches.scores), bool), int(np.count_nonzero(~matches.difficult))
     )

@@ -1,4 +1,7 @@
-"""Why average precision is lost: the error types of TIDE (Bolya et al. 2020, arXiv:2008.08115), and what each costs.
+"""Why average precision is lost: the error types of TIDE, and what each of them costs.
+
+TIDE is "A General Toolbox for Identifying Object Detection Errors" (Bolya et al. 2020,
+arXiv:2008.08115).
 
 A false positive is one of five; an object that was not found, and that correcting a class or a
 place would not find, is missed:
@@ -17,19 +20,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, EvaluatedImage, Ints, Matches, average_precision, overlaps
 
-__all__ = ["DetectionError", "ErrorCost", "ErrorType", "error_costs", "find_errors"]
-
 _FOREGROUND_IOU, _BACKGROUND_IOU = 0.5, 0.1
 
 
-class ErrorType(str, Enum):
+class ErrorType(StrEnum):
     """The kinds of error, in the order of the paper."""
 
     CLASSIFICATION = "classification"
@@ -58,7 +59,10 @@ class DetectionError:
 
 @dataclass(frozen=True, slots=True)
 class ErrorCost:
-    """How often an error occurs over all detections, and the AP50 that mending it alone would gain; None without AP50."""
+    """How often an error occurs over all detections, and what mending it alone would gain.
+
+    The gain is in AP50; it is None where AP50 cannot be measured.
+    """
 
     count: int
     ap50: float | None
@@ -73,7 +77,7 @@ def find_errors(
     same where it is a second one or has the wrong class.
 
     Args:
-        matches: Of the images.
+        matches: The matches in the images.
         images: The images.
         score_threshold: Detections with a lower score are left out. What the others match does not
             depend on them.
@@ -122,7 +126,7 @@ def _errors_of(
 def _name_error(
     iou: np.ndarray[tuple[int], np.dtype[np.float64]], same: Bools
 ) -> tuple[ErrorType, int | None]:
-    """Returns the kind of a false positive, and the place of the object that it means among the image's.
+    """Returns the kind of a false positive, and the place in the image of the object that it means.
 
     Args:
         iou: Its overlap with each object.

@@ -13,15 +13,15 @@ import numpy.typing as npt
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, overlaps
 
-__all__ = ["VocAveragePrecision", "voc_metrics"]
-
 _MIN_IOU = 0.5
 Counts: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class VocAveragePrecision:
-    """One class, or the mean of those that can be measured; None where there is no object to measure with.
+    """Average precision of one class, or the mean over those classes that can be measured.
+
+    A value is None where there is no object to measure with.
 
     Attributes:
         eleven_point: VOC 2007: the mean, over the recalls 0, .1, … 1, of the best precision at that

@@ -1,4 +1,4 @@
-"""Where the anchors are. Does not import TensorFlow: `detflow init` asks for them too."""
+"""Where the anchors are. This file imports no TensorFlow: `detflow init` asks for anchors too."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from detflow.config.schema import ModelConfig
-
-__all__ = ["best_anchor_iou", "build_anchors"]
+from detflow.geometry import pairwise_iou
 
 
 def build_anchors(
     config: ModelConfig, canvas_size: tuple[int, int]
 ) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
-    """Lays out the anchors of a canvas in the order of the network's outputs; in pixels their sides are the same on every canvas.
+    """Lays out the anchors of a canvas in the order of the network's outputs.
+
+    Their sides in pixels are the same on every canvas.
 
     Args:
         config: The model's section of the configuration.
@@ -68,15 +69,7 @@ def best_anchor_iou(
         [N], in [0, 1].
     """
     best = np.zeros(len(boxes))
-    area = (anchors[:, 2] - anchors[:, 0]) * (anchors[:, 3] - anchors[:, 1])
     # In pieces, so that a million boxes need no table of all pairs.
     for start in range(0, len(boxes), 256):
-        piece = boxes[start : start + 256, np.newaxis]
-        height = np.minimum(piece[..., 2], anchors[:, 2]) - np.maximum(piece[..., 0], anchors[:, 0])
-        width = np.minimum(piece[..., 3], anchors[:, 3]) - np.maximum(piece[..., 1], anchors[:, 1])
-        intersection = np.maximum(height, 0.0) * np.maximum(width, 0.0)
-        union = (
-            (piece[..., 2] - piece[..., 0]) * (piece[..., 3] - piece[..., 1]) + area - intersection
-        )
-        best[start : start + 256] = (intersection / union).max(1)
+        best[start : start + 256] = pairwise_iou(boxes[start : start + 256], anchors).max(1)
     return best

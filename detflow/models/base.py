@@ -12,21 +12,32 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 import tf_keras
+from typing_extensions import override
 
 from detflow.config.schema import EvaluateConfig
 
-__all__ = ["DenseModel", "DetectionModel", "Losses", "RawDetections"]
-
 
 class Losses(NamedTuple):
-    """Scalars: what is minimised, and the terms that it is the sum of, by name and in the order of `loss_names`."""
+    """The loss of a batch.
+
+    Attributes:
+        total: Scalar: what is minimised.
+        parts: Scalars by name: the terms that it is the sum of, in the order of `loss_names`.
+    """
 
     total: tf.Tensor
     parts: dict[str, tf.Tensor]
 
 
 class RawDetections(NamedTuple):
-    """Boxes [B, K, 4], scores [B, K] from high to low, classes [B, K] counted from 0, number of valid ones [B] int32."""
+    """Detections of a batch.
+
+    Attributes:
+        boxes: [B, K, 4].
+        scores: [B, K], from high to low.
+        classes: [B, K], counted from 0.
+        count: [B] int32: how many of the K are valid.
+    """
 
     boxes: tf.Tensor
     scores: tf.Tensor
@@ -38,13 +49,13 @@ class DetectionModel(abc.ABC):
     """A network together with what its outputs mean.
 
     Attributes:
-        loss_names: The terms of the loss.
+        loss_names: Names of the terms of the loss.
         network: From normalised canvases [B, height, width, 3], all of one of the canvas sizes;
             holds every weight.
         parts: Model Garden's sub-models that the network is made of, by the names that their
             checkpoints have: `backbone`, `decoder` where there is one, and `head` or the heads.
         canvas_sizes: (height, width) in pixels of each canvas, as `ModelConfig.canvas_sizes`.
-        num_classes: Without background.
+        num_classes: Number of classes without the background.
     """
 
     loss_names: ClassVar[tuple[str, ...]]
@@ -56,14 +67,14 @@ class DetectionModel(abc.ABC):
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) of the first canvas, which is the only one where a format or an architecture takes one."""
+        """(height, width) of the first canvas, the only one of formats and models that take one."""
         return self.canvas_sizes[0]
 
     @abc.abstractmethod
     def losses(
         self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
     ) -> Losses:
-        """Computes the training loss; of a batch that is split over replicas as `replicas` explains.
+        """Computes the training loss; `replicas` says what it is of a batch that is split.
 
         Args:
             canvases: Normalised [B, height, width, 3] float32, their shape known when the graph is
@@ -76,10 +87,19 @@ class DetectionModel(abc.ABC):
 
     @abc.abstractmethod
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Runs the network on normalised canvases [B, height, width, 3]: boxes [B, N, 4] and scores [B, N, C], as yet unsorted."""
+        """Runs the network on normalised canvases [B, height, width, 3].
+
+        Returns:
+            Boxes [B, N, 4] and scores [B, N, C], in the order of the network's outputs.
+        """
 
     def detect(self, canvases: tf.Tensor, config: EvaluateConfig) -> RawDetections:
-        """Runs the network on normalised canvases [B, height, width, 3] and suppresses duplicates, class by class."""
+        """Runs the network on canvases and suppresses duplicates, class by class.
+
+        Args:
+            canvases: Normalised [B, height, width, 3].
+            config: What counts as a detection.
+        """
         boxes, scores = self.predict(canvases)
         # The kernel takes one box for all classes; it costs a fifteenth of tf.image's v2.
         kept = tf.image.combined_non_max_suppression(
@@ -100,7 +120,7 @@ class DetectionModel(abc.ABC):
 
 
 class DenseModel(DetectionModel):
-    """A model of one stage: a network, and arithmetic that makes boxes and scores of all its outputs at once."""
+    """A model of one stage: each output of its network is decoded to one box with its scores."""
 
     @abc.abstractmethod
     def decode(
@@ -117,8 +137,8 @@ class DenseModel(DetectionModel):
             Boxes [B, N, 4], which may reach out of the canvas, and scores [B, N, C].
         """
 
+    @override
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `DetectionModel.predict`; a box an anchor."""
         height, width = canvases.shape[1:3]
         canvas_size = tf.shape(canvases)[1:3] if height is None else (height, width)
         return self.decode(self.network(canvases, training=False), canvas_size)

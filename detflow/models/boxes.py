@@ -1,12 +1,13 @@
-"""What the architectures do with boxes [..., (ymin, xmin, ymax, xmax)], in whatever unit both arguments share."""
+"""What the architectures do with boxes, as TensorFlow operations.
+
+Boxes are [..., (ymin, xmin, ymax, xmax)], in any unit that both arguments share.
+"""
 
 from __future__ import annotations
 
 import math
 
 import tensorflow as tf
-
-__all__ = ["box_area", "decode_boxes", "encode_boxes", "pairwise_iou"]
 
 # Deltas of sizes are logarithms. e^4.135 = 62.5: a box may be that much larger than its anchor, and
 # exp() stays finite.
@@ -15,10 +16,10 @@ _EPSILON = 1e-7
 
 
 def decode_boxes(deltas: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """Turns deltas (dy, dx, log height, log width, in anchor sizes) into boxes, as Faster R-CNN defines them.
+    """Turns deltas into boxes, as Faster R-CNN defines them (arXiv:1506.01497, section 3.1.2).
 
     Args:
-        deltas: [..., 4].
+        deltas: [..., 4]: dy, dx, log height and log width, in sizes of the anchor.
         anchors: [..., 4], of a shape that broadcasts.
     """
     size = anchors[..., 2:] - anchors[..., :2]
@@ -28,7 +29,10 @@ def decode_boxes(deltas: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
 
 
 def encode_boxes(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """Returns the deltas that `decode_boxes` turns into the boxes; finite for boxes and anchors without area too."""
+    """Returns the deltas that `decode_boxes` turns into the boxes.
+
+    They are finite for boxes and anchors without area, too.
+    """
     size = tf.maximum(anchors[..., 2:] - anchors[..., :2], _EPSILON)
     offset = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2
     return tf.concat(
@@ -43,7 +47,17 @@ def box_area(boxes: tf.Tensor) -> tf.Tensor:
 
 
 def pairwise_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Returns IoU [B, M, N] of boxes [B, M, 4] with others [N, 4] or [B, N, 4]; 0 with a box without area, nan for two of them."""
+    """Returns intersection over union of each box with each other one of its image.
+
+    `geometry.pairwise_iou` is its twin in NumPy, but for two boxes without area.
+
+    Args:
+        boxes: [B, M, 4].
+        others: [N, 4] or [B, N, 4].
+
+    Returns:
+        [B, M, N]; 0 where one of two boxes has no area, not a number where neither has.
+    """
     top_left = tf.maximum(boxes[:, :, tf.newaxis, :2], others[..., tf.newaxis, :, :2])
     bottom_right = tf.minimum(boxes[:, :, tf.newaxis, 2:], others[..., tf.newaxis, :, 2:])
     intersection = tf.reduce_prod(tf.maximum(bottom_right - top_left, 0.0), -1)

@@ -1,13 +1,15 @@
-"""Faster R-CNN (arXiv:1506.01497) with a feature pyramid: labels, sampling and decoding around Model Garden's network and losses.
+"""Faster R-CNN (arXiv:1506.01497) with a feature pyramid.
 
-Model Garden's own samplers draw from random states that no checkpoint has; here they draw from the
-seed of the step. Sizes:
-B images, A anchors, R regions, M box slots, C classes.
+Labels, sampling and decoding stand here, around Model Garden's network and losses. Model Garden's
+own samplers draw from random states that no checkpoint has; these draw from the seed of the step.
+
+Sizes: B images, A anchors, R regions, M box slots, C classes.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
+from typing_extensions import override
 
 from detflow.config.schema import ModelConfig
 from detflow.distributed.replicas import uniform_rows
@@ -21,8 +23,6 @@ from detflow.models.garden.faster_rcnn import (
     second_stage_losses,
 )
 
-__all__ = ["FasterRCNN", "sample_balanced"]
-
 # Section 3.1.2 of the paper: IoU from which an anchor is an object, and below which it is
 # background.
 _OBJECT_IOU = 0.7
@@ -33,7 +33,7 @@ _DELTA_SCALE = (10.0, 10.0, 5.0, 5.0)
 
 
 class FasterRCNN(DetectionModel):
-    """Proposals from anchors, then a second look at each."""
+    """The first stage proposes regions at anchors; the second one classifies and corrects them."""
 
     loss_names = ("proposal_score", "proposal_box", "classification", "box")
 
@@ -49,10 +49,10 @@ class FasterRCNN(DetectionModel):
         split = tf.split(self._anchors_px[tf.newaxis], level_sizes, axis=1)
         self._anchors_by_level = dict(zip(levels, split, strict=True))
 
+    @override
     def losses(
         self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
     ) -> Losses:
-        """See `DetectionModel.losses`."""
         boxes_px, valid = boxes * self._canvas_scale, classes >= 0
         proposals = self._stages.propose(canvases, self._anchors_by_level, training=True)
         labels, deltas = self._label_anchors(
@@ -70,8 +70,8 @@ class FasterRCNN(DetectionModel):
         parts = dict(zip(self.loss_names, (score, box, classification, region_box), strict=True))
         return Losses(sum(parts.values(), tf.constant(0.0)), parts)
 
+    @override
     def predict(self, canvases: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `DetectionModel.predict`; a box a region and class, which no other class scores."""
         proposals = self._stages.propose(canvases, self._anchors_by_level, training=False)
         logits, deltas = self._stages.classify(
             proposals.features, proposals.regions, training=False
@@ -84,6 +84,7 @@ class FasterRCNN(DetectionModel):
             _DELTA_SCALE
         )
         boxes = decode_boxes(by_class, proposals.regions[:, :, tf.newaxis]) / self._canvas_scale
+        # A region has a box of its own for each class; the other classes have no score there.
         alone = scores[..., tf.newaxis] * tf.eye(num_classes)
         return (
             tf.reshape(boxes, [-1, number * num_classes, 4]),
@@ -93,7 +94,12 @@ class FasterRCNN(DetectionModel):
     def _label_anchors(
         self, boxes_px: tf.Tensor, valid: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns labels [B, A] (1 object, 0 background, -1 neither) and deltas [B, A, 4] of the anchors that are objects."""
+        """Decides what each anchor learns.
+
+        Returns:
+            Labels [B, A], which are 1 for an object, 0 for background and -1 for neither, and
+            deltas [B, A, 4], which are zeros but for objects.
+        """
         iou = tf.where(valid[..., tf.newaxis], pairwise_iou(boxes_px, self._anchors_px), -1.0)
         best = tf.reduce_max(iou, 1)
         # Each object's best anchor learns it too, however little they overlap.
@@ -113,7 +119,11 @@ class FasterRCNN(DetectionModel):
     def _sample_regions(
         self, regions: tf.Tensor, boxes_px: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns regions [B, R, 4], their classes [B, R] (0 is background), and their deltas [B, R, 4]."""
+        """Samples the regions that the second stage learns from.
+
+        Returns:
+            Regions [B, R, 4], their classes [B, R], where 0 is background, and deltas [B, R, 4].
+        """
         sampling, valid = self._stages.sampling, classes >= 0
         number = min(sampling.num_sampled_rois, regions.shape[1])
         if sampling.mix_gt_boxes:

@@ -1,4 +1,7 @@
-"""Which number format training computes in, and whether the machine has it. Imports TensorFlow only when it must ask it."""
+"""Which number format training computes in, and whether the machine has it.
+
+TensorFlow is imported only where it has to be asked.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
-
-__all__ = [
-    "Precision",
-    "as_float32",
-    "count_gpus",
-    "cpu_flags",
-    "is_native",
-    "network_precision",
-    "resolve_precision",
-    "uses_onednn",
-]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -35,8 +27,8 @@ def resolve_precision(setting: Literal["float32", "bfloat16", "float16", "auto"]
     """Returns what `runtime.precision` means on this machine.
 
     `auto` is bfloat16 where the GPU or the CPU computes in it natively, else float16 where a GPU
-    does, else float32. float16 has a narrow range and needs loss scaling; a CPU is not asked for
-    it.
+    does, else float32. float16 has a narrow range and needs loss scaling, so that auto does not
+    take it on a CPU.
     """
     if setting != "auto":
         return setting
@@ -57,17 +49,16 @@ def is_native(precision: Precision) -> bool:
 
 
 def uses_onednn() -> bool:
-    """Tells whether TensorFlow runs oneDNN's kernels where there are such; see docs/decisions/0003."""
+    """Tells whether TensorFlow runs oneDNN's kernels where there are any (docs/decisions/0003)."""
     return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0"
 
 
 @contextlib.contextmanager
 def network_precision(precision: Precision) -> Iterator[None]:
-    """Networks built inside the block compute in the format.
+    """Lets networks that are built inside the block compute in the format.
 
-    Their variables stay float32, so checkpoints, averages and the optimiser know nothing of it; the
-    outputs come in the format, and whoever computes a loss or boxes from them takes them through
-    `as_float32` first.
+    Their variables stay float32, so that checkpoints, averages and the optimiser are not concerned.
+    Their outputs have the format: losses and boxes are computed from `as_float32` of them.
     """
     import tf_keras
 
@@ -79,7 +70,7 @@ def network_precision(precision: Precision) -> Iterator[None]:
 
 
 def as_float32(outputs: Any) -> Any:
-    """Casts a network's outputs, in whatever structure; float32 passes through untouched."""
+    """Casts the outputs of a network, in any structure; float32 is passed on as it is."""
     import tensorflow as tf
 
     return tf.nest.map_structure(lambda output: tf.cast(output, tf.float32), outputs)
@@ -87,8 +78,8 @@ def as_float32(outputs: Any) -> Any:
 
 def count_gpus() -> int:
     """Returns how many GPUs TensorFlow sees."""
-    # Asking TensorFlow costs its import, which the checks before a training do without; a GPU that
-    # it can use has one of these.
+    # A GPU that TensorFlow can use has one of these files. Asking TensorFlow costs its import, and
+    # the checks before a training do without that.
     if not any(os.path.exists(device) for device in _GPU_DEVICES):
         return 0
     import tensorflow as tf
@@ -97,7 +88,10 @@ def count_gpus() -> int:
 
 
 def _gpu_capability() -> tuple[int, int] | None:
-    """Returns the compute capability of the first GPU; (0, 0) where it tells none, None where there is no GPU."""
+    """Returns the compute capability of the first GPU.
+
+    It is (0, 0) for a GPU that states none, and None where there is no GPU.
+    """
     if not count_gpus():
         return None
     import tensorflow as tf
@@ -110,7 +104,7 @@ def _gpu_capability() -> tuple[int, int] | None:
 
 
 def cpu_flags() -> set[str]:
-    """Returns the processor's features as Linux names them; nothing where it tells none."""
+    """Returns the processor's features as Linux names them; empty where it names none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

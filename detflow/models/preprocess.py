@@ -1,10 +1,12 @@
-"""What happens to an image before the network sees it: one set of functions for training, evaluation and every exported graph.
+"""What happens to an image before the network sees it.
 
-The canvas is the network's input; where there are several, an image takes the one in which it is
-largest. An image keeps its
-aspect: it is scaled to fit, put into the canvas' top left corner, and the rest is filled with the
-mean colour. Coordinates on the canvas are normalised by the canvas; those of the image by the
-image; `ratio`, the share of the canvas that the image covers, leads from one to the other.
+Training, evaluation and every exported graph use these functions.
+
+The canvas is the network's input; where there are several, an image takes the one that keeps it
+largest. An image keeps its aspect: it is scaled to fit and put into the canvas's top left corner,
+and the rest is filled with the mean colour. Coordinates on the canvas are normalised by the canvas,
+and those of the image by the image; `ratio`, the share of the canvas that the image covers, leads
+from one to the other.
 """
 
 from __future__ import annotations
@@ -14,15 +16,6 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from detflow.geometry import MEAN_RGB, STDDEV_RGB
-
-__all__ = [
-    "boxes_to_canvas",
-    "boxes_to_image",
-    "choose_canvas",
-    "decode_jpeg",
-    "fit_to_canvas",
-    "normalize",
-]
 
 
 def decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
@@ -41,20 +34,20 @@ def decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 def choose_canvas(
     images: tf.Tensor, canvas_sizes: Sequence[tuple[int, int]]
 ) -> tuple[int, int] | tf.Tensor:
-    """Chooses the canvas for images of one size: `runtime.canvas.choose_canvas` in a graph.
+    """Chooses the canvas for images of one size: `geometry.choose_canvas` as an operation.
 
     Args:
         images: [batch, height, width, 3].
         canvas_sizes: (height, width) of each canvas.
 
     Returns:
-        The canvas' (height, width): of several [2] int32, of one that one itself.
+        (height, width) of the canvas: a tensor [2] int32, or the pair where there is one canvas.
     """
     if len(canvas_sizes) == 1:
         return canvas_sizes[0]
     sizes = tf.constant(canvas_sizes)
     scales = tf.reduce_min(sizes * tf.shape(images)[2:0:-1], 1)
-    # TensorFlow does not promise which of equal maxima it finds: the first is made the largest.
+    # TensorFlow does not promise which of equal maxima it finds, so the first is made the largest.
     number = len(canvas_sizes)
     return tf.gather(sizes, tf.argmax(scales * number - tf.range(number)))
 
@@ -77,8 +70,8 @@ def fit_to_canvas(
     size = tf.cast(tf.shape(images)[1:3], tf.float32)
     fitted = tf.clip_by_value(tf.round(size * tf.reduce_min(canvas / size)), 1.0, canvas)
     rows, columns = tf.unstack(tf.cast(fitted, tf.int32))
-    # The antialiased triangle filter is what Pillow calls BILINEAR: small objects do not vanish
-    # between samples.
+    # The antialiased triangle filter, which Pillow calls BILINEAR, keeps small objects from getting
+    # lost between samples.
     resized = tf.image.resize(images, tf.stack([rows, columns]), method="bilinear", antialias=True)
     # Padding the difference from the mean with zeros pads with the mean.
     centred = tf.pad(
@@ -95,10 +88,13 @@ def normalize(canvases: tf.Tensor) -> tf.Tensor:
 
 
 def boxes_to_canvas(boxes: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    """Takes boxes [..., 4], normalised by the image, to the canvas; ratio is [..., 2] as from `fit_to_canvas`."""
+    """Takes boxes [..., 4] from the image to the canvas; ratio [..., 2] is from `fit_to_canvas`."""
     return boxes * tf.concat([ratio, ratio], -1)
 
 
 def boxes_to_image(boxes: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    """Takes boxes [..., 4] from the canvas to the image and clips them there: the inverse of `boxes_to_canvas`."""
+    """Takes boxes [..., 4] from the canvas to the image, and clips them there.
+
+    But for clipping it is the inverse of `boxes_to_canvas`.
+    """
     return tf.clip_by_value(boxes / tf.concat([ratio, ratio], -1), 0.0, 1.0)

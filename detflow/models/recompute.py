@@ -1,7 +1,7 @@
-"""Gradient checkpointing: the activations inside a network's blocks are computed again in the backward pass instead of kept.
+"""Gradient checkpointing: a block's activations are computed twice instead of kept.
 
-"Training Deep Nets with Sublinear Memory Cost" (arXiv:1604.06174), with Model Garden's blocks as
-segments.
+The second time is in the backward pass. This is "Training Deep Nets with Sublinear Memory Cost"
+(arXiv:1604.06174) with Model Garden's blocks as segments.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.errors import ConfigError
-
-__all__ = ["recompute_blocks"]
 
 
 def recompute_blocks(parts: Mapping[str, tf_keras.layers.Layer]) -> int:
@@ -94,7 +92,10 @@ def _called_by(block: tf_keras.layers.Layer, call: Callable[..., Any]) -> Iterat
 
 @contextlib.contextmanager
 def _kept_statistics(block: tf_keras.layers.Layer) -> Iterator[None]:
-    """Batch norms traced inside the block normalise by the batch and leave their moving statistics exactly as they are."""
+    """Lets batch norms that are traced inside the block keep their moving statistics.
+
+    They normalise by the batch, as always in training.
+    """
     norms = [
         module
         for module in block.submodules

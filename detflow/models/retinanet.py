@@ -1,4 +1,4 @@
-"""RetinaNet as detflow trains it: anchors, ATSS assignment, focal and GIoU loss, decoding, suppression.
+"""RetinaNet as detflow trains it: ATSS assignment, focal and GIoU loss, decoding.
 
 All boxes are [ymin, xmin, ymax, xmax] normalised by the canvas, unless a name says otherwise.
 Sizes: B images, A anchors, M box slots (at least 1), C classes.
@@ -10,6 +10,7 @@ import itertools
 from typing import NamedTuple
 
 import tensorflow as tf
+from typing_extensions import override
 
 from detflow.config.schema import ModelConfig
 from detflow.distributed.replicas import mean_over_replicas, num_replicas
@@ -18,8 +19,6 @@ from detflow.models.base import DenseModel, Losses
 from detflow.models.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.models.garden.retinanet import build_retinanet_network
 from detflow.models.precision import as_float32
-
-__all__ = ["RetinaNet", "assign_atss"]
 
 # RetinaNet (arXiv:1708.02002) found .25 and 2; 1.5 was better on a small set after 400 and after
 # 2,400 steps.
@@ -44,10 +43,10 @@ class RetinaNet(DenseModel):
         self.num_classes = num_classes
         self._canvases = {size: _Canvas.build(config, size) for size in self.canvas_sizes}
 
+    @override
     def losses(
         self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
     ) -> Losses:
-        """See `DetectionModel.losses`; nothing here is random."""
         logits, deltas = as_float32(self.network(canvases, training=True))
         anchors, level_sizes, scale = self._canvases[tuple(canvases.shape[1:3])]
         matched = assign_atss(anchors, level_sizes, boxes * scale, classes >= 0, scale)
@@ -55,7 +54,7 @@ class RetinaNet(DenseModel):
         slot = tf.maximum(matched, 0)
         target_class = tf.where(positive, tf.gather(classes, slot, batch_dims=1), -1)
         target_boxes = tf.gather(boxes, slot, batch_dims=1) * scale
-        # One at least in the whole batch.
+        # The whole batch counts one positive at least.
         num_positives = tf.maximum(
             mean_over_replicas(tf.reduce_sum(tf.cast(positive, tf.float32))), 1.0 / num_replicas()
         )
@@ -71,10 +70,10 @@ class RetinaNet(DenseModel):
         box *= _BOX_LOSS_WEIGHT
         return Losses(classification + box, {"classification": classification, "box": box})
 
+    @override
     def decode(
         self, outputs: tuple[tf.Tensor, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `DenseModel.decode`."""
         logits, deltas = outputs
         anchors = (
             self._find_anchors(canvas_size)
@@ -95,14 +94,14 @@ class RetinaNet(DenseModel):
 
 
 class _Canvas(NamedTuple):
-    """What the arithmetic needs of a canvas.
+    """A canvas as losses and decoding need it.
 
     Attributes:
-        anchors: [A, 4] float32, normalised by it.
+        anchors: [A, 4] float32, normalised by the canvas.
         level_sizes: Number of anchors of each level.
-        scale: [4] float32: its (height, width, height, width) in pixels. IoU does not change when
-            both axes are stretched, but GIoU's enclosing box and ATSS' distances do: pixels are
-            square.
+        scale: [4] float32: the canvas's (height, width, height, width) in pixels. IoU does not
+            change when both axes are stretched, but GIoU's enclosing box and ATSS's distances do;
+            pixels are square.
     """
 
     anchors: tf.Tensor
@@ -127,8 +126,8 @@ def assign_atss(
 
     For each box the nearest anchors of every level are candidates; those whose IoU reaches the
     candidates' mean plus one deviation, and whose centre lies in the box, are positive. An anchor
-    wanted by several boxes takes the one of highest IoU. Beyond the paper, a box too small to hold
-    any anchor's centre takes its best candidate: otherwise nobody would learn it.
+    that several boxes want takes the one of highest IoU. Beyond the paper, a box too small to hold
+    the centre of any anchor takes its best candidate: otherwise no anchor would learn it.
 
     Args:
         anchors: [A, 4], normalised.

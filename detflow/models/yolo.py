@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
 from detflow.config.schema import ModelConfig
 from detflow.distributed.replicas import gather_rows
@@ -15,11 +16,9 @@ from detflow.models.base import DenseModel, Losses
 from detflow.models.garden.yolo import YoloNetwork
 from detflow.models.precision import as_float32
 
-__all__ = ["Yolo"]
-
 
 class Yolo(DenseModel):
-    """Each anchor tells where a box is, how sure it is that there is one, and of which class."""
+    """Each anchor predicts a box, whether there is an object, and its class."""
 
     loss_names = ("objectness", "classification", "box")
 
@@ -45,22 +44,22 @@ class Yolo(DenseModel):
         )
         self._cells = tf.constant(strides[:, np.newaxis] / canvas, tf.float32)
 
+    @override
     def losses(
         self, canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
     ) -> Losses:
-        """See `DetectionModel.losses`; nothing here is random."""
         predictions = as_float32(self.network(canvases, training=True))
-        # Model Garden's loss takes means over a level's matches, of which each replica has another
-        # number.
+        # Model Garden's loss takes means over the matches of a level, and each replica has another
+        # number of these.
         total, *parts = self._yolo.losses(*gather_rows((predictions, boxes, classes)))
         return Losses(total, dict(zip(self.loss_names, parts, strict=True)))
 
+    @override
     def decode(
         self, outputs: dict[str, tf.Tensor], canvas_size: tuple[int, int] | tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `DenseModel.decode`."""
         depth = 5 + self.num_classes
-        # Like the anchors: level by level, row by row, cell by cell.
+        # The order is that of the anchors: level by level, row by row, cell by cell.
         flat = tf.concat(
             [
                 tf.reshape(level, [-1, int(np.prod(level.shape[1:4])), depth])
@@ -79,6 +78,6 @@ class Yolo(DenseModel):
             * (self._anchors[:, 2:] - self._anchors[:, :2])
             / 2
         )
-        # With one class only objectness is learnt.
+        # With one class the network learns objectness alone.
         scores = predicted[..., 4:5] * (predicted[..., 5:] if self.num_classes > 1 else 1.0)
         return tf.concat([centre - half, centre + half], -1), scores

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import simplejpeg
 
-from detflow.data.images.decode import Treatment, encode_record_jpeg, read_image_facts
+from detflow.data.images.decode import read_image_facts
+from detflow.data.images.transcode import Treatment, encode_record_jpeg
 from detflow.errors import ConfigError
 from detflow.inference.detections import SIDES, Detections
 from detflow.inference.results import describe_detections

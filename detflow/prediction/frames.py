@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from detflow.data.images.decode import DEFAULT_MAX_PIXELS
+from detflow.data.images.header import DEFAULT_MAX_PIXELS
 from detflow.data.images.pictures import Picture, PictureFile, find_pictures, read_picture
 from detflow.errors import DataError
 from detflow.progress import Progress

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-
-__all__ = ["Requests", "gather_requests", "stop_signals_handled"]
 
 
 @dataclass
@@ -19,20 +18,44 @@ class Requests:
     signums: list[int] = field(default_factory=list)
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
-        """Is the handler."""
+        """Handles a signal."""
         self.signums.append(signum)
+
+
+@dataclass
+class StopRequest:
+    """The first SIGTERM or SIGINT that this process got. A second one ends the process at once.
+
+    So the step at work can end and be saved, and a person who does not want to wait need not.
+    """
+
+    signum: int | None = None
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Handles a signal."""
+        if self.signum is not None:
+            os._exit(128 + signum)
+        self.signum = signum
 
 
 @contextmanager
 def gather_requests() -> Iterator[Requests]:
     """Gathers signals during the block."""
     requests = Requests()
-    with stop_signals_handled(requests.handle):
+    with _signals_handled(requests.handle):
         yield requests
 
 
 @contextmanager
-def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def stop_request() -> Iterator[StopRequest]:
+    """Remembers the first signal during the block; a second one ends the process."""
+    request = StopRequest()
+    with _signals_handled(request.handle):
+        yield request
+
+
+@contextmanager
+def _signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Gives SIGTERM and SIGINT to a handler during the block, and to those from before after it.
 
     In a thread other than the main one nothing is changed: Python lets only the main thread set

@@ -117,10 +117,6 @@ class RunDir:
             return None
         return read_json_object(self.provenance_path)
 
-    def has_fixed_steps(self) -> bool:
-        """Tells whether a time budget has been turned into a number of steps."""
-        return "steps_fixed_by_time_budget" in (self.read_provenance() or {})
-
     def write_provenance(self, value: dict[str, Any]) -> None:
         """Publishes run.json."""
         publish_file(self.provenance_path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -18,7 +18,7 @@ from python_multipart.multipart import File, FormParser, parse_options_header
 from starlette.requests import Request
 
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME
-from detflow.data.images.decode import ImageFault, read_image_size
+from detflow.data.images.header import ImageFault, read_image_size
 from detflow.data.images.pictures import Picture, decode_picture
 from detflow.data.records.example import decode_example
 from detflow.serving.limits import Limits, Refusal

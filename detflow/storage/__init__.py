@@ -1,1 +1,1 @@
-"""Folders wherever they lie: on this machine, on a shared file system, or in an object store that a URL names."""
+"""Folders on this machine, on a shared file system, or in an object store that a URL names."""

@@ -1,4 +1,4 @@
-"""Fetches published files into a cache: whole or not at all, of bounded size, and the same bytes each time.
+"""Fetches published files into a cache: whole or not at all, and the same bytes each time.
 
 What an address gave the first time is pinned in a small JSON file that outlives the download; other
 bytes are refused later. An entry of the cache is a folder with a manifest, and is compared with it
@@ -8,18 +8,15 @@ before each use.
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import hashlib
 import http.client
 import json
 import os
 import re
 import shutil
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,34 +35,44 @@ from detflow.publish import (
     verify_files,
 )
 from detflow.storage.cache import cache_directory
+from detflow.storage.unpacking import unpack
 
-__all__ = ["Fetched", "fetch_files", "is_archive", "require_digest", "unpack_file"]
-
-# The largest published detector weighs about a gigabyte; a checkpoint may hold an optimiser's
-# moments as well.
-_MAX_DOWNLOAD_BYTES = 4 << 30
-_MAX_UNPACKED_BYTES = 8 << 30
-_MAX_MEMBERS = 1000
-_ATTEMPTS = 4
-_PAUSE_SECONDS = 1.0
-_TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 18
-# tarfile reads a header of any size at once; long names and extended attributes need a few
-# kilobytes.
-_MAX_HEADER_BYTES = 1 << 20
 _MANIFEST_NAME = "manifest.json"
 _UNPACKED_NAME = "unpacked"
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class DownloadLimits:
+    """How much is fetched, and how patiently.
+
+    Attributes:
+        max_bytes: Largest size of a file. The largest published detector weighs about a gigabyte;
+            a checkpoint may hold the moments of an optimiser as well.
+        max_unpacked_bytes: Largest size of what an archive unpacks to.
+        max_members: Largest number of files and folders in an archive.
+        max_attempts: Number of attempts in a row that may get no further.
+        pause_seconds: Pause after the first of them; each further one is twice as long.
+        timeout_seconds: Longest silence of the server.
+    """
+
+    max_bytes: int = 4 << 30
+    max_unpacked_bytes: int = 8 << 30
+    max_members: int = 1000
+    max_attempts: int = 4
+    pause_seconds: float = 1.0
+    timeout_seconds: float = 30.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """Files at hand.
+    """Fetched files.
 
     Attributes:
         path: The folder that holds them, unpacked.
-        digests: Of what was fetched, by address or path, before it was unpacked.
+        digests: Digests of what was fetched, by address or path, before it was unpacked.
     """
 
     path: Path
@@ -77,13 +84,16 @@ def is_archive(path: Path) -> bool:
     return path.name.endswith(_ARCHIVE_SUFFIXES)
 
 
-def fetch_files(urls: Sequence[str], sha256: str | None = None) -> Fetched:
+def fetch_files(
+    urls: Sequence[str], sha256: str | None = None, limits: DownloadLimits = DownloadLimits()
+) -> Fetched:
     """Returns the files of some http(s) addresses, downloaded unless the cache has them.
 
     Args:
         urls: All go into one folder, each under the last part of its address; a .tar.gz is
             unpacked.
         sha256: What one of them must have, in hexadecimal.
+        limits: How much is fetched, and how patiently.
 
     Raises:
         ConfigError: A server refuses an address, or `sha256` is not what it gives.
@@ -96,16 +106,16 @@ def fetch_files(urls: Sequence[str], sha256: str | None = None) -> Fetched:
     pinned = _read_digests(pin_path, "urls") if pin_path.exists() else None
 
     def download(staging: Path) -> dict[str, FileDigest]:
-        # Of a process that was killed while it unpacked.
+        # A process that was killed while it unpacked has left it.
         shutil.rmtree(staging / _UNPACKED_NAME, ignore_errors=True)
-        digests = {url: _download(url, staging / _file_name(url)) for url in urls}
+        digests = {url: _download(url, staging / _file_name(url), limits) for url in urls}
         require_digest(digests, sha256)
         _require_pinned(digests, pinned, pin_path)
         # The pin comes first: a process killed here leaves nothing that the next one would trust
         # without it.
         publish_file(pin_path, json.dumps({"urls": digests}, indent=2) + "\n")
         for archive in [path for path in staging.iterdir() if is_archive(path)]:
-            _unpack(archive, staging / _UNPACKED_NAME)
+            _unpack(archive, staging, limits)
             archive.unlink()
         return digests
 
@@ -118,10 +128,14 @@ def fetch_files(urls: Sequence[str], sha256: str | None = None) -> Fetched:
 
 
 def require_digest(digests: Mapping[str, FileDigest], sha256: str | None) -> None:
-    """Refuses files of which none has the SHA-256 (hexadecimal) that the configuration asks for, if it does.
+    """Refuses files of which none has the SHA-256 that the configuration asks for.
+
+    Args:
+        digests: Digests of the files.
+        sha256: In hexadecimal; None asks for nothing.
 
     Raises:
-        ConfigError: The message has what they have.
+        ConfigError: None of them has it. The message says what they have.
     """
     if sha256 is not None and sha256.lower() not in {
         digest["sha256"] for digest in digests.values()
@@ -133,12 +147,15 @@ def require_digest(digests: Mapping[str, FileDigest], sha256: str | None) -> Non
         )
 
 
-def unpack_file(archive: Path, sha256: str | None = None) -> Fetched:
+def unpack_file(
+    archive: Path, sha256: str | None = None, limits: DownloadLimits = DownloadLimits()
+) -> Fetched:
     """Returns the folder that a local .tar.gz unpacks to, inside the cache.
 
     Args:
         archive: The file.
         sha256: What it must have, in hexadecimal.
+        limits: How much is unpacked.
 
     Raises:
         ConfigError: `sha256` is not what it has.
@@ -149,11 +166,20 @@ def unpack_file(archive: Path, sha256: str | None = None) -> Fetched:
         digests = {os.fspath(archive): digest_file(archive)}
     require_digest(digests, sha256)
 
-    def unpack(staging: Path) -> dict[str, FileDigest]:
-        _unpack(archive, staging / _UNPACKED_NAME)
+    def fill(staging: Path) -> dict[str, FileDigest]:
+        _unpack(archive, staging, limits)
         return digests
 
-    return _open_entry(_cache_entry(archive.name, digests[os.fspath(archive)]["sha256"]), unpack)
+    return _open_entry(_cache_entry(archive.name, digests[os.fspath(archive)]["sha256"]), fill)
+
+
+def _unpack(archive: Path, staging: Path, limits: DownloadLimits) -> None:
+    unpack(
+        archive,
+        staging / _UNPACKED_NAME,
+        max_members=limits.max_members,
+        max_bytes=limits.max_unpacked_bytes,
+    )
 
 
 def _cache_entry(name: str, identity: str) -> Path:
@@ -167,7 +193,13 @@ def _cache_entry(name: str, identity: str) -> Path:
 def _open_entry(
     entry: Path, fill: Callable[[Path], dict[str, FileDigest]], resume: str | None = None
 ) -> Fetched:
-    """Returns a folder of the cache as its manifest says it is; where there is none `fill` makes it, in a staging folder."""
+    """Returns a folder of the cache, compared with its manifest.
+
+    Args:
+        entry: The folder.
+        fill: Makes it in a staging folder where it does not exist yet.
+        resume: As in `publish_directory`.
+    """
     if not entry.exists():
         with publish_directory(entry, resume) as staging:
             digests = fill(staging)
@@ -197,7 +229,8 @@ def _require_pinned(
     for url, digest in digests.items():
         if pinned is not None and pinned.get(url) != digest:
             raise ArtifactError(
-                f"{url} is now {digest['bytes']:,} bytes of SHA-256 {digest['sha256']}, not what it was at the first download",
+                f"{url} is now {digest['bytes']:,} bytes of SHA-256 {digest['sha256']}, "
+                "not what it was at the first download",
                 path=pin_path,
                 remedy="if the publisher says so, remove this file and try again",
             )
@@ -217,29 +250,40 @@ def _file_name(url: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """What is known of a download that has begun: its validator, an ETag, tells whether the rest still belongs to it."""
+    """A download that has begun.
+
+    Attributes:
+        path: What is there of the file.
+        validator_path: Its validator, an ETag, which tells whether the rest still belongs to it.
+    """
 
     path: Path
     validator_path: Path
 
     def bytes_to_resume(self) -> tuple[int, str]:
-        """Returns how many bytes are there and the validator; (0, "") where nothing can be continued."""
+        """Returns how many bytes are there, and the validator.
+
+        It is (0, "") where nothing can be continued.
+        """
         if not self.path.exists() or not self.validator_path.exists():
             return 0, ""
         return self.path.stat().st_size, self.validator_path.read_text()
 
 
-def _download(url: str, target: Path) -> FileDigest:
-    """Downloads into a folder that is not published yet; a broken connection is taken up again where the server can."""
+def _download(url: str, target: Path, limits: DownloadLimits) -> FileDigest:
+    """Downloads into a folder that is not published yet.
+
+    A broken connection is taken up again where the server can.
+    """
     part = _Part(target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.etag"))
     if target.exists():
-        # Of a killed process that had come this far.
+        # A process that was killed later had downloaded it.
         return digest_file(target)
     failures = reached = 0
     with show_download(target.name) as show, environment_faults(target):
         while True:
             try:
-                _continue(url, part, show)
+                _continue(url, part, limits, show)
                 break
             except urllib.error.HTTPError as error:
                 if error.code < 500 and error.code not in (408, 416, 429):
@@ -257,18 +301,22 @@ def _download(url: str, target: Path) -> FileDigest:
                 reason = str(error) or type(error).__name__
             size = part.path.stat().st_size if part.path.exists() else 0
             failures, reached = (1, size) if size > reached else (failures + 1, reached)
-            if failures == _ATTEMPTS:
+            if failures == limits.max_attempts:
                 raise EnvironmentFault(
-                    f"the download failed, after {_ATTEMPTS} attempts without progress: {reason}: {url}",
-                    remedy="try again, or download it by other means and set train.init_from to its path",
+                    f"the download failed, after {limits.max_attempts} attempts without progress: "
+                    f"{reason}: {url}",
+                    remedy="try again, or download it by other means and set train.init_from to "
+                    "its path",
                 )
-            time.sleep(_PAUSE_SECONDS * 2 ** (failures - 1))
+            time.sleep(limits.pause_seconds * 2 ** (failures - 1))
         part.validator_path.unlink(missing_ok=True)
         os.rename(part.path, target)
     return digest_file(target)
 
 
-def _continue(url: str, part: _Part, show: Callable[[int, int | None], None]) -> None:
+def _continue(
+    url: str, part: _Part, limits: DownloadLimits, show: Callable[[int, int | None], None]
+) -> None:
     """Asks for the rest of a file, or for all of it; returns once the file is complete.
 
     Raises:
@@ -283,7 +331,7 @@ def _continue(url: str, part: _Part, show: Callable[[int, int | None], None]) ->
     opener = urllib.request.build_opener(_HttpRedirects)
     # The caller admits http and https alone.
     request = urllib.request.Request(url, headers=headers)  # noqa: S310
-    with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+    with opener.open(request, timeout=limits.timeout_seconds) as response:
         if response.status != 206:
             start = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -291,16 +339,16 @@ def _continue(url: str, part: _Part, show: Callable[[int, int | None], None]) ->
             raise http.client.IncompleteRead(b"")
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None and length.isdecimal() else None
-        if (total or 0) > _MAX_DOWNLOAD_BYTES:
-            raise _too_large(url)
+        if (total or 0) > limits.max_bytes:
+            raise _too_large(url, limits)
         require_space(part.path.parent, (total or 0) - start)
         _keep_validator(part, response.headers.get("ETag"))
         done = start
         with open(part.path, "ab" if start else "wb") as file:
             while piece := response.read(_CHUNK_BYTES):
                 done += len(piece)
-                if done > _MAX_DOWNLOAD_BYTES:
-                    raise _too_large(url)
+                if done > limits.max_bytes:
+                    raise _too_large(url, limits)
                 file.write(piece)
                 show(done, total)
         if total is not None and done != total:
@@ -315,8 +363,8 @@ def _keep_validator(part: _Part, etag: str | None) -> None:
         part.validator_path.unlink(missing_ok=True)
 
 
-def _too_large(url: str) -> ArtifactError:
-    return ArtifactError(f"more than {_MAX_DOWNLOAD_BYTES:,} bytes: {url}")
+def _too_large(url: str, limits: DownloadLimits) -> ArtifactError:
+    return ArtifactError(f"more than {limits.max_bytes:,} bytes: {url}")
 
 
 class _HttpRedirects(urllib.request.HTTPRedirectHandler):
@@ -332,66 +380,3 @@ class _HttpRedirects(urllib.request.HTTPRedirectHandler):
                 f"the server redirects {req.full_url} to {newurl}, which is not followed"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _GzipFile(gzip.GzipFile):
-    """Refuses reads that no honest archive causes, before they take the memory."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Reads that many bytes of the content."""
-        if size is None or not 0 <= size <= _MAX_HEADER_BYTES:
-            raise tarfile.ReadError("a header is too large")
-        return super().read(size)
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    """Unpacks plain files and folders; anything else in the archive, or a name that leaves the folder, refuses all of it.
-
-    Contents only, into files made anew: no link is ever made, and owner, mode and time stay ours.
-    """
-    left, count = _MAX_UNPACKED_BYTES, 0
-    folder.mkdir()
-    try:
-        with _GzipFile(archive, "rb") as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
-            for member in tar:
-                count += 1
-                left -= member.size
-                cause = None
-                if count > _MAX_MEMBERS:
-                    cause = f"the archive has more than {_MAX_MEMBERS:,} members"
-                elif left < 0:
-                    cause = f"the archive unpacks to more than {_MAX_UNPACKED_BYTES:,} bytes"
-                elif not (member.isreg() or member.isdir()) or member.issparse():
-                    cause = f"the archive's {member.name!r} is neither a plain file nor a folder"
-                elif (
-                    PurePosixPath(member.name).is_absolute()
-                    or ".." in member.name.split("/")
-                    or "\0" in member.name
-                ):
-                    cause = f"the archive's {member.name!r} leaves its folder"
-                if cause:
-                    raise ArtifactError(cause, path=archive)
-                target = folder / member.name
-                if member.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with open(target, "xb") as file:
-                    _copy_member(tar, member, file.write)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise ArtifactError(
-            "the archive names one file twice, or a file as a folder", path=archive
-        ) from None
-    except (tarfile.TarError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
-        raise ArtifactError(f"not a whole .tar.gz: {error}", path=archive) from None
-
-
-def _copy_member(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, write: Callable[[bytes], object]
-) -> None:
-    source = tar.extractfile(member)
-    if source is None:
-        raise tarfile.ReadError(f"{member.name!r} has no content")
-    with source:
-        while piece := source.read(_CHUNK_BYTES):
-            write(piece)

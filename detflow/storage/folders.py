@@ -1,8 +1,4 @@
-"""One small interface for folders, and the folders of a file system.
-
-A folder is plain data and goes to other processes and machines as it is. What it is told to build
-appears complete or not at all.
-"""
+"""Opens a folder wherever it lies; the folders of a file system."""
 
 from __future__ import annotations
 
@@ -11,77 +7,21 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+
+from typing_extensions import override
 
 from detflow.publish import FileDigest, digest_file
+from detflow.storage.interface import Entry, Folder
 from detflow.storage.location import Location, Url
 
 __all__ = ["Entry", "Folder", "LocalFolder", "open_folder"]
 
 
-class Entry(NamedTuple):
-    """What a folder holds under a path.
-
-    Attributes:
-        path: Relative to the folder, with forward slashes.
-        outside: Where it leads, if that is out of the folder: it must not be read then.
-        is_folder: Whether it is a folder; of those only the ones that lead outside are told.
-    """
-
-    path: str
-    outside: str | None = None
-    is_folder: bool = False
-
-
-class Folder(Protocol):
-    """A folder that is read, or that files are built in. All paths are relative to it, with forward slashes."""
-
-    @property
-    def location(self) -> Location:
-        """Where it lies."""
-
-    @property
-    def name(self) -> str:
-        """Its own name."""
-
-    def walk(self, skip: Callable[[str], bool]) -> Iterator[Entry]:
-        """Yields all files below, in any order; nothing of a name, a folder's or a file's, that is to be skipped."""
-
-    def read(self, path: str, limit: int) -> bytes:
-        """Returns a file's content, or its first `limit` bytes.
-
-        Raises:
-            FileNotFoundError: There is none; its `filename` is the path.
-        """
-
-    def read_many(self, paths: Iterable[str], limit: int) -> Iterator[bytes]:
-        """Yields files' contents in order; takes the paths a few ahead at most."""
-
-    def fetch(self, path: str, file: Path) -> None:
-        """Copies a file of any size to a local one; the caller knows what it should be.
-
-        Raises:
-            FileNotFoundError: As `read`.
-        """
-
-    def digest(self, path: str) -> FileDigest | None:
-        """Returns the size and SHA-256 of what stands there now; None where nothing does."""
-
-    def build(self, path: str) -> AbstractContextManager[Path]:
-        """Yields where to write a file, locally; it stands under its path, complete, when the block has ended without an error."""
-
-    def write(self, path: str, content: bytes) -> None:
-        """Writes a small file, whole or not at all."""
-
-    def remove(self, path: str) -> None:
-        """Removes a file; one that is not there is no error."""
-
-
 @dataclass(frozen=True, slots=True)
-class LocalFolder:
+class LocalFolder(Folder):
     """A folder of a file system, this machine's or one that several share.
 
     Attributes:
@@ -96,17 +36,18 @@ class LocalFolder:
         return cls(path.resolve())
 
     @property
+    @override
     def location(self) -> Path:
-        """The path."""
         return self.root
 
     @property
+    @override
     def name(self) -> str:
-        """The folder's own name."""
         return self.root.name
 
+    @override
     def walk(self, skip: Callable[[str], bool]) -> Iterator[Entry]:
-        """See `Folder`. Links to folders inside are passed over: what they lead to is met anyway."""
+        # Links to folders inside are passed over: what they lead to is met anyway.
         folders = [""]
         while folders:
             folder = folders.pop()
@@ -126,8 +67,8 @@ class LocalFolder:
                     elif entry.is_file():
                         yield Entry(path)
 
+    @override
     def read(self, path: str, limit: int) -> bytes:
-        """See `Folder`."""
         try:
             descriptor = os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -138,24 +79,25 @@ class LocalFolder:
         finally:
             os.close(descriptor)
 
+    @override
     def read_many(self, paths: Iterable[str], limit: int) -> Iterator[bytes]:
-        """See `Folder`. One is read at a time: the operating system reads ahead."""
+        # One is read at a time: the operating system reads ahead.
         return (self.read(path, limit) for path in paths)
 
+    @override
     def fetch(self, path: str, file: Path) -> None:
-        """See `Folder`."""
         shutil.copyfile(self.root / path, file)
 
+    @override
     def digest(self, path: str) -> FileDigest | None:
-        """See `Folder`."""
         return digest_file(self.root / path) if (self.root / path).is_file() else None
 
+    @override
     @contextmanager
     def build(self, path: str) -> Iterator[Path]:
-        """See `Folder`."""
         final = self.root / path
-        # On a shared file system the same file may be built twice at once: a node that was given up
-        # may still be at work.
+        # On a shared file system a file may be built twice at once: a node that was given up may
+        # still be at work.
         staging = final.with_name(f".{final.name}.tmp-{uuid.uuid4().hex[:12]}")
         try:
             yield staging
@@ -163,13 +105,13 @@ class LocalFolder:
         finally:
             staging.unlink(missing_ok=True)
 
+    @override
     def write(self, path: str, content: bytes) -> None:
-        """See `Folder`."""
         with self.build(path) as staging:
             staging.write_bytes(content)
 
+    @override
     def remove(self, path: str) -> None:
-        """See `Folder`."""
         (self.root / path).unlink(missing_ok=True)
 
 

@@ -1,5 +1,6 @@
-"""Object stores through fsspec, which nothing else imports. What a store answers becomes one of detflow's errors here.
+"""Object stores through fsspec, which no other module imports.
 
+What a store answers becomes one of detflow's errors here.
 Credentials, endpoints and regions come from the environment, as each store's own library reads
 them.
 """
@@ -20,23 +21,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from detflow.errors import EnvironmentFault
 from detflow.publish import FileDigest, digest_file, is_plain_name
-from detflow.storage.folders import Entry
+from detflow.storage.interface import Entry, Folder
 from detflow.storage.location import EXTRAS, Url
+from detflow.text import first_line
 
-__all__ = ["ObjectFolder"]
-
-# A request takes tens of milliseconds, most of them waiting.
+# A request takes tens of milliseconds, most of which are spent waiting.
 _READS_IN_FLIGHT = 16
 _PIECE_BYTES = 8 << 20
-# The libraries of the stores have errors of their own, which are not OSErrors.
+# The libraries of the stores raise errors of their own, which are not OSErrors.
 _CLIENT_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs"})
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectFolder:
-    """A prefix in an object store; see `Folder`.
+class ObjectFolder(Folder):
+    """A prefix in an object store.
 
     Attributes:
         url: The prefix.
@@ -46,7 +48,7 @@ class ObjectFolder:
 
     @classmethod
     def of(cls, url: Url) -> ObjectFolder:
-        """Makes one, and the connection that it needs.
+        """Returns the folder at a URL, and makes the connection that it needs.
 
         Raises:
             EnvironmentFault: The library is not installed.
@@ -55,17 +57,18 @@ class ObjectFolder:
         return cls(url)
 
     @property
+    @override
     def location(self) -> Url:
-        """The prefix."""
         return self.url
 
     @property
+    @override
     def name(self) -> str:
-        """The last part of the prefix."""
         return self.url.name
 
+    @override
     def walk(self, skip: Callable[[str], bool]) -> Iterator[Entry]:
-        """See `Folder`. Keys that are no plain path, which clients may resolve to another object, lead outside."""
+        # Keys that are no plain path lead outside: clients may resolve them to another object.
         with _faults(self.url):
             keys = _file_system(self.url.scheme).find(self.url.key)
         start = f"{self.url.key}/"
@@ -79,21 +82,21 @@ class ObjectFolder:
             elif not any(map(skip, path.split("/"))):
                 yield Entry(path)
 
+    @override
     def read(self, path: str, limit: int) -> bytes:
-        """See `Folder`."""
         store = _file_system(self.url.scheme)
         with _faults(self.url, path):
             try:
                 content: bytes = store.cat_file(self._key(path), start=0, end=limit)
             except OSError as error:
-                # Nothing of an empty object can be asked for.
+                # A part of an object cannot be read where the object is empty.
                 if error.errno != errno.EINVAL:
                     raise
                 content = store.cat_file(self._key(path))[:limit]
         return content
 
+    @override
     def read_many(self, paths: Iterable[str], limit: int) -> Iterator[bytes]:
-        """See `Folder`."""
         remaining = iter(paths)
         pending: deque[Future[bytes]] = deque()
         with ThreadPoolExecutor(_READS_IN_FLIGHT) as threads:
@@ -112,8 +115,9 @@ class ObjectFolder:
                 for future in pending:
                     future.cancel()
 
+    @override
     def digest(self, path: str) -> FileDigest | None:
-        """See `Folder`. The object is read: what a store says of it is not a SHA-256."""
+        # The object is read, since what a store says of it is not a SHA-256.
         digest, size = hashlib.sha256(), 0
         try:
             with (
@@ -127,9 +131,10 @@ class ObjectFolder:
             return None
         return {"bytes": size, "sha256": digest.hexdigest()}
 
+    @override
     @contextmanager
     def build(self, path: str) -> Iterator[Path]:
-        """See `Folder`. The file is uploaded and compared with what then stands there."""
+        # The file is uploaded and compared with what then stands there.
         with tempfile.TemporaryDirectory(prefix="detflow-") as folder:
             staging = Path(folder) / path.rpartition("/")[2]
             yield staging
@@ -137,19 +142,19 @@ class ObjectFolder:
                 _file_system(self.url.scheme).put_file(os.fspath(staging), self._key(path))
             self._require(path, digest_file(staging))
 
+    @override
     def write(self, path: str, content: bytes) -> None:
-        """See `Folder`."""
         with _faults(self.url, path):
             _file_system(self.url.scheme).pipe_file(self._key(path), content)
         self._require(path, {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
 
+    @override
     def fetch(self, path: str, file: Path) -> None:
-        """See `Folder`."""
         with _faults(self.url, path):
             _file_system(self.url.scheme).get_file(self._key(path), os.fspath(file))
 
+    @override
     def remove(self, path: str) -> None:
-        """See `Folder`."""
         try:
             with _faults(self.url, path):
                 _file_system(self.url.scheme).rm_file(self._key(path))
@@ -166,9 +171,12 @@ class ObjectFolder:
         if found == expected:
             return
         what = f"{found['bytes']:,} bytes, SHA-256 {found['sha256'][:12]}…" if found else "nothing"
-        cause = f"{expected['bytes']:,} bytes, SHA-256 {expected['sha256'][:12]}…, were written, the store holds {what}"
+        cause = (
+            f"{expected['bytes']:,} bytes, SHA-256 {expected['sha256'][:12]}…, were written, "
+            f"the store holds {what}"
+        )
         raise EnvironmentFault(
-            cause, path=str(self.url / path), remedy="run it again; what is whole is taken over"
+            cause, path=str(self.url / path), remedy="run it again; what is complete is kept"
         )
 
 
@@ -189,7 +197,7 @@ def _file_system(scheme: str) -> Any:
         if not _is_of_a_client(error):
             raise
         raise EnvironmentFault(
-            f"no connection to {scheme}://: {_one_line(error)}", remedy=_REMEDY
+            f"no connection to {scheme}://: {first_line(error)}", remedy=_REMEDY
         ) from None
 
 
@@ -198,14 +206,17 @@ _REMEDY = "check the network, the endpoint and the credentials in the environmen
 
 @contextmanager
 def _faults(url: Url, path: str = "") -> Iterator[None]:
-    """Turns what a store answers into detflow's errors; an object that is missing becomes a FileNotFoundError of that path."""
+    """Turns what a store answers into detflow's errors.
+
+    An object that is missing becomes a FileNotFoundError of that path.
+    """
     place = str(url / path) if path else str(url)
     try:
         yield
     except FileNotFoundError as error:
         if "specified bucket" in str(error) or not path:
             raise EnvironmentFault(
-                f"there is no such bucket: {_one_line(error)}",
+                f"there is no such bucket: {first_line(error)}",
                 path=place,
                 remedy="make it, or name another",
             ) from None
@@ -213,13 +224,13 @@ def _faults(url: Url, path: str = "") -> Iterator[None]:
     except PermissionError as error:
         remedy = "check the credentials in the environment and their rights on the bucket"
         raise EnvironmentFault(
-            f"the store refused: {_one_line(error)}", path=place, remedy=remedy
+            f"the store refused: {first_line(error)}", path=place, remedy=remedy
         ) from None
     except Exception as error:
         if not isinstance(error, OSError) and not _is_of_a_client(error):
             raise
         raise EnvironmentFault(
-            f"the store cannot be used: {_one_line(error)}", path=place, remedy=_REMEDY
+            f"the store cannot be used: {first_line(error)}", path=place, remedy=_REMEDY
         ) from None
 
 
@@ -227,7 +238,3 @@ def _is_of_a_client(error: Exception) -> bool:
     return any(
         kind.__module__.partition(".")[0] in _CLIENT_LIBRARIES for kind in type(error).__mro__
     )
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

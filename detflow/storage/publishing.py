@@ -18,13 +18,12 @@ from pathlib import Path
 from detflow import publish
 from detflow.errors import ConfigError
 from detflow.publish import publish_directory
-from detflow.storage.folders import Folder, LocalFolder, open_folder
+from detflow.storage.folders import LocalFolder, open_folder
+from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
 
-__all__ = ["Staging", "publish_folder", "require_replaceable"]
-
-# Below the URL that is being published, before the request's name: what a later run of the same
-# request needs.
+# Prefix, below the URL that is being published, of what a later run of the same request needs; the
+# name of the request follows.
 _UNFINISHED = ".unfinished-"
 _NOTES_DIR = "work"
 
@@ -53,14 +52,14 @@ class Staging:
     names: frozenset[str] | None = None
 
     def withdraw(self) -> None:
-        """Takes what was published before out of sight, where it cannot stay whole while `files` are built."""
+        """Hides what was published before, where it cannot stay whole while `files` are built."""
         if not isinstance(self.files, LocalFolder):
             self.files.remove(self.marker)
 
 
 @contextmanager
 def publish_folder(output: Location, marker: str, resume: str | None = None) -> Iterator[Staging]:
-    """Yields where to build a folder; publishes it as `output` when the block ends without an error.
+    """Yields where to build a folder, and publishes it when the block ends without an error.
 
     Args:
         output: The destination. What stands there is replaced; at a URL the marker is gone in

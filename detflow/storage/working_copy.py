@@ -1,9 +1,10 @@
-"""A folder at a URL that one process at a time works in: it works in a local copy and brings what changed to the URL.
+"""A folder at a URL that one process at a time works in.
 
-An object store has no lock that falls when its holder dies. A lease stands in for it: an object
-that the holder writes anew every few seconds. Who finds one watches it for a while, whatever the
-clocks say, and takes it over if it does not change. Two that come at the same moment may both write
-theirs; the later one stands, and the other stops before it changes anything else.
+The process works in a local copy and uploads what has changed. An object store has no lock that
+falls when its holder dies. A lease stands in for it: an object that the holder writes anew every
+few seconds. A process that finds a lease watches it for a while, whatever the clocks say, and takes
+it over if it does not change. Two processes that come at the same moment may both write theirs; the
+later lease stands, and the other process stops before it changes anything else.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ from detflow.errors import EnvironmentFault, Locked
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Url
 
-__all__ = ["WorkingCopy"]
-
 _LEASE_NAME = ".lease.json"
 _MAX_LEASE_BYTES = 4_096
 _RENEW_SECONDS = 10.0
-# Several renewals may be late.
+# Several renewals in a row may be late.
 _WATCH_SECONDS = 45.0
 
 
@@ -40,14 +39,26 @@ class WorkingCopy:
         path: The local folder; it exists when it is used.
         marker: The file that completes a folder inside: it is uploaded after all other files, and
             removed before them.
+        renew_seconds: Time between two renewals of the lease.
+        watch_seconds: How long a lease that is found is watched before it is taken over.
     """
 
-    def __init__(self, url: Url, path: Path, marker: str) -> None:
+    def __init__(
+        self,
+        url: Url,
+        path: Path,
+        marker: str,
+        *,
+        renew_seconds: float = _RENEW_SECONDS,
+        watch_seconds: float = _WATCH_SECONDS,
+    ) -> None:
         self._url = url
         self._path = path
         self._marker = marker
+        self._renew_seconds = renew_seconds
+        self._watch_seconds = watch_seconds
         self._token = uuid.uuid4().hex
-        # Size and time of change of each file as the URL has it.
+        # Size and time of change of each file when it was last the same at the URL.
         self._shared: dict[str, tuple[int, int]] = {}
 
     @contextmanager
@@ -63,13 +74,13 @@ class WorkingCopy:
         done = threading.Event()
 
         def renew() -> None:
-            while not done.wait(_RENEW_SECONDS):
+            while not done.wait(self._renew_seconds):
                 try:
                     if self._read_lease()[0] != self._token:
                         return
                     self._write_lease()
                 except EnvironmentFault:
-                    # Perhaps only for now. What has to reach the store fails where it is written.
+                    # The store may come back. Where it does not, an upload fails and says so.
                     continue
 
         self._write_lease()
@@ -132,11 +143,11 @@ class WorkingCopy:
         return found
 
     def _await_lease(self) -> None:
-        """Waits until the lease is free or plainly forgotten."""
+        """Waits until the lease is free, or has not been renewed for so long that it is dead."""
         first = self._read_lease(with_time=True)
         began = time.monotonic()
-        while first[0] and time.monotonic() - began < _WATCH_SECONDS:
-            time.sleep(_RENEW_SECONDS / 4)
+        while first[0] and time.monotonic() - began < self._watch_seconds:
+            time.sleep(self._renew_seconds / 4)
             now = self._read_lease(with_time=True)
             if not now[0]:
                 return
@@ -148,7 +159,10 @@ class WorkingCopy:
                 )
 
     def _read_lease(self, *, with_time: bool = False) -> tuple[str, ...]:
-        """Returns the token and the holder of the lease, and when it was written; empty texts where there is none."""
+        """Returns token and holder of the lease, and on request when it was written.
+
+        All are empty where there is no lease.
+        """
         try:
             content = json.loads(open_folder(self._url).read(_LEASE_NAME, _MAX_LEASE_BYTES))
             token, holder, written = (

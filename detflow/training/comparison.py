@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from PIL import Image
 
-from detflow.data.images.decode import ImageFault, decode_pixels
+from detflow.data.images.decode import decode_pixels
+from detflow.data.images.header import ImageFault
 from detflow.errors import DataError
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage
+from detflow.metrics.coco import EvaluatedImage
 from detflow.pages.draw import draw_boxes, fit_picture
 from detflow.types import Sample
 

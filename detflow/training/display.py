@@ -1,4 +1,7 @@
-"""Training as a person sees it: a live line on a terminal, plain lines elsewhere. Everything goes to stderr."""
+"""Training as a person sees it: a live line on a terminal, plain lines elsewhere.
+
+Everything goes to stderr.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from detflow.tables import format_metric
 
-__all__ = ["TrainingDisplay"]
-
-# Lines in a log file: often enough to see life, seldom enough to read.
+# Seconds between lines in a log file: often enough to show progress, seldom enough to read.
 _LINE_SECONDS = 15.0
-# The rate is of the last while, so that it tells what the machine does now.
+# The rate is that of the last seconds, so that it tells what the machine does now.
 _RATE_SECONDS = 20.0
+# A time budget is fitted often; people are told of changes larger than this share.
+_TOLD_SHARE = 0.1
 
 
 class TrainingDisplay:
@@ -40,6 +43,7 @@ class TrainingDisplay:
         )
         self._task = self._live.add_task("train", total=None, status="preparing")
         self._steps: int | None = None
+        self._told: int | None = None
         self._status = ""
         self._batch_size = 0
         self._times: list[tuple[float, int]] = []
@@ -49,26 +53,46 @@ class TrainingDisplay:
         """Prints a line."""
         self._console.print(text, markup=False)
 
-    @contextlib.contextmanager
-    def steps(self, start: int, steps: int | None, batch_size: int) -> Iterator[None]:
-        """Shows the progress bar for the block, from step `start` to `steps`, None if still unknown."""
+    def start(self, first: int, steps: int | None, batch_size: int) -> None:
+        """Shows the progress bar until `stop`.
+
+        Args:
+            first: Steps that were taken before.
+            steps: Steps of the whole run; None if still unknown.
+            batch_size: Images of a step, for the rate.
+        """
         self._steps, self._batch_size = steps, batch_size
-        # It takes as long as many others.
+        # The first step is shown as what it is: it takes as long as many others.
         self._status = "compiling the first step"
-        self._live.update(self._task, total=steps, completed=start, status=self._status)
+        self._live.update(self._task, total=steps, completed=first, status=self._status)
         if not self._console.is_terminal:
             self.note(self._status)
-        with self._live:
+        self._live.start()
+
+    def stop(self) -> None:
+        """Takes the progress bar away."""
+        self._live.stop()
+
+    @contextlib.contextmanager
+    def steps(self, first: int, steps: int | None, batch_size: int) -> Iterator[None]:
+        """Shows the progress bar during the block; arguments as of `start`."""
+        self.start(first, steps, batch_size)
+        try:
             yield
+        finally:
+            self.stop()
 
     def set_steps(self, steps: int) -> None:
-        """Corrects the number of steps."""
+        """Corrects the number of steps that a time budget comes to; says so where it changes much."""
         self._steps = steps
         self._live.update(self._task, total=steps)
-        self.note(f"the time budget comes to {steps:,} steps")
+        if self._told is None or abs(steps - self._told) > _TOLD_SHARE * self._told:
+            again = "" if self._told is None else "now "
+            self.note(f"the time budget {again}comes to {steps:,} steps")
+            self._told = steps
 
     def step(self, step: int, loss: float) -> None:
-        """Shows step (counted from 1), loss, images a second and time left."""
+        """Shows a step, counted from 1, its loss, images a second and the time left."""
         now = time.monotonic()
         self._times.append((now, step))
         while now - self._times[0][0] > _RATE_SECONDS and len(self._times) > 2:
@@ -94,7 +118,7 @@ class TrainingDisplay:
     def evaluated(
         self, step: int, metrics: Mapping[str, float | None], best_step: int | None, seconds: float
     ) -> None:
-        """Prints an evaluation's headline. Its time does not count against the rate."""
+        """Prints the main metrics of an evaluation. Its time does not count against the rate of images."""
         self._times = []
         self._live.update(self._task, status=self._status)
         headline = "  ".join(

@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: a trained model learns for some hundred steps to live with int8's rounding."""
+"""Quantisation-aware fine-tuning: a trained model takes some hundred steps with int8's rounding."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from detflow.inference.trained import TrainedModel
 from detflow.models.base import DetectionModel
 from detflow.models.build import build_model
 from detflow.runs.checkpoints import WeightAverage
+from detflow.training.augment.pipeline import without_mixing
 from detflow.training.display import TrainingDisplay
 from detflow.training.inputs import TrainingImages
 from detflow.training.optimizer import LearningRate, build_optimizer
@@ -25,27 +26,25 @@ from detflow.training.quantization import fake_quantized, round_kernels
 from detflow.training.step import build_step, images_per_step
 from detflow.types import Sample
 
-__all__ = ["FineTuning", "fine_tune"]
-
-# A tenth of what training begins with: the weights are good, they only have to move away from where
-# rounding hurts.
+# A tenth of the rate that training begins with: the weights are good, and only have to move away
+# from where rounding hurts.
 _LEARNING_RATE = 2e-4
 _WARMUP_SHARE = 0.1
-# The average, which is what is converted, forgets the start within the last third.
+# The average, which is converted, forgets the start within the last third of the steps.
 _EMA_DECAY = 0.98
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What came of a fine-tuning.
+    """The result of a fine-tuning.
 
     Attributes:
-        model: A model of its own, for the first canvas, with the averaged weights and rounded
-            kernels; it computes in floats.
-        steps: Optimiser steps taken.
-        learning_rate: The highest.
-        images: Images that they were drawn from.
-        seconds: That it took.
+        model: A new model, for the first canvas, with the averaged weights and rounded kernels; it
+            computes in floats.
+        steps: Number of optimiser steps.
+        learning_rate: The highest learning rate.
+        images: Number of images that the batches were drawn from.
+        seconds: How long it took.
     """
 
     model: DetectionModel
@@ -63,15 +62,15 @@ def fine_tune(
 ) -> FineTuning:
     """Trains a copy of a model on its first canvas, its convolutions rounded as int8 rounds them.
 
-    Seed, batch and augmentation are the run's, without mosaic and mixup; its frozen parts train
+    Seed, batch and augmentation are the run's, without what mixes images; its frozen parts train
     too. A batch is a function of the seed and the step, so that the same arguments give the same
     weights on the same kind of machine.
 
     Args:
-        trained: Neither the model nor the model directory is changed.
-        samples: What is trained on.
+        trained: The trained model; neither it nor its model directory is changed.
+        samples: The images to train on.
         canvases: As in `fake_quantized`.
-        num_steps: Optimiser steps.
+        num_steps: Number of optimiser steps.
 
     Raises:
         DataError: An image cannot be decoded.
@@ -128,6 +127,6 @@ def _fine_tuning_config(config: ExperimentConfig, num_steps: int) -> ExperimentC
     changes = {
         "model": config.model.model_copy(update={"more_input_sizes": ()}),
         "train": config.train.model_copy(update=train),
-        "augment": config.augment.model_copy(update={"mosaic": 0.0, "mixup": 0.0}),
+        "augment": without_mixing(config.augment),
     }
     return config.model_copy(update=changes)

@@ -1,8 +1,9 @@
-"""From records to training batches. A batch is a pure function of (seed, step): no iterator state exists, so none is saved.
+"""From records to training batches, each a pure function of (seed, step).
 
-The order is a permutation of each epoch that a hash of (seed, epoch, index) gives; `augmentation`
-draws from stateless random operations keyed by (seed, step). Where there are several canvases the
-images of each are a bucket, with epochs of its own, and a batch is of one bucket.
+There is no state of an iterator, so none has to be saved. The order of an epoch is a permutation
+that follows from a hash of (seed, epoch, index); `augment` draws from stateless random operations
+that are keyed by (seed, step). Where there are several canvases the images of each are a bucket,
+with epochs of its own, and a batch is of one bucket.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from detflow.models.anchors import best_anchor_iou, build_anchors
 from detflow.process.tensorflow_faults import decode_faults
 from detflow.types import Sample
 
-__all__ = ["Batch", "TrainingImages", "bucket_order", "cache_size", "epoch_order"]
-
 # Decoded images are kept a quarter larger than the canvas, so that zooming in still finds detail.
 _CACHE_MARGIN = 1.25
 
@@ -41,7 +40,7 @@ class Batch(NamedTuple):
         images: [B, cache height, cache width, 3] uint8; see `cache_size`.
         boxes: [B, M, 4] float32, normalised by the canvas, zeros in an empty slot; M >= 1.
         classes: [B, M] int32 counted from 0, -1 in an empty slot.
-        indices: [B] int64: which images.
+        indices: [B] int64: numbers of the images in the set.
     """
 
     images: npt.NDArray[np.uint8]
@@ -54,21 +53,21 @@ class TrainingImages:
     """Decoded training images with their boxes.
 
     Args:
-        samples: Read once, in order.
-        num_samples: How many there are.
+        samples: The images; they are read once, in order.
+        num_samples: Number of the samples.
         label_map: The classes.
         canvas_sizes: (height, width) of each canvas in pixels; the images that are trained on one
             of them are a bucket.
-        max_boxes: Of an image with more boxes the largest are taken.
-        max_bytes: Above this size the images live in an unnamed file instead of memory.
-        scratch_dir: Where that file goes.
+        max_boxes: Largest number of boxes of an image; of more, the largest boxes are taken.
+        max_bytes: Largest size of decoded images in memory; larger sets go to an unnamed file.
+        scratch_dir: Folder of that file.
 
     Attributes:
         names: File name of each image.
         bucket_sizes: Number of images of each bucket, in the order of the canvases.
-        num_boxes_left_out: Boxes above `max_boxes`.
-        num_bytes: Of all decoded images.
-        in_memory: Whether they live there, or in the file.
+        num_boxes_left_out: Number of boxes above `max_boxes`.
+        num_bytes: Size of all decoded images.
+        in_memory: Whether they are in memory, or in the file.
     """
 
     def __init__(
@@ -85,8 +84,8 @@ class TrainingImages:
         self._canvas_sizes = canvas_sizes
         self._shapes = [(*cache_size(size), 3) for size in canvas_sizes]
         decoders = [_cache_decoder(cache_size(size)) for size in canvas_sizes]
-        # A row an image; canvases are about equally large, and what a smaller one leaves of its row
-        # is never touched.
+        # Each image has a row. Canvases are about equally large, and what a smaller one leaves of
+        # its row is never touched.
         self._images = _allocate(
             (num_samples, max(map(math.prod, self._shapes))), max_bytes, scratch_dir
         )
@@ -121,7 +120,15 @@ class TrainingImages:
         return len(self.names)
 
     def anchor_recall(self, config: ModelConfig, label_map: LabelMap) -> dict[str, float]:
-        """Returns, for each class that occurs, the share of its boxes that an anchor overlaps by IoU .5 or more."""
+        """Returns the share of boxes that an anchor overlaps by IoU .5 or more.
+
+        Args:
+            config: The model's section of the configuration, which says where the anchors are.
+            label_map: The classes.
+
+        Returns:
+            The share for each class that occurs, by its name.
+        """
         overlaps, labels = [np.zeros(0)], [np.zeros(0, np.int32)]
         for canvas_size, members in zip(self._canvas_sizes, self._members, strict=True):
             anchors, _ = build_anchors(config, canvas_size)
@@ -140,15 +147,15 @@ class TrainingImages:
     ) -> Batch:
         """Returns the batch of a step, counted from 0.
 
-        A cycle is as many steps as there are images, and has one of a bucket for each image of it:
-        in a cycle each image is seen `batch_size` times. The steps of a bucket walk through its
-        epochs without a break.
+        A cycle has as many steps as there are images. A bucket has one step of it for each of its
+        images, so that in a cycle each image is seen `batch_size` times. The steps of a bucket walk
+        through its epochs without a break.
 
         Args:
-            seed: The run's.
-            step: Which.
-            batch_size: Images of a step.
-            rows: Returns these rows of the batch only, with as many slots as the whole has.
+            seed: The run's seed.
+            step: Number of the step.
+            batch_size: Number of images of a step.
+            rows: Rows of the batch to return, with as many slots as the whole has; None for all.
         """
         cycle, place = divmod(step, len(self))
         buckets = bucket_order(seed, cycle, self.bucket_sizes)
@@ -178,24 +185,33 @@ class TrainingImages:
 
 
 def cache_size(canvas_size: Sequence[int]) -> tuple[int, int]:
-    """Returns the (height, width) that decoded images are kept at for a canvas; no two canvases have the same."""
+    """Returns the (height, width) of decoded images for a canvas.
+
+    No two canvases have the same.
+    """
     height, width = (round(side * _CACHE_MARGIN) for side in canvas_size)
     return height, width
 
 
 def epoch_order(seed: int, epoch: int, num_items: int, bucket: int = 0) -> npt.NDArray[np.int64]:
-    """Returns a permutation of range(num_items) that depends on nothing but its arguments: the items are sorted by their hash."""
+    """Returns a permutation of range(num_items) that depends on nothing but its arguments.
+
+    The items are sorted by their hash.
+    """
     return np.argsort(_hash_items(seed, epoch, num_items, bucket), kind="stable")
 
 
-# The batches of a cycle are many, and each asks.
+# A cycle has many batches, and each of them asks for it.
 @functools.lru_cache(maxsize=2)
 def bucket_order(seed: int, cycle: int, bucket_sizes: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Returns the bucket of each step of a cycle: [sum(bucket_sizes)], each bucket as often as its size.
+    """Returns the bucket of each step of a cycle; each bucket occurs as often as its size.
 
     The steps of a bucket of size n are spread over the cycle: one in each n-th part of it, at a
-    random place there. So each part of a training sees the buckets in their proportion. A run's
-    first steps compile for a canvas each: they see every bucket once.
+    random place there. So each part of a training sees the buckets in their proportion. The first
+    steps of a run see every bucket once, since each of them compiles for its canvas.
+
+    Returns:
+        [sum(bucket_sizes)].
     """
     # No hash of an order of images has this bucket's number.
     noise = _hash_items(seed, cycle, sum(bucket_sizes), len(bucket_sizes)) / 2.0**64
@@ -231,9 +247,10 @@ def _allocate(shape: tuple[int, ...], max_bytes: int, scratch_dir: Path) -> npt.
 
 
 def _hash_items(seed: int, epoch: int, num_items: int, bucket: int) -> npt.NDArray[np.uint64]:
-    """Returns splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators") of the numbers of items.
+    """Returns a hash of each item's number: splitmix64.
 
-    NumPy's own permutations and random numbers may change between its versions.
+    It is from "Fast splittable pseudorandom number generators" (Steele, Lea, Flood 2014). NumPy's
+    own permutations and random numbers may change between its versions.
     """
     key = _splitmix64(
         _splitmix64(np.array([seed], np.uint64))

@@ -6,43 +6,65 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from detflow.config.schema import TrainConfig
 from detflow.models.precision import Precision
+from detflow.runs.plan import MAX_FITS, Plan
 from detflow.training.budget import LAST_TIMED_STEP
 
 __all__ = ["LearningRate", "build_optimizer"]
 
+# Beside the fits there are the time before the first one, and an end that is forced.
+_MAX_PIECES = MAX_FITS + 2
+
 
 class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Rises linearly, then falls as half a cosine or in steps; a function of the optimiser's step alone."""
+    """Rises linearly, then falls as half a cosine or in steps.
+
+    It is a function of the optimiser's step and of the plan of the run, and of nothing else.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self._config = config
-        # A variable, since a time budget fixes the number of steps after the step function was
-        # compiled.
-        self._steps = tf.Variable(float(config.steps), trainable=False)
+        # A variable, because a time budget changes the plan after the step function was compiled.
+        # Each row is a piece: its start, then origin, base and length of the schedule's progress,
+        # which begins behind the warm-up, and of the whole run's.
+        self._pieces = tf.Variable(tf.fill([_MAX_PIECES, 7], math.inf), trainable=False)
+        self.follow(Plan.fixed(config.steps))
 
-    def set_steps(self, steps: int) -> None:
-        """Says how long the run will be; takes effect at the next step."""
-        self._steps.assign(float(steps))
+    def follow(self, plan: Plan) -> None:
+        """Follows a plan from the next step on."""
+        rows = [
+            [scheduled.start, *scheduled[1:], *of_run[1:]]
+            for scheduled, of_run in zip(
+                plan.pieces(self._config.warmup_steps), plan.pieces(0), strict=True
+            )
+        ]
+        table = np.full(self._pieces.shape, np.inf, np.float32)
+        table[: len(rows)] = rows
+        self._pieces.assign(table)
 
     def is_before(self, step: tf.Tensor, share: float) -> tf.Tensor:
-        """Tells whether a step lies within the first share of the run, or before the number of steps is known at all."""
-        return (tf.cast(step, tf.float32) < share * self._steps) | (step < LAST_TIMED_STEP)
+        """Tells whether a step lies within the first share of the run, or before step 40.
+
+        A time budget is not fitted before then.
+        """
+        step = tf.cast(step, tf.float32)
+        origin, base, length = tf.unstack(self._piece(step)[4:])
+        return (step < origin + (share - base) / (1.0 - base) * length) | (step < LAST_TIMED_STEP)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the learning rate of a step, counted from 0, as a float32 scalar."""
         config = self._config
         step = tf.cast(step, tf.float32)
         rise = tf.minimum(1.0, (step + 1.0) / (config.warmup_steps + 1.0))
+        origin, base, length = tf.unstack(self._piece(step)[1:4])
         progress = tf.clip_by_value(
-            (step - config.warmup_steps) / tf.maximum(1.0, self._steps - config.warmup_steps),
-            0.0,
-            1.0,
+            base + (1.0 - base) * ((step - origin) / tf.maximum(1.0, length)), 0.0, 1.0
         )
         if config.schedule == "step":
             share = tf.reduce_prod(
@@ -55,15 +77,20 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):  # type:
             share = final + (1.0 - final) * 0.5 * (1.0 + tf.cos(math.pi * progress))
         return config.learning_rate * rise * share
 
+    def _piece(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the row of the last piece that has started; `step` is float32."""
+        started = tf.cast(step >= self._pieces[:, 0], tf.int32)
+        return self._pieces[tf.reduce_sum(started) - 1]
+
     def get_config(self) -> dict[str, object]:
         """Returns the settings, as Keras wants them of a schedule."""
         return self._config.model_dump()
 
 
 class _FusedAdamW(tf_keras.optimizers.AdamW):  # type: ignore[misc]
-    """Keras' AdamW, whose update of a variable is one kernel of TensorFlow's instead of some twenty.
+    """Keras' AdamW with one kernel of TensorFlow's for the update of a variable, not some twenty.
 
-    A training's graphs have a third fewer nodes: they are traced and compiled sooner.
+    The graphs of a training have a third fewer nodes, so they are traced and compiled sooner.
     """
 
     def apply_gradients(

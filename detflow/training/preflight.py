@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config.schema import ExperimentConfig
+from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
 from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import (
-    RecordsManifest,
-    read_manifest,
-    read_samples,
-    resolve_split,
-    verify_shards,
-)
+from detflow.data.records.reading import read_samples, verify_shards
 from detflow.distributed.topology import Topology, require_divisible
 from detflow.errors import ConfigError, DataError
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
+from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
+from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
 from detflow.storage.location import parse_location
-from detflow.training.provenance import Machine, find_changes, refuse_changes, with_fixed_steps
+from detflow.training.provenance import (
+    Machine,
+    find_changes,
+    read_plan,
+    refuse_changes,
+    with_steps,
+)
 from detflow.types import Detection, Sample
-
-__all__ = ["Start", "prepare_start", "score_truth"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,15 @@ class Start:
     """What a training starts or resumes with.
 
     Attributes:
-        config: What is to be done; `train.steps` is final where the run has fixed it already.
+        config: What is to be done; `train.steps` is what a time budget came to so far.
         records_dir: Where the records lie on this machine.
         manifest: Of records whose shards are as it says.
         machine: What the run computes on.
         initial: Weights to start with; None from scratch, and for a run that goes on.
         changes: Differences from how the run was started, accepted by the user.
+        plan: How many steps the run takes; empty where a time budget was not fitted yet, and where
+            only the chief knows.
+        began: When a time budget began, by `time.monotonic`.
         topology: Of the processes that train together; None for one.
     """
 
@@ -51,6 +55,8 @@ class Start:
     machine: Machine
     initial: InitialWeights | None
     changes: tuple[str, ...]
+    plan: Plan
+    began: float
     topology: Topology | None = None
 
     @property
@@ -91,6 +97,7 @@ def prepare_start(
     *,
     accept_changes: bool = False,
     topology: Topology | None = None,
+    began: float | None = None,
 ) -> Start:
     """Checks records, splits, metric, and in what the run would differ from before.
 
@@ -100,6 +107,7 @@ def prepare_start(
             looks into it.
         accept_changes: Go on although data, configuration or machine differ.
         topology: Of the processes that train together; None for one.
+        began: When a time budget began, by `time.monotonic`; the moment of the call unless given.
 
     Raises:
         ConfigError: A split, metric or source of weights does not exist, or the run was started
@@ -108,6 +116,7 @@ def prepare_start(
         ArtifactError: The records or the initial weights are damaged.
         EnvironmentFault: Initial weights cannot be downloaded.
     """
+    began = time.monotonic() if began is None else began
     records_dir, manifest = _open_records(config)
     if config.data.overfit:
         config = config.model_copy(
@@ -117,8 +126,10 @@ def prepare_start(
     machine = _describe_machine(config, threads, topology)
     require_divisible(config.train.batch_size, machine.replicas)
     if topology and not topology.is_chief:
-        return Start(config, records_dir, manifest, machine, None, (), topology)
-    config = with_fixed_steps(run, config)
+        return Start(config, records_dir, manifest, machine, None, (), Plan(), began, topology)
+    plan = read_plan(run, config)
+    if plan.total is not None:
+        config = with_steps(config, plan.total)
     # Only the first step needs them: a run goes on without.
     initial = None if run.had_checkpoints() else find_initial_weights(config.train)
     changes = find_changes(
@@ -126,7 +137,9 @@ def prepare_start(
     )
     if not accept_changes:
         refuse_changes(run, changes)
-    return Start(config, records_dir, manifest, machine, initial, tuple(changes), topology)
+    return Start(
+        config, records_dir, manifest, machine, initial, tuple(changes), plan, began, topology
+    )
 
 
 def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:
@@ -156,14 +169,17 @@ def _describe_machine(config: ExperimentConfig, threads: int, topology: Topology
         return Machine(threads, precision, num_workers * max(1, count_gpus()))
     if precision == "float16":
         raise ConfigError(
-            "runtime.precision float16 needs loss scaling, which does not work with parameter servers",
+            "runtime.precision float16 needs loss scaling, which parameter servers do not support",
             remedy="set it to bfloat16 or float32",
         )
     return Machine(threads, precision, 1, topology.num_workers)
 
 
 def _open_records(config: ExperimentConfig) -> tuple[Path, RecordsManifest]:
-    """Brings the records here if need be, reads the manifest and compares the shards of the splits at hand with it."""
+    """Opens the records, which are brought here first if they lie at a URL.
+
+    The shards of the splits at hand are compared with the manifest.
+    """
     wanted = [split for split in (config.data.train_split, config.data.eval_split) if split]
     records_dir = mirror_records(parse_location(config.data.records), wanted)
     manifest = read_manifest(records_dir)

@@ -1,4 +1,7 @@
-"""What a run's weights were made from, and in what a resumed run would differ. Does not import TensorFlow."""
+"""What a run's weights were made from, and in what a resumed run would differ.
+
+Does not import TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,18 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from detflow import __version__
 from detflow.config.schema import ExperimentConfig
-from detflow.data.records.schema import RecordsManifest
+from detflow.data.records.manifest import RecordsManifest
 from detflow.errors import ConfigError
 from detflow.models.precision import Precision, uses_onednn
 from detflow.publish import FileDigest, publish_file
+from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
+from detflow.training.augment import RANDOM_NUMBERS
+from detflow.version import __version__
 
-__all__ = [
-    "Machine",
-    "find_changes",
-    "fingerprint_start",
-    "record_fixed_steps",
-    "record_start",
-    "refuse_changes",
-    "with_fixed_steps",
-    "with_steps",
-]
+PLAN_NAME = "steps_by_time_budget"
+"""Where run.json has the fits of a time budget, each as [steps taken, steps of the whole run]."""
 
 # Settings that do not change the weights. Where the records lie does not matter; what is in them is
 # compared by fingerprint. Threads and precision are compared as what they came to on the machine.
@@ -83,12 +80,17 @@ def find_changes(
     if before is None:
         return []
     old, new = _flatten(run.read_config()), _flatten(config)
+    compared = set(new) - _WITHOUT_EFFECT
+    budget = new["train.time_budget"]
+    if budget is not None and budget == old.get("train.time_budget"):
+        # The budget alone decides it.
+        compared.remove("train.steps")
     changes = [
         f"{name} was {old.get(name)}, now {new[name]}"
         for name in new
-        if name not in _WITHOUT_EFFECT and old.get(name) != new[name]
+        if name in compared and old.get(name) != new[name]
     ]
-    here = _describe(fingerprint, machine)
+    here = _describe(config, fingerprint, machine)
     started = before.get("initial_weights", {}).get("files")
     if initial_files and started and started != initial_files:
         changes.append(f"the files of train.init_from were {started}, now {dict(initial_files)}")
@@ -124,13 +126,9 @@ def record_start(
     accepted = before.get("accepted_changes", [])
     if changes:
         accepted = [*accepted, {"step": step, "changes": list(changes)}]
-    # Another time budget is to be turned into another number of steps.
+    # Another time budget makes another plan.
     same_budget = bool(before) and run.read_config().train.time_budget == config.train.time_budget
-    kept = {
-        name: before[name]
-        for name in ("steps_fixed_by_time_budget",)
-        if same_budget and name in before
-    }
+    kept = {name: before[name] for name in (PLAN_NAME,) if same_budget and name in before}
     if initial_weights:
         kept["initial_weights"] = initial_weights
     elif "initial_weights" in before:
@@ -139,7 +137,7 @@ def record_start(
     publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
     run.write_provenance(
         {
-            **_describe(manifest.fingerprint, machine),
+            **_describe(config, manifest.fingerprint, machine),
             **kept,
             "detflow": __version__,
             "accepted_changes": accepted,
@@ -147,25 +145,33 @@ def record_start(
     )
 
 
-def record_fixed_steps(run: RunDir, config: ExperimentConfig) -> None:
-    """Writes down the number of steps that a time budget came to: from here on the run is a function of the step alone."""
-    run.write_config(config)
+def record_plan(run: RunDir, config: ExperimentConfig, plan: Plan) -> None:
+    """Writes down how many steps a time budget comes to, and each fit that led there.
+
+    Args:
+        run: The model directory.
+        config: The resolved configuration with that number of steps.
+        plan: Its fits. From here on the run is a function of the step again.
+    """
+    # First what a resumed run believes, then what is there for people.
     run.write_provenance(
-        {**(run.read_provenance() or {}), "steps_fixed_by_time_budget": config.train.steps}
+        {**(run.read_provenance() or {}), PLAN_NAME: [list(fit) for fit in plan.fits]}
     )
+    run.write_config(config)
 
 
-def with_fixed_steps(run: RunDir, config: ExperimentConfig) -> ExperimentConfig:
-    """Returns the configuration with the number of steps that the run fixed when it had the same time budget."""
-    before = run.read_provenance()
-    if (
-        config.train.time_budget is None
-        or before is None
-        or "steps_fixed_by_time_budget" not in before
-    ):
-        return config
-    old = run.read_config().train
-    return with_steps(config, old.steps) if old.time_budget == config.train.time_budget else config
+def read_plan(run: RunDir, config: ExperimentConfig) -> Plan:
+    """Returns how many steps a run is to take, as far as that is known.
+
+    With a time budget that is what the run has written down, if it had the same budget then.
+    """
+    budget = config.train.time_budget
+    if budget is None:
+        return Plan.fixed(config.train.steps)
+    numbers = (run.read_provenance() or {}).get(PLAN_NAME)
+    if numbers is None or run.read_config().train.time_budget != budget:
+        return Plan()
+    return Plan.from_numbers(numbers)
 
 
 def with_steps(config: ExperimentConfig, steps: int) -> ExperimentConfig:
@@ -189,16 +195,23 @@ def fingerprint_start(config: ExperimentConfig, data_fingerprint: str, machine: 
         name: value for name, value in _flatten(config).items() if name not in _WITHOUT_EFFECT
     }
     if config.train.time_budget is not None:
-        # Only the chief's model directory tells whether it is fixed.
+        # Only the chief's model directory tells what it comes to.
         del settings["train.steps"]
     text = json.dumps(
-        [settings, data_fingerprint, machine.precision, machine.replicas, version("tensorflow")],
+        [
+            settings,
+            data_fingerprint,
+            machine.precision,
+            machine.replicas,
+            version("tensorflow"),
+            RANDOM_NUMBERS,
+        ],
         sort_keys=True,
     )
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
+def _describe(config: ExperimentConfig, fingerprint: str, machine: Machine) -> dict[str, Any]:
     return {
         "data_fingerprint": fingerprint,
         "threads": machine.threads,
@@ -207,6 +220,8 @@ def _describe(fingerprint: str, machine: Machine) -> dict[str, Any]:
         "asynchronous_workers": machine.asynchronous_workers,
         "onednn": uses_onednn(),
         "tensorflow": version("tensorflow"),
+        # Version 1 was not written down.
+        "augmentation": RANDOM_NUMBERS if config.augment.enabled else None,
     }
 
 

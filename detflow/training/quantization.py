@@ -1,4 +1,4 @@
-"""Int8 arithmetic in float training: what a TFLite file will round is rounded in the forward pass already.
+"""Int8 arithmetic in float training: the forward pass rounds what a TFLite file will round.
 
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"
 (arXiv:1712.05877), by TFLite's rules for int8: a kernel has a symmetric range for each output
@@ -16,8 +16,6 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.models import preprocess
-
-__all__ = ["fake_quantized", "round_kernels"]
 
 Rounding = Callable[[tf.Tensor], tf.Tensor]
 
@@ -54,12 +52,11 @@ def fake_quantized(
 
 
 def round_kernels(network: tf_keras.Model) -> None:
-    """Gives the network's convolutions the rounded kernels that a `fake_quantized` network computes with.
+    """Gives convolutions the rounded kernels that a `fake_quantized` network computes with.
 
-    A small weight beside a large one is rounded to zero, learns nothing from then on but noise, and
-    in floats would make itself
-    felt: a converter that measures its ranges in floats would find ranges that int8 never has.
-        Rounding once more changes nothing.
+    A small weight beside a large one is rounded to zero and learns nothing but noise from then on.
+    In floats that noise would count: a converter that measures its ranges in floats would find
+    ranges that int8 never has. Rounding once more changes nothing.
     """
     for layer in network.submodules:
         if isinstance(layer, tf_keras.layers.Conv2D):
@@ -71,7 +68,13 @@ def round_kernels(network: tf_keras.Model) -> None:
 
 
 class _FakeQuantized(tf_keras.Model):  # type: ignore[misc]
-    """See `fake_quantized`; `ranges` are those of the convolutions' inputs in the order in which the network computes them."""
+    """The network that `fake_quantized` makes.
+
+    Args:
+        network: From normalised canvases [B, height, width, 3].
+        ranges: [N, 2], the least and the largest input of each convolution, in the order in which
+            the network computes them.
+    """
 
     def __init__(self, network: tf_keras.Model, ranges: npt.NDArray[np.float32]) -> None:
         super().__init__(name=network.name)
@@ -98,7 +101,10 @@ class _FakeQuantized(tf_keras.Model):  # type: ignore[misc]
 def _measure_ranges(
     network: tf_keras.Model, canvases: Iterable[npt.NDArray[np.uint8]]
 ) -> npt.NDArray[np.float32]:
-    """Returns [N, 2]: the least and the largest input of each convolution, zero included, in the order of computing."""
+    """Returns the least and the largest input of each convolution, zero included.
+
+    They are [N, 2], in the order in which the network computes the convolutions.
+    """
 
     def run(canvas: tf.Tensor) -> tf.Tensor:
         seen: list[tf.Tensor] = []
@@ -121,7 +127,13 @@ def _measure_ranges(
 def _convolutions(
     network: tf_keras.Model, round_inputs: Rounding, round_kernel: Rounding
 ) -> Iterator[None]:
-    """Inside the block the network's convolutions take inputs and kernels as these make them, one after the other."""
+    """Replaces inputs and kernels of the network's convolutions inside the block.
+
+    Args:
+        network: The network.
+        round_inputs: Makes the new inputs; it is called for one convolution after the other.
+        round_kernel: Makes the new kernels.
+    """
     layers = [layer for layer in network.submodules if isinstance(layer, _CONVOLUTIONS)]
     for layer in layers:
         layer.call = _rounded_call(layer, round_inputs, round_kernel)
@@ -129,7 +141,7 @@ def _convolutions(
         yield
     finally:
         for layer in layers:
-            # What lies below is the class's own.
+            # Without the attribute the method of the class counts again.
             del layer.call
 
 
@@ -177,7 +189,7 @@ def _round_depthwise(kernel: tf.Tensor, round_kernel: Rounding) -> tf.Tensor:
 
 
 def _round_kernel(kernel: tf.Tensor) -> tf.Tensor:
-    """Rounds to 254 steps for each channel of the last axis, the largest value of a channel being the last step."""
+    """Rounds each channel of the last axis to 254 steps, up to the channel's largest value."""
     kernel = tf.convert_to_tensor(kernel)
     largest = tf.stop_gradient(
         tf.maximum(

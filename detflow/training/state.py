@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import tensorflow as tf
 import tf_keras
 
 from detflow.config.schema import ExperimentConfig
-from detflow.distributed.team import Distribution
+from detflow.distributed.team import Team
 from detflow.models.base import DetectionModel
 from detflow.models.build import build_model
 from detflow.models.freeze import freeze
@@ -19,8 +20,6 @@ from detflow.models.weights.sources import InitialWeights
 from detflow.runs.checkpoints import WeightAverage
 from detflow.training.optimizer import LearningRate, build_optimizer
 
-__all__ = ["TrainingState", "build_training_state"]
-
 
 @dataclass(frozen=True)
 class TrainingState:
@@ -28,11 +27,11 @@ class TrainingState:
 
     Attributes:
         model: What is trained.
-        served: What is evaluated with the average: the model itself where it computes in float32 on
-            one device.
-        average: Of the model's weights.
-        schedule: The optimiser's.
-        optimizer: Built for what is not frozen.
+        served: What is evaluated with the averaged weights: the model itself where it computes in
+            float32 on one device, else a copy that does.
+        average: Moving average of the model's weights.
+        schedule: Learning rate of the optimiser.
+        optimizer: Built for the variables that are not frozen.
         restored: What was taken from initial weights, where there were some.
     """
 
@@ -48,40 +47,45 @@ class TrainingState:
         """Network, averages and optimiser, in an order that only depends on the configuration."""
         return [*self.model.network.variables, *self.average.averages, *self.optimizer.variables]
 
+    @property
+    def saved(self) -> Mapping[str, tf.Module | tf_keras.Model | tf_keras.optimizers.Optimizer]:
+        """What a checkpoint holds, by name."""
+        return {"network": self.model.network, "average": self.average, "optimizer": self.optimizer}
+
 
 def build_training_state(
     config: ExperimentConfig,
     num_classes: int,
     precision: Precision,
-    distribution: Distribution,
+    team: Team,
     initial: InitialWeights | None = None,
     *,
     serves: bool = False,
 ) -> TrainingState:
-    """Builds it as it is before the first step.
+    """Builds the state as it is before the first step.
 
     Args:
-        config: Of the run.
-        num_classes: Without background.
-        precision: That the network computes in.
-        distribution: Where the variables live.
+        config: The resolved configuration.
+        num_classes: Number of classes without background.
+        precision: What the network computes in.
+        team: Where the variables live.
         initial: Weights to start with; None from scratch.
         serves: Whether this process evaluates.
     """
-    with distribution.scope(), network_precision(precision):
+    with team.scope(), network_precision(precision):
         model = build_model(config.model, num_classes)
     restored = restore_initial_weights(initial, model) if initial else None
     # What is evaluated and exported computes in float32 on one device, whatever training does.
-    is_served = not serves or (precision == "float32" and distribution.num_replicas == 1)
+    is_served = not serves or (precision == "float32" and team.num_replicas == 1)
     served = model if is_served else build_model(config.model, num_classes)
-    with distribution.scope():
+    with team.scope():
         # Before anything is frozen: that changes the order of the network's variables, by which the
         # averages are saved.
         average = WeightAverage(model.network, config.train.ema_decay, served.network)
     freeze(model.parts, config.train.freeze)
     if config.runtime.recompute:
         recompute_blocks(model.parts)
-    with distribution.scope():
+    with team.scope():
         schedule = LearningRate(config.train)
         optimizer = build_optimizer(
             config.train, schedule, model.network.trainable_variables, precision

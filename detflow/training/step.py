@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,14 @@ import tf_keras
 
 from detflow.config.schema import ExperimentConfig
 from detflow.distributed.replicas import mean_over_replicas
-from detflow.distributed.team import Distribution
+from detflow.distributed.team import Team
 from detflow.models.base import DetectionModel, Losses
+from detflow.process.tensorflow_settings import fix_order_of_sums, sums_of_two
 from detflow.runs.checkpoints import WeightAverage
-from detflow.training.augmentation import Canvases, augment
+from detflow.training.augment.canvases import Canvases
+from detflow.training.augment.pipeline import augment, mixes_rows
 from detflow.training.inputs import cache_size
 from detflow.training.optimizer import LearningRate
-
-__all__ = ["TrainingStep", "build_step", "images_per_step", "rows_of_step"]
 
 
 def images_per_step(config: ExperimentConfig) -> int:
@@ -29,30 +28,24 @@ def images_per_step(config: ExperimentConfig) -> int:
     return config.train.batch_size * config.train.accumulate_steps
 
 
-def rows_of_step(
-    distribution: Distribution, config: ExperimentConfig
-) -> npt.NDArray[np.int64] | None:
+def rows_of_step(team: Team, config: ExperimentConfig) -> npt.NDArray[np.int64] | None:
     """Returns which images of a step this process has to read; None for all.
 
-    Mosaic and mixup show other images of the batch: then each process reads and augments all, and
-    computes with its own.
+    Mosaic and mixup show other images of the batch: then each process reads and augments all of
+    them, and computes with its own.
 
     Raises:
         ConfigError: The batch cannot be split evenly.
     """
-    rows = distribution.rows(config.train.batch_size, config.train.accumulate_steps)
-    return None if distribution.num_workers == 1 or _mixes_rows(config) else rows
-
-
-def _mixes_rows(config: ExperimentConfig) -> bool:
-    return config.augment.enabled and bool(config.augment.mosaic or config.augment.mixup)
+    rows = team.rows(config.train.batch_size, config.train.accumulate_steps)
+    return None if team.num_workers == 1 or mixes_rows(config.augment) else rows
 
 
 class TrainingStep:
     """An optimiser step, compiled for each canvas.
 
     Args:
-        functions: By (height, width) of decoded images.
+        functions: The step for each (height, width) of decoded images.
     """
 
     def __init__(
@@ -65,13 +58,13 @@ class TrainingStep:
         return [function.graph for function in self._traced.values()]
 
     def function(self, images: npt.NDArray[np.uint8]) -> tf.types.experimental.ConcreteFunction:
-        """Returns what takes a step with such images, of the arguments of a call."""
+        """Returns the function that takes a step with such images, by the arguments of a call."""
         return self._traced[tuple(images.shape[1:3])]
 
     @functools.cached_property
     def _traced(self) -> dict[tuple[int, int], tf.types.experimental.ConcreteFunction]:
-        # All at once: one that is made while the workers of parameter servers run another would be
-        # sent to them meanwhile.
+        # All canvases at once: a graph that is traced later would be sent to the workers of
+        # parameter servers while they run another one.
         return {
             size: function.get_concrete_function() for size, function in self._functions.items()
         }
@@ -83,7 +76,17 @@ class TrainingStep:
         boxes: npt.NDArray[np.float32],
         classes: npt.NDArray[np.int32],
     ) -> Losses:
-        """Takes a step, counted from 0, with what a `Batch` has of the same names; returns the losses before the update."""
+        """Takes a step.
+
+        Args:
+            step: Counted from 0.
+            images: As in `inputs.Batch`, and so the others.
+            boxes: See images.
+            classes: See images.
+
+        Returns:
+            The losses before the update.
+        """
         return self.function(images)(step, images, boxes, classes)  # type: ignore[no-any-return]
 
 
@@ -93,169 +96,186 @@ def build_step(
     schedule: LearningRate,
     average: WeightAverage,
     config: ExperimentConfig,
-    distribution: Distribution | None = None,
+    team: Team | None = None,
 ) -> TrainingStep:
-    """Makes the step. From then on no sum in this process depends on the order in which operations end.
+    """Builds the step.
+
+    From then on no sum in this process depends on the order in which operations end.
 
     Args:
-        model: Its trainable variables are what the optimiser was built with.
+        model: Its trainable variables are those that the optimiser was built with.
         optimizer: Scales the loss where it is built for float16.
-        schedule: The optimiser's; knows how long the run will be.
+        schedule: The optimiser's learning rate; it knows how long the run will be.
         average: Takes the new weights in.
         config: Seed, augmentation, sizes, clipping, accumulation.
-        distribution: What the model was built on; one device unless given.
+        team: What the model was built on; one device unless given.
 
     Returns:
-        The step, for the rows that `rows_of_step` says. With accumulation its losses are the mean
-        over its batches, as the gradients are. Several replicas come to the losses and the update
-        of the whole step.
+        The step, for the rows that `rows_of_step` returns. With accumulation its losses are the
+        mean over its batches, as the gradients are. Several replicas arrive at the losses and the
+        update of the whole step.
     """
-    # This pass makes one AddN of several sums again, and it does so for the whole process; the step
-    # is no slower without it.
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
-    distribution = distribution or Distribution()
-    num_images, replicas = images_per_step(config), distribution.num_replicas
-    rows_read = rows_of_step(distribution, config)
-    # Of each replica of this process.
-    rows = distribution.rows(config.train.batch_size, config.train.accumulate_steps).reshape(
-        -1, num_images // replicas
-    )
-    variables = model.network.trainable_variables
-    canvas_sizes = {cache_size(size): size for size in model.canvas_sizes}
-    scaler = (
-        optimizer if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer) else None
-    )
+    fix_order_of_sums()
+    return _StepBuilder(model, optimizer, schedule, average, config, team or Team()).build()
 
-    def differentiate(
-        canvases: tf.Tensor,
-        boxes: tf.Tensor,
-        classes: tf.Tensor,
-        seed: tf.Tensor,
-        unconnected: tf.UnconnectedGradients,
-    ) -> tuple[Losses, list[tf.Tensor]]:
-        losses = model.losses(canvases, boxes, classes, seed)
-        objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
-        with _sums_of_two():
-            gradients = tf.gradients(objective, variables, unconnected_gradients=unconnected)
-        return losses, gradients
 
-    def accumulate(
-        canvases: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
-    ) -> tuple[Losses, list[tf.Tensor]]:
-        count, size = config.train.accumulate_steps, config.train.batch_size // replicas
+class _StepBuilder:
+    """Writes the graph of a step; arguments as of `build_step`."""
 
-        def add(
-            index: tf.Tensor, losses: Losses, gradients: list[tf.Tensor]
-        ) -> tuple[tf.Tensor, Losses, list[tf.Tensor]]:
-            part = slice(index * size, (index + 1) * size)
-            # Each batch draws its own random numbers. The sums need a gradient for each variable,
-            # also where the loss has none.
-            batch_seed = tf.random.experimental.stateless_fold_in(seed, index)
-            batch = differentiate(
-                canvases[part], boxes[part], classes[part], batch_seed, tf.UnconnectedGradients.ZERO
-            )
-            sums = tf.nest.map_structure(tf.add, (losses, gradients), batch)
-            return (index + 1, *sums)
-
-        zero = tf.constant(0.0)
-        start = (
-            tf.constant(0),
-            Losses(zero, dict.fromkeys(model.loss_names, zero)),
-            [tf.zeros(v.shape) for v in variables],
+    def __init__(
+        self,
+        model: DetectionModel,
+        optimizer: tf_keras.optimizers.Optimizer,
+        schedule: LearningRate,
+        average: WeightAverage,
+        config: ExperimentConfig,
+        team: Team,
+    ) -> None:
+        self._model, self._optimizer, self._schedule = model, optimizer, schedule
+        self._average, self._config, self._team = average, config, team
+        self._num_images, self._replicas = images_per_step(config), team.num_replicas
+        self._rows_read = rows_of_step(team, config)
+        # [replicas of this process, images of each]
+        self._rows = team.rows(config.train.batch_size, config.train.accumulate_steps).reshape(
+            -1, self._num_images // self._replicas
         )
-        # One batch after the other: side by side they would need the memory of all.
-        if replicas == 1:
-            _, *sums = tf.while_loop(
-                lambda index, *_: index < count, add, start, parallel_iterations=1
-            )
-        else:
-            # Replicas cannot meet inside a loop of the graph.
-            state: tuple[Any, ...] = start
-            for index in range(count):
-                with tf.control_dependencies(tf.nest.flatten(state[1:])):
-                    state = add(tf.constant(index), *state[1:])
-            _, *sums = state
-        losses, gradients = tf.nest.map_structure(lambda value: value / count, sums)
-        return losses, gradients
+        self._variables = model.network.trainable_variables
+        self._canvas_sizes = {cache_size(size): size for size in model.canvas_sizes}
+        is_scaled = isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+        self._scaler = optimizer if is_scaled else None
 
-    def augment_rows(
-        replica: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, step: tf.Tensor
-    ) -> Canvases:
-        change: Callable[..., Canvases] = functools.partial(
-            augment,
-            seed=config.train.seed,
-            step=step,
-            mixes=schedule.is_before(step, config.augment.mix_until),
-            input_size=canvas_sizes[tuple(images.shape[1:3])],
-            config=config.augment,
-        )
-        if replicas == 1:
-            return change(images, boxes, classes)
-        own = tf.constant(rows)[replica]
-        if _mixes_rows(config):
-            return Canvases(*(tf.gather(value, own) for value in change(images, boxes, classes)))
-        place = (
-            own
-            if rows_read is None
-            else tf.constant(np.arange(rows.size).reshape(rows.shape))[replica]
-        )
-        parts = (tf.gather(value, place) for value in (images, boxes, classes))
-        return change(*parts, rows=own, num_rows=num_images)
+    def build(self) -> TrainingStep:
+        """Returns the step for each canvas, not traced yet."""
+        return TrainingStep({size: self._compile_for(*size) for size in self._canvas_sizes})
 
-    def take_replica_step(
-        replica: tf.Tensor, step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor
-    ) -> Losses:
-        canvases, boxes, classes = augment_rows(replica, images, boxes, classes, step)
-        seed = tf.stack([tf.constant(config.train.seed, tf.int64), step])
-        if config.train.accumulate_steps > 1:
-            losses, gradients = accumulate(canvases, boxes, classes, seed)
-        else:
-            losses, gradients = differentiate(
-                canvases, boxes, classes, seed, tf.UnconnectedGradients.NONE
-            )
-        if scaler is not None:
-            gradients = scaler.get_unscaled_gradients(gradients)
-        connected = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
-        losses, gradients = mean_over_replicas((losses, [gradient for gradient, _ in connected]))
-        gradients, _ = tf.clip_by_global_norm(gradients, config.train.clip_norm)
-        pairs = zip(gradients, (variable for _, variable in connected), strict=True)
-        optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
-        average.update(step)
-        return losses  # type: ignore[no-any-return]
-
-    def take_step(
-        step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor
-    ) -> Losses:
-        return distribution.run(take_replica_step, step, images, boxes, classes)  # type: ignore[no-any-return]
-
-    num_read = num_images if rows_read is None else len(rows_read)
-
-    def compile_for(height: int, width: int) -> tf.types.experimental.PolymorphicFunction:
+    def _compile_for(self, height: int, width: int) -> tf.types.experimental.PolymorphicFunction:
+        num_read = self._num_images if self._rows_read is None else len(self._rows_read)
         signature = [
             tf.TensorSpec([], tf.int64),
             tf.TensorSpec([num_read, height, width, 3], tf.uint8),
             tf.TensorSpec([num_read, None, 4], tf.float32),
             tf.TensorSpec([num_read, None], tf.int32),
         ]
-        # No Python control flow here depends on a tensor: autograph would only cost seconds, and
-        # leave files behind when killed.
+
+        def take_step(
+            step: tf.Tensor, images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor
+        ) -> Losses:
+            return self._team.run(self._take_on_replica, step, images, boxes, classes)  # type: ignore[no-any-return]
+
+        # No Python control flow in a step depends on a tensor: autograph would only cost seconds,
+        # and leave files behind when the process is killed.
         return tf.function(take_step, autograph=False, input_signature=signature)
 
-    return TrainingStep({size: compile_for(*size) for size in canvas_sizes})
+    def _take_on_replica(
+        self,
+        replica: tf.Tensor,
+        step: tf.Tensor,
+        images: tf.Tensor,
+        boxes: tf.Tensor,
+        classes: tf.Tensor,
+    ) -> Losses:
+        canvases = self._augment(replica, images, boxes, classes, step)
+        seed = tf.stack([tf.constant(self._config.train.seed, tf.int64), step])
+        if self._config.train.accumulate_steps > 1:
+            losses, gradients = self._accumulate(canvases, seed)
+        else:
+            losses, gradients = self._differentiate(canvases, seed, tf.UnconnectedGradients.NONE)
+        losses = self._update(losses, gradients)
+        self._average.update(step)
+        return losses
 
+    def _augment(
+        self,
+        replica: tf.Tensor,
+        images: tf.Tensor,
+        boxes: tf.Tensor,
+        classes: tf.Tensor,
+        step: tf.Tensor,
+    ) -> Canvases:
+        """Returns the canvases of a replica's own rows."""
+        config = self._config
+        change: Callable[..., Canvases] = functools.partial(
+            augment,
+            seed=config.train.seed,
+            step=step,
+            mixes=self._schedule.is_before(step, config.augment.mix_until),
+            input_size=self._canvas_sizes[tuple(images.shape[1:3])],
+            config=config.augment,
+        )
+        if self._replicas == 1:
+            return change(images, boxes, classes)
+        own = tf.constant(self._rows)[replica]
+        if mixes_rows(config.augment):
+            return Canvases(*(tf.gather(value, own) for value in change(images, boxes, classes)))
+        # Where this process has read its own rows only, they are counted anew.
+        place = (
+            own
+            if self._rows_read is None
+            else tf.constant(np.arange(self._rows.size).reshape(self._rows.shape))[replica]
+        )
+        parts = (tf.gather(value, place) for value in (images, boxes, classes))
+        return change(*parts, rows=own, num_rows=self._num_images)
 
-@contextlib.contextmanager
-def _sums_of_two() -> Iterator[None]:
-    """Adds the gradients that are taken inside the block two at a time, also inside conditions and functions of the graph.
+    def _differentiate(
+        self, canvases: Canvases, seed: tf.Tensor, unconnected: tf.UnconnectedGradients
+    ) -> tuple[Losses, list[tf.Tensor]]:
+        """Returns losses and gradients of a batch, scaled where the optimiser scales the loss."""
+        losses = self._model.losses(*canvases, seed)
+        scaler = self._scaler
+        objective = losses.total if scaler is None else scaler.get_scaled_loss(losses.total)
+        with sums_of_two():
+            gradients = tf.gradients(objective, self._variables, unconnected_gradients=unconnected)
+        return losses, gradients
 
-    A tape, and TensorFlow by default, adds those of a tensor with three and more readers by AddN.
-    Its order, and with it the last bits, depends on which reader is done first
-    (docs/decisions/0005-order-of-sums.md).
-    """
-    # An argument of tf.gradients would not reach conditions and functions: they take the default.
-    default = tf.AggregationMethod.DEFAULT
-    tf.AggregationMethod.DEFAULT = tf.AggregationMethod.EXPERIMENTAL_TREE
-    try:
-        yield
-    finally:
-        tf.AggregationMethod.DEFAULT = default
+    def _accumulate(self, canvases: Canvases, seed: tf.Tensor) -> tuple[Losses, list[tf.Tensor]]:
+        """Returns the means of losses and gradients over the batches of a step."""
+        count = self._config.train.accumulate_steps
+        size = self._config.train.batch_size // self._replicas
+
+        def add(
+            index: tf.Tensor, losses: Losses, gradients: list[tf.Tensor]
+        ) -> tuple[tf.Tensor, Losses, list[tf.Tensor]]:
+            part = Canvases(*(value[index * size : (index + 1) * size] for value in canvases))
+            # Each batch draws its own random numbers. The sums need a gradient for each variable,
+            # also where the loss has none.
+            batch_seed = tf.random.experimental.stateless_fold_in(seed, index)
+            batch = self._differentiate(part, batch_seed, tf.UnconnectedGradients.ZERO)
+            sums = tf.nest.map_structure(tf.add, (losses, gradients), batch)
+            return (index + 1, *sums)
+
+        zero = tf.constant(0.0)
+        start = (
+            tf.constant(0),
+            Losses(zero, dict.fromkeys(self._model.loss_names, zero)),
+            [tf.zeros(variable.shape) for variable in self._variables],
+        )
+        _, *sums = self._repeat(count, add, start)
+        losses, gradients = tf.nest.map_structure(lambda value: value / count, sums)
+        return losses, gradients
+
+    def _repeat(
+        self, count: int, add: Callable[..., tuple[Any, ...]], state: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """Calls `add` so many times in turn: side by side the calls would need the memory of all."""
+        if self._replicas == 1:
+            return tf.while_loop(  # type: ignore[no-any-return]
+                lambda index, *_: index < count, add, state, parallel_iterations=1
+            )
+        # Replicas cannot meet inside a loop of the graph.
+        for index in range(count):
+            with tf.control_dependencies(tf.nest.flatten(state[1:])):
+                state = add(tf.constant(index), *state[1:])
+        return state
+
+    def _update(self, losses: Losses, gradients: list[tf.Tensor]) -> Losses:
+        """Updates the weights by the replicas' mean gradients; returns their mean losses."""
+        if self._scaler is not None:
+            gradients = self._scaler.get_unscaled_gradients(gradients)
+        connected = [
+            pair for pair in zip(gradients, self._variables, strict=True) if pair[0] is not None
+        ]
+        losses, gradients = mean_over_replicas((losses, [gradient for gradient, _ in connected]))
+        gradients, _ = tf.clip_by_global_norm(gradients, self._config.train.clip_norm)
+        pairs = zip(gradients, (variable for _, variable in connected), strict=True)
+        self._optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+        return losses

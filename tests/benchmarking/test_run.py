@@ -1,16 +1,17 @@
-"""One measurement of an export in several formats, looked at from all sides. No time is compared with any other."""
+"""One measurement of an export, looked at from all sides; no time is compared with another."""
 
 import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from detflow.benchmarking.measurement import Measurement
 from detflow.benchmarking.plot import draw_benchmark
 from detflow.benchmarking.run import (
     BenchmarkOptions,
-    Measurement,
     benchmark_artifacts,
     parse_threads,
     print_benchmark,
@@ -18,19 +19,21 @@ from detflow.benchmarking.run import (
 from detflow.cli.main import cli
 from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, ConfigError
 from detflow.inference.evaluate import evaluate_detector
+from detflow.inference.formats import find_format
 from detflow.inference.load import load_detector
 
 pytestmark = pytest.mark.tf
 
 
 @pytest.fixture(scope="module")
-def light_dir(onnx_dir, tmp_path_factory):
+def light_dir(export_dir, tmp_path_factory):
     """The export without the formats that take TensorFlow seconds, or OpenVINO, to load."""
     folder = tmp_path_factory.mktemp("light") / "artifact"
-    shutil.copytree(onnx_dir, folder)
+    shutil.copytree(export_dir, folder)
     card = json.loads((folder / "model.json").read_text())
     card["formats"] = {"onnx": card["formats"]["onnx"]}
     (folder / "model.json").write_text(json.dumps(card))
@@ -146,8 +149,7 @@ def test_the_table_ends_with_the_fastest_and_its_bare_network(capsys):
     print_benchmark([Measurement("a", "frozen", "", 10, 0.5, {1: told(7.0, 5.0)}, 0.5), onnx])
     last = capsys.readouterr().out.splitlines()[-1]
     assert (
-        last
-        == "Fastest end to end: onnx, 2 thread(s): 4.0 ms, 1.25 times its bare network's 3.2 ms."
+        last == "Fastest end to end: onnx, 2 threads: 4.0 ms, 1.25 times its bare network's 3.2 ms."
     )
 
 
@@ -181,14 +183,20 @@ def test_records_of_other_classes_and_empty_splits_are_refused(light_dir, record
         benchmark_artifacts([folder], BenchmarkOptions(records=records_dir, split="val"))
 
 
-def test_the_bare_network_is_found_in_tensorflow_s_files(onnx_dir, artifact_dir):
-    import numpy as np
-    from detflow.benchmarking.network import load_bare_network
-
-    for path in (onnx_dir / "frozen_inference_graph.pb", artifact_dir / "saved_model"):
-        canvas = json.loads((path.parent / "model.json").read_text())["canvas_size"]
-        canvas_size = (canvas["height"], canvas["width"])
-        boxes, scores = load_bare_network(path, "", 0, canvas_size)()
-        assert (boxes.shape[0], boxes.shape[-1], scores.shape[0], scores.shape[-1]) == (1, 4, 1, 3)
-        assert boxes.shape[1] == scores.shape[1] > 50
-        assert np.isfinite(scores).all()
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [("frozen", ""), ("saved_model", ""), ("onnx", ""), ("onnx", "OpenCV"), ("tflite", "")],
+)
+def test_the_bare_network_is_found_in_every_file(name, signature, export_dir):
+    known = find_format(name)
+    entry = next(entry for entry in known.entries if entry.signature == signature)
+    run = known.load_bare_network(export_dir / entry.path, entry, (64, 64), threads=1)
+    outputs = run()
+    if name == "tflite":
+        assert set(outputs) == {"boxes", "classes", "scores", "count"}
+        return
+    boxes, scores = (np.asarray(values) for values in outputs)
+    scores = scores if known.runtime == "tensorflow" else scores.transpose(0, 2, 1)
+    assert boxes.size // 4 == scores.size // 3 > 50
+    assert (boxes.shape[0], boxes.shape[-1], scores.shape[0], scores.shape[-1]) == (1, 4, 1, 3)
+    assert np.isfinite(scores).all()

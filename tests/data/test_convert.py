@@ -1,11 +1,8 @@
 import errno
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -13,20 +10,12 @@ import pytest
 import detflow.data.convert as convert_module
 from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
-from detflow.data.records.schema import read_manifest, read_memberships, read_samples
+from detflow.data.records.manifest import read_manifest, read_memberships
+from detflow.data.records.reading import read_samples
 from detflow.data.sources.splits import SplitBy
 from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
 from detflow.publish import digest_files, publish_directory
 from detflow.storage.folders import LocalFolder
-
-
-def run(*arguments):
-    code = "from detflow.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "make-records", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
 
 
 def test_bccd(shared_data, tmp_path):
@@ -78,7 +67,9 @@ assert not {"tensorflow", "tf_keras"} & set(sys.modules)
 
 
 def test_plates16(shared_data, tmp_path):
-    manifest = convert_dataset(shared_data("plates16"), tmp_path / "out", ConversionOptions())
+    manifest = convert_dataset(
+        shared_data("plates16"), tmp_path / "out", ConversionOptions(report=False)
+    )
     assert {name: split["images"] for name, split in manifest["splits"].items()} == {
         "train": 12,
         "valid": 4,
@@ -102,152 +93,8 @@ def test_raccoon(shared_data, tmp_path):
     assert all(split["images"] for split in manifest["splits"].values())
 
 
-def test_bytes_do_not_depend_on_the_number_of_processes_or_on_what_was_there(voc_set, tmp_path):
-    for index in range(70):
-        voc_set.add(f"{index:03d}")
-    digests = []
-    for name, jobs in (("one", 1), ("two", 2), ("one", 1)):
-        convert_dataset(voc_set.root, tmp_path / name, ConversionOptions(jobs=jobs))
-        digests.append(digest_files(tmp_path / name))
-    assert digests[0] == digests[1] == digests[2]
-    assert "train-00000-of-00002.tfrecord" in digests[0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "set", "two"]
-
-
-def run_until(dataset, output, jobs, function, number):
-    """Runs make-records in a process that sends itself a signal when a function of convert.py returns."""
-    code = f"""
-import os, signal
-import detflow.data.convert as convert
-from detflow.cli.main import main
-# A shell starts background jobs with SIGINT ignored, and a child inherits that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-original = convert.{function}
-def wrapper(*args):
-    result = original(*args)
-    os.kill(os.getpid(), {int(number)})
-    return result
-convert.{function} = wrapper
-main()
-"""
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "make-records",
-        str(dataset),
-        "--output",
-        str(output),
-        "--jobs",
-        jobs,
-    ]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def start(dataset, output, *arguments):
-    code = "from detflow.cli.main import main; main()"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "make-records",
-        str(dataset),
-        "--output",
-        str(output),
-        *arguments,
-    ]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def leftovers(folder):
     return [path for path in folder.iterdir() if ".tmp-" in path.name]
-
-
-def test_a_killed_run_is_resumed_at_its_last_shard(voc_set, tmp_path, monkeypatch):
-    for index in range(140):
-        voc_set.add(f"{index:03d}")
-    convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
-    output = tmp_path / "out"
-    assert (
-        run_until(voc_set.root, output, "1", "_write_shard", signal.SIGKILL).returncode
-        == -signal.SIGKILL
-    )
-    assert not output.exists()
-    (staging,) = leftovers(tmp_path)
-    first = staging / "train-00000-of-00004.tfrecord"
-    kept = first.stat().st_ino
-    (staging / "train-00009-of-00010.tfrecord").write_bytes(b"of another plan")
-    built = []
-    original = convert_module.encode_record
-    monkeypatch.setattr(
-        convert_module,
-        "encode_record",
-        lambda **parts: built.append(parts["key"]) or original(**parts),
-    )
-    convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
-    assert len(built) < 140
-    assert (output / first.name).stat().st_ino == kept
-    assert digest_files(output) == digest_files(tmp_path / "whole")
-    assert leftovers(tmp_path) == []
-
-
-def test_a_damaged_leftover_is_not_used(voc_set, tmp_path):
-    for index in range(140):
-        voc_set.add(f"{index:03d}")
-    convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
-    output = tmp_path / "out"
-    assert (
-        run_until(voc_set.root, output, "1", "_write_shard", signal.SIGKILL).returncode
-        == -signal.SIGKILL
-    )
-    (staging,) = leftovers(tmp_path)
-    shard = staging / "train-00000-of-00004.tfrecord"
-    shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
-    convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
-    assert digest_files(output) == digest_files(tmp_path / "whole")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_hundred_kills_at_random_moments(voc_set, tmp_path, jobs):
-    """Acceptance row 1: after any kill there is no published set, or the complete old one; the rerun is byte-identical."""
-    for index in range(140):
-        voc_set.add(f"{index:03d}")
-    output = tmp_path / "out"
-    began = time.monotonic()
-    assert start(voc_set.root, output, "--jobs", jobs).wait() == 0
-    duration = time.monotonic() - began
-    whole = digest_files(output)
-    random = Random(0)
-    unpublished = 0
-    for number in range(100):
-        if number % 4 == 0:
-            shutil.rmtree(output, ignore_errors=True)
-        process = start(voc_set.root, output, "--jobs", jobs)
-        time.sleep(random.uniform(0.1, 1.1) * duration)
-        process.kill()
-        process.wait()
-        if output.exists():
-            assert digest_files(output) == whole
-        else:
-            unpublished += 1
-    assert unpublished
-    assert start(voc_set.root, output, "--jobs", jobs).wait() == 0
-    assert digest_files(output) == whole
-    assert leftovers(tmp_path) == []
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_signal_ends_the_run_and_leaves_nothing(voc_set, tmp_path, number, code, jobs):
-    for index in range(70):
-        voc_set.add(f"{index:03d}")
-    # The workers of the audit are alive at that moment.
-    result = run_until(voc_set.root, tmp_path / "out", jobs, "require_acceptable", number)
-    assert result.returncode == code
-    assert "Traceback" not in result.stderr
-    assert leftovers(tmp_path) == []
-    assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_of_the_same_do_not_disturb_each_other(voc_set, tmp_path):
@@ -271,7 +118,7 @@ def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "function", ["convert._write_shard", "report.page.render_report", "convert._build_manifest"]
+    "function", ["shards._write_shard", "report.page.render_report", "convert._build_manifest"]
 )
 def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypatch, function):
     voc_set.add("a")
@@ -291,29 +138,12 @@ def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypat
     assert leftovers(tmp_path) == []
 
 
-def test_a_file_size_limit_is_an_environment_fault(voc_set, tmp_path):
+def test_a_file_size_limit_is_an_environment_fault(voc_set, tmp_path, command, small_files):
     for index in range(20):
-        voc_set.add(
-            f"{index}",
-            image=voc_set.encode(voc_set.draw(400, 300, seed=index), quality=95),
-            size=(400, 300),
-        )
-    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); from detflow.cli.main import main; main()"
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            limited,
-            "make-records",
-            str(voc_set.root),
-            "--output",
-            str(tmp_path / "out"),
-            "--jobs",
-            "1",
-        ],
-        capture_output=True,
-        text=True,
-    )
+        image = voc_set.encode(voc_set.draw(400, 300, seed=index), quality=95)
+        voc_set.add(f"{index}", image=image, size=(400, 300))
+    with small_files(60_000):
+        result = command("make-records", voc_set.root, "--output", tmp_path / "out", "--jobs", "1")
     assert result.returncode == 5, result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == [voc_set.root]
@@ -378,7 +208,7 @@ def test_leaks_are_written_twice_only_when_allowed(voc_set, tmp_path):
         voc_set.add(name)
     voc_set.write("train.txt", "a\nb\n")
     voc_set.write("val.txt", "b\nc\n")
-    with pytest.raises(DataError, match="1 problems must be looked at first"):
+    with pytest.raises(DataError, match="1 problem must be looked at first"):
         convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
     manifest = convert_dataset(
         voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(allow_leaks=True))
@@ -433,15 +263,16 @@ def test_what_cannot_be_mended_is_set_aside_and_the_sums_add_up(voc_set, tmp_pat
             convert_dataset(voc_set.root, tmp_path / "out", options)
 
 
-def test_strict_mends_nothing(voc_set, tmp_path):
+def test_strict_mends_nothing(voc_set, tmp_path, command):
     voc_set.add("a", size=(64, 47))
-    result = run(voc_set.root, "--output", tmp_path / "out", "--strict")
+    result = command("make-records", voc_set.root, "--output", tmp_path / "out", "--strict")
     assert result.returncode == 3
     first, last = result.stderr.splitlines()
     assert first == (
-        "annotations/a.xml:1: the annotation's <size> differs from the image (64x47), expected 64x48; taken from the pixels"
+        "annotations/a.xml:1: the annotation's <size> differs from the image (64x47), "
+        "expected 64x48; taken from the pixels"
     )
-    assert "--strict mends nothing, and 1 repairs and 0 quarantines are needed" in last
+    assert "--strict mends nothing, and 1 repair and 0 quarantines are needed" in last
     assert not (tmp_path / "out").exists()
 
 

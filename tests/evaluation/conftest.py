@@ -8,7 +8,7 @@ from PIL import Image
 
 from detflow.evaluation.analysis import Subject, analyse
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage
+from detflow.metrics.coco import EvaluatedImage
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation, Sample
 
 SIZE = ImageSize(64, 48)

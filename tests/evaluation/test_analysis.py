@@ -4,7 +4,7 @@ import pytest
 
 from detflow.evaluation.analysis import analyse, describe_analysis, print_analysis
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.metrics.coco import EvaluatedImage, coco_metrics
 from detflow.metrics.errors import ErrorType
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 

@@ -13,7 +13,7 @@ from detflow.evaluation.gallery import (
     worst_images_of,
 )
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage
+from detflow.metrics.coco import EvaluatedImage
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 LABELS = LabelMap(("cat", "dog"))

@@ -1,4 +1,4 @@
-"""An export that is killed at any of its steps, whatever the formats: no folder, or a whole one. What is in it is made up."""
+"""An export of made-up files that is killed at any of its steps: no folder, or a whole one."""
 
 import json
 import subprocess
@@ -11,8 +11,9 @@ PROGRAM = """
 import json, os, signal, sys, types
 from pathlib import Path
 
-from detflow.artifact import FORMATS, ArtifactDir
+from detflow.artifact import ArtifactDir
 from detflow.exporting.run import export_model
+from detflow.inference.formats import FORMATS
 from detflow.publish import digest_files
 
 model_dir, folder = map(Path, sys.argv[1:])
@@ -20,8 +21,8 @@ output = folder / "out"
 
 
 def build_artifact(artifact, checkpoint, options):
-    for form in FORMATS.values():
-        for entry in form.entries:
+    for known in FORMATS:
+        for entry in known.entries:
             path = artifact.path / entry.path
             path.parent.mkdir(exist_ok=True)
             if path.name == "saved_model":
@@ -37,7 +38,10 @@ build = types.ModuleType("detflow.exporting.build")
 build.build_artifact, build.ExportOptions = build_artifact, lambda *args: args
 sys.modules["detflow.exporting.build"] = build
 assert "tensorflow" not in sys.modules
-STEPS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "fcntl.flock", "os.listdir")
+STEPS = (
+    "open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "fcntl.flock",
+    "os.listdir",
+)
 
 
 def export_until(step):
@@ -65,7 +69,7 @@ def read_output():
     return (output / "model.json").read_bytes()
 
 
-told = {}
+report = {}
 for name in ("none", "old"):
     before, step, states = read_output(), 1, set()
     while (code := export_until(step)) == -signal.SIGKILL:
@@ -75,9 +79,9 @@ for name in ("none", "old"):
         step += 1
     assert code == 0, code
     assert read_output() not in (None, before)
-    told[name] = {"killed": step - 1, "states": sorted(states)}
-told["left"] = sorted(entry.name for entry in folder.iterdir())
-print(json.dumps(told))
+    report[name] = {"killed": step - 1, "states": sorted(states)}
+report["left"] = sorted(entry.name for entry in folder.iterdir())
+print(json.dumps(report))
 """
 
 
@@ -99,9 +103,9 @@ def test_an_export_killed_at_any_step_leaves_nothing_or_all_of_it(tmp_path):
     ]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert min(told["none"]["killed"], told["old"]["killed"]) > 60
+    report = json.loads(done.stdout)
+    assert min(report["none"]["killed"], report["old"]["killed"]) > 60
     # Towards the end the exchange has taken place.
-    assert told["none"]["states"] == told["old"]["states"] == ["after", "before"]
+    assert report["none"]["states"] == report["old"]["states"] == ["after", "before"]
     # What the dead ones left behind is swept by those that come after them.
-    assert told["left"] == ["out"]
+    assert report["left"] == ["out"]

@@ -4,12 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
 from detflow.inference.detector import Detector
 from detflow.inference.evaluate import detect_samples, evaluate_detector
 from detflow.label_map import LabelMap
-from detflow.metrics import coco_metrics
+from detflow.metrics.coco import coco_metrics
 
 pytestmark = pytest.mark.tf
 

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError, DetflowError
-from detflow.inference.load import load_detector
+from detflow.inference import load
+from detflow.inference.formats import FORMATS
+from detflow.inference.formats.base import EntryPoint, Format
+from detflow.inference.load import load_detector, load_verified
 from detflow.label_map import LabelMap
 
 pytestmark = pytest.mark.tf
@@ -44,9 +48,9 @@ def test_a_model_directory_means_its_best_checkpoint(model_dir):
     assert load_detector(model_dir).source == model_dir / "ckpt-10"
 
 
-def test_a_result_does_not_depend_on_the_batch_or_on_the_neighbours_sizes(artifact_dir):
+def test_a_result_does_not_depend_on_the_batch_or_on_the_neighbours_sizes(export_dir):
     images = random_images((40, 60), (40, 60), (1, 1), (7, 300), (40, 60))
-    detector = load_detector(artifact_dir)
+    detector = load_detector(export_dir)
     alone = [next(detector.detect([image])) for image in images]
     together = list(detector.detect(images))
     assert sum(map(len, alone)) > 10
@@ -80,6 +84,75 @@ def test_a_graph_of_another_kind_is_refused(tmp_path):
     (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
     with pytest.raises(ArtifactError, match="not a detection graph with input image_tensor"):
         load_detector(tmp_path / "graph.pb")
+
+
+class Fake(Format):
+    """A format whose files are never looked into."""
+
+    runtime = runtime_title = "fake"
+
+    def __init__(self, name, *, installed=True):
+        self.name = name
+        self.entries = (EntryPoint(f"model.{name}", "image_tensor"),)
+        self.suffixes = (f".{name}",)
+        self.installed = installed
+
+    def is_installed(self):
+        return self.installed
+
+    def load(self, path, entry, *, threads=0):
+        return (self.name, path.name, threads)
+
+    def load_bare_network(self, path, entry, canvas_size, *, threads=0):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [("ab", "a"), ("b", "b"), ("xb", "b"), ("x", None), ("", None)],
+    ids=["both", "the second", "one is not installed", "only that one", "nothing"],
+)
+def test_of_an_export_the_first_format_runs_that_is_there_and_installed(
+    files, name, tmp_path, monkeypatch
+):
+    formats = (Fake("x", installed=False), Fake("a"), Fake("b"))
+    monkeypatch.setattr(load, "FORMATS", formats)
+    (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
+    for file in files:
+        (tmp_path / f"model.{file}").touch()
+    if name is None:
+        with pytest.raises(ArtifactError, match="holds no format that detflow runs"):
+            load_verified(ArtifactDir(tmp_path))
+        return
+    detector = load_verified(ArtifactDir(tmp_path), threads=3)
+    assert detector.run == (name, f"model.{name}", 3)
+    assert detector.source == tmp_path / f"model.{name}"
+    assert detector.label_map == LABELS
+
+
+def test_formats_without_tensorflow_are_preferred():
+    runtimes = [known.runtime for known in FORMATS]
+    assert "tensorflow" in runtimes
+    assert runtimes == sorted(runtimes, key=lambda runtime: runtime == "tensorflow")
+    assert FORMATS[0].name == "onnx"
+
+
+@pytest.mark.parametrize("folder", ["", "inner"])
+def test_a_file_takes_the_label_map_beside_it_or_beside_its_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "FORMATS", (Fake("a"),))
+    (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
+    path = tmp_path / folder / "other.a"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    detector = load_detector(path, threads=2)
+    assert (detector.run, detector.label_map) == (("a", "other.a", 2), LABELS)
+
+
+def test_a_format_that_holds_no_names_needs_the_label_map(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "FORMATS", (Fake("a"),))
+    (tmp_path / "other.a").touch()
+    with pytest.raises(ArtifactError, match=r"label_map\.pbtxt"):
+        load_detector(tmp_path / "other.a")
 
 
 @pytest.mark.parametrize("name", ["frozen_inference_graph.pb", "model.onnx", "model.tflite"])

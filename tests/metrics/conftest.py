@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage
+from detflow.metrics.coco import EvaluatedImage
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 
@@ -27,12 +27,15 @@ class Scene:
 
     @staticmethod
     def shift(box, share):
-        """Moves a box to the right by a share of its width; the IoU becomes (1 - share) / (1 + share)."""
+        """Moves a box to the right by a share of its width: IoU (1 - share) / (1 + share)."""
         step = share * (box.xmax - box.xmin)
         return Box(box.ymin, box.xmin + step, box.ymax, box.xmax + step)
 
     def random_images(self, seed, count=12):
-        """Objects, some difficult; detections near them with a wrong place or class at times; false alarms; equal scores."""
+        """Objects, some difficult; detections near them, some with a wrong place or class.
+
+        There are false alarms and equal scores.
+        """
         random = np.random.default_rng(seed)
         return [self._random_image(random) for _ in range(count)]
 

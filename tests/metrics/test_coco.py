@@ -8,8 +8,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage, coco_metrics, metric_names
-from detflow.metrics.coco import CocoEvaluation, average_precision, overlaps
+from detflow.metrics.coco import (
+    CocoEvaluation,
+    EvaluatedImage,
+    average_precision,
+    coco_metrics,
+    metric_names,
+    overlaps,
+)
 from detflow.types import Box, ImageSize
 
 SUMMARY = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
@@ -68,7 +74,7 @@ def test_names_are_those_of_the_metrics(scene):
 
 
 def run_pycocotools(images, labels, folder):
-    """What a person gets who writes COCO's files and runs pycocotools on them; difficult objects left out."""
+    """What COCO's own files and pycocotools give, with difficult objects left out."""
     truth, results = (
         {
             "images": [],

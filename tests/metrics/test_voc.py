@@ -19,7 +19,10 @@ def row(count, top):
 
 
 def judged(scene, hits, num_truths):
-    """One image with `num_truths` objects above; detections from high to low score, below where they are wrong."""
+    """One image with `num_truths` objects above; detections are below where they are wrong.
+
+    They stand from high to low score.
+    """
     right, wrong = iter(row(num_truths, 0.1)), iter(row(len(hits) or 1, 0.6))
     found = [
         scene.found("cat", next(right if hit else wrong), 0.99 - 0.01 * i)
@@ -97,7 +100,7 @@ def test_what_cannot_be_measured_is_none(scene):
 
 
 def brute_force(images, name):
-    """The development kit's loop, detection by detection over all images, with pixels that include both ends."""
+    """The development kit's loop over all detections, with pixels that include both ends."""
     detections = [
         (d.score, i, d.box)
         for i, image in enumerate(images)

@@ -114,6 +114,18 @@ def test_losses_follow_from_the_seed_and_are_finite_without_objects(model):
     assert float(empty.parts["box"]) == 0.0
 
 
+def test_every_part_of_the_network_learns(model):
+    canvases = tf.random.stateless_normal([2, 64, 64, 3], [0, 0])
+    truth, classes = tf.constant([[[0.2, 0.2, 0.7, 0.8]]] * 2), tf.ones([2, 1], tf.int32)
+    with tf.GradientTape() as tape:
+        losses = model.losses(canvases, truth, classes, SEED)
+    assert tuple(losses.parts) == model.loss_names
+    kernels = [part.trainable_variables[0] for part in model.parts.values()]
+    for name, gradient in zip(model.parts, tape.gradient(losses.total, kernels), strict=True):
+        assert np.isfinite(gradient).all(), name
+        assert np.abs(gradient).max() > 0, name
+
+
 def test_detections_are_sorted_and_lie_on_the_canvas(model):
     found = model.detect(
         tf.random.stateless_normal([3, 64, 64, 3], [3, 4]), EvaluateConfig(max_detections=7)

@@ -63,7 +63,8 @@ def test_a_pattern_freezes_what_it_names_and_nothing_else(parts):
     [
         (
             ["backbone", "backbon"],
-            "backbon is no part of this model; did you mean backbone.* known here: backbone, backbone.level1",
+            "backbon is no part of this model; did you mean backbone.* known here: backbone, "
+            "backbone.level1",
         ),
         (["*.level9"], "level9 is no part of this model"),
         (["*"], "leaves nothing to train"),

@@ -46,7 +46,7 @@ def test_the_network_has_one_prediction_an_anchor(model):
 
 
 def test_the_order_of_predictions_is_that_of_the_anchors():
-    """A bright spot changes the predictions around the anchors that lie on it, whatever the level."""
+    """A bright spot changes the predictions of the anchors on it, whatever the level."""
     model = RetinaNet(TINY, 3)
     image = np.zeros((1, 64, 96, 3), np.float32)
     image[0, 8:16, 80:88] = 5.0
@@ -147,7 +147,7 @@ def test_losses_are_finite_without_any_object(model):
 
 @pytest.mark.slow
 def test_an_image_is_learnt():
-    """The loss of one image falls, and the object is found where it is: assignment, decoding and classes fit together."""
+    """The loss falls and the object is found: assignment, decoding and classes fit together."""
     tf.keras.utils.set_random_seed(1)
     model = RetinaNet(TINY, 3)
     image = np.zeros((1, 64, 96, 3), np.float32)

@@ -38,7 +38,7 @@ def test_parallel_branches_do_not_start_as_copies(model):
 
 
 def test_a_prediction_decodes_to_what_the_loss_takes_it_for(model):
-    """Where the network says exactly what the loss wants, the decoded box is the true one and the box' loss is nothing."""
+    """From the outputs that the loss wants, the true box is decoded, and its loss is 0."""
     height, width = model.input_size
     cy, cx = (TRUTH[0] + TRUTH[2]) / 2, (TRUTH[1] + TRUTH[3]) / 2
     sides = np.array([TRUTH[3] - TRUTH[1], TRUTH[2] - TRUTH[0]])

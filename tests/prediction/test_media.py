@@ -1,4 +1,4 @@
-"""Videos, and the files for other tools. An ONNX file runs here: nothing imports TensorFlow but the fixture that exports it."""
+"""Videos, and the further formats, which other programs read back."""
 
 import csv
 import json
@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detflow.cli.main import cli
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
+from detflow.prediction.files import parse_formats
 from detflow.prediction.run import predict
 
 pytestmark = pytest.mark.tf
@@ -58,7 +59,7 @@ def test_predictions_become_voc_and_records_with_the_same_boxes(pictures_dir, on
     num_boxes = 0
     for entry in report["images"]:
         sample = samples[entry["file"].rpartition("/")[2].removesuffix(".jpg")]
-        # What is a plain JPEG already is passed on.
+        # A plain JPEG is copied.
         assert (
             sample.encoded == (pictures_dir / f"{sample.key.rpartition('/')[2]}.jpg").read_bytes()
         )
@@ -167,18 +168,11 @@ def test_damaged_videos_are_named_and_passed_over(pictures, pictures_dir, onnx_p
     )
     (folder / "empty.mkv").write_bytes(b"")
     (folder / "good.jpg").write_bytes((pictures_dir / "p00.jpg").read_bytes())
-    command = [
-        sys.executable,
-        "-m",
-        "detflow",
-        "predict",
-        str(folder),
-        "--model",
-        str(onnx_path),
-        "--output",
-        str(tmp_path / "found"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # FFmpeg reads its log level once in a process, and these tests have written videos.
+    arguments = [str(folder), "--model", str(onnx_path), "--output", str(tmp_path / "found")]
+    done = subprocess.run(
+        [sys.executable, "-m", "detflow", "predict", *arguments], capture_output=True, text=True
+    )
     assert done.returncode == 0
     report = read(tmp_path / "found")
     assert [entry["file"].rpartition("/")[2] for entry in report["failed"]] == [
@@ -189,12 +183,12 @@ def test_damaged_videos_are_named_and_passed_over(pictures, pictures_dir, onnx_p
     ]
     assert "of its 8 frames" in report["failed"][0]["reason"]
     assert "begins with 23 45 58 54" in report["failed"][3]["reason"]
-    # What could be read of the one that breaks off is there.
+    # The frames before the break are there.
     assert 0 < sum(entry["file"].endswith("cut.avi") for entry in report["images"]) < 8
     assert report["images"][-1]["file"].endswith("good.jpg")
-    # FFmpeg's own voice is not heard.
+    # FFmpeg and OpenCV themselves write nothing.
     assert [line.split(": ")[0] for line in done.stderr.splitlines()] == ["detflow"] * 4
-    with pytest.raises(DataError, match=r"none of 1 images.*list\.mp4"):
+    with pytest.raises(DataError, match=r"no image can be read, 1 file tried; .*list\.mp4"):
         predict([str(folder / "list.mp4")], onnx_path, tmp_path / "nothing")
 
 
@@ -215,18 +209,12 @@ def test_the_size_of_a_video_is_judged_before_it_is_decoded(pictures, tmp_path):
 
 
 def test_formats_that_do_not_exist_are_refused(onnx_path, pictures_dir, tmp_path):
-    arguments = [
-        "predict",
-        str(pictures_dir),
-        "--model",
-        str(onnx_path),
-        "--output",
-        str(tmp_path / "found"),
-        "--formats",
-        "csv,xml",
-    ]
-    with pytest.raises(ConfigError, match="there is no format 'xml'; choose from coco, csv, voc"):
-        cli.main(arguments, standalone_mode=False)
+    reason = "there is no format 'xml'; choose from coco, csv, voc"
+    with pytest.raises(ConfigError, match=reason):
+        parse_formats("csv, xml")
+    with pytest.raises(ConfigError, match=reason):
+        predict([str(pictures_dir)], onnx_path, tmp_path / "found", formats=["csv", "xml"])
+    assert not (tmp_path / "found").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,14 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from detflow.cli.main import cli
+from detflow.cli.main import run
 from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.inference import load
 from detflow.prediction.run import predict
 
 pytestmark = pytest.mark.tf
@@ -20,7 +19,7 @@ def read(output):
 
 
 def assert_alike(found, expected):
-    """Asserts equal detections but for the last bits: a runtime with several threads does not promise these."""
+    """Asserts equal detections but for the last bits, which differ with several threads."""
     assert [one["name"] for one in found] == [one["name"] for one in expected]
     for one, other in zip(found, expected, strict=True):
         assert [one["score"], *one["box"]] == pytest.approx(
@@ -36,9 +35,9 @@ def content(folder):
     }
 
 
-def test_a_folder_becomes_json_coco_results_and_overlays(pictures_dir, artifact_dir, tmp_path):
+def test_a_folder_becomes_json_coco_results_and_overlays(pictures_dir, onnx_dir, tmp_path):
     output = tmp_path / "deep" / "predictions"
-    result = predict([str(pictures_dir)], artifact_dir, output)
+    result = predict([str(pictures_dir)], onnx_dir, output)
     assert (result.num_images, result.failed) == (24, [])
     report = read(output)
     assert report["classes"] == ["disc", "Ringe & Ösen", "it's"]
@@ -85,10 +84,10 @@ def test_a_folder_becomes_json_coco_results_and_overlays(pictures_dir, artifact_
         assert ((difference > 80).mean() > 0.005) == bool(entry["detections"])
 
 
-def test_coco_s_tools_read_the_results(pictures_dir, artifact_dir, tmp_path):
+def test_coco_s_tools_read_the_results(pictures_dir, onnx_dir, tmp_path):
     from pycocotools.coco import COCO
 
-    predict([str(pictures_dir / "p00.jpg")], artifact_dir, tmp_path / "out", overlays=False)
+    predict([str(pictures_dir / "p00.jpg")], onnx_dir, tmp_path / "out", overlays=False)
     truth = COCO()
     truth.dataset = {
         "images": [{"id": 1}],
@@ -101,9 +100,10 @@ def test_coco_s_tools_read_the_results(pictures_dir, artifact_dir, tmp_path):
 
 
 def test_the_checkpoint_and_its_export_predict_the_same(
-    pictures_dir, model_dir, artifact_dir, tmp_path
+    pictures_dir, model_dir, onnx_dir, tmp_path
 ):
-    for name, model in (("run", model_dir), ("artifact", artifact_dir)):
+    graph = onnx_dir / "frozen_inference_graph.pb"
+    for name, model in (("run", model_dir), ("artifact", graph)):
         predict([str(pictures_dir)], model, tmp_path / name, overlays=False)
     run, artifact = read(tmp_path / "run"), read(tmp_path / "artifact")
     for one, other in zip(run["images"], artifact["images"], strict=True):
@@ -111,7 +111,7 @@ def test_the_checkpoint_and_its_export_predict_the_same(
     assert not (tmp_path / "run" / "overlays").exists()
 
 
-def test_a_phone_s_photo_is_predicted_as_a_person_sees_it(pictures_dir, artifact_dir, tmp_path):
+def test_a_phone_s_photo_is_predicted_as_a_person_sees_it(pictures_dir, onnx_dir, tmp_path):
     with Image.open(pictures_dir / "p00.jpg") as image:
         upright = image.copy()
     upright.save(tmp_path / "upright.png")
@@ -120,7 +120,7 @@ def test_a_phone_s_photo_is_predicted_as_a_person_sees_it(pictures_dir, artifact
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     predict(
         [str(tmp_path / "upright.png"), str(tmp_path / "turned.png")],
-        artifact_dir,
+        onnx_dir,
         tmp_path / "out",
     )
     one, other = read(tmp_path / "out")["images"]
@@ -130,7 +130,7 @@ def test_a_phone_s_photo_is_predicted_as_a_person_sees_it(pictures_dir, artifact
 
 
 def test_images_that_cannot_be_read_are_named_and_passed_over(
-    pictures_dir, artifact_dir, tmp_path, capfd
+    pictures_dir, onnx_dir, tmp_path, capfd
 ):
     folder = tmp_path / "mixed"
     folder.mkdir()
@@ -139,10 +139,7 @@ def test_images_that_cannot_be_read_are_named_and_passed_over(
     (folder / "a.jpg").write_bytes((pictures_dir / "p00.jpg").read_bytes()[:-300])
     (folder / "c.jpg").write_text("no image")
     (folder / "e.png").write_bytes(b"")
-    cli.main(
-        ["predict", str(folder), "--model", str(artifact_dir), "--output", str(tmp_path / "out")],
-        standalone_mode=False,
-    )
+    run(["predict", str(folder), "--model", str(onnx_dir), "--output", str(tmp_path / "out")])
     printed = capfd.readouterr()
     assert [os.path.basename(entry["file"]) for entry in read(tmp_path / "out")["images"]] == [
         "b.jpg",
@@ -157,14 +154,14 @@ def test_images_that_cannot_be_read_are_named_and_passed_over(
     assert all(f"{name}: " in printed.err for name in ("a.jpg", "c.jpg", "e.png"))
 
 
-def test_if_no_image_can_be_read_nothing_is_published(artifact_dir, tmp_path):
+def test_if_no_image_can_be_read_nothing_is_published(onnx_dir, tmp_path):
     (tmp_path / "a.jpg").write_text("no image")
-    with pytest.raises(DataError, match=r"none of 1 images.*a\.jpg"):
-        predict([str(tmp_path / "a.jpg")], artifact_dir, tmp_path / "out")
+    with pytest.raises(DataError, match=r"no image can be read, 1 file tried; .*a\.jpg"):
+        predict([str(tmp_path / "a.jpg")], onnx_dir, tmp_path / "out")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.jpg"]
 
 
-def test_every_picture_keeps_an_overlay_of_its_own(pictures_dir, artifact_dir, tmp_path):
+def test_every_picture_keeps_an_overlay_of_its_own(pictures_dir, onnx_dir, tmp_path):
     sources = []
     for name in (
         "x/a.jpg",
@@ -182,9 +179,7 @@ def test_every_picture_keeps_an_overlay_of_its_own(pictures_dir, artifact_dir, t
             image.save(path)
         sources.append(name)
     output = tmp_path / "out"
-    found = predict(
-        [str(tmp_path / folder) for folder in ("x", "y", "z", "x")], artifact_dir, output
-    )
+    found = predict([str(tmp_path / folder) for folder in ("x", "y", "z", "x")], onnx_dir, output)
     assert found.num_images == len(sources)
     overlays = [entry["overlay"] for entry in read(output)["images"]]
     assert len({name.casefold() for name in overlays}) == len(sources)
@@ -194,11 +189,11 @@ def test_every_picture_keeps_an_overlay_of_its_own(pictures_dir, artifact_dir, t
     assert overlays[0] == "overlays/a.jpg"
 
 
-def test_the_threshold_leaves_detections_out(pictures_dir, artifact_dir, tmp_path):
+def test_the_threshold_leaves_detections_out(pictures_dir, onnx_dir, tmp_path):
     for threshold in (0.3, 0.6, 1.0):
         predict(
             [str(pictures_dir)],
-            artifact_dir,
+            onnx_dir,
             tmp_path / str(threshold),
             score_threshold=threshold,
             overlays=False,
@@ -211,22 +206,20 @@ def test_the_threshold_leaves_detections_out(pictures_dir, artifact_dir, tmp_pat
     assert len(low) > len(high) > len(none) == 0
 
 
-def test_old_predictions_are_replaced_and_anything_else_is_not(
-    pictures_dir, artifact_dir, tmp_path
-):
+def test_old_predictions_are_replaced_and_anything_else_is_not(pictures_dir, onnx_dir, tmp_path):
     source = str(pictures_dir / "p00.jpg")
-    predict([str(pictures_dir)], artifact_dir, tmp_path / "out")
-    predict([source], artifact_dir, tmp_path / "out")
+    predict([str(pictures_dir)], onnx_dir, tmp_path / "out")
+    predict([source], onnx_dir, tmp_path / "out")
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 1
     before = content(pictures_dir)
     with pytest.raises(ConfigError, match=r"holds no predictions\.json"):
-        predict([source], artifact_dir, pictures_dir)
+        predict([source], onnx_dir, pictures_dir)
     assert content(pictures_dir) == before
 
 
-def test_a_damaged_model_publishes_nothing(pictures_dir, artifact_dir, tmp_path):
+def test_a_damaged_model_publishes_nothing(pictures_dir, onnx_dir, tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(artifact_dir, copy)
+    shutil.copytree(onnx_dir, copy)
     (copy / "label_map.pbtxt").write_text("item { id: 1 name: 'cat' }")
     with pytest.raises(ArtifactError, match=r"label_map\.pbtxt"):
         predict([str(pictures_dir)], copy, tmp_path / "out")
@@ -241,16 +234,36 @@ def test_a_damaged_model_publishes_nothing(pictures_dir, artifact_dir, tmp_path)
         ("p00.jpg", "p01.jpg", 2),
     ],
 )
-def test_what_can_be_refused_at_once_is_refused_before_tensorflow_is_imported(
-    source, output, code, pictures_dir, artifact_dir
+def test_what_can_be_refused_at_once_is_refused_before_the_model_is_loaded(
+    source, output, code, pictures_dir, onnx_dir, monkeypatch, capsys
 ):
-    program = "import sys\nfrom detflow.cli.main import main\ntry:\n    main()\nfinally:\n    assert 'tensorflow' not in sys.modules"
-    arguments = ["predict", source, "--model", str(artifact_dir), "--output", output]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=pictures_dir,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == code, done.stderr
-    assert done.stderr.count("\n") == 1
+    def fail(path):
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.chdir(pictures_dir)
+    monkeypatch.setattr(load, "load_detector", fail)
+    assert run(["predict", source, "--model", str(onnx_dir), "--output", output]) == code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_without_an_output_the_detections_are_returned_and_nothing_is_written(
+    pictures_dir, onnx_dir, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    sources = [str(pictures_dir / name) for name in ("p00.jpg", "p01.jpg")]
+    found = predict(sources, onnx_dir)
+    assert list(tmp_path.iterdir()) == []
+    written = predict(sources, onnx_dir, tmp_path / "out", overlays=False)
+    assert found == written
+    assert [str(image.file) for image in found.images] == sources
+    entries = read(tmp_path / "out")["images"]
+    for image, entry in zip(found.images, entries, strict=True):
+        size = image.detections.size
+        assert (size.width, size.height) == (entry["width"], entry["height"])
+        assert [one.score for one in image.detections] == [
+            one["score"] for one in entry["detections"]
+        ]
+    frame = found.to_pandas()
+    assert len(frame) == found.num_detections > 0
+    assert set(frame["file"]) == set(sources)
+    assert frame["frame"].isna().all()

@@ -1,4 +1,4 @@
-"""An export whose network is a rule over colours, and a real server around it in a thread of its own."""
+"""An export whose network is a rule over colours, and a real server around it in a thread."""
 
 import asyncio
 import io
@@ -37,9 +37,9 @@ def publish_export(path, *, shift=0.0, step=10):
 
 
 class RuleDetector:
-    """Finds the brightest channel in the left half of a picture, and below the least score again in all of it.
+    """Finds the brightest channel in a picture's left half, and with a low score in all of it.
 
-    A gate that is closed holds the network up; `batches` lists the sizes of what it was given.
+    While the gate is closed, the network waits; `batches` lists the shapes of what it was given.
     """
 
     def __init__(self, shift):
@@ -78,7 +78,7 @@ def encode(colour=(200, 20, 20), size=(40, 20), image_format="PNG", orientation=
 
 @contextmanager
 def running(path, *, token=None, hosts=None, poll_s=0.05, wait=True, **limits):
-    """Serves a folder on a free port; yields the client, the detectors that were loaded, and what a test may look into."""
+    """Serves a folder on a free port; yields the client, the loaded detectors, and the insides."""
     bounds = Limits(**limits)
     detectors = []
 

@@ -6,10 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from detflow.cli.main import cli
-from detflow.serving.limits import Limits
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 CALLS = re.findall(r"^curl .*$", DOCS, re.MULTILINE)
@@ -33,16 +33,13 @@ def test_the_limits_are_the_servers():
         r"^\| .* \| ([\d,]+)(?: MiB)? \| `(--[\w-]+)` \| (?:4\d\d|504)", DOCS, re.MULTILINE
     )
     documented = {option: int(default.replace(",", "")) for default, option in rows}
+    command = cli.commands["serve"]
+    context = click.Context(command)
     options = {
-        name: parameter.default
-        for parameter in cli.commands["serve"].params
+        name: parameter.get_help_extra(context).get("default", "").replace(",", "")
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
         for name in parameter.opts
     }
-    assert documented == {option: options[option] for option in documented}
+    assert documented == {option: float(options[option]) for option in documented}
     assert len(documented) == 7
-    limits = Limits()
-    assert (documented["--max-queue"], documented["--max-pixels"]) == (
-        limits.max_queue,
-        limits.max_pixels,
-    )
-    assert documented["--max-body-mb"] << 20 == limits.max_body_bytes

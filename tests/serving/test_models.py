@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
+from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.inference import load as runtimes
-from detflow.label_map import LabelMap
 from detflow.serving.models import ArtifactSource, load_export
 
 
@@ -101,13 +101,27 @@ def test_an_export_that_is_replaced_while_it_loads_is_not_mixed_with_the_next(tm
         ArtifactSource(path, load_and_replace).load()
 
 
-def test_the_number_of_threads_reaches_the_runtime(tmp_path, monkeypatch, kit):
+def test_an_export_is_read_whole_once_at_the_start_and_again_when_it_changes(
+    tmp_path, monkeypatch, kit
+):
+    path = kit.publish_export(tmp_path / "cells")
+    verified, verify = [], ArtifactDir.verify
+    monkeypatch.setattr(
+        ArtifactDir, "verify", lambda folder: verified.append(folder.path) or verify(folder)
+    )
+    source = ArtifactSource(path, lambda folder: "detector")
+    assert source.verify()["checkpoint"] == {"step": 10}
+    assert source.load().card["checkpoint"] == {"step": 10}
+    assert verified == [path]
+    kit.publish_export(path, step=20)
+    assert source.load().card["checkpoint"] == {"step": 20}
+    assert verified == [path, path]
+
+
+def test_the_number_of_threads_reaches_the_runtime(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        runtimes, "load_runner", lambda path, threads: asked.append((path.name, threads))
+        runtimes, "load_verified", lambda folder, threads: asked.append((folder.path, threads))
     )
-    path = tmp_path / "model.onnx"
-    path.touch()
-    (tmp_path / "label_map.pbtxt").write_text(LabelMap(kit.classes).to_pbtxt())
-    load_export(path, threads=3)
-    assert asked == [("model.onnx", 3)]
+    load_export(tmp_path, threads=3)
+    assert asked == [(tmp_path, 3)]

@@ -25,7 +25,8 @@ class Browser:
             "goog:loggingPrefs": {"browser": "ALL"},
         }
         self._path = ""
-        self._path = f"/session/{self.call('POST', '/session', capabilities={'alwaysMatch': options})['sessionId']}"
+        session = self.call("POST", "/session", capabilities={"alwaysMatch": options})
+        self._path = f"/session/{session['sessionId']}"
 
     def call(self, method, path, **body):
         answer = self._http.request(
@@ -84,9 +85,11 @@ def test_a_person_uploads_a_picture_and_sees_boxes(browser, served, kit, tmp_pat
     assert boxes(browser) == ["<b>blue</b> 0.90"]
     assert browser.text("#list").split("\n") == ["<b>blue</b>", "0.90"]
     place = browser.run(
-        "(([box, image]) => [(box.left - image.left) / image.width, (box.top - image.top) / image.height,"
+        "(([box, image]) => [(box.left - image.left) / image.width,"
+        " (box.top - image.top) / image.height,"
         " box.width / image.width, box.height / image.height])"
-        "([document.querySelector('.box'), document.getElementById('picture')].map(one => one.getBoundingClientRect()))"
+        "([document.querySelector('.box'), document.getElementById('picture')]"
+        ".map(one => one.getBoundingClientRect()))"
     )
     assert place == pytest.approx([0.1, 0.25, 0.4, 0.5], abs=0.01)
 
@@ -125,9 +128,9 @@ def test_the_page_asks_for_the_token(browser, export_dir, kit, tmp_path):
     (tmp_path / "picture.png").write_bytes(kit.encode())
     with kit.running(export_dir, token=kit.token) as server:
         browser.call("POST", "/url", url=str(server.client.base_url))
-        kit.wait_until(lambda: browser.text("#status") == "A token is needed.")
+        kit.wait_until(lambda: browser.text("#status") == "The server asks for a token.")
         browser.type_into("#token", "not this one\ue007")
-        kit.wait_until(lambda: browser.text("#status") == "That token is not the server's.")
+        kit.wait_until(lambda: browser.text("#status") == "The server does not accept this token.")
         browser.run("document.getElementById('token').value = ''")
         browser.type_into("#token", f"{kit.token}\ue007")
         kit.wait_until(lambda: browser.text("#classes").startswith("Finds 3 classes"))

@@ -10,16 +10,17 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from detflow.errors import ConfigError
+from detflow.cli.main import run
+from detflow.errors import ArtifactError, ConfigError
+from detflow.serving import server
 from detflow.serving.limits import Limits
 from detflow.serving.server import read_token
 
-# The real command; only the network behind it is a rule. DELAY is how long a batch takes, LOAD what
-# happens at loading.
+# The real command, but its network is a rule. DELAY is how long a batch takes; LOAD=hang never ends
+# loading.
 PROGRAM = """
 import os, sys, time
 import detflow.serving.models as models
-from detflow.errors import ArtifactError
 from detflow.label_map import LabelMap
 from detflow.types import Box, Detection
 
@@ -33,8 +34,6 @@ class Detector:
 
 def load(path, threads):
     print("loading", flush=True)
-    if os.environ.get("LOAD") == "fail":
-        raise ArtifactError("the graph is damaged", path=path)
     if os.environ.get("LOAD") == "hang":
         time.sleep(60)
     return Detector()
@@ -83,8 +82,7 @@ def ask_in_thread(url, content, answers):
     return thread
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_shutdown_answers_what_is_in_flight(number, export_dir, kit):
+def test_a_shutdown_answers_what_is_in_flight(export_dir, kit):
     with command(export_dir, "--port", 0, environment={"DELAY": "0.5"}.items()) as process:
         line = wait_for_line(process, "serving ")
         assert line.startswith("serving cells on http://127.0.0.1:")
@@ -99,7 +97,7 @@ def test_a_shutdown_answers_what_is_in_flight(number, export_dir, kit):
             half.sendall(b"GET / HT")
             thread = ask_in_thread(url, kit.encode(), answers)
             wait_for_line(process, "detecting")
-            process.send_signal(number)
+            process.send_signal(signal.SIGINT)
             thread.join()
             assert answers[0].json()["images"][0]["detections"][0]["name"] == "red"
             assert process.wait(20) == 0
@@ -133,7 +131,10 @@ def test_a_second_signal_leaves_at_once(export_dir, kit):
         url = start_serving(process)
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
             body = kit.encode()
-            head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = (
+                "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n"
+            )
             connection.sendall(head.encode() + body)
             wait_for_line(process, "detecting")
             process.terminate()
@@ -150,32 +151,36 @@ def test_a_shutdown_does_not_wait_for_a_model_that_is_being_loaded(export_dir):
         assert process.wait(20) == 0
 
 
-def test_what_cannot_be_served_ends_the_command_with_one_line(export_dir, kit, tmp_path):
+def test_what_cannot_be_served_ends_the_command_with_one_line(
+    export_dir, kit, tmp_path, monkeypatch, capsys
+):
+    def fail(path, threads):
+        raise ArtifactError("the graph is damaged", path=path)
+
+    monkeypatch.setattr(server, "load_export", fail)
     damaged = kit.publish_export(tmp_path / "damaged")
     (damaged / "weights.json").write_text("{}")
     (tmp_path / "token").write_text("short\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        for arguments, environment, code, reason in (
-            ((tmp_path,), {}, 4, "model.json: the file is missing"),
-            ((damaged,), {}, 4, "weights.json: the file has 2 bytes"),
-            ((export_dir, "--port", 0), {"LOAD": "fail"}, 4, "the graph is damaged"),
+        for arguments, code, reason in (
+            ((tmp_path,), 4, "model.json: the file is missing"),
+            ((damaged,), 4, "weights.json: the file has 2 bytes"),
+            ((export_dir, "--port", 0), 4, "the graph is damaged"),
             (
                 (export_dir, "--port", port),
-                {},
                 5,
                 f"127.0.0.1:{port}: cannot listen: Address already in use",
             ),
-            ((export_dir, "--host", "192.0.2.1"), {}, 5, "192.0.2.1:8501: cannot listen"),
-            ((export_dir, "--name", "a/b"), {}, 2, "cannot stand in an address"),
-            ((export_dir, "--max-queue", 4), {}, 2, "no room for a request of 32 pictures"),
-            ((export_dir, "--token-file", tmp_path / "token"), {}, 2, "the token has 5 characters"),
+            ((export_dir, "--host", "192.0.2.1"), 5, "192.0.2.1:8501: cannot listen"),
+            ((export_dir, "--name", "a/b"), 2, "cannot be part of an address"),
+            ((export_dir, "--max-queue", 4), 2, "no room for a request of 32 pictures"),
+            ((export_dir, "--token-file", tmp_path / "token"), 2, "the token has 5 characters"),
         ):
-            with command(*arguments, environment=environment.items()) as process:
-                assert process.wait(20) == code, arguments
-                printed = process.stderr.read()
-                assert reason in printed
-                assert printed.count("\n") == 1, printed
+            assert run(["serve", *map(str, arguments)]) == code, arguments
+            printed = capsys.readouterr().err
+            assert reason in printed
+            assert printed.count("\n") == 1, printed
 
 
 def test_headers_have_a_time_and_a_size(served):
@@ -220,7 +225,7 @@ def test_one_connection_too_many_is_closed(export_dir, kit):
 
 
 def test_answers_are_not_held_back(served):
-    """Nagle's algorithm would cost each answer 40 ms; with it, a body waits for the acknowledgement of its head."""
+    """With Nagle's algorithm a body would wait 40 ms for the acknowledgement of its head."""
     served.client.get("/healthz")
     sockets = [
         connection.transport.get_extra_info("socket")
@@ -254,17 +259,15 @@ def test_limits_that_contradict_each_other_are_refused():
 
 @pytest.mark.tf
 @pytest.mark.slow
-def test_an_export_is_served_by_the_real_command(artifact_dir, pictures_dir, tmp_path):
+def test_an_export_is_served_by_the_real_command(onnx_dir, pictures_dir, tmp_path):
     from detflow.data.images.pictures import read_picture
     from detflow.inference.load import load_detector
 
     names = ["p00.jpg", "p01.jpg", "p03.jpg"]
     expected = list(
-        load_detector(artifact_dir).detect(
-            read_picture(pictures_dir / name).pixels for name in names
-        )
+        load_detector(onnx_dir).detect(read_picture(pictures_dir / name).pixels for name in names)
     )
-    with command(artifact_dir, "--port", 0, "--threads", 1, program=("-m", "detflow")) as process:
+    with command(onnx_dir, "--port", 0, "--threads", 1, program=("-m", "detflow")) as process:
         url = start_serving(process)
         files = [("f", (name, (pictures_dir / name).read_bytes())) for name in names]
         answer = httpx.post(f"{url}/predict", files=files, timeout=60, trust_env=False).json()

@@ -11,9 +11,17 @@ from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.publish import digest_file
 from detflow.storage import download
 from detflow.storage.cache import cache_directory
-from detflow.storage.download import fetch_files, unpack_file
+from detflow.storage.download import DownloadLimits, unpack_file
+from detflow.storage.download import fetch_files as fetch_files_patiently
 
 CONTENT = bytes(range(256)) * 4096
+
+
+WITHOUT_PAUSES = DownloadLimits(pause_seconds=0.0)
+
+
+def fetch_files(urls, sha256=None, limits=WITHOUT_PAUSES):
+    return fetch_files_patiently(urls, sha256, limits)
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -90,7 +98,6 @@ def server():
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.0)
     return tmp_path / "cache"
 
 
@@ -201,11 +208,10 @@ def test_what_cannot_be_had_is_said_and_leaves_nothing(server, cache, name, brea
 
 
 @pytest.mark.parametrize("hides_length", [False, True])
-def test_a_file_above_the_cap_is_refused(server, cache, monkeypatch, hides_length):
-    monkeypatch.setattr(download, "_MAX_DOWNLOAD_BYTES", len(CONTENT) - 1)
+def test_a_file_above_the_cap_is_refused(server, cache, hides_length):
     server.hides_length = hides_length
     with pytest.raises(ArtifactError, match=r"more than 1,048,575 bytes"):
-        fetch_files([server.url()])
+        fetch_files([server.url()], limits=DownloadLimits(max_bytes=len(CONTENT) - 1))
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
@@ -287,12 +293,11 @@ def special(name, kind, target=""):
         ([("n" * 2_000_000, b"x")], "a header is too large"),
     ],
 )
-def test_a_hostile_archive_touches_nothing(tmp_path, cache, monkeypatch, members, message):
-    monkeypatch.setattr(download, "_MAX_MEMBERS", 10)
-    monkeypatch.setattr(download, "_MAX_UNPACKED_BYTES", 1000)
+def test_a_hostile_archive_touches_nothing(tmp_path, cache, members, message):
     archive = write_tar(tmp_path / "a.tar.gz", *members)
+    limits = DownloadLimits(max_members=10, max_unpacked_bytes=1000)
     with pytest.raises(ArtifactError, match=message):
-        unpack_file(archive)
+        unpack_file(archive, limits=limits)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.tar.gz"]
 
 

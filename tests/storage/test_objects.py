@@ -151,7 +151,9 @@ def test_only_what_detflow_made_is_replaced(tmp_path):
 def fail(url, settings):
     """Lists a URL in a process of its own and returns the error."""
     code = (
-        "import sys; from detflow.storage.folders import open_folder; from detflow.storage.location import Url\n"
+        "import sys\n"
+        "from detflow.storage.folders import open_folder\n"
+        "from detflow.storage.location import Url\n"
         "from detflow.errors import EnvironmentFault\n"
         "try: list(open_folder(Url.parse(sys.argv[1])).walk(lambda name: False))\n"
         "except EnvironmentFault as error: print(error)\n"

@@ -301,7 +301,7 @@ def test_the_converter_arrives_at_the_truth(script, tmp_path):
 def test_the_converter_refuses_what_it_must(script, tmp_path, kind):
     assert script.DEFECTS[kind].handling == "fail"
     script.make_dataset(tmp_path / "set", 12, 7, SIZE, (kind,))
-    with pytest.raises(DataError, match="1 problems must be looked at first"):
+    with pytest.raises(DataError, match="1 problem must be looked at first"):
         convert_dataset(tmp_path / "set", tmp_path / "records", ConversionOptions())
     assert not (tmp_path / "records").exists()
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from detflow.errors import DataError
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage
+from detflow.metrics.coco import EvaluatedImage
 from detflow.pages.colours import class_colour
 from detflow.training.comparison import Comparisons
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation, Sample

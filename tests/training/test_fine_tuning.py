@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, DataError
 from detflow.inference.serving import ServingModel
 from detflow.inference.trained import load_trained_model

@@ -3,10 +3,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detflow.config.reading import parse_config
-from detflow.data.records.schema import RecordsManifest, SplitInfo
+from detflow.data.records.manifest import RecordsManifest, SplitInfo
 from detflow.errors import DataError
 from detflow.label_map import LabelMap
-from detflow.training.fit import fit_config, format_choices
+from detflow.training.fit import fit_config
+from detflow.training.fit_text import format_choices
 from detflow.types import Box, ImageSize, ObjectAnnotation
 
 
@@ -111,7 +112,7 @@ def test_portrait_and_landscape_images_get_a_canvas_each_and_the_figures_say_why
     assert config.model.canvas_sizes == ((192, 256), (256, 192))
     more = describe(samples)["model.more_input_sizes"]
     assert "60% of the images in 192x256, 40% of the images in 256x192" in more.why
-    assert "they cover 100% of their canvas, and would cover 82% of a single one" in more.why
+    assert "images cover 100% of their canvas, and would cover 82% of a single one" in more.why
     # The boxes of both have the size that they have on a canvas of their own.
     assert config.model.anchor_scale == fit([sample(LANDSCAPE, 100.0)])[1].model.anchor_scale
 
@@ -161,3 +162,11 @@ def test_any_data_gives_a_valid_configuration(samples, count):
     assert height % 32 == width % 32 == 0
     assert min(height, width) >= 64
     assert 1_500 <= config.train.steps <= 20_000
+
+
+def test_reasons_are_wrapped_to_the_width_of_a_page():
+    names = [f"a class\u2028with a long name, number {number}" for number in range(9)]
+    samples = [sample(ImageSize(640, 480), 100.0, name=name) for name in names]
+    text = format_choices(list(describe(samples).values()), ["header"])
+    assert max(map(len, text.splitlines())) <= 100
+    assert parse_config(text).model.input_size == (192, 256)

@@ -16,7 +16,7 @@ SIZE = (32, 32)
 
 
 def build_network():
-    """Every kind of convolution, one of them used twice, with a batch norm that the converter folds."""
+    """Every kind of convolution, one used twice, with a batch norm that the converter folds."""
     layers = tf_keras.layers
     images = tf_keras.Input((*SIZE, 3))
     values = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="first")(images)
@@ -62,7 +62,7 @@ def rounded(network, canvases):
 
 
 def convert(network, canvases):
-    """Returns a function from a canvas to the outputs of the network in int8, and the size of a step of the outputs."""
+    """Returns a function from a canvas to int8 outputs, and the size of a step of these."""
     run = tf.function(lambda image: network(image, training=False), autograph=False)
     function = run.get_concrete_function(tf.TensorSpec([1, *SIZE, 3], tf.float32))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], network)

@@ -16,7 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from detflow.cli.main import cli
 from detflow.config.reading import read_config
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.data.records.schema import read_manifest, read_samples
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, ConfigError, DataError, Locked
 from detflow.inference.trained import load_trained_model
 from detflow.runs.checkpoints import Checkpoints

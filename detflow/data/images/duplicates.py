@@ -1,4 +1,4 @@
-"""Images that are the same, or nearly: exact by the file's SHA-256, near by the distance of perceptual hashes.
+"""Images that are the same by their files' SHA-256, or nearly, by their perceptual hashes.
 
 Over BCCD, plates16 and raccoon, pairs that a person calls the same are 0 to 38 bits of 256 apart,
 all others 75 or more.
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_DISTANCE", "Duplicates", "find_duplicates"]
-
 MAX_DISTANCE = 40
 """Hashes that differ in at most this many of 256 bits belong together."""
 
@@ -26,22 +24,22 @@ _Indices = npt.NDArray[np.int64]
 _ALL_PAIRS = 16_384
 _BLOCK = 64
 _WINDOW = 64
-# Of a fixed camera's images all are near one another. A group above this share is divided at half
-# the distance, and again.
+# All images of a fixed camera are near one another. A group that holds more than this share of the
+# images is divided at half the distance, and again.
 _MAX_SHARE = 0.1
 _MIN_DIVIDED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Who belongs together.
+    """Which images belong together.
 
     Attributes:
-        groups: By annotation, the name of its group: the least SHA-256 of its members. An image
-            that is alone is a group too.
-        exact: By annotation, the first annotation whose image has the same bytes.
-        near: By annotation, the nearest earlier annotation with another file, and the distance in
-            bits.
+        groups: The group of each annotation's image: the least SHA-256 of the group's members. An
+            image that is alone is a group too.
+        exact: For an annotation whose image has the same bytes as an earlier one's, the first such.
+        near: For an annotation whose image is near to an earlier one with another file, the nearest
+            such annotation and the distance in bits.
     """
 
     groups: Mapping[str, bytes]
@@ -53,7 +51,8 @@ def find_duplicates(digests: Mapping[str, tuple[bytes, bytes]]) -> Duplicates:
     """Finds groups of images.
 
     Args:
-        digests: SHA-256 and perceptual hash (32 bytes each) of every annotation's image.
+        digests: The SHA-256 and the perceptual hash (32 bytes each) of every annotation's image, by
+            the annotation's name.
     """
     first_of: dict[bytes, str] = {}
     exact = {}
@@ -113,10 +112,13 @@ def _divide(hashes: _Hashes, labels: _Indices) -> None:
 def _link(
     hashes: _Hashes, members: _Indices, limit: int, labels: _Indices, nearest: _Indices
 ) -> None:
-    """Gives members within `limit` bits, directly or over others, one label; notes the nearest earlier neighbour of each."""
+    """Gives members within `limit` bits of one another, directly or through others, one label.
+
+    It also notes each member's nearest earlier neighbour.
+    """
     if not members.size:
         return
-    # Copies of a picture in other files are as near as can be; the first stands for all.
+    # Several files with one hash are as near as can be: the first stands for all.
     _, firsts, places = np.unique(hashes[members], axis=0, return_index=True, return_inverse=True)
     pictures = members[firsts][places.reshape(-1)]
     labels[members] = pictures
@@ -128,13 +130,17 @@ def _link(
     labels[members] = _find_roots(labels, members)
 
 
-# A neighbour and its distance as one number, the nearer one the smaller.
+# A neighbour and its distance in one number, so that the nearer one is the smaller.
 _STRIDE = 2**40
 _NONE = 257 * _STRIDE
 
 
 def _join(labels: _Indices, ones: _Indices, others: _Indices) -> None:
-    """Joins pairs. A label leads to another's index, and at last to a root that is its own label."""
+    """Joins pairs into groups.
+
+    A label is the index of another member of the group; following labels ends at the group's root,
+    which is its own label.
+    """
     while True:
         one_roots, other_roots = _find_roots(labels, ones), _find_roots(labels, others)
         apart = one_roots != other_roots
@@ -161,7 +167,10 @@ def _find_roots(labels: _Indices, members: _Indices) -> _Indices:
 def _close_pairs(
     hashes: _Hashes, members: _Indices, limit: int
 ) -> Iterator[tuple[_Indices, _Indices, _Indices]]:
-    """Yields pairs of members within `limit` bits: the earlier one, the later one, the distance. A pair may come twice."""
+    """Yields pairs of members within `limit` bits: earlier ones, later ones, distances.
+
+    A pair may come twice.
+    """
     if len(members) <= _ALL_PAIRS:
         for start in range(0, len(members), _BLOCK):
             rows, columns = members[start : start + _BLOCK], members[: start + _BLOCK]
@@ -192,7 +201,7 @@ def _close_pairs(
 
 
 def _distances(ones: _Hashes, others: _Hashes) -> npt.NDArray[np.int16]:
-    """Returns the numbers of different bits; the last axis is the hash's four words."""
+    """Returns how many bits differ; the last axis of both arrays is the hash's four words."""
     total: npt.NDArray[np.int16] = np.bitwise_count(ones[..., 0] ^ others[..., 0]).astype(np.int16)
     for word in range(1, ones.shape[-1]):
         total += np.bitwise_count(ones[..., word] ^ others[..., word])

@@ -1,4 +1,4 @@
-"""Pictures without annotations: files and folders that a person names, turned upright and read by the rules of `images`."""
+"""Pictures without annotations: files that a person names, decoded and turned upright."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detflow.data.images.decode import (
+from detflow.data.images.decode import decode_pixels
+from detflow.data.images.header import (
     DEFAULT_MAX_PIXELS,
     IMAGE_SUFFIXES,
     MAX_IMAGE_BYTES,
     ImageFault,
-    decode_pixels,
 )
 from detflow.errors import DataError
-
-__all__ = ["Picture", "PictureFile", "decode_picture", "find_pictures", "read_picture"]
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A file, and its name relative to the folder that the person named (its own name where the file itself was named)."""
+    """A picture's file.
+
+    Attributes:
+        path: The file.
+        name: Its path relative to the folder that the person named; its own name where the person
+            named the file itself.
+    """
 
     path: Path
     name: str
@@ -49,9 +53,9 @@ def find_pictures(source: str, further_suffixes: Collection[str] = ()) -> list[P
 
     Args:
         source: A file; a folder, in which files with an image's extension are looked for at any
-            depth, hidden ones and folders behind links aside; or a pattern of the shell
-            (`photos/**/*.jpg`) that stands for such.
-        further_suffixes: Of other files to look for in folders, in lower case.
+            depth, but not among hidden files nor behind links to folders; or a pattern of the
+            shell (`photos/**/*.jpg`) that stands for files or folders.
+        further_suffixes: Extensions of other files to look for in folders, in lower case.
 
     Raises:
         DataError: There is none.
@@ -76,7 +80,9 @@ def find_pictures(source: str, further_suffixes: Collection[str] = ()) -> list[P
 
 
 def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
-    """Reads a picture as a person sees it: the EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB.
+    """Reads a picture as a person sees it.
+
+    The EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB.
 
     Raises:
         DataError: It cannot be read, has more than `max_pixels`, is damaged or of an unsupported
@@ -93,17 +99,17 @@ def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     try:
         return decode_picture(data, max_pixels)
     except ImageFault as fault:
-        raise DataError(str(fault), path=path) from None
+        raise DataError(str(fault), path=path, remedy=fault.rule.remedy) from None
 
 
 def decode_picture(
     data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True
 ) -> Picture:
-    """Decodes a file's bytes; alpha lies over white, everything becomes 8-bit RGB.
+    """Decodes a file's bytes. Alpha lies over white, everything becomes 8-bit RGB.
 
     Args:
         data: The whole file.
-        max_pixels: More are refused from the header.
+        max_pixels: A picture with more pixels is refused from its header.
         upright: Whether to apply the EXIF orientation.
 
     Raises:

@@ -10,18 +10,10 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from detflow.data.images.decode import (
-    DEFAULT_MAX_PIXELS,
-    MAX_IMAGE_BYTES,
-    ImageFault,
-    Treatment,
-    encode_record_jpeg,
-    find_format,
-)
-from detflow.storage.folders import Folder
+from detflow.data.images.header import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, ImageFault, find_format
+from detflow.data.images.transcode import Treatment, encode_record_jpeg
+from detflow.storage.interface import Folder
 from detflow.types import ImageSize
-
-__all__ = ["Thumbnail", "read_thumbnail"]
 
 _QUALITY = 74
 
@@ -32,7 +24,7 @@ class Thumbnail:
 
     Attributes:
         jpeg: A JPEG file's bytes.
-        size: Of the image that it stands for, in which boxes are told.
+        size: The size of the image that it stands for, in whose pixels boxes are given.
     """
 
     jpeg: bytes
@@ -47,12 +39,11 @@ def read_thumbnail(
     Args:
         source: The dataset's folder.
         image: The image's path inside it.
-        treatment: How the record shows it, so that a turned image is turned here too.
+        treatment: How the image goes into the record, so that a turned one is turned here too.
         max_side: The longer side of the result in pixels.
 
     Returns:
-        The picture, what there is of it where the file is damaged, or None where there is nothing
-        to show.
+        The picture; of a damaged file, what could be decoded; None where there is nothing to show.
     """
     try:
         data = source.read(image, MAX_IMAGE_BYTES + 1)
@@ -76,7 +67,7 @@ def read_thumbnail(
 
 
 def _shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
-    """Decodes at the smallest scale that is large enough; a damaged file gives what can be decoded of it."""
+    """Decodes at the smallest scale that is large enough; of a damaged file, what there is."""
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
         if width * height > DEFAULT_MAX_PIXELS:
@@ -85,7 +76,7 @@ def _shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
         target = max(1, round(width * factor)), max(1, round(height * factor))
         pixels = _decode_reduced(data, ImageSize(width, height), ImageSize(*target))
     except (ValueError, KeyError):
-        # A header without a known subsampling makes simplejpeg look up -1.
+        # simplejpeg raises a KeyError for a header whose subsampling it does not know.
         return None
     if (pixels.shape[1], pixels.shape[0]) != target:
         pixels = np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.BILINEAR))
@@ -98,8 +89,8 @@ def _shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
 def _decode_reduced(data: bytes, size: ImageSize, target: ImageSize) -> npt.NDArray[np.uint8]:
     """Returns pixels [height, width, 3], at least as many as the target has on both sides.
 
-    Where a file breaks off, the decoder leaves the rest of its buffer as it finds it. Fresh memory
-    would show what the process had there before, other on every run, so a damaged file is decoded
+    Where a file breaks off, the decoder leaves the rest of its buffer as it was. Fresh memory would
+    show whatever the process had there before, different in every run; so a damaged file is decoded
     into a grey buffer.
     """
     bounds = {"min_width": target.width, "min_height": target.height, "min_factor": 1}

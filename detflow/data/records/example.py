@@ -12,8 +12,6 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-__all__ = ["Feature", "decode_example", "decode_typed_example", "encode_example"]
-
 Feature = Sequence[bytes] | Sequence[float] | Sequence[int]
 """The values of one feature: bytes, floats (stored as float32) or integers (int64)."""
 
@@ -25,8 +23,8 @@ def encode_example(features: Mapping[str, tuple[type, Feature]]) -> bytes:
     """Returns a serialised tf.Example, features sorted by name.
 
     Args:
-        features: By name: `bytes`, `float` or `int`, and the values. The type says what an empty
-            list is a list of.
+        features: The type and the values of each feature by its name. The type (`bytes`, `float`
+            or `int`) says what an empty list is a list of.
     """
     message = _Example()
     target = message.features.feature
@@ -40,16 +38,16 @@ def decode_example(data: bytes) -> dict[str, Feature]:
     """Reads a serialised tf.Example; a feature without values is an empty tuple.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The bytes are no tf.Example.
     """
     return {name: values for name, (_, values) in decode_typed_example(data).items()}
 
 
 def decode_typed_example(data: bytes) -> dict[str, tuple[type | None, Feature]]:
-    """Reads a serialised tf.Example with the type of each feature; None where a feature is neither list.
+    """Reads a serialised tf.Example with the type of each feature; None where it has none.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The bytes are no tf.Example.
     """
     message = _Example()
     try:

@@ -1,4 +1,4 @@
-"""Records at a URL, brought to this machine: a folder of the cache, of which every shard has been compared with the manifest."""
+"""Records at a URL, copied to the cache of this machine and compared with their manifest."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from detflow.data.records.schema import (
+from detflow.data.records.manifest import (
     INDEX_NAME,
     LABEL_MAP_NAME,
     MANIFEST_NAME,
+    REMAKE,
     ShardInfo,
     read_manifest,
     resolve_split,
@@ -17,10 +18,9 @@ from detflow.data.records.schema import (
 from detflow.errors import ArtifactError, environment_faults
 from detflow.publish import require_space
 from detflow.storage.cache import find_cached
-from detflow.storage.folders import Folder, LocalFolder, open_folder
+from detflow.storage.folders import LocalFolder, open_folder
+from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
-
-__all__ = ["mirror_records"]
 
 _MAX_TEXT_BYTES = 1 << 30
 _DOWNLOADS_AT_A_TIME = 4
@@ -31,12 +31,12 @@ def mirror_records(records: Location, splits: Sequence[str] | None = None) -> Pa
 
     Args:
         records: Where they are; a path is returned as it is.
-        splits: Those that are needed, as `resolve_split` takes them; None for all of them, and the
-            index.
+        splits: The splits that are needed, as `resolve_split` takes them; None for all of them and
+            the index.
 
     Returns:
-        Of a URL a folder in the cache, by the manifest's SHA-256. What it has already is compared
-        with the manifest and kept.
+        The path; for a URL a folder in the cache, named by the manifest's SHA-256. What the folder
+        has already is compared with the manifest and kept.
 
     Raises:
         ArtifactError: There is no manifest at the URL, or a shard is missing or not the one that it
@@ -75,12 +75,15 @@ def _fetch(source: Folder, shard: ShardInfo, target: LocalFolder) -> None:
         try:
             source.fetch(shard.name, path)
         except FileNotFoundError:
-            raise ArtifactError("the shard is missing", path=where, remedy=_REMAKE) from None
+            raise ArtifactError("the shard is missing", path=where, remedy=REMAKE) from None
         found = LocalFolder(path.parent).digest(path.name)
         if found != _digest(shard):
             size = found["bytes"] if found else 0
-            cause = f"the shard is not the one that its manifest lists: {size:,} bytes of {shard.bytes:,}, or another SHA-256"
-            raise ArtifactError(cause, path=where, remedy=_REMAKE)
+            cause = (
+                f"the shard is not the one that its manifest lists: {size:,} bytes of "
+                f"{shard.bytes:,}, or another SHA-256"
+            )
+            raise ArtifactError(cause, path=where, remedy=REMAKE)
 
 
 def _digest(shard: ShardInfo) -> dict[str, object]:
@@ -92,7 +95,4 @@ def _read(source: Folder, name: str) -> bytes:
         return source.read(name, _MAX_TEXT_BYTES)
     except FileNotFoundError:
         cause = "this is no records directory: the file is missing"
-        raise ArtifactError(cause, path=f"{source.location}/{name}", remedy=_REMAKE) from None
-
-
-_REMAKE = "run detflow make-records again"
+        raise ArtifactError(cause, path=f"{source.location}/{name}", remedy=REMAKE) from None

@@ -16,15 +16,13 @@ import google_crc32c
 
 from detflow.errors import ArtifactError
 
-__all__ = ["FRAME_BYTES", "ScannedRecord", "frame_record", "read_records", "scan_records"]
-
 FRAME_BYTES = 16
 """What framing adds to a record."""
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
-# What a protobuf message may have.
+# The most that a protobuf message may have.
 _MAX_DATA_BYTES = 2**31 - 1
 
 
@@ -45,7 +43,7 @@ class ScannedRecord:
         offset: Its first byte in the file.
         data: Its content; empty where there is a fault.
         fault: What is wrong with it, or None.
-        goes_on: Whether the next record can be found.
+        goes_on: Whether the record after it can be found.
     """
 
     number: int
@@ -59,7 +57,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yields (byte offset, data) of each record and checks both CRCs.
 
     Raises:
-        ArtifactError: A record is damaged or cut; its place is `record N`, N from 0.
+        ArtifactError: A record is damaged or cut; the error's place is "record N", N from 0.
     """
     for record in scan_records(path):
         if record.fault is not None:
@@ -68,7 +66,7 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def scan_records(path: Path) -> Iterator[ScannedRecord]:
-    """Yields every record, damaged ones too; ends at the first one whose length cannot be trusted."""
+    """Yields every record, damaged ones too, up to the first whose length cannot be trusted."""
     with open(path, "rb") as file:
         end = path.stat().st_size
         offset = number = 0

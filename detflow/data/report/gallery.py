@@ -6,10 +6,11 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detflow.data.images.decode import Treatment
+from detflow.data.findings import Corners, Finding
 from detflow.data.images.thumbnails import read_thumbnail
-from detflow.data.judging.audit import Audit, AuditedSample
-from detflow.data.judging.rules import Corners, Finding
+from detflow.data.images.transcode import Treatment
+from detflow.data.judging.audit import Audit
+from detflow.data.judging.sample import AuditedSample
 from detflow.data.sources.splits import unit_hash
 from detflow.pages.colours import Rgb, class_colour
 from detflow.pages.outlines import Outline, Picture, build_picture
@@ -56,7 +57,9 @@ class Gallery:
             class_name: The class; other objects are outlined thinly, below it.
             split: The name of the annotation's split.
         """
-        sample = self._read_sample(annotation)
+        sample = self._audit.read_sample(annotation)
+        if sample is None:
+            raise ValueError(f"{annotation} has no sample")
         own = [item for item in sample.objects if item.name == class_name]
         others = [item for item in sample.objects if item.name != class_name]
         colour = class_colour(self._audit.label_map.id_of(class_name))
@@ -87,8 +90,7 @@ class Gallery:
     ) -> ShownImage:
         outlines: list[Outline] = []
         treatment = Treatment()
-        if annotation is not None:
-            sample = self._read_sample(annotation)
+        if annotation is not None and (sample := self._audit.read_sample(annotation)):
             outlines += _outline(sample, sample.objects, "faint")
             treatment = sample.treatment
         if finding.before is not None:
@@ -96,11 +98,6 @@ class Gallery:
         if finding.after is not None:
             outlines.append(Outline(_to_continuous(finding.after), "after", "as mended"))
         return self._show(image, treatment, outlines)
-
-    def _read_sample(self, annotation: str) -> AuditedSample:
-        with open(self._audit.samples_path, "rb") as file:
-            file.seek(self._audit.samples[annotation].offset)
-            return AuditedSample.from_json(file.readline())
 
     def _show(self, image: str, treatment: Treatment, outlines: Sequence[Outline]) -> ShownImage:
         thumbnail = read_thumbnail(self._audit.files.source, image, treatment, _THUMBNAIL_PX)

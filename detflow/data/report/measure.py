@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detflow.data.judging.audit import Audit, AuditedSample
-from detflow.data.judging.rules import Action, Finding
+from detflow.data.findings import Finding
+from detflow.data.judging.audit import Audit
+from detflow.data.rules import Action
 
 SHARE_BINS, SHARE_BINS_PER_OCTAVE, FIRST_SHARE_OCTAVE = 32, 4, -8
 """Width and height of boxes as shares of the image, from 1/256 to 1."""
@@ -99,19 +100,15 @@ def measure_audit(audit: Audit) -> Measured:
     measured = Measured()
     names: list[str] = []
     rows: list[tuple[float, ...]] = []
-    with open(audit.samples_path, "rb") as file:
-        for line in file:
-            sample = AuditedSample.from_json(line)
-            if sample.annotation not in audit.samples:
-                continue
-            width, height = sample.size.width, sample.size.height
-            measured.sizes[width, height] += 1
-            measured.objects[bisect_right(OBJECTS_EDGES, len(sample.columns.names)) - 1] += 1
-            names += sample.columns.names
-            rows += [(*box, width, height) for box in sample.columns.boxes_yxyx]
-            if len(rows) > _ROWS_AT_A_TIME:
-                _add_objects(measured, names, rows)
-                names, rows = [], []
+    for sample in audit.read_samples():
+        width, height = sample.size.width, sample.size.height
+        measured.sizes[width, height] += 1
+        measured.objects[bisect_right(OBJECTS_EDGES, len(sample.columns.names)) - 1] += 1
+        names += sample.columns.names
+        rows += [(*box, width, height) for box in sample.columns.boxes_yxyx]
+        if len(rows) > _ROWS_AT_A_TIME:
+            _add_objects(measured, names, rows)
+            names, rows = [], []
     if rows:
         _add_objects(measured, names, rows)
     for summary in audit.samples.values():

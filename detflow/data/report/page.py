@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detflow.data.findings import Finding
 from detflow.data.judging.audit import Audit
-from detflow.data.judging.rules import RULES, Action, Finding, Rule
 from detflow.data.report.boxes import build_box_charts, build_sizes
 from detflow.data.report.gallery import Gallery, SampleCard, ShownImage, choose_samples
 from detflow.data.report.measure import (
@@ -21,6 +21,7 @@ from detflow.data.report.measure import (
     collect_findings,
     measure_audit,
 )
+from detflow.data.rules import RULES, Action, Rule
 from detflow.pages.charts import Chart, build_sparkline, build_stack
 from detflow.pages.colours import Rgb, class_colour
 from detflow.pages.render import Section, render_page

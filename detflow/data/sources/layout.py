@@ -1,59 +1,26 @@
-"""What lies in a dataset folder: annotations, images, split lists, at any depth. Nothing outside the folder is ever opened."""
+"""Finds what lies in a dataset's folder, at any depth; nothing outside of the folder is opened."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from detflow.data.findings import Finding
+from detflow.data.images.header import IMAGE_SUFFIXES, find_format
+from detflow.data.sources.names import SPLIT_NAMES, split_extension
+from detflow.data.sources.source import AnnotationSource, DatasetFiles
+from detflow.storage.interface import Folder
 
-from detflow.data.images.decode import IMAGE_SUFFIXES, find_format
-from detflow.data.judging.rules import Finding
-from detflow.storage.folders import Folder
-
-__all__ = ["SPLIT_NAMES", "DatasetFiles", "find_files", "split_extension"]
-
-SPLIT_NAMES = frozenset(
-    {
-        "train",
-        "training",
-        "val",
-        "valid",
-        "validation",
-        "test",
-        "testing",
-        "trainval",
-        "dev",
-        "eval",
-    }
-)
-"""Names of folders and lists that declare a split (in lower case)."""
-
-_KNOWN_SUFFIXES = frozenset({*IMAGE_SUFFIXES, ".xml", ".txt"})
 # VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a
 # Mac.
 _PASSED_OVER = frozenset({"SegmentationClass", "SegmentationObject", "__MACOSX"})
 _HEAD_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetFiles:
-    """The files of a dataset. Paths are relative to its folder, with forward slashes, sorted.
+def find_files(source: Folder, dialect: AnnotationSource) -> DatasetFiles:
+    """Walks a dataset's folder; hidden files and folders and links to folders are passed over.
 
-    Attributes:
+    Args:
         source: The dataset's folder.
-        annotations: XML files, by extension or by content.
-        images: Image files, by extension or by content.
-        split_lists: Text files that may declare splits.
-        findings: Links and keys that lead out of the dataset.
+        dialect: Which files hold annotations.
     """
-
-    source: Folder
-    annotations: tuple[str, ...]
-    images: tuple[str, ...]
-    split_lists: tuple[str, ...]
-    findings: tuple[Finding, ...]
-
-
-def find_files(source: Folder) -> DatasetFiles:
-    """Walks a dataset's folder. Hidden files and folders are passed over, and so are links to folders inside it."""
     annotations: list[str] = []
     images: list[str] = []
     split_lists: list[str] = []
@@ -61,9 +28,9 @@ def find_files(source: Folder) -> DatasetFiles:
     for path, outside, is_folder in source.walk(_is_passed_over):
         suffix = split_extension(path.rpartition("/")[2])[1].lower()
         if outside is not None:
-            if is_folder or suffix == ".xml" or suffix in IMAGE_SUFFIXES:
+            if is_folder or dialect.has_name(path) or suffix in IMAGE_SUFFIXES:
                 findings.append(Finding("link_outside", path, value=f"to {outside}"))
-        elif suffix == ".xml":
+        elif dialect.has_name(path):
             annotations.append(path)
         elif suffix == ".txt":
             if _may_declare_split(path):
@@ -75,7 +42,7 @@ def find_files(source: Folder) -> DatasetFiles:
             head = source.read(path, _HEAD_BYTES)
             if find_format(head) is not None:
                 images.append(path)
-            elif head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<annotation"):
+            elif dialect.has_head(head):
                 annotations.append(path)
     return DatasetFiles(
         source=source,
@@ -90,17 +57,10 @@ def _is_passed_over(name: str) -> bool:
     return name.startswith(".") or name in _PASSED_OVER
 
 
-def split_extension(name: str) -> tuple[str, str]:
-    """Splits a file name or path before an extension that is an image's or XML's; other dots belong to the name."""
-    stem, dot, tail = name.rpartition(".")
-    suffix = dot + tail
-    return (stem, suffix) if stem and suffix.lower() in _KNOWN_SUFFIXES else (name, "")
-
-
 def _may_declare_split(path: str) -> bool:
     *folders, name = path.split("/")
     if "ImageSets" in folders:
-        # VOC's other lists (Layout, Segmentation, Action) have the same names and divide other
-        # images.
+        # VOC has lists of other tasks (Layout, Segmentation, Action) under the same names; they
+        # divide other images.
         return folders[-2:] == ["ImageSets", "Main"] or folders[-1] == "ImageSets"
     return split_extension(name)[0].lower() in SPLIT_NAMES

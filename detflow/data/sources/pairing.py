@@ -1,4 +1,7 @@
-"""Which image belongs to which annotation. A match counts only if it is the only one; nothing is guessed."""
+"""Which image belongs to which annotation.
+
+A match counts only if it is the only one; nothing is guessed.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from detflow.data.judging.rules import Finding
-from detflow.data.sources.layout import split_extension
-
-__all__ = ["ImageNames", "Pairs", "find_own_images", "has_own_image", "pair_images"]
-
-ImageNames = tuple["str | None", "str | None"]
-"""An annotation's `<filename>` and `<path>`."""
+from detflow.data.findings import Finding
+from detflow.data.sources.names import split_extension
+from detflow.data.sources.source import ImageNames
 
 _SEPARATORS = re.compile(r"[\\/]+")
 _MAX_NAMED = 5
@@ -25,7 +24,7 @@ class Pairs:
     """The result of pairing.
 
     Attributes:
-        images: The image of each annotation that has one, by the annotation's path, in the given
+        images: The image of each annotation that has one, by the annotation's name, in the given
             order.
         findings: What was mended, and which annotations and images stay alone.
     """
@@ -35,13 +34,14 @@ class Pairs:
 
 
 def find_own_images(annotations: Sequence[str], images: Sequence[str]) -> dict[str, str]:
-    """Returns the one image that has an annotation's own name, for each annotation that is the only one of its name.
+    """Returns the image that has a file's own name, for each file that is the only one of its name.
 
-    Such an annotation has the best claim to that image whatever the other files say, so it need not
-    wait for them: if it does claim it, which `has_own_image` tells from its content.
+    An annotation in such a file has the best claim to that image whatever the other files say, so
+    it need not wait for them, provided that it does claim the image: `has_own_image` tells that
+    from its content.
 
     Args:
-        annotations: The annotations' paths.
+        annotations: The paths of files that hold annotations.
         images: The images' paths.
     """
     index = _build_index(images)
@@ -59,7 +59,14 @@ def find_own_images(annotations: Sequence[str], images: Sequence[str]) -> dict[s
 
 
 def has_own_image(annotation: str, names: ImageNames) -> bool:
-    """Whether an annotation claims the image of `find_own_images`: `pair_images` then gives it that one and no other."""
+    """Whether an annotation claims the image that `find_own_images` has found.
+
+    If so, `pair_images` gives it that image and no other.
+
+    Args:
+        annotation: The annotation's name.
+        names: How it claims its image.
+    """
     filename, source_path = names
     if filename is not None and _is_unsafe(filename):
         return False
@@ -94,10 +101,10 @@ def pair_images(
     still ambiguous is a finding.
 
     Args:
-        names: What each annotation says, by its path.
+        names: How each annotation claims its image, by the annotation's name.
         images: The images' paths.
-        unreadable: Annotations of which nobody knows what they say; an image with such a one's name
-            is not unlabelled.
+        unreadable: Annotations that could not be read; an image with such a one's name is not
+            unlabelled.
     """
     index = _build_index(images)
     findings: list[Finding] = []
@@ -163,7 +170,10 @@ def _find_image(
 
 
 def _is_unsafe(filename: str) -> bool:
-    """A POSIX path that leaves its folder. A drive letter leads nowhere here; its last part is a name like any other."""
+    """Whether a POSIX path leaves its folder.
+
+    A drive letter leads nowhere here; the last part behind it is a name like any other.
+    """
     return (
         filename.startswith("/")
         or "\0" in filename
@@ -172,7 +182,7 @@ def _is_unsafe(filename: str) -> bool:
 
 
 def _levels(source: str, index: Mapping[str, list[str]]) -> Iterable[list[str]]:
-    """Yields the images that have the name exactly, then in another case, then with another extension."""
+    """Yields the images with the exact name, those in another case, those of another extension."""
     parts = [part for part in _SEPARATORS.split(source) if part not in ("", ".")]
     if not parts:
         return

@@ -1,7 +1,8 @@
-"""The same function over many items, in order, in this process or in several. Results never depend on how many.
+"""Maps a function over many items, in order, in one process or in several.
 
-This process is one of them: it works on items as long as the next result in order is not there, so
-that two processes cost the start of one. `cluster` does the same on Ray.
+Results never depend on the number of processes. This process is one of them: it works on items as
+long as the next result in order is not there, so that two processes cost the start of one. The
+module `ray` beside this one does the same on a Ray cluster.
 """
 
 from __future__ import annotations
@@ -18,24 +19,27 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Protocol, TypeVar
 
+from typing_extensions import override
+
 from detflow.errors import EnvironmentFault
 from detflow.process.parent import die_with
 from detflow.storage.location import Location, Url
 
-__all__ = ["OrderedMap", "ProcessMap", "choose_jobs", "count_cores", "open_workers"]
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# More results than this many a process do not wait for an earlier one that takes long.
+# At most this many finished pieces a process are held back behind a slow one.
 _PIECES_IN_FLIGHT = 8
-# A second process takes longer to start than this much takes to convert.
+# A dataset smaller than this is converted in less time than a second process takes to start.
 _SERIAL_BYTES = 48 * 2**20
 _SERIAL_FILES = 4_000
 
 
 class OrderedMap(Protocol):
-    """Maps in order with a bounded number of items in flight, so that memory does not grow with the input."""
+    """Maps in order, with a bounded number of items in flight.
+
+    So the memory that it takes does not grow with the input.
+    """
 
     def __call__(
         self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int
@@ -45,25 +49,25 @@ class OrderedMap(Protocol):
         Args:
             function: Importable by name (or a `functools.partial` of one that is), since it may run
                 in another process.
-            items: Its arguments.
-            chunk: How many go to a process at a time.
+            items: The function's arguments.
+            chunk: How many items go to a process at a time.
 
         Raises:
             EnvironmentFault: A process died, and nothing stood in for it.
         """
 
 
-class ProcessMap:
-    """The map over processes of this machine; see `OrderedMap`."""
+class ProcessMap(OrderedMap):
+    """An `OrderedMap` over processes of this machine."""
 
     def __init__(self, executor: ProcessPoolExecutor | None, jobs: int) -> None:
         self._executor = executor
         self._jobs = jobs
 
+    @override
     def __call__(
         self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int
     ) -> Iterator[Result]:
-        """See `OrderedMap`."""
         if self._executor is None:
             yield from map(function, items)
             return
@@ -98,8 +102,8 @@ def open_workers(jobs: int, module: str = __name__) -> Iterator[ProcessMap]:
     """Yields a map over `jobs` processes, this one among them.
 
     Args:
-        jobs: How many.
-        module: What the others are to run; they import it while this one goes on.
+        jobs: The number of processes.
+        module: The module that the others are to run; they import it while this one goes on.
     """
     if jobs == 1:
         yield ProcessMap(None, 1)
@@ -121,7 +125,10 @@ def open_workers(jobs: int, module: str = __name__) -> Iterator[ProcessMap]:
 
 
 def choose_jobs(dataset: Location) -> int:
-    """Returns how many processes a dataset is worth; at a URL that cannot be told without asking for all of it."""
+    """Returns how many processes a dataset is worth.
+
+    For a dataset at a URL, that is all cores: its size could be found only by listing all of it.
+    """
     cores = count_cores()
     if cores == 1 or isinstance(dataset, Url):
         return cores
@@ -146,7 +153,7 @@ def _import(module: str) -> None:
 
 
 def _run_here(function: Callable[[Item], Result], items: Sequence[Item]) -> Future[list[Result]]:
-    """Runs at once; an error is kept for the item's turn, as if another process had run into it."""
+    """Runs at once; keeps an error for the item's turn, as if another process had met it."""
     future: Future[list[Result]] = Future()
     try:
         future.set_result(_run(function, items))

@@ -1,7 +1,8 @@
-"""The map of `parallel` on a Ray cluster: the same pure functions as tasks, so that the bytes are those of one process.
+"""Maps a function over many items, in order, on a Ray cluster.
 
-Ray runs a task again whose worker or node is lost. Tasks may: a file that one builds appears
-complete or not at all, and the second time it is the same.
+The tasks are the same pure functions as in `processes`, so the bytes that they write are those of
+one process. Ray runs a task again if its worker or node is lost. A task may be run again: a file
+that it builds appears complete or not at all, and the second one is the same as the first.
 """
 
 from __future__ import annotations
@@ -18,36 +19,38 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from detflow.data.records.versions import find_versions
-from detflow.errors import EnvironmentFault
+from typing_extensions import override
 
-__all__ = ["RayMap", "open_cluster"]
+from detflow.data.versions import find_versions
+from detflow.data.workers.processes import OrderedMap
+from detflow.errors import EnvironmentFault
+from detflow.text import first_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Tasks that wait or run, for each core, so that none waits for the driver; and those that are done
-# but wait for an earlier one.
+# So many tasks for each core wait or run, so that no core waits for the driver; and so many results
+# for each core may wait for an earlier one.
 _TASKS_PER_CORE = 2
 _RESULTS_PER_CORE = 4
-# Each loss of a node takes one run of every task that it had.
+# Each node that is lost takes one try from every task that it had.
 _MAX_RETRIES = 8
 _CONNECT_SECONDS = 10.0
 _HOST_AND_PORT = re.compile(r"(?:ray://)?\[?([^\[\]/]+)\]?:(\d+)")
 
 
-class RayMap:
-    """The map over the cores of a cluster; see `parallel.OrderedMap`. This process only hands out and collects."""
+class RayMap(OrderedMap):
+    """An `OrderedMap` over the cores of a cluster; this process only hands out and collects."""
 
     def __init__(self, ray: Any, cores: int) -> None:
         self._ray = ray
         self._cores = cores
         self._task = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(_run)
 
+    @override
     def __call__(
         self, function: Callable[[Item], Result], items: Iterable[Item], chunk: int
     ) -> Iterator[Result]:
-        """See `OrderedMap`."""
         remaining = iter(items)
         pending: deque[Any] = deque()
         running: list[Any] = []
@@ -74,9 +77,9 @@ class RayMap:
                 if error is not None:
                     raise error
         except self._ray.exceptions.RayError as error:
-            cause = f"the Ray cluster failed: {(str(error).strip().splitlines() or ['?'])[0]}"
+            cause = f"the Ray cluster failed: {first_line(error)}"
             raise EnvironmentFault(
-                cause, remedy="run it again; shards that are finished are taken over"
+                cause, remedy="run it again; it goes on after the shards that are finished"
             ) from None
         finally:
             for reference in pending:
@@ -90,9 +93,9 @@ def open_cluster(
     """Yields a map over the cores of a Ray cluster.
 
     Args:
-        address: Of the cluster's head; None takes the one that `RAY_ADDRESS` names, else one on
-            this machine, else starts one of this machine's cores.
-        jobs: Most tasks at a time; None takes all cores.
+        address: The address of the cluster's head; None takes the one that `RAY_ADDRESS` names, or
+            else one on this machine, or else starts a cluster of this machine's cores.
+        jobs: The most tasks at a time; None takes all cores.
         shared: Folders that every node must see.
 
     Raises:
@@ -100,16 +103,17 @@ def open_cluster(
             see a folder.
     """
     _require_reachable(address or os.environ.get("RAY_ADDRESS"))
-    # Ray reports how it is used, and warns of both unless told.
+    # Unless told otherwise, Ray reports how it is used and warns of that, and it warns of a change
+    # that is to come for accelerators.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray sets a handler of its own, which ends with another exit code.
+    # Ray installs a handler of its own, which ends the process with another exit code.
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         import ray
     except ImportError as error:
         raise EnvironmentFault(
-            f"Ray is not installed: {error}", remedy="pip install '.[ray]'"
+            f"Ray is not installed: {error}", remedy="pip install '.[ray]' in detflow's folder"
         ) from None
     try:
         ray.init(
@@ -119,7 +123,7 @@ def open_cluster(
             logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        cause = f"no Ray cluster: {(str(error).strip().splitlines() or ['?'])[0]}"
+        cause = f"no Ray cluster: {first_line(error)}"
         raise EnvironmentFault(
             cause, path=address, remedy="check --ray-address, and `ray status` there"
         ) from None
@@ -137,7 +141,7 @@ def open_cluster(
 
 
 def _require_reachable(address: str | None) -> None:
-    """Ray itself would try for many minutes."""
+    """Refuses an address where nobody listens; Ray itself would try for many minutes."""
     match = _HOST_AND_PORT.fullmatch(address or "")
     if match is None:
         return
@@ -152,7 +156,7 @@ def _require_reachable(address: str | None) -> None:
 
 
 def _require_shared(ray: Any, folders: Sequence[Path]) -> None:
-    """A node without the dataset would tell of files that were removed."""
+    """Refuses nodes that do not see a folder; their tasks would report files as removed."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = (
@@ -163,7 +167,7 @@ def _require_shared(ray: Any, folders: Sequence[Path]) -> None:
     look = ray.remote(num_cpus=0)(_find_missing)
     strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=True) for node in nodes]
     for host, missing in ray.get(
-        [look.options(scheduling_strategy=one).remote(folders) for one in strategies]
+        [look.options(scheduling_strategy=node).remote(folders) for node in strategies]
     ):
         for folder in missing:
             remedy = "put it on a file system that all nodes share, or into an object store"
@@ -179,7 +183,11 @@ def _find_missing(folders: Sequence[Path]) -> tuple[str, list[Path]]:
 def _run(
     versions: Mapping[str, str], function: Callable[[Item], Result], items: Sequence[Item]
 ) -> tuple[list[Result], Exception | None]:
-    """Runs in a worker. An error comes back as a value, after the results before it, as it would from this process."""
+    """Runs a function over items in a worker.
+
+    An error comes back as a value beside the results before it, so that the driver can raise it in
+    its turn.
+    """
     if find_versions() != versions:
         cause = f"a node has other versions than the driver: {find_versions()}, {versions}"
         return [], EnvironmentFault(

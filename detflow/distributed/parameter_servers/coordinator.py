@@ -15,20 +15,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from detflow.distributed.team import Distribution
+from detflow.distributed.team import MirroredTeam
 from detflow.distributed.topology import Topology, split_address
 from detflow.errors import ConfigError, EnvironmentFault
 from detflow.process.ending import require_immediate_exit
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line
 
-__all__ = ["Coordinator", "answers", "lost_servers"]
-
-# What a scheduler may take from the first process of a run to its last.
+# A scheduler may take this long to start all processes of a run.
 _GATHER_SECONDS = 3600.0
 _TICK_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
-# What a lost or replaced server shows as, where the class of the error does not tell.
+# Messages that a lost or replaced server causes where the class of the error does not tell.
 _LOST_MARKS = ("unknown device", "Unable to find the relevant tensor remote_handle")
 
 
@@ -41,8 +39,7 @@ class Coordinator:
 
     Attributes:
         num_workers: Processes that take steps.
-        distribution: Where variables are made on the parameter servers, and functions for the
-            workers.
+        team: Its variables live on the parameter servers, and its functions are for the workers.
 
     Raises:
         ConfigError: The workers have several GPUs each.
@@ -57,10 +54,10 @@ class Coordinator:
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             cluster, task_type=topology.job, task_id=topology.index, rpc_layer="grpc"
         )
-        # TensorFlow logs each error of a worker at length, images included; what it does not mend
-        # arrives as an exception.
+        # TensorFlow logs each error of a worker at length, images included; an error that it cannot
+        # recover from arrives as an exception.
         tf.get_logger().setLevel("CRITICAL")
-        # The server that it starts tells its address.
+        # The server that the strategy starts prints its address.
         with native_stderr_closed():
             strategy = tf.distribute.ParameterServerStrategy(resolver)
         if strategy.num_replicas_in_sync > 1:
@@ -69,9 +66,9 @@ class Coordinator:
                 remedy="start a worker for each GPU, which CUDA_VISIBLE_DEVICES shows it alone",
             )
         self.num_workers = topology.num_workers
-        self.distribution = Distribution(strategy)
-        # Its finaliser waits for a thread that reconnects to a lost worker; in a process that ends,
-        # that thread no longer runs.
+        self.team = MirroredTeam(strategy)
+        # The coordinator's finaliser waits for a thread that reconnects to a lost worker. In a
+        # process that ends that thread no longer runs, so the finaliser would wait for ever.
         require_immediate_exit()
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
 
@@ -80,18 +77,18 @@ class Coordinator:
     ) -> tf.distribute.coordinator.RemoteValue:
         """Hands a function to the next free worker; where that is lost, to another one.
 
-        It was made before: TensorFlow sends a new one to all processes, which had better not wait
-        for anything then.
+        The function must have been traced before: TensorFlow sends a new one to all processes,
+        which must not be busy then.
 
         Returns:
-            What `fetch` of it waits for.
+            A value whose `fetch` waits for the result.
         """
         return self._coordinator.schedule(function, args=args)
 
 
 @contextlib.contextmanager
 def lost_servers() -> Iterator[None]:
-    """Turns the loss of a parameter server inside the block into `EnvironmentFault`; that of a worker is made up for."""
+    """Turns the loss of a parameter server inside the block into `EnvironmentFault`; the steps of a lost worker go to others."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -100,7 +97,7 @@ def lost_servers() -> Iterator[None]:
         )
         if not is_lost and not any(mark in error.message for mark in _LOST_MARKS):
             raise
-        # The first line may only say that a graph was at work.
+        # The first line may say only that executing a graph failed.
         reason = next(
             (line for line in error.message.splitlines() if "remote target" in line),
             first_line(error.message or type(error).__name__),

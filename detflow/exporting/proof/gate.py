@@ -17,7 +17,7 @@ from detflow.inference.detector import Outputs, to_detections
 from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel
 from detflow.label_map import LabelMap
-from detflow.metrics import EvaluatedImage, coco_metrics
+from detflow.metrics.coco import EvaluatedImage, coco_metrics
 from detflow.text import count_noun
 
 METRICS: Final = ("AP", "AP50")

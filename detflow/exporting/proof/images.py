@@ -16,14 +16,14 @@ from PIL import Image
 
 from detflow.config.schema import DataConfig
 from detflow.data.images.pictures import PictureFile, find_pictures, read_picture
-from detflow.data.records.mirror import mirror_records
-from detflow.data.records.schema import (
+from detflow.data.records.manifest import (
     MANIFEST_NAME,
     RecordsManifest,
     read_manifest,
-    read_samples,
     resolve_split,
 )
+from detflow.data.records.mirror import mirror_records
+from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
 from detflow.exporting.proof.process import ProofImage
 from detflow.models import preprocess

@@ -39,7 +39,7 @@ class FreshKernels(tf_keras.initializers.Initializer):  # type: ignore[misc]
 
 
 def input_shape(config: ModelConfig) -> tuple[int | None, int | None, int]:
-    """Returns an image's (height, width, 3); both sides are open where there are several canvases."""
+    """Returns an image's (height, width, 3); both sides are open if there are several canvases."""
     height, width = (None, None) if config.more_input_sizes else config.input_size
     return height, width, 3
 

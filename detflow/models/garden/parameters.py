@@ -97,7 +97,7 @@ class GardenParameters:
 
     @contextlib.contextmanager
     def refusals(self) -> Iterator[None]:
-        """Turns Model Garden's errors in the block into `ConfigError` where a user set parameters."""
+        """Turns Model Garden's errors in the block into ConfigError where a user set parameters."""
         try:
             yield
         except (

@@ -1,9 +1,8 @@
-"""Initial weights into a new model, part by part as far as the shapes allow.
+"""Loads initial weights into a new model, part by part, as far as names and shapes agree.
 
-A checkpoint that somebody else wrote is read, never handed to TensorFlow's checkpoint manager: a
-hostile index file makes that one delete files. Variables are found by walking the checkpoint's
-object graph and the model's side by side, and only what has a variable's name and shape is read at
-all.
+A checkpoint that somebody else wrote is never handed to TensorFlow's checkpoint manager: a hostile
+index file makes the manager delete files. Variables are found by walking the object graphs of the
+checkpoint and of the model side by side, and only values of a variable's name and shape are read.
 """
 
 from __future__ import annotations
@@ -30,19 +29,17 @@ from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
 from detflow.text import first_line
 
-__all__ = ["PartReport", "RestoreReport", "restore_initial_weights"]
-
 _MAX_NAMES = 4
 
 
 @dataclass
 class PartReport:
-    """What became of a part's variables.
+    """What became of the variables of a part.
 
     Attributes:
-        restored: How many took a value.
-        other_shape: Names of those whose counterpart has another shape.
-        missing: Names of those without a counterpart.
+        restored: Number of variables that took a value.
+        other_shape: Names of the variables whose counterpart has another shape.
+        missing: Names of the variables without a counterpart.
     """
 
     restored: int = 0
@@ -51,7 +48,7 @@ class PartReport:
 
     @property
     def total(self) -> int:
-        """How many variables the part has."""
+        """Number of variables of the part."""
         return self.restored + len(self.other_shape) + len(self.missing)
 
 
@@ -63,7 +60,7 @@ class RestoreReport:
     parts: Mapping[str, PartReport]
 
     def lines(self) -> Iterator[str]:
-        """Yields what a person wants to know."""
+        """Yields the report as lines of text."""
         counts = ", ".join(
             f"{name} {part.restored} of {part.total} variables" for name, part in self.parts.items()
         )
@@ -76,7 +73,7 @@ class RestoreReport:
                 yield f"left as initialised, {reason}: {', '.join(names[:_MAX_NAMES])}{more}"
 
     def record(self) -> dict[str, Any]:
-        """Returns what run.json keeps."""
+        """Returns the report as the run's provenance keeps it."""
         restored = {
             name: {"variables": part.total, **asdict(part)} for name, part in self.parts.items()
         }
@@ -88,13 +85,13 @@ class RestoreReport:
 
 
 def restore_initial_weights(weights: InitialWeights, model: DetectionModel) -> RestoreReport:
-    """Loads what fits into a model that is still as initialised.
+    """Loads what fits into a model that has been initialised and not trained.
 
     Args:
-        weights: Of a detflow run (its averaged weights are taken), or a TensorFlow checkpoint whose
-            objects are called as Model Garden calls them: `backbone`, `decoder`, `head` and so on,
-            at the top or below `model`.
-        model: With its `parts`.
+        weights: A checkpoint of a detflow run, of which the averaged weights are taken, or another
+            TensorFlow checkpoint whose objects have Model Garden's names: `backbone`, `decoder`,
+            `head` and so on, at the top or below `model`.
+        model: The model; its `parts` are filled.
 
     Raises:
         ArtifactError: The checkpoint is damaged, holds numbers that are not finite, or nothing in
@@ -108,7 +105,8 @@ def restore_initial_weights(weights: InitialWeights, model: DetectionModel) -> R
         raise ArtifactError(
             f"nothing in it fits the model: {'; '.join(report.lines())}",
             path=weights.path,
-            remedy="choose a model section like the one it was trained with, or train from scratch without train.init_from",
+            remedy="choose a model section like the one it was trained with, or train from scratch "
+            "without train.init_from",
         )
     return report
 
@@ -123,7 +121,10 @@ class _Graph(Protocol):
         """Returns the objects inside an object."""
 
     def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
-        """Returns an object's value if it has this shape, else the shape that it has, or None if it is no variable."""
+        """Returns an object's value where it has this shape.
+
+        Otherwise it returns the shape that the object has, or None where it is no variable.
+        """
 
 
 class _ModelGraph:

@@ -1,8 +1,10 @@
-"""Where initial weights come from: a published name, an address, or a path. Does not import TensorFlow."""
+"""Where initial weights come from: a published name, an address, or a path.
+
+This file imports no TensorFlow.
+"""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +17,7 @@ from detflow.publish import FileDigest, digest_file
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, is_checkpoint, read_state
 from detflow.storage.download import Fetched, fetch_files, is_archive, require_digest, unpack_file
-
-__all__ = ["PUBLISHED", "InitialWeights", "PublishedWeights", "find_initial_weights"]
+from detflow.text import find_nearest
 
 _GARDEN = "https://storage.googleapis.com/tf_model_garden/vision"
 _RESNET50 = "https://storage.googleapis.com/cloud-tpu-checkpoints/vision-2.0/resnet50_imagenet"
@@ -28,7 +29,7 @@ class PublishedWeights:
 
     Attributes:
         urls: The archive, or the files of a checkpoint.
-        fits: What they were trained as; what of it a model shares is restored.
+        fits: The model that they were trained as; a model takes what it has in common with it.
     """
 
     urls: tuple[str, ...]
@@ -75,13 +76,13 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Weights at hand, not yet read.
+    """Weights on this machine, not yet read.
 
     Attributes:
-        source: As the configuration names them.
+        source: The name, address or path in the configuration.
         path: A checkpoint folder of a detflow run, or the prefix of another TensorFlow checkpoint.
-        is_run: Whether it is detflow's own.
-        digests: What decides them, by name.
+        is_run: Whether a detflow run wrote the checkpoint.
+        digests: Digests of the files that decide the weights, by name.
     """
 
     source: str
@@ -130,12 +131,11 @@ def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
     elif path.suffix == ".index" and path.is_file():
         prefix = path.with_suffix("")
     else:
-        near = difflib.get_close_matches(source, PUBLISHED, n=1)
-        remedy = (
-            f"did you mean {near[0]}?" if near else f"published weights: {', '.join(PUBLISHED)}"
-        )
+        near = find_nearest(source, PUBLISHED)
+        remedy = f"did you mean {near}?" if near else f"published weights: {', '.join(PUBLISHED)}"
         raise ConfigError(
-            f"train.init_from {source} is no name, address, run or checkpoint", remedy=remedy
+            f"train.init_from {source} is not a name, an address, a run or a checkpoint",
+            remedy=remedy,
         )
     files = [
         _index(prefix),

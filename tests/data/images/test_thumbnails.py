@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detflow.data.images.decode import Treatment
 from detflow.data.images.thumbnails import read_thumbnail
+from detflow.data.images.transcode import Treatment
 from detflow.storage.folders import LocalFolder
 from detflow.types import ImageSize
 

@@ -1,61 +1,208 @@
-import re
-from pathlib import Path
+"""Each rule for datasets is provoked by a fault of its kind; a rule without one fails here."""
 
 import pytest
+from PIL import Image
 
-from detflow.data.judging.rules import RULES, Action, Finding
+from detflow.data.rules import RULES
+from detflow.data.sources.splits import SplitBy
+from detflow.data.sources.voc.read import MAX_OBJECTS, MAX_XML_BYTES
 
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def test_a_finding_survives_the_ledger():
-    finding = Finding(
-        "box_clipped",
-        "a\nb.xml",
-        3,
-        2,
-        "cat: xmin 0",
-        "inside 4x4",
-        "a.jpg",
-        (0.0, 1.0, 2.0, 3.5),
-        (1.0, 1.0, 2.0, 3.5),
-        ("x", "y"),
-    )
-    assert Finding.from_json(finding.to_json()) == finding
-    assert Finding.from_json(Finding("no_objects", "a.xml").to_json()) == Finding(
-        "no_objects", "a.xml"
-    )
-    assert "\n" not in finding.to_json()
+FOLDERS = {"split_by": SplitBy.AUTO}
 
 
-def test_a_finding_is_one_line_with_place_value_and_remedy():
-    text = str(Finding("size_wrong", "d/a\n.xml", 7, value="3x4", expected="4x3"))
+def box(corners):
+    """Plants a box; the image has 64x48 pixels."""
+    return lambda voc: voc.add("a", voc.object("cat", corners))
+
+
+def body(text):
+    """Plants an object's content."""
+    return lambda voc: voc.add("a", f"<object>{text}</object>")
+
+
+def document(content):
+    """Plants a whole file beside a sound annotation."""
+
+    def plant(voc):
+        voc.add("sound")
+        voc.write("annotations/a.xml", content)
+
+    return plant
+
+
+def names(image, **xml):
+    """Plants an image under a name, and an annotation `a.xml` that says something about it."""
+
+    def plant(voc):
+        voc.write(f"images/{image}", voc.encode(voc.draw()))
+        voc.write("annotations/a.xml", voc.xml(voc.object(), **xml))
+
+    return plant
+
+
+def turned(size):
+    """Plants an image that EXIF turns by a quarter, and an annotation with a size."""
+
+    def plant(voc):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        voc.add("a", image=voc.encode(voc.draw(), exif=exif), size=size)
+
+    return plant
+
+
+def image(content, suffix=".jpg"):
+    """Plants an image file."""
+    return lambda voc: voc.add("a", image=content, suffix=suffix)
+
+
+def same_image(quality, *folders):
+    """Plants an image twice, the second time with a quality, in folders."""
+
+    def plant(voc):
+        for name, folder, value in zip("ab", folders, (95, quality), strict=True):
+            data = voc.encode(voc.draw(seed=7), quality=value)
+            voc.add(name, image=data, images=f"{folder}/i", annotations=f"{folder}/a")
+
+    return plant
+
+
+def listed(*lines):
+    """Plants two annotations and two lists, the first with these lines."""
+
+    def plant(voc):
+        voc.add("a")
+        voc.add("b")
+        voc.write("train.txt", "\n".join(lines))
+        voc.write("val.txt", "b")
+
+    return plant
+
+
+def link_outside(voc):
+    voc.add("a")
+    (voc.root.parent / "outside.jpg").write_bytes(b"")
+    (voc.root / "images" / "link.jpg").symlink_to(voc.root.parent / "outside.jpg")
+
+
+def image_ambiguous(voc):
+    for folder in ("one", "two"):
+        voc.write(f"{folder}/a.jpg", voc.encode(voc.draw()))
+    voc.write("annotations/a.xml", voc.xml(voc.object()))
+
+
+def image_claimed_twice(voc):
+    voc.add("a")
+    voc.write("annotations/b.xml", voc.xml(voc.object(), filename="a.jpg"))
+
+
+def key_twice(voc):
+    voc.add("a")
+    voc.write("annotations/a.XML", voc.xml(voc.object()))
+
+
+def image_unlabelled(voc):
+    voc.add("a")
+    voc.write("images/b.jpg", voc.encode(voc.draw()))
+
+
+def png(voc):
+    voc.add("a", image=voc.encode(voc.draw(), "PNG"), suffix=".png")
+
+
+def no_objects(voc):
+    voc.write("a.jpg", voc.encode(voc.draw()))
+    voc.write("a.xml", voc.xml())
+
+
+def class_near_miss(voc):
+    voc.add("a", *(voc.object("button", (x, 1, x + 9, 9)) for x in range(1, 11)))
+    voc.add("b", voc.object("buton"))
+
+
+def class_absent(voc):
+    for name, split in (("cat", "train"), ("dog", "val")):
+        voc.add(name, voc.object(name), images=f"{split}/i", annotations=f"{split}/a")
+
+
+SOUND_BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
+NAMED = f"<name>cat</name>{SOUND_BOX}"
+# For each rule what provokes it, and the options of the audit.
+FAULTS = {
+    "xml_doctype": (document("<!DOCTYPE annotation><annotation/>"), {}),
+    "xml_malformed": (document("<annotation"), {}),
+    "xml_too_large": (document(b" " * (MAX_XML_BYTES + 1)), {}),
+    "xml_not_voc": (document("<annotations/>"), {}),
+    "field_has_children": (body(f"<name>c<b/></name>{SOUND_BOX}"), {}),
+    "field_twice": (body(f"<name>cat</name>{NAMED}"), {}),
+    "object_nested": (body(f"{NAMED}<object/>"), {}),
+    "too_many_objects": (lambda voc: voc.add("a", "<object/>" * (MAX_OBJECTS + 1)), {}),
+    "name_missing": (body(SOUND_BOX), {}),
+    "name_whitespace": (body(f"<name> cat</name>{SOUND_BOX}"), {}),
+    "flag_unreadable": (body(f"{NAMED}<difficult>perhaps</difficult>"), {}),
+    "box_missing": (body("<name>cat</name>"), {}),
+    "box_not_a_number": (box((1, 1, "nan", 9)), {}),
+    "box_inverted": (box((30, 5, 10, 8)), {}),
+    "box_zero_area": (box((5, 5, 5, 8)), {}),
+    "box_clipped": (box((50, 40, 70, 48)), {}),
+    "box_outside": (box((70, 5, 90, 8)), {}),
+    "box_tiny": (box((5, 5, 5.4, 30)), {}),
+    "object_duplicate": (lambda voc: voc.add("a", voc.object(), voc.object()), {}),
+    "path_unsafe": (names("a.jpg", filename="../a.jpg"), {}),
+    "link_outside": (link_outside, {}),
+    "paired_by_case": (names("a.jpg", filename="A.JPG"), {}),
+    "paired_by_extension": (names("a.jpg", filename="a"), {}),
+    "paired_by_path": (names("b.jpg", filename="gone.jpg", path="C:\\photos\\b.jpg"), {}),
+    "paired_by_stem": (names("a.jpg", filename="gone.jpg"), {}),
+    "image_missing": (names("b.jpg", filename="gone.jpg"), {}),
+    "image_ambiguous": (image_ambiguous, {}),
+    "image_claimed_twice": (image_claimed_twice, {}),
+    "key_twice": (key_twice, {}),
+    "image_unlabelled": (image_unlabelled, {}),
+    "no_objects": (no_objects, {}),
+    "image_undecodable": (image(b"\xff\xd8\xff nothing"), {}),
+    "image_unsupported": (image(b"\0\0\0\x18ftypheic\0\0\0\0"), {}),
+    "image_too_large": (lambda voc: voc.add("a"), {"max_pixels": 64}),
+    "image_transcoded": (png, {}),
+    "extension_wrong": (lambda voc: voc.add("a", suffix=".png"), {}),
+    "exif_applied": (turned((48, 64)), {}),
+    "exif_removed": (turned((64, 48)), {}),
+    "size_missing": (lambda voc: voc.add("a", size=None), {}),
+    "size_zero": (lambda voc: voc.add("a", size=(0, 0)), {}),
+    "size_swapped": (lambda voc: voc.add("a", size=(48, 64)), {}),
+    "size_wrong": (lambda voc: voc.add("a", size=(99, 99)), {}),
+    "size_conflict": (
+        lambda voc: voc.add("a", voc.object("cat", (1, 1, 128, 96)), size=(128, 96)),
+        {},
+    ),
+    "class_unknown": (lambda voc: voc.add("a", voc.object("dog")), {"classes": ("cat",)}),
+    "split_unassigned": (listed("nowhere", "a/b/c", "b"), {"split_by": SplitBy.LISTS}),
+    "split_entry_missing": (listed("a", "nowhere"), FOLDERS),
+    "split_entry_twice": (listed("a", "a"), FOLDERS),
+    "split_leak": (listed("a", "b"), FOLDERS),
+    "split_near_leak": (same_image(60, "train", "val"), FOLDERS),
+    "class_near_miss": (class_near_miss, {}),
+    "split_empty": (lambda voc: voc.add("a"), {"fractions": {"train": 0.5, "val": 0.5}}),
+    "class_absent": (class_absent, FOLDERS),
+    "image_duplicate": (same_image(95, "one", "two"), {}),
+    "image_near_duplicate": (same_image(60, "one", "two"), {}),
+}
+
+
+@pytest.mark.parametrize("code", RULES)
+def test_a_fault_of_its_kind_provokes_the_rule(voc_set, audit, code):
+    plant, options = FAULTS[code]
+    plant(voc_set)
+    result = audit(**options)
+    findings = [finding for finding in result.findings() if finding.code == code]
+    # Two files of one key, and two splits that lack each other's class, are two faults.
     assert (
-        text
-        == "d/a\\n.xml:7: the annotation's <size> differs from the image (3x4), expected 4x3; taken from the pixels"
+        len(findings) == result.counts[code] == (2 if code in ("key_twice", "class_absent") else 1)
     )
+    assert RULES[code].remedy in str(findings[0])
 
 
-def test_an_unknown_code_cannot_exist():
-    with pytest.raises(ValueError, match="no such finding"):
-        Finding("oops", "a.xml")
-
-
-def test_every_rule_stands_in_the_docs_under_its_action():
-    text = (ROOT / "docs" / "repairs.md").read_text(encoding="utf-8")
-    documented = {}
-    section = None
-    for line in text.splitlines():
-        if line.startswith("## "):
-            section = next((action for action in Action if action.value in line.lower()), None)
-        for code in re.findall(r"^\| `(\w+)`", line):
-            documented[code] = section
-    assert documented == {code: rule.action for code, rule in RULES.items()}
-
-
-def test_every_rule_is_used():
-    source = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "detflow" / "data").rglob("*.py")
-    )
-    for code in RULES:
-        assert source.count(f'"{code}"') >= 2, code
+def test_a_sound_set_provokes_none(voc_set, audit):
+    voc_set.add("a")
+    voc_set.add("b")
+    assert dict(audit().counts) == {}

@@ -1,7 +1,7 @@
 import pytest
 
 from detflow.data.convert import ConversionOptions, convert_dataset, describe_audit
-from detflow.data.judging.rules import Finding
+from detflow.data.findings import Finding
 from detflow.data.report.page import CARDS_PER_CODE, LINES_PER_CODE, render_report
 
 EVIL = '"><script>alert(1)</script>{{ 7*7 }}&\u202e\n'

@@ -1,6 +1,7 @@
 import os
 
-from detflow.data.sources.layout import find_files, split_extension
+from detflow.data.sources.layout import find_files
+from detflow.data.sources.voc.source import VOC
 from detflow.storage.folders import LocalFolder
 
 
@@ -27,7 +28,7 @@ def test_files_are_found_at_any_depth_and_what_is_no_part_is_passed_over(voc_set
     voc_set.write("VOC/ImageSets/Segmentation/train.txt", "x")
     voc_set.write("train.txt", "x")
     voc_set.write("notes.txt", "x")
-    files = find_files(LocalFolder.of(voc_set.root))
+    files = find_files(LocalFolder.of(voc_set.root), VOC)
     assert files.annotations == ("a/b/c/x.XML", "a/y.xml", "ann/n02085620_7", "ann/v1.5")
     assert files.images == ("img/noext", "img/odd.dat", "img/x.JPG")
     assert files.split_lists == ("VOC/ImageSets/Main/anything.txt", "train.txt")
@@ -47,17 +48,9 @@ def test_links_out_of_the_dataset_are_named_and_not_followed(voc_set, tmp_path):
     os.symlink("nowhere", voc_set.root / "img" / "broken.jpg")
     os.symlink(outside / "a.jpg", voc_set.root / "img" / "noext")
     os.mkfifo(voc_set.root / "img" / "fifo.jpg")
-    files = find_files(LocalFolder.of(voc_set.root))
+    files = find_files(LocalFolder.of(voc_set.root), VOC)
     assert files.images == ("img/b.jpg", "real/b.jpg")
     assert [(finding.code, finding.path) for finding in files.findings] == [
         ("link_outside", "img/a.jpg"),
         ("link_outside", "more"),
     ]
-
-
-def test_only_known_extensions_are_split_off():
-    assert split_extension("a.mp4#t=10.jpg") == ("a.mp4#t=10", ".jpg")
-    assert split_extension("a.mp4#t=10") == ("a.mp4#t=10", "")
-    assert split_extension("v1.2") == ("v1.2", "")
-    assert split_extension(".jpg") == (".jpg", "")
-    assert split_extension("d/a.XML") == ("d/a", ".XML")

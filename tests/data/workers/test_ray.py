@@ -14,18 +14,18 @@ import pytest
 
 import detflow.data.workers.ray as cluster_module
 from detflow.data.convert import ConversionOptions, convert_dataset
-from detflow.data.records.versions import find_versions
+from detflow.data.versions import find_versions
 from detflow.data.workers.ray import open_cluster
 from detflow.errors import EnvironmentFault
 from detflow.publish import digest_files
 from detflow.storage.folders import open_folder
 
-COPIES = 10
+COPIES = 4
 
 
 @pytest.fixture(scope="module")
 def cluster(s3_server):
-    """The head has no cores, so it runs no tasks; each node has one, and knows the store from its environment."""
+    """The head has no cores and runs no tasks; each node has one, and knows the store's address."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
@@ -41,19 +41,19 @@ def cluster(s3_server):
 
 @pytest.fixture(scope="module")
 def grown(shared_data, tmp_path_factory):
-    """BCCD several times over under new names: `set`, and `local`, what the local runner makes of it."""
+    """BCCD several times over, as `set`, and what the local runner makes of it, as `local`."""
     spec = importlib.util.spec_from_file_location(
         "bench_records", Path(__file__).parents[3] / "tools" / "bench_records.py"
     )
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
     root = tmp_path_factory.mktemp("grown")
-    assert bench.repeat_dataset(shared_data("bccd"), root / "set", COPIES) == 3640
+    assert bench.repeat_dataset(shared_data("bccd"), root / "set", COPIES) == 364 * COPIES
     convert_dataset(root / "set", root / "local", ConversionOptions(jobs=2))
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_lost_driver_is_resumed_at_its_finished_shards(cluster, grown, tmp_path):
     output = tmp_path / "out"
     arguments = [
@@ -85,7 +85,7 @@ def test_a_lost_driver_is_resumed_at_its_finished_shards(cluster, grown, tmp_pat
     assert digest_files(output) == digest_files(grown / "local")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_error_comes_in_its_turn_and_a_worker_that_always_dies_is_an_environment_fault(
     cluster, monkeypatch
 ):
@@ -99,7 +99,7 @@ def test_an_error_comes_in_its_turn_and_a_worker_that_always_dies_is_an_environm
             list(workers(os._exit, [1], chunk=1))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_nodes_read_from_an_object_store_and_write_to_it(cluster, s3_url, pictures_dir, tmp_path):
     shutil.copytree(pictures_dir, tmp_path / "set")
     dataset, output = open_folder(s3_url / "set"), open_folder(s3_url / "records")
@@ -112,7 +112,7 @@ def test_nodes_read_from_an_object_store_and_write_to_it(cluster, s3_url, pictur
     assert written == digest_files(tmp_path / "local")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_folder_that_a_node_does_not_see_is_named(cluster, tmp_path):
     refused = pytest.raises(EnvironmentFault, match="does not see the folder")
     with refused, open_cluster(cluster.address, None, [tmp_path, tmp_path / "gone"]):

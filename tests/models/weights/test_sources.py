@@ -90,10 +90,10 @@ def test_a_published_name_is_its_addresses(folder, monkeypatch):
         (
             "resnet50-imagnet",
             ConfigError,
-            "is no name, address, run or checkpoint; did you mean resnet50-imagenet",
+            "is not a name, an address, a run or a checkpoint; did you mean resnet50-imagenet",
         ),
         ("zzz", ConfigError, "published weights: resnet50-imagenet, "),
-        ("ftp://example.org/x", ConfigError, "is no name, address"),
+        ("ftp://example.org/x", ConfigError, "is not a name, an address"),
         (".", ArtifactError, r"no file ends in \.index"),
     ],
 )

@@ -1,0 +1,222 @@
+"""Judges one annotation with its image: a pure function of what the two files hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detflow.data.findings import Corners, Finding
+from detflow.data.images.decode import ImageFacts, read_image_facts
+from detflow.data.images.header import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault
+from detflow.data.images.transcode import Treatment
+from detflow.data.judging.boxes import is_in_order, mend_box
+from detflow.data.judging.case import Case
+from detflow.data.judging.sample import AuditedSample, ClassCount
+from detflow.data.records.schema import ObjectColumns, round_to_record
+from detflow.data.sources.names import split_extension
+from detflow.data.sources.source import RawAnnotation, RawObject
+from detflow.text import find_nearest
+from detflow.types import Box, ImageSize
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedImage:
+    """An image file: what it holds, or why it cannot be used.
+
+    Attributes:
+        path: Its path inside the dataset.
+        num_bytes: Its size.
+        sha256: Its SHA-256, 32 bytes.
+        facts: What it holds.
+        fault: Why it cannot be used; None where it can.
+    """
+
+    path: str
+    num_bytes: int
+    sha256: bytes
+    facts: ImageFacts | None
+    fault: ImageFault | None
+
+
+def examine_image(data: bytes, path: str, max_pixels: int) -> ExaminedImage:
+    """Decodes an image file completely.
+
+    Args:
+        data: The file's bytes.
+        path: Its path inside the dataset.
+        max_pixels: An image with more pixels cannot be used.
+    """
+    sha256 = hashlib.sha256(data).digest()
+    try:
+        if len(data) > MAX_IMAGE_BYTES:
+            raise ImageFault("image_too_large", f"over {MAX_IMAGE_BYTES:,} bytes")
+        return ExaminedImage(path, len(data), sha256, read_image_facts(data, max_pixels), None)
+    except ImageFault as fault:
+        return ExaminedImage(path, len(data), sha256, None, fault)
+
+
+def judge_pair(
+    annotation: RawAnnotation, image: ExaminedImage, classes: Sequence[str] | None
+) -> tuple[AuditedSample | None, tuple[Finding, ...]]:
+    """Judges an annotation with its image.
+
+    Args:
+        annotation: The annotation as written.
+        image: The image that belongs to it.
+        classes: The classes that may occur; None allows any.
+
+    Returns:
+        The sample, or None where it cannot be used, and all findings.
+    """
+    case = Case(annotation, image.path)
+    sample = _judge(case, image, classes)
+    return sample, tuple(case.findings)
+
+
+def count_classes(annotation: RawAnnotation, sample: AuditedSample) -> tuple[ClassCount, ...]:
+    """Returns the classes of a sample's objects, sorted by name, each with its first line."""
+    counts = Counter(sample.columns.names)
+    lines: dict[str, int] = {}
+    for raw in annotation.objects or ():
+        lines.setdefault(raw.name, raw.line)
+    return tuple(ClassCount(name, counts[name], lines[name]) for name in sorted(counts))
+
+
+def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> AuditedSample | None:
+    annotation, facts, fault = case.annotation, image.facts, image.fault
+    if fault is not None:
+        case.note(fault.code, value=f"{image.path}: {fault.value}", expected=fault.expected)
+    if annotation.objects is None or facts is None:
+        return None
+    turn = _decide_turn(case, facts)
+    size = facts.turned_size if turn != 1 else facts.size
+    if _has_size_conflict(case, annotation.objects, size):
+        return None
+    treatment = _decide_treatment(case, facts, turn)
+    kept = []
+    boxes = []
+    is_refused = False
+    for raw in annotation.objects:
+        if classes is not None and raw.name not in classes:
+            _note_unknown_class(case, raw, classes)
+            is_refused = True
+        elif is_in_order(raw.corners, size):
+            kept.append(raw)
+            boxes.append(Box.normalise_voc(*raw.corners, size))
+        elif (box := mend_box(case, raw, size)) is not None:
+            kept.append(raw)
+            boxes.append((box.ymin, box.xmin, box.ymax, box.xmax))
+    if is_refused:
+        return None
+    if not annotation.objects:
+        case.note("no_objects")
+    return AuditedSample(
+        annotation.name,
+        image.path,
+        image.num_bytes,
+        image.sha256.hex(),
+        size,
+        treatment,
+        _drop_duplicates(case, kept, round_to_record(boxes)),
+    )
+
+
+def _note_unknown_class(case: Case, raw: RawObject, classes: Sequence[str]) -> None:
+    nearest = find_nearest(raw.name, classes, cutoff=0.0) or ""
+    case.note(
+        "class_unknown",
+        line=raw.line,
+        object_index=raw.number,
+        value=raw.name,
+        expected=f"perhaps {nearest!r}",
+    )
+
+
+def _drop_duplicates(
+    case: Case, objects: Sequence[RawObject], boxes: Sequence[Corners]
+) -> ObjectColumns:
+    """Returns the objects but for those with the class and the box of an earlier one."""
+    first: dict[tuple[str, Corners], RawObject] = {}
+    for raw, box in zip(objects, boxes, strict=True):
+        earlier = first.setdefault((raw.name, box), raw)
+        if earlier is not raw:
+            case.note(
+                "object_duplicate",
+                line=raw.line,
+                object_index=raw.number,
+                value=f"{raw.name}, as object {earlier.number}",
+                before=raw.corners,
+            )
+    kept = first.values()
+    return ObjectColumns(
+        names=[raw.name for raw in kept],
+        boxes_yxyx=[box for _, box in first],
+        difficult=[int(raw.difficult) for raw in kept],
+        truncated=[int(raw.truncated) for raw in kept],
+        poses=[raw.pose for raw in kept],
+    )
+
+
+def _decide_turn(case: Case, facts: ImageFacts) -> int:
+    """Returns the EXIF orientation to apply; notes where the annotation has another size."""
+    stored, turned = facts.size, facts.turned_size
+    written, line = case.annotation.size, case.annotation.size_line
+    if facts.orientation != 1:
+        is_turned = turned != stored and written == (turned.width, turned.height)
+        value = f"EXIF orientation {facts.orientation}, stored {stored}"
+        case.note("exif_applied" if is_turned else "exif_removed", line=line, value=value)
+        if is_turned:
+            return facts.orientation
+    if written == (stored.width, stored.height):
+        return 1
+    if written is None:
+        code, value = "size_missing", ""
+    else:
+        code, value = _name_wrong_size(written, stored), f"{written[0]}x{written[1]}"
+    case.note(code, line=line, value=value, expected=str(stored))
+    return 1
+
+
+def _name_wrong_size(written: tuple[int, int], stored: ImageSize) -> str:
+    if 0 in written:
+        return "size_zero"
+    return "size_swapped" if written == (stored.height, stored.width) else "size_wrong"
+
+
+def _has_size_conflict(case: Case, objects: Sequence[RawObject], size: ImageSize) -> bool:
+    """Whether the boxes tell that they were drawn on an image of another size.
+
+    Clipping such boxes would write wrong labels.
+    """
+    written = case.annotation.size
+    if written is None or 0 in written or written == (size.width, size.height):
+        return False
+    if all(_fits(raw.corners, size.width, size.height, slack=0.01) for raw in objects):
+        return False
+    if not all(_fits(raw.corners, written[0], written[1], slack=0.0) for raw in objects):
+        return False
+    value = f"<size> {written[0]}x{written[1]}, image {size}"
+    case.note("size_conflict", line=case.annotation.size_line, value=value)
+    return True
+
+
+def _fits(corners: Corners, width: int, height: int, slack: float) -> bool:
+    xmin, ymin, xmax, ymax = corners
+    return (
+        max(xmin, xmax) <= width * (1 + slack) + 1 and max(ymin, ymax) <= height * (1 + slack) + 1
+    )
+
+
+def _decide_treatment(case: Case, facts: ImageFacts, turn: int) -> Treatment:
+    suffix = split_extension(case.image)[1]
+    if IMAGE_SUFFIXES.get(suffix.lower()) != facts.format:
+        expected = f"named {suffix or 'without an extension'}"
+        case.note_image("extension_wrong", value=facts.kind, expected=expected)
+    if not facts.is_plain_jpeg:
+        case.note("image_transcoded", value=facts.kind)
+    transcode = turn != 1 or not facts.is_plain_jpeg
+    return Treatment(
+        transcode=transcode, turn=turn, drop_exif=facts.orientation != 1 and not transcode
+    )

@@ -1,0 +1,55 @@
+"""Reads the files of a dataset that is being judged or converted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import tee
+
+from detflow.data.images.header import MAX_IMAGE_BYTES
+from detflow.data.images.transcode import encode_record_jpeg
+from detflow.data.judging.sample import AuditedSample
+from detflow.errors import DataError
+from detflow.storage.interface import Folder
+
+
+def read_files(source: Folder, paths: Iterable[str], limit: int) -> Iterator[bytes]:
+    """Yields files' contents; one byte more than `limit` of a file that is larger.
+
+    Raises:
+        DataError: A file was removed meanwhile.
+    """
+    try:
+        yield from source.read_many(paths, limit + 1)
+    except FileNotFoundError as error:
+        raise DataError(
+            "the file was removed while the dataset was being read",
+            path=error.filename,
+            remedy="run it again",
+        ) from None
+
+
+def read_record_images(
+    source: Folder, samples: Iterable[AuditedSample]
+) -> Iterator[tuple[AuditedSample, bytes, str]]:
+    """Yields each sample with its record's JPEG and the JPEG's SHA-256 in hexadecimal.
+
+    Raises:
+        DataError: An image is not the one that was audited.
+    """
+    samples, named = tee(samples)
+    contents = read_files(source, (audited.image for audited in named), MAX_IMAGE_BYTES)
+    for audited, data in zip(samples, contents, strict=True):
+        if hashlib.sha256(data).hexdigest() != audited.image_sha256:
+            raise DataError(
+                "the image changed while the dataset was being converted",
+                path=audited.image,
+                remedy="run it again",
+            )
+        encoded = encode_record_jpeg(data, audited.treatment)
+        is_unchanged = encoded is data
+        yield (
+            audited,
+            encoded,
+            audited.image_sha256 if is_unchanged else hashlib.sha256(encoded).hexdigest(),
+        )

@@ -1,0 +1,1 @@
+"""Judges TFRecord files, whoever wrote them."""

@@ -1,0 +1,177 @@
+"""What a dialect of annotations is: the seam between files as tools write them and the judges.
+
+A dialect finds its files in a folder, reads them into raw annotations with their places, and says
+which splits and classes the dataset declares. Pairing, judging, ledger, records and report work on
+raw annotations and never see a file's own form. Reading a file is a pure function of its bytes, so
+it runs in any number of processes, or on other machines: a dialect is a small value that can be
+pickled.
+
+VOC is one dialect (`detflow.data.sources.voc`): one XML file, one image. Others fit as follows.
+
+COCO JSON has one file for many images: `read` gives one raw annotation for each element of
+`images`, with the image's id as its `entry`, `file_name` as its `filename`, and the objects that
+refer to it; `declare_classes` gives `categories` in the order of their ids. The judging pass asks
+for a file again with the images that pairing has found, in the files' order, so such a dialect
+keeps the file that it parsed last.
+
+YOLO has one text file for each image, with fractions of its sides: `has_name` takes `*.txt` that is
+neither a list of splits nor of classes; `filename` is None, so that the file's own name decides;
+`declare_classes` and `declare_splits` read `data.yaml`. Fractions become pixels where the image's
+size is known, in `judging.pair`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from detflow.data.findings import Corners, Finding, name_annotation
+from detflow.data.sources.splits import SplitBy, Splits
+from detflow.storage.interface import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFiles:
+    """The files of a dataset. Paths are relative to its folder, with forward slashes, sorted.
+
+    Attributes:
+        source: The dataset's folder.
+        annotations: Files that hold annotations, by their names or their content.
+        images: Image files, by their extensions or their content.
+        split_lists: Text files that may declare splits.
+        findings: Links and keys that lead out of the dataset.
+    """
+
+    source: Folder
+    annotations: tuple[str, ...]
+    images: tuple[str, ...]
+    split_lists: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+class ImageNames(NamedTuple):
+    """The names by which an annotation claims its image.
+
+    Attributes:
+        filename: The image's name as the annotation gives it; None where it gives none.
+        source_path: Where the image lay on the annotator's machine, where the annotation says so.
+    """
+
+    filename: str | None
+    source_path: str | None
+
+
+class RawObject(NamedTuple):
+    """An object as written.
+
+    Attributes:
+        number: Its place among the annotation's objects, from 1.
+        line: The line where it begins.
+        name: The class name with white space collapsed.
+        corners: VOC pixel corners xmin, ymin, xmax, ymax: finite, in no certain order, perhaps
+            outside of the image.
+        difficult: VOC's flag.
+        truncated: VOC's flag.
+        pose: VOC's free text.
+    """
+
+    number: int
+    line: int
+    name: str
+    corners: Corners
+    difficult: bool
+    truncated: bool
+    pose: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnnotation:
+    """What a file says about one image.
+
+    Attributes:
+        path: The file inside the dataset.
+        entry: Which annotation of the file: empty where the file holds one, else unique in the
+            file and without a slash.
+        names: How it claims its image.
+        size: The image's width and height in pixels as written, zero where zero is written; None
+            where they are missing or unreadable.
+        size_line: The line where the size is.
+        objects: The objects in the file's order; None where one of the findings sets the annotation
+            aside, which claims its image all the same.
+        findings: What reading it found.
+    """
+
+    path: str
+    entry: str
+    names: ImageNames
+    size: tuple[int, int] | None
+    size_line: int | None
+    objects: tuple[RawObject, ...] | None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name inside the dataset."""
+        return name_annotation(self.path, self.entry)
+
+
+class FileContent(NamedTuple):
+    """What a dialect reads from a file.
+
+    Attributes:
+        annotations: Those that say which image they are about.
+        findings: Why the file, or an entry of it, is no such annotation. One that is quarantined or
+            refused counts as an annotation that was found; one that is noted does not.
+    """
+
+    annotations: tuple[RawAnnotation, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+class AnnotationSource(Protocol):
+    """One dialect of annotations; the module's docstring has examples."""
+
+    @property
+    def name(self) -> str:
+        """Its name in messages: "VOC"."""
+
+    @property
+    def max_file_bytes(self) -> int:
+        """How much of a file is read at most; `read` gets one byte more of a larger one."""
+
+    def has_name(self, path: str) -> bool:
+        """Whether a file holds annotations by its name alone, whatever is in it."""
+
+    def has_head(self, head: bytes) -> bool:
+        """Whether a file whose name says nothing holds annotations by its first 32 bytes."""
+
+    def read(self, data: bytes, path: str) -> FileContent:
+        """Reads a file; whatever is wrong with it becomes a finding.
+
+        Args:
+            data: The file's bytes.
+            path: The file's path inside the dataset, for findings.
+        """
+
+    def declare_splits(
+        self,
+        files: DatasetFiles,
+        annotations: Sequence[str],
+        images: Mapping[str, str],
+        split_by: SplitBy,
+    ) -> Splits | None:
+        """Returns the splits that the dataset declares; None where the seed is to decide.
+
+        Args:
+            files: The dataset.
+            annotations: The names of all annotations, usable or not, sorted.
+            images: The image of each annotation that has one.
+            split_by: What the user asked for.
+
+        Raises:
+            ConfigError: The user asked for declared splits and there are none.
+        """
+
+    def declare_classes(self, files: DatasetFiles) -> tuple[str, ...] | None:
+        """Returns the classes in the order of their ids; None where only the objects name them."""

@@ -1,0 +1,1 @@
+"""The dialect of PASCAL VOC: one XML file for each image."""

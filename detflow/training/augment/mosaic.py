@@ -1,0 +1,115 @@
+"""Mosaics of four images (YOLOv4, arXiv:2004.10934)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from detflow.config.schema import AugmentConfig
+from detflow.training.augment.canvases import Canvases, Originals, compact
+from detflow.training.augment.mixup import draw_partners
+from detflow.training.augment.noise import Noise
+from detflow.training.augment.views import (
+    NUMBERS_PER_VIEW,
+    Views,
+    boxes_in_view,
+    draw_views,
+    show_views,
+)
+
+# Where the four windows of a mosaic meet: not so close to an edge that one of them shows nothing.
+_CENTRE_RANGE = (0.25, 0.75)
+
+
+def lay_mosaics(
+    canvases: Canvases, originals: Originals, noise: Noise, config: AugmentConfig
+) -> Canvases:
+    """Replaces some canvases by mosaics of four views, each of another image of the batch.
+
+    Args:
+        canvases: The canvases, of which the others stay as they are.
+        originals: What the mosaics are made of.
+        noise: The random numbers.
+        config: The share of the canvases, and the ranges.
+    """
+    chosen = noise.uniform("chosen", []) < config.mosaic
+    return tf.cond(  # type: ignore[no-any-return]
+        tf.reduce_any(chosen),
+        lambda: _lay_mosaics(canvases, chosen, originals, noise, config),
+        lambda: canvases,
+    )
+
+
+def _lay_mosaics(
+    canvases: Canvases,
+    chosen: tf.Tensor,
+    originals: Originals,
+    noise: Noise,
+    config: AugmentConfig,
+) -> Canvases:
+    batch_size = tf.shape(chosen)[0]
+    height, width = canvases.pixels.shape[1:3]
+    sides = tf.constant([height, width], tf.float32)
+    low, high = _CENTRE_RANGE
+    # The windows meet between pixels, so that each pixel belongs to one of them.
+    centre = tf.round((low + (high - low) * noise.uniform("centre", [2])) * sides) / sides
+    partners = draw_partners(noise, batch_size)
+    view_noise = noise.uniform("views", [4, NUMBERS_PER_VIEW])
+    rows = tf.where(chosen)[:, 0]
+    centre, partners, view_noise = (
+        tf.gather(value, rows) for value in (centre, partners, view_noise)
+    )
+
+    pixels, tile_boxes, tile_classes = tf.gather(canvases.pixels, rows), [], []
+    below = (tf.range(height, dtype=tf.float32)[tf.newaxis, :] + 0.5) / height > centre[:, :1]
+    right = (tf.range(width, dtype=tf.float32)[tf.newaxis, :] + 0.5) / width > centre[:, 1:]
+    for tile in range(4):
+        is_below, is_right = divmod(tile, 2)
+        after = tf.constant([is_below == 1, is_right == 1])
+        corner, window = tf.where(after, centre, 0.0), tf.where(after, 1.0 - centre, centre)
+        source = partners[:, tile % batch_size]
+        views = draw_views(view_noise[:, tile], config, config.mosaic_scale, window)
+        # What the whole canvas has to show for the window to show the view.
+        extent = views.extent / window
+        origin = views.origin - extent * tf.where(views.flip, 1.0 - corner - window, corner)
+        shown = show_views(
+            originals.pixels, source, Views(origin, extent, views.flip), (height, width)
+        )
+        inside = (below == bool(is_below))[:, :, tf.newaxis] & (right == bool(is_right))[
+            :, tf.newaxis, :
+        ]
+        pixels = tf.where(inside[..., tf.newaxis], shown, pixels)
+        seen, labels = boxes_in_view(
+            tf.gather(originals.boxes, source),
+            tf.gather(originals.classes, source),
+            views,
+            config.min_visible,
+        )
+        placed = (
+            tf.tile(corner, [1, 2])[:, tf.newaxis] + seen * tf.tile(window, [1, 2])[:, tf.newaxis]
+        )
+        tile_boxes.append(tf.where(labels[..., tf.newaxis] >= 0, placed, 0.0))
+        tile_classes.append(labels)
+
+    tiles = tf.concat(tile_boxes, 1), tf.concat(tile_classes, 1)
+    slots = tf.maximum(tf.shape(canvases.boxes)[1], tf.shape(tiles[0])[1])
+    all_boxes, all_classes = _pad_slots(canvases.boxes, canvases.classes, slots)
+    mosaic_boxes, mosaic_classes = _pad_slots(*tiles, slots)
+    index = rows[:, tf.newaxis]
+    return Canvases(
+        tf.tensor_scatter_nd_update(canvases.pixels, index, pixels),
+        *compact(
+            tf.tensor_scatter_nd_update(all_boxes, index, mosaic_boxes),
+            tf.tensor_scatter_nd_update(all_classes, index, mosaic_classes),
+        ),
+    )
+
+
+def _pad_slots(
+    boxes: tf.Tensor, classes: tf.Tensor, slots: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Appends empty slots until there are so many."""
+    missing = slots - tf.shape(boxes)[1]
+    return (
+        tf.pad(boxes, [[0, 0], [0, missing], [0, 0]]),
+        tf.pad(classes, [[0, 0], [0, missing]], constant_values=-1),
+    )

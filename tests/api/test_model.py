@@ -1,0 +1,76 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+import detflow
+from detflow.api.model import choose_model_dir, read_settings
+
+
+def test_settings_come_from_a_file_a_dict_or_the_object(tmp_path):
+    (tmp_path / "a.yaml").write_text("data: {records: here}\ntrain: {steps: 7}\n")
+    config = read_settings(tmp_path / "a.yaml")
+    assert (config.data.records, config.train.steps) == ("here", 7)
+    sections = {"data": {"records": Path("here")}, "train": {"steps": 7}}
+    assert read_settings(str(tmp_path / "a.yaml")) == read_settings(sections) == config
+    changed = read_settings(config, records=tmp_path, overrides={"train.steps": 9}, overfit=2)
+    assert (changed.data.records, changed.train.steps) == (str(tmp_path), 9)
+    assert changed.data.overfit == 2
+    timed = read_settings(config, overrides=["train.batch_size=4"], time_budget="2m")
+    assert (timed.train.batch_size, timed.train.time_budget) == (4, 120.0)
+    with pytest.raises(detflow.ConfigError, match=r"unknown setting train\.stepps; did you mean"):
+        read_settings({"data": {"records": "x"}, "train": {"stepps": 1}})
+
+
+def test_a_model_directory_is_named_after_the_file_or_has_to_be_named(tmp_path):
+    assert choose_model_dir("configs/pets.yaml", None) == Path("runs/pets")
+    assert choose_model_dir({}, str(tmp_path)) == tmp_path
+    with pytest.raises(detflow.ConfigError, match="there is no model directory; pass model_dir"):
+        choose_model_dir({"data": {}}, None)
+
+
+@pytest.mark.tf
+def test_an_export_is_loaded_and_detects(onnx_dir, pictures_dir, capfd):
+    detector = detflow.load_detector(str(onnx_dir))
+    names = [pictures_dir / f"p{number:02}.jpg" for number in range(6)]
+    found = detector.predict(names)
+    assert sum(map(len, found)) > 5
+    assert {one.name for image in found for one in image} <= set(detector.label_map)
+    predictions = detflow.predict([str(name) for name in names], onnx_dir)
+    assert [image.detections for image in predictions.images] == found
+    assert detflow.predict(names[0], onnx_dir).images[0].detections == found[0]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.tf
+def test_a_model_is_judged(onnx_dir, records_dir, tmp_path, capfd):
+    analysis = detflow.evaluate(onnx_dir, records_dir, split="val")
+    assert 0.0 <= analysis.metrics["AP50"] <= 1.0
+    assert list(analysis.class_metrics) == list(analysis.label_map)
+    with pytest.raises(detflow.ArtifactError, match="no such file or folder"):
+        detflow.load_detector(tmp_path / "nothing")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+def test_training_returns_the_best_checkpoint_and_works_outside_of_the_main_thread(
+    tiny_config, tmp_path, capfd
+):
+    """In a thread no signal handler can be set. The second call finds nothing left to do."""
+    config = tiny_config(train_steps=2, evaluate_every_steps=2)
+    results = []
+
+    def train():
+        results.append(detflow.train(config, model_dir=tmp_path / "run"))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    train()
+    first, second = results
+    assert (first.step, first.stopped_by) == (2, None)
+    assert first.best_checkpoint == tmp_path / "run" / "ckpt-2"
+    assert set(first.metrics) >= {"AP", "AP50"}
+    assert second == first
+    assert capfd.readouterr().out == ""

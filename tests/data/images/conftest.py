@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture
+def pictures(voc_set):
+    return voc_set

@@ -1,0 +1,80 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detflow.data.judging.boxes import is_in_order, mend_box
+from detflow.data.judging.case import Case
+from detflow.data.records.schema import to_record_box
+from detflow.data.sources.source import ImageNames, RawAnnotation, RawObject
+from detflow.types import Box, ImageSize
+
+SIZE = ImageSize(64, 48)
+
+
+def record_box(*corners, size=SIZE):
+    return to_record_box(Box.from_voc(*corners, size))
+
+
+@pytest.mark.parametrize(
+    ("box", "code", "after"),
+    [
+        ((30, 5, 10, 8), "box_inverted", (10, 5, 30, 8)),
+        ((30, 8, 10, 5), "box_inverted", (10, 5, 30, 8)),
+        ((5, 5, 5, 8), "box_zero_area", None),
+        ((5, 8, 9, 8), "box_zero_area", None),
+        ((-3, 5, 10, 8), "box_clipped", (1, 5, 10, 8)),
+        ((0, 0, 10, 8), "box_clipped", (1, 1, 10, 8)),
+        ((50, 40, 65, 49), "box_clipped", (50, 40, 64, 48)),
+        ((0.5, 5, 10, 8), "box_clipped", (1, 5, 10, 8)),
+        ((-9, 5, 0, 8), "box_outside", None),
+        ((65, 5, 90, 8), "box_outside", None),
+        ((5, 49, 9, 60), "box_outside", None),
+        ((1e300, 5, 1e301, 8), "box_outside", None),
+        ((-1e300, -1e300, 1e300, 1e300), "box_clipped", (1, 1, 64, 48)),
+        ((5, 5, 5.4, 30), "box_tiny", (5, 5, 5.4, 30)),
+        ((5, 5, 5 + 1e-12, 30), "box_tiny", (5, 5, 5 + 1e-12, 30)),
+    ],
+)
+def test_boxes_are_mended_by_rule_named_and_counted(voc_set, audit, box, code, after):
+    voc_set.add("a", voc_set.object("dog", (1, 1, 9, 9)), voc_set.object("cat", box))
+    result = audit()
+    finding = next(one for one in result.findings() if one.code == code)
+    assert (finding.path, finding.line, finding.object_index) == ("annotations/a.xml", 1, 2)
+    assert finding.before == box
+    assert finding.after == after
+    assert finding.value.startswith("cat: xmin ")
+    expected = [record_box(1, 1, 9, 9)] + ([record_box(*after)] if after else [])
+    assert audit.boxes(result) == expected
+    assert result.counts[code] == 1
+
+
+def test_an_inverted_box_outside_is_mended_twice(voc_set, audit):
+    voc_set.add("a", voc_set.object("cat", (80, 5, 10, 8)))
+    result = audit()
+    assert [code for code, *_ in audit.found(result)] == ["box_inverted", "box_clipped"]
+    assert audit.boxes(result) == [record_box(10, 5, 64, 8)]
+
+
+@given(
+    st.lists(
+        st.floats(-1e6, 1e6) | st.floats(0.5, 65) | st.sampled_from([0.0, 1.0, 48.0, 64.0, 65.0]),
+        min_size=4,
+        max_size=4,
+    )
+)
+@settings(max_examples=300)
+def test_no_corners_make_a_wrong_box(corners):
+    entry = RawObject(1, 1, "cat", tuple(corners), False, False, "")
+    annotation = RawAnnotation("a.xml", "", ImageNames("a.jpg", None), None, None, (entry,))
+    case = Case(annotation, "a.jpg")
+    box = mend_box(case, entry, SIZE)
+    xmin, ymin, xmax, ymax = corners
+    if is_in_order(tuple(corners), SIZE):
+        assert (case.findings, box) == ([], record_box(*corners))
+    if box is None:
+        assert case.findings[-1].code in ("box_zero_area", "box_outside")
+    elif not case.findings:
+        assert 1 <= xmin < xmax <= 64
+        assert 1 <= ymin < ymax <= 48
+    if box is not None:
+        assert to_record_box(box) == box

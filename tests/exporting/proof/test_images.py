@@ -1,0 +1,72 @@
+"""The images of a proof."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detflow.config.schema import DataConfig
+from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.exporting.proof.images import find_proof_images, read_training_samples
+
+pytestmark = pytest.mark.tf
+
+NOWHERE = DataConfig(records="nowhere")
+
+
+def test_without_records_synthetic_pictures_of_many_sizes_stand_in():
+    proof = find_proof_images(None, None, NOWHERE, 32)
+    assert (proof.kind, proof.source) == ("synthetic", "")
+    images = list(proof.images)
+    assert len({image.name for image in images}) == 32
+    assert len({image.pixels.shape for image in images}) > 20
+    for image in images:
+        assert image.objects is None
+        assert image.pixels.dtype == np.uint8
+        assert (np.asarray(Image.open(io.BytesIO(image.encoded))) == image.pixels).all()
+
+
+def test_synthetic_pictures_are_the_same_each_time():
+    proof = find_proof_images(None, None, NOWHERE, 32)
+    again = find_proof_images(None, None, NOWHERE, 32)
+    first = [image.encoded for image in proof.images]
+    assert first == [image.encoded for image in proof.images]
+    assert first == [image.encoded for image in again.images]
+
+
+def test_the_run_s_records_come_with_their_objects(records_dir):
+    proof = find_proof_images(None, None, DataConfig(records=str(records_dir)), 5)
+    assert (proof.kind, proof.source) == ("records", f"{records_dir} val")
+    images = list(proof.images)
+    assert len(images) == 5
+    for image in images:
+        assert [found.name for found in image.objects] != []
+        assert (np.asarray(Image.open(io.BytesIO(image.encoded))) == image.pixels).all()
+
+
+def test_a_folder_of_pictures_is_taken_as_it_is(pictures_dir):
+    proof = find_proof_images(pictures_dir, None, NOWHERE, 7)
+    assert (proof.kind, proof.source) == ("folder", str(pictures_dir))
+    assert len(list(proof.images)) == 7
+    assert {image.objects for image in proof.images} == {None}
+
+
+def test_a_split_needs_records(pictures_dir):
+    with pytest.raises(ConfigError, match="--split test: there are no records"):
+        find_proof_images(pictures_dir, "test", NOWHERE, 7)
+
+
+def test_damaged_records_are_not_taken_for_missing_ones(records_dir, tmp_path):
+    copy = tmp_path / "records"
+    shutil.copytree(records_dir, copy)
+    (shard,) = copy.glob("val-*")
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(ArtifactError, match="val-"):
+        list(find_proof_images(None, None, DataConfig(records=str(copy)), 32).images)
+
+
+def test_training_samples_that_are_not_there_are_asked_for():
+    with pytest.raises(DataError, match="the training records are not there"):
+        next(read_training_samples(None, NOWHERE))
