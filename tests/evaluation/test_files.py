@@ -109,3 +109,24 @@ def test_little_is_enough(case, tmp_path, num_images, objects, without_plots):
     assert document["num_images"] == num_images
     predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert len(predictions) == sum(len(image.detections) for image in drawn.images)
+
+
+def test_ids_with_gaps_change_no_number(case, tmp_path, without_plots, parse_page):
+    write(case(["cat", "dog"], 4), tmp_path / "dense")
+    write(case(["cat", "dog"], 4, ids=[3, 90]), tmp_path / "gaps")
+    dense, gaps = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("dense", "gaps")
+    )
+    assert gaps == dense
+    for name in ("results.csv", "curves.csv"):
+        with open(tmp_path / "gaps" / name, newline="", encoding="utf-8") as file:
+            ids = {row["class"]: row["id"] for row in csv.DictReader(file)}
+        assert {class_name: ids[class_name] for class_name in ("cat", "dog")} == {
+            "cat": "3",
+            "dog": "90",
+        }
+    truth = json.loads((tmp_path / "gaps" / "ground_truth.json").read_text())
+    assert truth["categories"] == [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
+    assert {item["category_id"] for item in truth["annotations"]} == {3, 90}
+    page = parse_page((tmp_path / "gaps" / "evaluation.html").read_text(encoding="utf-8"))
+    assert sorted(page.texts("section[@id='by-class']//h3")) == ["cat", "dog"]

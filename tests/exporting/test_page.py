@@ -178,6 +178,8 @@ def test_every_format_has_a_snippet_of_ten_lines():
             assert max(map(len, code.splitlines())) <= 100, title
 
 
+# A snippet of ten lines leaves it to the interpreter to close a file.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.tf
 @pytest.mark.slow
 def test_the_snippets_of_an_export_detect_something(

@@ -22,7 +22,7 @@ def plain(width=200, height=150, colour=GREY):
 
 
 def changed(before, after):
-    """Returns (left, top, right, bottom) around what differs, with exclusive ends; None if nothing."""
+    """Returns (left, top, right, bottom) around what differs, with exclusive ends, or None."""
     rows, columns = np.nonzero(
         (np.asarray(before.convert("RGB")) != np.asarray(after)).any(axis=-1)
     )
