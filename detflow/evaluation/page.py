@@ -145,7 +145,7 @@ def _build_tiles(analysis: Analysis) -> list[_Tile]:
         for measure in analysis.measures
     ]
     best = analysis.overall.best
-    meaning = f"at a score of {best.threshold:.2f}" if best else "no hit"
+    meaning = f"at a score of {best.threshold:.2f}" if best else "no object is found"
     return [*tiles, _Tile("Best F1", format_metric(best.f1 if best else None), meaning)]
 
 
