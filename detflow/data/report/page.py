@@ -353,5 +353,6 @@ def _describe_finding(finding: Finding) -> str:
     if finding.after is not None:
         corners = zip(_CORNER_NAMES, finding.after, strict=True)
         parts.append("now " + ", ".join(f"{name} {value:g}" for name, value in corners))
-    text = " · ".join(parts)
-    return f"{text} [{', '.join(finding.related)}]" if finding.related else text
+    if finding.related:
+        parts.append(f"see also {', '.join(finding.related)}")
+    return " · ".join(parts)
