@@ -14,18 +14,6 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "MEAN_RGB",
-    "STDDEV_RGB",
-    "Images",
-    "boxes_to_image",
-    "choose_canvas",
-    "fit_to_canvas",
-    "fitted_size",
-    "pairwise_iou",
-    "triangle_weights",
-]
-
 Images: TypeAlias = npt.NDArray[np.uint8]
 """[N, height, width, 3], RGB; a single image is [height, width, 3]."""
 

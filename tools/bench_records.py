@@ -86,7 +86,7 @@ def draw_dataset(target: Path, count: int) -> int:
 
 
 def convert_plain(dataset: Path, output: Path) -> Callable[[], None]:
-    """Returns a conversion in the style of the TF Object Detection API's create_pascal_tf_record."""
+    """Returns a conversion like the TF Object Detection API's create_pascal_tf_record."""
     import hashlib
     import io
 

@@ -55,7 +55,7 @@ def time_local(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str,
 
 
 def time_ray(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str, float]:
-    """Times the Ray runner on a cluster of this machine; `start` is the time of the cluster's start."""
+    """Times the Ray runner on a cluster of this machine; `start` is the time of its start."""
     from detflow.data.convert import ConversionOptions, convert_dataset
     from detflow.data.workers.ray import open_cluster
 
@@ -80,7 +80,7 @@ class SyntheticFolder:
 
     def walk(self, skip: Callable[[str], bool]) -> Iterator[Any]:
         """Yields an annotation and an image for each number, in folders of ten thousand."""
-        from detflow.storage.folders import Entry
+        from detflow.storage.interface import Entry
 
         for number in range(self._count):
             yield Entry(f"annotations/{number // 10_000:05}/{number:09}.xml")

@@ -23,8 +23,11 @@ import detflow
 from detflow.api.model import Export, Training
 from detflow.cli.main import cli
 from detflow.data.check import CheckResult
+from detflow.data.findings import Finding
+from detflow.distributed.steps import TakenStep
 from detflow.evaluation.analysis import Analysis
 from detflow.prediction.run import PredictedImage, Predictions
+from detflow.training.loop import Course, Evaluated
 from detflow.types import ImageSize, ObjectAnnotation
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -32,9 +35,10 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 _NOTE = "<!-- Written by tools/make_docs.py. Change the code, then run it. -->\n"
 _API_HEAD = """# The Python interface
 
-`import detflow` is the whole public interface: the names on this page and no others. Every other module is private and may
-change without notice. The import costs nothing; NumPy comes with the first function that needs it, TensorFlow with the first
-call that trains, exports, or runs a model that nothing lighter can run. The functions print nothing and raise
+`import detflow` is the whole public interface: the names on this page and no others. Every other
+module is private and may change without notice. The import costs nothing; NumPy comes with the
+first function that needs it, TensorFlow with the first call that trains, exports, or runs a model
+that nothing lighter can run. The functions print nothing unless they are asked to, and raise
 [errors](#errors) of one line. [notebook.ipynb](notebook.ipynb) goes the whole way.
 
 ```python
@@ -49,11 +53,16 @@ detections = detector.predict("photo.jpg")
 detections.to_pandas()
 ```
 
-Paths may be text or `Path`. Where a place may be in an object store, a URL (`s3://bucket/prefix`) is taken too.
+Three kinds of arguments have names of their own in the signatures:
+
+- `Place`: a path, as text or `Path`; or the URL of a prefix in an object store, `s3://bucket/prefix`.
+- `Config`: the object that `init` returns, a dict of its sections, or the path of a YAML file.
+- `Picture`: a path, a file's bytes, a Pillow image, or an array [height, width, 3] of uint8, RGB.
 """
 _CLI_HEAD = """# The command line
 
-Every command as it describes itself. Errors are one line: path, place, cause, remedy; `--debug` adds the traceback.
+Every command as it describes itself. Errors are one line: path, place, cause, remedy; `--debug`
+adds the traceback.
 """
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -84,9 +93,11 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-# The functions return these. They are not public names: nobody has to make one.
+# The functions return these, or hand them to actions. They are not public names: nobody has to
+# make one.
 _RESULTS = (
     CheckResult,
+    Finding,
     Training,
     Analysis,
     Export,
@@ -94,10 +105,22 @@ _RESULTS = (
     PredictedImage,
     ObjectAnnotation,
     ImageSize,
+    Course,
+    TakenStep,
+    Evaluated,
 )
 # Methods that other rooms of detflow call; they are private like everything else.
 _PRIVATE_METHODS = frozenset(
-    {"Detector.detect", "Detections.to_rows", "Analysis.error_classes", "Analysis.error_counts"}
+    {
+        "Analysis.error_classes",
+        "Analysis.error_counts",
+        "Course.is_due",
+        "Course.refit",
+        "Finding.from_json",
+        "Finding.to_fields",
+        "Detections.to_rows",
+        "Detector.detect",
+    }
 )
 _HEADING = re.compile(r"^(Args|Returns|Yields|Raises|Attributes):$")
 _ENTRY = re.compile(r"^(\*{0,2}\w+): (.*)$")
@@ -113,7 +136,7 @@ def render_api() -> str:
         for name in names:
             parts += _describe(getattr(detflow, name), f"detflow.{name}")
     parts.append("## Results\n")
-    parts.append("What the functions return; there is no public name to make one.\n")
+    parts.append("What the functions return and what actions are given. Nobody has to make it.\n")
     for result in _RESULTS:
         parts += _describe(result, result.__name__)
     return "\n".join(parts)
@@ -122,7 +145,7 @@ def render_api() -> str:
 def render_cli() -> str:
     """Returns docs/cli.md."""
     parts = [_NOTE, _CLI_HEAD]
-    group = click.Context(cli, info_name="detflow", terminal_width=80)
+    group = click.Context(cli, info_name="detflow", terminal_width=80, **cli.context_settings)
     parts.append(f"## detflow\n\n```text\n{cli.get_help(group)}\n```\n")
     for name in cli.list_commands(group):
         command = cli.commands[name]

@@ -39,6 +39,7 @@ def check(
     max_pixels: int = _AUDIT.max_pixels,
     jobs: int | None = _CONVERSION.jobs,
     report: str | os.PathLike[str] | None = None,
+    with_findings: bool = True,
     progress: bool = False,
 ) -> CheckResult:
     """Judges a dataset folder, or TFRecord files of any origin, and changes nothing.
@@ -61,11 +62,14 @@ def check(
         max_pixels: Images with more pixels are refused.
         jobs: Number of processes; None chooses. The result never depends on it.
         report: A file to write a page to, with pictures of what was found in a dataset.
+        with_findings: Whether to return each finding in a dataset, and not only their numbers; a
+            large dataset may have millions.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
 
     Returns:
-        What was found: `text` for people, `content` with the same for programs, and `refusal`, the
-        error that `make_records` would raise, or None where the data can be used.
+        What was found: `text` for people, `content` with the same numbers for programs, `findings`
+        one by one, and `refusal`, the error that `make_records` would raise, or None where the data
+        can be used.
 
     Raises:
         DataError: There is nothing to judge.
@@ -88,7 +92,9 @@ def check(
         )
         problems: list[str] = []
         page = None if report is None else Path(report)
-        found = check_dataset(location, options, problems.append, page, shown)
+        found = check_dataset(
+            location, options, problems.append, page, shown, with_findings=with_findings
+        )
         if found.refusal is not None:
             for problem in problems:
                 found.refusal.add_note(problem)

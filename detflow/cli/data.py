@@ -19,7 +19,6 @@ from detflow.cli.options import (
     FieldOption,
     announce,
     given,
-    json_option,
     require_ray,
     runner_options,
     set_option,
@@ -116,7 +115,7 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     metavar="FILE",
     help="Write a page with pictures of what was found in a dataset.",
 )
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def check(path: Location, report: Path | None, as_json: bool, **choices: Any) -> None:
     """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
 
@@ -126,7 +125,9 @@ def check(path: Location, report: Path | None, as_json: bool, **choices: Any) ->
     """
     from detflow.api.data import check as check_data
 
-    found = check_data(path, report=report, progress=True, **_read_choices(choices))
+    found = check_data(
+        path, report=report, with_findings=False, progress=True, **_read_choices(choices)
+    )
     print(json.dumps(found.content, indent=2) if as_json else found.text)
     if found.refusal is not None:
         raise found.refusal

@@ -118,11 +118,6 @@ def given(choices: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in choices.items() if value is not None}
 
 
-def json_option(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)
-
-
 def set_option(command: Callable[..., None]) -> Callable[..., None]:
     """Adds `--set`."""
     return click.option(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detflow.data.convert import ConversionOptions, describe_audit, require_acceptable
+from detflow.data.findings import Finding
 from detflow.data.judging.audit import audit_dataset
 from detflow.data.records.lint.checks import judge_record
 from detflow.data.records.lint.find import find_record_files
@@ -35,11 +36,14 @@ class CheckResult:
         text: The findings as lines for a terminal.
         content: The same for programs, as what `json.dumps` takes.
         refusal: Why the data cannot be used; None where they can.
+        findings: What is wrong, one by one: all findings in a dataset, where they were asked for;
+            the first ones of each code in TFRecord files.
     """
 
     text: str
     content: dict[str, Any]
     refusal: DetflowError | None
+    findings: tuple[Finding, ...] = ()
 
 
 def is_record_set(path: Location) -> bool:
@@ -82,7 +86,8 @@ def check_records(
         if errors
         else None
     )
-    return CheckResult(format_report(report), report.to_json(), refusal)
+    examples = tuple(finding for found in report.examples.values() for finding in found)
+    return CheckResult(format_report(report), report.to_json(), refusal, examples)
 
 
 def check_dataset(
@@ -91,6 +96,8 @@ def check_dataset(
     announce: Callable[[str], None],
     report_path: Path | None = None,
     progress: Progress = lambda what, done, total: None,
+    *,
+    with_findings: bool = False,
 ) -> CheckResult:
     """Judges a dataset.
 
@@ -100,6 +107,7 @@ def check_dataset(
         announce: Called with each problem, one line, that makes the dataset unusable.
         report_path: Where to write the page with pictures; None writes nothing at all.
         progress: Told how far it is.
+        with_findings: Whether to return all findings; a large dataset may have millions.
 
     Raises:
         DataError: A file was removed meanwhile.
@@ -123,4 +131,5 @@ def check_dataset(
             from detflow.data.report.page import render_report
 
             publish_file(report_path, render_report(audit, content, None))
-    return CheckResult(format_summary(content), content, refusal)
+        findings = tuple(audit.findings()) if with_findings else ()
+    return CheckResult(format_summary(content), content, refusal, findings)

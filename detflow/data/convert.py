@@ -36,7 +36,8 @@ from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_space
-from detflow.storage.folders import Folder, open_folder
+from detflow.storage.folders import open_folder
+from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.text import count_noun
@@ -259,46 +260,10 @@ def require_acceptable(
     Raises:
         DataError: It is refused.
     """
-    bad, total = len(audit.quarantined), audit.annotations_found
-    refused, repaired = audit.count(Action.REFUSED), audit.count(Action.REPAIRED)
-    error: DataError | None = None
-    where = str(dataset)
-    actions: tuple[Action, ...] = (Action.QUARANTINED,)
-    if refused:
-        actions = (Action.REFUSED,)
-        error = DataError(
-            f"{count_noun(refused, 'problem')} must be looked at first",
-            path=where,
-            remedy="correct them; nothing was written",
-        )
-    elif not total:
-        error = DataError(
-            "no VOC annotation (XML) was found",
-            path=where,
-            remedy="name the folder that holds them",
-        )
-    elif not audit.samples:
-        error = DataError(
-            f"none of {total} annotations is usable",
-            path=where,
-            remedy="correct the files named above",
-        )
-    elif options.strict and (bad or repaired):
-        actions = (Action.QUARANTINED, Action.REPAIRED)
-        needed = f"{count_noun(repaired, 'repair')} and {count_noun(bad, 'quarantine')}"
-        cause = f"--strict mends nothing, and {needed} are needed"
-        error = DataError(cause, path=where, remedy="correct the files, or run without --strict")
-    elif options.max_bad is not None and not options.max_bad.allows(bad, total):
-        cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
-        error = DataError(cause, path=where, remedy="correct the files named above")
-    elif not audit.label_map.names:
-        error = DataError(
-            "no object is left, so there is no class to learn",
-            path=where,
-            remedy="label some objects",
-        )
-    if error is None:
+    refusal = _find_refusal(audit, options, str(dataset))
+    if refusal is None:
         return
+    error, actions = refusal
     findings = [str(finding) for finding in islice(audit.findings(*actions), _MAX_NAMED)]
     for line in findings:
         announce(line)
@@ -306,6 +271,37 @@ def require_acceptable(
     if more:
         announce(f"… and {more:,} more")
     raise error
+
+
+def _find_refusal(
+    audit: Audit, options: ConversionOptions, path: str
+) -> tuple[DataError, tuple[Action, ...]] | None:
+    """Returns why a dataset is refused, and the findings to announce by their actions."""
+    bad, total = len(audit.quarantined), audit.annotations_found
+    refused, repaired = audit.count(Action.REFUSED), audit.count(Action.REPAIRED)
+    actions: tuple[Action, ...] = (Action.QUARANTINED,)
+    if refused:
+        actions = (Action.REFUSED,)
+        cause = f"{count_noun(refused, 'problem')} must be looked at first"
+        remedy = "correct them; nothing was written"
+    elif not total:
+        cause = f"no {options.audit.dialect.name} annotation was found"
+        remedy = "name the folder that holds them"
+    elif not audit.samples:
+        cause, remedy = f"none of {total} annotations is usable", "correct the files named above"
+    elif options.strict and (bad or repaired):
+        actions = (Action.QUARANTINED, Action.REPAIRED)
+        needed = f"{count_noun(repaired, 'repair')} and {count_noun(bad, 'quarantine')}"
+        cause = f"--strict mends nothing, and {needed} are needed"
+        remedy = "correct the files, or run without --strict"
+    elif options.max_bad is not None and not options.max_bad.allows(bad, total):
+        cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
+        remedy = "correct the files named above"
+    elif not audit.label_map.names:
+        cause, remedy = "no object is left, so there is no class to learn", "label some objects"
+    else:
+        return None
+    return DataError(cause, path=path, remedy=remedy), actions
 
 
 def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from detflow.data.sources.names import split_extension
 from detflow.data.sources.voc.write import write_annotation
 from detflow.data.workers.processes import OrderedMap
 from detflow.progress import Progress
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
 # XML cannot hold control characters or lone surrogates; other characters would confuse a shell or a
 # list of names.

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 MODEL_GARDEN, OD_API, DETFLOW = CONSUMERS = ("Model Garden", "TF OD API", "detflow")
 """Who reads TFRecord files with detection data."""
 
 
-class Where(str, Enum):
+class Where(StrEnum):
     """What a finding is about."""
 
     DATASET = "dataset"
@@ -33,7 +33,7 @@ class Where(str, Enum):
     """A picture without an annotation."""
 
 
-class Severity(str, Enum):
+class Severity(StrEnum):
     """How bad a finding is."""
 
     ERROR = "error"
@@ -43,7 +43,7 @@ class Severity(str, Enum):
     """The data can be used, yet a person may want to know."""
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What is done about a finding."""
 
     REPAIRED = "repaired"

@@ -26,7 +26,7 @@ from detflow.data.sources.splits import unit_hash
 from detflow.data.workers.processes import OrderedMap
 from detflow.label_map import LabelMap
 from detflow.progress import Progress
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 from detflow.storage.publishing import Staging
 
 # TensorFlow's guide asks for shards that are large enough to stream, and for enough of them to read

@@ -13,8 +13,6 @@ from detflow.artifact import CLASS_NAMES_NODE
 from detflow.errors import ArtifactError
 from detflow.label_map import LabelMap
 
-__all__ = ["LABELS_NAME", "read_onnx_labels", "read_tflite_labels", "to_label_map"]
-
 LABELS_NAME: Final = "labels.txt"
 """The file packed into a TFLite model: one class name a line, in the order of the classes that the
 detector gives, from 0."""

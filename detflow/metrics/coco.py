@@ -17,16 +17,6 @@ from pycocotools.cocoeval import COCOeval
 from detflow.label_map import LabelMap
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
-__all__ = [
-    "CocoEvaluation",
-    "EvaluatedImage",
-    "Matches",
-    "average_precision",
-    "coco_metrics",
-    "metric_names",
-    "overlaps",
-]
-
 # COCO's summary: average precision at 100 detections an image, average recall at 1, 10 and 100.
 _MAX_DETECTIONS = (1, 10, 100)
 _AREAS = {"all": 0, "small": 1, "medium": 2, "large": 3}

@@ -10,8 +10,6 @@ import numpy as np
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, Ints, overlaps
 
-__all__ = ["ConfusionMatrix", "confusion_matrix"]
-
 
 @dataclass(frozen=True, slots=True)
 class ConfusionMatrix:

@@ -9,8 +9,6 @@ import numpy as np
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, Floats, Matches
 
-__all__ = ["Curve", "OperatingPoint", "class_curves", "overall_curve"]
-
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:

@@ -27,8 +27,6 @@ import numpy as np
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import Bools, EvaluatedImage, Ints, Matches, average_precision, overlaps
 
-__all__ = ["DetectionError", "ErrorCost", "ErrorType", "error_costs", "find_errors"]
-
 _FOREGROUND_IOU, _BACKGROUND_IOU = 0.5, 0.1
 
 
@@ -79,7 +77,7 @@ def find_errors(
     same where it is a second one or has the wrong class.
 
     Args:
-        matches: Of the images.
+        matches: The matches in the images.
         images: The images.
         score_threshold: Detections with a lower score are left out. What the others match does not
             depend on them.

@@ -13,8 +13,6 @@ import numpy.typing as npt
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, overlaps
 
-__all__ = ["VocAveragePrecision", "voc_metrics"]
-
 _MIN_IOU = 0.5
 Counts: TypeAlias = npt.NDArray[np.int64]
 

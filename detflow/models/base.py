@@ -16,8 +16,6 @@ from typing_extensions import override
 
 from detflow.config.schema import EvaluateConfig
 
-__all__ = ["DenseModel", "DetectionModel", "Losses", "RawDetections"]
-
 
 class Losses(NamedTuple):
     """The loss of a batch.

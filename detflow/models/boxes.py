@@ -9,8 +9,6 @@ import math
 
 import tensorflow as tf
 
-__all__ = ["box_area", "decode_boxes", "encode_boxes", "pairwise_iou"]
-
 # Deltas of sizes are logarithms. e^4.135 = 62.5: a box may be that much larger than its anchor, and
 # exp() stays finite.
 _MAX_LOG_SCALE = math.log(1000.0 / 16.0)

@@ -13,8 +13,6 @@ from detflow.models.faster_rcnn import FasterRCNN
 from detflow.models.retinanet import RetinaNet
 from detflow.models.yolo import Yolo
 
-__all__ = ["build_model"]
-
 _ARCHITECTURES: dict[str, Callable[[ModelConfig, int], DetectionModel]] = {
     "retinanet": RetinaNet,
     "faster_rcnn": FasterRCNN,

@@ -23,8 +23,6 @@ from detflow.models.garden.faster_rcnn import (
     second_stage_losses,
 )
 
-__all__ = ["FasterRCNN", "sample_balanced"]
-
 # Section 3.1.2 of the paper: IoU from which an anchor is an object, and below which it is
 # background.
 _OBJECT_IOU = 0.7

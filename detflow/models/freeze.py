@@ -12,8 +12,6 @@ import tf_keras
 from detflow.errors import ConfigError
 from detflow.text import find_nearest
 
-__all__ = ["find_freezable", "freeze"]
-
 # A cell of the coarsest level there is, 7, has 128 pixels a side.
 _PROBED_SIDE = 256
 

@@ -11,17 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = [
-    "Precision",
-    "as_float32",
-    "count_gpus",
-    "cpu_flags",
-    "is_native",
-    "network_precision",
-    "resolve_precision",
-    "uses_onednn",
-]
-
 Precision = Literal["float32", "bfloat16", "float16"]
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}

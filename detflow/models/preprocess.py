@@ -17,15 +17,6 @@ import tensorflow as tf
 
 from detflow.geometry import MEAN_RGB, STDDEV_RGB
 
-__all__ = [
-    "boxes_to_canvas",
-    "boxes_to_image",
-    "choose_canvas",
-    "decode_jpeg",
-    "fit_to_canvas",
-    "normalize",
-]
-
 
 def decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG file.

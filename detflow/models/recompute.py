@@ -16,8 +16,6 @@ import tf_keras
 
 from detflow.errors import ConfigError
 
-__all__ = ["recompute_blocks"]
-
 
 def recompute_blocks(parts: Mapping[str, tf_keras.layers.Layer]) -> int:
     """Makes the blocks of a network recompute their activations when they are differentiated.

@@ -20,8 +20,6 @@ from detflow.models.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.models.garden.retinanet import build_retinanet_network
 from detflow.models.precision import as_float32
 
-__all__ = ["RetinaNet", "assign_atss"]
-
 # RetinaNet (arXiv:1708.02002) found .25 and 2; 1.5 was better on a small set after 400 and after
 # 2,400 steps.
 _FOCAL_ALPHA = 0.25

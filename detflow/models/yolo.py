@@ -16,8 +16,6 @@ from detflow.models.base import DenseModel, Losses
 from detflow.models.garden.yolo import YoloNetwork
 from detflow.models.precision import as_float32
 
-__all__ = ["Yolo"]
-
 
 class Yolo(DenseModel):
     """Each anchor predicts a box, whether there is an object, and its class."""

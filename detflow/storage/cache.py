@@ -8,8 +8,6 @@ from pathlib import Path
 
 from detflow.storage.location import Url
 
-__all__ = ["cache_directory", "find_cached"]
-
 
 def cache_directory() -> Path:
     """Returns `$DETFLOW_CACHE`, else `detflow` in `$XDG_CACHE_HOME`, else `~/.cache/detflow`."""

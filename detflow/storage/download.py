@@ -131,7 +131,7 @@ def require_digest(digests: Mapping[str, FileDigest], sha256: str | None) -> Non
     """Refuses files of which none has the SHA-256 that the configuration asks for.
 
     Args:
-        digests: Of the files.
+        digests: Digests of the files.
         sha256: In hexadecimal; None asks for nothing.
 
     Raises:

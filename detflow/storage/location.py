@@ -9,8 +9,6 @@ from typing import Final
 
 from detflow.errors import ConfigError
 
-__all__ = ["EXTRAS", "Location", "Url", "is_url", "parse_location"]
-
 EXTRAS: Final = {"s3": "s3", "gs": "gcs", "memory": None}
 """The schemes of URLs, each with detflow's extra that brings its library; `memory` is a store
 inside this process, for tests."""

@@ -18,10 +18,9 @@ from pathlib import Path
 from detflow import publish
 from detflow.errors import ConfigError
 from detflow.publish import publish_directory
-from detflow.storage.folders import Folder, LocalFolder, open_folder
+from detflow.storage.folders import LocalFolder, open_folder
+from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
-
-__all__ = ["Staging", "publish_folder", "require_replaceable"]
 
 # Prefix, below the URL that is being published, of what a later run of the same request needs; the
 # name of the request follows.

@@ -22,7 +22,7 @@ from detflow.runs.states import CheckpointState
 from detflow.text import count_noun
 from detflow.training.budget import Stopwatch
 from detflow.training.display import TrainingDisplay
-from detflow.training.loop import Action, Course, Evaluated
+from detflow.training.loop import NO_TIME_TO_EVALUATE, Action, Course, Evaluated
 from detflow.types import Sample
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ class Evaluator(Action):
             with self._stopwatch.measure("evaluation"):
                 evaluation = self._evaluate(self._until_interrupted(course))
         except _Interrupted:
+            if not course.is_stopping:
+                course.end(NO_TIME_TO_EVALUATE)
             return
         course.evaluation = Evaluated(
             course.step, evaluation.metrics, evaluation.images, self._stopwatch.now() - began

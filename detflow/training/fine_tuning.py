@@ -26,8 +26,6 @@ from detflow.training.quantization import fake_quantized, round_kernels
 from detflow.training.step import build_step, images_per_step
 from detflow.types import Sample
 
-__all__ = ["FineTuning", "fine_tune"]
-
 # A tenth of the rate that training begins with: the weights are good, and only have to move away
 # from where rounding hurts.
 _LEARNING_RATE = 2e-4

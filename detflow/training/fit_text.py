@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+_REASON_COLUMNS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,5 +34,8 @@ def format_choices(choices: Sequence[Choice], header: Sequence[str]) -> str:
         if current != section:
             section = current
             lines.append(f"{section}:")
-        lines += [f"  # {choice.why}", f"  {key}: {json.dumps(choice.value, ensure_ascii=False)}"]
+        lines += [
+            f"  # {line}" for line in textwrap.wrap(" ".join(choice.why.split()), _REASON_COLUMNS)
+        ]
+        lines.append(f"  {key}: {json.dumps(choice.value, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"

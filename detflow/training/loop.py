@@ -36,6 +36,10 @@ class Evaluated:
     seconds: float
 
 
+NO_TIME_TO_EVALUATE = "the time budget leaves no time to evaluate; the same command makes up for it"
+"""Why a run ends with a checkpoint that is not evaluated."""
+
+
 @dataclass
 class Course:
     """Where a training stands. An action of a user reads it, and may call `end`; nothing else.

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from detflow.distributed.steps import TakenStep
 from detflow.training.budget import FIRST_TIMED_STEP, LAST_TIMED_STEP, Costs, Intervals, Stopwatch
-from detflow.training.loop import Action, Course
+from detflow.training.loop import NO_TIME_TO_EVALUATE, Action, Course
 
 # What a checkpoint of a few megabytes costs, until one was written.
 _CHECKPOINT_SECONDS = 0.3
@@ -135,9 +135,7 @@ class TimeBudget(Action):
         course.refit(course.step)
         self._record(course)
         if self._stopwatch.now() + here > self._seconds * _SHARE_ALLOWED - _EXIT_SECONDS:
-            course.end(
-                "the time budget leaves no time to evaluate; the same command makes up for it"
-            )
+            course.end(NO_TIME_TO_EVALUATE)
 
     def _costs(self) -> Costs:
         step = self._step_seconds()

@@ -26,6 +26,8 @@ def test_check_returns_what_it_found_and_prints_nothing(tiny_set, capfd):
     found = detflow.check(tiny_set, jobs=1)
     assert found.refusal is None
     assert found.content["repairs"] == {"box_inverted": 1}
+    assert ("box_inverted", "a.xml") in [(one.code, one.path) for one in found.findings]
+    assert detflow.check(tiny_set, jobs=1, with_findings=False).findings == ()
     strict = detflow.check(str(tiny_set), jobs=1, strict=True)
     assert isinstance(strict.refusal, detflow.DataError)
     assert any("a.xml" in note for note in strict.refusal.__notes__)

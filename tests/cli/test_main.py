@@ -27,7 +27,7 @@ def test_help_is_documentation():
 
 
 def test_the_list_of_commands_says_all_of_each_at_80_columns():
-    context = click.Context(cli, info_name="detflow", terminal_width=80)
+    context = click.Context(cli, terminal_width=80, **cli.context_settings)
     listed = cli.get_help(context).partition("Commands:")[2]
     assert listed.count("\n  ") == len(commands())
     assert "..." not in listed

@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,3 +83,21 @@ class VocSet:
 @pytest.fixture
 def voc_set(tmp_path):
     return VocSet(tmp_path / "set")
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs a command in this process; returns its exit code and what it printed."""
+    from detflow.cli.main import cli
+    from detflow.errors import DetflowError
+
+    def run(*arguments):
+        error = ""
+        try:
+            code = cli.main([str(argument) for argument in arguments], standalone_mode=False) or 0
+        except DetflowError as caught:
+            code, error = caught.exit_code, f"{caught}\n"
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=printed.out, stderr=printed.err + error)
+
+    return run

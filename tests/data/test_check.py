@@ -1,8 +1,6 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -18,16 +16,6 @@ def check(root, **options):
 
 def tree(root):
     return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def run(*arguments):
-    command = [
-        sys.executable,
-        "-c",
-        "from detflow.cli.main import main; main()",
-        *map(str, arguments),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -106,19 +94,19 @@ def test_a_dataset_is_not_taken_for_records(sound, tmp_path):
     assert is_record_set(tmp_path / "records")
 
 
-def test_the_command(sound, tmp_path):
-    done = run("check", sound.root, "--json")
+def test_the_command(sound, tmp_path, command):
+    done = command("check", sound.root, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["annotations_found"] == 8
     convert_dataset(sound.root, tmp_path / "records", ConversionOptions())
-    assert "detflow       can read it" in run("check", tmp_path / "records").stdout
+    assert "detflow       can read it" in command("check", tmp_path / "records").stdout
     shard = next((tmp_path / "records").glob("*.tfrecord"))
     content = bytearray(shard.read_bytes())
     content[-100] ^= 1
     shard.write_bytes(content)
-    done = run("check", tmp_path / "records")
+    done = command("check", tmp_path / "records")
     assert done.returncode == 4
     assert "data_damaged" in done.stdout
     assert done.stderr.count("\n") == 1
     sound.write("annotations/evil.xml", "<!DOCTYPE annotation><annotation/>")
-    assert run("check", sound.root).returncode == 3
+    assert command("check", sound.root).returncode == 3

@@ -18,15 +18,6 @@ from detflow.publish import digest_files, publish_directory
 from detflow.storage.folders import LocalFolder
 
 
-def run(*arguments):
-    code = "from detflow.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "make-records", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_bccd(shared_data, tmp_path):
     code = """
 import sys
@@ -76,7 +67,9 @@ assert not {"tensorflow", "tf_keras"} & set(sys.modules)
 
 
 def test_plates16(shared_data, tmp_path):
-    manifest = convert_dataset(shared_data("plates16"), tmp_path / "out", ConversionOptions())
+    manifest = convert_dataset(
+        shared_data("plates16"), tmp_path / "out", ConversionOptions(report=False)
+    )
     assert {name: split["images"] for name, split in manifest["splits"].items()} == {
         "train": 12,
         "valid": 4,
@@ -145,32 +138,12 @@ def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypat
     assert leftovers(tmp_path) == []
 
 
-def test_a_file_size_limit_is_an_environment_fault(voc_set, tmp_path):
+def test_a_file_size_limit_is_an_environment_fault(voc_set, tmp_path, command, small_files):
     for index in range(20):
-        voc_set.add(
-            f"{index}",
-            image=voc_set.encode(voc_set.draw(400, 300, seed=index), quality=95),
-            size=(400, 300),
-        )
-    limited = (
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
-        "from detflow.cli.main import main; main()"
-    )
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            limited,
-            "make-records",
-            str(voc_set.root),
-            "--output",
-            str(tmp_path / "out"),
-            "--jobs",
-            "1",
-        ],
-        capture_output=True,
-        text=True,
-    )
+        image = voc_set.encode(voc_set.draw(400, 300, seed=index), quality=95)
+        voc_set.add(f"{index}", image=image, size=(400, 300))
+    with small_files(60_000):
+        result = command("make-records", voc_set.root, "--output", tmp_path / "out", "--jobs", "1")
     assert result.returncode == 5, result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == [voc_set.root]
@@ -290,9 +263,9 @@ def test_what_cannot_be_mended_is_set_aside_and_the_sums_add_up(voc_set, tmp_pat
             convert_dataset(voc_set.root, tmp_path / "out", options)
 
 
-def test_strict_mends_nothing(voc_set, tmp_path):
+def test_strict_mends_nothing(voc_set, tmp_path, command):
     voc_set.add("a", size=(64, 47))
-    result = run(voc_set.root, "--output", tmp_path / "out", "--strict")
+    result = command("make-records", voc_set.root, "--output", tmp_path / "out", "--strict")
     assert result.returncode == 3
     first, last = result.stderr.splitlines()
     assert first == (

@@ -73,3 +73,15 @@ def test_boxes_are_clipped_and_what_has_no_area_is_left_out(tmp_path):
 def test_outputs_that_break_the_contract_are_an_error(changes, tmp_path):
     with pytest.raises(ArtifactError, match="serving contract"):
         list(detector_giving(tmp_path, **changes).detect(random_images((5, 5))))
+
+
+def test_ids_with_gaps_are_those_of_the_label_map(tmp_path):
+    labels = LabelMap.from_pbtxt("item { id: 1 name: 'a' } item { id: 90 name: 'b' }")
+    outputs = [[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.6]], [0.9, 0.8], [90, 1], 2
+    detector = Detector(lambda images: outputs_of(len(images), *outputs), labels, tmp_path)
+    (found,) = detector.detect(random_images((5, 5)))
+    assert [(d.name, d.class_id) for d in found] == [("b", 90), ("a", 1)]
+    unknown = [[0, 0, 0.5, 0.5]], [0.9], [2], 1
+    detector = Detector(lambda images: outputs_of(len(images), *unknown), labels, tmp_path)
+    with pytest.raises(ArtifactError, match="there is no class 2"):
+        list(detector.detect(random_images((5, 5))))

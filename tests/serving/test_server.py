@@ -259,17 +259,15 @@ def test_limits_that_contradict_each_other_are_refused():
 
 @pytest.mark.tf
 @pytest.mark.slow
-def test_an_export_is_served_by_the_real_command(artifact_dir, pictures_dir, tmp_path):
+def test_an_export_is_served_by_the_real_command(onnx_dir, pictures_dir, tmp_path):
     from detflow.data.images.pictures import read_picture
     from detflow.inference.load import load_detector
 
     names = ["p00.jpg", "p01.jpg", "p03.jpg"]
     expected = list(
-        load_detector(artifact_dir).detect(
-            read_picture(pictures_dir / name).pixels for name in names
-        )
+        load_detector(onnx_dir).detect(read_picture(pictures_dir / name).pixels for name in names)
     )
-    with command(artifact_dir, "--port", 0, "--threads", 1, program=("-m", "detflow")) as process:
+    with command(onnx_dir, "--port", 0, "--threads", 1, program=("-m", "detflow")) as process:
         url = start_serving(process)
         files = [("f", (name, (pictures_dir / name).read_bytes())) for name in names]
         answer = httpx.post(f"{url}/predict", files=files, timeout=60, trust_env=False).json()

@@ -162,3 +162,11 @@ def test_any_data_gives_a_valid_configuration(samples, count):
     assert height % 32 == width % 32 == 0
     assert min(height, width) >= 64
     assert 1_500 <= config.train.steps <= 20_000
+
+
+def test_reasons_are_wrapped_to_the_width_of_a_page():
+    names = [f"a class\u2028with a long name, number {number}" for number in range(9)]
+    samples = [sample(ImageSize(640, 480), 100.0, name=name) for name in names]
+    text = format_choices(list(describe(samples).values()), ["header"])
+    assert max(map(len, text.splitlines())) <= 100
+    assert parse_config(text).model.input_size == (192, 256)

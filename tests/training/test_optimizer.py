@@ -1,9 +1,13 @@
+import itertools
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
 from detflow.config.schema import TrainConfig
+from detflow.runs.plan import Plan
 from detflow.training.optimizer import LearningRate, build_optimizer
 
 pytestmark = pytest.mark.tf
@@ -106,11 +110,54 @@ def test_a_gradient_that_overflows_in_float16_changes_nothing_but_counts_as_a_st
 def test_mixing_ends_at_its_share_of_the_run_whenever_that_is_known(tiny_config):
     schedule = LearningRate(tiny_config(train_steps=20).train)
 
+    is_before = tf.function(schedule.is_before, autograph=False)
+
     def last(share):
-        return max(
-            step for step in range(400) if schedule.is_before(tf.constant(step, tf.int64), share)
-        )
+        share = tf.constant(share)
+        return max(step for step in range(360) if is_before(tf.constant(step, tf.int64), share))
 
     assert last(0.9) == last(0.0) == 39
-    schedule.set_steps(100)
+    schedule.follow(Plan.fixed(100))
     assert (last(0.9), last(0.5), last(1.0)) == (89, 49, 99)
+    # Half of the run is over at step 50; then 300 steps follow, and four fifths of them end at 290.
+    schedule.follow(Plan.fixed(100).refit(50, 350))
+    assert (last(0.9), last(0.3), last(1.0)) == (289, 39, 349)
+
+
+def test_a_fit_changes_the_rates_behind_it_and_no_other():
+    config = TrainConfig(learning_rate=1.0, warmup_steps=10)
+    schedule = LearningRate(config)
+    rate = tf.function(schedule, autograph=False)
+
+    def all_rates(plan):
+        schedule.follow(plan)
+        return [float(rate(tf.constant(step, tf.int64))) for step in range(300)]
+
+    before = Plan().refit(40, 200)
+    after = before.refit(120, 300)
+    one, two = all_rates(before), all_rates(after)
+    assert one[:121] == two[:121]
+    assert all(high > low for low, high in zip(one[121:], two[121:], strict=True))
+    # From the first fit on nothing jumps: no step changes the rate by more than a cosine does.
+    assert max(abs(high - low) for high, low in itertools.pairwise(two[40:])) < 0.02
+    assert two[299] < 0.02
+    assert all_rates(Plan())[50:] == [1.0] * 250
+
+
+def test_a_run_of_fixed_length_has_the_rates_of_the_formula_to_the_bit():
+    config = TrainConfig(steps=977, warmup_steps=83, learning_rate=0.002)
+    schedule = LearningRate(config)
+    # A constant would have TensorFlow multiply by its inverse.
+    total = tf.Variable(977.0)
+
+    @tf.function(autograph=False)
+    def formula(step):
+        step = tf.cast(step, tf.float32)
+        rise = tf.minimum(1.0, (step + 1.0) / (83 + 1.0))
+        progress = tf.clip_by_value((step - 83) / tf.maximum(1.0, total - 83), 0, 1)
+        share = 0.01 + (1.0 - 0.01) * 0.5 * (1.0 + tf.cos(math.pi * progress))
+        return 0.002 * rise * share
+
+    rate = tf.function(schedule, autograph=False)
+    steps = [tf.constant(step, tf.int64) for step in range(0, 990, 7)]
+    assert [float(rate(step)) for step in steps] == [float(formula(step)) for step in steps]

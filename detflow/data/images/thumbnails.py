@@ -12,7 +12,7 @@ from PIL import Image
 
 from detflow.data.images.header import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, ImageFault, find_format
 from detflow.data.images.transcode import Treatment, encode_record_jpeg
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 from detflow.types import ImageSize
 
 _QUALITY = 74

@@ -31,7 +31,7 @@ from detflow.data.sources.voc.source import VOC
 from detflow.data.workers.processes import OrderedMap
 from detflow.label_map import LabelMap
 from detflow.progress import Progress
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
 _BATCH_FILES = 64
 _SET_ASIDE = (Action.QUARANTINED, Action.REFUSED)

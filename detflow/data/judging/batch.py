@@ -15,7 +15,7 @@ from detflow.data.judging.reading import read_files
 from detflow.data.judging.sample import ClassCount
 from detflow.data.sources.pairing import has_own_image
 from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
 
 class FileTask(NamedTuple):

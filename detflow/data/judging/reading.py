@@ -10,7 +10,7 @@ from detflow.data.images.header import MAX_IMAGE_BYTES
 from detflow.data.images.transcode import encode_record_jpeg
 from detflow.data.judging.sample import AuditedSample
 from detflow.errors import DataError
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
 
 def read_files(source: Folder, paths: Iterable[str], limit: int) -> Iterator[bytes]:

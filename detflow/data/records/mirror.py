@@ -18,7 +18,8 @@ from detflow.data.records.manifest import (
 from detflow.errors import ArtifactError, environment_faults
 from detflow.publish import require_space
 from detflow.storage.cache import find_cached
-from detflow.storage.folders import Folder, LocalFolder, open_folder
+from detflow.storage.folders import LocalFolder, open_folder
+from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
 
 _MAX_TEXT_BYTES = 1 << 30

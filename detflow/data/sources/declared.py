@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from detflow.data.findings import Finding
 from detflow.data.sources.names import SPLIT_NAMES, split_extension
 from detflow.data.sources.source import DatasetFiles
 from detflow.data.sources.splits import SplitBy, Splits
 from detflow.errors import ConfigError, DataError
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
 _MAX_LIST_BYTES = 1 << 30
 # Some lists have classes or boxes in columns behind the name.
@@ -70,6 +70,30 @@ def _read_folders(annotations: Sequence[str], pairs: Mapping[str, str]) -> Split
 def _read_lists(
     files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str]
 ) -> Splits:
+    lists, findings = _find_members(files, annotations, pairs)
+    sets = {name: frozenset(members) for name, members in lists.items() if members}
+    unions = _find_unions(sets)
+    written = {name: members for name, members in sets.items() if name not in unions}
+    splits_of: defaultdict[str, list[str]] = defaultdict(list)
+    for name, listed in written.items():
+        for annotation in listed:
+            splits_of[annotation].append(name)
+    for annotation in annotations:
+        names = splits_of[annotation]
+        if not names:
+            findings.append(Finding("split_unassigned", annotation, value="in no split's list"))
+        elif len(names) > 1:
+            value = f"listed in {', '.join(names)}"
+            image = pairs.get(annotation)
+            findings.append(Finding("split_leak", annotation, value=value, image=image))
+    members = {name: tuple(sorted(written[name])) for name in sorted(written, key=_reading_order)}
+    return Splits(SplitBy.LISTS, members, unions, tuple(findings))
+
+
+def _find_members(
+    files: DatasetFiles, annotations: Sequence[str], pairs: Mapping[str, str]
+) -> tuple[Mapping[str, Collection[str]], list[Finding]]:
+    """Returns the annotations that each list names, and what is wrong with the lists' lines."""
     finder = _EntryFinder(annotations, pairs)
     lists: defaultdict[str, dict[str, None]] = defaultdict(dict)
     lists_of_classes: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -95,31 +119,8 @@ def _read_lists(
                 findings.append(Finding("split_entry_twice", path, line=line, value=entry))
             else:
                 lists[name][annotation] = None
-    # VoTT writes the lists of the classes only.
-    if not any(lists.values()):
-        lists = lists_of_classes
-    sets = {name: frozenset(members) for name, members in lists.items() if members}
-    unions = _find_unions(sets)
-    written = {name: members for name, members in sets.items() if name not in unions}
-    splits_of: defaultdict[str, list[str]] = defaultdict(list)
-    for name, listed in written.items():
-        for annotation in listed:
-            splits_of[annotation].append(name)
-    for annotation in annotations:
-        names = splits_of[annotation]
-        if not names:
-            findings.append(Finding("split_unassigned", annotation, value="in no split's list"))
-        elif len(names) > 1:
-            findings.append(
-                Finding(
-                    "split_leak",
-                    annotation,
-                    value=f"listed in {', '.join(names)}",
-                    image=pairs.get(annotation),
-                )
-            )
-    members = {name: tuple(sorted(written[name])) for name in sorted(written, key=_reading_order)}
-    return Splits(SplitBy.LISTS, members, unions, tuple(findings))
+    # VoTT writes only the lists of single classes.
+    return (lists if any(lists.values()) else lists_of_classes), findings
 
 
 def _scope_of(path: str, annotations: Sequence[str]) -> str:

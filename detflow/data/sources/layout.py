@@ -6,7 +6,7 @@ from detflow.data.findings import Finding
 from detflow.data.images.header import IMAGE_SUFFIXES, find_format
 from detflow.data.sources.names import SPLIT_NAMES, split_extension
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
 # VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a
 # Mac.

@@ -28,7 +28,7 @@ from typing import NamedTuple, Protocol
 
 from detflow.data.findings import Corners, Finding, name_annotation
 from detflow.data.sources.splits import SplitBy, Splits
-from detflow.storage.folders import Folder
+from detflow.storage.interface import Folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from detflow.data.findings import Finding
 from detflow.errors import ConfigError
@@ -14,7 +14,7 @@ from detflow.errors import ConfigError
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
-class SplitBy(str, Enum):
+class SplitBy(StrEnum):
     """Where the splits come from."""
 
     AUTO = "auto"

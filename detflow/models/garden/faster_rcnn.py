@@ -21,15 +21,6 @@ from detflow.models.garden.backbones import (
 from detflow.models.garden.parameters import GardenParameters
 from detflow.models.precision import as_float32
 
-__all__ = [
-    "ANCHORS_SAMPLED",
-    "FasterRCNNNetwork",
-    "Proposals",
-    "RegionSampling",
-    "first_stage_losses",
-    "second_stage_losses",
-]
-
 _PARTS = (
     "backbone",
     "decoder",

@@ -19,8 +19,6 @@ from detflow.models.garden.backbones import (
 )
 from detflow.models.garden.parameters import GardenParameters
 
-__all__ = ["RetinaNetNetwork", "build_retinanet_network"]
-
 
 class RetinaNetNetwork(NamedTuple):
     """A network and the Model Garden sub-models in it, by the names that their checkpoints have."""

@@ -29,8 +29,6 @@ from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
 from detflow.text import first_line
 
-__all__ = ["PartReport", "RestoreReport", "restore_initial_weights"]
-
 _MAX_NAMES = 4
 
 

@@ -19,8 +19,6 @@ from detflow.runs.states import find_checkpoint, is_checkpoint, read_state
 from detflow.storage.download import Fetched, fetch_files, is_archive, require_digest, unpack_file
 from detflow.text import find_nearest
 
-__all__ = ["PUBLISHED", "InitialWeights", "PublishedWeights", "find_initial_weights"]
-
 _GARDEN = "https://storage.googleapis.com/tf_model_garden/vision"
 _RESNET50 = "https://storage.googleapis.com/cloud-tpu-checkpoints/vision-2.0/resnet50_imagenet"
 

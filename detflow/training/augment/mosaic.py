@@ -90,20 +90,26 @@ def _lay_mosaics(
         tile_boxes.append(tf.where(labels[..., tf.newaxis] >= 0, placed, 0.0))
         tile_classes.append(labels)
 
-    missing = 3 * tf.shape(originals.boxes)[1]
+    tiles = tf.concat(tile_boxes, 1), tf.concat(tile_classes, 1)
+    slots = tf.maximum(tf.shape(canvases.boxes)[1], tf.shape(tiles[0])[1])
+    all_boxes, all_classes = _pad_slots(canvases.boxes, canvases.classes, slots)
+    mosaic_boxes, mosaic_classes = _pad_slots(*tiles, slots)
     index = rows[:, tf.newaxis]
     return Canvases(
         tf.tensor_scatter_nd_update(canvases.pixels, index, pixels),
         *compact(
-            tf.tensor_scatter_nd_update(
-                tf.pad(canvases.boxes, [[0, 0], [0, missing], [0, 0]]),
-                index,
-                tf.concat(tile_boxes, 1),
-            ),
-            tf.tensor_scatter_nd_update(
-                tf.pad(canvases.classes, [[0, 0], [0, missing]], constant_values=-1),
-                index,
-                tf.concat(tile_classes, 1),
-            ),
+            tf.tensor_scatter_nd_update(all_boxes, index, mosaic_boxes),
+            tf.tensor_scatter_nd_update(all_classes, index, mosaic_classes),
         ),
+    )
+
+
+def _pad_slots(
+    boxes: tf.Tensor, classes: tf.Tensor, slots: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Appends empty slots until there are so many."""
+    missing = slots - tf.shape(boxes)[1]
+    return (
+        tf.pad(boxes, [[0, 0], [0, missing], [0, 0]]),
+        tf.pad(classes, [[0, 0], [0, missing]], constant_values=-1),
     )

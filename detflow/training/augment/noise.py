@@ -32,8 +32,8 @@ class Noise:
         """Draws from [0, 1) for each image.
 
         Args:
-            name: Of this draw among those of the augmentation.
-            shape: For one image.
+            name: Name of this draw among those of the augmentation.
+            shape: Shape of the numbers of one image.
 
         Returns:
             [B, *shape] float32: the rows that the whole step's numbers have for these images.

@@ -27,12 +27,12 @@ def _png_bomb(side):
     return (
         b"\x89PNG\r\n\x1a\n"
         + header
-        + chunk(b"IDAT", zlib.compress(bytes((side // 8 + 1) * side), 9))
+        + chunk(b"IDAT", zlib.compress(bytes((side // 8 + 1) * side), 1))
         + chunk(b"IEND", b"")
     )
 
 
-@pytest.mark.parametrize("side", [7_200, 12_000, 30_000])
+@pytest.mark.parametrize("side", [7_200, 30_000])
 def test_too_many_pixels_are_refused_from_the_header(side, tmp_path):
     (tmp_path / "bomb.png").write_bytes(_png_bomb(side))
     code = """

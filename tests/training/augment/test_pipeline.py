@@ -245,6 +245,17 @@ def test_a_further_augmentation_changes_no_number_of_the_others(place):
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_order_of_the_list_is_free():
+    config = AugmentConfig(mosaic=0.5, mixup=0.9)
+    mixed = [AUGMENTATIONS[1], AUGMENTATIONS[0], AUGMENTATIONS[2]]
+    for step in range(3):
+        _, boxes, classes = run_augment(
+            config, step, inputs=coloured_pictures(5), augmentations=mixed
+        )
+        assert (classes >= 0).sum(1).max() == classes.shape[1]
+        assert (boxes[classes < 0] == 0).all()
+
+
 def test_switching_one_augmentation_off_changes_no_number_of_the_others():
     inputs = coloured_pictures(5)
     same = []

@@ -1,0 +1,51 @@
+"""docs/notebook.ipynb: its cells run in order, and its stored outputs are of a whole run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
+# A few steps show that the way can be gone; a detector that is worth looking at takes a minute.
+STEPS = ("steps = 400\n", "steps = 4\n")
+
+
+def read_cells():
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_the_outputs_are_stored_in_order_and_none_is_an_error():
+    cells = read_cells()
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert [output for output in outputs if output.get("name") == "stderr"] == []
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 3
+    # Nothing tells on whose machine it ran.
+    for folder in (ROOT, Path.home()):
+        assert f"{folder}/" not in json.dumps([output.get("text") for output in outputs])
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+def test_the_cells_run(tmp_path):
+    # As in IPython, a last line that is an expression has a value; here it is only computed.
+    program = "\n\n".join("".join(cell["source"]) for cell in read_cells())
+    assert program.count(STEPS[0]) == 1
+    (tmp_path / "notebook.py").write_text(program.replace(*STEPS), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "notebook.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "Agg", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "annotations   " in done.stdout
+    assert "<annotation>" in done.stdout

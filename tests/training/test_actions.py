@@ -1,0 +1,207 @@
+"""Each action in a loop with steps, evaluations and checkpoints that cost nothing."""
+
+import json
+import math
+import signal
+
+import pytest
+from fakes import CONFIG, At, FakeCheckpoints, FakeSteps, course_of, evaluation
+
+from detflow.config.reading import parse_config
+from detflow.errors import ArtifactError
+from detflow.runs.run_dir import RunDir
+from detflow.runs.states import CheckpointState
+from detflow.training.actions import (
+    Checkpointer,
+    EarlyStop,
+    Evaluator,
+    FiniteCheck,
+    KeepJournal,
+    ShowProgress,
+)
+from detflow.training.budget import Stopwatch
+from detflow.training.display import TrainingDisplay
+from detflow.training.loop import run_loop
+
+
+class FakeJournal:
+    def __init__(self):
+        self.rows, self.flushed, self.evaluations = [], [], []
+
+    def configured(self, step, config):
+        self.rows.append(("configured", step))
+
+    def step(self, number, losses, learning_rate):
+        self.rows.append((number, *losses, learning_rate))
+
+    def evaluated(self, step, metrics, pictures):
+        self.evaluations.append((step, metrics, list(pictures)))
+
+    def flush(self):
+        self.flushed.append(len(self.rows))
+
+
+class Room:
+    """Evaluator, checkpointer and early stop around fakes; `values` are the APs of the evaluations."""
+
+    def __init__(self, values=(0.1, 0.2, 0.3, 0.4), *, state=None, patience=0, config=CONFIG):
+        self.checkpoints, self.journal = FakeCheckpoints(config, state), FakeJournal()
+        self._values, self.read = iter(values), []
+        self.during = lambda step: None
+        stopwatch = Stopwatch()
+        self.evaluator = Evaluator(
+            self._evaluate,
+            lambda: range(3),
+            config.evaluate.every_steps,
+            is_evaluated=self.checkpoints.is_evaluated,
+            stopwatch=stopwatch,
+        )
+        self.actions = [
+            self.evaluator,
+            KeepJournal(self.journal, lambda images: [("name", image) for image in images]),
+            Checkpointer(
+                self.checkpoints,
+                config.checkpoint.every_steps,
+                flush=self.journal.flush,
+                stopwatch=stopwatch,
+            ),
+        ]
+        if patience:
+            self.actions.append(EarlyStop(patience, lambda: self.checkpoints.state))
+
+    def _evaluate(self, samples):
+        for sample in samples:
+            self.during(sample)
+            self.read.append(sample)
+        return evaluation({"AP": next(self._values)}, ["image"])
+
+    def run(self, course, *more):
+        run_loop(FakeSteps(), lambda step: None, [*self.actions, *more], course)
+        return course
+
+
+def test_a_run_saves_at_its_intervals_after_each_evaluation_and_at_its_end():
+    room = Room()
+    room.run(course_of(10))
+    assert room.checkpoints.saved == [
+        (3, {}),
+        (4, {"AP": 0.1}),
+        (6, {}),
+        (8, {"AP": 0.2}),
+        (9, {}),
+        (10, {"AP": 0.3}),
+    ]
+
+
+def test_the_journal_has_every_step_and_reaches_the_disk_before_each_checkpoint():
+    room = Room()
+    room.run(course_of(4))
+    assert room.journal.rows == [
+        ("configured", 0),
+        *((number, float(number), 0.1) for number in range(1, 5)),
+    ]
+    # The steps before checkpoints 3 and 4, and the line of the configuration.
+    assert room.journal.flushed == [4, 5]
+    assert room.journal.evaluations == [(4, {"AP": 0.1}, [("name", "image")])]
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_a_signal_saves_the_step_at_work_once(number):
+    room = Room()
+    room.run(course_of(10), At(number, lambda course: course.stop.handle(signal.SIGTERM, None)))
+    assert [step for step, _ in room.checkpoints.saved].count(number) == 1
+    assert room.checkpoints.state.step == number
+
+
+def test_a_run_that_is_stopped_before_its_first_step_saves_nothing():
+    room, course = Room(), course_of(10)
+    course.stop.signum = signal.SIGINT
+    room.run(course)
+    assert room.checkpoints.saved == []
+
+
+def test_an_evaluation_that_a_signal_interrupts_is_made_up_for_by_the_resumed_run():
+    room, course = Room(), course_of(8)
+    room.during = lambda sample: sample == 1 and course.stop.handle(signal.SIGTERM, None)
+    room.run(course)
+    assert (room.read, room.checkpoints.saved[-1]) == ([0, 1], (4, {}))
+    again = Room(state=room.checkpoints.state)
+    again.run(course_of(8, first=4))
+    assert again.checkpoints.saved == [(4, {"AP": 0.1}), (6, {}), (8, {"AP": 0.2})]
+
+
+def test_a_resumed_run_does_not_evaluate_or_save_its_first_step_again():
+    room = Room(state=CheckpointState(4, {"AP": 0.9}, 4, 0.9, 0.9))
+    room.run(course_of(6, first=4))
+    assert room.checkpoints.saved == [(6, {"AP": 0.1})]
+    assert room.checkpoints.state.best_step == 4
+
+
+def test_an_evaluation_that_would_be_late_is_given_up():
+    room = Room()
+    room.evaluator._is_late = lambda: len(room.read) >= 2
+    room.run(course_of(4))
+    assert (room.read, room.checkpoints.saved) == ([0, 1], [(3, {}), (4, {})])
+
+
+@pytest.mark.parametrize(
+    ("values", "ends_at", "reason"),
+    [
+        ((0.5, 0.4, 0.3, 0.9), 12, "stopped early: 2 evaluations without a gain"),
+        ((0.5, 0.4, 0.6, 0.5, 0.4), 20, None),
+        ((0.1, 0.2, 0.3, 0.4, 0.5), 20, None),
+    ],
+)
+def test_patience_ends_the_run_after_as_many_evaluations_without_a_gain(values, ends_at, reason):
+    room = Room(values, patience=2)
+    course = room.run(course_of(20))
+    assert (course.step, course.reason) == (ends_at, reason)
+    assert room.checkpoints.state.step == ends_at
+
+
+def test_a_gain_must_be_larger_than_min_delta():
+    config = parse_config("data: {records: x}", ["evaluate.every_steps=2", "train.min_delta=0.15"])
+    room = Room((0.1, 0.2, 0.3, 0.3), patience=2, config=config)
+    # From .1 to .2 is no gain, from .1 to .3 is one, and the last one is none.
+    assert room.run(course_of(8, config=config)).step == 8
+    assert room.checkpoints.state.stale_evaluations == 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_loss_that_is_no_number_ends_the_run_before_the_step_is_saved(tmp_path, bad, is_recorded):
+    run, room = RunDir(tmp_path), Room()
+    check = FiniteCheck(run, lambda step: [f"image{step}.jpg"], is_recorded=is_recorded)
+    room.actions.insert(0, check)
+    steps = FakeSteps(losses=lambda number: [0.5, bad] if number == 6 else [1.0, 1.0])
+    with pytest.raises(
+        ArtifactError,
+        match=r"the loss of step 6 is 0\.5 .*learning rate 0\.1, images image5\.jpg.*lower train",
+    ):
+        run_loop(steps, lambda step: None, room.actions, course_of(10))
+    assert [step for step, _ in room.checkpoints.saved] == [3, 4]
+    assert run.failure_path.exists() == is_recorded
+    if is_recorded:
+        assert json.loads(run.failure_path.read_text()) == {
+            "step": 6,
+            "learning_rate": 0.1,
+            "losses": ["0.5", str(bad)],
+            "images": ["image5.jpg"],
+        }
+
+
+def test_people_see_steps_evaluations_memory_and_what_a_time_budget_comes_to(capfd):
+    room, display = Room(), TrainingDisplay()
+    shows = ShowProgress(display, 8, lambda evaluated: evaluated.step)
+    room.actions.append(shows)
+    room.during = lambda sample: None
+    metrics = {"AP": 0.5, "AP50": 0.75, "AP75": None}
+    room.evaluator._evaluate = lambda samples: evaluation(metrics, list(samples))
+    course = course_of(4)
+    course.plan = type(course.plan)()
+    room.run(course, At(2, lambda course: course.refit(4)))
+    shown = capfd.readouterr().err.splitlines()
+    assert shown[0] == "compiling the first step"
+    assert any(line.startswith("memory after the first step: ") for line in shown)
+    assert "the time budget comes to 4 steps" in shown
+    assert "step 4: AP 0.500  AP50 0.750  AP75 n/a  (best so far, 0 s)" in shown
