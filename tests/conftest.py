@@ -136,7 +136,10 @@ def parse_page():
 
 @pytest.fixture(scope="session")
 def build_once(tmp_path_factory):
-    """Builds a folder once for all pytest processes that share the tests: (name, function of its path) → path."""
+    """Builds a folder once for all pytest processes that share the tests.
+
+    It is called with a name and with what fills the folder, a function of its path.
+    """
 
     def build(name, fill):
         root = tmp_path_factory.getbasetemp()
@@ -156,7 +159,7 @@ def build_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Returns the folder of a real dataset by name; skips the test where it is not beside the repository."""
+    """Returns the folder of a real dataset by name; skips the test if it is not there."""
 
     def find(name):
         folder = _SHARED / name
@@ -181,7 +184,7 @@ def draw_picture(width, height, seed):
 
 @pytest.fixture
 def small_files():
-    """Lets no file grow beyond so many bytes while a block runs: what a full disk does to a writer, but for the error."""
+    """Lets no file grow beyond so many bytes while a block runs, as a full disk does."""
 
     @contextmanager
     def limit(num_bytes):
@@ -237,7 +240,10 @@ def records_dir(pictures_dir, build_once, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model_dir(records_dir, build_once):
-    """A model directory with two checkpoints of random weights that detect plenty; ckpt-10 is the better one."""
+    """A model directory with two checkpoints of random weights that detect plenty.
+
+    ckpt-10 is the better one.
+    """
     return build_once("run", lambda path: write_run(path, records_dir, {"input_size": [64, 64]}))
 
 
@@ -284,7 +290,10 @@ def write_run(path, records_dir, model_settings):
 
 
 def randomize(network, random):
-    """Draws all weights, then scales the last layers: scores spread around the threshold, boxes stay near their anchors."""
+    """Draws all weights, then scales the last layers.
+
+    Scores spread around the threshold, and boxes stay near their anchors.
+    """
     for variable in network.variables:
         shape = variable.shape.as_list()
         if "gamma" in variable.name or "variance" in variable.name:
@@ -311,7 +320,10 @@ def randomize(network, random):
 
 @pytest.fixture(scope="session")
 def export_dir(model_dir, build_once):
-    """The model directory in every format that can be written here. Its proof is the real one; only the timing is short."""
+    """The model directory in every format that can be written here.
+
+    Its proof is the real one; only the timing is short.
+    """
 
     def fill(output):
         from detflow.exporting.formats import tflite
@@ -373,7 +385,7 @@ def onnx_path(onnx_dir):
 
 @pytest.fixture(scope="session")
 def s3_server():
-    """A server that speaks S3's protocol, on the loopback interface; the environment leads every client to it."""
+    """A server that speaks S3's protocol on this machine; the environment leads clients to it."""
     import logging
 
     moto_server = pytest.importorskip("moto.server")
@@ -466,7 +478,7 @@ def mixed_records(tmp_path_factory):
 
 @pytest.fixture
 def voc_writer():
-    """Makes records of a drawn dataset: (folder, images by split, objects an image) → records directory."""
+    """Makes records of a drawn dataset from (folder, images by split, objects an image)."""
 
     def write(folder, splits, num_objects):
         write_voc(folder / "voc", splits, num_objects)
@@ -478,7 +490,10 @@ def voc_writer():
 
 @pytest.fixture(scope="session")
 def tiny_config(tiny_records):
-    """Builds a configuration of a network that takes milliseconds a step; keyword arguments override, as in train_steps=9."""
+    """Builds a configuration of a network that takes milliseconds a step.
+
+    Keyword arguments override settings, as in train_steps=9.
+    """
 
     def build(**overrides):
         settings = {
@@ -503,7 +518,10 @@ def tiny_config(tiny_records):
 
 @pytest.fixture
 def sums_without_order():
-    """Tells whether a graph adds two tensors at a time everywhere: of more, AddN takes first whichever is free first."""
+    """Tells whether a graph adds two tensors at a time everywhere.
+
+    The order in which AddN adds more of them depends on which is there first.
+    """
 
     def check(graph):
         definition = graph.as_graph_def()

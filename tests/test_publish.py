@@ -6,11 +6,13 @@ import sys
 
 import pytest
 
-from detflow.errors import ArtifactError, EnvironmentFault, Locked
+from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, Locked
 from detflow.publish import (
     digest_files,
     publish_directory,
     publish_file,
+    read_json_object,
+    require_replaceable,
     require_space,
     sweep,
     verify_files,
@@ -134,6 +136,42 @@ def test_damage_is_found_and_named(tmp_path, damage, message):
 def test_a_manifest_cannot_point_outside(tmp_path, name):
     with pytest.raises(ArtifactError, match="not a plain file"):
         verify_files(tmp_path, {name: {"bytes": 1, "sha256": "0"}})
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "is missing"),
+        (lambda path: path.symlink_to("/etc/hostname"), "is missing"),
+        (lambda path: path.write_text("[1, 2]"), "expected a JSON object"),
+        (lambda path: path.write_text('{"a": '), "not valid JSON"),
+        (lambda path: path.write_text("[" * 100_000), "not valid JSON"),
+        (lambda path: (path.touch(), os.truncate(path, (64 << 20) + 1)), "is larger than"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_named(tmp_path, write, message):
+    write(tmp_path / "a.json")
+    with pytest.raises(ArtifactError, match=rf"a\.json: .*{message}"):
+        read_json_object(tmp_path / "a.json")
+
+
+def test_a_manifest_is_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": [1]}')
+    assert read_json_object(tmp_path / "a.json") == {"a": [1]}
+
+
+def test_only_a_folder_of_the_same_kind_may_be_replaced(tmp_path):
+    final = tmp_path / "set"
+    require_replaceable(final, "manifest.json")
+    final.mkdir()
+    require_replaceable(final, "manifest.json")
+    (final / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match=r"is not empty and holds no manifest\.json"):
+        require_replaceable(final, "manifest.json")
+    (final / "manifest.json").write_text("{}")
+    require_replaceable(final, "manifest.json")
+    with pytest.raises(ConfigError, match="is not a folder"):
+        require_replaceable(final / "letter.txt", "manifest.json")
 
 
 def test_space_is_asked_for_before_the_work(tmp_path):

@@ -72,16 +72,19 @@ class Finding:
         """The name of the annotation that it is about, where it is about one."""
         return name_annotation(self.path, self.entry)
 
+    @property
+    def place(self) -> str:
+        """The annotation's or the file's name, with the line where there is one."""
+        return self.annotation if self.line is None else f"{self.annotation}:{self.line}"
+
     def __str__(self) -> str:
         """One line: place, object, value, meaning, expectation, remedy."""
-        place = self.annotation if self.line is None else f"{self.annotation}:{self.line}"
         subject = "" if self.object_index is None else f"object {self.object_index}: "
         value = f" ({self.value})" if self.value else ""
         expected = f", expected {self.expected}" if self.expected else ""
         related = f" [{', '.join(self.related)}]" if self.related else ""
-        text = (
-            f"{place}: {subject}{self.rule.meaning}{value}{expected}{related}; {self.rule.remedy}"
-        )
+        text = f"{self.place}: {subject}{self.rule.meaning}{value}{expected}{related}"
+        text = f"{text}; {self.rule.remedy}"
         return text.replace("\r", "\\r").replace("\n", "\\n")
 
     def to_json(self) -> str:

@@ -139,7 +139,11 @@ def analyse(
         measures=measures,
         metrics=coco.metrics() | {measure.name: measure.value for measure in measures},
         class_metrics={
-            name: {one.class_name: one.by_class[name] for one in measures if one.by_class}
+            name: {
+                measure.class_name: measure.by_class[name]
+                for measure in measures
+                if measure.by_class
+            }
             for name in label_map
         },
         matches=matches,
@@ -205,7 +209,9 @@ def print_analysis(analysis: Analysis) -> None:
         f"precision, recall, F1 at score {analysis.score_threshold:.2f}"
     )
     in_table = ("AP", "AP50")
-    rest = {one.name: one.value for one in analysis.measures if one.name not in in_table}
+    rest = {
+        measure.name: measure.value for measure in analysis.measures if measure.name not in in_table
+    }
     costs = {kind.value: cost.ap50 for kind, cost in analysis.costs.items()}
     print_evaluation(title, rows, total, [("", rest), ("AP50 lost to:", costs)])
 

@@ -79,10 +79,10 @@ def _class_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
         *(f"errors_{kind.value}" for kind in ErrorType),
     ]
     errors = analysis.error_counts()
-    for class_id, (name, curve) in enumerate(analysis.curves.items(), start=1):
+    for name, curve in analysis.curves.items():
         best = asdict(curve.best) if curve.best else dict.fromkeys(("threshold", *points))
         yield [
-            *(name, class_id, *asdict(analysis.counts[name]).values()),
+            *(name, analysis.label_map.id_of(name), *asdict(analysis.counts[name]).values()),
             *analysis.class_metrics[name].values(),
             *asdict(curve.at(analysis.score_threshold)).values(),
             *best.values(),
@@ -93,7 +93,8 @@ def _class_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
 def _curve_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
     yield ["class", "id", "threshold", "precision", "recall", "f1"]
     # All classes pooled have the id 0 and no name.
-    for class_id, (name, curve) in enumerate([("", analysis.overall), *analysis.curves.items()]):
+    for name, curve in [("", analysis.overall), *analysis.curves.items()]:
+        class_id = analysis.label_map.id_of(name) if name else 0
         yield from (
             [name, class_id, *asdict(curve.at(threshold)).values()]
             for threshold in _THRESHOLDS.tolist()
@@ -116,7 +117,6 @@ def _predictions(analysis: Analysis, samples: Sequence[Sample]) -> Iterator[dict
 def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, Any]:
     """Returns the truth in COCO's dataset format, so that other tools can judge the predictions."""
     annotations: list[dict[str, Any]] = []
-    ids = {name: class_id for class_id, name in enumerate(label_map, start=1)}
     for sample in samples:
         for item in sample.objects:
             box = list(item.box.to_coco(sample.size))
@@ -124,7 +124,7 @@ def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, A
                 {
                     "id": len(annotations) + 1,
                     "image_id": sample.source_id,
-                    "category_id": ids[item.name],
+                    "category_id": label_map.id_of(item.name),
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": 0,
@@ -141,7 +141,7 @@ def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, A
             }
             for sample in samples
         ],
-        "categories": [{"id": class_id, "name": name} for name, class_id in ids.items()],
+        "categories": [{"id": label_map.id_of(name), "name": name} for name in label_map],
         "annotations": annotations,
     }
 

@@ -54,9 +54,9 @@ def _rank(analysis: Analysis, errors: Iterable[DetectionError]) -> list[BadImage
         by_image[_image_of(analysis, error)].append((_cost(analysis, error, weights), error))
     bad = []
     for index, rated in by_image.items():
-        rated.sort(key=lambda one: -one[0])
+        rated.sort(key=lambda pair: -pair[0])
         bad.append(BadImage(index, sum(cost for cost, _ in rated), [error for _, error in rated]))
-    return sorted(bad, key=lambda one: (-one.cost, one.index))
+    return sorted(bad, key=lambda image: (-image.cost, image.index))
 
 
 def _image_of(analysis: Analysis, error: DetectionError) -> int:
@@ -74,8 +74,7 @@ def _class_weights(analysis: Analysis) -> dict[int, float]:
     A class without objects has no AP; an error of it weighs as little as the data allow.
     """
     totals = {
-        class_id: analysis.matches.num_truths(class_id)
-        for class_id in range(1, len(analysis.label_map) + 1)
+        class_id: analysis.matches.num_truths(class_id) for class_id in analysis.label_map.ids
     }
     least = 1.0 / max(1, sum(totals.values()))
     return {class_id: 1.0 / total if total else least for class_id, total in totals.items()}
@@ -134,7 +133,9 @@ def draw_errors(analysis: Analysis, bad: BadImage, jpeg: bytes) -> bytes:
         if e.detection is None and e.truth is not None
     ][:_MAX_NAMED]
     shown = [
-        place for place, one in enumerate(image.detections) if one.score >= analysis.score_threshold
+        place
+        for place, detection in enumerate(image.detections)
+        if detection.score >= analysis.score_threshold
     ]
     picture = fit_picture(Image.open(io.BytesIO(jpeg)), _SIDE_PX)
     picture = _draw_truth(
@@ -162,12 +163,11 @@ def _draw_truth(
     named: bool,
 ) -> Image.Image:
     chosen = [image.objects[place] for place in places[:_MAX_BOXES]]
-    ids = {name: class_id for class_id, name in enumerate(analysis.label_map, start=1)}
     return draw_boxes(
         picture,
-        [one.box for one in chosen],
-        [f"missed {one.name}" for one in chosen],
-        [ids[one.name] for one in chosen],
+        [item.box for item in chosen],
+        [f"missed {item.name}" for item in chosen],
+        [analysis.label_map.id_of(item.name) for item in chosen],
         style="dashed",
         labels=named,
     )
@@ -179,9 +179,9 @@ def _draw_detections(
     chosen = [image.detections[place] for place in places[:_MAX_BOXES]]
     return draw_boxes(
         picture,
-        [one.box for one in chosen],
-        [one.name for one in chosen],
-        [one.class_id for one in chosen],
-        scores=[one.score for one in chosen],
+        [detection.box for detection in chosen],
+        [detection.name for detection in chosen],
+        [detection.class_id for detection in chosen],
+        scores=[detection.score for detection in chosen],
         labels=named,
     )

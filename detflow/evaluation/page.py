@@ -145,7 +145,7 @@ def _build_tiles(analysis: Analysis) -> list[_Tile]:
         for measure in analysis.measures
     ]
     best = analysis.overall.best
-    meaning = f"at a score of {best.threshold:.2f}" if best else "no hit"
+    meaning = f"at a score of {best.threshold:.2f}" if best else "no object is found"
     return [*tiles, _Tile("Best F1", format_metric(best.f1 if best else None), meaning)]
 
 
@@ -271,7 +271,13 @@ def _build_confusion(analysis: Analysis) -> _Confusion:
         if row != column and counts[row, column]
     ]
     rows = [
-        _ConfusionRow(row + 1, names[row], names[column], number, number / int(counts[row].sum()))
+        _ConfusionRow(
+            analysis.label_map.id_of(names[row]),
+            names[row],
+            names[column],
+            number,
+            number / int(counts[row].sum()),
+        )
         for number, row, column in sorted(pairs, key=lambda pair: -pair[0])[:_MAX_CONFUSIONS]
     ]
     return _Confusion(
@@ -338,8 +344,8 @@ def _choose_galleries(analysis: Analysis) -> list[tuple[int, list[BadImage]]]:
         return galleries
     rated = {
         name: worst
-        for class_id, name in enumerate(analysis.label_map, start=1)
-        if (worst := worst_images_of(analysis, class_id))
+        for name in analysis.label_map
+        if (worst := worst_images_of(analysis, analysis.label_map.id_of(name)))
     }
     names = _sort_by_ap(analysis, list(rated))[:_MAX_GALLERIES]
     each = min(_MAX_OF_CLASS, _MAX_CLASS_PICTURES // max(1, len(names)))

@@ -195,7 +195,7 @@ def _draw_class_ap(figure: Figure, analysis: Analysis, theme: Theme) -> None:
         for name in analysis.label_map
         if (value := analysis.class_metrics[name]["AP"]) is not None
     ]
-    shown = sorted(values, key=lambda one: one[0])[:MAX_BARS]
+    shown = sorted(values, key=lambda pair: pair[0])[:MAX_BARS]
     figure.set_size_inches(_SIZE_INCHES[0], max(2.2, 1.1 + 0.24 * len(shown)) if shown else 2.2)
     axes = figure.add_subplot()
     axes.set_title(

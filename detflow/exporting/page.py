@@ -111,7 +111,7 @@ class _FormatRow:
         chart: Its size beside the others'.
         megabytes: Its size.
         metrics: AP, AP50 and the change of AP, as text.
-        p50_ms: Median time of one image.
+        p50_ms: Median time of one image, as text.
         agreement: How alike its detections are to the checkpoint's, in a few words.
     """
 
@@ -121,7 +121,7 @@ class _FormatRow:
     chart: Chart
     megabytes: float
     metrics: Sequence[str]
-    p50_ms: float
+    p50_ms: str
     agreement: str
 
 
@@ -143,7 +143,7 @@ def _build_format_rows(formats: Mapping[str, Mapping[str, Any]]) -> list[_Format
                     format_metric((found["metrics"] or {}).get("AP50")),
                     format_change((found["change"] or {}).get("AP")),
                 ],
-                first["p50_ms"],
+                f"{first['p50_ms']:.1f}" if "p50_ms" in first else "n/a",
                 _describe_agreement(first),
             )
         )

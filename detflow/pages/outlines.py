@@ -87,8 +87,8 @@ def build_picture(jpeg: bytes, size: ImageSize, outlines: Sequence[Outline], lab
         outlines: The last one is drawn on top.
         label: For readers that cannot see it.
     """
-    left, right = _widen([x for one in outlines for x in one.corners[::2]], size.width)
-    top, bottom = _widen([y for one in outlines for y in one.corners[1::2]], size.height)
+    left, right = _widen([x for outline in outlines for x in outline.corners[::2]], size.width)
+    top, bottom = _widen([y for outline in outlines for y in outline.corners[1::2]], size.height)
     width, height = right - left, bottom - top
     shapes = [_build_shape(outline, max(width, height)) for outline in outlines]
     return Picture(jpeg, size, label, (left, top, width, height), shapes)

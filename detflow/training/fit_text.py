@@ -34,8 +34,8 @@ def format_choices(choices: Sequence[Choice], header: Sequence[str]) -> str:
         if current != section:
             section = current
             lines.append(f"{section}:")
-        lines += [
-            f"  # {line}" for line in textwrap.wrap(" ".join(choice.why.split()), _REASON_COLUMNS)
-        ]
+        # A class name may hold a line separator, which would end the comment.
+        why = " ".join(choice.why.split())
+        lines += [f"  # {line}" for line in textwrap.wrap(why, _REASON_COLUMNS)]
         lines.append(f"  {key}: {json.dumps(choice.value, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"

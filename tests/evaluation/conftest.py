@@ -15,33 +15,32 @@ SIZE = ImageSize(64, 48)
 
 
 class Case:
-    """Truth and detections of random quality: each class is found the more seldom the higher its id is."""
+    """Truth and detections of random quality: the higher a class's id, the less it is found."""
 
     subject = Subject("runs/one", "runs/one/ckpt-9", "records/one", "test", "0123456789abcdef")
 
-    def __init__(self, names, num_images=6, objects=4, seed=0):
-        self.label_map = LabelMap(tuple(names))
+    def __init__(self, names, num_images=6, objects=4, seed=0, ids=()):
+        self.label_map = LabelMap(tuple(names), tuple(ids))
         self._random = np.random.default_rng(seed)
         self.images = [self._image(objects) for _ in range(num_images)]
 
     def _image(self, objects):
         truth, found = [], []
         for _ in range(objects):
-            class_id = int(self._random.integers(len(self.label_map))) + 1
+            place = int(self._random.integers(len(self.label_map)))
             box = self._box()
-            truth.append(ObjectAnnotation(self.label_map.name_of(class_id), box))
-            if self._random.random() < 0.9 - 0.5 * class_id / len(self.label_map):
-                found.append(self._found(class_id, box))
+            truth.append(ObjectAnnotation(self.label_map.names[place], box))
+            if self._random.random() < 0.9 - 0.5 * (place + 1) / len(self.label_map):
+                found.append(self._found(place, box))
             if self._random.random() < 0.3:
                 found.append(
-                    self._found(int(self._random.integers(len(self.label_map))) + 1, self._box())
+                    self._found(int(self._random.integers(len(self.label_map))), self._box())
                 )
         return EvaluatedImage(SIZE, truth, found)
 
-    def _found(self, class_id, box):
-        return Detection(
-            self.label_map.name_of(class_id), class_id, float(self._random.uniform(0.05, 0.99)), box
-        )
+    def _found(self, place, box):
+        name, score = self.label_map.names[place], float(self._random.uniform(0.05, 0.99))
+        return Detection(name, self.label_map.id_of(name), score, box)
 
     def _box(self):
         (y, x), (height, width) = self._random.uniform(0, 0.6, 2), self._random.uniform(0.1, 0.4, 2)
@@ -76,9 +75,17 @@ NAMES_THAT_HURT = (
     "a/b" * 30,
     "it's\u202e",
     "=1+1",
+    "{{ 7*7 }}{% for",
+    "</style><!--",
 )
 
 
 @pytest.fixture(scope="session")
 def hostile_names():
     return NAMES_THAT_HURT
+
+
+@pytest.fixture
+def without_plots(monkeypatch):
+    """Leaves the plots empty: they have their own tests, and take most of the time."""
+    monkeypatch.setattr("detflow.evaluation.files.draw_plot", lambda name, analysis, theme: b"")

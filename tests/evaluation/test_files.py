@@ -56,7 +56,7 @@ def test_others_who_judge_the_files_get_the_same_numbers(written):
     assert {image["id"] for image in truth.dataset["images"]} == {100, 101, 102, 103, 104, 105}
 
 
-def test_the_table_has_a_row_a_class_and_empty_cells(case, tmp_path):
+def test_the_table_has_a_row_a_class_and_empty_cells(case, tmp_path, without_plots):
     drawn = case(["cat", "dog"])
     drawn.images = [
         type(one)(one.size, [o for o in one.objects if o.name == "cat"], one.detections)
@@ -91,7 +91,7 @@ def test_curves_can_be_drawn_again(written):
         assert row["precision"] == ("" if point.precision is None else repr(point.precision))
 
 
-def test_names_that_hurt_are_written_whole(case, hostile_names, tmp_path):
+def test_names_that_hurt_are_written_whole(case, hostile_names, tmp_path, without_plots):
     write(case([*hostile_names, "lone \udcff"]), tmp_path / "out")
     with open(tmp_path / "out" / "results.csv", newline="", encoding="utf-8") as file:
         assert [row["class"] for row in csv.DictReader(file)] == [*hostile_names, "lone \\udcff"]
@@ -102,8 +102,31 @@ def test_names_that_hurt_are_written_whole(case, hostile_names, tmp_path):
 
 
 @pytest.mark.parametrize(("num_images", "objects"), [(1, 1), (2, 0)])
-def test_little_is_enough(case, tmp_path, num_images, objects):
-    write(case(["cat"], num_images, objects), tmp_path / "out")
+def test_little_is_enough(case, tmp_path, num_images, objects, without_plots):
+    drawn = case(["cat"], num_images, objects)
+    write(drawn, tmp_path / "out")
     document = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert document["num_images"] == num_images
-    assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == [] or objects
+    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert len(predictions) == sum(len(image.detections) for image in drawn.images)
+
+
+def test_ids_with_gaps_change_no_number(case, tmp_path, without_plots, parse_page):
+    write(case(["cat", "dog"], 4), tmp_path / "dense")
+    write(case(["cat", "dog"], 4, ids=[3, 90]), tmp_path / "gaps")
+    dense, gaps = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("dense", "gaps")
+    )
+    assert gaps == dense
+    for name in ("results.csv", "curves.csv"):
+        with open(tmp_path / "gaps" / name, newline="", encoding="utf-8") as file:
+            ids = {row["class"]: row["id"] for row in csv.DictReader(file)}
+        assert {class_name: ids[class_name] for class_name in ("cat", "dog")} == {
+            "cat": "3",
+            "dog": "90",
+        }
+    truth = json.loads((tmp_path / "gaps" / "ground_truth.json").read_text())
+    assert truth["categories"] == [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
+    assert {item["category_id"] for item in truth["annotations"]} == {3, 90}
+    page = parse_page((tmp_path / "gaps" / "evaluation.html").read_text(encoding="utf-8"))
+    assert sorted(page.texts("section[@id='by-class']//h3")) == ["cat", "dog"]

@@ -4,14 +4,18 @@ Converters are slow and have tests of their own: here most formats are written b
 of one export that all tests share.
 """
 
+import contextlib
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -21,68 +25,72 @@ from onnx import numpy_helper
 from detflow.artifact import ArtifactDir
 from detflow.cli.main import cli, main
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
+from detflow.exporting import build
 from detflow.exporting.formats import onnx as onnx_export
 from detflow.exporting.formats import tflite as tflite_export
 from detflow.exporting.formats.base import SAME_NETWORK, FormatWriter
 from detflow.exporting.proof.compare import Gate, Tolerance
 from detflow.exporting.proof.latency import Timing
 from detflow.exporting.run import export_model, find_failure
-from detflow.inference.formats.tflite import load_tflite
+from detflow.inference.formats.onnx import load_onnx
 
 pytestmark = pytest.mark.tf
 
 QUICK = Timing(1, 1)
+FLOAT = Gate(Tolerance(0.3, min_iou=0.9, max_score_difference=0.05, min_share=0.98), 0.005)
 STRICT = Gate(
     Tolerance(score_threshold=0.3, min_iou=0.999, max_score_difference=1e-4, min_share=1.0), 0.02
 )
 
 
-@pytest.fixture
-def copies(export_dir, monkeypatch):
-    """Has the writers of ONNX and TFLite copy their files from the shared export."""
+def build_writer(export_dir, gate):
+    """A writer that copies a format's files from the shared export."""
 
     class Writer(FormatWriter):
-        own_gate = SAME_NETWORK
+        own_gate = gate
 
         def write(self, job):
             for path in self.format.paths:
-                shutil.copy(export_dir / path, job.artifact.path)
+                self.put(job, (export_dir / path).read_bytes())
             yield {}
 
-    class TfliteWriter(Writer):
-        own_gate = Gate(Tolerance(0.3, 0.9, 0.05, 0.98), 0.005)
+        def put(self, job, content):
+            (job.artifact.path / self.format.paths[0]).write_bytes(content)
 
-    monkeypatch.setattr(onnx_export, "Writer", Writer)
-    monkeypatch.setattr(tflite_export, "Writer", TfliteWriter)
     return Writer
 
 
 @pytest.fixture
-def wrong_weight(copies, export_dir, monkeypatch):
-    """Makes the ONNX file detect something else than its checkpoint."""
+def copies(export_dir, monkeypatch):
+    """Has ONNX and TFLite written by copying."""
+    monkeypatch.setattr(onnx_export, "Writer", build_writer(export_dir, SAME_NETWORK))
+    monkeypatch.setattr(tflite_export, "Writer", build_writer(export_dir, FLOAT))
 
-    class Writer(copies):
-        def write(self, job):
-            model = onnx.load(export_dir / "model.onnx")
-            bias = next(
-                constant
-                for constant in model.graph.initializer
-                if "scores/BiasAdd" in constant.name
-            )
-            values = numpy_helper.to_array(bias) + np.float32([0.0, 0.01, 0.0])[: bias.dims[0]]
-            bias.CopyFrom(numpy_helper.from_array(values, bias.name))
-            (job.artifact.path / "model.onnx").write_bytes(model.SerializeToString())
-            yield {}
 
-    monkeypatch.setattr(onnx_export, "Writer", Writer)
+def spoil(export_dir):
+    """The ONNX file with a weight that makes it detect something else than its checkpoint."""
+    model = onnx.load(export_dir / "model.onnx")
+    bias = next(
+        constant for constant in model.graph.initializer if "scores/BiasAdd" in constant.name
+    )
+    values = numpy_helper.to_array(bias).copy()
+    values[1] += 0.01
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    return model.SerializeToString()
 
 
 # --- What is published ----------------------------------------------------------------------------
 
 
 def test_if_no_format_agrees_nothing_is_published_and_the_old_export_stays(
-    model_dir, artifact_dir, tmp_path, wrong_weight
+    model_dir, artifact_dir, export_dir, tmp_path, monkeypatch
 ):
+    class Spoiled(build_writer(export_dir, SAME_NETWORK)):
+        def write(self, job):
+            self.put(job, spoil(export_dir))
+            yield {}
+
+    monkeypatch.setattr(onnx_export, "Writer", Spoiled)
     output = tmp_path / "artifact"
     shutil.copytree(artifact_dir, output)
     before = ArtifactDir(output).verify()
@@ -94,65 +102,62 @@ def test_if_no_format_agrees_nothing_is_published_and_the_old_export_stays(
     assert [entry.name for entry in tmp_path.iterdir()] == ["artifact"]
 
 
-def test_a_format_that_disagrees_is_left_out_and_the_command_fails(
-    model_dir, tmp_path, wrong_weight, capfd
-):
-    output = tmp_path / "artifact"
-    command = ["export", "--ckpt", str(model_dir), "--output", str(output)]
-    message = r"not published: onnx: model\.onnx: .*\.jpg"
-    with pytest.raises(ArtifactError, match=message) as caught:
-        cli.main([*command, "--formats", "onnx,tflite"], standalone_mode=False)
-    assert caught.value.exit_code == 4
-    assert f"{output / 'model.tflite'}, " in capfd.readouterr().out
-    card = ArtifactDir(output).verify()
-    assert list(card["formats"]) == ["tflite"]
-    assert str(find_failure(card, output)) == str(caught.value)
-    assert not (output / "model.onnx").exists()
+@pytest.fixture(scope="module")
+def mixed(model_dir, export_dir, tmp_path_factory):
+    """A command whose float file passes, and whose int8 file fails on both rungs of its ladder."""
+    output, timed = tmp_path_factory.mktemp("mixed") / "artifact", []
 
+    def find_writer(written):
+        if written.name == "tflite":
+            return build_writer(export_dir, FLOAT)(written)
 
-def test_only_what_passed_is_timed(model_dir, tmp_path, wrong_weight, monkeypatch):
-    timed = []
+        class Ladder(build_writer(export_dir, STRICT)):
+            def write(self, job):
+                for rung, file in enumerate(("model_int8.tflite", "model_dynamic.tflite")):
+                    self.put(job, (export_dir / file).read_bytes())
+                    yield {"rung": f"rung {rung}"}
+
+        return Ladder(written)
 
     def measure(fresh, candidate, images, timing):
-        timed.append((candidate.name, timing))
+        timed.append(candidate.name)
         return 7.123
 
-    monkeypatch.setattr("detflow.exporting.build.measure_p50_ms", measure)
-    card = export_model(str(model_dir), tmp_path / "out", formats="onnx,tflite", timing=QUICK)
-    assert timed == [("model.tflite", QUICK)]
-    assert card["formats"]["tflite"]["entries"]["model.tflite"]["p50_ms"] == 7.12
-
-
-def test_a_writer_is_asked_for_better_files_as_long_as_the_gate_refuses(
-    model_dir, export_dir, tmp_path, monkeypatch
-):
-    class Ladder(FormatWriter):
-        own_gate = STRICT
-
-        def write(self, job):
-            for rung, file in enumerate(("model_int8.tflite", "model_dynamic.tflite")):
-                shutil.copy(export_dir / file, job.artifact.path / self.format.paths[0])
-                yield {"rung": f"rung {rung}"}
-
-    copy = tflite_export.Writer
-    monkeypatch.setattr(tflite_export, "Writer", Ladder)
-    with pytest.raises(ArtifactError, match=r"^model_int8\.tflite: .*% of ckpt-10's .*worst is"):
-        export_model(str(model_dir), tmp_path / "out", formats="tflite_int8", timing=QUICK)
-    assert list(tmp_path.iterdir()) == []
-
-    def find(written):
-        return Ladder(written) if written.precision == "int8" else copy(written)
-
-    monkeypatch.setattr(tflite_export, "Writer", find)
-    card = export_model(
-        str(model_dir), tmp_path / "out", formats="tflite,tflite_int8", timing=QUICK
+    printed = io.StringIO()
+    command = ["export", "--ckpt", str(model_dir), "--output", str(output)]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(tflite_export, "Writer", find_writer)
+        patch.setattr(build, "measure_p50_ms", measure)
+        with pytest.raises(ArtifactError) as caught:
+            cli.main([*command, "--formats", "tflite,tflite_int8"], standalone_mode=False)
+    card = ArtifactDir(output).verify()
+    return SimpleNamespace(
+        output=output, timed=timed, printed=printed.getvalue(), error=caught.value, card=card
     )
-    failed = card["failed"]["tflite_int8"]
+
+
+def test_a_format_that_disagrees_is_left_out_and_the_command_fails(mixed):
+    message = (
+        r"not published: tflite_int8: model_int8\.tflite: .*% of ckpt-10's .* image p\d\d\.jpg"
+    )
+    assert re.search(message, str(mixed.error))
+    assert str(find_failure(mixed.card, mixed.output)) == str(mixed.error)
+    assert mixed.error.exit_code == 4
+    assert f"{mixed.output / 'model.tflite'}, " in mixed.printed
+    assert list(mixed.card["formats"]) == ["tflite"]
+    assert not (mixed.output / "model_int8.tflite").exists()
+
+
+def test_only_what_passed_is_timed(mixed):
+    assert mixed.timed == ["model.tflite"]
+    assert mixed.card["formats"]["tflite"]["entries"]["model.tflite"]["p50_ms"] == 7.12
+
+
+def test_a_writer_is_asked_for_better_files_as_long_as_the_gate_refuses(mixed):
+    failed = mixed.card["failed"]["tflite_int8"]
     assert [rung["rung"] for rung in failed["rungs"]] == ["rung 0", "rung 1"]
     assert all(rung["failure"] and rung["metrics"]["AP"] is not None for rung in failed["rungs"])
     assert failed["rungs"][-1]["failure"] == failed["reason"]
-    assert "tflite_int8" in str(find_failure(card, tmp_path))
-    assert not (tmp_path / "out" / "model_int8.tflite").exists()
 
 
 @pytest.mark.slow
@@ -160,7 +165,7 @@ def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_
     output = tmp_path / "artifact"
     arguments = ["--ckpt", "last", "--model-dir", model_dir, "--images", pictures_dir]
     options = ["--score-threshold", "0.5", "--max-detections", "7", "--json"]
-    command = ["export", *arguments, "--output", output, "--formats", "tflite", *options]
+    command = ["export", *arguments, "--output", output, "--formats", "onnx", *options]
     cli.main(list(map(str, command)), standalone_mode=False)
     printed = capfd.readouterr()
     assert printed.err == ""
@@ -171,7 +176,7 @@ def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_
     assert (card["parity"]["images"], card["parity"]["num_images"]) == ("folder", 24)
     assert card["parity"]["metrics"] is None
     pixels = np.random.default_rng(1).integers(0, 256, (1, 50, 50, 3), np.uint8)
-    found = load_tflite(output / "model.tflite")(pixels)
+    found = load_onnx(output / "model.onnx")(pixels)
     assert found["detection_boxes"].shape == (1, 7, 4)
     kept = found["detection_scores"][found["detection_scores"] > 0]
     assert kept.size
@@ -179,11 +184,11 @@ def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_
 
 
 @pytest.mark.slow
-def test_a_model_of_several_canvases_is_exported_to_every_runtime(canvases_dir, tmp_path):
+def test_a_model_of_several_canvases_is_exported_to_light_runtimes(canvases_dir, tmp_path):
     # The gates run the formats on portrait and landscape images in processes of their own.
     output = tmp_path / "artifact"
     card = export_model(
-        str(canvases_dir), output, formats="frozen,onnx,tflite", max_ap_drop=1.0, timing=QUICK
+        str(canvases_dir), output, formats="onnx,tflite", max_ap_drop=1.0, timing=QUICK
     )
     assert card["failed"] == {}
     assert all(found["refused"] == {} for found in card["formats"].values())
@@ -191,11 +196,11 @@ def test_a_model_of_several_canvases_is_exported_to_every_runtime(canvases_dir, 
         {"height": 64, "width": 96},
         [{"height": 96, "width": 64}],
     )
-    # A TFLite file shows portraits smaller than the checkpoint does, which its AP may tell; the
-    # others do what the checkpoint does.
+    # A TFLite file shows portraits smaller than the checkpoint does, which its AP may tell; ONNX
+    # does what the checkpoint does.
     assert card["formats"]["tflite"]["input"]["shape"] == [1, 64, 96, 3]
-    assert all(abs(card["formats"][name]["change"]["AP"]) <= 0.005 for name in ("frozen", "onnx"))
-    assert "96 × 64; an image takes the one" in (output / "card.html").read_text()
+    assert abs(card["formats"]["onnx"]["change"]["AP"]) <= 0.005
+    assert "96 × 64; each image uses the canvas" in (output / "card.html").read_text()
 
 
 # --- What is refused ------------------------------------------------------------------------------

@@ -33,19 +33,35 @@ def assert_alike(found, expected, tolerance):
         )
 
 
+IMAGES = random_images((40, 60), (40, 60), (90, 30))
+
+
+@pytest.fixture(scope="module")
+def expected(model_dir):
+    """What a model directory detects; that is what its best checkpoint does."""
+    detector = load_detector(model_dir)
+    assert detector.source == model_dir / "ckpt-10"
+    return list(detector.detect(IMAGES))
+
+
 @pytest.mark.parametrize(
-    "name", ["", "frozen_inference_graph.pb", "saved_model", "saved_model/saved_model.pb"]
+    ("name", "loaded"),
+    [
+        ("", "model.onnx"),
+        ("frozen_inference_graph.pb", "frozen_inference_graph.pb"),
+        ("saved_model", "saved_model"),
+        ("saved_model/saved_model.pb", "saved_model"),
+        ("model.onnx", "model.onnx"),
+    ],
 )
-def test_every_part_of_an_export_detects_what_the_checkpoint_detects(name, model_dir, artifact_dir):
-    images = random_images((40, 60), (40, 60), (90, 30))
-    expected = list(load_detector(model_dir / "ckpt-10").detect(images))
-    found = list(load_detector(artifact_dir / name).detect(images))
+def test_every_part_of_an_export_detects_what_the_checkpoint_detects(
+    name, loaded, expected, export_dir
+):
+    detector = load_detector(export_dir / name)
+    assert detector.source == export_dir / loaded
+    found = list(detector.detect(IMAGES))
     assert sum(map(len, expected)) > 10
     assert_alike(found, expected, 1e-4)
-
-
-def test_a_model_directory_means_its_best_checkpoint(model_dir):
-    assert load_detector(model_dir).source == model_dir / "ckpt-10"
 
 
 def test_a_result_does_not_depend_on_the_batch_or_on_the_neighbours_sizes(export_dir):

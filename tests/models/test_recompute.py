@@ -30,7 +30,7 @@ def differentiate(config, precision, *, recompute):
     return run(), model.network.variables
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.soak)])
 def test_gradients_and_statistics_are_those_of_the_plain_pass(tiny_config, precision):
     config = tiny_config().model
     gradients, variables = differentiate(config, precision, recompute=False)

@@ -113,7 +113,7 @@ def test_giou_of_boxes_apart_is_negative_and_grows_as_they_near():
 
 
 @pytest.mark.parametrize(
-    "preset", ["retinanet_resnet10", pytest.param("retinanet_mobilenet_v3", marks=pytest.mark.slow)]
+    "preset", ["retinanet_resnet10", pytest.param("retinanet_mobilenet_v3", marks=pytest.mark.soak)]
 )
 def test_a_network_for_several_canvases_computes_on_each_what_one_for_it_alone_does(preset):
     small = {

@@ -87,9 +87,8 @@ def test_one_class_is_scored_by_objectness_alone():
     np.testing.assert_allclose(scores[0, :3, 0], tf.sigmoid(levels["3"][0, 0, 0, :, 4]), rtol=1e-6)
 
 
-@pytest.mark.slow
-def test_an_image_is_learnt():
-    model = build(2)
+def train_on_one_image(model):
+    """Returns the image, and a step of training on it that returns the loss."""
     image = np.zeros((1, 64, 96, 3), np.float32)
     image[0, 13:45, 29:58] = 2.0
     optimizer = tf.keras.optimizers.legacy.Adam(3e-3)
@@ -106,6 +105,25 @@ def test_an_image_is_learnt():
         )
         return losses.total
 
+    return tf.constant(image), step
+
+
+@pytest.mark.slow
+def test_a_few_steps_lower_the_loss_and_move_every_part():
+    model = build(2)
+    before = {name: part.trainable_variables[0].numpy() for name, part in model.parts.items()}
+    _, step = train_on_one_image(model)
+    losses = [float(step()) for _ in range(12)]
+    assert np.isfinite(losses).all()
+    assert min(losses[-3:]) < losses[0]
+    for name, part in model.parts.items():
+        assert np.abs(part.trainable_variables[0].numpy() - before[name]).max() > 0, name
+
+
+@pytest.mark.soak
+def test_an_image_is_learnt():
+    model = build(2)
+    image, step = train_on_one_image(model)
     first = float(step())
     for _ in range(150):
         last = float(step())
@@ -114,6 +132,6 @@ def test_an_image_is_learnt():
     look = tf.function(lambda: model.network(image, training=True), autograph=False)
     for _ in range(30):
         look()
-    found = model.detect(tf.constant(image), EvaluateConfig(score_threshold=0.2))
+    found = model.detect(image, EvaluateConfig(score_threshold=0.2))
     assert int(found.classes[0, 0]) == 1
     assert Box(*(float(value) for value in found.boxes[0, 0])).iou(Box(*TRUTH)) > 0.7

@@ -22,7 +22,7 @@ def plain(width=200, height=150, colour=GREY):
 
 
 def changed(before, after):
-    """Returns (left, top, right, bottom) around what differs, with exclusive ends; None if nothing."""
+    """Returns (left, top, right, bottom) around what differs, with exclusive ends, or None."""
     rows, columns = np.nonzero(
         (np.asarray(before.convert("RGB")) != np.asarray(after)).any(axis=-1)
     )
@@ -178,7 +178,7 @@ def test_labels_do_not_cover_each_other():
         assert (drawn == class_colour(class_id)).all(axis=-1).sum() > 0.6 * alone
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     st.integers(1, 120),
     st.integers(1, 120),

@@ -9,6 +9,8 @@ import time
 import httpx
 import pytest
 
+from detflow.pages.colours import format_css
+
 JPEG = {"content-type": "image/jpeg"}
 
 
@@ -363,6 +365,12 @@ def test_nobody_else_s_page_or_name_reaches_a_local_server(export_dir, kit):
         )
         assert answer.status_code == 405
         assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_the_style_sheet_has_the_colours_that_it_names(served):
+    style = served.client.get("/page.css").text
+    assert style.startswith(format_css())
+    assert "var(--ink)" in style
 
 
 def test_a_token_opens_all_but_probes_and_page(export_dir, kit):

@@ -25,7 +25,7 @@ from detflow.data.rules import RULES, Action
 from detflow.data.sources.layout import find_files
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.pairing import find_own_images, pair_images
-from detflow.data.sources.source import AnnotationSource, DatasetFiles, ImageNames
+from detflow.data.sources.source import AnnotationSource, DatasetFiles
 from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, seeded_splits
 from detflow.data.sources.voc.source import VOC
 from detflow.data.workers.processes import OrderedMap
@@ -158,15 +158,13 @@ def audit_dataset(
         log = FindingLog(findings_file)
         log.extend(files.findings)
         collected = Collected(log, samples_file)
-        judge = _Pass(files, options, classes, workers, progress, collected)
-        judge.read_all()
-        images = judge.pair_all()
+        annotations, images = _judge_all(files, options, classes, workers, progress, collected)
         samples = collected.sort_samples()
         progress("comparing images", 0, 1)
         duplicates = find_duplicates(
             {name: (sample.image_sha256, sample.image_hash) for name, sample in samples.items()}
         )
-        splits = _split(files, judge.annotations, images, samples, duplicates, options)
+        splits = _split(files, annotations, images, samples, duplicates, options)
         log.extend(splits.findings)
         log.extend(judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
@@ -178,7 +176,7 @@ def audit_dataset(
         classes = tuple(sorted(found))
     return Audit(
         files=files,
-        annotations_found=len(judge.annotations),
+        annotations_found=len(annotations),
         samples=assigned,
         quarantined=log.quarantined,
         splits=splits,
@@ -188,6 +186,25 @@ def audit_dataset(
         samples_path=work_dir / "samples.jsonl",
         source_fingerprint=collected.fingerprint.hexdigest(),
     )
+
+
+def _judge_all(
+    files: DatasetFiles,
+    options: AuditOptions,
+    classes: Sequence[str] | None,
+    workers: OrderedMap,
+    progress: Progress,
+    collected: Collected,
+) -> tuple[list[str], Mapping[str, str]]:
+    """Reads, pairs and judges everything; what only the pass needs is freed behind it.
+
+    Returns:
+        The names of all annotations, usable or not, and the image of each that has one.
+    """
+    judge = _Pass(files, options, classes, workers, progress, collected)
+    judge.read_all()
+    images = judge.pair_all()
+    return judge.annotations, images
 
 
 class _Pass:
@@ -213,7 +230,8 @@ class _Pass:
         self._workers = workers
         self._progress = progress
         self._collected = collected
-        self._names: dict[str, ImageNames] = {}
+        # Plain tuples of strings cost the garbage collector nothing, named ones do.
+        self._names: dict[str, tuple[str | None, str | None]] = {}
         self._judged: set[str] = set()
         self.annotations: list[str] = []
 
@@ -249,7 +267,8 @@ class _Pass:
             else:
                 # Pairing looks at the source path only where there is no file name, or a stale one.
                 is_certain = judgement is not None and names.filename
-                self._names[name] = ImageNames(names.filename, None) if is_certain else names
+                source_path = None if is_certain else names.source_path
+                self._names[name] = names.filename, source_path
             if judgement is not None:
                 self._collected.add(name, image, judgement)
                 self._judged.add(name)

@@ -74,7 +74,7 @@ class Gallery:
         thinly.
         """
         images: dict[str, str | None] = {}
-        for name in (finding.path, finding.image, *finding.related):
+        for name in (finding.annotation, finding.image, *finding.related):
             summary = self._audit.samples.get(name) if name is not None else None
             if summary is not None:
                 images.setdefault(summary.image, name)

@@ -60,7 +60,7 @@ def collect_findings(audit: Audit, max_examples: int) -> Findings:
             and finding.before is not None
             and finding.after is None
         )
-        found.left_out += is_left_out and finding.path in audit.samples
+        found.left_out += is_left_out and finding.annotation in audit.samples
     return found
 
 

@@ -335,21 +335,14 @@ def _group_finding(
     gallery: Gallery, code: str, count: int, examples: Sequence[Finding]
 ) -> _FindingGroup:
     cards = [
-        _FindingCard(
-            gallery.show_finding(finding), _name_place(finding), _describe_finding(finding)
-        )
+        _FindingCard(gallery.show_finding(finding), finding.place, _describe_finding(finding))
         for finding in examples[:CARDS_PER_CODE]
     ]
     lines = [
-        f"{_name_place(finding)} {_describe_finding(finding)}"
-        for finding in examples[CARDS_PER_CODE:]
+        f"{finding.place} {_describe_finding(finding)}" for finding in examples[CARDS_PER_CODE:]
     ]
     has_boxes = any(finding.before is not None for finding in examples)
     return _FindingGroup(code, RULES[code], count, cards, lines, has_boxes)
-
-
-def _name_place(finding: Finding) -> str:
-    return finding.path if finding.line is None else f"{finding.path}:{finding.line}"
 
 
 def _describe_finding(finding: Finding) -> str:
@@ -360,5 +353,6 @@ def _describe_finding(finding: Finding) -> str:
     if finding.after is not None:
         corners = zip(_CORNER_NAMES, finding.after, strict=True)
         parts.append("now " + ", ".join(f"{name} {value:g}" for name, value in corners))
-    text = " · ".join(parts)
-    return f"{text} [{', '.join(finding.related)}]" if finding.related else text
+    if finding.related:
+        parts.append(f"see also {', '.join(finding.related)}")
+    return " · ".join(parts)

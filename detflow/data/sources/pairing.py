@@ -91,7 +91,9 @@ class _Claim:
 
 
 def pair_images(
-    names: Mapping[str, ImageNames], images: Sequence[str], unreadable: Sequence[str] = ()
+    names: Mapping[str, tuple[str | None, str | None]],
+    images: Sequence[str],
+    unreadable: Sequence[str] = (),
 ) -> Pairs:
     """Finds each annotation's image.
 
@@ -101,7 +103,8 @@ def pair_images(
     still ambiguous is a finding.
 
     Args:
-        names: How each annotation claims its image, by the annotation's name.
+        names: The file name and the source path (see `ImageNames`) by which each annotation claims
+            its image, by the annotation's name.
         images: The images' paths.
         unreadable: Annotations that could not be read; an image with such a one's name is not
             unlabelled.

@@ -54,9 +54,10 @@ class FormatWriter(ABC, Generic[_FormatT]):
 
     Args:
         written: The format.
-        gate: What the files have to show before they are published; None takes the format's own.
+        gate: What the files have to show before they are published; None takes `own_gate`.
 
     Attributes:
+        own_gate: The format's own gate, which a subclass sets.
         format: The format.
         gate: What the files have to show.
     """

@@ -16,7 +16,7 @@ _SNIPPET = """import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-graph = tf.compat.v1.GraphDef.FromString(open("{path}", "rb").read())
+graph = tf.compat.v1.GraphDef.FromString(tf.io.read_file("{path}").numpy())
 function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
 names = [{outputs}]
 detect = function.prune("image_tensor:0", [f"{{name}}:0" for name in names])

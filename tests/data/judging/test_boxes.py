@@ -32,6 +32,7 @@ def record_box(*corners, size=SIZE):
         ((1e300, 5, 1e301, 8), "box_outside", None),
         ((-1e300, -1e300, 1e300, 1e300), "box_clipped", (1, 1, 64, 48)),
         ((5, 5, 5.4, 30), "box_tiny", (5, 5, 5.4, 30)),
+        ((5, 5, 30, 5.9), "box_tiny", (5, 5, 30, 5.9)),
         ((5, 5, 5 + 1e-12, 30), "box_tiny", (5, 5, 5 + 1e-12, 30)),
     ],
 )
@@ -46,6 +47,14 @@ def test_boxes_are_mended_by_rule_named_and_counted(voc_set, audit, box, code, a
     expected = [record_box(1, 1, 9, 9)] + ([record_box(*after)] if after else [])
     assert audit.boxes(result) == expected
     assert result.counts[code] == 1
+
+
+@pytest.mark.parametrize("box", [(5, 5, 6, 30), (5, 5, 30, 6), (1, 1, 64, 48)])
+def test_a_box_of_two_pixels_or_of_the_whole_image_is_in_order(voc_set, audit, box):
+    voc_set.add("a", voc_set.object("cat", box))
+    result = audit()
+    assert audit.found(result) == []
+    assert audit.boxes(result) == [record_box(*box)]
 
 
 def test_an_inverted_box_outside_is_mended_twice(voc_set, audit):

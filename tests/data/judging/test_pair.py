@@ -55,11 +55,21 @@ def test_the_pixels_say_how_large_the_image_is(voc_set, audit, size, code):
     assert audit.boxes(result) == [record_box(1, 1, 48, 48)]
 
 
-@pytest.mark.parametrize("box", [(1, 1, 128, 96), (1, 1, 66, 10)])
+@pytest.mark.parametrize("box", [(1, 1, 128, 96), (1, 1, 66, 10), (1, 1, 10, 50)])
 def test_boxes_that_were_drawn_on_another_rendition_are_set_aside(voc_set, audit, box):
     voc_set.add("good")
     voc_set.add("a", voc_set.object("cat", box), size=(128, 96))
-    assert audit().quarantined == {"annotations/a.xml": "size_conflict"}
+    result = audit()
+    assert result.quarantined == {"annotations/a.xml": "size_conflict"}
+    assert list(result.samples) == ["annotations/good.xml"]
+
+
+@pytest.mark.parametrize("box", [(1, 1, 65.6, 10), (1, 1, 10, 49.4)])
+def test_one_percent_and_a_pixel_beyond_the_edge_are_no_other_rendition(voc_set, audit, box):
+    voc_set.add("a", voc_set.object("cat", box), size=(128, 96))
+    result = audit()
+    assert sorted(result.counts) == ["box_clipped", "size_wrong"]
+    assert list(result.samples) == ["annotations/a.xml"]
 
 
 def test_an_edge_that_is_one_pixel_over_is_clipped_all_the_same(voc_set, audit):

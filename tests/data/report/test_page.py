@@ -56,7 +56,7 @@ def test_hostile_text_stays_text(voc_set, page):
     assert found.html.encode()
     assert "\u202e" not in found.html
     shown = EVIL.replace("\u202e", "\\u202e").replace("\n", "\\n")
-    assert f"{shown} · expected {shown} [{shown}]" in found.text
+    assert f"{shown} · expected {shown} · see also {shown}" in found.text
     assert "\\udcff.xml" in found.text
     classes = [row[0] for row in found.rows("section[@id='classes']")]
     assert {"<script>alert(1)</script> 1", "{{ 7*7 }}{% for 3"} <= set(classes)

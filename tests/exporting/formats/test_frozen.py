@@ -9,7 +9,7 @@ from PIL import Image
 
 from detflow.artifact import CONTRACT, OUTPUT_NAMES
 from detflow.exporting.formats.base import Job, find_writer
-from detflow.exporting.formats.frozen import build_frozen_graph
+from detflow.exporting.formats.frozen import build_frozen_graph, write_frozen_graph
 from detflow.inference.formats import find_format
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import load_trained_model
@@ -173,6 +173,21 @@ def test_photos_give_what_their_pixels_give(run_files, trained, shared_data):
     found = run_files([path.read_bytes() for path in paths])
     for row, path in enumerate(paths):
         expected = trained.serving.detect_traced(np.asarray(Image.open(path))[np.newaxis])
+        for name in OUTPUTS:
+            np.testing.assert_allclose(found[name][row], expected[name][0], atol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_files_of_several_canvases_give_what_their_pixels_give(canvases_dir, tmp_path):
+    trained = load_trained_model(canvases_dir)
+    path = tmp_path / "graph.pb"
+    function = trained.serving.detect_encoded_traced.get_concrete_function()
+    write_frozen_graph(function, trained.label_map, path)
+    pictures = [random_batch(72, 96, 3), random_batch(90, 60, 3), random_batch(1, 300, 3)]
+    frozen = find_format("frozen")
+    found = frozen.load(path, frozen.entries[1])([encode(pixels, "PNG") for pixels in pictures])
+    for row, pixels in enumerate(pictures):
+        expected = trained.serving.detect_traced(pixels[np.newaxis])
         for name in OUTPUTS:
             np.testing.assert_allclose(found[name][row], expected[name][0], atol=1e-4, err_msg=name)
 

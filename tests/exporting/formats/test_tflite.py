@@ -3,10 +3,10 @@
 import dataclasses
 import io
 import zipfile
-from unittest.mock import ANY
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from flatbuffers.number_types import Float32Flags
@@ -20,6 +20,7 @@ from detflow.errors import DataError
 from detflow.exporting.formats import tflite
 from detflow.exporting.formats.base import Job
 from detflow.exporting.formats.tflite import Effort, Writer
+from detflow.exporting.formats.tflite_network import split_after_head, split_before_head
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS, find_format
 from detflow.inference.formats.tflite import load_tflite
@@ -27,6 +28,7 @@ from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import load_trained_model
 from detflow.models.build import build_model
+from detflow.training.fine_tuning import FineTuning
 
 pytestmark = pytest.mark.tf
 
@@ -209,13 +211,36 @@ def test_labels_and_metadata_can_be_read_from_the_file(job, path_of):
 
 
 @pytest.mark.slow
-def test_the_same_checkpoint_gives_the_same_file(job, path_of):
-    next(Writer(find_format("tflite")).write(job))
-    assert (job.artifact.path / "model.tflite").read_bytes() == path_of("tflite").read_bytes()
+def test_the_same_checkpoint_gives_the_same_file(job):
+    contents = []
+    for _ in range(2):
+        next(Writer(find_format("tflite")).write(job))
+        contents.append((job.artifact.path / "model.tflite").read_bytes())
+    assert contents[0] == contents[1]
 
 
 @pytest.mark.slow
-def test_int8_knows_four_ways(job, canvases):
+@pytest.mark.parametrize("split", [split_after_head, split_before_head])
+def test_a_network_cut_into_halves_computes_the_same(split, job, canvases):
+    serving = job.trained.serving
+    halves = split(serving.model, serving.config)
+    joints = halves.network(tf.constant(canvases[:1]))
+    found = halves.tail(*(joints[name] for name in sorted(joints, key=lambda name: int(name[6:]))))
+    expected = serving.detect_traced(canvases[:1])
+    assert int(found["count"][0]) == int(expected["num_detections"][0]) > 3
+    for name in ("boxes", "scores"):
+        np.testing.assert_allclose(found[name], expected[f"detection_{name}"], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_int8_knows_four_ways(job, canvases, monkeypatch):
+    def fine_tune(trained, samples, calibration, num_steps):
+        assert (len(samples), len(list(calibration)), num_steps) == (3, 3, 1)
+        return FineTuning(trained.serving.model, num_steps, 2e-4, len(samples), 81.55)
+
+    # The fine-tuning itself takes long and has tests of its own.
+    monkeypatch.setattr(tflite, "fine_tune", fine_tune)
     notes = []
     for note in Writer(find_format("tflite_int8"), effort=Effort(2, 3, steps=1)).write(job):
         notes.append(note)
@@ -234,7 +259,7 @@ def test_int8_knows_four_ways(job, canvases):
         "steps": 1,
         "learning_rate": 0.0002,
         "images": 3,
-        "seconds": ANY,
+        "seconds": 81.5,
     }
 
 
@@ -256,9 +281,14 @@ def test_a_disk_that_refuses_is_no_fault_of_the_format(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_yolo_becomes_a_file_too(job, canvases, tmp_path):
     config = ModelConfig(
-        architecture="yolo", backbone="yolov7_tiny", width_multiplier=1.0, input_size=(64, 64)
+        architecture="yolo",
+        backbone="yolov7_nano",
+        width_multiplier=1.0,
+        max_level=5,
+        input_size=(64, 64),
     )
     serving = ServingModel(build_model(config, 3), job.trained.serving.config)
     trained = dataclasses.replace(job.trained, serving=serving)

@@ -158,7 +158,8 @@ def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_witho
         "train_freeze": "[backbone]",
         "train_learning_rate": 1e-9,
     }
-    config = tiny_config(train_init_from=source, train_steps=2, evaluate_every_steps=1, **settings)
+    settings |= {"data_eval_split": "null", "checkpoint_every_steps": 1}
+    config = tiny_config(train_init_from=source, train_steps=2, **settings)
 
     def run_training():
         with RunDir(tmp_path / "run").locked() as run:
