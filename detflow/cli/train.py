@@ -137,10 +137,15 @@ def _train_here(
 ) -> int:
     """Trains in this process, says how that ended, and returns the exit code."""
     from detflow.api.model import train_here
+    from detflow.process.ending import require_immediate_exit
 
     result = train_here(
         config, target, accept_changes=accept_changes, topology=topology, began=began
     )
+    if topology is None:
+        # Everything is saved, and nobody else needs this process. Python would take TensorFlow's
+        # objects apart one by one first, for seconds that a time budget does not have.
+        require_immediate_exit()
     stopped = 0 if result.stopped_by is None else 128 + result.stopped_by
     if topology is not None and not topology.is_chief:
         return stopped
