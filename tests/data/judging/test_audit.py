@@ -137,6 +137,10 @@ def test_the_same_key_twice(voc_set, audit):
         "annotations/a.XML": "key_twice",
     }
     assert result.annotations_found == 3
+    assert {finding.path: finding.related for finding in result.findings(Action.QUARANTINED)} == {
+        "annotations/a.xml": ("annotations/a.XML",),
+        "annotations/a.XML": ("annotations/a.xml",),
+    }
 
 
 def test_other_xml_is_counted_nowhere(voc_set, audit):
