@@ -6,11 +6,13 @@ does not.
 
 import matplotlib
 
-# Importing Model Garden makes matplotlib draw without a screen, and a notebook that trains would
-# show no figure any more. What was chosen before is chosen again.
+# Importing Model Garden makes matplotlib draw without a screen, so that a notebook would show no
+# figure after a training. The backend that was chosen before is chosen again.
 _backend = matplotlib.get_backend(auto_select=False)
 
 import official.vision  # noqa: E402, F401
 
 if _backend is not None:
-    matplotlib.use(_backend)
+    # A notebook's backend reads this setting while it is loaded.
+    matplotlib.rcParams["backend"] = _backend
+    matplotlib.use(_backend, force=False)
