@@ -15,4 +15,8 @@ import official.vision  # noqa: E402, F401
 if _backend is not None:
     # A notebook's backend reads this setting while it is loaded.
     matplotlib.rcParams["backend"] = _backend
-    matplotlib.use(_backend, force=False)
+    try:
+        matplotlib.use(_backend)
+    except ImportError:
+        # It needs a screen, and there is none.
+        matplotlib.use("Agg")
