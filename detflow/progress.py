@@ -1,4 +1,4 @@
-"""Progress bars on the terminal. Everything goes to stderr; where that is no terminal there are none."""
+"""Progress bars on the terminal: they are drawn on stderr, and only where that is a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UPDATE_SECONDS = 0.1
 
 @contextlib.contextmanager
 def show_progress() -> Iterator[Progress]:
-    """Yields a callback that draws a bar a task on stderr, and draws nothing where that is no terminal."""
+    """Yields a callback that draws a bar for each task, where stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
@@ -64,10 +64,12 @@ def show_progress() -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def show_download(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Yields what takes (bytes done, total or None) and draws a bar; a line where stderr is no terminal.
+    """Yields a callback that draws a bar of a download; prints a line where stderr is no terminal.
+
+    The callback takes the bytes that have arrived and the bytes of the whole, None if unknown.
 
     Args:
-        name: Of the file.
+        name: Name of the file.
     """
     from rich.console import Console
     from rich.progress import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -101,12 +100,10 @@ def train(
     nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
-    # A time budget counts from here: the imports below are part of it.
-    began = time.monotonic()
-
     from detflow.api.model import choose_model_dir, list_overrides
     from detflow.config.reading import read_config
     from detflow.distributed.start import Processes, TrainCommand, from_anywhere, start_training
+    from detflow.process.age import process_start
 
     require_ray(runner, ray_address)
     settings = list_overrides(records, overrides, time_budget, overfit)
@@ -125,7 +122,7 @@ def train(
             config,
             Processes(runner=runner, ray_address=ray_address, **given(processes)),
             command,
-            lambda topology: _train_here(config, target, accept_changes, topology, began),
+            lambda topology: _train_here(config, target, accept_changes, topology, process_start()),
             announce,
         )
     )
@@ -140,10 +137,15 @@ def _train_here(
 ) -> int:
     """Trains in this process, says how that ended, and returns the exit code."""
     from detflow.api.model import train_here
+    from detflow.process.ending import require_immediate_exit
 
     result = train_here(
         config, target, accept_changes=accept_changes, topology=topology, began=began
     )
+    if topology is None:
+        # Everything is saved, and nobody else needs this process. Python would take TensorFlow's
+        # objects apart one by one first, for seconds that a time budget does not have.
+        require_immediate_exit()
     stopped = 0 if result.stopped_by is None else 128 + result.stopped_by
     if topology is not None and not topology.is_chief:
         return stopped

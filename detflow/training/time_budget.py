@@ -14,7 +14,7 @@ from detflow.training.loop import NO_TIME_TO_EVALUATE, Action, Course
 # What a checkpoint of a few megabytes costs, until one was written.
 _CHECKPOINT_SECONDS = 0.3
 # From the last checkpoint to the end of the process.
-_EXIT_SECONDS = 0.5
+_EXIT_SECONDS = 0.7
 # The number of steps is fitted to a little less than the budget: rather end early than late.
 _SHARE_USED = 0.995
 # Up to this share of the budget an evaluation that has begun may take; then it is given up.

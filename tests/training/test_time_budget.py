@@ -88,7 +88,7 @@ class Run:
         self.course = Course(CONFIG, None, Plan(), first, first)
         run_loop(self.machine, lambda step: None, actions, self.course)
         # What the process still does behind the loop.
-        self.seconds = self.machine.now + 0.5
+        self.seconds = self.machine.now + 0.7
 
     def _evaluate(self, samples):
         for _ in samples:
