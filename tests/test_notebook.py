@@ -44,11 +44,15 @@ def test_the_cells_run(tmp_path):
     done = subprocess.run(
         [sys.executable, "notebook.py"],
         cwd=tmp_path,
-        env={**os.environ, "MPLBACKEND": "svg", "TMPDIR": str(tmp_path)},
+        env={
+            **os.environ,
+            "MPLBACKEND": "module://matplotlib.backends.backend_svg",
+            "TMPDIR": str(tmp_path),
+        },
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "annotations   " in done.stdout
     assert "<annotation>" in done.stdout
-    assert "backend: svg" in done.stdout
+    assert "backend: module://matplotlib.backends.backend_svg" in done.stdout

@@ -6,11 +6,14 @@ does not.
 
 import matplotlib
 
-# Importing Model Garden makes matplotlib draw without a screen, and a notebook that trains would
-# show no figure any more. What was chosen before is chosen again.
 _backend = matplotlib.get_backend(auto_select=False)
 
 import official.vision  # noqa: E402, F401
 
-if _backend is not None:
-    matplotlib.use(_backend)
+if _backend is not None and _backend.startswith(("inline", "module://")):
+    # Importing Model Garden makes matplotlib draw without a screen, so that a notebook would show
+    # no figure after a training. Its backend looks at the setting while it is loaded.
+    import matplotlib.pyplot
+
+    matplotlib.rcParams["backend"] = _backend
+    matplotlib.pyplot.switch_backend(_backend)
