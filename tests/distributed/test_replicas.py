@@ -50,10 +50,11 @@ for team in (Team(), MirroredTeam(tf.distribute.MirroredStrategy(["CPU:0", "CPU:
 """
 
 
-def test_two_devices_train_as_one_does(tiny_config):
-    # Batches in parts, and images that show each other: whatever could go by the wrong rows.
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_two_devices_train_as_one_does(parts, tiny_config):
+    # Images that show each other, and batches in parts: whatever could go by the wrong rows.
     config = tiny_config(
-        train_batch_size=4, train_accumulate_steps=2, augment_mosaic=0.5, augment_mixup=0.5
+        train_batch_size=4, train_accumulate_steps=parts, augment_mosaic=0.5, augment_mixup=0.5
     )
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT, format_config(config)],

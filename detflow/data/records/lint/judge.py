@@ -187,9 +187,10 @@ class _Seen:
             return "class_id_not_positive", f"{class_id}", ""
         value = f"id {class_id}" if name is None else f"id {class_id}, name {name!r}"
         if self.label_map is not None:
-            if class_id > len(self.label_map):
-                return "class_id_unknown", value, f"1 to {len(self.label_map)}"
-            expected = self.label_map.name_of(class_id)
+            known = self.label_map.find_name(class_id)
+            if known is None:
+                return "class_id_unknown", value, f"1 to {max(self.label_map.ids, default=0)}"
+            expected = known
         elif name is None:
             return None
         else:
@@ -294,8 +295,5 @@ def _add_record(
 def _class_name(class_id: int, name: str | None, label_map: LabelMap | None) -> str:
     if name is not None:
         return name
-    return (
-        label_map.name_of(class_id)
-        if label_map and 1 <= class_id <= len(label_map)
-        else f"id {class_id}"
-    )
+    known = label_map.find_name(class_id) if label_map else None
+    return known or f"id {class_id}"
