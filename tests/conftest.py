@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 import detflow.models  # noqa: F401  (sets TensorFlow's environment)
@@ -24,6 +25,10 @@ from detflow.data.convert import ConversionOptions, convert_dataset
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the
 # tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Without a deadline: a machine that others use may take longer for an example than for the others.
+settings.register_profile("detflow", deadline=None)
+settings.load_profile("detflow")
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

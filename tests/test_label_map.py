@@ -1,8 +1,7 @@
 import pickle
-import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detflow.errors import ArtifactError, DataError
@@ -52,12 +51,21 @@ def test_a_label_map_that_makes_no_sense_cannot_exist(names, ids, message):
 
 
 def test_looking_up_an_id_does_not_search():
-    label_map = LabelMap(tuple(f"class {i}" for i in range(20_000)))
-    start = time.process_time()
-    for _ in range(100):
-        for name in ("class 0", "class 19999"):
-            label_map.id_of(name)
-    assert time.process_time() - start < 0.02
+    compared = []
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other):
+            compared.append(other)
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    label_map = LabelMap(tuple(Name(f"class {i}") for i in range(1000)))
+    compared.clear()
+    assert label_map.id_of("class 999") == 1000
+    assert len(compared) < 10
 
 
 def test_the_text_is_the_conventional_form():
@@ -67,6 +75,7 @@ def test_the_text_is_the_conventional_form():
     )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 2**31 - 1), NAMES, max_size=5), st.booleans())
 @example({1: "\\", 2: "\\\\n", 7: "'\"\n\r\t\0\x0b\x85\u2028é字🙂\\u0041\\x41\\101 # {"}, False)
 def test_any_names_and_ids_survive_the_round_trip(names, is_dense):
@@ -163,6 +172,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=40))
 def test_any_text_is_a_label_map_or_an_error_of_one_line(text):
     try:

@@ -137,6 +137,10 @@ def test_the_same_key_twice(voc_set, audit):
         "annotations/a.XML": "key_twice",
     }
     assert result.annotations_found == 3
+    assert {finding.path: finding.related for finding in result.findings(Action.QUARANTINED)} == {
+        "annotations/a.xml": ("annotations/a.XML",),
+        "annotations/a.XML": ("annotations/a.xml",),
+    }
 
 
 def test_other_xml_is_counted_nowhere(voc_set, audit):
@@ -156,3 +160,21 @@ def test_negatives_stay_and_unlabelled_images_are_listed(voc_set, audit):
     assert ("no_objects", "annotations/b.xml", None, None) in audit.found(result)
     assert ("image_unlabelled", "images/c.jpg", None, None) in audit.found(result)
     assert result.read_sample("annotations/b.xml").objects == ()
+
+
+def test_an_image_of_an_unreadable_annotation_is_not_unlabelled(voc_set, audit):
+    voc_set.add("a")
+    voc_set.write("annotations/b.xml", "<annotation")
+    for name in "bc":
+        voc_set.write(f"images/{name}.jpg", voc_set.encode(voc_set.draw(seed=ord(name))))
+    assert audit.found(audit(), Action.NOTED) == [("image_unlabelled", "images/c.jpg", None, None)]
+
+
+def test_samples_that_are_in_no_split_are_not_read(voc_set, audit):
+    for name in "abc":
+        voc_set.add(name)
+    voc_set.write("train.txt", "a\n")
+    voc_set.write("val.txt", "b\n")
+    result = audit(split_by=SplitBy.LISTS)
+    assert [sample.key for sample in result.read_samples()] == ["annotations/a", "annotations/b"]
+    assert result.read_sample("annotations/c.xml") is None

@@ -61,6 +61,8 @@ def test_boxes_that_were_drawn_on_another_rendition_are_set_aside(voc_set, audit
     voc_set.add("a", voc_set.object("cat", box), size=(128, 96))
     result = audit()
     assert result.quarantined == {"annotations/a.xml": "size_conflict"}
+    conflict = next(result.findings(Action.QUARANTINED))
+    assert conflict.value == "<size> 128x96, image 64x48"
     assert list(result.samples) == ["annotations/good.xml"]
 
 
