@@ -12,16 +12,6 @@ from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import ClassVar
 
-__all__ = [
-    "ArtifactError",
-    "ConfigError",
-    "DataError",
-    "DetflowError",
-    "EnvironmentFault",
-    "Locked",
-    "environment_faults",
-]
-
 
 class DetflowError(Exception):
     """A fault that the user can act on.

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-__all__ = ["Progress", "show_download", "show_progress"]
-
 Progress: TypeAlias = Callable[[str, int, int], None]
 """(what is done, how many of it are done, how many there are) → nothing."""
 

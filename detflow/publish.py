@@ -26,21 +26,6 @@ from typing_extensions import TypedDict
 
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, Locked, environment_faults
 
-__all__ = [
-    "FileDigest",
-    "digest_file",
-    "digest_files",
-    "is_plain_name",
-    "publish_directory",
-    "publish_file",
-    "read_json_object",
-    "remove_directory",
-    "require_replaceable",
-    "require_space",
-    "sweep",
-    "verify_files",
-]
-
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _MAX_JSON_BYTES = 64 << 20

@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["count_noun", "find_nearest", "first_line"]
-
 
 def first_line(error: Exception | str) -> str:
     """Returns the first line of an error's message; the error's class where the message is empty.

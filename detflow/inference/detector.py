@@ -18,8 +18,6 @@ from detflow.label_map import LabelMap
 from detflow.text import first_line
 from detflow.types import Box, Detection, ImageSize
 
-__all__ = ["Detector", "Outputs", "Runner", "to_detections"]
-
 # Images of one size that follow each other go through the network together, as long as their
 # pixels stay below 100 MB when they are resized as floats.
 _MAX_BATCH = 8

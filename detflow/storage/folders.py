@@ -17,8 +17,6 @@ from detflow.publish import FileDigest, digest_file
 from detflow.storage.interface import Entry, Folder
 from detflow.storage.location import Location, Url
 
-__all__ = ["Entry", "Folder", "LocalFolder", "open_folder"]
-
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder(Folder):

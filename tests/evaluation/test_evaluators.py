@@ -8,7 +8,7 @@ import pytest
 from detflow.evaluation.analysis import analyse, describe_analysis, print_analysis
 from detflow.evaluation.evaluators import EVALUATORS, Measure
 from detflow.evaluation.files import write_evaluation
-from detflow.metrics import metric_names
+from detflow.metrics.coco import metric_names
 
 
 def measure_misses(evidence):

@@ -11,7 +11,7 @@ from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
 from detflow.errors import ArtifactError, ConfigError, DataError, EnvironmentFault
 from detflow.evaluation.run import evaluate_model
-from detflow.metrics import EvaluatedImage
+from detflow.metrics.coco import EvaluatedImage
 from detflow.types import Detection
 
 # As the fixture model_dir has them.
