@@ -232,6 +232,7 @@ def test_ray_trains_as_one_process_does(workers, alone, start, monkeypatch):
     assert_same_curve(alone, model_dir)
 
 
+@pytest.mark.soak
 def test_a_parameter_server_that_is_killed_ends_a_run_as_one_process_does(alone, start):
     model_dir = start.folder / "servers"
     shutil.copytree(alone, model_dir)

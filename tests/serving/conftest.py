@@ -150,15 +150,15 @@ def kit():
 
 
 @pytest.fixture(scope="session")
-def export_dir(tmp_path_factory):
+def served_dir(tmp_path_factory):
     return publish_export(tmp_path_factory.mktemp("export") / "cells")
 
 
 @pytest.fixture(scope="module")
-def served(export_dir):
+def served(served_dir):
     """One server with small limits for all tests of a module that leave it as it was."""
     with running(
-        export_dir,
+        served_dir,
         max_body_bytes=200_000,
         max_pixels=100_000,
         max_instances=4,

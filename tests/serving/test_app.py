@@ -198,8 +198,8 @@ def test_metrics_say_what_was_served(served, kit):
     assert "passwd" not in text
 
 
-def test_a_failure_of_the_network_is_one_request_s_own(export_dir, kit, caplog):
-    with kit.running(export_dir, max_delay_s=0.5) as server:
+def test_a_failure_of_the_network_is_one_request_s_own(served_dir, kit, caplog):
+    with kit.running(served_dir, max_delay_s=0.5) as server:
         (detector,) = server.detectors
         detector.fails_on_height = 33
         answer = server.client.post(
@@ -242,8 +242,8 @@ def many_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_thousand_at_once_are_answered_or_told_to_come_again(export_dir, kit, many_files):
-    with kit.running(export_dir, max_queue=16, max_instances=4, deadline_s=60) as server:
+def test_a_thousand_at_once_are_answered_or_told_to_come_again(served_dir, kit, many_files):
+    with kit.running(served_dir, max_queue=16, max_instances=4, deadline_s=60) as server:
         (detector,) = server.detectors
         detector.gate.clear()
         body = kit.encode()
@@ -281,8 +281,8 @@ def test_a_thousand_at_once_are_answered_or_told_to_come_again(export_dir, kit, 
         assert max(len(batch) for batch in detector.batches) <= 8
 
 
-def test_bodies_and_pictures_find_room_or_are_refused(export_dir, kit):
-    with kit.running(export_dir, max_held_bytes=10_000, max_body_bytes=10_000) as server:
+def test_bodies_and_pictures_find_room_or_are_refused(served_dir, kit):
+    with kit.running(served_dir, max_held_bytes=10_000, max_body_bytes=10_000) as server:
         answer = server.client.post("/predict", content=kit.encode(size=(100, 60)), headers=JPEG)
         assert (answer.status_code, answer.json()["error"]) == (
             429,
@@ -292,22 +292,22 @@ def test_bodies_and_pictures_find_room_or_are_refused(export_dir, kit):
         assert kit.metric(server.client, "detflow_held_bytes") == 0
 
 
-def test_no_pixel_is_decoded_before_the_whole_request_has_found_room(export_dir, kit, monkeypatch):
+def test_no_pixel_is_decoded_before_the_whole_request_has_found_room(served_dir, kit, monkeypatch):
     from detflow.serving import bodies
 
     decoded = []
     monkeypatch.setattr(
         bodies, "decode_picture", lambda *args, **kwargs: decoded.append(args) or 1 / 0
     )
-    with kit.running(export_dir, max_held_bytes=20_000, max_body_bytes=20_000) as server:
+    with kit.running(served_dir, max_held_bytes=20_000, max_body_bytes=20_000) as server:
         files = [("image", (str(i), kit.encode(size=(60, 40)), "image/jpeg")) for i in range(3)]
         answer = server.client.post("/predict", files=files)
         assert (answer.status_code, decoded) == (429, [])
         assert kit.metric(server.client, "detflow_held_bytes") == 0
 
 
-def test_clients_that_leave_give_their_places_back(export_dir, kit):
-    with kit.running(export_dir) as server:
+def test_clients_that_leave_give_their_places_back(served_dir, kit):
+    with kit.running(served_dir) as server:
         (detector,) = server.detectors
         detector.gate.clear()
         body = kit.encode()
@@ -331,16 +331,16 @@ def test_clients_that_leave_give_their_places_back(export_dir, kit):
         )
 
 
-def test_the_deadline_ends_a_request(export_dir, kit):
-    with kit.running(export_dir, deadline_s=0.2) as server:
+def test_the_deadline_ends_a_request(served_dir, kit):
+    with kit.running(served_dir, deadline_s=0.2) as server:
         server.detectors[0].gate.clear()
         answer = server.client.post("/predict", content=kit.encode(), headers=JPEG)
         assert (answer.status_code, answer.json()["error"]) == (504, "no result within 0.2 s")
         assert kit.metric(server.client, "detflow_queue_images") == 0
 
 
-def test_nobody_else_s_page_or_name_reaches_a_local_server(export_dir, kit):
-    with kit.running(export_dir, hosts={"localhost", "127.0.0.1", "::1"}) as server:
+def test_nobody_else_s_page_or_name_reaches_a_local_server(served_dir, kit):
+    with kit.running(served_dir, hosts={"localhost", "127.0.0.1", "::1"}) as server:
         for host, status in (
             ("127.0.0.1:8501", 200),
             ("LOCALHOST", 200),
@@ -373,9 +373,9 @@ def test_the_style_sheet_has_the_colours_that_it_names(served):
     assert "var(--ink)" in style
 
 
-def test_a_token_opens_all_but_probes_and_page(export_dir, kit):
+def test_a_token_opens_all_but_probes_and_page(served_dir, kit):
     with (
-        kit.running(export_dir, token=kit.token) as server,
+        kit.running(served_dir, token=kit.token) as server,
         httpx.Client(base_url=server.client.base_url, trust_env=False) as stranger,
     ):
         for path in ("/healthz", "/readyz", "/", "/page.js", "/page.css"):
@@ -413,13 +413,13 @@ def test_the_page_may_run_its_own_script_and_nothing_else(served):
     assert len(set(colours)) == 3
 
 
-def test_loading_takes_nothing_from_liveness(tmp_path, kit, export_dir, monkeypatch):
+def test_loading_takes_nothing_from_liveness(tmp_path, kit, served_dir, monkeypatch):
     release = threading.Event()
     from detflow.serving.models import ArtifactSource
 
     verify = ArtifactSource.verify
     monkeypatch.setattr(ArtifactSource, "verify", lambda self: (release.wait(30), verify(self))[1])
-    with kit.running(export_dir, wait=False) as server:
+    with kit.running(served_dir, wait=False) as server:
         assert server.client.get("/healthz").status_code == 200
         for path in ("/readyz", "/v1/models/cells", "/page.json"):
             answer = server.client.get(path)
@@ -431,9 +431,9 @@ def test_loading_takes_nothing_from_liveness(tmp_path, kit, export_dir, monkeypa
         kit.wait_until(lambda: server.client.get("/readyz").status_code == 200)
 
 
-def test_company_on_its_way_is_waited_for(export_dir, kit):
+def test_company_on_its_way_is_waited_for(served_dir, kit):
     """Two clients whose bodies end one after another go through the network together."""
-    with kit.running(export_dir, max_delay_s=20.0) as server:
+    with kit.running(served_dir, max_delay_s=20.0) as server:
         body = kit.encode()
         connections = [
             socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)

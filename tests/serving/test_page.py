@@ -124,9 +124,9 @@ def test_the_page_says_why_a_picture_is_not_served(browser, served, kit, tmp_pat
     assert boxes(browser) == []
 
 
-def test_the_page_asks_for_the_token(browser, export_dir, kit, tmp_path):
+def test_the_page_asks_for_the_token(browser, served_dir, kit, tmp_path):
     (tmp_path / "picture.png").write_bytes(kit.encode())
-    with kit.running(export_dir, token=kit.token) as server:
+    with kit.running(served_dir, token=kit.token) as server:
         browser.call("POST", "/url", url=str(server.client.base_url))
         kit.wait_until(lambda: browser.text("#status") == "The server asks for a token.")
         browser.type_into("#token", "not this one\ue007")

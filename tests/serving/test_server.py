@@ -82,8 +82,8 @@ def ask_in_thread(url, content, answers):
     return thread
 
 
-def test_a_shutdown_answers_what_is_in_flight(export_dir, kit):
-    with command(export_dir, "--port", 0, environment={"DELAY": "0.5"}.items()) as process:
+def test_a_shutdown_answers_what_is_in_flight(served_dir, kit):
+    with command(served_dir, "--port", 0, environment={"DELAY": "0.5"}.items()) as process:
         line = wait_for_line(process, "serving ")
         assert line.startswith("serving cells on http://127.0.0.1:")
         url, answers = line.rpartition(" ")[2], []
@@ -106,9 +106,9 @@ def test_a_shutdown_answers_what_is_in_flight(export_dir, kit):
         assert process.stderr.read() == ""
 
 
-def test_a_shutdown_s_patience_ends(export_dir, kit):
+def test_a_shutdown_s_patience_ends(served_dir, kit):
     with command(
-        export_dir, "--port", 0, "--drain-s", 1, environment={"DELAY": "60"}.items()
+        served_dir, "--port", 0, "--drain-s", 1, environment={"DELAY": "60"}.items()
     ) as process:
         url, answers = start_serving(process), []
         thread = ask_in_thread(url, kit.encode(), answers)
@@ -126,8 +126,8 @@ def test_a_shutdown_s_patience_ends(export_dir, kit):
         ]
 
 
-def test_a_second_signal_leaves_at_once(export_dir, kit):
-    with command(export_dir, "--port", 0, environment={"DELAY": "60"}.items()) as process:
+def test_a_second_signal_leaves_at_once(served_dir, kit):
+    with command(served_dir, "--port", 0, environment={"DELAY": "60"}.items()) as process:
         url = start_serving(process)
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
             body = kit.encode()
@@ -144,15 +144,15 @@ def test_a_second_signal_leaves_at_once(export_dir, kit):
             assert process.wait(20) == 143
 
 
-def test_a_shutdown_does_not_wait_for_a_model_that_is_being_loaded(export_dir):
-    with command(export_dir, "--port", 0, environment={"LOAD": "hang"}.items()) as process:
+def test_a_shutdown_does_not_wait_for_a_model_that_is_being_loaded(served_dir):
+    with command(served_dir, "--port", 0, environment={"LOAD": "hang"}.items()) as process:
         wait_for_line(process, "loading")
         process.terminate()
         assert process.wait(20) == 0
 
 
 def test_what_cannot_be_served_ends_the_command_with_one_line(
-    export_dir, kit, tmp_path, monkeypatch, capsys
+    served_dir, kit, tmp_path, monkeypatch, capsys
 ):
     def fail(path, threads):
         raise ArtifactError("the graph is damaged", path=path)
@@ -166,16 +166,16 @@ def test_what_cannot_be_served_ends_the_command_with_one_line(
         for arguments, code, reason in (
             ((tmp_path,), 4, "model.json: the file is missing"),
             ((damaged,), 4, "weights.json: the file has 2 bytes"),
-            ((export_dir, "--port", 0), 4, "the graph is damaged"),
+            ((served_dir, "--port", 0), 4, "the graph is damaged"),
             (
-                (export_dir, "--port", port),
+                (served_dir, "--port", port),
                 5,
                 f"127.0.0.1:{port}: cannot listen: Address already in use",
             ),
-            ((export_dir, "--host", "192.0.2.1"), 5, "192.0.2.1:8501: cannot listen"),
-            ((export_dir, "--name", "a/b"), 2, "cannot be part of an address"),
-            ((export_dir, "--max-queue", 4), 2, "no room for a request of 32 pictures"),
-            ((export_dir, "--token-file", tmp_path / "token"), 2, "the token has 5 characters"),
+            ((served_dir, "--host", "192.0.2.1"), 5, "192.0.2.1:8501: cannot listen"),
+            ((served_dir, "--name", "a/b"), 2, "cannot be part of an address"),
+            ((served_dir, "--max-queue", 4), 2, "no room for a request of 32 pictures"),
+            ((served_dir, "--token-file", tmp_path / "token"), 2, "the token has 5 characters"),
         ):
             assert run(["serve", *map(str, arguments)]) == code, arguments
             printed = capsys.readouterr().err
@@ -209,8 +209,8 @@ def test_headers_have_a_time_and_a_size(served):
     assert served.client.get("/healthz").status_code == 200
 
 
-def test_one_connection_too_many_is_closed(export_dir, kit):
-    with kit.running(export_dir, max_connections=3) as server:
+def test_one_connection_too_many_is_closed(served_dir, kit):
+    with kit.running(served_dir, max_connections=3) as server:
         # The client holds one.
         kept = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
         with socket.create_connection(("127.0.0.1", server.port)) as refused:

@@ -358,7 +358,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_ends_the_same(
     assert_same_run(finished, copy)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_eight_real_images_are_learnt(shared_data, tmp_path, capfd):
     convert_dataset(shared_data("bccd"), tmp_path / "records", ConversionOptions(report=False))
     settings = [
