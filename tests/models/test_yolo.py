@@ -108,7 +108,7 @@ def train_on_one_image(model):
     return tf.constant(image), step
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_few_steps_lower_the_loss_and_move_every_part():
     model = build(2)
     before = {name: part.trainable_variables[0].numpy() for name, part in model.parts.items()}
