@@ -113,7 +113,7 @@ def open_cluster(
         import ray
     except ImportError as error:
         raise EnvironmentFault(
-            f"Ray is not installed: {error}", remedy="pip install '.[ray]' in detflow's folder"
+            f"Ray is not installed: {error}", remedy="pip install '.[ray]' in the checkout"
         ) from None
     try:
         ray.init(
