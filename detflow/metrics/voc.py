@@ -102,7 +102,7 @@ def _judge_image(
 
 def _eleven_point(right: Counts, num_truths: int) -> float:
     precision = right / np.arange(1, len(right) + 1)
-    # In whole numbers, so that recall 3 of 10 reaches .3.
+    # Whole numbers are compared, because the float 3 / 10 need not reach the float .3.
     best = [precision[10 * right >= tenths * num_truths].max(initial=0.0) for tenths in range(11)]
     return float(np.mean(best))
 

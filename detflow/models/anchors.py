@@ -69,7 +69,7 @@ def best_anchor_iou(
         [N], in [0, 1].
     """
     best = np.zeros(len(boxes))
-    # In pieces, so that a million boxes need no table of all pairs.
+    # The boxes go in pieces, so that a million of them need no table of all pairs.
     for start in range(0, len(boxes), 256):
         best[start : start + 256] = pairwise_iou(boxes[start : start + 256], anchors).max(1)
     return best

@@ -78,6 +78,6 @@ class Yolo(DenseModel):
             * (self._anchors[:, 2:] - self._anchors[:, :2])
             / 2
         )
-        # With one class the network learns objectness alone.
+        # A network for one class learns objectness alone.
         scores = predicted[..., 4:5] * (predicted[..., 5:] if self.num_classes > 1 else 1.0)
         return tf.concat([centre - half, centre + half], -1), scores
