@@ -269,7 +269,7 @@ def seal(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_sealed(content: Mapping[str, Any]) -> bool:
     """Tells whether an object that was read has the digest that `seal` gave it."""
-    return content.get(DIGEST_KEY) == seal(content)[DIGEST_KEY]
+    return bool(content.get(DIGEST_KEY) == seal(content)[DIGEST_KEY])
 
 
 def read_sealed_object(path: Path) -> dict[str, Any]:
