@@ -55,9 +55,7 @@ class CocoSink:
                         open(target / _LISTS / f"instances_{split}.json", "w", encoding="utf-8")
                     ),
                     # What comes last in the file waits here, so that memory holds no image.
-                    stack.enter_context(
-                        tempfile.TemporaryFile("w+", encoding="utf-8", dir=target)
-                    ),
+                    stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", dir=target)),
                     plan,
                 )
                 for split in plan.splits

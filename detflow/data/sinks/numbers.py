@@ -68,9 +68,7 @@ def is_whole(box: tuple[float, float, float, float], size: ImageSize) -> bool:
     """Whether a box's corners are whole pixels, but for the rounding to float32."""
     return all(
         _to_float32(round(edge * side) / side) == _to_float32(edge)
-        for edge, side in zip(
-            box, (size.height, size.width, size.height, size.width), strict=True
-        )
+        for edge, side in zip(box, (size.height, size.width, size.height, size.width), strict=True)
     )
 
 

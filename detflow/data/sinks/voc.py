@@ -6,7 +6,7 @@ The folders are `Annotations`, `JPEGImages` and `ImageSets/Main`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -73,7 +73,7 @@ class VocSink:
 
 
 class _Lists:
-    def __init__(self, lists: dict[str, IO[str]], plan: SetPlan) -> None:
+    def __init__(self, lists: Mapping[str, IO[str]], plan: SetPlan) -> None:
         self._lists_of = {
             split: [
                 lists[split],
