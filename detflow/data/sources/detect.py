@@ -29,6 +29,7 @@ _MAX_LOOKS = 256
 _HEAD_BYTES = 1 << 16
 _MAX_NAMED = 3
 _ROOT = re.compile(r"<(?![?!])(?:[\w.-]+:)?([\w.-]+)")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LABEL_LINE = re.compile(r"\s*\d+(?:\.0*)?(?:[ \t]+[-+.\deE]+){4,}[ \t]*(?:\r?\n|$)")
 
 
@@ -38,7 +39,6 @@ class Seen(NamedTuple):
     Attributes:
         key: The dialect's key in `DIALECTS`.
         paths: The files, sorted.
-        is_certain: Whether the content of one says so.
     """
 
     key: str
@@ -65,8 +65,8 @@ def open_dataset_files(
         The dialect, prepared, and the files.
 
     Raises:
-        ConfigError: Annotations of several dialects lie together, and none of them speaks of all
-            images that the others speak of.
+        ConfigError: Annotations of several dialects lie together, and it is not so that VOC's speak
+            of all images that the others speak of.
         DataError: What the dialect's files need to be understood is missing or contradictory.
     """
     entries = walk_dataset(source)
@@ -119,11 +119,11 @@ def find_dialects(source: Folder, entries: Iterable[Entry]) -> list[Seen]:
 def _choose(source: Folder, entries: Sequence[Entry], seen: Sequence[Seen]) -> str:
     if len(seen) < 2:
         return seen[0].key if seen else "voc"
-    # One dialect is often converted into another in place. Whoever speaks of all images counts.
-    names = {one.key: _names_of(source, entries, one) for one in seen}
-    first = seen[0]
-    if all(names[other.key] <= names[first.key] for other in seen[1:]):
-        return first.key
+    if seen[0].key == "voc":
+        # What scripts make of VOC's XML lies beside it in many sets; it speaks of no other image.
+        names = _names_of(source, entries, seen[0])
+        if all(_names_of(source, entries, other) <= names for other in seen[1:]):
+            return "voc"
     keys = " or ".join(f"--dialect {one.key}" for one in seen)
     raise ConfigError(
         f"annotations of several dialects lie together: {'; '.join(map(str, seen))}",
@@ -158,7 +158,7 @@ def _sample(paths: Sequence[str], per_folder: int = _LOOKS_PER_FOLDER) -> list[s
 
 
 def _find_root(source: Folder, path: str) -> str:
-    match = _ROOT.search(_read_text(source, path))
+    match = _ROOT.search(_COMMENT.sub("", _read_text(source, path)))
     return match[1] if match else ""
 
 
