@@ -190,7 +190,7 @@ def _describe(
     }
     content = {
         **found,
-        "dialect": sink.name,
+        "to": sink.name,
         "output": str(output),
         "classes": list(origin.label_map),
         "splits": splits,

@@ -288,7 +288,7 @@ def _find_refusal(
         cause = f"{count_noun(refused, 'problem')} must be looked at first"
         remedy = "correct them; nothing was written"
     elif not total:
-        cause = f"no {options.audit.dialect.name} annotation was found"
+        cause = f"no {audit.dialect.name} annotation was found"
         remedy = "name the folder that holds them"
     elif not audit.samples:
         cause, remedy = f"none of {total} annotations is usable", "correct the files named above"
@@ -331,6 +331,7 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         }
     return {
         "dataset": audit.files.source.name,
+        "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
