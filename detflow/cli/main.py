@@ -10,6 +10,7 @@ from types import FrameType
 import click
 
 from detflow.cli import data, model, serve, train
+from detflow.cli.stranger import find_stranger
 from detflow.errors import DetflowError
 from detflow.process.ending import immediate_exit
 from detflow.version import __version__
@@ -50,6 +51,8 @@ for _command in (
 def main() -> None:
     """Runs the command line and ends the process."""
     signal.signal(signal.SIGTERM, _terminate)
+    if (stranger := find_stranger()) is not None:
+        print(f"detflow: warning: {stranger}", file=sys.stderr)
     with immediate_exit():
         sys.exit(run(sys.argv[1:]))
 
