@@ -20,7 +20,7 @@ from PIL import Image
 
 import detflow.models  # noqa: F401  (sets TensorFlow's environment)
 from detflow.config.reading import parse_config
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the
 # tests start.
@@ -238,7 +238,7 @@ def records_dir(pictures_dir, build_once, tmp_path_factory):
         keys = [f"p{number:02}" for number in range(24)]
         (sets / "train.txt").write_text("\n".join(keys[:3]) + "\n")
         (sets / "val.txt").write_text("\n".join(keys[3:]) + "\n")
-        convert_dataset(lists, output, ConversionOptions(audit=AuditOptions(), jobs=1))
+        publish_records(lists, output, RecordOptions(audit=AuditOptions(), jobs=1))
 
     return build_once("records", fill)
 
@@ -468,7 +468,7 @@ def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
 def tiny_records(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     write_voc(root / "voc", {"train": 10, "val": 4, "test": 4})
-    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
+    publish_records(root / "voc", root / "records", RecordOptions(jobs=1))
     return root / "records"
 
 
@@ -477,7 +477,7 @@ def mixed_records(tmp_path_factory):
     """Portrait and landscape images."""
     root = tmp_path_factory.mktemp("mixed")
     write_voc(root / "voc", {"train": 10, "val": 4}, sizes=((48, 72), (72, 48)))
-    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
+    publish_records(root / "voc", root / "records", RecordOptions(jobs=1))
     return root / "records"
 
 
@@ -487,7 +487,7 @@ def voc_writer():
 
     def write(folder, splits, num_objects):
         write_voc(folder / "voc", splits, num_objects)
-        convert_dataset(folder / "voc", folder / "records", ConversionOptions(jobs=1, report=False))
+        publish_records(folder / "voc", folder / "records", RecordOptions(jobs=1, report=False))
         return folder / "records"
 
     return write

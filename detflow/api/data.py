@@ -11,8 +11,8 @@ from detflow.api.common import Place, open_runner, progress_shown, to_location
 from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_dataset, check_records, is_record_set
-from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples as read_local_samples
@@ -22,7 +22,7 @@ from detflow.publish import publish_file
 from detflow.types import Sample
 
 _AUDIT = AuditOptions()
-_CONVERSION = ConversionOptions()
+_RECORDS = RecordOptions()
 _AUDIT_NAMES = ("classes", "max_pixels", "split_by", "seed", "allow_leaks")
 
 
@@ -34,10 +34,10 @@ def check(
     split: str | Mapping[str, float] = _AUDIT.fractions,
     seed: int = _AUDIT.seed,
     allow_leaks: bool = _AUDIT.allow_leaks,
-    strict: bool = _CONVERSION.strict,
+    strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
-    jobs: int | None = _CONVERSION.jobs,
+    jobs: int | None = _RECORDS.jobs,
     report: str | os.PathLike[str] | None = None,
     with_findings: bool = True,
     progress: bool = False,
@@ -110,15 +110,15 @@ def make_records(
     split: str | Mapping[str, float] = _AUDIT.fractions,
     seed: int = _AUDIT.seed,
     allow_leaks: bool = _AUDIT.allow_leaks,
-    strict: bool = _CONVERSION.strict,
+    strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
-    jobs: int | None = _CONVERSION.jobs,
-    keep_splits: str | os.PathLike[str] | None = _CONVERSION.keep_splits,
-    write_fixed: str | os.PathLike[str] | None = _CONVERSION.write_fixed,
+    jobs: int | None = _RECORDS.jobs,
+    keep_splits: str | os.PathLike[str] | None = _RECORDS.keep_splits,
+    write_fixed: str | os.PathLike[str] | None = _RECORDS.write_fixed,
     runner: str = "local",
     ray_address: str | None = None,
-    report: bool = _CONVERSION.report,
+    report: bool = _RECORDS.report,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Checks a dataset and converts it to TFRecord shards. The originals are never touched.
@@ -177,7 +177,7 @@ def make_records(
         progress_shown(progress) as shown,
     ):
         try:
-            return convert_dataset(source, target, options, shown, problems.append, workers)
+            return publish_records(source, target, options, shown, problems.append, workers)
         except DataError as error:
             for problem in problems:
                 error.add_note(problem)
@@ -236,12 +236,12 @@ def init(
     return parse_config(text)
 
 
-def build_options(**choices: Any) -> ConversionOptions:
-    """Builds the options of a conversion from the keyword arguments of `check` or `make_records`.
+def build_options(**choices: Any) -> RecordOptions:
+    """Builds the options from the keyword arguments of `check` or `make_records`.
 
     Args:
         **choices: Those that were given; the others keep the defaults of `AuditOptions` and
-            `ConversionOptions`.
+            `RecordOptions`.
 
     Raises:
         ConfigError: A value cannot be chosen.
@@ -260,7 +260,7 @@ def build_options(**choices: Any) -> ConversionOptions:
         audit["split_by"] = SplitBy(audit["split_by"])
     if choices.get("max_bad") is not None:
         choices["max_bad"] = BadLimit.parse(str(choices["max_bad"]))
-    return ConversionOptions(audit=AuditOptions(**audit), **choices)
+    return RecordOptions(audit=AuditOptions(**audit), **choices)
 
 
 def _read_fractions(split: str | Mapping[str, float]) -> dict[str, float]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from detflow.storage.location import Location
 
 _AUDIT = "detflow.data.judging.audit:AuditOptions"
-_CONVERSION = "detflow.data.convert:ConversionOptions"
+_RECORDS = "detflow.data.making:RecordOptions"
 
 _DATASET_OPTIONS = (
     click.option(
@@ -149,7 +149,7 @@ def check(path: Location, report: Path | None, as_json: bool, **choices: Any) ->
 @click.option(
     "--report/--no-report",
     cls=FieldOption,
-    field=f"{_CONVERSION}.report",
+    field=f"{_RECORDS}.report",
     show=lambda report: "report" if report else "no-report",
     help="Write report.html, a page with pictures of what was found.",
 )
@@ -182,13 +182,13 @@ def make_records(
     # The other processes start, and import what they need, while this one does.
     with open_runner(runner, ray_address, dataset, output, choices["jobs"]) as workers:
         from detflow.api.data import build_options
-        from detflow.data.convert import convert_dataset
+        from detflow.data.making import publish_records
         from detflow.data.terminal import format_summary
         from detflow.progress import show_progress
 
         options = build_options(**_read_choices(choices))
         with show_progress() as progress:
-            manifest = convert_dataset(dataset, output, options, progress, announce, workers)
+            manifest = publish_records(dataset, output, options, progress, announce, workers)
     print(
         json.dumps(manifest, indent=2)
         if as_json

@@ -17,8 +17,8 @@ from detflow.benchmarking.run import (
     print_benchmark,
 )
 from detflow.cli.main import cli
-from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, ConfigError
@@ -45,10 +45,10 @@ def own_records_dir(pictures_dir, light_dir, tmp_path_factory):
     """The pictures as records with the model's classes in the model's order."""
     output = tmp_path_factory.mktemp("own") / "records"
     classes = tuple(json.loads((light_dir / "model.json").read_text())["classes"])
-    convert_dataset(
+    publish_records(
         pictures_dir,
         output,
-        ConversionOptions(audit=AuditOptions(classes=classes), jobs=1, report=False),
+        RecordOptions(audit=AuditOptions(classes=classes), jobs=1, report=False),
     )
     return output
 

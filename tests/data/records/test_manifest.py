@@ -1,7 +1,7 @@
 import pytest
 
-from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest, resolve_split
 from detflow.errors import ArtifactError, ConfigError
 
@@ -69,12 +69,12 @@ def test_the_fingerprint_follows_the_data(voc_set, tmp_path):
         voc_set.add(f"a{index}")
     fingerprints = []
     for seed in (0, 0, 1):
-        convert_dataset(
-            voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(seed=seed))
+        publish_records(
+            voc_set.root, tmp_path / "out", RecordOptions(audit=AuditOptions(seed=seed))
         )
         fingerprints.append(read_manifest(tmp_path / "out").fingerprint)
     voc_set.add("a3")
-    convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    publish_records(voc_set.root, tmp_path / "out", RecordOptions())
     fingerprints.append(read_manifest(tmp_path / "out").fingerprint)
     assert fingerprints[0] == fingerprints[1]
     assert len(set(fingerprints)) == 3

@@ -91,7 +91,7 @@ class BadLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class ConversionOptions:
+class RecordOptions:
     """What the user may choose.
 
     Attributes:
@@ -114,15 +114,15 @@ class ConversionOptions:
     report: bool = True
 
 
-def convert_dataset(
+def publish_records(
     dataset: Location,
     output: Location,
-    options: ConversionOptions,
+    options: RecordOptions,
     progress: Progress = lambda what, done, total: None,
     announce: Callable[[str], None] = lambda line: None,
     workers: OrderedMap | None = None,
 ) -> dict[str, Any]:
-    """Converts a dataset and publishes the result.
+    """Makes records of a dataset and publishes them.
 
     Args:
         dataset: Its folder.
@@ -186,7 +186,7 @@ def convert_dataset(
     return manifest
 
 
-def _name_request(source: Folder, options: ConversionOptions) -> str:
+def _name_request(source: Folder, options: RecordOptions) -> str:
     """Returns twelve hexadecimal digits that stand for what the user asks for.
 
     A run that was killed is resumed by the next one that asks for the same.
@@ -247,7 +247,7 @@ def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
 
 
 def require_acceptable(
-    audit: Audit, options: ConversionOptions, dataset: Location, announce: Callable[[str], None]
+    audit: Audit, options: RecordOptions, dataset: Location, announce: Callable[[str], None]
 ) -> None:
     """Refuses a dataset that cannot be used under these options; announces the problems first.
 
@@ -274,7 +274,7 @@ def require_acceptable(
 
 
 def _find_refusal(
-    audit: Audit, options: ConversionOptions, path: str
+    audit: Audit, options: RecordOptions, path: str
 ) -> tuple[DataError, tuple[Action, ...]] | None:
     """Returns why a dataset is refused, and the findings to announce by their actions."""
     bad, total = len(audit.quarantined), audit.annotations_found
@@ -304,7 +304,7 @@ def _find_refusal(
     return DataError(cause, path=path, remedy=remedy), actions
 
 
-def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
+def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
     """Returns what an audit found, as it stands in a manifest; splits have no shards yet.
 
     Nothing in it depends on the machine's clock, paths or number of processes.
