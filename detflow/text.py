@@ -42,7 +42,7 @@ def count_noun(count: int, noun: str, plural: str = "") -> str:
 
 
 def escape_unprintable(text: str) -> str:
-    """Returns text with the escape (`\\x1b`) of each character that is not shown as itself.
+    r"""Returns text with the escape (`\x1b`) of each character that is not shown as itself.
 
     Names come from files, and a terminal obeys some characters: with them a file's name could
     colour, overwrite or reorder what a person reads. Line breaks are among them. White space other
@@ -64,7 +64,7 @@ def escape_lines(text: str) -> str:
     return "\n".join(map(escape_unprintable, text.split("\n")))
 
 
-_PLAIN = {"×": "x", "…": "...", "→": "->", "–": "-", "—": "-", "·": "|", "’": "'"}  # noqa: RUF001
+_PLAIN = {"×": "x", "…": "...", "→": "->", "–": "-", "—": "-", "·": "|", "’": "'"}
 
 
 def _write_plain(error: UnicodeError) -> tuple[str, int]:

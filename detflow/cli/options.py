@@ -49,7 +49,6 @@ EXISTING = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 LOCATION = LocationType(PATH)
 EXISTING_LOCATION = LocationType(EXISTING)
-EXISTING_FOLDER = LocationType(FOLDER)
 
 
 class FieldOption(click.Option):

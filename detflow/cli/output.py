@@ -32,7 +32,8 @@ def print_text(text: str, *, err: bool = False) -> None:
         text: One or more lines; what is in a line and would not be shown is escaped.
         err: Whether to print on stderr.
     """
-    click.echo(escape_lines(text), err=err)
+    # click.echo would write UTF-8 where the encoding is ASCII.
+    print(escape_lines(text), file=sys.stderr if err else sys.stdout)
 
 
 def print_data(text: str, *, end: str = "\n") -> None:
@@ -42,7 +43,7 @@ def print_data(text: str, *, end: str = "\n") -> None:
         text: The document; its format escapes what has to be.
         end: Printed behind it.
     """
-    click.echo(f"{text}{end}", nl=False)
+    print(text, end=end)
 
 
 def print_usage_error(error: click.ClickException) -> None:

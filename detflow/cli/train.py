@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from detflow.cli.output import print_text
 from detflow.cli.options import (
     LOCATION,
     PATH,
@@ -19,6 +18,7 @@ from detflow.cli.options import (
     runner_options,
     set_option,
 )
+from detflow.cli.output import print_text
 
 if TYPE_CHECKING:
     from detflow.config.schema import ExperimentConfig
