@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -78,7 +78,7 @@ class CheckResult:
         return error
 
     @property
-    def findings(self) -> Iterable[Finding]:
+    def findings(self) -> tuple[Finding, ...]:
         """What is wrong, one by one.
 
         These are all findings in a dataset, where they were asked for, and the first ones of each
