@@ -16,6 +16,7 @@ from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples as read_local_samples
+from detflow.data.sources.detect import DIALECTS
 from detflow.data.sources.splits import SplitBy, parse_fractions
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file
@@ -23,12 +24,13 @@ from detflow.types import Sample
 
 _AUDIT = AuditOptions()
 _RECORDS = RecordOptions()
-_AUDIT_NAMES = ("classes", "max_pixels", "split_by", "seed", "allow_leaks")
+_AUDIT_NAMES = ("dialect", "classes", "max_pixels", "split_by", "seed", "allow_leaks")
 
 
 def check(
     path: Place,
     *,
+    dialect: str | None = None,
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
@@ -50,8 +52,9 @@ def check(
 
     Args:
         path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
+        dialect: How the annotations are written: "voc", "coco" or "yolo". None finds it by looking.
         classes: Class names in the order of their ids; no other may occur. None takes those that
-            are found, sorted.
+            the dataset declares, or else those that are found, sorted.
         split_by: Where the splits come from: "lists", "folders", "seed", or "auto".
         split: Fractions of a random split: a dict by the splits' names, or a text such as
             "train=0.8,val=0.1,test=0.1".
@@ -78,6 +81,7 @@ def check(
     """
     location = to_location(path)
     options = build_options(
+        dialect=dialect,
         classes=classes,
         split_by=split_by,
         split=split,
@@ -97,6 +101,7 @@ def make_records(
     dataset: Place,
     output: Place,
     *,
+    dialect: str | None = None,
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
@@ -116,9 +121,10 @@ def make_records(
     """Checks a dataset and converts it to TFRecord shards. The originals are never touched.
 
     Args:
-        dataset: A folder of images and VOC XML; a path or a URL.
+        dataset: A folder of images and annotations; a path or a URL.
         output: The records directory; a path or a URL. Records that stand there are replaced as a
             whole.
+        dialect: As in `check`.
         classes: As in `check`.
         split_by: As in `check`.
         split: As in `check`.
@@ -149,6 +155,7 @@ def make_records(
         EnvironmentFault: The machine refuses; nothing is published.
     """
     options = build_options(
+        dialect=dialect,
         classes=classes,
         split_by=split_by,
         split=split,
@@ -241,6 +248,12 @@ def build_options(**choices: Any) -> RecordOptions:
     audit = {name: choices.pop(name) for name in _AUDIT_NAMES if name in choices}
     if "split" in choices:
         audit["fractions"] = _read_fractions(choices.pop("split"))
+    if audit.get("dialect") is not None:
+        if audit["dialect"] not in DIALECTS:
+            raise ConfigError(
+                f"dialect is {audit['dialect']!r}", remedy=f"choose from {', '.join(DIALECTS)}"
+            )
+        audit["dialect"] = DIALECTS[audit["dialect"]]
     if audit.get("classes") is not None:
         audit["classes"] = tuple(audit["classes"])
     if "split_by" in audit:

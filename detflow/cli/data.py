@@ -34,6 +34,11 @@ _RECORDS = "detflow.data.making:RecordOptions"
 
 _DATASET_OPTIONS = (
     click.option(
+        "--dialect",
+        type=click.Choice(["voc", "coco", "yolo"]),
+        help="How the annotations are written.  [default: found by looking]",
+    ),
+    click.option(
         "--classes",
         metavar="A,B,…",
         help="Class names in the order of their ids; no other may occur.  [default: all, sorted]",
@@ -204,8 +209,9 @@ def make_records(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Check DATASET, a folder or URL of images and VOC XML, and convert it to TFRecord shards.
+    """Check DATASET, a folder or URL of images and annotations, and convert it to TFRecord shards.
 
+    Annotations are VOC's XML, COCO's JSON, or YOLO's text.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """

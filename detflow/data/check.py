@@ -20,7 +20,9 @@ from detflow.data.records.lint.text import format_report
 from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
 from detflow.data.rules import Action, Severity
-from detflow.data.sources.seen import has_annotations, require_folder
+from detflow.data.sources.detect import find_dialects
+from detflow.data.sources.layout import find_files, walk_dataset
+from detflow.data.sources.seen import require_folder
 from detflow.data.terminal import format_summary
 from detflow.data.verdict import Verdict
 from detflow.data.workers.processes import choose_jobs, open_workers
@@ -179,11 +181,12 @@ def _find_record_sets(path: Location) -> list[Location]:
 
 def _holds_dataset(path: Location, options: RecordOptions) -> bool:
     """Whether a place with TFRecord files has annotations as well."""
-    return (
-        isinstance(path, Path)
-        and path.is_dir()
-        and has_annotations(open_folder(path), options.audit.dialect)
-    )
+    if isinstance(path, Url) or not path.is_dir():
+        return False
+    folder, dialect = open_folder(path), options.audit.dialect
+    if dialect is None:
+        return bool(find_dialects(folder, walk_dataset(folder)))
+    return bool(find_files(folder, dialect).annotations)
 
 
 def check_records(

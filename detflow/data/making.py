@@ -332,6 +332,7 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         }
     return {
         "dataset": audit.files.source.name,
+        "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detflow.data.images.header import IMAGE_SUFFIXES, find_format
+from detflow.data.sources.detect import DIALECTS
 from detflow.data.sources.source import AnnotationSource
 from detflow.errors import DataError
 from detflow.storage.interface import Folder
@@ -90,13 +91,17 @@ _KINDS: Mapping[str, _Kind] = {
 }
 
 
-def describe_unread(folder: Folder, dialect: AnnotationSource) -> tuple[str, str]:
+def describe_unread(folder: Folder, dialect: AnnotationSource | None) -> tuple[str, str]:
     """Returns why there is nothing to read in a folder, and what the user can do.
 
     Args:
-        folder: A folder in which no annotation of the dialect was found.
-        dialect: What was looked for.
+        folder: A folder in which no annotation was found.
+        dialect: The dialect that was asked for; None where all were looked for.
     """
+    first_name, *names = [one.name for one in (DIALECTS.values() if dialect is None else [dialect])]
+    cause = f"no {first_name} annotation was found"
+    if names:
+        cause += f", nor one of {' or '.join(names)}"
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
     roots: Counter[str] = Counter()
@@ -108,21 +113,20 @@ def describe_unread(folder: Folder, dialect: AnnotationSource) -> tuple[str, str
         if root:
             roots[root] += 1
     if not counts:
-        return f"no {dialect.name} annotation was found: the folder is empty", _NAME_FOLDER
+        return f"{cause}: the folder is empty", _NAME_FOLDER
     kinds = [kind for kind in _KINDS if counts[kind]]
     seen = [_describe_kind(kind, counts[kind], first[kind], roots) for kind in kinds[:_MAX_SHOWN]]
     rest = sum(counts[kind] for kind in kinds[_MAX_SHOWN:])
     if rest:
         seen.append(count_noun(rest, "other file"))
     listed = seen[0] if len(seen) == 1 else f"{', '.join(seen[:-1])} and {seen[-1]}"
-    return f"no {dialect.name} annotation was found, only {listed}", _KINDS[kinds[0]].remedy
-
-
-def has_annotations(folder: Folder, dialect: AnnotationSource) -> bool:
-    """Whether a folder has files that hold annotations by their names, at any depth."""
-    return any(
-        entry.outside is None and dialect.has_name(entry.path) for entry in folder.walk(_is_hidden)
-    )
+    if kinds[0] not in DIALECTS:
+        remedy = _KINDS[kinds[0]].remedy
+    elif dialect is not None and dialect.name != DIALECTS[kinds[0]].name:
+        remedy = f"pass --dialect {kinds[0]}"
+    else:
+        remedy = _NAME_FOLDER
+    return f"{cause}, only {listed}", remedy
 
 
 def require_folder(place: Location) -> None:

@@ -4,8 +4,9 @@ import zipfile
 
 import pytest
 
-from detflow.data.sources.seen import describe_unread, has_annotations, require_folder
+from detflow.data.sources.seen import describe_unread, require_folder
 from detflow.data.sources.voc.source import VOC
+from detflow.data.sources.yolo.source import YOLO
 from detflow.errors import DataError
 from detflow.storage.folders import LocalFolder
 
@@ -34,10 +35,14 @@ FOLDERS = {
     "YOLO": (
         {"labels/a.txt": "0 0.5 0.5 0.25 0.25\n", "labels/b.txt": "", "classes.txt": "cat\n"},
         "1 file that looks like YOLO labels (labels/a.txt)",
-        "Pascal VOC",
+        "pass --dialect yolo",
     ),
-    "data.yaml": ({"data.yaml": "train: a\nnc: 1\nnames: [cat]\n"}, "YOLO labels", "Pascal VOC"),
-    "COCO": ({"a.json": json.dumps(COCO)}, "1 file that looks like COCO's JSON", "Pascal VOC"),
+    "data.yaml": (
+        {"data.yaml": "train: a\nnc: 1\nnames: [cat]\n"},
+        "YOLO labels",
+        "--dialect yolo",
+    ),
+    "COCO": ({"a.json": json.dumps(COCO)}, "1 file that looks like COCO's JSON", "--dialect coco"),
     "LabelMe": (
         {"a.json": json.dumps(LABELME), "b.json": json.dumps(LABELME), "a.jpg": JPEG},
         "2 files that look like LabelMe's JSON (a.json, …)",
@@ -155,10 +160,14 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, command, name, conte
     assert not (tmp_path / "out").exists()
 
 
-def test_whether_there_are_annotations(tmp_path):
+def test_a_dialect_that_lies_there_is_offered(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(COCO))
     folder = LocalFolder.of(tmp_path)
-    assert not has_annotations(folder, VOC)
-    require_folder(tmp_path)
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "a.XML").write_text("")
-    assert has_annotations(folder, VOC)
+    cause, remedy = describe_unread(folder, YOLO)
+    assert cause == (
+        "no YOLO annotation was found, only 1 file that looks like COCO's JSON (a.json)"
+    )
+    assert remedy == "pass --dialect coco"
+    cause, remedy = describe_unread(folder, None)
+    assert cause.startswith("no VOC annotation was found, nor one of COCO or ")
+    assert remedy == "name the folder that holds images and annotations"
