@@ -52,13 +52,6 @@ _DATASET_OPTIONS = (
         help="Where the splits come from; auto takes lists, else folders, else the seed.",
     ),
     click.option(
-        "--split",
-        cls=FieldOption,
-        field=f"{_AUDIT}.fractions",
-        show=lambda shares: ",".join(f"{name}={share}" for name, share in shares.items()),
-        help="Fractions of a random split.",
-    ),
-    click.option(
         "--seed",
         cls=FieldOption,
         field=f"{_AUDIT}.seed",
@@ -100,9 +93,31 @@ _DATASET_OPTIONS = (
 
 def _dataset_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds what make-records and check have in common; `_read_choices` reads it."""
-    for option in reversed(_DATASET_OPTIONS):
+    return _add_dataset_options(command, f"{_AUDIT}.fractions")
+
+
+def _add_dataset_options(command: Callable[..., None], fractions: str) -> Callable[..., None]:
+    """Adds the options of a dataset.
+
+    Args:
+        command: What gets them.
+        fractions: Where the default of `--split` stands, as `FieldOption` takes it.
+    """
+    split = click.option(
+        "--split",
+        cls=FieldOption,
+        field=fractions,
+        show=lambda shares: ",".join(f"{name}={share:g}" for name, share in shares.items()),
+        help="Fractions of a random split.",
+    )
+    for option in reversed((*_DATASET_OPTIONS, split)):
         command = option(command)
     return command
+
+
+def _conversion_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of a dataset that is not divided unless that is asked for."""
+    return _add_dataset_options(command, "detflow.data.conversion:ALL_IN_ONE_SPLIT")
 
 
 def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
@@ -232,6 +247,37 @@ def make_records(
         print_data(json.dumps(manifest, indent=2))
     else:
         print_text(f"{format_summary(manifest)}\nrecords       {output}")
+
+
+@click.command(short_help="Write a dataset, records or predictions for another tool.")
+@click.argument("source", type=EXISTING_LOCATION)
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["voc", "coco", "yolo", "csv"]),
+    help="The dialect to write.",
+)
+@click.option(
+    "--output", required=True, type=PATH, metavar="DIR", help="A new or empty folder to write."
+)
+@_conversion_options
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON on stdout.")
+def convert(source: Location, to: str, output: Path, as_json: bool, **choices: Any) -> None:
+    """Write SOURCE in the dialect of another tool: a dataset, records, or predictions.
+
+    A dataset is judged and mended as make-records does it; the options are for datasets. Images are
+    passed on byte for byte, but for those that decoders read differently or that EXIF turns.
+    Splits, classes and flags go with them; what the dialect has no place for is counted.
+    """
+    from detflow.api.data import build_options, run_conversion
+    from detflow.data.conversion import ALL_IN_ONE_SPLIT
+
+    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
+    done = run_conversion(source, output, to, options, shows_progress=True)
+    if as_json:
+        print_data(json.dumps(done.content, indent=2))
+    else:
+        print_text(done.text)
 
 
 @click.command(short_help="Write a configuration that is fitted to the data.")

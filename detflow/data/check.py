@@ -163,6 +163,13 @@ def check_location(
         return CheckResult(tuple(parts))
 
 
+def is_record_set(path: Location) -> bool:
+    """Whether a place itself means TFRecord files; see `open_check` for what lies deeper."""
+    if isinstance(path, Path) and path.is_dir():
+        return (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
+    return bool(_find_record_sets(path))
+
+
 def _find_record_sets(path: Location) -> list[Location]:
     """Returns the file or the folders that mean TFRecord files.
 
