@@ -54,7 +54,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     prepare_streams()
     if (stranger := find_stranger()) is not None:
-        print(f"detflow: warning: {stranger}", file=sys.stderr)
+        print_text(f"detflow: warning: {stranger}", err=True)
     with immediate_exit():
         sys.exit(run(sys.argv[1:]))
 
