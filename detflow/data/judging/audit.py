@@ -20,12 +20,15 @@ from detflow.data.images.header import DEFAULT_MAX_PIXELS
 from detflow.data.judging.batch import BatchJudge, FileReading, FileTask
 from detflow.data.judging.collect import Collected, FindingLog
 from detflow.data.judging.dataset import judge_classes, judge_duplicates
+from detflow.data.judging.evidence import FileEvidence
 from detflow.data.judging.sample import AuditedSample, SampleSummary, read_line
 from detflow.data.rules import RULES, Action
+from detflow.data.sources.candidates import Claim
 from detflow.data.sources.layout import find_files
 from detflow.data.sources.names import split_extension
-from detflow.data.sources.pairing import find_own_images, pair_images
-from detflow.data.sources.source import AnnotationSource, DatasetFiles
+from detflow.data.sources.own_images import describe_own_image, find_own_images, names_other_image
+from detflow.data.sources.pairing import pair_images
+from detflow.data.sources.source import AnnotationSource, DatasetFiles, ImageNames
 from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, seeded_splits
 from detflow.data.sources.voc.source import VOC
 from detflow.data.workers.processes import OrderedMap
@@ -230,9 +233,9 @@ class _Pass:
         self._workers = workers
         self._progress = progress
         self._collected = collected
-        # Plain tuples of strings cost the garbage collector nothing, named ones do.
-        self._names: dict[str, tuple[str | None, str | None]] = {}
-        self._judged: set[str] = set()
+        self._claims: dict[str, Claim] = {}
+        self._judged: dict[str, str] = {}
+        self._odd_paths: dict[str, str] = {}
         self.annotations: list[str] = []
 
     def read_all(self) -> None:
@@ -257,21 +260,27 @@ class _Pass:
         self.annotations += [
             finding.annotation for finding in reading.findings if finding.action in _SET_ASIDE
         ]
-        for entry, names, judgement in reading.annotations:
+        for entry, names, size, judgement in reading.annotations:
             name = name_annotation(path, entry) if entry else path
             if entry:
                 log.places[name] = path, entry
             self.annotations.append(name)
             if same_key is not None:
                 log.extend([Finding("key_twice", name, related=same_key)])
-            else:
-                # Pairing looks at the source path only where there is no file name, or a stale one.
-                is_certain = judgement is not None and names.filename
-                source_path = None if is_certain else names.source_path
-                self._names[name] = names.filename, source_path
+            elif judgement is None:
+                self._claims[name] = (*names, size, not entry)
             if judgement is not None:
                 self._collected.add(name, image, judgement)
-                self._judged.add(name)
+                if same_key is None:
+                    self._note_own_image(name, names, image)
+
+    def _note_own_image(self, name: str, names: ImageNames, image: str) -> None:
+        self._judged[name] = image
+        finding = describe_own_image(name, names, image)
+        if finding is not None:
+            self._collected.log.extend([finding])
+        if names.source_path is not None and names_other_image(name, names.source_path):
+            self._odd_paths[name] = names.source_path
 
     def pair_all(self) -> Mapping[str, str]:
         """Pairs all annotations with images, and judges those that had to wait for it.
@@ -279,12 +288,18 @@ class _Pass:
         Returns:
             The image of each annotation that has one.
         """
-        unreadable = [name for name in self.annotations if name not in self._names]
-        pairs = pair_images(self._names, self._files.images, unreadable)
+        known = self._claims.keys() | self._judged.keys()
+        pairs = pair_images(
+            self._claims,
+            self._files.images,
+            FileEvidence(self._files.source, self._workers),
+            self._judged,
+            self._odd_paths,
+            [name for name in self.annotations if name not in known],
+        )
         self._collected.log.extend(pairs.findings)
-        waiting = [
-            (name, image) for name, image in pairs.images.items() if name not in self._judged
-        ]
+        self.annotations = [name for name in self.annotations if name not in pairs.copies]
+        waiting = list(pairs.images.items())
         places = self._collected.log.places
         located = [(*places.get(name, (name, "")), image) for name, image in waiting]
         tasks = (
@@ -303,7 +318,7 @@ class _Pass:
         ):
             self._progress("checking what had to be paired", done, len(waiting))
             self._collected.add(name, image, judgement)
-        return pairs.images
+        return {**self._judged, **pairs.images}
 
     def _run(self, judge: BatchJudge, tasks: Iterable[FileTask]) -> Iterator[FileReading]:
         return chain.from_iterable(self._workers(judge, _batches(tasks), chunk=1))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from detflow.data.findings import Finding
 from detflow.data.images.header import IMAGE_SUFFIXES, find_format
 from detflow.data.sources.names import SPLIT_NAMES, split_extension
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
 from detflow.storage.interface import Folder
 
-# VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a
-# Mac.
-_PASSED_OVER = frozenset({"SegmentationClass", "SegmentationObject", "__MACOSX"})
+# VOC's masks are named like the images, and so are labelme2voc's pictures of them
+# (SegmentationClassPNG, SegmentationObjectVisualization, …); __MACOSX holds shadows of every file
+# in a zip made on a Mac, @eaDir the thumbnails of a network drive.
+_PASSED_OVER = re.compile(r"Segmentation(Class|Object)\w*|__MACOSX|@eaDir")
 _HEAD_BYTES = 32
 
 
@@ -54,7 +57,7 @@ def find_files(source: Folder, dialect: AnnotationSource) -> DatasetFiles:
 
 
 def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name in _PASSED_OVER
+    return name.startswith(".") or _PASSED_OVER.fullmatch(name) is not None
 
 
 def _may_declare_split(path: str) -> bool:
