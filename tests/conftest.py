@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -20,7 +21,8 @@ from PIL import Image
 
 import detflow.models  # noqa: F401  (sets TensorFlow's environment)
 from detflow.config.reading import parse_config
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
+from detflow.publish import seal
 
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the
 # tests start.
@@ -204,6 +206,36 @@ def small_files():
 
 
 @pytest.fixture(scope="session")
+def flip_bits():
+    """Flips bits of a file, one at a time, and puts the file back.
+
+    It is called with the path, with what reads it, and with the number of bits; it returns what was
+    read where the damage was not noticed, after it has asserted that each error is detflow's and
+    names the file.
+    """
+    from detflow.errors import DetflowError
+
+    def flip(path, read, number=200):
+        good, chance = path.read_bytes(), random.Random(0)
+        believed, errors = [], []
+        for bit in chance.sample(range(8 * len(good)), min(8 * len(good), number)):
+            damaged = bytearray(good)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            try:
+                believed.append(read())
+            except DetflowError as error:
+                errors.append(error)
+        path.write_bytes(good)
+        assert {error.exit_code for error in errors} <= {4}
+        assert [str(error) for error in errors if path.name not in str(error)] == []
+        assert len(errors) > number / 2
+        return believed
+
+    return flip
+
+
+@pytest.fixture(scope="session")
 def pictures_dir(build_once):
     """24 JPEGs of several sizes with VOC XML beside them."""
     return build_once("pictures", write_pictures)
@@ -238,7 +270,7 @@ def records_dir(pictures_dir, build_once, tmp_path_factory):
         keys = [f"p{number:02}" for number in range(24)]
         (sets / "train.txt").write_text("\n".join(keys[:3]) + "\n")
         (sets / "val.txt").write_text("\n".join(keys[3:]) + "\n")
-        convert_dataset(lists, output, ConversionOptions(audit=AuditOptions(), jobs=1))
+        publish_records(lists, output, RecordOptions(audit=AuditOptions(), jobs=1))
 
     return build_once("records", fill)
 
@@ -373,7 +405,7 @@ def keep_formats(export_dir, path, names):
     card["files"] = {
         name: digest for name, digest in card["files"].items() if (path / name).exists()
     }
-    (path / "model.json").write_text(json.dumps(card))
+    (path / "model.json").write_text(json.dumps(seal(card)))
 
 
 @pytest.fixture(scope="session")
@@ -468,7 +500,7 @@ def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
 def tiny_records(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
     write_voc(root / "voc", {"train": 10, "val": 4, "test": 4})
-    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
+    publish_records(root / "voc", root / "records", RecordOptions(jobs=1))
     return root / "records"
 
 
@@ -477,7 +509,7 @@ def mixed_records(tmp_path_factory):
     """Portrait and landscape images."""
     root = tmp_path_factory.mktemp("mixed")
     write_voc(root / "voc", {"train": 10, "val": 4}, sizes=((48, 72), (72, 48)))
-    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1))
+    publish_records(root / "voc", root / "records", RecordOptions(jobs=1))
     return root / "records"
 
 
@@ -487,7 +519,7 @@ def voc_writer():
 
     def write(folder, splits, num_objects):
         write_voc(folder / "voc", splits, num_objects)
-        convert_dataset(folder / "voc", folder / "records", ConversionOptions(jobs=1, report=False))
+        publish_records(folder / "voc", folder / "records", RecordOptions(jobs=1, report=False))
         return folder / "records"
 
     return write

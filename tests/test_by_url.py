@@ -9,7 +9,7 @@ import pytest
 
 from detflow.config.reading import format_config, parse_config
 from detflow.data.check import check_dataset, check_records, is_record_set
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.errors import ArtifactError, ConfigError, DataError
@@ -67,7 +67,7 @@ def voc_url(pictures_dir, memory):
 
 def test_the_bytes_are_those_of_a_local_conversion(pictures_dir, voc_url, memory, tmp_path):
     shutil.copytree(pictures_dir, tmp_path / "set")
-    convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
+    publish_records(tmp_path / "set", tmp_path / "local", RecordOptions(jobs=1))
     seen = []
 
     def look(what, done, total):
@@ -76,7 +76,7 @@ def test_the_bytes_are_those_of_a_local_conversion(pictures_dir, voc_url, memory
                 mirror_records(memory / "records")
             seen.append(done)
 
-    convert_dataset(voc_url, memory / "records", ConversionOptions(jobs=1), look)
+    publish_records(voc_url, memory / "records", RecordOptions(jobs=1), look)
     assert seen
     assert find_digests(memory / "records") == digest_files(tmp_path / "local")
     assert (mirror_records(memory / "records") / "index.jsonl").read_bytes() == (
@@ -85,7 +85,7 @@ def test_the_bytes_are_those_of_a_local_conversion(pictures_dir, voc_url, memory
 
 
 def test_a_run_that_broke_off_is_resumed_at_its_finished_shards(voc_url, memory, monkeypatch):
-    convert_dataset(voc_url, memory / "whole", ConversionOptions(jobs=1))
+    publish_records(voc_url, memory / "whole", RecordOptions(jobs=1))
     output = memory / "records"
 
     def break_off(what, done, total):
@@ -93,29 +93,29 @@ def test_a_run_that_broke_off_is_resumed_at_its_finished_shards(voc_url, memory,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert_dataset(voc_url, output, ConversionOptions(jobs=1), break_off)
+        publish_records(voc_url, output, RecordOptions(jobs=1), break_off)
     (shard,) = (name for name in names(output) if name.endswith(".tfrecord"))
     built = []
     monkeypatch.setattr("detflow.data.shards.frame_record", lambda data: built.append(data))
     with pytest.raises(TypeError):
         # What is built anew breaks: the first shard is not.
-        convert_dataset(voc_url, output, ConversionOptions(jobs=1))
+        publish_records(voc_url, output, RecordOptions(jobs=1))
     monkeypatch.undo()
     assert len(built) == 1
     open_folder(output).write(shard, b"damaged")
-    convert_dataset(voc_url, output, ConversionOptions(jobs=1))
+    publish_records(voc_url, output, RecordOptions(jobs=1))
     assert find_digests(output) == find_digests(memory / "whole")
 
 
 def test_what_must_not_be_replaced(voc_url, memory):
     for output in (voc_url, memory):
         with pytest.raises(ConfigError, match="would replace the dataset"):
-            convert_dataset(voc_url, output, ConversionOptions(jobs=1))
+            publish_records(voc_url, output, RecordOptions(jobs=1))
 
 
 def test_a_mirror_is_what_the_manifest_says(voc_url, memory):
     records = memory / "records"
-    convert_dataset(voc_url, records, ConversionOptions(jobs=1))
+    publish_records(voc_url, records, RecordOptions(jobs=1))
     mirror = mirror_records(records, ["val"])
     assert {path.name for path in mirror.glob("*.tfrecord")} == {
         s.name for s in read_manifest(mirror).splits["val"].shards
@@ -135,14 +135,14 @@ def test_a_mirror_is_what_the_manifest_says(voc_url, memory):
 
 def test_check_judges_urls(voc_url, memory):
     assert not is_record_set(voc_url)
-    found = check_dataset(voc_url, ConversionOptions(jobs=1), print)
+    found = check_dataset(voc_url, RecordOptions(jobs=1), print)
     assert (found.refusal, found.content["annotations_found"]) == (None, 24)
-    convert_dataset(voc_url, memory / "records", ConversionOptions(jobs=1))
+    publish_records(voc_url, memory / "records", RecordOptions(jobs=1))
     assert is_record_set(memory / "records")
     assert check_records(memory / "records", 1).refusal is None
     open_folder(voc_url).write("broken.xml", b"<annotation>")
     with pytest.raises(DataError, match="--strict"):
-        raise check_dataset(voc_url, ConversionOptions(jobs=1, strict=True), print).refusal
+        raise check_dataset(voc_url, RecordOptions(jobs=1, strict=True), print).refusal
 
 
 def test_a_model_directory_at_a_url_is_brought_back_and_forth(memory, cache):
@@ -177,7 +177,7 @@ def run_at_url(pictures_dir, s3_url, tmp_path_factory):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DETFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
         upload(pictures_dir, s3_url / "set")
-        convert_dataset(s3_url / "set", s3_url / "records", ConversionOptions(jobs=1))
+        publish_records(s3_url / "set", s3_url / "records", RecordOptions(jobs=1))
         settings = {**TINY, "data.records": str(s3_url / "records")}
         config = parse_config(
             "", [f"{name}={json.dumps(value)}" for name, value in settings.items()]
@@ -196,7 +196,7 @@ def test_each_command_takes_urls(run_at_url, pictures_dir, s3_url, tmp_path):
     run_url, _ = run_at_url
     assert {"config.yaml", "losses.csv", "ckpt-1/state.json"} <= names(run_url)
     shutil.copytree(pictures_dir, tmp_path / "set")
-    convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
+    publish_records(tmp_path / "set", tmp_path / "local", RecordOptions(jobs=1))
     assert find_digests(s3_url / "records") == digest_files(tmp_path / "local")
 
     analysis = evaluate_model(run_url, s3_url / "records", "val", output=s3_url / "evaluation")

@@ -194,10 +194,10 @@ def convert_strict_floor(dataset: Path, output: Path) -> Callable[[], None]:
 
 def convert_ours(dataset: Path, output: Path, report: bool) -> Callable[[], None]:
     """Returns detflow's conversion."""
-    from detflow.data.convert import ConversionOptions, convert_dataset
+    from detflow.data.making import RecordOptions, publish_records
 
     def run() -> None:
-        convert_dataset(dataset, output, ConversionOptions(report=report))
+        publish_records(dataset, output, RecordOptions(report=report))
 
     return run
 

@@ -43,29 +43,29 @@ _WARM_UP_COPIES = 1
 
 def time_local(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str, float]:
     """Times the local runner with its processes at work already."""
-    from detflow.data.convert import ConversionOptions, convert_dataset
+    from detflow.data.making import RecordOptions, publish_records
     from detflow.data.workers.processes import open_workers
 
-    options = ConversionOptions(report=False)
-    with open_workers(jobs, "detflow.data.convert") as workers:
-        convert_dataset(small, output, options, workers=workers)
+    options = RecordOptions(report=False)
+    with open_workers(jobs, "detflow.data.making") as workers:
+        publish_records(small, output, options, workers=workers)
         began = time.perf_counter()
-        convert_dataset(dataset, output, options, workers=workers)
+        publish_records(dataset, output, options, workers=workers)
         return {"wall": time.perf_counter() - began}
 
 
 def time_ray(dataset: Path, small: Path, output: Path, jobs: int) -> dict[str, float]:
     """Times the Ray runner on a cluster of this machine; `start` is the time of its start."""
-    from detflow.data.convert import ConversionOptions, convert_dataset
+    from detflow.data.making import RecordOptions, publish_records
     from detflow.data.workers.ray import open_cluster
 
-    options = ConversionOptions(report=False)
+    options = RecordOptions(report=False)
     began = time.perf_counter()
     with open_cluster("local", jobs) as workers:
         started = time.perf_counter()
-        convert_dataset(small, output, options, workers=workers)
+        publish_records(small, output, options, workers=workers)
         warm = time.perf_counter()
-        convert_dataset(dataset, output, options, workers=workers)
+        publish_records(dataset, output, options, workers=workers)
         return {"start": started - began, "wall": time.perf_counter() - warm}
 
 
@@ -134,7 +134,7 @@ class SyntheticWorkers:
             annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, ()
         )
         names = ImageNames(image.rpartition("/")[2], None)
-        reading = AnnotationReading("", names, None, judgement)
+        reading = AnnotationReading(names, None, judgement)
         return FileReading(draw.randbytes(32), (reading,), ())
 
     def _write(self, task: Any) -> Any:

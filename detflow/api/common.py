@@ -62,7 +62,7 @@ def open_runner(
 
         from detflow.data.workers.processes import choose_jobs, open_workers
 
-        return open_workers(jobs or choose_jobs(dataset), "detflow.data.convert")
+        return open_workers(jobs or choose_jobs(dataset), "detflow.data.making")
     from detflow.data.workers.ray import open_cluster
 
     output_dir = output.absolute().parent if isinstance(output, Path) else output

@@ -11,33 +11,35 @@ from detflow.api.common import Place, open_runner, progress_shown, to_location
 from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_dataset, check_records, is_record_set
-from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples as read_local_samples
+from detflow.data.sources.detect import DIALECTS
 from detflow.data.sources.splits import SplitBy, parse_fractions
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file
 from detflow.types import Sample
 
 _AUDIT = AuditOptions()
-_CONVERSION = ConversionOptions()
-_AUDIT_NAMES = ("classes", "max_pixels", "split_by", "seed", "allow_leaks")
+_RECORDS = RecordOptions()
+_AUDIT_NAMES = ("dialect", "classes", "max_pixels", "split_by", "seed", "allow_leaks")
 
 
 def check(
     path: Place,
     *,
+    dialect: str | None = None,
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
     seed: int = _AUDIT.seed,
     allow_leaks: bool = _AUDIT.allow_leaks,
-    strict: bool = _CONVERSION.strict,
+    strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
-    jobs: int | None = _CONVERSION.jobs,
+    jobs: int | None = _RECORDS.jobs,
     report: str | os.PathLike[str] | None = None,
     with_findings: bool = True,
     progress: bool = False,
@@ -49,8 +51,9 @@ def check(
 
     Args:
         path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
+        dialect: How the annotations are written: "voc", "coco" or "yolo". None finds it by looking.
         classes: Class names in the order of their ids; no other may occur. None takes those that
-            are found, sorted.
+            the dataset declares, or else those that are found, sorted.
         split_by: Where the splits come from: "lists", "folders", "seed", or "auto".
         split: Fractions of a random split: a dict by the splits' names, or a text such as
             "train=0.8,val=0.1,test=0.1".
@@ -80,6 +83,7 @@ def check(
         if is_record_set(location):
             return check_records(location, jobs, shown)
         options = build_options(
+            dialect=dialect,
             classes=classes,
             split_by=split_by,
             split=split,
@@ -105,28 +109,30 @@ def make_records(
     dataset: Place,
     output: Place,
     *,
+    dialect: str | None = None,
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
     seed: int = _AUDIT.seed,
     allow_leaks: bool = _AUDIT.allow_leaks,
-    strict: bool = _CONVERSION.strict,
+    strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
-    jobs: int | None = _CONVERSION.jobs,
-    keep_splits: str | os.PathLike[str] | None = _CONVERSION.keep_splits,
-    write_fixed: str | os.PathLike[str] | None = _CONVERSION.write_fixed,
+    jobs: int | None = _RECORDS.jobs,
+    keep_splits: str | os.PathLike[str] | None = _RECORDS.keep_splits,
+    write_fixed: str | os.PathLike[str] | None = _RECORDS.write_fixed,
     runner: str = "local",
     ray_address: str | None = None,
-    report: bool = _CONVERSION.report,
+    report: bool = _RECORDS.report,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Checks a dataset and converts it to TFRecord shards. The originals are never touched.
 
     Args:
-        dataset: A folder of images and VOC XML; a path or a URL.
+        dataset: A folder of images and annotations; a path or a URL.
         output: The records directory; a path or a URL. Records that stand there are replaced as a
             whole.
+        dialect: As in `check`.
         classes: As in `check`.
         split_by: As in `check`.
         split: As in `check`.
@@ -157,6 +163,7 @@ def make_records(
         EnvironmentFault: The machine refuses; nothing is published.
     """
     options = build_options(
+        dialect=dialect,
         classes=classes,
         split_by=split_by,
         split=split,
@@ -177,7 +184,7 @@ def make_records(
         progress_shown(progress) as shown,
     ):
         try:
-            return convert_dataset(source, target, options, shown, problems.append, workers)
+            return publish_records(source, target, options, shown, problems.append, workers)
         except DataError as error:
             for problem in problems:
                 error.add_note(problem)
@@ -236,12 +243,12 @@ def init(
     return parse_config(text)
 
 
-def build_options(**choices: Any) -> ConversionOptions:
-    """Builds the options of a conversion from the keyword arguments of `check` or `make_records`.
+def build_options(**choices: Any) -> RecordOptions:
+    """Builds the options from the keyword arguments of `check` or `make_records`.
 
     Args:
         **choices: Those that were given; the others keep the defaults of `AuditOptions` and
-            `ConversionOptions`.
+            `RecordOptions`.
 
     Raises:
         ConfigError: A value cannot be chosen.
@@ -249,6 +256,12 @@ def build_options(**choices: Any) -> ConversionOptions:
     audit = {name: choices.pop(name) for name in _AUDIT_NAMES if name in choices}
     if "split" in choices:
         audit["fractions"] = _read_fractions(choices.pop("split"))
+    if audit.get("dialect") is not None:
+        if audit["dialect"] not in DIALECTS:
+            raise ConfigError(
+                f"dialect is {audit['dialect']!r}", remedy=f"choose from {', '.join(DIALECTS)}"
+            )
+        audit["dialect"] = DIALECTS[audit["dialect"]]
     if audit.get("classes") is not None:
         audit["classes"] = tuple(audit["classes"])
     if "split_by" in audit:
@@ -260,7 +273,7 @@ def build_options(**choices: Any) -> ConversionOptions:
         audit["split_by"] = SplitBy(audit["split_by"])
     if choices.get("max_bad") is not None:
         choices["max_bad"] = BadLimit.parse(str(choices["max_bad"]))
-    return ConversionOptions(audit=AuditOptions(**audit), **choices)
+    return RecordOptions(audit=AuditOptions(**audit), **choices)
 
 
 def _read_fractions(split: str | Mapping[str, float]) -> dict[str, float]:

@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     from detflow.storage.location import Location
 
 _AUDIT = "detflow.data.judging.audit:AuditOptions"
-_CONVERSION = "detflow.data.convert:ConversionOptions"
+_RECORDS = "detflow.data.making:RecordOptions"
 
 _DATASET_OPTIONS = (
+    click.option(
+        "--dialect",
+        type=click.Choice(["voc", "coco", "yolo"]),
+        help="How the annotations are written.  [default: found by looking]",
+    ),
     click.option(
         "--classes",
         metavar="A,B,…",
@@ -149,7 +154,7 @@ def check(path: Location, report: Path | None, as_json: bool, **choices: Any) ->
 @click.option(
     "--report/--no-report",
     cls=FieldOption,
-    field=f"{_CONVERSION}.report",
+    field=f"{_RECORDS}.report",
     show=lambda report: "report" if report else "no-report",
     help="Write report.html, a page with pictures of what was found.",
 )
@@ -171,8 +176,9 @@ def make_records(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Check DATASET, a folder or URL of images and VOC XML, and convert it to TFRecord shards.
+    """Check DATASET, a folder or URL of images and annotations, and convert it to TFRecord shards.
 
+    Annotations are VOC's XML, COCO's JSON, or YOLO's text.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """
@@ -182,13 +188,13 @@ def make_records(
     # The other processes start, and import what they need, while this one does.
     with open_runner(runner, ray_address, dataset, output, choices["jobs"]) as workers:
         from detflow.api.data import build_options
-        from detflow.data.convert import convert_dataset
+        from detflow.data.making import publish_records
         from detflow.data.terminal import format_summary
         from detflow.progress import show_progress
 
         options = build_options(**_read_choices(choices))
         with show_progress() as progress:
-            manifest = convert_dataset(dataset, output, options, progress, announce, workers)
+            manifest = publish_records(dataset, output, options, progress, announce, workers)
     print(
         json.dumps(manifest, indent=2)
         if as_json

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detflow.data.convert import ConversionOptions, describe_audit, require_acceptable
 from detflow.data.findings import Finding
 from detflow.data.judging.audit import audit_dataset
+from detflow.data.making import RecordOptions, describe_audit, require_acceptable
 from detflow.data.records.lint.checks import judge_record
 from detflow.data.records.lint.find import find_record_files
 from detflow.data.records.lint.judge import lint_records
@@ -92,7 +92,7 @@ def check_records(
 
 def check_dataset(
     dataset: Location,
-    options: ConversionOptions,
+    options: RecordOptions,
     announce: Callable[[str], None],
     report_path: Path | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -103,7 +103,7 @@ def check_dataset(
 
     Args:
         dataset: Its folder.
-        options: The options of a conversion.
+        options: What the user chose.
         announce: Called with each problem, one line, that makes the dataset unusable.
         report_path: Where to write the page with pictures; None writes nothing at all.
         progress: Told how far it is.
@@ -116,7 +116,7 @@ def check_dataset(
     with (
         environment_faults(str(dataset)),
         tempfile.TemporaryDirectory() as work_dir,
-        open_workers(options.jobs or choose_jobs(dataset), "detflow.data.convert") as workers,
+        open_workers(options.jobs or choose_jobs(dataset), "detflow.data.making") as workers,
     ):
         audit = audit_dataset(
             open_folder(dataset), options.audit, Path(work_dir), workers, progress

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import DataError
@@ -116,7 +116,7 @@ def fit_source(source: Path) -> str:
     if (source / MANIFEST_NAME).is_file():
         return _fit_records(source, source)
     with tempfile.TemporaryDirectory(prefix="detflow-init-") as folder:
-        convert_dataset(source, Path(folder) / "records", ConversionOptions(report=False))
+        publish_records(source, Path(folder) / "records", RecordOptions(report=False))
         return _fit_records(Path(folder) / "records", Path("records") / source.resolve().name)
 
 

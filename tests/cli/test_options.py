@@ -3,7 +3,7 @@ import pytest
 
 from detflow.cli.main import cli
 from detflow.cli.options import FieldOption, read_default
-from detflow.data.convert import ConversionOptions
+from detflow.data.making import RecordOptions
 from detflow.data.sources.splits import SplitBy
 from detflow.serving.limits import Limits
 
@@ -25,7 +25,7 @@ def shown(command, option):
 def test_a_default_is_read_from_a_dataclass_a_function_or_a_constant():
     assert read_default("detflow.serving.limits:Limits.max_queue") == Limits().max_queue
     fractions = read_default("detflow.data.judging.audit:AuditOptions.fractions")
-    assert fractions == ConversionOptions().audit.fractions
+    assert fractions == RecordOptions().audit.fractions
     assert read_default("detflow.api.model:predict.every") == 1
     assert "frozen" in read_default("detflow.exporting.choice:DEFAULT_FORMATS")
 

@@ -5,13 +5,13 @@ import os
 import pytest
 
 from detflow.data.check import check_dataset, is_record_set
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.errors import DataError, EnvironmentFault
 
 
 def check(root, **options):
     lines = []
-    return check_dataset(root, ConversionOptions(**options), lines.append), lines
+    return check_dataset(root, RecordOptions(**options), lines.append), lines
 
 
 def tree(root):
@@ -34,10 +34,10 @@ def test_a_sound_dataset_passes_and_nothing_is_written(sound):
     assert tree(sound.root.parent) == before
 
 
-def test_it_finds_what_a_conversion_finds(sound, tmp_path):
+def test_it_finds_what_make_records_finds(sound, tmp_path):
     sound.add("outside", sound.object(box=(60, 40, 70, 60)))
     sound.add("broken", image=b"\xff\xd8\xff nothing")
-    manifest = convert_dataset(sound.root, tmp_path / "records", ConversionOptions())
+    manifest = publish_records(sound.root, tmp_path / "records", RecordOptions())
     found, _ = check(sound.root)
     for split in manifest["splits"].values():
         del split["shards"]
@@ -76,7 +76,7 @@ def test_a_file_that_vanishes_or_may_not_be_read_is_named(sound, tmp_path, monke
     with pytest.raises(DataError, match=r"images/image3\.jpg: the file was removed"):
         check(sound.root)
     with pytest.raises(DataError, match="the file was removed"):
-        convert_dataset(sound.root, tmp_path / "out", ConversionOptions())
+        publish_records(sound.root, tmp_path / "out", RecordOptions())
     refuse(PermissionError)
     with pytest.raises(EnvironmentFault, match=r"images/image3\.jpg: permission denied"):
         check(sound.root)
@@ -90,7 +90,7 @@ def test_strict_is_stricter(sound):
 
 def test_a_dataset_is_not_taken_for_records(sound, tmp_path):
     assert not is_record_set(sound.root)
-    convert_dataset(sound.root, tmp_path / "records", ConversionOptions())
+    publish_records(sound.root, tmp_path / "records", RecordOptions())
     assert is_record_set(tmp_path / "records")
 
 
@@ -98,7 +98,7 @@ def test_the_command(sound, tmp_path, command):
     done = command("check", sound.root, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["annotations_found"] == 8
-    convert_dataset(sound.root, tmp_path / "records", ConversionOptions())
+    publish_records(sound.root, tmp_path / "records", RecordOptions())
     assert "detflow       can read it" in command("check", tmp_path / "records").stdout
     shard = next((tmp_path / "records").glob("*.tfrecord"))
     content = bytearray(shard.read_bytes())

@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
-from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError
@@ -38,12 +38,12 @@ def dirty(voc_set):
 
 def test_the_mended_dataset_is_clean_and_the_same(dirty, tmp_path):
     before = digest_files(dirty.root)
-    options = ConversionOptions(write_fixed=tmp_path / "fixed", jobs=1)
-    manifest = convert_dataset(dirty.root, tmp_path / "one", options)
+    options = RecordOptions(write_fixed=tmp_path / "fixed", jobs=1)
+    manifest = publish_records(dirty.root, tmp_path / "one", options)
     assert manifest["repairs"]
     assert manifest["quarantined"] == {"image_undecodable": 2}
     assert digest_files(dirty.root) == before
-    again = convert_dataset(tmp_path / "fixed", tmp_path / "two", ConversionOptions(strict=True))
+    again = publish_records(tmp_path / "fixed", tmp_path / "two", RecordOptions(strict=True))
     assert (again["repairs"], again["quarantined"]) == ({}, {})
     assert again["annotations_found"] == again["images_found"] == 14
     for split in ("train", "val"):
@@ -62,10 +62,10 @@ def test_the_mended_dataset_is_clean_and_the_same(dirty, tmp_path):
 
 def test_processes_do_not_matter(dirty, tmp_path):
     for jobs in (1, 2):
-        convert_dataset(
+        publish_records(
             dirty.root,
             tmp_path / f"r{jobs}",
-            ConversionOptions(write_fixed=tmp_path / f"f{jobs}", jobs=jobs),
+            RecordOptions(write_fixed=tmp_path / f"f{jobs}", jobs=jobs),
         )
     assert digest_files(tmp_path / "f1") == digest_files(tmp_path / "f2")
 
@@ -81,10 +81,10 @@ def test_it_is_written_to_a_new_folder_only(voc_set, tmp_path):
         tmp_path / "mine" / "a.txt",
     ):
         with pytest.raises(ConfigError, match="--write-fixed"):
-            convert_dataset(
+            publish_records(
                 voc_set.root,
                 tmp_path / "out",
-                ConversionOptions(write_fixed=target, audit=AuditOptions()),
+                RecordOptions(write_fixed=target, audit=AuditOptions()),
             )
     assert not (tmp_path / "out").exists()
     assert (tmp_path / "mine" / "a.txt").read_text() == "mine"

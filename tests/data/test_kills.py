@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 import detflow.data.shards as shards_module
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.publish import digest_files
 
 
@@ -18,7 +18,7 @@ def run_until(dataset, output, jobs, function, number):
     """Runs make-records in a process that sends itself a signal when a function has returned."""
     code = f"""
 import functools, os, signal
-import detflow.data.convert
+import detflow.data.making
 from detflow.cli.main import main
 # A shell starts background jobs with SIGINT ignored, and a child inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -69,7 +69,7 @@ def killed(voc_set, tmp_path):
     """A run that was killed after its first shard, beside what a whole run writes."""
     for index in range(140):
         voc_set.add(f"{index:03d}")
-    convert_dataset(voc_set.root, tmp_path / "whole", ConversionOptions(jobs=1))
+    publish_records(voc_set.root, tmp_path / "whole", RecordOptions(jobs=1))
     result = run_until(voc_set.root, tmp_path / "out", "1", "shards._write_shard", signal.SIGKILL)
     assert result.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
@@ -89,7 +89,7 @@ def test_a_killed_run_is_resumed_at_its_last_shard(voc_set, tmp_path, monkeypatc
         lambda **parts: built.append(parts["key"]) or original(**parts),
     )
     output = tmp_path / "out"
-    convert_dataset(voc_set.root, output, ConversionOptions(jobs=1))
+    publish_records(voc_set.root, output, RecordOptions(jobs=1))
     assert 0 < len(built) < 140
     assert (output / first.name).stat().st_ino == kept
     assert digest_files(output) == digest_files(tmp_path / "whole")
@@ -99,7 +99,7 @@ def test_a_killed_run_is_resumed_at_its_last_shard(voc_set, tmp_path, monkeypatc
 def test_a_damaged_leftover_is_not_used(voc_set, tmp_path, killed):
     shard = killed / "train-00000-of-00004.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1] + b"\0")
-    convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+    publish_records(voc_set.root, tmp_path / "out", RecordOptions(jobs=1))
     assert digest_files(tmp_path / "out") == digest_files(tmp_path / "whole")
 
 
@@ -145,7 +145,7 @@ def test_a_signal_ends_the_run_and_leaves_nothing(voc_set, tmp_path, number, cod
     for index in range(70):
         voc_set.add(f"{index:03d}")
     # The workers of the audit are alive at that moment.
-    result = run_until(voc_set.root, tmp_path / "out", "2", "convert.require_acceptable", number)
+    result = run_until(voc_set.root, tmp_path / "out", "2", "making.require_acceptable", number)
     assert result.returncode == code
     assert "Traceback" not in result.stderr
     assert leftovers(tmp_path) == []

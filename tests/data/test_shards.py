@@ -1,4 +1,4 @@
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.publish import digest_files
 
 
@@ -7,7 +7,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes_or_on_what_was_there(voc
         voc_set.add(f"{index:03d}")
     digests = []
     for name, jobs in (("one", 1), ("two", 2), ("one", 1)):
-        convert_dataset(voc_set.root, tmp_path / name, ConversionOptions(jobs=jobs))
+        publish_records(voc_set.root, tmp_path / name, RecordOptions(jobs=jobs))
         digests.append(digest_files(tmp_path / name))
     assert digests[0] == digests[1] == digests[2]
     assert "train-00000-of-00002.tfrecord" in digests[0]

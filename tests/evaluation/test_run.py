@@ -7,11 +7,12 @@ import sys
 import pytest
 from PIL import Image
 
-from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import RecordOptions, publish_records
 from detflow.errors import ArtifactError, ConfigError, DataError, EnvironmentFault
 from detflow.evaluation.run import evaluate_model
 from detflow.metrics.coco import EvaluatedImage
+from detflow.publish import seal
 from detflow.types import Detection
 
 # As the fixture model_dir has them.
@@ -35,10 +36,10 @@ def records_of_little(tmp_path_factory):
     sets.mkdir(parents=True)
     for split, names in {"train": "a\n", "bare": "b\n"}.items():
         (sets / f"{split}.txt").write_text(names)
-    convert_dataset(
+    publish_records(
         root / "voc",
         root / "records",
-        ConversionOptions(audit=AuditOptions(classes=CLASSES), jobs=1),
+        RecordOptions(audit=AuditOptions(classes=CLASSES), jobs=1),
     )
     manifest = json.loads((root / "records" / "manifest.json").read_text())
     manifest["splits"]["void"] = {
@@ -47,7 +48,7 @@ def records_of_little(tmp_path_factory):
         "objects_per_class": dict.fromkeys(CLASSES, 0),
         "shards": [],
     }
-    (root / "records" / "manifest.json").write_text(json.dumps(manifest))
+    (root / "records" / "manifest.json").write_text(json.dumps(seal(manifest)))
     return root / "records"
 
 
@@ -60,10 +61,10 @@ def records_of_run(pictures_dir, tmp_path_factory):
     sets.mkdir(parents=True)
     for split, numbers in {"train": range(3), "val": range(3, 24)}.items():
         (sets / f"{split}.txt").write_text("".join(f"p{number:02}\n" for number in numbers))
-    convert_dataset(
+    publish_records(
         root / "voc",
         root / "records",
-        ConversionOptions(audit=AuditOptions(classes=CLASSES), jobs=1),
+        RecordOptions(audit=AuditOptions(classes=CLASSES), jobs=1),
     )
     return root / "records"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
@@ -45,8 +45,8 @@ def pictures(pictures_dir):
 def test_predictions_become_voc_and_records_with_the_same_boxes(pictures_dir, onnx_path, tmp_path):
     """From a detector to a labelling tool's files, and from them to training data."""
     predict([str(pictures_dir)], onnx_path, tmp_path / "found", formats=["voc"], overlays=False)
-    convert_dataset(
-        tmp_path / "found" / "voc", tmp_path / "records", ConversionOptions(jobs=1, report=False)
+    publish_records(
+        tmp_path / "found" / "voc", tmp_path / "records", RecordOptions(jobs=1, report=False)
     )
     manifest = read_manifest(tmp_path / "records")
     samples = {

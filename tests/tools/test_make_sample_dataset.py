@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detflow.data.convert import ConversionOptions, convert_dataset
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import RecordOptions, publish_records
 from detflow.errors import DataError
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -286,7 +286,7 @@ def test_kinds_that_stop_a_run_are_planted_only_when_named(script):
 def test_the_converter_arrives_at_the_truth(script, tmp_path):
     """What one program planted is what the other one finds, and what is left is what was drawn."""
     truth = script.make_dataset(tmp_path / "set", 40, 7, SIZE, script.MENDABLE)
-    manifest = convert_dataset(tmp_path / "set", tmp_path / "records", ConversionOptions())
+    manifest = publish_records(tmp_path / "set", tmp_path / "records", RecordOptions())
     assert manifest["annotations_found"] == truth["annotations_found"]
     assert manifest["images_found"] == truth["images_found"]
     for name, usable in truth["usable"].items():
@@ -302,17 +302,17 @@ def test_the_converter_refuses_what_it_must(script, tmp_path, kind):
     assert script.DEFECTS[kind].handling == "fail"
     script.make_dataset(tmp_path / "set", 12, 7, SIZE, (kind,))
     with pytest.raises(DataError, match="1 problem must be looked at first"):
-        convert_dataset(tmp_path / "set", tmp_path / "records", ConversionOptions())
+        publish_records(tmp_path / "set", tmp_path / "records", RecordOptions())
     assert not (tmp_path / "records").exists()
 
 
 def test_the_converter_names_the_typing_error(script, tmp_path):
     script.make_dataset(tmp_path / "set", 40, 7, SIZE, ("class_typo",))
-    manifest = convert_dataset(tmp_path / "set", tmp_path / "records", ConversionOptions())
+    manifest = publish_records(tmp_path / "set", tmp_path / "records", RecordOptions())
     assert manifest["noted"]["class_near_miss"] == 1
-    classes = ConversionOptions(audit=AuditOptions(classes=script.CLASSES))
+    classes = RecordOptions(audit=AuditOptions(classes=script.CLASSES))
     with pytest.raises(DataError):
-        convert_dataset(tmp_path / "set", tmp_path / "strict", classes)
+        publish_records(tmp_path / "set", tmp_path / "strict", classes)
 
 
 def test_the_command_line(script, tmp_path, capsys):

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from detflow.cli.main import cli
 from detflow.config.reading import read_config
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError
@@ -360,7 +360,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_ends_the_same(
 
 @pytest.mark.soak
 def test_eight_real_images_are_learnt(shared_data, tmp_path, capfd):
-    convert_dataset(shared_data("bccd"), tmp_path / "records", ConversionOptions(report=False))
+    publish_records(shared_data("bccd"), tmp_path / "records", RecordOptions(report=False))
     settings = [
         "data.overfit=8",
         "train.steps=100",

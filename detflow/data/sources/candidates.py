@@ -169,6 +169,7 @@ class CandidateFinder:
     ) -> tuple[tuple[str, ...], str | None, Sequence[str], Sequence[str]]:
         filename, source_path, _, _, _ = claim
         tail = split_path(source_path)[-1:] if source_path else []
+        place = place_of(annotation, claim)
         lesser: Sequence[str] = ()
         for parts, code in ((split_path(filename or ""), None), (tail, "paired_by_path")):
             if not parts:
@@ -184,7 +185,7 @@ class CandidateFinder:
                     for image in pool
                     if _count_same_ends(folders, _folded_folders(image)) == len(folders)
                 ] or pool
-            pool, lesser = _part(pool, lambda image: _is_primary(annotation, image))
+            pool, lesser = _part(pool, lambda image: _is_primary(place, image))
             level, best = _take_level(name, pool)
             code = code or _LEVEL_CODES[level]
             if not is_all:
@@ -193,7 +194,7 @@ class CandidateFinder:
                 best, odd = _part(best, has_known_extension)
                 lesser = (*lesser, *odd)
             best = take_best(best, lambda image: agreement(claim, image))
-            best = take_best(best, lambda image: nearness(annotation, image))
+            best = take_best(best, lambda image: nearness(place, image))
             return best, code, pool, lesser
         return (), None, (), ()
 
@@ -206,7 +207,7 @@ class CandidateFinder:
         pool, is_all = self._find_pool(annotation, stem, claim) if has_own_name else ((), True)
         if not pool:
             return (), (), ()
-        pool, lesser = _part(pool, lambda image: _is_primary(annotation, image))
+        pool, lesser = _part(pool, lambda image: _is_primary(folder_of(annotation), image))
         if stem != own:
             # `a.jpg.xml` means a.jpg and no a.png.
             pool = [image for image in pool if fold(name_of(image)) == fold(own)] or pool
@@ -218,7 +219,7 @@ class CandidateFinder:
             names = split_path(filename or "")
             if names and fold(split_extension(names[-1])[0]) == fold(stem):
                 best = _take_level(names[-1], best)[1]
-            best = take_best(best, lambda image: nearness(annotation, image))
+            best = take_best(best, lambda image: nearness(folder_of(annotation), image))
             best = take_best(best, lambda image: agreement(claim, image))
         owned = tuple(image for image in best if annotation in self.find_owners(image))
         return owned, pool, lesser
@@ -230,12 +231,25 @@ class CandidateFinder:
             *split_path(source_path or "")[-2:-1],
             *split_path(folder or "")[-1:],
         ]
-        return self.images.find_near(fold(stem), folder_of(annotation), hints)
+        return self.images.find_near(fold(stem), place_of(annotation, claim), hints)
 
 
-def nearness(annotation: str, image: str) -> Nearness:
-    """Returns how near an image lies to an annotation."""
-    return compare_folders(folder_of(annotation), folder_of(image))
+def place_of(annotation: str, claim: Claim) -> str:
+    """Returns the folder that an annotation stands for.
+
+    That is where its file lies, or what a file with many annotations is called:
+    `annotations/instances_train` is about `images/train`.
+    """
+    if claim[4]:
+        return folder_of(annotation)
+    folder, slash, name = annotation.rpartition("/")
+    file = name.partition("#")[0]
+    return folder + slash + (file.rpartition(".")[0] or file)
+
+
+def nearness(place: str, image: str) -> Nearness:
+    """Returns how near an image lies to a folder that an annotation stands for."""
+    return compare_folders(place, folder_of(image))
 
 
 def agreement(claim: Claim, image: str) -> tuple[int, int, int]:
@@ -309,15 +323,15 @@ def _keys_of(image: str) -> tuple[str, ...]:
     return fold(name), fold(name.rpartition(".")[0])
 
 
-def _is_primary(annotation: str, image: str) -> bool:
-    return not holds_renditions(folder_of(annotation), folder_of(image))
+def _is_primary(place: str, image: str) -> bool:
+    return not holds_renditions(place, folder_of(image))
 
 
 def _own_rank(annotation: str, image: str) -> tuple[bool, bool, Nearness]:
     own = own_name(annotation)
     stem = stem_of(image)
     # A file `a.jpg.xml` beside `a.xml` is a stranger's.
-    return fold(own) == fold(stem), own == stem, nearness(annotation, image)
+    return fold(own) == fold(stem), own == stem, nearness(folder_of(annotation), image)
 
 
 def _folded_folders(path: str) -> list[str]:

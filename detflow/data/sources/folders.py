@@ -16,7 +16,7 @@ from typing import NamedTuple
 _ROLES = (
     "image images img imgs jpegimages jpg jpgs jpeg jpegs png pngs bmp pic pics picture pictures "
     "photo photos frame frames annotation annotations annot annots ann anns anno annos xml xmls "
-    "label labels bbox bboxes voc pascal"
+    "label labels bbox bboxes voc pascal coco instances"
 )
 # Words by which a folder says that it holds renditions of images that lie elsewhere.
 _RENDITIONS = (

@@ -77,7 +77,7 @@ def is_stranger(annotation: str, size: tuple[int, int] | None, image: str, data:
         image: The image's path.
         data: The image file.
     """
-    if size is None or 0 in size or nearness(annotation, image).is_certain:
+    if size is None or 0 in size or nearness(folder_of(annotation), image).is_certain:
         return False
     found = read_header_size(data)
     return found is not None and not found.fits(size)

@@ -27,6 +27,7 @@ from detflow.data.sources.candidates import (
     name_of,
     nearness,
     own_key,
+    place_of,
     split_path,
     stem_of,
     take_best,
@@ -85,6 +86,7 @@ class _Case:
             names contradict each other.
         size: The image's width and height as written, where they may be true.
         rejected: Candidates that cannot be the image.
+        place: The folder that it stands for.
     """
 
     annotation: str
@@ -93,11 +95,13 @@ class _Case:
     near: tuple[str, ...] = field(init=False)
     agreed: tuple[str, ...] = field(init=False)
     size: tuple[int, int] | None = field(init=False)
+    place: str = field(init=False)
     rejected: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         size = self.claim[3]
         self.size = size if size is not None and 0 not in size else None
+        self.place = place_of(self.annotation, self.claim)
         self._compare()
 
     def reject(self, images: tuple[str, ...]) -> None:
@@ -136,6 +140,8 @@ def pair_images(
     settled: Mapping[str, str] | None = None,
     settled_paths: Mapping[str, str] | None = None,
     unreadable: Sequence[str] = (),
+    *,
+    by_own_name: bool = False,
 ) -> Pairs:
     """Finds each annotation's image. The order of what is given does not matter.
 
@@ -147,8 +153,10 @@ def pair_images(
         settled_paths: The source paths of those among them that may name another image.
         unreadable: Annotations that could not be read. What has the name of such a one is its
             image, and not unlabelled.
+        by_own_name: Whether annotations that name no image belong to those of their own names, so
+            that nothing is to be said where they do.
     """
-    pairing = _Pairing(claims, images, evidence, settled or {}, unreadable)
+    pairing = _Pairing(claims, images, evidence, settled or {}, unreadable, by_own_name)
     pairing.choose()
     pairing.settle_contests()
     pairing.compare_paths(settled_paths or {})
@@ -162,6 +170,7 @@ class _Pairing:
     evidence: Evidence
     settled: Mapping[str, str]
     unreadable: Sequence[str]
+    by_own_name: bool
     _index: NameIndex = field(init=False)
     _finder: CandidateFinder = field(init=False)
     _cases: dict[str, _Case] = field(default_factory=dict)
@@ -223,23 +232,21 @@ class _Pairing:
     def _vote(self) -> None:
         """Counts where the annotations of each folder have their images."""
         cases = self._cases.values()
-        if all(
-            nearness(case.annotation, image).is_certain for case in cases for image in case.near
-        ):
+        if all(nearness(case.place, image).is_certain for case in cases for image in case.near):
             return
-        sure = ((case.annotation, case.near[0]) for case in cases if len(case.near) == 1)
-        for annotation, image in chain(self.settled.items(), sure):
-            self._homes[folder_of(annotation)][folder_of(image)] += 1
+        sure = ((case.place, case.near[0]) for case in cases if len(case.near) == 1)
+        settled = ((folder_of(annotation), image) for annotation, image in self.settled.items())
+        for place, image in chain(settled, sure):
+            self._homes[place][folder_of(image)] += 1
         self._votes = {folder: homes.total() for folder, homes in self._homes.items()}
 
     def _is_away(self, case: _Case, image: str) -> bool:
         """Whether the annotations of a folder have their images elsewhere than in this one's."""
-        near = nearness(case.annotation, image)
+        near = nearness(case.place, image)
         if near.is_certain:
             return False
-        folder = folder_of(case.annotation)
-        ours = self._homes[folder][folder_of(image)]
-        others = self._votes.get(folder, 0) - ours
+        ours = self._homes[case.place][folder_of(image)]
+        others = self._votes.get(case.place, 0) - ours
         supporters = ours - (len(case.near) == 1)
         if not others and not supporters:
             return near.shared == 0 and not near.is_mirrored
@@ -266,7 +273,7 @@ class _Pairing:
     def _is_stranger(self, case: _Case, image: str) -> bool:
         if not self._is_away(case, image):
             return False
-        if holds_renditions(folder_of(case.annotation), folder_of(image)):
+        if holds_renditions(case.place, folder_of(image)):
             return True
         return self._fits(case, image) is False
 
@@ -305,7 +312,7 @@ class _Pairing:
         ]
         if not rivals:
             return choice
-        if len(rivals) > 1 or nearness(case.annotation, choice.image).is_certain:
+        if len(rivals) > 1 or nearness(case.place, choice.image).is_certain:
             return self._ambiguous(case, (choice.image, *rivals))
         return _Choice(rivals[0], "paired_by_size", (choice.image,))
 
@@ -325,7 +332,7 @@ class _Pairing:
         ):
             return self._ambiguous(case, everything) if is_only_written else by_own
         is_same_name = fold(stem_of(written.image)) == fold(stem_of(own.image))
-        if is_same_name and nearness(case.annotation, own.image).is_certain:
+        if is_same_name and nearness(case.place, own.image).is_certain:
             by_size = _Choice(written.image, "paired_by_size", case.found.own)
             return by_size if is_only_written else by_own
         if fits_own is True and fits_written is False:
@@ -393,7 +400,7 @@ class _Pairing:
         fits = {True: 2, None: 1, False: 0}[self._fits(case, image)]
         return (
             image in case.found.own,
-            nearness(annotation, image),
+            nearness(case.place, image),
             agreement(case.claim, image),
             fits,
         )
@@ -515,7 +522,11 @@ class _Pairing:
                 )
             )
             self._spoken_for.update(choice.copies)
-        if choice.code is None:
+        if choice.code is None or (
+            choice.code == "paired_by_stem"
+            and self.by_own_name
+            and case.claim[:3] == (None, None, None)
+        ):
             return
         related: tuple[str, ...] = ()
         if choice.related:

@@ -1,6 +1,6 @@
 import pytest
 
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 
 
 @pytest.fixture
@@ -8,5 +8,5 @@ def records(voc_set, tmp_path):
     for split, number in (("train", 6), ("val", 3)):
         for index in range(number):
             voc_set.add(f"{split}{index}", images=f"{split}/images", annotations=f"{split}/annots")
-    convert_dataset(voc_set.root, tmp_path / "records", ConversionOptions())
+    publish_records(voc_set.root, tmp_path / "records", RecordOptions())
     return tmp_path / "records"

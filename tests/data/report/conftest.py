@@ -2,8 +2,8 @@
 
 import pytest
 
-from detflow.data.convert import ConversionOptions, describe_audit
 from detflow.data.judging.audit import AuditOptions, audit_dataset
+from detflow.data.making import RecordOptions, describe_audit
 from detflow.data.report.page import render_report
 from detflow.data.workers.processes import ProcessMap
 from detflow.storage.folders import LocalFolder
@@ -35,6 +35,6 @@ def page(audited, parse_page):
         audit = audited()
         with open(audit.findings_path, "a", encoding="utf-8") as file:
             file.writelines(finding.to_json() + "\n" for finding in findings)
-        return parse_page(render_report(audit, describe_audit(audit, ConversionOptions()), ledger))
+        return parse_page(render_report(audit, describe_audit(audit, RecordOptions()), ledger))
 
     return page

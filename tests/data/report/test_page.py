@@ -1,7 +1,7 @@
 import pytest
 
-from detflow.data.convert import ConversionOptions, convert_dataset, describe_audit
 from detflow.data.findings import Finding
+from detflow.data.making import RecordOptions, describe_audit, publish_records
 from detflow.data.report.page import CARDS_PER_CODE, LINES_PER_CODE, render_report
 
 EVIL = '"><script>alert(1)</script>{{ 7*7 }}&\u202e\n'
@@ -184,7 +184,7 @@ def test_an_image_that_went_away_does_not_matter(voc_set, audited):
     fill(voc_set, 3)
     audit = audited()
     (voc_set.root / "images/image0000.jpg").unlink()
-    html = render_report(audit, describe_audit(audit, ConversionOptions()), None)
+    html = render_report(audit, describe_audit(audit, RecordOptions()), None)
     assert "cannot be shown" in html
 
 
@@ -209,7 +209,7 @@ def test_nothing_to_mend_is_said(voc_set, page):
 @pytest.mark.parametrize("report", [True, False])
 def test_make_records_writes_it_unless_told_not_to(voc_set, tmp_path, report, parse_page):
     fill(voc_set, 4)
-    convert_dataset(voc_set.root, tmp_path / "records", ConversionOptions(report=report, jobs=1))
+    publish_records(voc_set.root, tmp_path / "records", RecordOptions(report=report, jobs=1))
     written = tmp_path / "records/report.html"
     assert written.exists() == report
     if report:
@@ -219,7 +219,7 @@ def test_make_records_writes_it_unless_told_not_to(voc_set, tmp_path, report, pa
 def test_the_report_changes_no_other_file(voc_set, tmp_path):
     fill(voc_set, 4)
     for name, report in (("with", True), ("without", False)):
-        convert_dataset(voc_set.root, tmp_path / name, ConversionOptions(report=report, jobs=1))
+        publish_records(voc_set.root, tmp_path / name, RecordOptions(report=report, jobs=1))
     names = {path.name for path in (tmp_path / "with").iterdir()} - {"report.html"}
     assert names == {path.name for path in (tmp_path / "without").iterdir()}
     for name in names:

@@ -356,6 +356,31 @@ def test_a_path_that_names_another_image_is_found():
     assert findings == [("claim_stale", "ann/a.xml", ("img/a.jpg", "img/b.jpg"))]
 
 
+@pytest.mark.parametrize(
+    ("file", "image"),
+    [
+        ("annotations/instances_train2017.json", "images/train2017/0.jpg"),
+        ("annotations/instances_val2017.json", "images/val2017/0.jpg"),
+        ("train_labels.csv", "images/train/0.jpg"),
+        ("images/val2017/_annotations.coco.json", "images/val2017/0.jpg"),
+    ],
+)
+def test_a_file_of_many_annotations_says_by_its_name_what_it_is_about(file, image):
+    folders = ("train", "train2017", "val2017", "val")
+    claims = {f"{file}#1": claim("0.jpg", has_own_name=False)}
+    pairs, findings = pair(claims, [f"images/{folder}/0.jpg" for folder in folders])
+    assert pairs == {f"{file}#1": image}
+    assert {code for code, _, _ in findings} == {"image_unlabelled"}
+
+
+def test_a_dialect_without_names_of_images_needs_no_finding():
+    images = ["images/train/0.jpg", "images/val/0.jpg"]
+    claims = {f"labels/{split}/0.txt": claim() for split in ("train", "val")}
+    pairs = pair_images(claims, images, Facts(), by_own_name=True)
+    assert list(pairs.images.values()) == images
+    assert pairs.findings == ()
+
+
 def test_many_images_of_one_name_are_not_compared_one_by_one():
     folders = [f"seq{k}" for k in range(300)]
     images = [f"{folder}/pictures/0.jpg" for folder in folders]
@@ -478,7 +503,7 @@ def test_an_image_of_its_own_is_what_pairing_gives(drawn):
     settled = {}
     for annotation, image in find_own_images(list(claims), list(images)).items():
         *names, size, _ = claims[annotation]
-        is_near = nearness(annotation, image).is_certain
+        is_near = nearness(annotation.rpartition("/")[0], image).is_certain
         if claims_own_image(annotation, ImageNames(*names)) and (
             is_near or size in (None, images[image][0])
         ):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import detflow.data.workers.ray as cluster_module
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.versions import find_versions
 from detflow.data.workers.ray import open_cluster
 from detflow.errors import EnvironmentFault
@@ -49,7 +49,7 @@ def grown(shared_data, tmp_path_factory):
     spec.loader.exec_module(bench)
     root = tmp_path_factory.mktemp("grown")
     assert bench.repeat_dataset(shared_data("bccd"), root / "set", COPIES) == 364 * COPIES
-    convert_dataset(root / "set", root / "local", ConversionOptions(jobs=2))
+    publish_records(root / "set", root / "local", RecordOptions(jobs=2))
     return root
 
 
@@ -80,7 +80,7 @@ def test_a_lost_driver_is_resumed_at_its_finished_shards(cluster, grown, tmp_pat
     finished = notes[0].parent.parent / notes[0].stem
     kept = finished.stat().st_ino
     with open_cluster(cluster.address, None) as workers:
-        convert_dataset(grown / "set", output, ConversionOptions(), workers=workers)
+        publish_records(grown / "set", output, RecordOptions(), workers=workers)
     assert (output / finished.name).stat().st_ino == kept
     assert digest_files(output) == digest_files(grown / "local")
 
@@ -105,9 +105,9 @@ def test_nodes_read_from_an_object_store_and_write_to_it(cluster, s3_url, pictur
     dataset, output = open_folder(s3_url / "set"), open_folder(s3_url / "records")
     for path in pictures_dir.iterdir():
         dataset.write(path.name, path.read_bytes())
-    convert_dataset(tmp_path / "set", tmp_path / "local", ConversionOptions(jobs=1))
+    publish_records(tmp_path / "set", tmp_path / "local", RecordOptions(jobs=1))
     with open_cluster(cluster.address, None) as workers:
-        convert_dataset(dataset.location, output.location, ConversionOptions(), workers=workers)
+        publish_records(dataset.location, output.location, RecordOptions(), workers=workers)
     written = {entry.path: output.digest(entry.path) for entry in output.walk(lambda name: False)}
     assert written == digest_files(tmp_path / "local")
 
@@ -136,8 +136,8 @@ def test_the_bytes_are_those_of_the_local_runner_though_nodes_die(cluster, grown
                 cluster.add_node(num_cpus=1)
 
     with open_cluster(cluster.address, None) as workers:
-        convert_dataset(
-            grown / "set", tmp_path / "out", ConversionOptions(), kill_a_node, workers=workers
+        publish_records(
+            grown / "set", tmp_path / "out", RecordOptions(), kill_a_node, workers=workers
         )
     assert killed == [("checking", -signal.SIGKILL), ("writing records", -signal.SIGKILL)]
     assert digest_files(tmp_path / "out") == digest_files(grown / "local")

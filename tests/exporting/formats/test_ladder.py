@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from detflow.config.reading import parse_config
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.exporting.formats import tflite
 from detflow.exporting.proof.compare import Gate, Tolerance
 from detflow.exporting.run import export_model
@@ -90,7 +90,7 @@ def faulty_dir(tmp_path_factory):
     """A model directory with a detector that was trained for half a minute, unbalanced."""
     root = tmp_path_factory.mktemp("ladder")
     draw_stripes(root / "voc", {"train": 96, "val": 48})
-    convert_dataset(root / "voc", root / "records", ConversionOptions(jobs=1, report=False))
+    publish_records(root / "voc", root / "records", RecordOptions(jobs=1, report=False))
     settings = {
         "data.records": str(root / "records"),
         "model.input_size": [SIDE, SIDE],

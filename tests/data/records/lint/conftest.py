@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from detflow.data.convert import ConversionOptions, convert_dataset
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.example import encode_example
 from detflow.data.records.lint.judge import lint_records
 from detflow.data.records.tfrecord import frame_record
@@ -65,5 +65,5 @@ def write(tmp_path):
 def ours(voc_set, tmp_path):
     for number in range(12):
         voc_set.add(f"image{number}", voc_set.object("cat"), voc_set.object("dog", (1, 1, 64, 48)))
-    convert_dataset(voc_set.root, tmp_path / "records", ConversionOptions())
+    publish_records(voc_set.root, tmp_path / "records", RecordOptions())
     return tmp_path / "records"

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-import detflow.data.convert as convert_module
-from detflow.data.convert import BadLimit, ConversionOptions, convert_dataset
+from detflow.data import making
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest, read_memberships
 from detflow.data.records.reading import read_samples
 from detflow.data.sources.splits import SplitBy
@@ -67,8 +67,8 @@ assert not {"tensorflow", "tf_keras"} & set(sys.modules)
 
 
 def test_plates16(shared_data, tmp_path):
-    manifest = convert_dataset(
-        shared_data("plates16"), tmp_path / "out", ConversionOptions(report=False)
+    manifest = publish_records(
+        shared_data("plates16"), tmp_path / "out", RecordOptions(report=False)
     )
     assert {name: split["images"] for name, split in manifest["splits"].items()} == {
         "train": 12,
@@ -82,7 +82,7 @@ def test_plates16(shared_data, tmp_path):
 
 
 def test_raccoon(shared_data, tmp_path):
-    manifest = convert_dataset(shared_data("raccoon"), tmp_path / "out", ConversionOptions())
+    manifest = publish_records(shared_data("raccoon"), tmp_path / "out", RecordOptions())
     assert sum(split["objects"] for split in manifest["splits"].values()) == 217
     assert (
         sum(split["images"] for split in manifest["splits"].values())
@@ -99,12 +99,12 @@ def leftovers(folder):
 
 def test_two_runs_of_the_same_do_not_disturb_each_other(voc_set, tmp_path):
     voc_set.add("a")
-    request = convert_module._name_request(LocalFolder.of(voc_set.root), ConversionOptions())
+    request = making._name_request(LocalFolder.of(voc_set.root), RecordOptions())
     with (
         publish_directory(tmp_path / "out", request),
         pytest.raises(Locked, match="another process is writing the same"),
     ):
-        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+        publish_records(voc_set.root, tmp_path / "out", RecordOptions(jobs=1))
 
 
 def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, monkeypatch):
@@ -113,16 +113,16 @@ def test_too_little_space_is_told_before_anything_is_written(voc_set, tmp_path, 
         shutil, "disk_usage", lambda path: SimpleNamespace(total=9, used=9, free=10)
     )
     with pytest.raises(EnvironmentFault, match=r"[\d,]+ bytes are needed and 10 are free"):
-        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+        publish_records(voc_set.root, tmp_path / "out", RecordOptions())
     assert list(tmp_path.iterdir()) == [voc_set.root]
 
 
 @pytest.mark.parametrize(
-    "function", ["shards._write_shard", "report.page.render_report", "convert._build_manifest"]
+    "function", ["shards._write_shard", "report.page.render_report", "making._build_manifest"]
 )
 def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypatch, function):
     voc_set.add("a")
-    convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    publish_records(voc_set.root, tmp_path / "out", RecordOptions())
     before = digest_files(tmp_path / "out")
 
     def full(*args):
@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_keeps_the_old_records(voc_set, tmp_path, monkeypat
         EnvironmentFault,
         match=r"the disk is full: about [\d,]+ bytes are needed and [\d,]+ are free",
     ):
-        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+        publish_records(voc_set.root, tmp_path / "out", RecordOptions(jobs=1))
     assert digest_files(tmp_path / "out") == before
     assert leftovers(tmp_path) == []
 
@@ -151,25 +151,25 @@ def test_a_file_size_limit_is_an_environment_fault(voc_set, tmp_path, command, s
 
 def test_a_read_only_output_is_told_before_any_work(voc_set, tmp_path, monkeypatch):
     voc_set.add("a")
-    monkeypatch.setattr(convert_module, "audit_dataset", lambda *args: pytest.fail("work was done"))
+    monkeypatch.setattr(making, "audit_dataset", lambda *args: pytest.fail("work was done"))
 
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     with pytest.raises(EnvironmentFault, match="permission denied"):
-        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+        publish_records(voc_set.root, tmp_path / "out", RecordOptions())
 
 
 def test_old_members_stay_with_keep_splits(voc_set, tmp_path):
     for index in range(30):
         voc_set.add(f"{index:03d}", voc_set.object(f"rare{index % 10}"))
-    convert_dataset(voc_set.root, tmp_path / "one", ConversionOptions())
+    publish_records(voc_set.root, tmp_path / "one", RecordOptions())
     before = read_memberships(tmp_path / "one")
     for index in range(30, 60):
         voc_set.add(f"{index:03d}", voc_set.object(f"rare{index % 10}"))
-    manifest = convert_dataset(
-        voc_set.root, tmp_path / "two", ConversionOptions(keep_splits=tmp_path / "one")
+    manifest = publish_records(
+        voc_set.root, tmp_path / "two", RecordOptions(keep_splits=tmp_path / "one")
     )
     after = read_memberships(tmp_path / "two")
     assert len(after) == 60
@@ -185,7 +185,7 @@ def test_tiny_datasets_give_a_result_or_a_clear_refusal(voc_set, tmp_path, numbe
             f"{index}.xml", voc_set.xml(*[voc_set.object()] * objects, filename=f"{index}.jpg")
         )
     if objects:
-        manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+        manifest = publish_records(voc_set.root, tmp_path / "out", RecordOptions())
         assert manifest["splits"]["train"]["images"] >= 1
         assert sum(split["images"] for split in manifest["splits"].values()) == number
         assert (
@@ -200,7 +200,7 @@ def test_tiny_datasets_give_a_result_or_a_clear_refusal(voc_set, tmp_path, numbe
         )
     else:
         with pytest.raises(DataError, match="no class to learn"):
-            convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+            publish_records(voc_set.root, tmp_path / "out", RecordOptions())
 
 
 def test_leaks_are_written_twice_only_when_allowed(voc_set, tmp_path):
@@ -209,9 +209,9 @@ def test_leaks_are_written_twice_only_when_allowed(voc_set, tmp_path):
     voc_set.write("train.txt", "a\nb\n")
     voc_set.write("val.txt", "b\nc\n")
     with pytest.raises(DataError, match="1 problem must be looked at first"):
-        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
-    manifest = convert_dataset(
-        voc_set.root, tmp_path / "out", ConversionOptions(audit=AuditOptions(allow_leaks=True))
+        publish_records(voc_set.root, tmp_path / "out", RecordOptions())
+    manifest = publish_records(
+        voc_set.root, tmp_path / "out", RecordOptions(audit=AuditOptions(allow_leaks=True))
     )
     assert {name: split["images"] for name, split in manifest["splits"].items()} == {
         "train": 2,
@@ -221,15 +221,15 @@ def test_leaks_are_written_twice_only_when_allowed(voc_set, tmp_path):
 
 def test_an_image_that_changes_meanwhile_is_found(voc_set, tmp_path, monkeypatch):
     voc_set.add("a")
-    original = convert_module.require_acceptable
+    original = making.require_acceptable
 
     def change(*args):
         original(*args)
         voc_set.write("images/a.jpg", voc_set.encode(voc_set.draw(seed=99)))
 
-    monkeypatch.setattr(convert_module, "require_acceptable", change)
+    monkeypatch.setattr(making, "require_acceptable", change)
     with pytest.raises(DataError, match=r"images/a\.jpg: the image changed"):
-        convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions(jobs=1))
+        publish_records(voc_set.root, tmp_path / "out", RecordOptions(jobs=1))
 
 
 def test_the_dataset_is_never_replaced(voc_set):
@@ -237,7 +237,7 @@ def test_the_dataset_is_never_replaced(voc_set):
     before = digest_files(voc_set.root)
     for output in (voc_set.root, voc_set.root.parent, voc_set.root / "images"):
         with pytest.raises(ConfigError):
-            convert_dataset(voc_set.root, output, ConversionOptions())
+            publish_records(voc_set.root, output, RecordOptions())
     assert digest_files(voc_set.root) == before
 
 
@@ -250,17 +250,32 @@ def test_what_cannot_be_mended_is_set_aside_and_the_sums_add_up(voc_set, tmp_pat
     (voc_set.root / "annotations" / "alone.xml").write_text(
         "<annotation><filename>nowhere.jpg</filename></annotation>"
     )
-    manifest = convert_dataset(voc_set.root, tmp_path / "out", ConversionOptions())
+    manifest = publish_records(voc_set.root, tmp_path / "out", RecordOptions())
     assert manifest["quarantined"] == {"image_missing": 1, "image_undecodable": 2}
     written = sum(split["images"] for split in manifest["splits"].values())
     assert written + sum(manifest["quarantined"].values()) == manifest["annotations_found"] == 8
     for limit, fails in (("2", True), ("3", False), ("37%", True), ("37.5%", False)):
-        options = ConversionOptions(max_bad=BadLimit.parse(limit))
+        options = RecordOptions(max_bad=BadLimit.parse(limit))
         if fails:
             with pytest.raises(DataError, match="3 of 8 annotations are unusable"):
-                convert_dataset(voc_set.root, tmp_path / "out", options)
+                publish_records(voc_set.root, tmp_path / "out", options)
         else:
-            convert_dataset(voc_set.root, tmp_path / "out", options)
+            publish_records(voc_set.root, tmp_path / "out", options)
+
+
+def test_more_than_half_set_aside_is_refused_unless_allowed(voc_set, tmp_path, command):
+    voc_set.add("good")
+    voc_set.add("cut", image=b"not an image")
+    run = ("make-records", voc_set.root, "--output", tmp_path / "out")
+    assert command(*run).returncode == 0
+    voc_set.add("text", image=b"not an image")
+    for refused in (command(*run), command("check", voc_set.root)):
+        assert refused.returncode == 3
+        assert refused.stderr.splitlines()[-1].endswith(
+            "2 of 3 annotations would be set aside, more than half of them; look at the reasons "
+            "named above, or allow it with --max-bad 100%"
+        )
+    assert command(*run, "--max-bad", "2").returncode == 0
 
 
 def test_strict_mends_nothing(voc_set, tmp_path, command):
@@ -279,7 +294,7 @@ def test_strict_mends_nothing(voc_set, tmp_path, command):
 def test_a_dataset_without_annotations_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no VOC annotation"):
-        convert_dataset(tmp_path / "empty", tmp_path / "out", ConversionOptions())
+        publish_records(tmp_path / "empty", tmp_path / "out", RecordOptions())
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "-1%", "nan%", "%"])
@@ -290,8 +305,8 @@ def test_a_limit_that_is_none_is_refused(text):
 
 def test_classes_keep_the_order_that_the_user_gives(voc_set, tmp_path):
     voc_set.add("a", voc_set.object("cat"), voc_set.object("dog", (1, 1, 5, 5)))
-    options = ConversionOptions(audit=AuditOptions(classes=("dog", "cat"), split_by=SplitBy.SEED))
-    assert convert_dataset(voc_set.root, tmp_path / "out", options)["classes"] == ["dog", "cat"]
+    options = RecordOptions(audit=AuditOptions(classes=("dog", "cat"), split_by=SplitBy.SEED))
+    assert publish_records(voc_set.root, tmp_path / "out", options)["classes"] == ["dog", "cat"]
     assert (
         (tmp_path / "out" / "label_map.pbtxt")
         .read_text()

@@ -35,7 +35,7 @@ from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.progress import Progress
-from detflow.publish import publish_directory, require_space
+from detflow.publish import publish_directory, require_space, seal
 from detflow.storage.folders import open_folder
 from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
@@ -91,7 +91,7 @@ class BadLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class ConversionOptions:
+class RecordOptions:
     """What the user may choose.
 
     Attributes:
@@ -113,15 +113,15 @@ class ConversionOptions:
     report: bool = True
 
 
-def convert_dataset(
+def publish_records(
     dataset: Location,
     output: Location,
-    options: ConversionOptions,
+    options: RecordOptions,
     progress: Progress = lambda what, done, total: None,
     announce: Callable[[str], None] = lambda line: None,
     workers: OrderedMap | None = None,
 ) -> dict[str, Any]:
-    """Converts a dataset and publishes the result.
+    """Makes records of a dataset and publishes them.
 
     Args:
         dataset: Its folder.
@@ -185,7 +185,7 @@ def convert_dataset(
     return manifest
 
 
-def _name_request(source: Folder, options: ConversionOptions) -> str:
+def _name_request(source: Folder, options: RecordOptions) -> str:
     """Returns twelve hexadecimal digits that stand for what the user asks for.
 
     A run that was killed is resumed by the next one that asks for the same.
@@ -246,7 +246,7 @@ def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
 
 
 def require_acceptable(
-    audit: Audit, options: ConversionOptions, dataset: Location, announce: Callable[[str], None]
+    audit: Audit, options: RecordOptions, dataset: Location, announce: Callable[[str], None]
 ) -> None:
     """Refuses a dataset that cannot be used under these options; announces the problems first.
 
@@ -273,7 +273,7 @@ def require_acceptable(
 
 
 def _find_refusal(
-    audit: Audit, options: ConversionOptions, path: str
+    audit: Audit, options: RecordOptions, path: str
 ) -> tuple[DataError, tuple[Action, ...]] | None:
     """Returns why a dataset is refused, and the findings to announce by their actions."""
     bad, total = len(audit.quarantined), audit.annotations_found
@@ -284,7 +284,7 @@ def _find_refusal(
         cause = f"{count_noun(refused, 'problem')} must be looked at first"
         remedy = "correct them; nothing was written"
     elif not total:
-        cause = f"no {options.audit.dialect.name} annotation was found"
+        cause = f"no {audit.dialect.name} annotation was found"
         remedy = "name the folder that holds them"
     elif not audit.samples:
         cause, remedy = f"none of {total} annotations is usable", "correct the files named above"
@@ -306,7 +306,7 @@ def _find_refusal(
     return DataError(cause, path=path, remedy=remedy), actions
 
 
-def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
+def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
     """Returns what an audit found, as it stands in a manifest; splits have no shards yet.
 
     Nothing in it depends on the machine's clock, paths or number of processes.
@@ -330,6 +330,7 @@ def describe_audit(audit: Audit, options: ConversionOptions) -> dict[str, Any]:
         }
     return {
         "dataset": audit.files.source.name,
+        "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
@@ -350,10 +351,12 @@ def _build_manifest(
     """Returns the manifest, which `docs/records.md` describes."""
     for name, split in splits.items():
         described["splits"][name]["shards"] = [asdict(shard) for shard in split.shards]
-    return {
-        "format_version": FORMAT_VERSION,
-        **described,
-        "fingerprint": compute_fingerprint(audit.label_map, splits),
-        "source_fingerprint": audit.source_fingerprint,
-        "versions": find_versions(),
-    }
+    return seal(
+        {
+            "format_version": FORMAT_VERSION,
+            **described,
+            "fingerprint": compute_fingerprint(audit.label_map, splits),
+            "source_fingerprint": audit.source_fingerprint,
+            "versions": find_versions(),
+        }
+    )
