@@ -249,6 +249,13 @@ def make_records(
         print_text(f"{format_summary(manifest)}\nrecords       {output}")
 
 
+def _print_result(content: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        print_data(json.dumps(content, indent=2))
+    else:
+        print_text(text)
+
+
 @click.command(short_help="Write a dataset, records or predictions for another tool.")
 @click.argument("source", type=EXISTING_LOCATION)
 @click.option(
@@ -274,10 +281,7 @@ def convert(source: Location, to: str, output: Path, as_json: bool, **choices: A
 
     options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
     done = run_conversion(source, output, to, options, shows_progress=True)
-    if as_json:
-        print_data(json.dumps(done.content, indent=2))
-    else:
-        print_text(done.text)
+    _print_result(done.content, done.text, as_json)
 
 
 @click.command(short_help="Compare two datasets or record sets.")
@@ -316,7 +320,7 @@ def diff(
     options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
     old = sets[0] if model is None else None
     found = run_comparison(old, sets[-1], model, options, page, shows_progress=True)
-    print(json.dumps(found.content, indent=2) if as_json else found.text)
+    _print_result(found.content, found.text, as_json)
     if not found.is_equal:
         raise click.exceptions.Exit(1)
 

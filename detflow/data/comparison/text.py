@@ -10,7 +10,7 @@ from detflow.data.comparison.objects import Change, ObjectChange
 from detflow.data.comparison.sets import Comparison, ImageChange
 from detflow.data.sinks.origin import Origin
 from detflow.data.sinks.sink import CarriedObject
-from detflow.text import count_noun
+from detflow.text import count_noun, escape_unprintable
 from detflow.types import Box, ImageSize
 
 _MAX_NAMED = 10
@@ -180,17 +180,19 @@ def _format_objects(found: Comparison) -> list[str]:
             f"{counts[change]:,} {change.value}" for change in Change if counts[change]
         )
         before, after = found.old_objects[name], found.new_objects[name]
-        lines.append(f"{'':<13} {name}: {before:,} → {after:,}; {text}")
+        shown = escape_unprintable(name)
+        lines.append(f"{'':<13} {shown}: {before:,} → {after:,}; {text}")
     if len(changed) > _MAX_CLASSES:
         lines.append(f"{'':<13} and {len(changed) - _MAX_CLASSES:,} more classes")
     for (old_name, new_name), number in found.relabelled.most_common(_MAX_NAMED):
-        lines.append(f"{'relabelled':<13} {number:,} × {old_name} → {new_name}")
+        names = f"{escape_unprintable(old_name)} → {escape_unprintable(new_name)}"
+        lines.append(f"{'relabelled':<13} {number:,} × {names}")
     return lines
 
 
 def _name_some(names: Sequence[str]) -> str:
     more = f", and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
-    return f"{', '.join(names[:_MAX_NAMED])}{more}"
+    return f"{', '.join(map(escape_unprintable, names[:_MAX_NAMED]))}{more}"
 
 
 def _describe_change(found: Comparison, change: ImageChange) -> dict[str, Any]:
