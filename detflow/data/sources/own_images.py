@@ -61,7 +61,7 @@ def claims_own_image(annotation: str, names: ImageNames) -> bool:
     """
     if names.filename is not None and is_unsafe(names.filename):
         return False
-    written = split_path(names.filename or names.source_path or "")[-1:]
+    written = split_path(names.filename or "")[-1:] or split_path(names.source_path or "")[-1:]
     return not written or fold(split_extension(written[0])[0]) == fold(own_name(annotation))
 
 

@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detflow.data.rules import Action
@@ -420,6 +420,7 @@ WRITTEN = (
     | IMAGES
     | st.sampled_from(["../a.jpg", "/a.jpg", "C:\\\\d\\\\a.jpg", ".", "gone.jpg"])
 )
+SIDES = (64, 48), "p"
 SIZES = st.sampled_from([(64, 48), (48, 64)])
 CLAIMS = st.dictionaries(
     st.builds(lambda *parts: "".join(parts), FOLDERS, STEMS, st.sampled_from([".xml", ".XML"])),
@@ -442,6 +443,7 @@ def facts_of(claims, images):
 
 
 @given(SETS, st.randoms())
+@settings(max_examples=60)
 def test_pairs_do_not_depend_on_the_order_of_files(drawn, random):
     claims, images = drawn
     facts = facts_of(claims, images)
@@ -465,6 +467,7 @@ def test_each_annotation_is_paired_or_accounted_for_and_each_image_taken_once(dr
     }
     assert set_aside | pairs.copies | set(pairs.images) == set(claims)
     assert len(set_aside) + len(pairs.copies) + len(pairs.images) == len(claims)
+    check_contradictions(claims, images, pairs)
 
 
 def stem(path):
@@ -472,10 +475,8 @@ def stem(path):
     return fold(split_extension(name)[0])
 
 
-@given(SETS)
-def test_no_contradiction_is_without_a_finding(drawn):
-    claims, images = drawn
-    pairs = pair_images(claims, list(images), facts_of(claims, images))
+def check_contradictions(claims, images, pairs):
+    """No contradiction is without a finding."""
     mended = {finding.path for finding in pairs.findings if finding.action is Action.REPAIRED}
     stems = {stem(image) for image in images}
     for annotation, image in pairs.images.items():
@@ -495,6 +496,8 @@ def test_no_contradiction_is_without_a_finding(drawn):
 
 
 @given(SETS)
+@example(({"b.xml": (".", "../a.jpg", None, None, True)}, dict.fromkeys(["a.jpg", "b.jpg"], SIDES)))
+@settings(max_examples=60)
 def test_an_image_of_its_own_is_what_pairing_gives(drawn):
     claims, images = drawn
     claims = {name: (*claimed[:4], True) for name, claimed in claims.items()}
