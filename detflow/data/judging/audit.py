@@ -354,10 +354,11 @@ class _Pass:
             [name for name in self.annotations if name not in known],
             by_own_name=self._judge.dialect.claims_by_name,
         )
-        taken = {image: name for name, image in pairs.images.items()}
-        answers = self._decisions.by_topic[Topic.IMAGE]
-        pairs, dropped = answer_images(pairs, self._names, taken, answers)
-        self.annotations = [name for name in self.annotations if name not in dropped]
+        if answers := self._decisions.by_topic[Topic.IMAGE]:
+            have_one = chain(self._judged.items(), pairs.images.items())
+            taken = {image: name for name, image in have_one}
+            pairs, dropped = answer_images(pairs, self._claims, taken, answers)
+            self.annotations = [name for name in self.annotations if name not in dropped]
         self._collected.log.extend(pairs.findings)
         self.annotations = [name for name in self.annotations if name not in pairs.copies]
         waiting = list(pairs.images.items())

@@ -245,7 +245,7 @@ FAULTS = {
     "key_twice": (key_twice, {}),
     "image_unlabelled": (image_unlabelled, {}),
     "no_objects": (no_objects, {}),
-    "decided": (image_ambiguous, {"decisions": decide("image", "annotations/a.xml", "drop")}),
+    "decided": (two_images(), {"decisions": decide("image", "annotations/a.xml", "drop")}),
     "image_undecodable": (image(b"\xff\xd8\xff nothing"), {}),
     "image_unsupported": (image(b"\0\0\0\x18ftypheic\0\0\0\0"), {}),
     "image_too_large": (lambda voc: voc.add("a"), {"max_pixels": 64}),
