@@ -11,6 +11,9 @@ from typing import NamedTuple
 from detflow.data.findings import Finding
 from detflow.data.images.header import IMAGE_SUFFIXES
 from detflow.data.sources.coco.source import COCO, is_coco
+from detflow.data.sources.csv.read import read_head
+from detflow.data.sources.csv.source import CSV
+from detflow.data.sources.cvat.source import CVAT
 from detflow.data.sources.layout import find_files, walk_dataset
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
@@ -20,7 +23,13 @@ from detflow.errors import ConfigError
 from detflow.storage.interface import Entry, Folder
 from detflow.text import count_noun
 
-DIALECTS: Mapping[str, AnnotationSource] = {"voc": VOC, "coco": COCO, "yolo": YOLO}
+DIALECTS: Mapping[str, AnnotationSource] = {
+    "voc": VOC,
+    "coco": COCO,
+    "yolo": YOLO,
+    "csv": CSV,
+    "cvat": CVAT,
+}
 """The dialects by the names under which users choose them."""
 
 # Heads are read of a few files in each folder, which hold the same in all datasets that were seen.
@@ -103,9 +112,13 @@ def find_dialects(source: Folder, entries: Iterable[Entry]) -> list[Seen]:
     roots = {path: _find_root(source, path) for path in _sample(by_suffix[".xml"])}
     if "annotation" in roots.values():
         found["voc"] = by_suffix[".xml"]
+    found["cvat"] = [path for path, root in roots.items() if root == "annotations"]
     for path in _sample(by_suffix[".json"], per_folder=_MAX_LOOKS):
         if is_coco(source.read(path, _HEAD_BYTES)):
             found["coco"].append(path)
+    for path in _sample(by_suffix[".csv"], per_folder=_MAX_LOOKS):
+        if read_head(source.read(path, _HEAD_BYTES)) is not None:
+            found["csv"].append(path)
     labels = [
         path
         for path in by_suffix[".txt"]

@@ -77,6 +77,41 @@ class DrawnSet:
             ]
             self.write(f"{folder.format(split=split)}/{name}.txt", "".join(lines))
 
+    def write_csv(self, path="data/{split}_labels.csv"):
+        """As `xml_to_csv.py` writes it, which has no row for an image without objects."""
+        for split in ("train", "val"):
+            rows = ["filename,width,height,class,xmin,ymin,xmax,ymax\n"]
+            for held, name, (width, height), objects in self.scenes:
+                if held == split:
+                    rows += [
+                        f"{name}.jpg,{width},{height},{kind},"
+                        f"{left + 1},{top + 1},{right},{bottom}\n"
+                        for kind, left, top, right, bottom in objects
+                    ]
+            self.write(path.format(split=split), "".join(rows))
+
+    def write_cvat(self, path="annotations.xml", subsets=True):
+        images = []
+        for number, (split, name, (width, height), objects) in enumerate(self.scenes):
+            boxes = "".join(
+                f'<box label="{kind}" occluded="0" xtl="{left:.2f}" ytl="{top:.2f}" '
+                f'xbr="{right:.2f}" ybr="{bottom:.2f}" z_order="0">'
+                '<attribute name="label">no class</attribute></box>\n'
+                for kind, left, top, right, bottom in objects
+            )
+            subset = f' subset="{split.title()}"' if subsets else ""
+            images.append(
+                f'<image id="{number}" name="{name}.jpg"{subset} width="{width}" '
+                f'height="{height}">\n{boxes}</image>\n'
+            )
+        labels = "".join(f"<label><name>{name}</name></label>" for name in self.classes)
+        self.write(
+            path,
+            '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>'
+            f"<meta><project><labels>{labels}</labels></project></meta>\n{''.join(images)}"
+            "</annotations>\n",
+        )
+
     def make(self, dialect=None, **options):
         """Makes records; returns the manifest, and each split's images with their objects."""
         out = self.tmp_path / "records"

@@ -2,6 +2,12 @@
 
 import pytest
 
+from detflow.data.judging.audit import AuditOptions
+from detflow.data.making import RecordOptions, publish_records
+from detflow.data.records.manifest import read_manifest
+from detflow.data.records.reading import read_samples
+from detflow.data.sources.detect import DIALECTS
+
 
 def write_coco(drawn):
     drawn.draw_images("{split}2017")
@@ -37,7 +43,19 @@ def write_darknet(drawn):
         drawn.write(f"{split}.txt", "".join(f"data/obj/{name}.jpg\n" for name in names))
 
 
-WRITERS = [write_coco, write_roboflow_coco, write_yolo, write_ultralytics, write_darknet]
+def write_cvat(drawn):
+    drawn.draw_images("images")
+    drawn.write_cvat()
+
+
+WRITERS = [
+    write_coco,
+    write_roboflow_coco,
+    write_yolo,
+    write_ultralytics,
+    write_darknet,
+    write_cvat,
+]
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -49,3 +67,60 @@ def test_the_same_scenes_give_the_same_records(drawn, write):
     assert made.manifest["repairs"] == {}
     assert made.manifest["quarantined"] == {}
     assert {line["code"] for line in made.ledger} <= {"no_objects", "class_absent"}
+
+
+def test_rows_of_one_image_are_one_annotation(drawn):
+    drawn.draw_images("images")
+    drawn.write_csv()
+    made = drawn.make()
+    truth = drawn.truth
+    # A table has no row for an image without objects: nobody says that it has none.
+    del truth["val"]["d.jpg"]
+    assert made.splits == truth
+    assert made.manifest["annotations_found"] == 3
+    assert made.manifest["images_unlabelled"] == 1
+    assert made.manifest["classes"] == ["cat", "dog"]
+
+
+def test_a_table_of_everything_beside_its_parts_is_named_and_passed_over(drawn):
+    drawn.draw_images("images")
+    drawn.write_csv()
+    parts = [(drawn.root / f"data/{split}_labels.csv").read_text() for split in ("train", "val")]
+    header, _, rest = parts[1].partition("\n")
+    drawn.write("data/all_labels.csv", parts[0] + rest)
+    drawn.write("data/copy_of_val.csv", parts[1].replace(header, header.upper()))
+    made = drawn.make()
+    assert {split: sorted(images) for split, images in made.splits.items()} == {
+        "train": ["a.jpg", "b.jpg"],
+        "val": ["c.jpg"],
+    }
+    repeats = [line for line in made.ledger if line["code"] == "file_repeats"]
+    assert {line["path"]: line["related"] for line in repeats} == {
+        "data/all_labels.csv": [
+            "data/copy_of_val.csv",
+            "data/train_labels.csv",
+            "data/val_labels.csv",
+        ],
+        "data/val_labels.csv": ["data/copy_of_val.csv"],
+    }
+
+
+def test_raccoons_tables_have_the_boxes_of_its_xml(shared_data, tmp_path):
+    boxes = {}
+    for dialect in ("voc", "csv"):
+        audit = AuditOptions(dialect=DIALECTS[dialect])
+        out = tmp_path / dialect
+        publish_records(shared_data("raccoon"), out, RecordOptions(audit=audit, report=False))
+        manifest = read_manifest(out)
+        boxes[dialect] = {
+            sample.filename: sorted(
+                (one.name, one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax)
+                for one in sample.objects
+            )
+            for split in manifest.splits
+            for sample in read_samples(out, manifest, split)
+        }
+        splits = {name: split.images for name, split in manifest.splits.items()}
+    assert len(boxes["voc"]) == 200
+    assert boxes["csv"] == boxes["voc"]
+    assert splits == {"train": 160, "test": 40}
