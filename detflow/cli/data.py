@@ -11,7 +11,6 @@ import click
 
 from detflow.cli.options import (
     EXISTING,
-    EXISTING_FOLDER,
     EXISTING_LOCATION,
     FOLDER,
     LOCATION,
@@ -33,7 +32,7 @@ _RECORDS = "detflow.data.making:RecordOptions"
 _DATASET_OPTIONS = (
     click.option(
         "--dialect",
-        type=click.Choice(["voc", "coco", "yolo"]),
+        type=click.Choice(["voc", "coco", "yolo", "csv", "cvat"]),
         help="How the annotations are written.  [default: found by looking]",
     ),
     click.option(
@@ -89,6 +88,14 @@ _DATASET_OPTIONS = (
         help="Images with more pixels are refused.",
     ),
     click.option(
+        "--max-unpacked",
+        cls=FieldOption,
+        field=f"{_RECORDS}.max_unpacked",
+        show="{:,}".format,
+        type=click.IntRange(1),
+        help="An archive whose files have more bytes together is refused.",
+    ),
+    click.option(
         "--jobs",
         type=click.IntRange(1),
         help="Number of processes; the result never depends on it.  [default: by size]",
@@ -122,7 +129,7 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def check(path: Location, report: Path | None, as_json: bool, **choices: Any) -> None:
-    """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
+    """Judge PATH and change nothing: a dataset folder, a zip or tar file of one, or TFRecord files.
 
     A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them)
     are judged record by record: checksums, fields, boxes, classes, images, names, and which readers
@@ -139,7 +146,7 @@ def check(path: Location, report: Path | None, as_json: bool, **choices: Any) ->
 
 
 @click.command("make-records", short_help="Convert a dataset to TFRecord shards.")
-@click.argument("dataset", type=EXISTING_FOLDER)
+@click.argument("dataset", type=EXISTING_LOCATION)
 @click.option(
     "--output",
     required=True,
@@ -176,9 +183,10 @@ def make_records(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Check DATASET, a folder or URL of images and annotations, and convert it to TFRecord shards.
+    """Check DATASET and convert it to TFRecord shards.
 
-    Annotations are VOC's XML, COCO's JSON, or YOLO's text.
+    DATASET is a folder, a URL, or a zip or tar file of images and annotations: VOC's XML, COCO's
+    JSON, YOLO's text, CSV, or CVAT's XML.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """

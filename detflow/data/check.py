@@ -18,11 +18,13 @@ from detflow.data.records.lint.text import format_report
 from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
 from detflow.data.rules import Action, Severity
+from detflow.data.sources.opening import open_dataset
 from detflow.data.terminal import format_summary
 from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
 from detflow.progress import Progress
 from detflow.publish import publish_file
+from detflow.storage.archives import find_archive_kind
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
 from detflow.text import count_noun
@@ -49,11 +51,16 @@ class CheckResult:
 def is_record_set(path: Location) -> bool:
     """Whether a path means TFRecord files: by name, by content, or by the manifest beside them.
 
-    A URL means them only if detflow's manifest is there.
+    A URL means them only if detflow's manifest is there; a file does unless it is an archive.
+
+    Raises:
+        DataError: It is an archive of a kind that detflow does not unpack.
     """
     if isinstance(path, Url):
         return open_folder(path).digest(MANIFEST_NAME) is not None
-    return path.is_file() or (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
+    if path.is_file():
+        return find_archive_kind(path) is None
+    return (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
 
 
 def check_records(
@@ -102,7 +109,7 @@ def check_dataset(
     """Judges a dataset.
 
     Args:
-        dataset: Its folder.
+        dataset: Its folder, or an archive of it.
         options: What the user chose.
         announce: Called with each problem, one line, that makes the dataset unusable.
         report_path: Where to write the page with pictures; None writes nothing at all.
@@ -115,12 +122,11 @@ def check_dataset(
     """
     with (
         environment_faults(str(dataset)),
+        open_dataset(dataset, options.max_unpacked) as source,
         tempfile.TemporaryDirectory() as work_dir,
         open_workers(options.jobs or choose_jobs(dataset), "detflow.data.making") as workers,
     ):
-        audit = audit_dataset(
-            open_folder(dataset), options.audit, Path(work_dir), workers, progress
-        )
+        audit = audit_dataset(source, options.audit, Path(work_dir), workers, progress)
         refusal = None
         try:
             require_acceptable(audit, options, dataset, announce)

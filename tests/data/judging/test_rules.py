@@ -90,6 +90,20 @@ def beside_coco(path, text):
     return plant
 
 
+def cvat(content):
+    """Plants a file of CVAT's with an image."""
+
+    def plant(voc):
+        voc.write("images/a.jpg", voc.encode(voc.draw()))
+        voc.write(
+            "annotations.xml",
+            f'<annotations><image name="a.jpg" width="64" height="48">{content}</image>'
+            f"{'' if content else '<track/>'}</annotations>",
+        )
+
+    return plant
+
+
 def yolo(text, names="names: [cat]"):
     """Plants a file of YOLO's, and data.yaml."""
 
@@ -242,6 +256,8 @@ FAULTS = {
     "class_id_twice": (coco(categories=[{"id": 1, "name": name} for name in ("cat", "dog")]), {}),
     "class_name_twice": (yolo("1 .5 .5 .5 .5", "names: [cat, cat]"), {}),
     "class_names_missing": (yolo("1 .5 .5 .5 .5", None), {}),
+    "video_unsupported": (cvat(""), {}),
+    "shape_left_out": (cvat('<points label="cat" points="1,1;2,2"/><polyline label="cat"/>'), {}),
     "outline_boxed": (yolo("0 .1 .1 .5 .1 .5 .5"), {}),
     "object_crowd": (coco(objects=[{"iscrowd": 1}]), {}),
     "box_not_normalised": (yolo("0 32 24 9 9"), {}),

@@ -112,12 +112,12 @@ class DrawnSet:
             "</annotations>\n",
         )
 
-    def make(self, dialect=None, **options):
+    def make(self, dialect=None, dataset=None, **options):
         """Makes records; returns the manifest, and each split's images with their objects."""
         out = self.tmp_path / "records"
         audit = AuditOptions(dialect=dialect, **options.pop("audit", {}))
         manifest = publish_records(
-            self.root, out, RecordOptions(audit=audit, jobs=1, report=False, **options)
+            dataset or self.root, out, RecordOptions(audit=audit, jobs=1, report=False, **options)
         )
         splits = {}
         for split in manifest["splits"]:

@@ -1,5 +1,11 @@
 """The same scenes give the same records, whatever dialect they are written in."""
 
+import os
+import shutil
+import tempfile
+from itertools import cycle
+from pathlib import Path
+
 import pytest
 
 from detflow.data.judging.audit import AuditOptions
@@ -67,6 +73,42 @@ def test_the_same_scenes_give_the_same_records(drawn, write):
     assert made.manifest["repairs"] == {}
     assert made.manifest["quarantined"] == {}
     assert {line["code"] for line in made.ledger} <= {"no_objects", "class_absent"}
+
+
+@pytest.mark.parametrize(("write", "suffix"), list(zip(WRITERS, cycle(["zip", "gztar", "tar"]))))
+def test_an_archive_gives_the_records_of_its_folder(drawn, write, suffix, tmp_path):
+    write(drawn)
+    archive = Path(shutil.make_archive(tmp_path / "packed" / "things", suffix, drawn.root))
+    before = set(os.listdir(tempfile.gettempdir()))
+    made = drawn.make(dataset=archive)
+    assert made.splits == drawn.truth
+    assert made.manifest["dataset"] == "things"
+    unpacked = drawn.make()
+    assert made.manifest["fingerprint"] == unpacked.manifest["fingerprint"]
+    assert set(os.listdir(tempfile.gettempdir())) - before == set()
+
+
+def test_commands_take_archives(drawn, tmp_path, command):
+    write_yolo(drawn)
+    archive = shutil.make_archive(tmp_path / "things", "zip", drawn.root)
+    done = command("check", archive)
+    assert done.returncode == 0, done.stderr
+    assert "annotations   4 found = 4 usable" in done.stdout
+    done = command("init", archive)
+    assert done.returncode == 0, done.stderr
+    assert 'records: "records/things"' in done.stdout
+    done = command("make-records", archive, "--output", tmp_path / "out", "--max-unpacked", 999)
+    assert done.returncode == 3
+    assert "the archive unpacks to more than 999 bytes (--max-unpacked)" in done.stderr
+    ray = ("--runner", "ray", "--output", tmp_path / "out")
+    done = command("make-records", archive, *ray)
+    assert done.returncode == 2
+    assert "an archive is unpacked on this machine" in done.stderr
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    done = command("make-records", tmp_path / "a.jpg", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "neither a folder nor a zip or tar archive" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_rows_of_one_image_are_one_annotation(drawn):
