@@ -42,13 +42,6 @@ _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 3_000
 _MAX_DEPTH = 64
 _DRIVE = re.compile(r"[A-Za-z]:")
-_OTHER_KINDS = {
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\0": "xz",
-    b"7z\xbc\xaf": "7-Zip",
-    b"Rar!": "RAR",
-    b"\x28\xb5\x2f\xfd": "Zstandard",
-}
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -79,11 +72,7 @@ class ArchiveLimits:
 
 
 def find_archive_kind(path: Path) -> str | None:
-    """Returns "zip", "tar" or "tar.gz" by a file's content; None for anything else.
-
-    Raises:
-        DataError: It is an archive of a kind that detflow does not unpack.
-    """
+    """Returns "zip", "tar" or "tar.gz" by a file's content; None for anything else."""
     with open(path, "rb") as file:
         head = file.read(512)
     if head.startswith((b"PK\3\4", b"PK\5\6")):
@@ -96,11 +85,6 @@ def find_archive_kind(path: Path) -> str | None:
                 return "tar.gz" if packed.read(512)[257:262] == b"ustar" else None
         except (OSError, EOFError, zlib.error):
             return None
-    for magic, kind in _OTHER_KINDS.items():
-        if head.startswith(magic):
-            raise DataError(
-                f"{kind} archives are not read", path=path, remedy="unpack it and name the folder"
-            )
     return None
 
 

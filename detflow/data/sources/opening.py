@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from detflow.errors import ConfigError
+from detflow.data.sources.seen import require_folder
 from detflow.storage.archives import (
     ArchiveLimits,
     drop_archive_suffix,
@@ -28,20 +28,17 @@ def open_dataset(dataset: Location, max_unpacked: int) -> Iterator[Folder]:
         max_unpacked: How many bytes an archive's files may have together.
 
     Raises:
-        ConfigError: It is a file of another kind.
-        DataError: The archive is refused; the error names the entry.
+        DataError: It is a file of another kind; or the archive is refused, and the error names the
+            entry.
         EnvironmentFault: Its content does not fit on the disk.
     """
-    if not isinstance(dataset, Path) or not dataset.is_file():
+    kind = None
+    if isinstance(dataset, Path) and dataset.is_file():
+        kind = find_archive_kind(dataset)
+    if not isinstance(dataset, Path) or kind is None:
+        require_folder(dataset)
         yield open_folder(dataset)
         return
-    kind = find_archive_kind(dataset)
-    if kind is None:
-        raise ConfigError(
-            "neither a folder nor a zip or tar archive",
-            path=dataset,
-            remedy="name the folder that holds the images and their annotations",
-        )
     with tempfile.TemporaryDirectory(prefix="detflow-archive-") as temporary:
         # The manifest names the dataset by its folder.
         folder = Path(temporary) / drop_archive_suffix(dataset.resolve().name)

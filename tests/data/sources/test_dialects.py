@@ -104,10 +104,12 @@ def test_commands_take_archives(drawn, tmp_path, command):
     done = command("make-records", archive, *ray)
     assert done.returncode == 2
     assert "an archive is unpacked on this machine" in done.stderr
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
-    done = command("make-records", tmp_path / "a.jpg", "--output", tmp_path / "out")
-    assert done.returncode == 2
-    assert "neither a folder nor a zip or tar archive" in done.stderr
+    (tmp_path / "things.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
+    for name in ("check", "make-records"):
+        output = ("--output", tmp_path / "out") if name == "make-records" else ()
+        done = command(name, tmp_path / "things.7z", *output)
+        assert done.returncode == 3
+        assert "this is a 7z archive, not a folder; unpack it" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
