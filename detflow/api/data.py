@@ -58,8 +58,8 @@ def check(
     Args:
         path: A dataset folder, a zip or tar file of one, a TFRecord file, or a folder of them; a
             path or a URL.
-        dialect: How the annotations are written: "voc", "coco", "yolo", "csv" or "cvat". None
-            finds it by looking.
+        dialect: How the annotations are written: "voc", "coco", "yolo", "csv", "cvat" or
+            "tfrecord". None finds it by looking.
         classes: Class names in the order of their ids; no other may occur. None takes those that
             the dataset declares, or else those that are found, sorted.
         split_by: Where the splits come from: "lists", "folders", "seed", or "auto".

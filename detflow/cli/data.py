@@ -35,7 +35,7 @@ _RECORDS = "detflow.data.making:RecordOptions"
 _DATASET_OPTIONS = (
     click.option(
         "--dialect",
-        type=click.Choice(["voc", "coco", "yolo", "csv", "cvat"]),
+        type=click.Choice(["voc", "coco", "yolo", "csv", "cvat", "tfrecord"]),
         help="How the annotations are written.  [default: found by looking]",
     ),
     click.option(
@@ -235,7 +235,7 @@ def make_records(
     """Check DATASET and convert it to TFRecord shards.
 
     DATASET is a folder, a URL, or a zip or tar file of images and annotations: VOC's XML, COCO's
-    JSON, YOLO's text, CSV, or CVAT's XML.
+    JSON, YOLO's text, CSV, CVAT's XML, or TFRecord files of another tool.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """

@@ -195,7 +195,8 @@ def _holds_dataset(path: Location, options: RecordOptions) -> bool:
         return False
     folder, dialect = open_folder(path), options.audit.dialect
     if dialect is None:
-        return bool(find_dialects(folder, walk_dataset(folder)))
+        seen = find_dialects(folder, walk_dataset(folder))
+        return any(one.key != "tfrecord" for one in seen)
     return bool(find_files(folder, dialect).annotations)
 
 

@@ -14,6 +14,7 @@ from detflow.data.judging.audit import audit_dataset
 from detflow.data.making import RecordOptions, describe_audit, require_acceptable
 from detflow.data.origins.audited import AuditedOrigin
 from detflow.data.origins.recorded import RecordedOrigin
+from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
 from detflow.data.sinks.origin import Origin
 from detflow.data.sinks.sink import Sink, Trait
@@ -115,7 +116,7 @@ def open_set(
         ArtifactError: The records are damaged.
         DataError: The dataset cannot be used.
     """
-    if is_record_set(source):
+    if is_record_set(source) and not _is_foreign(source):
         yield RecordedOrigin(mirror_records(source)), {}
         return
     with (
@@ -125,6 +126,11 @@ def open_set(
         audit = audit_dataset(folder, options.audit, Path(work_dir), workers, progress)
         require_acceptable(audit, options, source, announce)
         yield AuditedOrigin(audit, keeps_lossless=True), describe_audit(audit, options)
+
+
+def _is_foreign(records: Location) -> bool:
+    """Whether TFRecord files are another tool's, which are read as a dataset is."""
+    return isinstance(records, Path) and not (records / MANIFEST_NAME).exists()
 
 
 def publish_set(

@@ -54,7 +54,17 @@ def write_cvat(drawn):
     drawn.write_cvat()
 
 
+def write_roboflow_records(drawn):
+    drawn.write_records()
+
+
+def write_shards(drawn):
+    drawn.write_records("things_{split}.record-00000-of-00001", "data/label_map.pbtxt")
+
+
 WRITERS = [
+    write_roboflow_records,
+    write_shards,
     write_coco,
     write_roboflow_coco,
     write_yolo,
