@@ -52,7 +52,7 @@ def test_entries_may_be_paths_and_faults_are_named(voc_set):
     assert codes(splits) == [
         ("split_entry_twice", "train.txt", 3),
         ("split_entry_missing", "train.txt", 4),
-        ("split_leak", "ann/b.xml", None),
+        ("split_leak", "test.txt", None),
     ]
 
 
@@ -130,7 +130,7 @@ def test_folders(voc_set):
     add_annotations(voc_set, "Train/annots/a.xml", "valid/annots/b.xml", "other/c.xml")
     splits = declared(voc_set)
     assert splits.rule is SplitBy.FOLDERS
-    assert splits.members == {"Train": ("Train/annots/a.xml",), "valid": ("valid/annots/b.xml",)}
+    assert splits.members == {"train": ("Train/annots/a.xml",), "valid": ("valid/annots/b.xml",)}
     assert codes(splits) == [("split_unassigned", "other/c.xml", None)]
 
 

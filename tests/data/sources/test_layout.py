@@ -31,7 +31,11 @@ def test_files_are_found_at_any_depth_and_what_is_no_part_is_passed_over(voc_set
     files = find_files(LocalFolder.of(voc_set.root), VOC)
     assert files.annotations == ("a/b/c/x.XML", "a/y.xml", "ann/n02085620_7", "ann/v1.5")
     assert files.images == ("img/noext", "img/odd.dat", "img/x.JPG")
-    assert files.split_lists == ("VOC/ImageSets/Main/anything.txt", "train.txt")
+    assert files.split_lists == (
+        "VOC/ImageSets/Main/anything.txt",
+        "VOC/ImageSets/Segmentation/train.txt",
+        "train.txt",
+    )
     assert files.findings == ()
 
 
