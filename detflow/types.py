@@ -2,13 +2,38 @@
 
 Each is valid once it exists: a constructor that is given nonsense raises ValueError. Boxes are
 normalised [ymin, xmin, ymax, xmax] with the origin at the image's top left corner, as the TF Object
-Detection API's records and graphs have them. Pixels exist in two places only: `Box.from_voc` on the
-way in and `Box.to_pixels` (or `Box.to_voc`) on the way out.
+Detection API's records and graphs have them. Pixels exist in two places only: `Box.normalise` on
+the way in and `Box.to_pixels` (or `Box.to_voc`) on the way out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CornerFrame(StrEnum):
+    """What the four corners of a box as written (xmin, ymin, xmax, ymax) count."""
+
+    VOC = "voc"
+    """Pixels, counted from 1 and inclusive at both ends: a box over the whole width is (1, width).
+
+    So the VOC2012 development kit has it, where the leftmost pixel column is xmin = 1.
+    """
+
+    ZERO_BASED = "zero-based"
+    """Pixel edges, counted from 0: a box over the whole width is (0, width).
+
+    So LabelImg, VoTT, CVAT and COCO mean it.
+    """
+
+    FRACTIONS = "fractions"
+    """Shares of the sides: a box over the whole width is (0, 1)."""
+
+    @property
+    def first(self) -> float:
+        """The minimum of a box that begins at the image's left or top edge."""
+        return 1.0 if self is CornerFrame.VOC else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +77,54 @@ class Box:
 
     @classmethod
     def from_voc(cls, xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize) -> Box:
-        """Builds a box from VOC's pixel corners (see `normalise_voc`).
+        """Builds a box from VOC's pixel corners (see `CornerFrame.VOC`).
 
         Raises:
             ValueError: The corners leave the image or enclose no area.
         """
-        return cls(*cls.normalise_voc(xmin, ymin, xmax, ymax, size))
+        return cls(*cls.normalise((xmin, ymin, xmax, ymax), size, CornerFrame.VOC))
 
     @staticmethod
-    def normalise_voc(
-        xmin: float, ymin: float, xmax: float, ymax: float, size: ImageSize
+    def normalise(
+        corners: tuple[float, float, float, float], size: ImageSize, frame: CornerFrame
     ) -> tuple[float, float, float, float]:
         """Returns ymin, xmin, ymax, xmax as shares of the image.
 
-        VOC's pixel corners are 1-based and inclusive. The VOC2012 development kit counts pixels
-        from 1 and includes both corners: the leftmost pixel column is xmin = 1 and a box over the
-        whole width is (1, width). In continuous coordinates that box is [0, width], so 1 is taken
-        from the minima and nothing from the maxima (Detectron2 reads VOC in the same way). Real
-        sets agree: over BCCD, raccoon and kangaroo no minimum is 0, 673 are 1, and 617 boxes touch
-        the far edge.
+        In continuous coordinates a box over the whole image is [0, width]. VOC writes it as
+        (1, width), so 1 is taken from its minima and nothing from its maxima (Detectron2 reads VOC
+        in the same way); zero-based corners are edges already.
+
+        Args:
+            corners: xmin, ymin, xmax, ymax as written.
+            size: The image's size.
+            frame: What the corners count.
         """
+        xmin, ymin, xmax, ymax = corners
+        if frame is CornerFrame.FRACTIONS:
+            return ymin, xmin, ymax, xmax
+        first = frame.first
         return (
-            (ymin - 1.0) / size.height,
-            (xmin - 1.0) / size.width,
+            (ymin - first) / size.height,
+            (xmin - first) / size.width,
             ymax / size.height,
             xmax / size.width,
         )
+
+    @staticmethod
+    def to_edges(
+        corners: tuple[float, float, float, float], size: ImageSize, frame: CornerFrame
+    ) -> tuple[float, float, float, float]:
+        """Returns corners as zero-based pixels (left, top, right, bottom), in the order given.
+
+        Args:
+            corners: xmin, ymin, xmax, ymax as written.
+            size: The image's size.
+            frame: What the corners count.
+        """
+        xmin, ymin, xmax, ymax = corners
+        if frame is CornerFrame.FRACTIONS:
+            return xmin * size.width, ymin * size.height, xmax * size.width, ymax * size.height
+        return xmin - frame.first, ymin - frame.first, xmax, ymax
 
     def to_voc(self, size: ImageSize) -> tuple[float, float, float, float]:
         """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detflow.types import Box, ImageSize
+from detflow.types import Box, CornerFrame, ImageSize
 
 sides = st.integers(1, 20_000)
 
@@ -42,6 +42,22 @@ def test_voc_corners_survive_the_round_trip(data, width, height):
     assert Box.from_voc(xmin, ymin, xmax, ymax, size).to_voc(size) == pytest.approx(
         (xmin, ymin, xmax, ymax), abs=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("frame", "whole", "part"),
+    [
+        (CornerFrame.VOC, (1, 1, 640, 480), (161, 241, 320, 480)),
+        (CornerFrame.ZERO_BASED, (0, 0, 640, 480), (160, 240, 320, 480)),
+        (CornerFrame.FRACTIONS, (0.0, 0.0, 1.0, 1.0), (0.25, 0.5, 0.5, 1.0)),
+    ],
+)
+def test_each_frame_has_the_same_boxes(frame, whole, part):
+    size = ImageSize(640, 480)
+    assert Box.normalise(whole, size, frame) == (0.0, 0.0, 1.0, 1.0)
+    assert Box.normalise(part, size, frame) == (0.5, 0.25, 1.0, 0.5)
+    assert Box.to_edges(whole, size, frame) == (0.0, 0.0, 640.0, 480.0)
+    assert Box.to_edges(part, size, frame) == (160.0, 240.0, 320.0, 480.0)
 
 
 def test_iou():

@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 
 from detflow.data.rules import RECORD_RULES, RULES, UPLOAD_RULES, Action, Rule, Where
+from detflow.types import CornerFrame
 
 Corners = tuple[float, float, float, float]
-"""VOC pixel corners: xmin, ymin, xmax, ymax."""
+"""xmin, ymin, xmax, ymax; a `CornerFrame` says what they count."""
 
 _RULES_OF = {Where.DATASET: RULES, Where.RECORD: RECORD_RULES, Where.UPLOAD: UPLOAD_RULES}
 
@@ -26,12 +27,14 @@ class Finding:
         expected: What should be.
         image: The image that it is about: its path inside the dataset, so that a report can show
             it, or the record's own name for it.
-        before: The box as written, VOC pixel corners.
+        before: The box as written, in pixels.
         after: The box as mended; None where the object was left out.
         related: Other files that it is about: candidates, duplicates.
         entry: Which annotation of the file, where a file holds several; see `RawAnnotation.entry`.
         record: The record's number in the TFRecord file, from 0.
         offset: The record's first byte in that file.
+        frame: What the pixels of `before` and `after` count: VOC's or zero-based; None stands for
+            VOC's.
         where: Which part of the table of rules holds the code.
 
     Raises:
@@ -51,6 +54,7 @@ class Finding:
     entry: str = ""
     record: int | None = None
     offset: int | None = None
+    frame: CornerFrame | None = None
     where: Where = Where.DATASET
 
     def __post_init__(self) -> None:
@@ -105,6 +109,8 @@ class Finding:
         for name in ("before", "after", "related"):
             if name in fields:
                 fields[name] = tuple(fields[name])
+        if "frame" in fields:
+            fields["frame"] = CornerFrame(fields["frame"])
         return cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
 
 

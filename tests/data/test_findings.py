@@ -5,6 +5,7 @@ import pytest
 
 from detflow.data.findings import Finding
 from detflow.data.rules import RULES, Action
+from detflow.types import CornerFrame
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +22,7 @@ def test_a_finding_survives_the_ledger():
         (0.0, 1.0, 2.0, 3.5),
         (1.0, 1.0, 2.0, 3.5),
         ("x", "y"),
+        frame=CornerFrame.ZERO_BASED,
     )
     assert Finding.from_json(finding.to_json()) == finding
     assert Finding.from_json(Finding("no_objects", "a.xml").to_json()) == Finding(

@@ -6,58 +6,75 @@ from detflow.data.findings import Corners
 from detflow.data.judging.case import Case
 from detflow.data.records.schema import to_record_box
 from detflow.data.sources.source import RawObject
-from detflow.types import Box, ImageSize
+from detflow.types import Box, CornerFrame, ImageSize
 
 _TINY_PX = 2.0
+# What a tool loses when it rounds fractions to some decimals, or when it adds x and width, is no
+# fault of the box: it is cut without a word.
+_ROUNDING_PX = 0.1
 
 
-def is_in_order(corners: Corners, size: ImageSize) -> bool:
-    """Whether `mend_box` would note nothing, which is so for nearly every box.
+def is_in_order(corners: Corners, size: ImageSize, frame: CornerFrame) -> bool:
+    """Whether `mend_box` would change and note nothing, which is so for nearly every box.
 
     Args:
-        corners: VOC pixel corners.
+        corners: The corners as written.
         size: The image's size.
+        frame: What they count.
     """
+    if frame is CornerFrame.FRACTIONS:
+        corners = Box.to_edges(corners, size, frame)
     xmin, ymin, xmax, ymax = corners
-    is_inside = xmin >= 1.0 and ymin >= 1.0 and xmax <= size.width and ymax <= size.height
-    return is_inside and xmax - xmin + 1.0 >= _TINY_PX and ymax - ymin + 1.0 >= _TINY_PX
+    first = frame.first
+    is_inside = xmin >= first and ymin >= first and xmax <= size.width and ymax <= size.height
+    return is_inside and xmax - xmin + first >= _TINY_PX and ymax - ymin + first >= _TINY_PX
 
 
-def mend_box(case: Case, raw: RawObject, size: ImageSize) -> Box | None:
+def mend_box(case: Case, raw: RawObject, size: ImageSize, frame: CornerFrame) -> Box | None:
     """Returns an object's box, mended by rule; None where the object is to be left out.
 
     Args:
         case: Where each repair is noted.
         raw: The object.
         size: The image's size.
+        frame: What its corners count.
     """
+    raw, frame = to_pixels(raw, size, frame)
+    first = frame.first
     xmin, ymin, xmax, ymax = raw.corners
     if xmin == xmax or ymin == ymax:
-        case.note_box("box_zero_area", raw)
+        case.note_box("box_zero_area", raw, frame)
         return None
     if xmin > xmax or ymin > ymax:
         xmin, xmax = min(xmin, xmax), max(xmin, xmax)
         ymin, ymax = min(ymin, ymax), max(ymin, ymax)
-        case.note_box("box_inverted", raw, after=(xmin, ymin, xmax, ymax))
-    # VOC's minima count from 1 (see Box.from_voc), so an image reaches from xmin = 1 to
-    # xmax = width.
-    if xmax <= 0.0 or ymax <= 0.0 or xmin >= size.width + 1.0 or ymin >= size.height + 1.0:
-        case.note_box("box_outside", raw, expected=f"inside {size}")
+        case.note_box("box_inverted", raw, frame, after=(xmin, ymin, xmax, ymax))
+    # The image reaches from the first minimum to xmax = width (see `CornerFrame`).
+    if xmax <= 0.0 or ymax <= 0.0 or xmin >= size.width + first or ymin >= size.height + first:
+        case.note_box("box_outside", raw, frame, expected=f"inside {size}")
         return None
     clipped = (
-        max(xmin, 1.0),
-        max(ymin, 1.0),
+        max(xmin, first),
+        max(ymin, first),
         min(xmax, float(size.width)),
         min(ymax, float(size.height)),
     )
-    if clipped != (xmin, ymin, xmax, ymax):
-        case.note_box("box_clipped", raw, after=clipped, expected=f"inside {size}")
+    moved = zip(clipped, (xmin, ymin, xmax, ymax), strict=True)
+    if any(abs(edge - written) >= _ROUNDING_PX for edge, written in moved):
+        case.note_box("box_clipped", raw, frame, after=clipped, expected=f"inside {size}")
     try:
-        box = to_record_box(Box.from_voc(*clipped, size))
+        box = to_record_box(Box(*Box.normalise(clipped, size, frame)))
     except ValueError:
         # The box is thinner than float32 can tell.
-        case.note_box("box_zero_area", raw)
+        case.note_box("box_zero_area", raw, frame)
         return None
-    if clipped[2] - clipped[0] + 1.0 < _TINY_PX or clipped[3] - clipped[1] + 1.0 < _TINY_PX:
-        case.note_box("box_tiny", raw, after=clipped)
+    if clipped[2] - clipped[0] + first < _TINY_PX or clipped[3] - clipped[1] + first < _TINY_PX:
+        case.note_box("box_tiny", raw, frame, after=clipped)
     return box
+
+
+def to_pixels(raw: RawObject, size: ImageSize, frame: CornerFrame) -> tuple[RawObject, CornerFrame]:
+    """Returns an object with corners in pixels, and what those count."""
+    if frame is not CornerFrame.FRACTIONS:
+        return raw, frame
+    return raw._replace(corners=Box.to_edges(raw.corners, size, frame)), CornerFrame.ZERO_BASED

@@ -6,6 +6,7 @@ from typing import Any
 
 from detflow.data.findings import Finding
 from detflow.data.sources.source import RawAnnotation, RawObject
+from detflow.types import CornerFrame
 
 _TAGS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -39,15 +40,23 @@ class Case:
         """Adds a finding about the image's file, whatever the annotation says."""
         self.findings.append(Finding(code, self.image, image=self.image, **fields))
 
-    def note_box(self, code: str, raw: RawObject, **fields: Any) -> None:
-        """Adds a finding about an object's box, with the corners as written."""
+    def note_box(self, code: str, raw: RawObject, frame: CornerFrame, **fields: Any) -> None:
+        """Adds a finding about an object's box, with the corners as written.
+
+        Args:
+            code: The code of a rule.
+            raw: The object, its corners in pixels.
+            frame: What they count.
+            **fields: Further attributes of `Finding`.
+        """
         corners = zip(_TAGS, raw.corners, strict=True)
-        value = f"{raw.name}: " + ", ".join(f"{tag} {corner:g}" for tag, corner in corners)
+        written = ", ".join(f"{tag} {corner:g}" for tag, corner in corners)
+        fields.setdefault("value", f"{raw.name}: {written}")
         self.note(
             code,
             line=raw.line,
             object_index=raw.number,
-            value=value,
             before=raw.corners,
+            frame=None if frame is CornerFrame.VOC else frame,
             **fields,
         )

@@ -11,14 +11,14 @@ from detflow.data.findings import Corners, Finding
 from detflow.data.images.decode import ImageFacts, read_image_facts
 from detflow.data.images.header import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault
 from detflow.data.images.transcode import Treatment
-from detflow.data.judging.boxes import is_in_order, mend_box
+from detflow.data.judging.boxes import is_in_order, mend_box, to_pixels
 from detflow.data.judging.case import Case
 from detflow.data.judging.sample import AuditedSample, ClassCount
 from detflow.data.records.schema import ObjectColumns, round_to_record
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.source import RawAnnotation, RawObject
 from detflow.text import find_nearest
-from detflow.types import Box, ImageSize
+from detflow.types import Box, CornerFrame, ImageSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,7 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
     if _has_size_conflict(case, annotation.objects, size):
         return None
     treatment = _decide_treatment(case, facts, turn)
+    frame = annotation.frame or CornerFrame.VOC
     kept = []
     boxes = []
     is_refused = False
@@ -102,10 +103,10 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
         if classes is not None and raw.name not in classes:
             _note_unknown_class(case, raw, classes)
             is_refused = True
-        elif is_in_order(raw.corners, size):
+        elif is_in_order(raw.corners, size, frame):
             kept.append(raw)
-            boxes.append(Box.normalise_voc(*raw.corners, size))
-        elif (box := mend_box(case, raw, size)) is not None:
+            boxes.append(Box.normalise(raw.corners, size, frame))
+        elif (box := mend_box(case, raw, size, frame)) is not None:
             kept.append(raw)
             boxes.append((box.ymin, box.xmin, box.ymax, box.xmax))
     if is_refused:
@@ -119,7 +120,7 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
         image.sha256.hex(),
         size,
         treatment,
-        _drop_duplicates(case, kept, round_to_record(boxes)),
+        _drop_duplicates(case, kept, round_to_record(boxes), size, frame),
     )
 
 
@@ -135,20 +136,19 @@ def _note_unknown_class(case: Case, raw: RawObject, classes: Sequence[str]) -> N
 
 
 def _drop_duplicates(
-    case: Case, objects: Sequence[RawObject], boxes: Sequence[Corners]
+    case: Case,
+    objects: Sequence[RawObject],
+    boxes: Sequence[Corners],
+    size: ImageSize,
+    frame: CornerFrame,
 ) -> ObjectColumns:
     """Returns the objects but for those with the class and the box of an earlier one."""
     first: dict[tuple[str, Corners], RawObject] = {}
     for raw, box in zip(objects, boxes, strict=True):
         earlier = first.setdefault((raw.name, box), raw)
         if earlier is not raw:
-            case.note(
-                "object_duplicate",
-                line=raw.line,
-                object_index=raw.number,
-                value=f"{raw.name}, as object {earlier.number}",
-                before=raw.corners,
-            )
+            value = f"{raw.name}, as object {earlier.number}"
+            case.note_box("object_duplicate", *to_pixels(raw, size, frame), value=value)
     kept = first.values()
     return ObjectColumns(
         names=[raw.name for raw in kept],
@@ -172,6 +172,8 @@ def _decide_turn(case: Case, facts: ImageFacts) -> int:
     if written == (stored.width, stored.height):
         return 1
     if written is None:
+        if case.annotation.frame is CornerFrame.FRACTIONS:
+            return 1
         code, value = "size_missing", ""
     else:
         code, value = _name_wrong_size(written, stored), f"{written[0]}x{written[1]}"
@@ -191,6 +193,8 @@ def _has_size_conflict(case: Case, objects: Sequence[RawObject], size: ImageSize
     Clipping such boxes would write wrong labels.
     """
     written = case.annotation.size
+    if case.annotation.frame is CornerFrame.FRACTIONS:
+        return False
     if written is None or 0 in written or written == (size.width, size.height):
         return False
     if all(_fits(raw.corners, size.width, size.height, slack=0.01) for raw in objects):

@@ -14,7 +14,7 @@ from detflow.data.judging.sample import AuditedSample
 from detflow.data.sources.splits import unit_hash
 from detflow.pages.colours import Rgb, class_colour
 from detflow.pages.outlines import Outline, Picture, build_picture
-from detflow.types import ObjectAnnotation
+from detflow.types import CornerFrame, ObjectAnnotation
 
 _THUMBNAIL_PX = 320
 _MAX_OUTLINES = 300
@@ -94,9 +94,11 @@ class Gallery:
             outlines += _outline(sample, sample.objects, "faint")
             treatment = sample.treatment
         if finding.before is not None:
-            outlines.append(Outline(_to_continuous(finding.before), "before", "as written"))
+            edges = _to_continuous(finding.before, finding.frame)
+            outlines.append(Outline(edges, "before", "as written"))
         if finding.after is not None:
-            outlines.append(Outline(_to_continuous(finding.after), "after", "as mended"))
+            edges = _to_continuous(finding.after, finding.frame)
+            outlines.append(Outline(edges, "after", "as mended"))
         return self._show(image, treatment, outlines)
 
     def _show(self, image: str, treatment: Treatment, outlines: Sequence[Outline]) -> ShownImage:
@@ -115,10 +117,11 @@ def _outline(
     ]
 
 
-def _to_continuous(corners: Corners) -> Corners:
-    """Returns VOC's corners, which count pixels from 1 and include both ends, as places."""
+def _to_continuous(corners: Corners, frame: CornerFrame | None) -> Corners:
+    """Returns a finding's corners, in whatever order they stand, as places in pixels."""
+    first = (frame or CornerFrame.VOC).first
     xmin, ymin, xmax, ymax = corners
-    return min(xmin, xmax) - 1.0, min(ymin, ymax) - 1.0, max(xmin, xmax), max(ymin, ymax)
+    return min(xmin, xmax) - first, min(ymin, ymax) - first, max(xmin, xmax), max(ymin, ymax)
 
 
 def choose_samples(audit: Audit, names: Sequence[str], per_class: int) -> dict[str, list[str]]:

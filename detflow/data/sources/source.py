@@ -16,8 +16,11 @@ keeps the file that it parsed last.
 
 YOLO has one text file for each image, with fractions of its sides: `has_name` takes `*.txt` that is
 neither a list of splits nor of classes; `filename` is None, so that the file's own name decides;
-`declare_classes` and `declare_splits` read `data.yaml`. Fractions become pixels where the image's
-size is known, in `judging.pair`.
+`declare_classes` and `declare_splits` read `data.yaml`.
+
+What corners count differs: VOC's XML leaves it open, and the set decides; COCO's are zero-based
+pixels, YOLO's fractions. A dialect that knows says so (`RawAnnotation.frame`) and gives corners as
+xmin, ymin, xmax, ymax in that frame; the judges do the rest.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from typing import NamedTuple, Protocol
 from detflow.data.findings import Corners, Finding, name_annotation
 from detflow.data.sources.splits import SplitBy, Splits
 from detflow.storage.interface import Folder
+from detflow.types import CornerFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,8 @@ class RawObject(NamedTuple):
         number: Its place among the annotation's objects, from 1.
         line: The line where it begins.
         name: The class name with white space collapsed.
-        corners: VOC pixel corners xmin, ymin, xmax, ymax: finite, in no certain order, perhaps
-            outside of the image.
+        corners: xmin, ymin, xmax, ymax in the annotation's frame: finite, in no certain order,
+            perhaps outside of the image.
         difficult: VOC's flag.
         truncated: VOC's flag.
         pose: VOC's free text.
@@ -95,11 +99,13 @@ class RawAnnotation:
             file and without a slash.
         names: How it claims its image.
         size: The image's width and height in pixels as written, zero where zero is written; None
-            where they are missing or unreadable.
+            where they are missing or unreadable. Fractions need none.
         size_line: The line where the size is.
         objects: The objects in the file's order; None where one of the findings sets the annotation
             aside, which claims its image all the same.
         findings: What reading it found.
+        frame: What the corners count; None where they are pixels and the set decides whether they
+            count from 0 or from 1.
     """
 
     path: str
@@ -109,6 +115,7 @@ class RawAnnotation:
     size_line: int | None
     objects: tuple[RawObject, ...] | None
     findings: tuple[Finding, ...] = ()
+    frame: CornerFrame | None = None
 
     @property
     def name(self) -> str:

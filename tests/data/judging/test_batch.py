@@ -16,7 +16,7 @@ from detflow.data.sources.source import (
     RawObject,
 )
 from detflow.data.sources.splits import SplitBy, Splits
-from detflow.types import Box, ImageSize
+from detflow.types import Box, CornerFrame, ImageSize
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Table(AnnotationSource):
 
     name = "table"
     max_file_bytes = 1_000_000
+    frame: CornerFrame | None = None
+    size: tuple[int, int] | None = (64, 48)
 
     @override
     def has_name(self, path):
@@ -51,7 +53,8 @@ class Table(AnnotationSource):
             RawObject(number, 10 + number, row[0], tuple(map(float, row[1:])), False, False, "")
             for number, row in enumerate(rows, start=1)
         )
-        return RawAnnotation(path, name, ImageNames(name, None), (64, 48), 1, objects)
+        names = ImageNames(name, None)
+        return RawAnnotation(path, name, names, self.size, 1, objects, frame=self.frame)
 
     @override
     def declare_splits(self, files, annotations, images, split_by):
@@ -90,6 +93,27 @@ def test_many_annotations_of_one_file_become_samples(table, audit):
     assert [entry.name for entry in sample.objects] == ["dog", "cat"]
     size = ImageSize(64, 48)
     assert audit.boxes(result, "table.json#a.jpg") == [Box.from_voc(1, 1, 64, 48, size)]
+
+
+@pytest.mark.parametrize(
+    ("frame", "size", "corners"),
+    [
+        (CornerFrame.ZERO_BASED, (64, 48), (0, 0, 32, 48)),
+        (CornerFrame.FRACTIONS, None, (0, 0, 0.5, 1)),
+        (CornerFrame.VOC, (64, 48), (1, 1, 32, 48)),
+    ],
+)
+def test_a_dialect_that_knows_what_its_corners_count_is_taken_at_its_word(
+    table, audit, frame, size, corners
+):
+    table(a=[["cat", *corners], ["cat", *corners]])
+    result = audit(dialect=Table(frame, size))
+    assert audit.boxes(result, "table.json#a.jpg") == [Box(0.0, 0.0, 1.0, 0.5)]
+    [twice] = result.findings(Action.REPAIRED)
+    assert twice.code == "object_duplicate"
+    pixels = corners if frame is CornerFrame.VOC else (0, 0, 32, 48)
+    assert twice.before == pixels
+    assert twice.frame == (None if frame is CornerFrame.VOC else CornerFrame.ZERO_BASED)
 
 
 def test_a_finding_names_the_file_the_entry_and_the_line(table, audit):

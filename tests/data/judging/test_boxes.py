@@ -6,7 +6,7 @@ from detflow.data.judging.boxes import is_in_order, mend_box
 from detflow.data.judging.case import Case
 from detflow.data.records.schema import to_record_box
 from detflow.data.sources.source import ImageNames, RawAnnotation, RawObject
-from detflow.types import Box, ImageSize
+from detflow.types import Box, CornerFrame, ImageSize
 
 SIZE = ImageSize(64, 48)
 
@@ -69,6 +69,53 @@ def test_an_inverted_box_outside_is_mended_twice(voc_set, audit):
     assert audit.boxes(result) == [record_box(10, 5, 64, 8)]
 
 
+def mend(corners, frame, size=SIZE):
+    """Returns the box and the findings as (code, before, after, frame)."""
+    entry = RawObject(1, 1, "cat", corners, False, False, "")
+    annotation = RawAnnotation("a.txt", "", ImageNames("a.jpg", None), None, None, (entry,))
+    case = Case(annotation, "a.jpg")
+    box = mend_box(case, entry, size, frame)
+    assert is_in_order(corners, size, frame) <= (case.findings == [])
+    return box, [(one.code, one.before, one.after, one.frame) for one in case.findings]
+
+
+@pytest.mark.parametrize(
+    ("corners", "code", "after"),
+    [
+        ((0, 0, 64, 48), None, None),
+        ((0, 0, 2, 2), None, None),
+        ((62, 46, 64, 48), None, None),
+        ((0, 5, 64.05, 48), None, None),
+        ((-1, 0, 10, 10), "box_clipped", (0, 0, 10, 10)),
+        ((5, 5, 65, 10), "box_clipped", (5, 5, 64, 10)),
+        ((0, 0, 1, 10), "box_tiny", (0, 0, 1, 10)),
+        ((64, 0, 70, 10), "box_outside", None),
+        ((-5, 0, 0, 10), "box_outside", None),
+        ((30, 5, 10, 8), "box_inverted", (10, 5, 30, 8)),
+    ],
+)
+def test_zero_based_corners_are_edges_from_0_to_the_side(corners, code, after):
+    box, found = mend(corners, CornerFrame.ZERO_BASED)
+    expected = [] if code is None else [(code, corners, after, CornerFrame.ZERO_BASED)]
+    assert found == expected
+    if code is None or after is not None:
+        xmin, ymin, xmax, ymax = after or corners
+        shares = (ymin / 48, xmin / 64, min(ymax / 48, 1), min(xmax / 64, 1))
+        assert box == to_record_box(Box(*shares))
+
+
+def test_fractions_are_judged_in_pixels_and_named_in_zero_based_ones():
+    assert mend((0.0, 0.25, 0.5, 1.0), CornerFrame.FRACTIONS) == (Box(0.25, 0.0, 1.0, 0.5), [])
+    # YOLO's centre and width, each rounded to six decimals, leave the image by a millionth.
+    assert mend((-5e-7, 0.0, 1 + 5e-7, 1.0), CornerFrame.FRACTIONS) == (Box(0, 0, 1, 1), [])
+    box, found = mend((-0.25, 0.5, 0.5, 1.0), CornerFrame.FRACTIONS)
+    before, after = (-16.0, 24.0, 32.0, 48.0), (0.0, 24.0, 32.0, 48.0)
+    assert found == [("box_clipped", before, after, CornerFrame.ZERO_BASED)]
+    assert box == Box(0.5, 0.0, 1.0, 0.5)
+    _, [(code, *_)] = mend((0.5, 0.5, 0.51, 1.0), CornerFrame.FRACTIONS)
+    assert code == "box_tiny"
+
+
 @given(
     st.lists(
         st.floats(-1e6, 1e6) | st.floats(0.5, 65) | st.sampled_from([0.0, 1.0, 48.0, 64.0, 65.0]),
@@ -81,14 +128,14 @@ def test_no_corners_make_a_wrong_box(corners):
     entry = RawObject(1, 1, "cat", tuple(corners), False, False, "")
     annotation = RawAnnotation("a.xml", "", ImageNames("a.jpg", None), None, None, (entry,))
     case = Case(annotation, "a.jpg")
-    box = mend_box(case, entry, SIZE)
+    box = mend_box(case, entry, SIZE, CornerFrame.VOC)
     xmin, ymin, xmax, ymax = corners
-    if is_in_order(tuple(corners), SIZE):
+    if is_in_order(tuple(corners), SIZE, CornerFrame.VOC):
         assert (case.findings, box) == ([], record_box(*corners))
     if box is None:
         assert case.findings[-1].code in ("box_zero_area", "box_outside")
     elif not case.findings:
-        assert 1 <= xmin < xmax <= 64
-        assert 1 <= ymin < ymax <= 48
+        assert 0.9 < xmin < xmax < 64.1
+        assert 0.9 < ymin < ymax < 48.1
     if box is not None:
         assert to_record_box(box) == box
