@@ -23,7 +23,6 @@ _BATCH_SIZE = 8
 _EPOCHS = 120
 _MIN_STEPS, _MAX_STEPS = 1_500, 20_000
 _EVALUATIONS = 8
-_VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 
 
 def choose_train_split(manifest: RecordsManifest) -> str:
@@ -138,7 +137,7 @@ def _choose_eval_split(manifest: RecordsManifest) -> Choice:
     name = next(
         (
             name
-            for name in _VALIDATION_NAMES
+            for name in VALIDATION_NAMES
             if name in manifest.splits and manifest.splits[name].objects
         ),
         None,

@@ -12,7 +12,9 @@ from detflow.data.findings import Finding
 from detflow.errors import ConfigError
 
 VALIDATION = "val"
-"""What the split is called that chooses the best checkpoint, where detflow names it."""
+"""What detflow calls a split that chooses the best checkpoint."""
+VALIDATION_NAMES = (VALIDATION, "valid", "validation", "dev", "eval")
+"""What others call it, too."""
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -103,11 +105,12 @@ def take_validation(
         kept: As in `seeded_splits`.
 
     Raises:
-        ConfigError: There is no such split, or there is a split `val`.
+        ConfigError: There is no such split, or there is a validation split.
     """
-    if VALIDATION in splits.members:
+    there = next((name for name in VALIDATION_NAMES if splits.members.get(name)), None)
+    if there is not None:
         raise ConfigError(
-            f"--val-from {wanted}: the dataset has a split {VALIDATION}", remedy="leave it out"
+            f"--val-from {wanted}: the dataset has a split {there}", remedy="leave it out"
         )
     if wanted.split not in splits.members:
         known = ", ".join(splits.members) or "none"
