@@ -12,27 +12,30 @@ from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_dataset, check_records, is_record_set
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.judging.classes import read_class_names, read_renames
 from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples as read_local_samples
-from detflow.data.sources.splits import SplitBy, parse_fractions
+from detflow.data.sources.splits import SplitBy, ValidationShare, parse_fractions
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file
 from detflow.types import Sample
 
 _AUDIT = AuditOptions()
 _RECORDS = RecordOptions()
-_AUDIT_NAMES = ("classes", "max_pixels", "split_by", "seed", "allow_leaks")
+_AUDIT_NAMES = ("max_pixels", "split_by", "seed", "allow_leaks")
 
 
 def check(
     path: Place,
     *,
     classes: Sequence[str] | None = _AUDIT.classes,
+    rename: Mapping[str, str] = _AUDIT.renames,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
     seed: int = _AUDIT.seed,
+    val_from: str | None = None,
     allow_leaks: bool = _AUDIT.allow_leaks,
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
@@ -51,10 +54,14 @@ def check(
         path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
         classes: Class names in the order of their ids; no other may occur. None takes those that
             are found, sorted.
+        rename: The new name of each class that is to be renamed; classes that get one name become
+            one. Every class is renamed at most once: with {"a": "b", "b": "c"}, an a becomes a b.
         split_by: Where the splits come from: "lists", "folders", "seed", or "auto".
         split: Fractions of a random split: a dict by the splits' names, or a text such as
             "train=0.8,val=0.1,test=0.1".
         seed: Seed of the random split and of the records' order.
+        val_from: The share of a split that becomes a validation split where the dataset has none,
+            as "train=0.1"; drawn by the seed.
         allow_leaks: Whether the same image may be in two splits.
         strict: Whether any fault that would have to be mended refuses the dataset.
         max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
@@ -72,24 +79,27 @@ def check(
         can be used.
 
     Raises:
+        ConfigError: A value cannot be chosen.
         DataError: There is nothing to judge.
         EnvironmentFault: The machine refuses: disk, permission or memory.
     """
+    options = build_options(
+        classes=classes,
+        rename=rename,
+        split_by=split_by,
+        split=split,
+        seed=seed,
+        val_from=val_from,
+        allow_leaks=allow_leaks,
+        strict=strict,
+        max_bad=max_bad,
+        max_pixels=max_pixels,
+        jobs=jobs,
+    )
     location = to_location(path)
     with progress_shown(progress) as shown:
         if is_record_set(location):
             return check_records(location, jobs, shown)
-        options = build_options(
-            classes=classes,
-            split_by=split_by,
-            split=split,
-            seed=seed,
-            allow_leaks=allow_leaks,
-            strict=strict,
-            max_bad=max_bad,
-            max_pixels=max_pixels,
-            jobs=jobs,
-        )
         problems: list[str] = []
         page = None if report is None else Path(report)
         found = check_dataset(
@@ -106,9 +116,11 @@ def make_records(
     output: Place,
     *,
     classes: Sequence[str] | None = _AUDIT.classes,
+    rename: Mapping[str, str] = _AUDIT.renames,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
     seed: int = _AUDIT.seed,
+    val_from: str | None = None,
     allow_leaks: bool = _AUDIT.allow_leaks,
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
@@ -128,9 +140,11 @@ def make_records(
         output: The records directory; a path or a URL. Records that stand there are replaced as a
             whole.
         classes: As in `check`.
+        rename: As in `check`.
         split_by: As in `check`.
         split: As in `check`.
         seed: As in `check`.
+        val_from: As in `check`.
         allow_leaks: As in `check`.
         strict: As in `check`.
         max_bad: As in `check`.
@@ -158,9 +172,11 @@ def make_records(
     """
     options = build_options(
         classes=classes,
+        rename=rename,
         split_by=split_by,
         split=split,
         seed=seed,
+        val_from=val_from,
         allow_leaks=allow_leaks,
         strict=strict,
         max_bad=max_bad,
@@ -207,7 +223,10 @@ def read_samples(records: Place, split: str = "train") -> Iterator[Sample]:
 
 
 def init(
-    source: str | os.PathLike[str], output: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    val_from: str | None = None,
 ) -> ExperimentConfig:
     """Fits a configuration to the data: input size, anchors, splits, and length of the training.
 
@@ -217,12 +236,13 @@ def init(
             in records/NAME.
         output: A YAML file to write, with the reason for each value as a comment. It must not exist
             yet.
+        val_from: As in `check`; for a dataset folder.
 
     Returns:
         The configuration; `train` takes it as it is.
 
     Raises:
-        ConfigError: The file exists.
+        ConfigError: The file exists, or no validation split can be taken.
         DataError: The dataset cannot be used, or there is nothing to train on.
         ArtifactError: The records are damaged.
     """
@@ -230,7 +250,7 @@ def init(
 
     if output is not None and Path(output).exists():
         raise ConfigError("the file exists", path=output, remedy="name another file")
-    text = fit_source(Path(source))
+    text = fit_source(Path(source), build_options(val_from=val_from, report=False))
     if output is not None:
         publish_file(Path(output), text)
     return parse_config(text)
@@ -249,8 +269,12 @@ def build_options(**choices: Any) -> RecordOptions:
     audit = {name: choices.pop(name) for name in _AUDIT_NAMES if name in choices}
     if "split" in choices:
         audit["fractions"] = _read_fractions(choices.pop("split"))
-    if audit.get("classes") is not None:
-        audit["classes"] = tuple(audit["classes"])
+    if (classes := choices.pop("classes", None)) is not None:
+        audit["classes"] = read_class_names(classes)
+    if (rename := choices.pop("rename", None)) is not None:
+        audit["renames"] = read_renames(rename.items() if isinstance(rename, Mapping) else rename)
+    if (val_from := choices.pop("val_from", None)) is not None:
+        audit["val_from"] = ValidationShare.parse(val_from)
     if "split_by" in audit:
         known = [rule.value for rule in SplitBy]
         if audit["split_by"] not in known:

@@ -49,7 +49,7 @@ def write_fixed(audit: Audit, target: Path, workers: OrderedMap, progress: Progr
     lists = {**audit.splits.members}
     for union, parts in audit.splits.unions.items():
         lists[union] = tuple(
-            annotation for part in parts for annotation in audit.splits.members[part]
+            {annotation for part in parts for annotation in audit.splits.members[part]}
         )
     for split, members in lists.items():
         lines = sorted(names[annotation] for annotation in members)

@@ -23,9 +23,7 @@ from detflow.text import count_noun
 _UNSEEN = "\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
 # The two joiners shape letters of Arabic and Indian scripts, and emoji; elsewhere nothing.
 _SHAPED = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u1820-\u18aa\ufe0f\u2600-\U0001faff"
-_INVISIBLE = re.compile(
-    f"[{_UNSEEN}]|(?<![{_SHAPED}])[\u200c\u200d]|[\u200c\u200d](?![{_SHAPED}])"
-)
+_INVISIBLE = re.compile(f"[{_UNSEEN}]|(?<![{_SHAPED}])[\u200c\u200d]|[\u200c\u200d](?![{_SHAPED}])")
 
 
 @lru_cache(maxsize=4096)
@@ -50,7 +48,7 @@ def read_class_names(names: Sequence[str]) -> tuple[str, ...]:
         if not normal:
             raise ConfigError("--classes has an empty name", remedy="remove it")
         if normal in first:
-            also = "" if name == first[normal] else f", the second time as {ascii(name)}"
+            also = "" if name == first[normal] else f", the second time as {name!a}"
             raise ConfigError(f"--classes names {normal!r} twice{also}", remedy="remove one")
         first[normal] = name
     if not first:
@@ -108,24 +106,28 @@ def settle_names(
     for raw in objects:
         lines.setdefault(raw.name, raw.line)
     findings = list(annotation.findings)
+
+    def note(code: str, name: str, value: str, expected: str = "") -> None:
+        findings.append(
+            Finding(
+                code,
+                annotation.path,
+                lines[name],
+                value=f"{value}, {count_noun(counts[name], 'object')}",
+                expected=expected,
+                entry=annotation.entry,
+            )
+        )
+
     for name, form in normal.items():
-        number = count_noun(counts[name], "object")
-        fields = {"line": lines[name], "entry": annotation.entry}
         if not form:
-            value = f"{ascii(name)}, {number}"
-            findings.append(Finding("name_missing", annotation.path, value=value, **fields))
+            note("name_missing", name, ascii(name))
         elif form != name:
             is_space = form == " ".join(name.split())
             code = "name_whitespace" if is_space else "name_unicode"
-            value, expected = f"{ascii(name)}, {number}", ascii(form)
-            findings.append(
-                Finding(code, annotation.path, value=value, expected=expected, **fields)
-            )
+            note(code, name, ascii(name), ascii(form))
         if form in renames:
-            value, expected = f"{form!r}, {number}", repr(renames[form])
-            findings.append(
-                Finding("class_renamed", annotation.path, value=value, expected=expected, **fields)
-            )
+            note("class_renamed", name, repr(form), repr(renames[form]))
     named = tuple(raw._replace(name=settled[raw.name]) for raw in objects)
     changed = replace(
         annotation, objects=named if all(normal.values()) else None, findings=tuple(findings)
@@ -142,15 +144,15 @@ class KnownClasses:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = frozenset(names)
-        self._nearest = NearestNames(names)
+        self._nearest = NearestNames(names) if names else None
 
     def __contains__(self, name: str) -> bool:
         """Whether a class may occur."""
         return name in self._names
 
     def find_nearest(self, name: str) -> str:
-        """Returns the class that is most like another name."""
-        return self._nearest.find(name)
+        """Returns the class that is most like another name; empty where there is none."""
+        return self._nearest.find(name) if self._nearest else ""
 
 
 @lru_cache(maxsize=4)

@@ -27,9 +27,8 @@ _BUCKETS = 32
 # each takes some tenths of a second. Sets of some hundred classes never come near them.
 _MAX_PAIRS = 4_000_000
 _MAX_CELLS = 1_000_000
-# So much may the search for one name cost, which is at least eight comparisons.
-_MAX_CELLS_OF_ONE = 2_000
-_MIN_COMPARED = 8
+# How many known names are compared with one that is not known.
+_MAX_COMPARED = 8
 
 
 def find_near_misses(totals: Mapping[str, int]) -> Iterator[tuple[str, str]]:
@@ -81,7 +80,7 @@ class NearestNames:
 
     def _find(self, name: str) -> str:
         bounds = self._bags.bound(name, len(self._names))
-        cells = max(_MAX_CELLS_OF_ONE, _MIN_COMPARED * len(name) * self._longest)
+        cells = _MAX_COMPARED * len(name) * self._longest
         index, _ = _find_most_alike(name, self._cut, bounds, 0.0, cells)
         return "" if index is None else self._names[index]
 
@@ -133,7 +132,8 @@ class _Bags:
         own = _count_chars(name)
         used = np.flatnonzero(own)
         shared = np.minimum(self._bags[used, :count], own[used, None]).sum(axis=0, dtype=np.int64)
-        return 2.0 * shared / np.maximum(self._lengths[:count] + len(name), 1)
+        ratios: npt.NDArray[np.float64] = 2.0 * shared / (self._lengths[:count] + len(name) + 1e-12)
+        return ratios
 
 
 def _count_chars(name: str) -> npt.NDArray[np.uint8]:

@@ -122,6 +122,8 @@ class _ListReader:
     def explain(self, lists: Splits) -> list[Finding]:
         """Returns what is to be told where the lists do not divide the dataset."""
         told = [finding for finding in lists.findings if finding.code != "split_unassigned"]
+        if any(finding.code == "split_unusable" for finding in told):
+            return told
         for name, members in lists.members.items():
             path = self._paths[name]
             if len(members) == len(self._annotations):
@@ -146,7 +148,8 @@ class _ListReader:
         faults = [(line, "split_entry_missing", entry) for line, entry in found.missing]
         faults += [(line, "split_entry_twice", entry) for line, entry in found.twice]
         self._findings += [
-            Finding(code, found.path, line=line, value=entry) for line, code, entry in sorted(faults)
+            Finding(code, found.path, line=line, value=entry)
+            for line, code, entry in sorted(faults)
         ]
         self._members[name].update(found.found)
         self._paths.setdefault(name, found.path)

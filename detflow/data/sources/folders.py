@@ -53,7 +53,7 @@ def read_folders(
     if len(exact) < 2 and len(named) < len(counts):
         used = {place: kind for place, kind in named.items() if kind.is_exact}
     found: defaultdict[str, list[str]] = defaultdict(list)
-    outside = []
+    outside: list[str] = []
     for annotation, place in zip(annotations, places, strict=True):
         kind = used.get(place)
         (found[kind.word] if kind else outside).append(annotation)
@@ -77,10 +77,11 @@ def _name_places(places: Collection[_Place]) -> Mapping[_Place, _Kind]:
 
 
 def _name_place(place: _Place, skipped: tuple[int, int]) -> _Kind | None:
+    own, theirs = place
     folders = [
         (name, "/".join(path[: depth + 1]))
-        for path, start in zip(place, skipped, strict=True)
-        for depth, name in enumerate(path or ())
+        for path, start in zip((own, theirs or ()), skipped, strict=True)
+        for depth, name in enumerate(path)
         if depth >= start
     ]
     kinds = [

@@ -1,6 +1,6 @@
 import pytest
 
-from detflow.data.judging.dataset import find_near_misses
+from detflow.data.judging.nearest import find_near_misses
 from detflow.data.rules import Action
 from detflow.data.sources.splits import SplitBy
 
@@ -18,7 +18,7 @@ def test_an_image_in_two_splits_is_a_leak_unless_allowed(voc_set, audit):
     assert leak.related == ("train/a/a.xml", "train/i/a.jpg")
     allowed = audit(split_by=SplitBy.AUTO, allow_leaks=True)
     assert allowed.count(Action.REFUSED) == 0
-    assert allowed.counts["image_duplicate"] == 1
+    assert allowed.counts["split_leak_allowed"] == 1
     seeded = audit(fractions={"train": 0.5, "val": 0.5})
     assert seeded.count(Action.REFUSED) == 0
     assert {len(members) for members in seeded.splits.members.values()} == {0, 3}
@@ -33,7 +33,7 @@ def test_a_rare_class_that_resembles_another_is_named(voc_set, audit):
     (finding,) = (one for one in result.findings() if one.code == "class_near_miss")
     assert (finding.path, finding.line) == ("annotations/b.xml", 2)
     assert (finding.value, finding.expected) == (
-        "'buton', 1 objects",
+        "'buton', 1 object",
         "perhaps 'button', 10 objects",
     )
     assert "buton" in result.label_map.names
