@@ -59,10 +59,10 @@ _BETWEEN = " \t,;|\"'"
 _MAX_COLUMNS = 4
 # No path is longer; boxes in columns are.
 _MAX_ENTRY = 4096
-_COLUMN_END = re.compile(r"\t|[,;|]|\s")
+_COLUMN_ENDS = (re.compile(r"\t"), re.compile(r"[,;|]"), re.compile(r"\s"))
 _COMMENTS = ("#", ";", "//", "%")
 # YOLO's boxes: the class, then four fractions of the image's sides.
-_BOXES = re.compile(r"(?:\d+(?:\s+[01]?\.\d+(?:e-\d+)?|\s+[01]){4,}\s*)", re.I)
+_BOXES = re.compile(r"\d+(?:\s+(?:[01]?\.\d+(?:e-\d+)?|\d(?:\.\d+)?e-\d+|[01])){4,}", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,9 @@ def read_list(source: Folder, path: str, finder: EntryFinder) -> SplitList | Non
         return SplitList(path, stem, word, has_flags=False, fault=fault)
     scope = finder.find_scope(path)
     entries = _read_entries(content, lambda entry: finder.find(entry, scope) is not None)
-    if entries and all(_BOXES.fullmatch(entry) for _, entry in entries):
+    if any("." in entry for _, entry in entries) and all(
+        _BOXES.fullmatch(entry) for _, entry in entries
+    ):
         return None
     parts = [entry.rsplit(maxsplit=1) for _, entry in entries]
     has_flags = bool(parts) and all(len(part) == 2 and part[1] in _FLAGS for part in parts)
@@ -233,18 +235,15 @@ class EntryFinder:
             scope: See `find_scope`.
         """
         entry = entry[:_MAX_ENTRY]
+        files = list(islice(_files_in(entry), _MAX_COLUMNS))
+        if len(files) > 1:
+            # An image and its annotation, as "a.jpg a.xml", must agree.
+            agreed = {annotation for name in files if (annotation := self._find(name, scope))}
+            if agreed:
+                return agreed.pop() if len(agreed) == 1 else None
         return next(
             (found for name in _names_in(entry) if (found := self._find(name, scope))), None
-        ) or self._find_by_files(entry, scope)
-
-    def _find_by_files(self, entry: str, scope: str) -> str | None:
-        """Looks at columns with file names, as "a.jpg a.xml" has two, which must agree."""
-        files = list(islice(_files_in(entry), _MAX_COLUMNS))
-        found = {annotation for name in files if (annotation := self._find(name, scope))}
-        if len(found) == 1:
-            return found.pop()
-        first = _COLUMN_END.split(entry, maxsplit=1)[0]
-        return None if found or files or first == entry else self._find(first, scope)
+        )
 
     def _find(self, name: str, scope: str) -> str | None:
         return self._match(name, scope) or (
@@ -283,16 +282,19 @@ class EntryFinder:
 
 
 def _names_in(entry: str) -> Iterator[str]:
-    """Yields what can be the name in a line without a second look at its columns."""
+    """Yields what can be the name in a line, the likeliest first."""
     yield entry
     # Some lists have classes or boxes in columns behind the name.
     name = entry
     while len(parts := name.rsplit(maxsplit=1)) == 2 and _NUMBERS.fullmatch(parts[1]):
         name = parts[0]
-    if name != entry:
-        yield name
-    if entry[0] in "\"'" and entry[-1] == entry[0]:
-        yield entry.strip(entry[0])
+    yield name
+    yield entry.strip("\"'")
+    for file in _files_in(entry):
+        yield file
+        return
+    for end in _COLUMN_ENDS:
+        yield end.split(entry, maxsplit=1)[0]
 
 
 def _files_in(entry: str) -> Iterator[str]:

@@ -19,7 +19,9 @@ SPLIT_NAMES = frozenset(
         "testing",
         "trainval",
         "dev",
+        "development",
         "eval",
+        "evaluation",
     }
 )
 """Names, in lower case, by which folders and lists declare a split."""

@@ -13,7 +13,7 @@ from detflow.errors import ConfigError
 
 VALIDATION = "val"
 """What detflow calls a split that chooses the best checkpoint."""
-VALIDATION_NAMES = (VALIDATION, "valid", "validation", "dev", "eval")
+VALIDATION_NAMES = (VALIDATION, "valid", "validation", "dev", "development", "eval", "evaluation")
 """What others call it, too."""
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
