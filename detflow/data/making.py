@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from detflow.data.fixed import write_fixed
 from detflow.data.judging.audit import Audit, AuditOptions, audit_dataset
+from detflow.data.origins.audited import AuditedOrigin
 from detflow.data.records.manifest import (
     FORMAT_VERSION,
     INDEX_NAME,
@@ -30,6 +30,9 @@ from detflow.data.records.manifest import (
 )
 from detflow.data.rules import Action
 from detflow.data.shards import write_shards
+from detflow.data.sinks.voc import VocSink
+from detflow.data.sinks.writing import write_set
+from detflow.data.sources.seen import describe_unread, require_folder
 from detflow.data.sources.splits import SplitBy
 from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
@@ -141,6 +144,7 @@ def publish_records(
         DataError: The dataset cannot be used, or not under these options; nothing is published.
         EnvironmentFault: The machine refuses; nothing is published.
     """
+    require_folder(dataset)
     _require_replaceable(dataset, output)
     source = open_folder(dataset)
     audit_options = options.audit
@@ -164,7 +168,8 @@ def publish_records(
         with _space_for(audit, output, copies=1 if fixed_dir is None else 2):
             splits = write_shards(audit, options.audit.seed, staging, workers, progress)
             if fixed_dir is not None:
-                write_fixed(audit, fixed_dir, workers, progress)
+                origin = AuditedOrigin(audit, keeps_lossless=False)
+                write_set(origin, VocSink(), fixed_dir, workers, progress)
             with open(staging.path / LEDGER_NAME, "w", encoding="utf-8") as ledger:
                 ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
             (staging.path / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
@@ -247,7 +252,10 @@ def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
 
 
 def require_acceptable(
-    audit: Audit, options: RecordOptions, dataset: Location, announce: Callable[[str], None]
+    audit: Audit,
+    options: RecordOptions,
+    dataset: Location,
+    announce: Callable[[str], None],
 ) -> None:
     """Refuses a dataset that cannot be used under these options; announces the problems first.
 
@@ -285,8 +293,7 @@ def _find_refusal(
         cause = f"{count_noun(refused, 'problem')} must be looked at first"
         remedy = "correct them; nothing was written"
     elif not total:
-        cause = f"no {options.audit.dialect.name} annotation was found"
-        remedy = "name the folder that holds them"
+        cause, remedy = describe_unread(audit.files.source, options.audit.dialect)
     elif not audit.samples:
         cause, remedy = f"none of {total} annotations is usable", "correct the files named above"
     elif options.strict and (bad or repaired):
@@ -330,6 +337,7 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         }
     return {
         "dataset": audit.files.source.name,
+        "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
         "annotations_usable": len(audit.samples),
         "images_found": len(audit.files.images),
