@@ -205,9 +205,11 @@ def convert(
     to: str,
     dialect: str | None = None,
     classes: Sequence[str] | None = _AUDIT.classes,
+    rename: Mapping[str, str] = _AUDIT.renames,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = ALL_IN_ONE_SPLIT,
     seed: int = _AUDIT.seed,
+    val_from: str | None = None,
     allow_leaks: bool = _AUDIT.allow_leaks,
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
@@ -228,10 +230,12 @@ def convert(
         to: "voc", "coco", "yolo" or "csv".
         dialect: As in `check`.
         classes: As in `check`.
+        rename: As in `check`.
         split_by: As in `check`.
         split: As in `check`, for a dataset that declares no splits; by default all its images are
             one split.
         seed: As in `check`.
+        val_from: As in `check`.
         allow_leaks: As in `check`.
         strict: As in `check`.
         max_bad: As in `check`.
@@ -253,9 +257,11 @@ def convert(
     options = build_options(
         dialect=dialect,
         classes=classes,
+        rename=rename,
         split_by=split_by,
         split=split,
         seed=seed,
+        val_from=val_from,
         allow_leaks=allow_leaks,
         strict=strict,
         max_bad=max_bad,

@@ -343,7 +343,7 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
         "classes": list(audit.label_map),
-        "renamed": dict(options.audit.renames),
+        "classes_renamed": dict(options.audit.renames),
         "splits": splits,
         "unions": {name: list(parts) for name, parts in audit.splits.unions.items()},
         "split_rule": rule,

@@ -114,7 +114,7 @@ def test_class_names_may_have_commas_and_come_from_a_file(run, tiny_set):
 def test_a_rename_and_a_share_are_in_the_manifest(run, tiny_set):
     done = run("check", tiny_set, "--jobs", 1, "--json", "--rename", "cat=big cat")
     content = json.loads(done.out)
-    assert (content["classes"], content["renamed"]) == (["big cat"], {"cat": "big cat"})
+    assert (content["classes"], content["classes_renamed"]) == (["big cat"], {"cat": "big cat"})
     options = ("--split", "train=1", "--val-from", "train=0.25")
     done = run("check", tiny_set, "--jobs", 1, "--json", *options)
     assert json.loads(done.out)["split_rule"]["val_from"] == "train=0.25"
