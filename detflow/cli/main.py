@@ -11,6 +11,7 @@ import click
 
 from detflow.cli import data, model, serve, train
 from detflow.cli.output import prepare_streams, print_text, print_usage_error
+from detflow.cli.stranger import find_stranger
 from detflow.errors import DetflowError
 from detflow.process.ending import immediate_exit
 from detflow.version import __version__
@@ -25,7 +26,7 @@ def cli(debug: bool) -> None:
     """Train and deploy object detectors from a folder of images and VOC XML.
 
     \b
-    Exit codes: 0 ok, 2 config or usage, 3 bad input, 4 corrupt artifact or
+    Exit codes: 0 ok, 1 sets differ (diff), 2 config or usage, 3 bad input, 4 corrupt artifact or
     failed gate, 5 environment (disk, permission, memory), 6 locked,
     130/143 interrupted/terminated.
     """  # noqa: D301 (click's paragraph mark)
@@ -35,6 +36,7 @@ for _command in (
     data.check,
     data.make_records,
     data.convert,
+    data.diff,
     data.init,
     data.config,
     train.train,
@@ -52,6 +54,8 @@ def main() -> None:
     """Runs the command line and ends the process."""
     signal.signal(signal.SIGTERM, _terminate)
     prepare_streams()
+    if (stranger := find_stranger()) is not None:
+        print_text(f"detflow: warning: {stranger}", err=True)
     with immediate_exit():
         sys.exit(run(sys.argv[1:]))
 
