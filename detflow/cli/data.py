@@ -53,6 +53,14 @@ _DATASET_OPTIONS = (
         help="Rename a class, all at once; those that get one name become one. May be repeated.",
     ),
     click.option(
+        "--decisions",
+        type=PATH,
+        metavar="FILE",
+        multiple=True,
+        help="Table of questions with a person's answers, as check --questions writes it. May be "
+        "repeated.",
+    ),
+    click.option(
         "--split-by",
         cls=FieldOption,
         field=f"{_AUDIT}.split_by",
@@ -137,6 +145,8 @@ def _conversion_options(command: Callable[..., None]) -> Callable[..., None]:
 def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     """Returns the options as the front door's functions take them."""
     found = given(choices)
+    if not found.get("decisions"):
+        found.pop("decisions", None)
     if "classes" in found:
         found["classes"] = _read_names(found["classes"])
     if "rename" in found:
@@ -177,6 +187,12 @@ def _read_rename(text: str) -> tuple[str, str]:
     help="Write a page with pictures of what was found in a dataset.",
 )
 @click.option(
+    "--questions",
+    type=PATH,
+    metavar="FILE",
+    help="Write a table of what the evidence leaves open in a dataset, for a person to answer.",
+)
+@click.option(
     "--format",
     "document",
     type=click.Choice(["text", "json", "sarif", "junit"]),
@@ -187,7 +203,12 @@ def _read_rename(text: str) -> tuple[str, str]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def check(
-    path: Location, report: Path | None, document: str, as_json: bool, **choices: Any
+    path: Location,
+    report: Path | None,
+    questions: Path | None,
+    document: str,
+    as_json: bool,
+    **choices: Any,
 ) -> None:
     """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
 
@@ -209,7 +230,7 @@ def check(
     options = build_options(**_read_choices(choices))
     with ExitStack() as stack:
         with show_progress() as progress:
-            found = stack.enter_context(open_check(path, options, report, progress))
+            found = stack.enter_context(open_check(path, options, report, questions, progress))
         _print_check(found, "json" if as_json else document)
     if found.refusal is not None:
         raise found.refusal

@@ -17,8 +17,9 @@ from typing import TypeVar
 from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
+from detflow.data.judging.answers import answer_images
 from detflow.data.judging.batch import BatchJudge, FileReading, FileTask, Judgement
-from detflow.data.judging.classes import settle_classes
+from detflow.data.judging.classes import read_renames, settle_classes
 from detflow.data.judging.collect import Collected, FindingLog
 from detflow.data.judging.dataset import (
     judge_classes,
@@ -26,6 +27,7 @@ from detflow.data.judging.dataset import (
     judge_renames,
     judge_splits,
 )
+from detflow.data.judging.decisions import Decisions, Topic, resolve_decisions
 from detflow.data.judging.entries import (
     EntryStore,
     find_repeats,
@@ -68,6 +70,7 @@ class AuditOptions:
         allow_leaks: Whether the same image may be in two splits.
         kept_splits: The split of keys in an earlier run, which a seeded split does not move.
         dialect: How the dataset's annotations are written; None finds it by looking.
+        decisions: What a person has decided where the evidence does not.
     """
 
     classes: tuple[str, ...] | None = None
@@ -80,6 +83,7 @@ class AuditOptions:
     allow_leaks: bool = False
     kept_splits: Mapping[str, str] | None = None
     dialect: AnnotationSource | None = None
+    decisions: Decisions = field(default_factory=Decisions)
 
     def choose_splits(self) -> SplitChoice:
         """Returns what of it is about splits."""
@@ -174,10 +178,12 @@ def audit_dataset(
         DataError: A file was removed meanwhile.
     """
     dialect, files = open_dataset_files(source, options.dialect, options.classes)
+    decisions = resolve_decisions(options.decisions, files.annotations, files.images)
+    renames = {**read_renames(decisions.renames.items()), **options.renames}
     classes = options.classes
     if classes is None:
         classes = dialect.declare_classes(files)
-        classes = None if classes is None else settle_classes(classes, options.renames)
+        classes = None if classes is None else settle_classes(classes, renames)
     with (
         open_store(work_dir) as store,
         open(work_dir / "findings.jsonl", "wb") as findings_file,
@@ -194,8 +200,9 @@ def audit_dataset(
                 options.max_pixels,
                 classes,
                 is_paired=False,
-                renames=options.renames,
+                renames=renames,
             ),
+            decisions,
             store,
             workers,
             progress,
@@ -214,7 +221,7 @@ def audit_dataset(
         members = set[str]().union(*splits.members.values())
         assigned = {name: summary for name, summary in samples.items() if name in members}
         log.extend(judge_classes(assigned, splits, classes))
-        log.extend(judge_renames(options.renames, collected.renamed, samples))
+        log.extend(judge_renames(renames, collected.renamed, samples))
         progress("comparing images", 1, 1)
     if classes is None:
         found = {count.name for summary in assigned.values() for count in summary.class_counts}
@@ -238,6 +245,7 @@ def audit_dataset(
 def _judge_all(
     files: DatasetFiles,
     batch_judge: BatchJudge,
+    decisions: Decisions,
     store: EntryStore,
     workers: OrderedMap,
     progress: Progress,
@@ -248,7 +256,7 @@ def _judge_all(
     Returns:
         The names of all annotations, usable or not, and the image of each that has one.
     """
-    judge = _Pass(files, batch_judge, store, workers, progress, collected)
+    judge = _Pass(files, batch_judge, decisions, store, workers, progress, collected)
     if batch_judge.dialect.many_images:
         judge.read_entries()
     else:
@@ -268,12 +276,14 @@ class _Pass:
         self,
         files: DatasetFiles,
         judge: BatchJudge,
+        decisions: Decisions,
         store: EntryStore,
         workers: OrderedMap,
         progress: Progress,
         collected: Collected,
     ) -> None:
         self._files = files
+        self._decisions = decisions
         self._judge = judge
         self._store = store
         self._workers = workers
@@ -359,6 +369,10 @@ class _Pass:
             unreadable,
             by_own_name=self._judge.dialect.claims_by_name,
         )
+        taken = {image: name for name, image in pairs.images.items()}
+        answers = self._decisions.by_topic[Topic.IMAGE]
+        pairs, dropped = answer_images(pairs, self._names, taken, answers)
+        self.annotations = [name for name in self.annotations if name not in dropped]
         self._collected.log.extend(pairs.findings)
         waiting = [
             (name, image) for name, image in pairs.images.items() if name not in self._judged
