@@ -55,6 +55,7 @@ def check(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    max_unpacked: int = _RECORDS.max_unpacked,
     jobs: int | None = _RECORDS.jobs,
     report: str | os.PathLike[str] | None = None,
     questions: str | os.PathLike[str] | None = None,
@@ -68,8 +69,10 @@ def check(
     TFRecord files: then all are judged.
 
     Args:
-        path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
-        dialect: How the annotations are written: "voc", "coco" or "yolo". None finds it by looking.
+        path: A dataset folder, a zip or tar file of one, a TFRecord file, or a folder of them; a
+            path or a URL.
+        dialect: How the annotations are written: "voc", "coco", "yolo", "csv", "cvat" or
+            "tfrecord". None finds it by looking.
         decisions: Tables of questions that a person has filled in; see docs/repairs.md.
         classes: Class names in the order of their ids; no other may occur. None takes those that
             the dataset declares, or else those that are found, sorted.
@@ -86,6 +89,7 @@ def check(
         max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
             allows all but one.
         max_pixels: Images with more pixels are refused.
+        max_unpacked: An archive whose files have more bytes together is refused.
         jobs: Number of processes; None chooses. The result never depends on it.
         report: A file to write a page to, with pictures of what was found in a dataset.
         questions: A file to write a table to, with what the evidence leaves open: a person fills it
@@ -116,6 +120,7 @@ def check(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        max_unpacked=max_unpacked,
         jobs=jobs,
         decisions=decisions,
     )
@@ -142,6 +147,7 @@ def make_records(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    max_unpacked: int = _RECORDS.max_unpacked,
     jobs: int | None = _RECORDS.jobs,
     keep_splits: str | os.PathLike[str] | None = _RECORDS.keep_splits,
     write_fixed: str | os.PathLike[str] | None = _RECORDS.write_fixed,
@@ -153,7 +159,7 @@ def make_records(
     """Checks a dataset and converts it to TFRecord shards. The originals are never touched.
 
     Args:
-        dataset: A folder of images and annotations; a path or a URL.
+        dataset: A folder of images and annotations, a path or a URL; or a zip or tar file of one.
         output: The records directory; a path or a URL. Records that stand there are replaced as a
             whole.
         dialect: As in `check`.
@@ -168,6 +174,7 @@ def make_records(
         strict: As in `check`.
         max_bad: As in `check`.
         max_pixels: As in `check`.
+        max_unpacked: As in `check`.
         jobs: As in `check`.
         keep_splits: Earlier records of this dataset; the images that they hold stay in their
             splits.
@@ -201,6 +208,7 @@ def make_records(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        max_unpacked=max_unpacked,
         jobs=jobs,
         decisions=decisions,
         keep_splits=None if keep_splits is None else Path(keep_splits),

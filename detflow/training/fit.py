@@ -14,6 +14,7 @@ from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_m
 from detflow.data.records.reading import read_samples
 from detflow.data.sources.splits import VALIDATION_NAMES
 from detflow.errors import ConfigError, DataError
+from detflow.storage.archives import drop_archive_suffix
 from detflow.text import count_noun, find_nearest
 from detflow.training.fit_shapes import Boxes, choose_anchor, choose_canvases
 from detflow.training.fit_text import Choice, format_choices
@@ -129,7 +130,7 @@ def fit_source(source: Path, options: RecordOptions) -> str:
         return _fit_records(source, source)
     with tempfile.TemporaryDirectory(prefix="detflow-init-") as folder:
         publish_records(source, Path(folder) / "records", options)
-        name = Path("records") / source.resolve().name
+        name = Path("records") / drop_archive_suffix(source.resolve().name)
         chosen = "" if val_from is None else f" --val-from {val_from}"
         return _fit_records(Path(folder) / "records", name, chosen)
 
