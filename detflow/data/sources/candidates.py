@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from detflow.data.images.header import IMAGE_SUFFIXES
-from detflow.data.sources.folders import (
+from detflow.data.sources.names import split_extension
+from detflow.data.sources.nearness import (
     Nearness,
     compare_folders,
     folder_of,
     holds_renditions,
     words_of,
 )
-from detflow.data.sources.names import split_extension
 
 Claim = tuple[str | None, str | None, str | None, tuple[int, int] | None, bool]
 """How an annotation claims its image: the `filename`, `source_path` and `folder` of `ImageNames`,

@@ -1,104 +1,121 @@
-"""What the folders of an annotation and of an image say about whether the two belong together.
-
-Nothing is read: a path's words decide. People name the two folders after what lies in them
-(`annotations` and `images`, `Annotations` and `JPEGImages`, `a_xml` and `images/a`), so what is
-left of two paths without such words is compared.
-"""
+"""The splits that a dataset declares by its folders."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from functools import lru_cache
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-# Words by which a folder says only that it holds images, or annotations.
-_ROLES = (
-    "image images img imgs jpegimages jpg jpgs jpeg jpegs png pngs bmp pic pics picture pictures "
-    "photo photos frame frames annotation annotations annot annots ann anns anno annos xml xmls "
-    "label labels bbox bboxes voc pascal coco instances"
-)
-# Words by which a folder says that it holds renditions of images that lie elsewhere.
-_RENDITIONS = (
-    "mask masks segmentation thumb thumbs thumbnail thumbnails preview previews visualization "
-    "visualizations visualisation visualisations vis viz overlay overlays heatmap heatmaps backup "
-    "backups bak"
-)
-_ROLE_WORDS = frozenset(_ROLES.split())
-_RENDITION_WORDS = frozenset(_RENDITIONS.split())
-_TOKEN = re.compile(r"[\W_]+")
-# "JPEGImages" is JPEG and Images, "train2017" is train and 2017.
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
+from detflow.data.findings import Finding
+from detflow.data.sources.names import find_split_word, is_split_name
+from detflow.data.sources.splits import SplitBy, Splits
+from detflow.data.sources.unions import sort_splits
+from detflow.text import count_noun
+
+_Folders = tuple[str, ...]
+_Place = tuple[_Folders, _Folders | None]
+"""The folders of an annotation and of its image; None where it has no image."""
 
 
-class Nearness(NamedTuple):
-    """How near an image's folder is to an annotation's; the greater one is nearer.
+class _Kind(NamedTuple):
+    """The split that a place declares: its name, the folder, and whether that says nothing else."""
 
-    Attributes:
-        relation: 2 for the same folder, 1 where only words such as `images` and `annotations` tell
-            the two apart, else 0.
-        is_voc: Whether it is VOC's `JPEGImages` for `Annotations`.
-        shared: How many folders both paths begin with.
-        is_mirrored: Whether exactly one folder of the path differs.
-    """
-
-    relation: int
-    is_voc: bool
-    shared: int
-    is_mirrored: bool
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether such folders belong together, whatever else is in the dataset."""
-        return self.relation > 0
+    word: str
+    folder: str
+    is_exact: bool
 
 
-def folder_of(path: str) -> str:
-    """Returns the folder of a path with forward slashes; empty at the top."""
-    return path.rpartition("/")[0]
+def read_folders(
+    annotations: Sequence[str], pairs: Mapping[str, str]
+) -> tuple[Splits, tuple[Finding, ...]]:
+    """Reads the splits that folders declare, those of the annotations before the images'.
 
-
-# A dataset has few folders for its files, or each file has its own.
-@lru_cache(maxsize=4_096)
-def compare_folders(annotation: str, image: str) -> Nearness:
-    """Compares the folder of an annotation with the folder of an image."""
-    ours, theirs = annotation.split("/"), image.split("/")
-    if annotation == image:
-        return Nearness(2, False, len(ours), False)
-    shared = 0
-    for left, right in zip(ours, theirs, strict=False):
-        if left != right:
-            break
-        shared += 1
-    differing = sum(left != right for left, right in zip(ours, theirs, strict=False))
-    is_voc = (
-        len(ours) == len(theirs)
-        and differing == 1
-        and (ours[shared], theirs[shared]) == ("Annotations", "JPEGImages")
-    )
-    relation = int(words_of(annotation) == words_of(image))
-    return Nearness(relation, is_voc, shared, len(ours) == len(theirs) and differing == 1)
-
-
-@lru_cache(maxsize=4_096)
-def words_of(folder: str) -> tuple[str, ...]:
-    """Returns the words of a folder's path that say more than "images" or "annotations"."""
-    words = []
-    for token in _TOKEN.split(unicodedata.normalize("NFC", folder)):
-        if token.casefold() in _ROLE_WORDS:
-            continue
-        words += [word.casefold() for word in _WORD.findall(token)]
-    return tuple(word for word in words if word not in _ROLE_WORDS)
-
-
-def holds_renditions(annotation: str, image: str) -> bool:
-    """Whether an image's folder holds masks, thumbnails, visualisations or a backup.
-
-    A word that the annotation's folder has too says nothing: a dataset of faces may be called
-    `mask`.
+    A folder that is named like a split declares one. One that has such a name among its words, as
+    "train_images" or "val2017", does so if at least two folders are named like splits, or if it and
+    its like hold all annotations: "test_tubes" beside "bottles" is no split. Folders that hold
+    everything divide nothing.
 
     Args:
-        annotation: The annotation's folder.
-        image: The image's folder.
+        annotations: The names of all annotations, sorted.
+        pairs: The image of each annotation that has one.
+
+    Returns:
+        The splits, and what is to be told where they are not used.
     """
-    return bool(_RENDITION_WORDS.intersection(words_of(image)).difference(words_of(annotation)))
+    places = [
+        (_folders_of(name), _folders_of(pairs[name]) if name in pairs else None)
+        for name in annotations
+    ]
+    counts = Counter(places)
+    named = _name_places(counts)
+    exact = {kind.word for kind in named.values() if kind.is_exact}
+    used = named
+    if len(exact) < 2 and len(named) < len(counts):
+        used = {place: kind for place, kind in named.items() if kind.is_exact}
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    outside: list[str] = []
+    for annotation, place in zip(annotations, places, strict=True):
+        kind = used.get(place)
+        (found[kind.word] if kind else outside).append(annotation)
+    members = {name: tuple(found[name]) for name in sort_splits(found)}
+    findings = tuple(
+        Finding("split_unassigned", path, value="in no split's folder") for path in outside
+    )
+    return Splits(SplitBy.FOLDERS, members, findings=findings), _name_unused(named, counts)
+
+
+def _name_places(places: Collection[_Place]) -> Mapping[_Place, _Kind]:
+    """Returns what those places declare that declare a split."""
+    shared = _shared_start([own for own, _ in places])
+    shared_by_images = _shared_start([theirs for _, theirs in places if theirs is not None])
+    for skipped in ((shared, shared_by_images), (0, 0)):
+        kinds = {place: _name_place(place, skipped) for place in places}
+        named = {place: kind for place, kind in kinds.items() if kind is not None}
+        if named:
+            return named
+    return {}
+
+
+def _name_place(place: _Place, skipped: tuple[int, int]) -> _Kind | None:
+    own, theirs = place
+    folders = [
+        (name, "/".join(path[: depth + 1]))
+        for path, start in zip((own, theirs or ()), skipped, strict=True)
+        for depth, name in enumerate(path)
+        if depth >= start
+    ]
+    kinds = [
+        _Kind(word, folder, is_split_name(name))
+        for name, folder in folders
+        if (word := find_split_word(name)) is not None
+    ]
+    return next((kind for kind in kinds if kind.is_exact), kinds[0] if kinds else None)
+
+
+def _name_unused(
+    named: Mapping[_Place, _Kind], counts: Mapping[_Place, int]
+) -> tuple[Finding, ...]:
+    held = sum(counts[place] for place in named)
+    total = sum(counts.values())
+    if not named or held == total:
+        return ()
+    folders = sorted({kind.folder for kind in named.values()})
+    others = f" and {count_noun(len(folders) - 1, 'other folder')}" if len(folders) > 1 else ""
+    words = ", ".join(sort_splits({kind.word for kind in named.values()}))
+    value = (
+        f"{folders[0]}{others} (by name: {words}): {held:,} of {count_noun(total, 'annotation')}"
+    )
+    return (Finding("split_unused", folders[0], value=value),)
+
+
+def _folders_of(path: str) -> _Folders:
+    return tuple(path.split("/")[:-1])
+
+
+def _shared_start(paths: Collection[_Folders]) -> int:
+    """Returns how many first folders all paths share."""
+    if not paths:
+        return 0
+    first, last = min(paths), max(paths)
+    same = [one == other for one, other in zip(first, last, strict=False)]
+    return same.index(False) if False in same else len(same)

@@ -21,8 +21,8 @@ from detflow.data.sources.candidates import (
     stem_of,
 )
 from detflow.data.sources.evidence import read_header_size
-from detflow.data.sources.folders import folder_of, holds_renditions
 from detflow.data.sources.names import split_extension
+from detflow.data.sources.nearness import folder_of, holds_renditions
 from detflow.data.sources.source import ImageNames
 
 

@@ -33,8 +33,8 @@ from detflow.data.sources.candidates import (
     take_best,
 )
 from detflow.data.sources.evidence import Evidence, HeaderSize
-from detflow.data.sources.folders import folder_of, holds_renditions, words_of
 from detflow.data.sources.names import split_extension
+from detflow.data.sources.nearness import folder_of, holds_renditions, words_of
 
 _MAX_NAMED = 20
 
