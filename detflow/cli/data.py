@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from detflow.cli.options import (
     set_option,
 )
 from detflow.cli.output import print_data, print_text
+from detflow.text import first_line
 
 if TYPE_CHECKING:
     from detflow.data.check import CheckResult
@@ -35,13 +37,28 @@ _RECORDS = "detflow.data.making:RecordOptions"
 _DATASET_OPTIONS = (
     click.option(
         "--dialect",
-        type=click.Choice(["voc", "coco", "yolo"]),
+        type=click.Choice(["voc", "coco", "yolo", "csv", "cvat", "tfrecord"]),
         help="How the annotations are written.  [default: found by looking]",
     ),
     click.option(
         "--classes",
-        metavar="A,B,…",
-        help="Class names in the order of their ids; no other may occur.  [default: all, sorted]",
+        metavar="A,B,…|@FILE",
+        help="Class names in the order of their ids; no other may occur. One with a comma stands "
+        "in quotes; a file has one a line.  [default: all, sorted]",
+    ),
+    click.option(
+        "--rename",
+        multiple=True,
+        metavar="OLD=NEW",
+        help="Rename a class, all at once; those that get one name become one. May be repeated.",
+    ),
+    click.option(
+        "--decisions",
+        type=PATH,
+        metavar="FILE",
+        multiple=True,
+        help="Table of questions with a person's answers, as check --questions writes it. May be "
+        "repeated.",
     ),
     click.option(
         "--split-by",
@@ -59,6 +76,11 @@ _DATASET_OPTIONS = (
         help="Seed of the random split and of the records' order.",
     ),
     click.option(
+        "--val-from",
+        metavar="SPLIT=SHARE",
+        help="Take a validation split from another one, as train=0.1, where there is none.",
+    ),
+    click.option(
         "--allow-leaks",
         is_flag=True,
         default=None,
@@ -73,7 +95,7 @@ _DATASET_OPTIONS = (
     click.option(
         "--max-bad",
         metavar="N|P%",
-        help="How many annotations may be unusable.  [default: all but one]",
+        help="How many annotations may be unusable.  [default: half of them]",
     ),
     click.option(
         "--max-pixels",
@@ -82,6 +104,14 @@ _DATASET_OPTIONS = (
         show="{:,}".format,
         type=click.IntRange(1),
         help="Images with more pixels are refused.",
+    ),
+    click.option(
+        "--max-unpacked",
+        cls=FieldOption,
+        field=f"{_RECORDS}.max_unpacked",
+        show="{:,}".format,
+        type=click.IntRange(1),
+        help="An archive whose files have more bytes together is refused.",
     ),
     click.option(
         "--jobs",
@@ -123,9 +153,36 @@ def _conversion_options(command: Callable[..., None]) -> Callable[..., None]:
 def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     """Returns the options as the front door's functions take them."""
     found = given(choices)
+    if not found.get("decisions"):
+        found.pop("decisions", None)
     if "classes" in found:
-        found["classes"] = [name.strip() for name in found["classes"].split(",")]
+        found["classes"] = _read_names(found["classes"])
+    if "rename" in found:
+        found["rename"] = [_read_rename(text) for text in found["rename"]]
     return found
+
+
+def _read_names(text: str) -> list[str]:
+    """Returns the names in a line of comma-separated values, or in the lines of an @file."""
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(
+                f"--classes {text}: the file cannot be read: {first_line(error)}"
+            ) from None
+        return [line for line in lines if line.strip()]
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise click.UsageError(f"--classes {text!r}: {error}") from None
+
+
+def _read_rename(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not equals or "=" in new:
+        raise click.UsageError(f"--rename {text!r} is not OLD=NEW with one =")
+    return old, new
 
 
 @click.command(short_help="Judge a dataset or TFRecord files and change nothing.")
@@ -138,6 +195,12 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     help="Write a page with pictures of what was found in a dataset.",
 )
 @click.option(
+    "--questions",
+    type=PATH,
+    metavar="FILE",
+    help="Write a table of what the evidence leaves open in a dataset, for a person to answer.",
+)
+@click.option(
     "--format",
     "document",
     type=click.Choice(["text", "json", "sarif", "junit"]),
@@ -148,9 +211,14 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def check(
-    path: Location, report: Path | None, document: str, as_json: bool, **choices: Any
+    path: Location,
+    report: Path | None,
+    questions: Path | None,
+    document: str,
+    as_json: bool,
+    **choices: Any,
 ) -> None:
-    """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
+    """Judge PATH and change nothing: a dataset folder, a zip or tar file of one, or TFRecord files.
 
     A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them)
     are judged record by record: checksums, fields, boxes, classes, images, names, and which readers
@@ -170,7 +238,7 @@ def check(
     options = build_options(**_read_choices(choices))
     with ExitStack() as stack:
         with show_progress() as progress:
-            found = stack.enter_context(open_check(path, options, report, progress))
+            found = stack.enter_context(open_check(path, options, report, questions, progress))
         _print_check(found, "json" if as_json else document)
     if found.refusal is not None:
         raise found.refusal
@@ -224,9 +292,10 @@ def make_records(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Check DATASET, a folder or URL of images and annotations, and convert it to TFRecord shards.
+    """Check DATASET and convert it to TFRecord shards.
 
-    Annotations are VOC's XML, COCO's JSON, or YOLO's text.
+    DATASET is a folder, a URL, or a zip or tar file of images and annotations: VOC's XML, COCO's
+    JSON, YOLO's text, CSV, CVAT's XML, or TFRecord files of another tool.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """
@@ -247,6 +316,13 @@ def make_records(
         print_data(json.dumps(manifest, indent=2))
     else:
         print_text(f"{format_summary(manifest)}\nrecords       {output}")
+
+
+def _print_result(content: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        print_data(json.dumps(content, indent=2))
+    else:
+        print_text(text)
 
 
 @click.command(short_help="Write a dataset, records or predictions for another tool.")
@@ -274,10 +350,48 @@ def convert(source: Location, to: str, output: Path, as_json: bool, **choices: A
 
     options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
     done = run_conversion(source, output, to, options, shows_progress=True)
-    if as_json:
-        print_data(json.dumps(done.content, indent=2))
-    else:
-        print_text(done.text)
+    _print_result(done.content, done.text, as_json)
+
+
+@click.command(short_help="Compare two datasets or record sets.")
+@click.argument("sets", type=EXISTING_LOCATION, nargs=-1, required=True, metavar="[OLD] NEW")
+@click.option(
+    "--model",
+    type=FOLDER,
+    metavar="DIR",
+    help="A model directory instead of OLD: the records that it was trained on.",
+)
+@_conversion_options
+@click.option(
+    "--page", type=PATH, metavar="FILE", help="Write a page with pictures of what changed."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON on stdout.")
+def diff(
+    sets: tuple[Location, ...],
+    model: Path | None,
+    page: Path | None,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Compare OLD with NEW: datasets or records, in any combination.
+
+    Images added, removed, renamed, in another split or with other pixels; objects added, removed,
+    relabelled, moved by more than a pixel or with other flags. The exit code is 0 where the two are
+    equal, 1 where they differ, and as always where something is wrong. The options are for
+    datasets.
+    """
+    from detflow.api.comparison import run_comparison
+    from detflow.api.data import build_options
+    from detflow.data.conversion import ALL_IN_ONE_SPLIT
+
+    if len(sets) != (2 if model is None else 1):
+        raise click.UsageError("name OLD and NEW, or --model and NEW")
+    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
+    old = sets[0] if model is None else None
+    found = run_comparison(old, sets[-1], model, options, page, shows_progress=True)
+    _print_result(found.content, found.text, as_json)
+    if not found.is_equal:
+        raise click.exceptions.Exit(1)
 
 
 @click.command(short_help="Write a configuration that is fitted to the data.")
@@ -287,17 +401,23 @@ def convert(source: Location, to: str, output: Path, as_json: bool, **choices: A
     type=PATH,
     help="Configuration file to write; it must not exist.  [default: stdout]",
 )
-def init(source: Path, output: Path | None) -> None:
+@click.option(
+    "--val-from",
+    metavar="SPLIT=SHARE",
+    help="As in make-records, for a dataset folder.",
+)
+def init(source: Path, output: Path | None, val_from: str | None) -> None:
     """Write a configuration that is fitted to the data, with the reason for each value.
 
     Input size, anchors, split names and length follow from the images and boxes. A dataset folder
     is judged as make-records does it by default; the configuration then expects its records in
     records/NAME.
     """
+    from detflow.api.data import build_options
     from detflow.publish import publish_file
     from detflow.training.fit import fit_source
 
-    text = fit_source(source)
+    text = fit_source(source, build_options(val_from=val_from, report=False))
     if output is None:
         print_data(text, end="")
     elif output.exists():

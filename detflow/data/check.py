@@ -13,6 +13,7 @@ from typing import Any
 from detflow.data.findings import Finding
 from detflow.data.judging.audit import Audit, audit_dataset
 from detflow.data.making import RecordOptions, describe_audit, require_acceptable
+from detflow.data.questions import render_questions
 from detflow.data.records.lint.checks import judge_record
 from detflow.data.records.lint.find import find_record_files, find_record_folders
 from detflow.data.records.lint.judge import lint_records
@@ -22,6 +23,7 @@ from detflow.data.records.mirror import mirror_records
 from detflow.data.rules import Action, Severity
 from detflow.data.sources.detect import find_dialects
 from detflow.data.sources.layout import find_files, walk_dataset
+from detflow.data.sources.opening import open_dataset
 from detflow.data.sources.seen import require_folder
 from detflow.data.terminal import format_summary
 from detflow.data.verdict import Verdict
@@ -29,6 +31,7 @@ from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
 from detflow.progress import Progress
 from detflow.publish import publish_file
+from detflow.storage.archives import find_archive_kind
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
 from detflow.text import count_noun
@@ -104,6 +107,7 @@ def open_check(
     path: Location,
     options: RecordOptions,
     report_path: Path | None = None,
+    questions_path: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Iterator[CheckResult]:
     """Judges whatever a path means, and yields what was found.
@@ -111,10 +115,11 @@ def open_check(
     A folder's findings are read from a file that is there inside the block only.
 
     Args:
-        path: A dataset's folder, a TFRecord file, a folder of them, or one that holds several of
-            these.
+        path: A dataset's folder, an archive of it, a TFRecord file, a folder of them, or one that
+            holds several of these.
         options: How a dataset is judged.
-        report_path: Where to write the page with pictures of a dataset; None writes nothing at all.
+        report_path: Where to write the page with pictures of a dataset; None writes none.
+        questions_path: Where to write the table of what its evidence leaves open; None writes none.
         progress: Told how far it is.
 
     Raises:
@@ -126,7 +131,8 @@ def open_check(
         records = _find_record_sets(path)
         parts = []
         if not records or _holds_dataset(path, options):
-            parts.append(stack.enter_context(_judge_dataset(path, options, report_path, progress)))
+            dataset = _judge_dataset(path, options, report_path, questions_path, progress)
+            parts.append(stack.enter_context(dataset))
         parts += [check_records(place, options.jobs, progress) for place in records]
         yield CheckResult(tuple(parts))
 
@@ -135,6 +141,7 @@ def check_location(
     path: Location,
     options: RecordOptions,
     report_path: Path | None = None,
+    questions_path: Path | None = None,
     progress: Progress = lambda what, done, total: None,
     *,
     with_findings: bool = False,
@@ -145,6 +152,7 @@ def check_location(
         path: As in `open_check`.
         options: As in `open_check`.
         report_path: As in `open_check`.
+        questions_path: As in `open_check`.
         progress: As in `open_check`.
         with_findings: Whether to return all findings in a dataset; a large one may have millions.
 
@@ -152,7 +160,7 @@ def check_location(
         DataError: As in `open_check`.
         EnvironmentFault: As in `open_check`.
     """
-    with open_check(path, options, report_path, progress) as found:
+    with open_check(path, options, report_path, questions_path, progress) as found:
         parts = (
             replace(
                 part,
@@ -182,7 +190,8 @@ def _find_record_sets(path: Location) -> list[Location]:
         return list(find_record_folders(path))
     if find_record_files(path):
         return [path]
-    require_folder(path)
+    if find_archive_kind(path) is None:
+        require_folder(path)
     return []
 
 
@@ -192,7 +201,8 @@ def _holds_dataset(path: Location, options: RecordOptions) -> bool:
         return False
     folder, dialect = open_folder(path), options.audit.dialect
     if dialect is None:
-        return bool(find_dialects(folder, walk_dataset(folder)))
+        seen = find_dialects(folder, walk_dataset(folder))
+        return any(one.key != "tfrecord" for one in seen)
     return bool(find_files(folder, dialect).annotations)
 
 
@@ -233,14 +243,17 @@ def check_records(
 
 @contextmanager
 def _judge_dataset(
-    dataset: Location, options: RecordOptions, report_path: Path | None, progress: Progress
+    dataset: Location,
+    options: RecordOptions,
+    report_path: Path | None,
+    questions_path: Path | None,
+    progress: Progress,
 ) -> Iterator[Verdict]:
     with ExitStack() as stack:
+        source = stack.enter_context(open_dataset(dataset, options.max_unpacked))
         work_dir = stack.enter_context(tempfile.TemporaryDirectory())
         with open_workers(options.jobs or choose_jobs(dataset), "detflow.data.making") as workers:
-            audit = audit_dataset(
-                open_folder(dataset), options.audit, Path(work_dir), workers, progress
-            )
+            audit = audit_dataset(source, options.audit, Path(work_dir), workers, progress)
         refusal = None
         problems: list[str] = []
         try:
@@ -254,5 +267,7 @@ def _judge_dataset(
             from detflow.data.report.page import render_report
 
             publish_file(report_path, render_report(audit, content, None))
+        if questions_path is not None:
+            publish_file(questions_path, render_questions(audit))
         text = format_summary(content, audit.examples)
         yield Verdict("dataset", str(dataset), text, content, refusal, _Ledger(audit))

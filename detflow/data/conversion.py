@@ -14,18 +14,19 @@ from detflow.data.judging.audit import audit_dataset
 from detflow.data.making import RecordOptions, describe_audit, require_acceptable
 from detflow.data.origins.audited import AuditedOrigin
 from detflow.data.origins.recorded import RecordedOrigin
+from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
 from detflow.data.sinks.origin import Origin
 from detflow.data.sinks.sink import Sink, Trait
 from detflow.data.sinks.writing import WrittenSet, write_set
+from detflow.data.sources.opening import open_dataset
 from detflow.data.terminal import format_summary
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, environment_faults
 from detflow.progress import Progress
 from detflow.publish import publish_directory
-from detflow.storage.folders import open_folder
 from detflow.storage.location import Location
-from detflow.text import count_noun
+from detflow.text import count_noun, escape_unprintable
 
 ALL_IN_ONE_SPLIT: Mapping[str, float] = {"train": 1.0}
 """The split of a dataset that declares none: a conversion divides nothing by itself."""
@@ -39,6 +40,7 @@ _NOUNS = {
     Trait.POSE: ("pose", "poses"),
     Trait.SCORE: ("score", "scores"),
     Trait.NEGATIVE: ("image without objects", "images without objects"),
+    Trait.FRACTION: ("box that is no whole pixels", "boxes that are no whole pixels"),
     Trait.SPARE_CLASS: ("class without objects", "classes without objects"),
     Trait.CLASS_ORDER: ("place in the order of the classes", "places in the order of the classes"),
     Trait.UNION: ("union of splits", "unions of splits"),
@@ -115,13 +117,21 @@ def open_set(
         ArtifactError: The records are damaged.
         DataError: The dataset cannot be used.
     """
-    if is_record_set(source):
+    if is_record_set(source) and not _is_foreign(source):
         yield RecordedOrigin(mirror_records(source)), {}
         return
-    with tempfile.TemporaryDirectory() as work_dir:
-        audit = audit_dataset(open_folder(source), options.audit, Path(work_dir), workers, progress)
+    with (
+        open_dataset(source, options.max_unpacked) as folder,
+        tempfile.TemporaryDirectory() as work_dir,
+    ):
+        audit = audit_dataset(folder, options.audit, Path(work_dir), workers, progress)
         require_acceptable(audit, options, source, announce)
         yield AuditedOrigin(audit, keeps_lossless=True), describe_audit(audit, options)
+
+
+def _is_foreign(records: Location) -> bool:
+    """Whether TFRecord files are another tool's, which are read as a dataset is."""
+    return isinstance(records, Path) and not (records / MANIFEST_NAME).exists()
 
 
 def publish_set(
@@ -211,7 +221,8 @@ def _describe(
         number = count_noun(written.images_encoded_anew, "image")
         lines.append(f"{'encoded anew':<13} {number}: decoders read the originals differently")
     for old, new in written.renamed[:_MAX_NAMED]:
-        lines.append(f"{'renamed':<13} {old} is {new}: another image has the same name")
+        shown = escape_unprintable(old)
+        lines.append(f"{'renamed':<13} {shown} is {new}: another image has the same name")
     if len(written.renamed) > _MAX_NAMED:
         lines.append(f"{'renamed':<13} and {len(written.renamed) - _MAX_NAMED:,} more")
     if written.lost:

@@ -16,6 +16,7 @@ from typing import Any
 
 from detflow.data.judging.audit import Audit, AuditOptions, audit_dataset
 from detflow.data.origins.audited import AuditedOrigin
+from detflow.data.questions import QUESTIONS_NAME, count_questions, render_questions
 from detflow.data.records.manifest import (
     FORMAT_VERSION,
     INDEX_NAME,
@@ -32,15 +33,15 @@ from detflow.data.rules import Action
 from detflow.data.shards import write_shards
 from detflow.data.sinks.voc import VocSink
 from detflow.data.sinks.writing import write_set
-from detflow.data.sources.seen import describe_unread, require_folder
+from detflow.data.sources.opening import open_dataset
+from detflow.data.sources.seen import describe_unread
 from detflow.data.sources.splits import SplitBy
 from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_space, seal
-from detflow.storage.folders import open_folder
-from detflow.storage.interface import Folder
+from detflow.storage.archives import DEFAULT_MAX_UNPACKED
 from detflow.storage.location import Location, Url
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.text import count_noun
@@ -49,7 +50,9 @@ from detflow.version import __version__
 _MAX_NAMED = 20
 _TEXT_BYTES = 4_096
 # The files that are written by the converting process itself, not by its workers.
-_DRIVER_FILES = frozenset({MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME})
+_DRIVER_FILES = frozenset(
+    {MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME, QUESTIONS_NAME}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,10 @@ class RecordOptions:
         keep_splits: An earlier records directory whose samples stay in their splits.
         write_fixed: A folder for the mended dataset as VOC.
         strict: Whether any repair or quarantine fails the run.
-        max_bad: How many annotations may be quarantined; None allows any number as long as one
-            sample is left.
+        max_bad: How many annotations may be quarantined; None allows half of them.
         jobs: The number of processes; None chooses it. It never changes the result.
         report: Whether to write the page with pictures.
+        max_unpacked: How many bytes the files of an archive may have together.
     """
 
     audit: AuditOptions = field(default_factory=AuditOptions)
@@ -115,6 +118,7 @@ class RecordOptions:
     max_bad: BadLimit | None = None
     jobs: int | None = None
     report: bool = True
+    max_unpacked: int = DEFAULT_MAX_UNPACKED
 
 
 def publish_records(
@@ -128,7 +132,7 @@ def publish_records(
     """Makes records of a dataset and publishes them.
 
     Args:
-        dataset: Its folder.
+        dataset: Its folder, or an archive of it.
         output: The records directory; one that is there is replaced as a whole.
         options: What the user chose.
         progress: Told how far it is.
@@ -144,15 +148,14 @@ def publish_records(
         DataError: The dataset cannot be used, or not under these options; nothing is published.
         EnvironmentFault: The machine refuses; nothing is published.
     """
-    require_folder(dataset)
     _require_replaceable(dataset, output)
-    source = open_folder(dataset)
     audit_options = options.audit
     if options.keep_splits is not None:
         audit_options = replace(audit_options, kept_splits=read_memberships(options.keep_splits))
     with ExitStack() as stack:
+        source = stack.enter_context(open_dataset(dataset, options.max_unpacked))
         staging = stack.enter_context(
-            publish_folder(output, MANIFEST_NAME, resume=_name_request(source, options))
+            publish_folder(output, MANIFEST_NAME, resume=_name_request(dataset, options))
         )
         fixed_dir = (
             None
@@ -174,6 +177,10 @@ def publish_records(
                 ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
             (staging.path / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
             described = describe_audit(audit, options)
+            if described["questions"]:
+                (staging.path / QUESTIONS_NAME).write_text(
+                    render_questions(audit), encoding="utf-8", newline=""
+                )
             if options.report:
                 from detflow.data.report.page import render_report
 
@@ -191,12 +198,13 @@ def publish_records(
     return manifest
 
 
-def _name_request(source: Folder, options: RecordOptions) -> str:
+def _name_request(dataset: Location, options: RecordOptions) -> str:
     """Returns twelve hexadecimal digits that stand for what the user asks for.
 
     A run that was killed is resumed by the next one that asks for the same.
     """
-    request = repr((str(source.location), replace(options, jobs=None), __version__))
+    place = dataset.resolve() if isinstance(dataset, Path) else dataset
+    request = repr((str(place), replace(options, jobs=None), __version__))
     return hashlib.sha256(request.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
@@ -304,6 +312,9 @@ def _find_refusal(
     elif options.max_bad is not None and not options.max_bad.allows(bad, total):
         cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
         remedy = "correct the files named above"
+    elif options.max_bad is None and bad * 2 > total:
+        cause = f"{bad:,} of {total:,} annotations would be set aside, more than half of them"
+        remedy = "look at the reasons named above, or allow it with --max-bad 100%"
     elif not audit.label_map.names:
         cause, remedy = "no object is left, so there is no class to learn", "label some objects"
     else:
@@ -321,6 +332,8 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         rule["fractions"] = dict(options.audit.fractions)
         if options.keep_splits is not None:
             rule["kept_from"] = read_manifest(options.keep_splits).fingerprint
+    if options.audit.val_from is not None:
+        rule["val_from"] = str(options.audit.val_from)
     splits = {}
     for name, members in audit.splits.members.items():
         counts: Counter[str] = Counter()
@@ -337,9 +350,11 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "dataset": audit.files.source.name,
         "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
+        "annotations_usable": len(audit.samples),
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
         "classes": list(audit.label_map),
+        "classes_renamed": dict(options.audit.renames),
         "splits": splits,
         "unions": {name: list(parts) for name, parts in audit.splits.unions.items()},
         "split_rule": rule,
@@ -347,6 +362,8 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "repairs": audit.count_by_code(Action.REPAIRED),
         "quarantined": dict(sorted(Counter(audit.quarantined.values()).items())),
         "noted": audit.count_by_code(Action.NOTED),
+        "questions": count_questions(audit),
+        "decisions": options.audit.decisions.describe(),
     }
 
 

@@ -15,24 +15,36 @@ from pathlib import Path
 from typing import TypeVar
 
 from detflow.data.findings import Finding, name_annotation
-from detflow.data.images.duplicates import Duplicates, find_duplicates
+from detflow.data.images.duplicates import find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
+from detflow.data.judging.answers import answer_images
 from detflow.data.judging.batch import BatchJudge, FileReading, FileTask, Judgement
+from detflow.data.judging.classes import read_renames, settle_classes
 from detflow.data.judging.collect import Collected, FindingLog
-from detflow.data.judging.dataset import judge_classes, judge_duplicates
+from detflow.data.judging.dataset import (
+    judge_classes,
+    judge_duplicates,
+    judge_renames,
+    judge_splits,
+)
+from detflow.data.judging.decisions import Decisions, Topic, resolve_decisions
 from detflow.data.judging.entries import (
     EntryStore,
     find_repeats,
     open_store,
     read_entries,
 )
+from detflow.data.judging.evidence import FileEvidence
 from detflow.data.judging.sample import AuditedSample, SampleSummary, read_line
+from detflow.data.judging.splitting import SplitChoice, split_samples
 from detflow.data.rules import RULES, Action
+from detflow.data.sources.candidates import Claim
 from detflow.data.sources.detect import open_dataset_files
 from detflow.data.sources.names import split_extension
-from detflow.data.sources.pairing import find_own_images, pair_images
-from detflow.data.sources.source import AnnotationSource, DatasetFiles
-from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, seeded_splits
+from detflow.data.sources.own_images import describe_own_image, find_own_images, names_other_image
+from detflow.data.sources.pairing import pair_images
+from detflow.data.sources.source import AnnotationSource, DatasetFiles, ImageNames
+from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, ValidationShare
 from detflow.data.workers.processes import OrderedMap
 from detflow.label_map import LabelMap
 from detflow.progress import Progress
@@ -50,25 +62,36 @@ class AuditOptions:
     """What the user may choose.
 
     Attributes:
-        classes: The class names in the order of their ids; None takes those that the dataset
-            declares, or else those that are found, sorted.
+        classes: The class names in the order of their ids, normalised; None takes those that the
+            dataset declares, or else those that are found, sorted.
+        renames: The new name of each class that is renamed; see `classes.settle_names`.
         max_pixels: Images with more pixels are refused from their header.
         split_by: Where the splits come from.
         fractions: The share of each split by its name, where a seed decides.
         seed: The seed of the random split and of the order of the records.
+        val_from: What the validation split is taken from, where the dataset has none.
         allow_leaks: Whether the same image may be in two splits.
         kept_splits: The split of keys in an earlier run, which a seeded split does not move.
         dialect: How the dataset's annotations are written; None finds it by looking.
+        decisions: What a person has decided where the evidence does not.
     """
 
     classes: tuple[str, ...] | None = None
+    renames: Mapping[str, str] = field(default_factory=dict)
     max_pixels: int = DEFAULT_MAX_PIXELS
     split_by: SplitBy = SplitBy.AUTO
     fractions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
     seed: int = 0
+    val_from: ValidationShare | None = None
     allow_leaks: bool = False
     kept_splits: Mapping[str, str] | None = None
     dialect: AnnotationSource | None = None
+    decisions: Decisions = field(default_factory=Decisions)
+
+    def choose_splits(self) -> SplitChoice:
+        """Returns what of it is about splits."""
+        kept = self.kept_splits or {}
+        return SplitChoice(self.fractions, self.seed, self.val_from, self.allow_leaks, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +177,16 @@ def audit_dataset(
         progress: Told how far it is.
 
     Raises:
-        ConfigError: The user asked for declared splits and there are none.
+        ConfigError: The user asked for splits that the dataset does not have.
         DataError: A file was removed meanwhile.
     """
     dialect, files = open_dataset_files(source, options.dialect, options.classes)
+    decisions = resolve_decisions(options.decisions, files.annotations, files.images)
+    renames = {**read_renames(decisions.renames.items()), **options.renames}
     classes = options.classes
     if classes is None:
         classes = dialect.declare_classes(files)
+        classes = None if classes is None else settle_classes(classes, renames)
     with (
         open_store(work_dir) as store,
         open(work_dir / "findings.jsonl", "wb") as findings_file,
@@ -171,7 +197,15 @@ def audit_dataset(
         collected = Collected(log, samples_file)
         annotations, images = _judge_all(
             files,
-            BatchJudge(files.source, dialect, options.max_pixels, classes, is_paired=False),
+            BatchJudge(
+                files.source,
+                dialect,
+                options.max_pixels,
+                classes,
+                is_paired=False,
+                renames=renames,
+            ),
+            decisions,
             store,
             workers,
             progress,
@@ -182,12 +216,15 @@ def audit_dataset(
         duplicates = find_duplicates(
             {name: (sample.image_sha256, sample.image_hash) for name, sample in samples.items()}
         )
-        splits = _split(files, dialect, annotations, images, samples, duplicates, options)
+        declared = dialect.declare_splits(files, annotations, images, options.split_by)
+        splits = split_samples(declared, samples, duplicates, options.choose_splits())
         log.extend(splits.findings)
+        log.extend(judge_splits(splits))
         log.extend(judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
         assigned = {name: summary for name, summary in samples.items() if name in members}
         log.extend(judge_classes(assigned, splits, classes))
+        log.extend(judge_renames(renames, collected.renamed, samples))
         progress("comparing images", 1, 1)
     if classes is None:
         found = {count.name for summary in assigned.values() for count in summary.class_counts}
@@ -211,6 +248,7 @@ def audit_dataset(
 def _judge_all(
     files: DatasetFiles,
     batch_judge: BatchJudge,
+    decisions: Decisions,
     store: EntryStore,
     workers: OrderedMap,
     progress: Progress,
@@ -221,7 +259,7 @@ def _judge_all(
     Returns:
         The names of all annotations, usable or not, and the image of each that has one.
     """
-    judge = _Pass(files, batch_judge, store, workers, progress, collected)
+    judge = _Pass(files, batch_judge, decisions, store, workers, progress, collected)
     if batch_judge.dialect.many_images:
         judge.read_entries()
     else:
@@ -241,20 +279,22 @@ class _Pass:
         self,
         files: DatasetFiles,
         judge: BatchJudge,
+        decisions: Decisions,
         store: EntryStore,
         workers: OrderedMap,
         progress: Progress,
         collected: Collected,
     ) -> None:
         self._files = files
+        self._decisions = decisions
         self._judge = judge
         self._store = store
         self._workers = workers
         self._progress = progress
         self._collected = collected
-        # Plain tuples of strings cost the garbage collector nothing, named ones do.
-        self._names: dict[str, tuple[str | None, str | None]] = {}
-        self._judged: set[str] = set()
+        self._claims: dict[str, Claim] = {}
+        self._judged: dict[str, str] = {}
+        self._odd_paths: dict[str, str] = {}
         # Where the store keeps annotations of files that hold many, by name.
         self._kept: dict[str, int] = {}
         self.annotations: list[str] = []
@@ -279,18 +319,25 @@ class _Pass:
         self.annotations += [
             finding.annotation for finding in reading.findings if finding.action in _SET_ASIDE
         ]
-        for names, judgement in reading.annotations:
+        for names, size, judgement in reading.annotations:
             self.annotations.append(path)
             if same_key is not None:
                 log.extend([Finding("key_twice", path, related=same_key)])
+            elif judgement is None:
+                self._claims[path] = (*names, size, True)
             else:
-                # Pairing looks at the source path only where there is no file name, or a stale one.
-                is_certain = judgement is not None and names.filename
-                source_path = None if is_certain else names.source_path
-                self._names[path] = names.filename, source_path
-            if judgement is not None:
                 self._collected.add(path, image, judgement)
-                self._judged.add(path)
+                self._note_own_image(path, names, image)
+
+    def _note_own_image(self, name: str, names: ImageNames, image: str) -> None:
+        self._judged[name] = image
+        finding = describe_own_image(name, names, image)
+        # Some dialects have no other name than the file's.
+        is_named = names != (None, None, None) or not self._judge.dialect.claims_by_name
+        if finding is not None and is_named:
+            self._collected.log.extend([finding])
+        if names.source_path is not None and names_other_image(name, names.source_path):
+            self._odd_paths[name] = names.source_path
 
     def read_entries(self) -> None:
         """Reads every file where each holds many annotations."""
@@ -312,11 +359,11 @@ class _Pass:
             self.annotations += [
                 finding.annotation for finding in file.findings if finding.action in _SET_ASIDE
             ]
-            for entry, (names, place) in file.claims.items():
+            for entry, (names, size, place) in file.claims.items():
                 name = name_annotation(file.path, entry)
                 log.places[name] = file.path, entry
                 self.annotations.append(name)
-                self._names[name] = names.filename, names.source_path
+                self._claims[name] = (*names, size, False)
                 self._kept[name] = place
 
     def pair_all(self) -> Mapping[str, str]:
@@ -325,17 +372,24 @@ class _Pass:
         Returns:
             The image of each annotation that has one.
         """
-        unreadable = [name for name in self.annotations if name not in self._names]
+        known = self._claims.keys() | self._judged.keys()
         pairs = pair_images(
-            self._names,
+            self._claims,
             self._files.images,
-            unreadable,
+            FileEvidence(self._files.source, self._workers),
+            self._judged,
+            self._odd_paths,
+            [name for name in self.annotations if name not in known],
             by_own_name=self._judge.dialect.claims_by_name,
         )
+        if answers := self._decisions.by_topic[Topic.IMAGE]:
+            have_one = chain(self._judged.items(), pairs.images.items())
+            taken = {image: name for name, image in have_one}
+            pairs, dropped = answer_images(pairs, self._claims, taken, answers)
+            self.annotations = [name for name in self.annotations if name not in dropped]
         self._collected.log.extend(pairs.findings)
-        waiting = [
-            (name, image) for name, image in pairs.images.items() if name not in self._judged
-        ]
+        self.annotations = [name for name in self.annotations if name not in pairs.copies]
+        waiting = list(pairs.images.items())
         judge = replace(self._judge, is_paired=True)
         judgements: Iterator[Judgement]
         if self._kept:
@@ -354,7 +408,7 @@ class _Pass:
         ):
             self._progress("checking what had to be paired", done, len(waiting))
             self._collected.add(name, image, judgement)
-        return pairs.images
+        return {**self._judged, **pairs.images}
 
     def _run(
         self, judge: Callable[[Sequence[Item]], Sequence[Result]], tasks: Iterable[Item]
@@ -376,42 +430,3 @@ def _find_same_keys(annotations: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {
         path: tuple(other for other in paths if other != path) for paths in twice for path in paths
     }
-
-
-def _split(
-    files: DatasetFiles,
-    dialect: AnnotationSource,
-    annotations: Sequence[str],
-    images: Mapping[str, str],
-    samples: Mapping[str, SampleSummary],
-    duplicates: Duplicates,
-    options: AuditOptions,
-) -> Splits:
-    """Returns the splits of the usable samples."""
-    declared = dialect.declare_splits(files, annotations, images, options.split_by)
-    if declared is None:
-        # Most samples share their set of classes: they all share one tuple.
-        known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        classes = {}
-        for name, summary in samples.items():
-            present = tuple(count.name for count in summary.class_counts)
-            classes[name] = known.setdefault(present, present)
-        kept = {
-            name: split
-            for name in samples
-            if (split := (options.kept_splits or {}).get(split_extension(name)[0]))
-        }
-        return seeded_splits(duplicates.groups, classes, options.fractions, options.seed, kept)
-    members = {
-        split: tuple(name for name in names if name in samples)
-        for split, names in declared.members.items()
-    }
-    # What is quarantined for another reason needs no split.
-    findings = [
-        finding
-        for finding in declared.findings
-        if finding.code != "split_unassigned" or finding.path in samples
-    ]
-    if options.allow_leaks:
-        findings = [finding for finding in findings if finding.code != "split_leak"]
-    return Splits(declared.rule, members, declared.unions, tuple(findings))

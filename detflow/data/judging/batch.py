@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
+from detflow.data.judging.classes import settle_names
 from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import count_classes, examine_image, judge_pair
 from detflow.data.judging.reading import read_files
 from detflow.data.judging.sample import ClassCount
-from detflow.data.sources.pairing import has_own_image
+from detflow.data.sources.own_images import claims_own_image, is_stranger
 from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
 from detflow.storage.interface import Folder
 
@@ -44,6 +45,7 @@ class Judgement:
         class_counts: The classes of the sample's objects, sorted by name.
         line: The sample as a line; None where it cannot be used.
         findings: Everything that was found.
+        renamed: The classes of its objects that have another name now.
     """
 
     annotation: str
@@ -54,6 +56,7 @@ class Judgement:
     class_counts: tuple[ClassCount, ...]
     line: bytes | None
     findings: tuple[Finding, ...]
+    renamed: tuple[str, ...] = ()
 
 
 class AnnotationReading(NamedTuple):
@@ -61,10 +64,12 @@ class AnnotationReading(NamedTuple):
 
     Attributes:
         names: How it claims its image.
+        size: The image's width and height as written, where they may help to find the image.
         judgement: What was found with its image; None where nobody knows yet which that is.
     """
 
     names: ImageNames
+    size: tuple[int, int] | None
     judgement: Judgement | None
 
 
@@ -93,6 +98,7 @@ class BatchJudge:
         classes: The classes that may occur; None allows any.
         is_paired: Whether a task's images have been decided. Otherwise they are images of the
             files' own names, and count only where the annotation claims them.
+        renames: The new name of each class that is renamed.
     """
 
     source: Folder
@@ -100,6 +106,7 @@ class BatchJudge:
     max_pixels: int
     classes: Sequence[str] | None
     is_paired: bool
+    renames: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, tasks: Sequence[FileTask]) -> list[FileReading]:
         """Reads the files of a batch, and judges their annotations that have an image.
@@ -118,15 +125,14 @@ class BatchJudge:
             for content, task in zip(contents, tasks, strict=True)
             for annotation in content.annotations
             if task.image is not None
-            and (self.is_paired or has_own_image(annotation.name, annotation.names))
+            and (self.is_paired or claims_own_image(annotation.name, annotation.names))
         ]
         judgements = {judgement.annotation: judgement for judgement in self._judge(pairs)}
         return [
             FileReading(
                 hashlib.sha256(data).digest(),
                 tuple(
-                    AnnotationReading(raw.names, judgements.get(raw.name))
-                    for raw in content.annotations
+                    _describe_reading(raw, judgements.get(raw.name)) for raw in content.annotations
                 ),
                 content.findings,
             )
@@ -139,14 +145,17 @@ class BatchJudge:
 
     def _judge(self, pairs: Sequence[tuple[RawAnnotation, str]]) -> list[Judgement]:
         files = read_files(self.source, (path for _, path in pairs), MAX_IMAGE_BYTES)
-        images = [
-            examine_image(data, path, self.max_pixels)
-            for data, (_, path) in zip(files, pairs, strict=True)
-        ]
+        images = []
+        judged = []
+        for data, (annotation, path) in zip(files, pairs, strict=True):
+            if self.is_paired or not is_stranger(annotation.name, annotation.size, path, data):
+                images.append(examine_image(data, path, self.max_pixels))
+                judged.append(annotation)
         hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
+        settled = [settle_names(annotation, self.renames) for annotation in judged]
         verdicts = [
             judge_pair(annotation, image, self.classes)
-            for (annotation, _), image in zip(pairs, images, strict=True)
+            for (annotation, _), image in zip(settled, images, strict=True)
         ]
         return [
             Judgement(
@@ -158,8 +167,13 @@ class BatchJudge:
                 class_counts=count_classes(annotation, sample) if sample else (),
                 line=sample.to_json() if sample else None,
                 findings=findings,
+                renamed=renamed,
             )
-            for (annotation, _), image, image_hash, (sample, findings) in zip(
-                pairs, images, hashes, verdicts, strict=True
+            for (annotation, renamed), image, image_hash, (sample, findings) in zip(
+                settled, images, hashes, verdicts, strict=True
             )
         ]
+
+
+def _describe_reading(raw: RawAnnotation, judgement: Judgement | None) -> AnnotationReading:
+    return AnnotationReading(raw.names, None if judgement is not None else raw.size, judgement)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detflow.data.sinks.names import choose_names, choose_split_names
+from detflow.data.sinks.numbers import is_whole
 from detflow.data.sinks.origin import ImageReader, Origin
 from detflow.data.sinks.sink import CarriedImage, SetPlan, Sink, Trait
 from detflow.data.workers.processes import OrderedMap
@@ -78,11 +79,12 @@ def write_set(
     entries = origin.entries
     names, shared = choose_names([entry.image for entry in entries])
     tally = _Tally(origin, sink)
+    payloads = origin.payloads(range(len(entries)))
     with sink.open_lists(target, plan) as lists:
         tasks = (
             _Task(number, split_names[entry.split], name, payload)
             for number, (entry, name, payload) in enumerate(
-                zip(entries, names, origin.payloads(), strict=True), start=1
+                zip(entries, names, payloads, strict=True), start=1
             )
         )
         function = partial(_write_image, origin.reader, sink, plan, target)
@@ -127,7 +129,7 @@ class _Tally:
         self.images[split] += 1
         self.objects[split].update(item.name for item in image.objects)
         self.anew += is_anew
-        self._traits.update(_find_traits(image))
+        self._traits.update(_find_traits(image, self._sink.holds))
 
     def find_lost(self) -> dict[Trait, int]:
         used = {name for counts in self.objects.values() for name in counts}
@@ -145,10 +147,13 @@ class _Tally:
         }
 
 
-def _find_traits(image: CarriedImage) -> Iterator[Trait]:
+def _find_traits(image: CarriedImage, held: frozenset[Trait]) -> Iterator[Trait]:
     if not image.objects:
         yield Trait.NEGATIVE
     for item in image.objects:
+        # The only one that takes time to find.
+        if Trait.FRACTION not in held and not is_whole(item.box, image.size):
+            yield Trait.FRACTION
         if item.difficult:
             yield Trait.DIFFICULT
         if item.truncated:

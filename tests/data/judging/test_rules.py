@@ -5,6 +5,9 @@ import json
 import pytest
 from PIL import Image
 
+from detflow.data.judging.decisions import Decision, Decisions, Topic
+from detflow.data.records.example import encode_example
+from detflow.data.records.tfrecord import frame_record
 from detflow.data.rules import RULES
 from detflow.data.sources.splits import SplitBy
 from detflow.data.sources.voc.read import MAX_OBJECTS, MAX_XML_BYTES
@@ -90,6 +93,38 @@ def beside_coco(path, text):
     return plant
 
 
+def cvat(content):
+    """Plants a file of CVAT's with an image."""
+
+    def plant(voc):
+        voc.write("images/a.jpg", voc.encode(voc.draw()))
+        voc.write(
+            "annotations.xml",
+            f'<annotations><image name="a.jpg" width="64" height="48">{content}</image>'
+            f"{'' if content else '<track/>'}</annotations>",
+        )
+
+    return plant
+
+
+def record(class_id, name):
+    """Plants a record with one object, and a label map of cat and dog."""
+
+    def plant(voc):
+        side = {f"image/object/bbox/{one}min": (float, [0.1]) for one in "xy"}
+        features = {
+            "image/encoded": (bytes, [voc.encode(voc.draw())]),
+            **side,
+            **{one.replace("min", "max"): (float, [0.9]) for one in side},
+            "image/object/class/label": (int, [class_id]),
+            "image/object/class/text": (bytes, [name]),
+        }
+        voc.write("a.tfrecord", frame_record(encode_example(features)))
+        voc.write("map.pbtxt", "item { id: 1 name: 'cat' } item { id: 2 name: 'dog' }")
+
+    return plant
+
+
 def yolo(text, names="names: [cat]"):
     """Plants a file of YOLO's, and data.yaml."""
 
@@ -127,21 +162,53 @@ def listed(*lines):
     return plant
 
 
+def stale_list(voc):
+    voc.add("a")
+    voc.write("test_results.txt", "precision 0.5")
+
+
+def no_validation(voc):
+    for split in ("train", "test"):
+        voc.add(split, images=f"{split}/i", annotations=f"{split}/a")
+
+
 def link_outside(voc):
     voc.add("a")
     (voc.root.parent / "outside.jpg").write_bytes(b"")
     (voc.root / "images" / "link.jpg").symlink_to(voc.root.parent / "outside.jpg")
 
 
-def image_ambiguous(voc):
-    for folder in ("one", "two"):
-        voc.write(f"{folder}/a.jpg", voc.encode(voc.draw()))
-    voc.write("annotations/a.xml", voc.xml(voc.object()))
+def two_images(seeds=(0, 1), widths=(64, 64)):
+    """Plants an annotation, and two images of its name."""
+
+    def plant(voc):
+        for folder, seed, width in zip(("one", "two"), seeds, widths, strict=True):
+            voc.write(f"{folder}/a.jpg", voc.encode(voc.draw(seed=seed, width=width)))
+        voc.write("annotations/a.xml", voc.xml(voc.object()))
+
+    return plant
 
 
 def image_claimed_twice(voc):
     voc.add("a")
-    voc.write("annotations/b.xml", voc.xml(voc.object(), filename="a.jpg"))
+    voc.write("annotations/b.xml", voc.xml(voc.object("dog"), filename="a.jpg"))
+
+
+def annotation_copy(voc):
+    voc.add("a")
+    voc.write("backup/a.xml", voc.xml(voc.object()))
+
+
+def other_name(*unlabelled):
+    """Plants a pair a whose `<filename>` is b's, and b, perhaps without an annotation."""
+
+    def plant(voc):
+        voc.add("a", filename="b.jpg")
+        voc.add("b")
+        for name in unlabelled:
+            (voc.root / f"annotations/{name}.xml").unlink()
+
+    return plant
 
 
 def key_twice(voc):
@@ -175,6 +242,15 @@ def class_absent(voc):
 
 SOUND_BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
 NAMED = f"<name>cat</name>{SOUND_BOX}"
+
+
+def decide(topic, about, answer):
+    """Returns what a person has decided."""
+    decision = Decision(Topic(topic), about, answer, "decisions.csv", 2)
+    known = {one: {about: decision} if one is decision.topic else {} for one in Topic}
+    return Decisions(known, ("0" * 64,))
+
+
 # For each rule what provokes it, and the options of the audit.
 FAULTS = {
     "xml_doctype": (document("<!DOCTYPE annotation><annotation/>"), {}),
@@ -187,6 +263,7 @@ FAULTS = {
     "too_many_objects": (lambda voc: voc.add("a", "<object/>" * (MAX_OBJECTS + 1)), {}),
     "name_missing": (body(SOUND_BOX), {}),
     "name_whitespace": (body(f"<name> cat</name>{SOUND_BOX}"), {}),
+    "name_unicode": (body(f"<name>cafe\u0301</name>{SOUND_BOX}"), {}),
     "flag_unreadable": (body(f"{NAMED}<difficult>perhaps</difficult>"), {}),
     "box_missing": (body("<name>cat</name>"), {}),
     "box_not_a_number": (box((1, 1, "nan", 9)), {}),
@@ -203,11 +280,17 @@ FAULTS = {
     "paired_by_path": (names("b.jpg", filename="gone.jpg", path="C:\\photos\\b.jpg"), {}),
     "paired_by_stem": (names("a.jpg", filename="gone.jpg"), {}),
     "image_missing": (names("b.jpg", filename="gone.jpg"), {}),
-    "image_ambiguous": (image_ambiguous, {}),
+    "paired_by_filename": (other_name("b"), {}),
+    "paired_by_size": (two_images(widths=(32, 64)), {}),
+    "claim_stale": (other_name(), {}),
+    "image_copies": (two_images(seeds=(0, 0)), {}),
+    "annotation_copy": (annotation_copy, {}),
+    "image_ambiguous": (two_images(), {}),
     "image_claimed_twice": (image_claimed_twice, {}),
     "key_twice": (key_twice, {}),
     "image_unlabelled": (image_unlabelled, {}),
     "no_objects": (no_objects, {}),
+    "decided": (two_images(), {"decisions": decide("image", "annotations/a.xml", "drop")}),
     "image_undecodable": (image(b"\xff\xd8\xff nothing"), {}),
     "image_unsupported": (image(b"\0\0\0\x18ftypheic\0\0\0\0"), {}),
     "image_too_large": (lambda voc: voc.add("a"), {"max_pixels": 64}),
@@ -239,13 +322,22 @@ FAULTS = {
     "entry_orphan": (coco(objects=[{"image_id": 7}, {"image_id": 7}]), {}),
     "id_twice": (coco(objects=[{"id": 1}, {"id": 1, "bbox": [3, 3, 9, 9]}]), {}),
     "class_id_unknown": (yolo("1 .5 .5 .5 .5"), {}),
+    "class_conflict": (record(2, b"cat"), {}),
     "class_id_twice": (coco(categories=[{"id": 1, "name": name} for name in ("cat", "dog")]), {}),
     "class_name_twice": (yolo("1 .5 .5 .5 .5", "names: [cat, cat]"), {}),
     "class_names_missing": (yolo("1 .5 .5 .5 .5", None), {}),
+    "video_unsupported": (cvat(""), {}),
+    "shape_left_out": (cvat('<points label="cat" points="1,1;2,2"/><polyline label="cat"/>'), {}),
     "outline_boxed": (yolo("0 .1 .1 .5 .1 .5 .5"), {}),
     "object_crowd": (coco(objects=[{"iscrowd": 1}]), {}),
     "box_not_normalised": (yolo("0 32 24 9 9"), {}),
     "class_unknown": (lambda voc: voc.add("a", voc.object("dog")), {"classes": ("cat",)}),
+    "class_renamed": (lambda voc: voc.add("a"), {"renames": {"cat": "dog"}}),
+    "class_rename_unused": (lambda voc: voc.add("a"), {"renames": {"car": "dog"}}),
+    "split_unusable": (listed("nowhere", "gone"), FOLDERS),
+    "split_unused": (stale_list, FOLDERS),
+    "split_no_validation": (no_validation, FOLDERS),
+    "split_leak_allowed": (listed("a", "b"), {**FOLDERS, "allow_leaks": True}),
     "split_unassigned": (listed("nowhere", "a/b/c", "b"), {"split_by": SplitBy.LISTS}),
     "split_entry_missing": (listed("a", "nowhere"), FOLDERS),
     "split_entry_twice": (listed("a", "a"), FOLDERS),
