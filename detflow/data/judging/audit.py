@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import Duplicates, find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
-from detflow.data.judging.batch import BatchJudge, FileReading, FileTask
-from detflow.data.judging.collect import Collected, FindingLog
+from detflow.data.judging.again import AgainJudge, judge_again
+from detflow.data.judging.batch import Batch, BatchJudge, FileReading, FileTask
+from detflow.data.judging.collect import Collected
 from detflow.data.judging.dataset import judge_classes, judge_duplicates
+from detflow.data.judging.rulings import Orders, Rulings, decide, guess
 from detflow.data.judging.sample import AuditedSample, SampleSummary, read_line
+from detflow.data.judging.testimony import Evidence
 from detflow.data.rules import RULES, Action
 from detflow.data.sources.layout import find_files
 from detflow.data.sources.names import split_extension
@@ -53,6 +56,7 @@ class AuditOptions:
         allow_leaks: Whether the same image may be in two splits.
         kept_splits: The split of keys in an earlier run, which a seeded split does not move.
         dialect: How the dataset's annotations are written.
+        orders: What the user decides by hand, and not the evidence of the set.
     """
 
     classes: tuple[str, ...] | None = None
@@ -63,6 +67,7 @@ class AuditOptions:
     allow_leaks: bool = False
     kept_splits: Mapping[str, str] | None = None
     dialect: AnnotationSource = VOC
+    orders: Orders = field(default_factory=Orders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class Audit:
         findings_path: A file with all findings, a JSON line each.
         samples_path: A file with all `AuditedSample`s, a JSON line each.
         source_fingerprint: A SHA-256 over the paths and contents that were read.
+        decided: What the evidence of the whole set has decided, and by what, as in the manifest.
     """
 
     files: DatasetFiles
@@ -92,6 +98,7 @@ class Audit:
     findings_path: Path
     samples_path: Path
     source_fingerprint: str
+    decided: Mapping[str, Any]
 
     def findings(self, *actions: Action) -> Iterator[Finding]:
         """Yields the findings with one of the actions, or all where none is given."""
@@ -151,15 +158,12 @@ def audit_dataset(
     classes = options.classes
     if classes is None:
         classes = options.dialect.declare_classes(files)
-    with (
-        open(work_dir / "findings.jsonl", "wb") as findings_file,
-        open(work_dir / "samples.jsonl", "wb") as samples_file,
-    ):
-        log = FindingLog(findings_file)
-        log.extend(files.findings)
-        collected = Collected(log, samples_file)
-        annotations, images = _judge_all(files, options, classes, workers, progress, collected)
-        samples = collected.sort_samples()
+    with Collected(work_dir) as collected:
+        collected.log.extend(files.findings)
+        annotations, images, decided = _judge_all(
+            files, options, classes, workers, progress, collected
+        )
+        log, samples = collected.log, collected.sort_samples()
         progress("comparing images", 0, 1)
         duplicates = find_duplicates(
             {name: (sample.image_sha256, sample.image_hash) for name, sample in samples.items()}
@@ -185,6 +189,7 @@ def audit_dataset(
         findings_path=work_dir / "findings.jsonl",
         samples_path=work_dir / "samples.jsonl",
         source_fingerprint=collected.fingerprint.hexdigest(),
+        decided=decided,
     )
 
 
@@ -195,16 +200,20 @@ def _judge_all(
     workers: OrderedMap,
     progress: Progress,
     collected: Collected,
-) -> tuple[list[str], Mapping[str, str]]:
+) -> tuple[list[str], Mapping[str, str], Mapping[str, Any]]:
     """Reads, pairs and judges everything; what only the pass needs is freed behind it.
 
     Returns:
-        The names of all annotations, usable or not, and the image of each that has one.
+        The names of all annotations, usable or not; the image of each that has one; and what the
+        evidence of the set has decided.
     """
     judge = _Pass(files, options, classes, workers, progress, collected)
     judge.read_all()
     images = judge.pair_all()
-    return judge.annotations, images
+    rulings, decided = decide(judge.evidence, options.orders)
+    again = AgainJudge(files.source, options.dialect, classes, rulings)
+    judge_again(collected, again, workers, progress)
+    return judge.annotations, images, decided
 
 
 class _Pass:
@@ -212,6 +221,7 @@ class _Pass:
 
     Attributes:
         annotations: The names of all that were found, usable or not.
+        evidence: What those that were judged testify about the set.
     """
 
     def __init__(
@@ -234,6 +244,8 @@ class _Pass:
         self._names: dict[str, tuple[str | None, str | None]] = {}
         self._judged: set[str] = set()
         self.annotations: list[str] = []
+        self.evidence = Evidence()
+        self._rulings = Rulings(options.orders)
 
     def read_all(self) -> None:
         """Reads every file, and judges at once the annotations whose image is certain."""
@@ -306,7 +318,11 @@ class _Pass:
         return pairs.images
 
     def _run(self, judge: BatchJudge, tasks: Iterable[FileTask]) -> Iterator[FileReading]:
-        return chain.from_iterable(self._workers(judge, _batches(tasks), chunk=1))
+        batches = (Batch(files, self._rulings) for files in _batches(tasks))
+        for reading in self._workers(judge, batches, chunk=1):
+            self.evidence.add(reading.tallies)
+            self._rulings = guess(self._rulings, self.evidence, reading.tallies)
+            yield from reading.files
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -10,9 +10,18 @@ from typing import NamedTuple
 from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
-from detflow.data.judging.pair import count_classes, examine_image, judge_pair
+from detflow.data.judging.pair import (
+    ExaminedImage,
+    count_classes,
+    examine_image,
+    find_rest,
+    judge_pair,
+)
+from detflow.data.judging.provisional import Basis, Look
 from detflow.data.judging.reading import read_files
+from detflow.data.judging.rulings import Ruling, Rulings
 from detflow.data.judging.sample import ClassCount
+from detflow.data.judging.testimony import Group, Tally, testify
 from detflow.data.sources.pairing import has_own_image
 from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
 from detflow.storage.interface import Folder
@@ -30,6 +39,18 @@ class FileTask(NamedTuple):
     images: Mapping[str, str]
 
 
+class Batch(NamedTuple):
+    """What goes to a worker at a time.
+
+    Attributes:
+        tasks: The files.
+        rulings: What the set has decided until now.
+    """
+
+    tasks: Sequence[FileTask]
+    rulings: Rulings
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What judging an annotation with its image gives.
@@ -43,6 +64,7 @@ class Judgement:
         class_counts: The classes of the sample's objects, sorted by name.
         line: The sample as a line; None where it cannot be used.
         findings: Everything that was found.
+        basis: What it rests on; None where the rest of the set can change nothing.
     """
 
     annotation: str
@@ -53,6 +75,7 @@ class Judgement:
     class_counts: tuple[ClassCount, ...]
     line: bytes | None
     findings: tuple[Finding, ...]
+    basis: Basis | None
 
 
 class AnnotationReading(NamedTuple):
@@ -83,6 +106,18 @@ class FileReading(NamedTuple):
     findings: tuple[Finding, ...]
 
 
+class BatchReading(NamedTuple):
+    """What reading a batch gives.
+
+    Attributes:
+        files: What each file gives.
+        tallies: What the annotations that were judged testify about the set, by group.
+    """
+
+    files: list[FileReading]
+    tallies: Mapping[Group, Tally]
+
+
 @dataclass(frozen=True)
 class BatchJudge:
     """Reads and judges batches; a value that can be sent to any process.
@@ -102,13 +137,14 @@ class BatchJudge:
     classes: Sequence[str] | None
     is_paired: bool
 
-    def __call__(self, tasks: Sequence[FileTask]) -> list[FileReading]:
+    def __call__(self, batch: Batch) -> BatchReading:
         """Reads the files of a batch, and judges their annotations that have an image.
 
         A batch goes through one step after the other: while a step repeats, the processor's caches
         hold its code, which saves about a quarter of the time. Only one image's bytes are in memory
         at a time.
         """
+        tasks, rulings = batch
         limit = self.dialect.max_file_bytes
         files = list(read_files(self.source, (task.path for task in tasks), limit))
         contents = [
@@ -121,8 +157,9 @@ class BatchJudge:
             if annotation.entry in task.images
             and (self.is_paired or has_own_image(annotation.name, annotation.names))
         ]
-        judgements = {judgement.annotation: judgement for judgement in self._judge(pairs)}
-        return [
+        judged, tallies = self._judge(pairs, rulings)
+        judgements = {judgement.annotation: judgement for judgement in judged}
+        readings = [
             FileReading(
                 hashlib.sha256(data).digest(),
                 tuple(
@@ -133,30 +170,66 @@ class BatchJudge:
             )
             for data, content in zip(files, contents, strict=True)
         ]
+        return BatchReading(readings, tallies)
 
-    def _judge(self, pairs: Sequence[tuple[RawAnnotation, str]]) -> list[Judgement]:
+    def _judge(
+        self, pairs: Sequence[tuple[RawAnnotation, str]], rulings: Rulings
+    ) -> tuple[list[Judgement], Mapping[Group, Tally]]:
         files = read_files(self.source, (path for _, path in pairs), MAX_IMAGE_BYTES)
         images = [
             examine_image(data, path, self.max_pixels)
             for data, (_, path) in zip(files, pairs, strict=True)
         ]
         hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
-        verdicts = [
-            judge_pair(annotation, image, self.classes)
-            for (annotation, _), image in zip(pairs, images, strict=True)
-        ]
-        return [
-            Judgement(
-                annotation=annotation.name,
-                image=image.path,
-                image_bytes=image.num_bytes,
-                image_sha256=image.sha256,
-                image_hash=image_hash,
-                class_counts=count_classes(annotation, sample) if sample else (),
-                line=sample.to_json() if sample else None,
-                findings=findings,
-            )
-            for (annotation, _), image, image_hash, (sample, findings) in zip(
-                pairs, images, hashes, verdicts, strict=True
+        tallies: dict[Group, Tally] = {}
+        groups = [Group.of(annotation) for annotation, _ in pairs]
+        for (annotation, _), image, group in zip(pairs, images, groups, strict=True):
+            if image.facts is not None and annotation.objects:
+                testify(tallies.setdefault(group, Tally()), annotation, image.facts)
+        # One object for all annotations of a group is sent to the main process once.
+        shared = {group: (group, rulings.find(group)) for group in groups}
+        judgements = [
+            build_judgement(annotation, image, image_hash, self.classes, *shared[group])
+            for (annotation, _), image, image_hash, group in zip(
+                pairs, images, hashes, groups, strict=True
             )
         ]
+        return judgements, tallies
+
+
+def build_judgement(
+    annotation: RawAnnotation,
+    image: ExaminedImage,
+    image_hash: bytes,
+    classes: Sequence[str] | None,
+    group: Group,
+    ruling: Ruling,
+) -> Judgement:
+    """Judges an annotation with its image.
+
+    Args:
+        annotation: The annotation as written.
+        image: The image that belongs to it.
+        image_hash: The image's perceptual hash.
+        classes: The classes that may occur; None allows any.
+        group: The annotation's group.
+        ruling: What is taken as given.
+    """
+    sample, findings = judge_pair(annotation, image, classes, ruling)
+    basis = None
+    facts = image.facts
+    if facts is not None and annotation.objects is not None:
+        rest = find_rest(annotation, facts)
+        look = Look(facts.format, facts.kind, facts.orientation, facts.is_plain_jpeg)
+        basis = Basis(group, ruling, rest, look, facts.size.width, facts.size.height)
+    return Judgement(
+        annotation=annotation.name,
+        image=image.path,
+        image_bytes=image.num_bytes,
+        image_sha256=image.sha256,
+        image_hash=image_hash,
+        class_counts=count_classes(annotation, sample) if sample else (),
+        line=sample.to_json() if sample else None,
+        findings=findings,
+        basis=basis,
+    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lxml import etree
 
+from detflow.data.sources.voc.read import TOOL
 from detflow.types import ImageSize, ObjectAnnotation
 
 
@@ -20,6 +21,7 @@ def write_annotation(filename: str, size: ImageSize, objects: Sequence[ObjectAnn
     """
     root = etree.Element("annotation")
     etree.SubElement(root, "filename").text = filename
+    _add_fields(etree.SubElement(root, "source"), database=TOOL)
     _add_fields(etree.SubElement(root, "size"), width=size.width, height=size.height, depth=3)
     etree.SubElement(root, "segmented").text = "0"
     for entry in objects:
