@@ -42,6 +42,9 @@ class CornerFrame(StrEnum):
         return 1.0 if self is CornerFrame.VOC else 0.0
 
 
+PIXEL_FRAMES = (CornerFrame.VOC, CornerFrame.ZERO_BASED, CornerFrame.LABELIMG)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageSize:
     """Width and height in pixels, both at least 1."""

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from detflow.data.rules import RULES
+from detflow.text import count_noun
 
 _MAX_CLASSES = 12
+_MAX_DECIDED = 3
 
 
 def format_summary(content: Mapping[str, Any]) -> str:
@@ -40,6 +42,7 @@ def format_summary(content: Mapping[str, Any]) -> str:
     more = f", and {len(totals) - _MAX_CLASSES} more classes" if len(totals) > _MAX_CLASSES else ""
     objects = ", ".join(f"{name} {count:,}" for name, count in shown)
     lines.append(f"objects       {sum(totals.values()):,}: {objects}{more}")
+    lines += _describe_decided(content["decided"])
     for title, part in (
         ("refused", "refused"),
         ("quarantined", "quarantined"),
@@ -51,3 +54,18 @@ def format_summary(content: Mapping[str, Any]) -> str:
                 f"{title:<13} {count:,} × {code}: {RULES[code].meaning}; {RULES[code].remedy}"
             )
     return "\n".join(lines)
+
+
+def _describe_decided(decided: Mapping[str, Any]) -> list[str]:
+    """Returns lines about what the evidence of the whole set has decided."""
+    lines = []
+    for title, key, unit in (("corners", "frame", "boxes"), ("exif", "habit", "annotations")):
+        for number, row in enumerate(decided[title]):
+            if number == _MAX_DECIDED:
+                more = len(decided[title]) - number
+                lines.append(f"{'':13} and {count_noun(more, 'more group')}, see the manifest")
+                break
+            name = f" for {row['tool']!r}" if row["tool"] else ""
+            decision = f"{row[key]}{name}: {row['by']}"
+            lines.append(f"{title:13} {decision} ({row[unit]:,} {unit})")
+    return lines

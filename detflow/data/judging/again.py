@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice, tee
+from itertools import chain, islice, tee
 from typing import NamedTuple
 
 from detflow.data.judging.batch import Judgement, build_judgement
 from detflow.data.judging.collect import Collected
+from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import recall_image
-from detflow.data.judging.provisional import KnownImage, Look
+from detflow.data.judging.provisional import KnownImage
 from detflow.data.judging.reading import read_files
 from detflow.data.judging.rulings import Rulings
 from detflow.data.judging.testimony import Group
 from detflow.data.sources.source import AnnotationSource, RawAnnotation
 from detflow.data.workers.processes import OrderedMap
+from detflow.errors import DataError
 from detflow.progress import Progress
 from detflow.storage.interface import Folder
 
@@ -23,15 +25,17 @@ _BATCH_FILES = 64
 
 
 class AgainTask(NamedTuple):
-    """A file of which annotations are to be judged again.
+    """An annotation that is to be judged again.
 
     Attributes:
-        path: The file inside the dataset.
-        images: What is known of their images, by the annotations' entries.
+        path: Its file inside the dataset.
+        kept: What `entries` has kept of it; None where it has the file to itself.
+        image: What is known of its image.
     """
 
     path: str
-    images: Mapping[str, KnownImage]
+    kept: bytes | None
+    image: KnownImage
 
 
 @dataclass(frozen=True)
@@ -52,18 +56,23 @@ class AgainJudge:
     classes: Sequence[str] | None
     rulings: Rulings
 
-    def __call__(self, tasks: Sequence[AgainTask]) -> list[list[Judgement]]:
-        """Returns the judgements of each file."""
-        limit = self.dialect.max_file_bytes
-        files = read_files(self.source, (task.path for task in tasks), limit)
-        return [
-            [
-                self._judge(annotation, known)
-                for annotation in self.dialect.read(data, task.path).annotations
-                if (known := task.images.get(annotation.entry)) is not None
-            ]
-            for data, task in zip(files, tasks, strict=True)
-        ]
+    def __call__(self, tasks: Sequence[AgainTask]) -> list[Judgement]:
+        """Returns the judgements."""
+        paths = [task.path for task in tasks if task.kept is None]
+        files = read_files(self.source, paths, self.dialect.max_file_bytes)
+        return [self._judge(self._restore(task, files), task.image) for task in tasks]
+
+    def _restore(self, task: AgainTask, files: Iterator[bytes]) -> RawAnnotation:
+        if task.kept is not None:
+            return restore_annotation(task.kept)
+        annotations = self.dialect.read(next(files), task.path).annotations
+        if len(annotations) != 1:
+            raise DataError(
+                "the file changed while the dataset was being read",
+                path=task.path,
+                remedy="run it again",
+            )
+        return annotations[0]
 
     def _judge(self, annotation: RawAnnotation, known: KnownImage) -> Judgement:
         group = Group.of(annotation)
@@ -73,7 +82,11 @@ class AgainJudge:
 
 
 def judge_again(
-    collected: Collected, judge: AgainJudge, workers: OrderedMap, progress: Progress
+    collected: Collected,
+    judge: AgainJudge,
+    recall: Callable[[str], bytes | None],
+    workers: OrderedMap,
+    progress: Progress,
 ) -> None:
     """Judges again what may be another judgement under the rulings of the whole set.
 
@@ -82,46 +95,27 @@ def judge_again(
     Args:
         collected: The judgements.
         judge: Judges by the rulings.
+        recall: Gives what `entries` has kept of an annotation, by its name.
         workers: Where to run.
         progress: Told how far it is.
     """
-    count = sum(1 for _ in collected.provisional.find_changed(judge.rulings))
-    if count:
-        collected.replace(_judge(collected, count, judge, workers, progress))
-
-
-def _judge(
-    collected: Collected,
-    count: int,
-    judge: AgainJudge,
-    workers: OrderedMap,
-    progress: Progress,
-) -> Iterator[tuple[int, Judgement]]:
-    """Yields each judgement's number and what it is now."""
-    names, places = collected.provisional.names, collected.log.places
-
-    def locate(item: tuple[int, Look]) -> str:
-        name = names[item[0]]
-        return places.get(name, (name, ""))[0]
-
-    done = 0
-    changed = collected.provisional.find_changed(judge.rulings)
-    files, numbered = tee(list(group) for _, group in groupby(changed, key=locate))
+    kept = collected.provisional
+    count = sum(1 for _ in kept.find_changed(judge.rulings))
+    if not count:
+        return
+    changed, numbered = tee(kept.find_changed(judge.rulings))
     tasks = (
-        AgainTask(
-            locate(group[0]),
-            {
-                places.get(names[number], ("", ""))[1]: collected.find_image(number, look)
-                for number, look in group
-            },
-        )
-        for group in files
+        AgainTask(name := kept.names[number], recall(name), collected.find_image(number, look))
+        for number, look in changed
     )
     batches = iter(lambda: list(islice(tasks, _BATCH_FILES)), [])
-    answers = chain.from_iterable(workers(judge, batches, chunk=1))
-    for group, judgements in zip(numbered, answers, strict=True):
-        by_name = {judgement.annotation: judgement for judgement in judgements}
-        for number, _ in group:
-            done += 1
+    judgements = chain.from_iterable(workers(judge, batches, chunk=1))
+
+    def count_up() -> Iterator[tuple[int, Judgement]]:
+        for done, ((number, _), judgement) in enumerate(
+            zip(numbered, judgements, strict=True), start=1
+        ):
             progress("judging again by what the set has decided", done, count)
-            yield number, by_name[names[number]]
+            yield number, judgement
+
+    collected.replace(count_up())

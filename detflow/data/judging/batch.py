@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
+from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import (
     ExaminedImage,
     count_classes,
@@ -26,28 +27,30 @@ from detflow.data.sources.pairing import has_own_image
 from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
 from detflow.storage.interface import Folder
 
+Item = TypeVar("Item")
+
 
 class FileTask(NamedTuple):
-    """A file to read, and what is known of its annotations' images.
+    """A file to read that holds one annotation, and what is known of its image.
 
     Attributes:
         path: The file inside the dataset.
-        images: The image's path of each annotation that has one, by the annotation's entry.
+        image: The image's path; None where nobody knows it yet.
     """
 
     path: str
-    images: Mapping[str, str]
+    image: str | None
 
 
-class Batch(NamedTuple):
+class Batch(NamedTuple, Generic[Item]):
     """What goes to a worker at a time.
 
     Attributes:
-        tasks: The files.
+        tasks: The files, or what else there is to judge.
         rulings: What the set has decided until now.
     """
 
-    tasks: Sequence[FileTask]
+    tasks: Sequence[Item]
     rulings: Rulings
 
 
@@ -79,15 +82,13 @@ class Judgement:
 
 
 class AnnotationReading(NamedTuple):
-    """What reading gives of one annotation.
+    """What reading gives of an annotation.
 
     Attributes:
-        entry: Which one of the file.
         names: How it claims its image.
         judgement: What was found with its image; None where nobody knows yet which that is.
     """
 
-    entry: str
     names: ImageNames
     judgement: Judgement | None
 
@@ -97,7 +98,7 @@ class FileReading(NamedTuple):
 
     Attributes:
         digest: The SHA-256 of the file, 32 bytes.
-        annotations: Its annotations.
+        annotations: Its annotation; none where it holds none.
         findings: Why it, or a part of it, holds none.
     """
 
@@ -106,15 +107,15 @@ class FileReading(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-class BatchReading(NamedTuple):
-    """What reading a batch gives.
+class BatchReading(NamedTuple, Generic[Item]):
+    """What a batch gives.
 
     Attributes:
-        files: What each file gives.
+        results: What each of its tasks gives.
         tallies: What the annotations that were judged testify about the set, by group.
     """
 
-    files: list[FileReading]
+    results: list[Item]
     tallies: Mapping[Group, Tally]
 
 
@@ -137,7 +138,7 @@ class BatchJudge:
     classes: Sequence[str] | None
     is_paired: bool
 
-    def __call__(self, batch: Batch) -> BatchReading:
+    def __call__(self, batch: Batch[FileTask]) -> BatchReading[FileReading]:
         """Reads the files of a batch, and judges their annotations that have an image.
 
         A batch goes through one step after the other: while a step repeats, the processor's caches
@@ -151,10 +152,10 @@ class BatchJudge:
             self.dialect.read(data, task.path) for data, task in zip(files, tasks, strict=True)
         ]
         pairs = [
-            (annotation, task.images[annotation.entry])
+            (annotation, task.image)
             for content, task in zip(contents, tasks, strict=True)
             for annotation in content.annotations
-            if annotation.entry in task.images
+            if task.image is not None
             and (self.is_paired or has_own_image(annotation.name, annotation.names))
         ]
         judged, tallies = self._judge(pairs, rulings)
@@ -163,7 +164,7 @@ class BatchJudge:
             FileReading(
                 hashlib.sha256(data).digest(),
                 tuple(
-                    AnnotationReading(raw.entry, raw.names, judgements.get(raw.name))
+                    AnnotationReading(raw.names, judgements.get(raw.name))
                     for raw in content.annotations
                 ),
                 content.findings,
@@ -171,6 +172,11 @@ class BatchJudge:
             for data, content in zip(files, contents, strict=True)
         ]
         return BatchReading(readings, tallies)
+
+    def judge_entries(self, batch: Batch[tuple[bytes, str]]) -> BatchReading[Judgement]:
+        """Judges annotations that were kept (see `entries`), each with its image's path."""
+        pairs = [(restore_annotation(data), image) for data, image in batch.tasks]
+        return BatchReading(*self._judge(pairs, batch.rulings))
 
     def _judge(
         self, pairs: Sequence[tuple[RawAnnotation, str]], rulings: Rulings

@@ -14,6 +14,7 @@ from detflow.data.judging.case import Case
 from detflow.data.judging.rulings import Pattern, Ruling
 from detflow.data.judging.testimony import (
     Sides,
+    are_fractions,
     fit,
     is_far_outside,
     is_proven_stale,
@@ -24,8 +25,6 @@ from detflow.types import Box, CornerFrame, ImageSize
 
 # A picture whose sides differ from <size> by so little is no other rendition.
 _SAME_PX = 2
-# Fractions that a tool rounded, or a box that reaches out of the picture, lie in this range.
-_FRACTIONS = (-0.5, 1.5)
 _PERCENT = 100.0
 
 
@@ -89,7 +88,7 @@ def _find_unlike_corners(
         return "boxes_percent", Drawn(hundredths, CornerFrame.FRACTIONS)
     if ruling.pattern is Pattern.WIDTHS:
         return "boxes_widths", Drawn([_add_sides(raw, frame) for raw in objects], frame)
-    if _are_fractions(objects, size):
+    if are_fractions(objects, size):
         return "boxes_fractions", Drawn(objects, CornerFrame.FRACTIONS)
     return None
 
@@ -147,19 +146,6 @@ def _is_scaled(written: Sides, size: ImageSize) -> bool:
         for side, pixels in zip(written, (size.width, size.height), strict=True)
     ]
     return max(low for low, _ in ranges) <= min(high for _, high in ranges)
-
-
-def _are_fractions(objects: Sequence[RawObject], size: ImageSize) -> bool:
-    """Whether all corners are fractions of the sides.
-
-    As pixels they would be specks in the picture's corner.
-    """
-    low, high = _FRACTIONS
-    return (
-        min(size.width, size.height) > _SAME_PX
-        and all(low <= corner <= high for raw in objects for corner in raw.corners)
-        and any(xmin != xmax and ymin != ymax for _, _, _, (xmin, ymin, xmax, ymax), *_ in objects)
-    )
 
 
 def _scale(

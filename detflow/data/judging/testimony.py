@@ -26,6 +26,8 @@ Sides = tuple[int, int]
 _MAX_GROUPS = 1_000
 _MAX_SIZE_PAIRS = 2_000
 _GROUP_FOLDERS = 2
+# Fractions that a tool rounded, or of a box that reaches out of the picture, lie in this range.
+_FRACTIONS = (-0.5, 1.5)
 # An edge that a person drew a little too far, and one that lies on another picture.
 _SLOPPY_PX = 2.0
 _FAR_SHARE = 0.1
@@ -166,7 +168,7 @@ def testify(tally: Tally, annotation: RawAnnotation, facts: ImageFacts) -> None:
         return
     if facts.orientation != 1:
         _testify_turn(tally, annotation, facts)
-    if annotation.frame is CornerFrame.FRACTIONS:
+    if annotation.frame is CornerFrame.FRACTIONS or are_fractions(objects, facts.size):
         return
     tally.annotations += 1
     tally.boxes += len(objects)
@@ -274,6 +276,19 @@ def fit(objects: Iterable[RawObject], size: ImageSize, slack: float) -> bool:
     return all(
         xmin <= right and xmax <= right and ymin <= bottom and ymax <= bottom
         for _, _, _, (xmin, ymin, xmax, ymax), *_ in objects
+    )
+
+
+def are_fractions(objects: Sequence[RawObject], size: ImageSize) -> bool:
+    """Whether all corners are fractions of the sides.
+
+    As pixels they would be specks in the picture's corner.
+    """
+    low, high = _FRACTIONS
+    return (
+        min(size.width, size.height) > high
+        and all(low <= corner <= high for raw in objects for corner in raw.corners)
+        and any(xmin != xmax and ymin != ymax for _, _, _, (xmin, ymin, xmax, ymax), *_ in objects)
     )
 
 
