@@ -17,12 +17,16 @@ from detflow.data.judging.provisional import KnownImage, Look, Provisional
 from detflow.data.judging.sample import ClassCount, SampleSummary
 from detflow.data.rules import Action
 
+MAX_EXAMPLES = 10
+"""Findings of each code that are kept in memory, to be named on the terminal."""
+
 
 class FindingLog:
     """Writes findings as they come and counts them.
 
     Attributes:
         counts: How many findings each code has.
+        examples: The first findings of each code.
         quarantined: The code under which each annotation was set aside, by its name.
         places: The file and the entry of annotations by name, where a file holds several.
         num_bytes: How much was written.
@@ -32,6 +36,7 @@ class FindingLog:
         self._file = file
         self.num_bytes = 0
         self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[Finding]] = {}
         self.quarantined: dict[str, str] = {}
         self.places: dict[str, tuple[str, str]] = {}
 
@@ -48,6 +53,8 @@ class FindingLog:
         self._file.write(line)
         self.num_bytes += len(line)
         self.counts[finding.code] += 1
+        if self.counts[finding.code] <= MAX_EXAMPLES:
+            self.examples.setdefault(finding.code, []).append(finding)
         if finding.action is Action.QUARANTINED:
             # An annotation counts once, under the first reason.
             self.quarantined.setdefault(finding.annotation, finding.code)
