@@ -209,7 +209,7 @@ def decide(evidence: Evidence, orders: Orders) -> tuple[Rulings, dict[str, Any]]
     tallies = dict(sorted(evidence.tallies.items()))
     total = sum_tallies(tallies.values())
     frames, corners = _decide_frames(tallies, orders)
-    habits, distrusted, exif = _decide_habits(tallies, total, orders)
+    habits, distrusted, exif = _decide_habits(tallies, orders)
     patterns, renditions = _decide_patterns(tallies, total, orders)
     stale_sizes, resized = _decide_sizes(total)
     rulings = Rulings(
@@ -273,44 +273,65 @@ def _sum_by_tool(tallies: Mapping[Group, Tally]) -> dict[str, Tally]:
     return dict(sorted(by_tool.items()))
 
 
+class Votes(NamedTuple):
+    """How many annotations tell that EXIF is followed, and how many that it is ignored."""
+
+    follow: int
+    ignore: int
+
+    @property
+    def habit(self) -> Habit | None:
+        """The habit that they tell; None where there are none, or they contradict each other."""
+        if self.follow > _OUTVOTED * self.ignore:
+            return Habit.FOLLOW
+        return Habit.IGNORE if self.ignore > _OUTVOTED * self.follow else None
+
+    def __str__(self) -> str:
+        return f"{self.follow:,} follow, {self.ignore:,} ignore"
+
+
 def _decide_habits(
-    tallies: Mapping[Group, Tally], total: Tally, orders: Orders
+    tallies: Mapping[Group, Tally], orders: Orders
 ) -> tuple[dict[Group, Habit], frozenset[Group], list[dict[str, Any]]]:
     """Decides for each group whether EXIF's turn is followed.
 
     The whole set has one habit if its votes agree; else each tool has one, if that separates them,
-    else each folder of a tool.
+    else each folder of a tool. Sizes have no vote where the boxes of their tool refute them.
     """
     by_tool = _sum_by_tool(tallies)
-    whole = decide_habit(total)
+    liars = {tool for tool, tally in by_tool.items() if tally.size_lies > tally.size_agrees}
+    of_tool = {tool: _count_votes(tally, tool in liars) for tool, tally in by_tool.items()}
+    of_all = Votes(
+        sum(votes.follow for votes in of_tool.values()),
+        sum(votes.ignore for votes in of_tool.values()),
+    )
     habits: dict[Group, Habit] = {}
-    distrusted = set()
     described = []
     for group, tally in tallies.items():
-        of_tool = by_tool[group.tool]
-        voters = next(
-            (one for one in (total, of_tool, tally) if decide_habit(one) is not None), tally
-        )
-        habit = whole or decide_habit(of_tool) or decide_habit(tally)
-        if habit is not None:
-            habits[group] = habit
-        if of_tool.size_lies:
-            distrusted.add(group)
+        own = _count_votes(tally, group.tool in liars)
+        levels = (of_all, of_tool[group.tool], own)
+        votes = next((one for one in levels if one.habit is not None), own)
+        if votes.habit is not None:
+            habits[group] = votes.habit
         if tally.turned:
-            row = {"folder": group.folder, "tool": group.tool, "annotations": tally.turned}
-            votes = f"{voters.follow:,} follow, {voters.ignore:,} ignore"
-            decided = orders.exif or habit
-            row["habit"] = "unknown" if decided is None else decided.value
-            row["by"] = votes if orders.exif is None else "--exif"
-            described.append(row)
-    return habits, frozenset(distrusted), described
+            decided = orders.exif or votes.habit
+            described.append(
+                {
+                    "folder": group.folder,
+                    "tool": group.tool,
+                    "annotations": tally.turned,
+                    "habit": "unknown" if decided is None else decided.value,
+                    "by": str(votes) if orders.exif is None else "--exif",
+                }
+            )
+    distrusted = frozenset(group for group in tallies if group.tool in liars)
+    return habits, distrusted, described
 
 
-def decide_habit(tally: Tally) -> Habit | None:
-    """Returns the habit that the votes tell; None where there are none, or they contradict."""
-    if tally.follow > _OUTVOTED * tally.ignore:
-        return Habit.FOLLOW
-    return Habit.IGNORE if tally.ignore > _OUTVOTED * tally.follow else None
+def _count_votes(tally: Tally, ignores_sizes: bool) -> Votes:
+    if ignores_sizes:
+        return Votes(tally.follow, tally.ignore)
+    return Votes(tally.follow + tally.follow_by_size, tally.ignore + tally.ignore_by_size)
 
 
 def _decide_patterns(

@@ -101,9 +101,12 @@ class Tally:
         sizes: Those whose `<size>` is another one, by `<size>` and size in pixels.
         has_too_many_sizes: Whether there were too many of those to keep.
         turned: Annotations with boxes on a picture that EXIF turns.
-        follow: Those of them that tell that they lie on the turned picture.
-        ignore: Those that tell that they lie on the stored one.
-        size_lies: Those whose `<size>` tells the one, and whose boxes the other.
+        follow: Those of them whose boxes fit the turned picture only.
+        ignore: Those whose boxes fit the stored one only.
+        follow_by_size: Those whose boxes fit both, and whose `<size>` is the turned picture's.
+        ignore_by_size: Those whose boxes fit both, and whose `<size>` is the stored one's.
+        size_agrees: Those whose boxes and `<size>` tell the same.
+        size_lies: Those whose boxes tell the one, and whose `<size>` tells the other.
     """
 
     annotations: int = 0
@@ -126,6 +129,9 @@ class Tally:
     turned: int = 0
     follow: int = 0
     ignore: int = 0
+    follow_by_size: int = 0
+    ignore_by_size: int = 0
+    size_agrees: int = 0
     size_lies: int = 0
 
     def add(self, other: Tally) -> None:
@@ -236,11 +242,15 @@ def _reach(facts: ImageFacts) -> tuple[int, int]:
 def _testify_turn(tally: Tally, annotation: RawAnnotation, facts: ImageFacts) -> None:
     by_size, by_boxes = vote_by_size(annotation, facts), vote_by_boxes(annotation, facts)
     tally.turned += 1
-    if by_size is not None and by_boxes is not None and by_size is not by_boxes:
-        tally.size_lies += 1
-    vote = by_boxes or by_size
-    tally.follow += vote is Habit.FOLLOW
-    tally.ignore += vote is Habit.IGNORE
+    if by_boxes is None:
+        tally.follow_by_size += by_size is Habit.FOLLOW
+        tally.ignore_by_size += by_size is Habit.IGNORE
+        return
+    tally.follow += by_boxes is Habit.FOLLOW
+    tally.ignore += by_boxes is Habit.IGNORE
+    if by_size is not None:
+        tally.size_agrees += by_size is by_boxes
+        tally.size_lies += by_size is not by_boxes
 
 
 def vote_by_size(annotation: RawAnnotation, facts: ImageFacts) -> Habit | None:
