@@ -1,4 +1,4 @@
-"""Whether EXIF is followed: the annotation's own evidence, else the set's vote, else nobody knows."""
+"""Whether EXIF is followed: an annotation's own evidence, else the vote of the set, else unknown."""
 
 import pytest
 from PIL import Image
