@@ -1,4 +1,4 @@
-"""Whether EXIF is followed: an annotation's own evidence, else the vote of the set, else unknown."""
+"""Whether EXIF is followed: by the annotation itself, else by the vote of the set, else unknown."""
 
 import pytest
 from PIL import Image
