@@ -12,8 +12,15 @@ from detflow.api.common import Place, open_runner, progress_shown, to_location
 from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_location
-from detflow.data.conversion import ALL_IN_ONE_SPLIT, Conversion, convert_set
+from detflow.data.conversion import (
+    ALL_IN_ONE_SPLIT,
+    Conversion,
+    convert_set,
+    publish_set,
+    require_new,
+)
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.judging.decisions import read_decisions
 from detflow.data.judging.rulings import Orders
 from detflow.data.judging.testimony import Habit
 from detflow.data.making import BadLimit, RecordOptions, publish_records
@@ -23,6 +30,7 @@ from detflow.data.records.reading import read_samples as read_local_samples
 from detflow.data.sinks.dialects import find_sink
 from detflow.data.sources.detect import DIALECTS
 from detflow.data.sources.splits import SplitBy, parse_fractions
+from detflow.data.workers.processes import open_workers
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file
 from detflow.storage.location import Location
@@ -37,6 +45,7 @@ def check(
     path: Place,
     *,
     dialect: str | None = None,
+    decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
@@ -50,6 +59,7 @@ def check(
     scale_boxes: bool = False,
     jobs: int | None = _RECORDS.jobs,
     report: str | os.PathLike[str] | None = None,
+    questions: str | os.PathLike[str] | None = None,
     with_findings: bool = True,
     progress: bool = False,
 ) -> CheckResult:
@@ -62,6 +72,7 @@ def check(
     Args:
         path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
         dialect: How the annotations are written: "voc", "coco" or "yolo". None finds it by looking.
+        decisions: Tables of questions that a person has filled in; see docs/repairs.md.
         classes: Class names in the order of their ids; no other may occur. None takes those that
             the dataset declares, or else those that are found, sorted.
         split_by: Where the splits come from: "lists", "folders", "seed", or "auto".
@@ -82,6 +93,8 @@ def check(
             in other units than pixels, where the scale is known. Otherwise they are quarantined.
         jobs: Number of processes; None chooses. The result never depends on it.
         report: A file to write a page to, with pictures of what was found in a dataset.
+        questions: A file to write a table to, with what the evidence leaves open: a person fills it
+            in, and it comes back as one of `decisions`.
         with_findings: Whether to return each finding in a dataset, and not only their numbers; a
             large dataset may have millions.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
@@ -110,10 +123,12 @@ def check(
         exif=exif,
         scale_boxes=scale_boxes,
         jobs=jobs,
+        decisions=decisions,
     )
     page = None if report is None else Path(report)
+    table = None if questions is None else Path(questions)
     with progress_shown(progress) as shown:
-        return check_location(location, options, page, shown, with_findings=with_findings)
+        return check_location(location, options, page, table, shown, with_findings=with_findings)
 
 
 def make_records(
@@ -121,6 +136,7 @@ def make_records(
     output: Place,
     *,
     dialect: str | None = None,
+    decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
@@ -147,6 +163,7 @@ def make_records(
         output: The records directory; a path or a URL. Records that stand there are replaced as a
             whole.
         dialect: As in `check`.
+        decisions: As in `check`.
         classes: As in `check`.
         split_by: As in `check`.
         split: As in `check`.
@@ -193,6 +210,7 @@ def make_records(
         exif=exif,
         scale_boxes=scale_boxes,
         jobs=jobs,
+        decisions=decisions,
         keep_splits=None if keep_splits is None else Path(keep_splits),
         write_fixed=None if write_fixed is None else Path(write_fixed),
         report=report,
@@ -212,6 +230,7 @@ def convert(
     *,
     to: str,
     dialect: str | None = None,
+    decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = ALL_IN_ONE_SPLIT,
@@ -238,6 +257,7 @@ def convert(
         output: A new or empty folder.
         to: "voc", "coco", "yolo" or "csv".
         dialect: As in `check`.
+        decisions: As in `check`.
         classes: As in `check`.
         split_by: As in `check`.
         split: As in `check`, for a dataset that declares no splits; by default all its images are
@@ -278,6 +298,7 @@ def convert(
         exif=exif,
         scale_boxes=scale_boxes,
         jobs=jobs,
+        decisions=decisions,
     )
     return run_conversion(to_location(source), Path(output), to, options, progress).content
 
@@ -286,9 +307,16 @@ def run_conversion(
     source: Location, output: Path, to: str, options: RecordOptions, shows_progress: bool
 ) -> Conversion:
     """Does what `convert` describes, and returns it with lines for a terminal."""
+    from detflow.prediction.origin import PredictedOrigin, find_predictions
+
     sink = find_sink(to)
     with notes_of_problems() as announce, progress_shown(shows_progress) as shown:
-        return convert_set(source, output, sink, options, shown, announce)
+        predictions = find_predictions(source) if isinstance(source, Path) else None
+        if predictions is None:
+            return convert_set(source, output, sink, options, shown, announce)
+        require_new(output, source)
+        with open_workers(options.jobs or 1) as workers:
+            return publish_set(PredictedOrigin(predictions), {}, sink, output, workers, shown)
 
 
 @contextmanager
@@ -368,6 +396,8 @@ def build_options(**choices: Any) -> RecordOptions:
     audit = {name: choices.pop(name) for name in _AUDIT_NAMES if name in choices}
     if "split" in choices:
         audit["fractions"] = _read_fractions(choices.pop("split"))
+    if "decisions" in choices:
+        audit["decisions"] = read_decisions([Path(path) for path in choices.pop("decisions")])
     if audit.get("dialect") is not None:
         audit["dialect"] = DIALECTS[_require_known("dialect", audit["dialect"], DIALECTS)]
     if audit.get("classes") is not None:

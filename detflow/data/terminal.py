@@ -51,6 +51,9 @@ def format_summary(
     objects = ", ".join(f"{name} {count:,}" for name, count in shown)
     lines.append(f"objects       {sum(totals.values()):,}: {objects}{more}")
     lines += _describe_decided(content["decided"])
+    if content.get("questions"):
+        asked = ", ".join(f"{topic} {count:,}" for topic, count in content["questions"].items())
+        lines.append(f"questions     {asked}: a person can answer them; see --decisions")
     for title, part in (
         ("refused", "refused"),
         ("quarantined", "quarantined"),

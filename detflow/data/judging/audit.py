@@ -18,6 +18,7 @@ from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import Duplicates, find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
 from detflow.data.judging.again import AgainJudge, judge_again
+from detflow.data.judging.answers import answer_images
 from detflow.data.judging.batch import (
     Batch,
     BatchJudge,
@@ -28,6 +29,7 @@ from detflow.data.judging.batch import (
 )
 from detflow.data.judging.collect import Collected
 from detflow.data.judging.dataset import judge_classes, judge_duplicates
+from detflow.data.judging.decisions import Decisions, Topic, resolve_decisions
 from detflow.data.judging.entries import (
     EntryStore,
     find_repeats,
@@ -70,6 +72,7 @@ class AuditOptions:
         kept_splits: The split of keys in an earlier run, which a seeded split does not move.
         dialect: How the dataset's annotations are written; None finds it by looking.
         orders: What the user decides by hand, and not the evidence of the set.
+        decisions: What a person has decided where the evidence does not.
     """
 
     classes: tuple[str, ...] | None = None
@@ -81,6 +84,7 @@ class AuditOptions:
     kept_splits: Mapping[str, str] | None = None
     dialect: AnnotationSource | None = None
     orders: Orders = field(default_factory=Orders)
+    decisions: Decisions = field(default_factory=Decisions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,7 @@ def audit_dataset(
         DataError: A file was removed meanwhile.
     """
     dialect, files = open_dataset_files(source, options.dialect, options.classes)
+    decisions = resolve_decisions(options.decisions, files.annotations, files.images)
     classes = options.classes
     if classes is None:
         classes = dialect.declare_classes(files)
@@ -181,6 +186,7 @@ def audit_dataset(
             files,
             BatchJudge(files.source, dialect, options.max_pixels, classes, is_paired=False),
             options.orders,
+            decisions,
             store,
             workers,
             progress,
@@ -222,6 +228,7 @@ def _judge_all(
     files: DatasetFiles,
     batch_judge: BatchJudge,
     orders: Orders,
+    decisions: Decisions,
     store: EntryStore,
     workers: OrderedMap,
     progress: Progress,
@@ -233,7 +240,7 @@ def _judge_all(
         The names of all annotations, usable or not; the image of each that has one; and what the
         evidence of the set has decided.
     """
-    judge = _Pass(files, batch_judge, orders, store, workers, progress, collected)
+    judge = _Pass(files, batch_judge, orders, decisions, store, workers, progress, collected)
     if batch_judge.dialect.many_images:
         judge.read_entries()
     else:
@@ -258,12 +265,14 @@ class _Pass:
         files: DatasetFiles,
         judge: BatchJudge,
         orders: Orders,
+        decisions: Decisions,
         store: EntryStore,
         workers: OrderedMap,
         progress: Progress,
         collected: Collected,
     ) -> None:
         self._files = files
+        self._decisions = decisions
         self._judge = judge
         self._store = store
         self._workers = workers
@@ -351,6 +360,10 @@ class _Pass:
             unreadable,
             by_own_name=self._judge.dialect.claims_by_name,
         )
+        taken = {image: name for name, image in pairs.images.items()}
+        answers = self._decisions.by_topic[Topic.IMAGE]
+        pairs, dropped = answer_images(pairs, self._names, taken, answers)
+        self.annotations = [name for name in self.annotations if name not in dropped]
         self._collected.log.extend(pairs.findings)
         waiting = [
             (name, image) for name, image in pairs.images.items() if name not in self._judged
