@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, tee
 from typing import NamedTuple
@@ -48,12 +48,14 @@ class AgainJudge:
         source: The dataset's folder.
         dialect: How files are read.
         classes: The classes that may occur; None allows any.
+        renames: The new name of each class that is renamed.
         rulings: What the whole set has decided.
     """
 
     source: Folder
     dialect: AnnotationSource
     classes: Sequence[str] | None
+    renames: Mapping[str, str]
     rulings: Rulings
 
     def __call__(self, tasks: Sequence[AgainTask]) -> list[Judgement]:
@@ -78,7 +80,9 @@ class AgainJudge:
         group = Group.of(annotation)
         ruling = self.rulings.find(group)
         image = recall_image(known)
-        return build_judgement(annotation, image, known.hash, self.classes, group, ruling)
+        return build_judgement(
+            annotation, image, known.hash, self.classes, self.renames, group, ruling
+        )
 
 
 def judge_again(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
+from detflow.data.judging.classes import settle_names
 from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import (
     ExaminedImage,
@@ -68,6 +69,7 @@ class Judgement:
         line: The sample as a line; None where it cannot be used.
         findings: Everything that was found.
         basis: What it rests on; None where the rest of the set can change nothing.
+        renamed: The classes of its objects that have another name now.
     """
 
     annotation: str
@@ -79,6 +81,7 @@ class Judgement:
     line: bytes | None
     findings: tuple[Finding, ...]
     basis: Basis | None
+    renamed: tuple[str, ...] = ()
 
 
 class AnnotationReading(NamedTuple):
@@ -130,6 +133,7 @@ class BatchJudge:
         classes: The classes that may occur; None allows any.
         is_paired: Whether a task's images have been decided. Otherwise they are images of the
             files' own names, and count only where the annotation claims them.
+        renames: The new name of each class that is renamed.
     """
 
     source: Folder
@@ -137,6 +141,7 @@ class BatchJudge:
     max_pixels: int
     classes: Sequence[str] | None
     is_paired: bool
+    renames: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, batch: Batch[FileTask]) -> BatchReading[FileReading]:
         """Reads the files of a batch, and judges their annotations that have an image.
@@ -195,7 +200,9 @@ class BatchJudge:
         # One object for all annotations of a group is sent to the main process once.
         shared = {group: (group, rulings.find(group)) for group in groups}
         judgements = [
-            build_judgement(annotation, image, image_hash, self.classes, *shared[group])
+            build_judgement(
+                annotation, image, image_hash, self.classes, self.renames, *shared[group]
+            )
             for (annotation, _), image, image_hash, group in zip(
                 pairs, images, hashes, groups, strict=True
             )
@@ -208,6 +215,7 @@ def build_judgement(
     image: ExaminedImage,
     image_hash: bytes,
     classes: Sequence[str] | None,
+    renames: Mapping[str, str],
     group: Group,
     ruling: Ruling,
 ) -> Judgement:
@@ -218,9 +226,11 @@ def build_judgement(
         image: The image that belongs to it.
         image_hash: The image's perceptual hash.
         classes: The classes that may occur; None allows any.
+        renames: The new name of each class that is renamed.
         group: The annotation's group.
         ruling: What is taken as given.
     """
+    annotation, renamed = settle_names(annotation, renames)
     sample, findings = judge_pair(annotation, image, classes, ruling)
     basis = None
     facts = image.facts
@@ -238,4 +248,5 @@ def build_judgement(
         line=sample.to_json() if sample else None,
         findings=findings,
         basis=basis,
+        renamed=renamed,
     )

@@ -79,6 +79,7 @@ class Collected:
         fingerprint: A digest over all paths and contents that were read.
         samples: The usable samples by the annotation's name.
         provisional: What is kept to judge again.
+        renamed: The classes that have another name now.
     """
 
     def __init__(self, work_dir: Path) -> None:
@@ -93,6 +94,7 @@ class Collected:
         self.fingerprint = hashlib.sha256()
         self.samples: dict[str, SampleSummary] = {}
         self.provisional = Provisional()
+        self.renamed: set[str] = set()
         self._samples_file = self._open("samples.jsonl")
         self._num_bytes = 0
 
@@ -118,6 +120,7 @@ class Collected:
         begin = self.log.num_bytes
         self.log.extend(judgement.findings)
         self.note_file(image, judgement.image_sha256)
+        self.renamed.update(judgement.renamed)
         self.provisional.add(name, image, judgement.basis, begin, self.log.num_bytes - begin)
         if judgement.line is not None:
             self._add_sample(name, image, judgement, judgement.line + b"\n")
