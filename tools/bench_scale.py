@@ -150,7 +150,7 @@ class SyntheticWorkers:
             annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, (), basis
         )
         names = ImageNames(image.rpartition("/")[2], None)
-        reading = AnnotationReading(names, judgement)
+        reading = AnnotationReading(names, None, judgement)
         return FileReading(draw.randbytes(32), (reading,), ())
 
     def _write(self, task: Any) -> Any:
@@ -169,6 +169,7 @@ def time_plan(count: int) -> dict[str, float]:
     """
     from detflow.data.judging.audit import AuditOptions, audit_dataset
     from detflow.data.shards import write_shards
+    from detflow.data.sources.voc.source import VOC
     from detflow.storage.folders import LocalFolder
     from detflow.storage.publishing import Staging
 
@@ -185,7 +186,9 @@ def time_plan(count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         began = time.process_time()
-        audit = audit_dataset(SyntheticFolder(count), AuditOptions(), path, workers, nothing)  # type: ignore[arg-type]
+        audit = audit_dataset(
+            SyntheticFolder(count), AuditOptions(dialect=VOC), path, workers, nothing
+        )  # type: ignore[arg-type]
         audited = time.process_time() - began - answering
         began = time.process_time()
         staging = Staging(path, path, LocalFolder(path), LocalFolder(path), "manifest.json")

@@ -92,7 +92,7 @@ def check(
         allow_leaks: Whether the same image may be in two splits.
         strict: Whether any fault that would have to be mended refuses the dataset.
         max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
-            allows all but one.
+            allows half of them.
         max_pixels: Images with more pixels are refused.
         corners: What the corners of boxes count where the dialect leaves it open: "voc" for pixels
             from 1, "zero-based" for edges from 0, "labelimg" for the same with 1 written for 0.

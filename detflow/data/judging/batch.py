@@ -24,7 +24,7 @@ from detflow.data.judging.reading import read_files
 from detflow.data.judging.rulings import Ruling, Rulings
 from detflow.data.judging.sample import ClassCount
 from detflow.data.judging.testimony import Group, Tally, testify
-from detflow.data.sources.pairing import has_own_image
+from detflow.data.sources.own_images import claims_own_image, is_stranger
 from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
 from detflow.storage.interface import Folder
 
@@ -89,10 +89,12 @@ class AnnotationReading(NamedTuple):
 
     Attributes:
         names: How it claims its image.
+        size: The image's width and height as written, where they may help to find the image.
         judgement: What was found with its image; None where nobody knows yet which that is.
     """
 
     names: ImageNames
+    size: tuple[int, int] | None
     judgement: Judgement | None
 
 
@@ -161,7 +163,7 @@ class BatchJudge:
             for content, task in zip(contents, tasks, strict=True)
             for annotation in content.annotations
             if task.image is not None
-            and (self.is_paired or has_own_image(annotation.name, annotation.names))
+            and (self.is_paired or claims_own_image(annotation.name, annotation.names))
         ]
         judged, tallies = self._judge(pairs, rulings)
         judgements = {judgement.annotation: judgement for judgement in judged}
@@ -169,8 +171,7 @@ class BatchJudge:
             FileReading(
                 hashlib.sha256(data).digest(),
                 tuple(
-                    AnnotationReading(raw.names, judgements.get(raw.name))
-                    for raw in content.annotations
+                    _describe_reading(raw, judgements.get(raw.name)) for raw in content.annotations
                 ),
                 content.findings,
             )
@@ -187,14 +188,16 @@ class BatchJudge:
         self, pairs: Sequence[tuple[RawAnnotation, str]], rulings: Rulings
     ) -> tuple[list[Judgement], Mapping[Group, Tally]]:
         files = read_files(self.source, (path for _, path in pairs), MAX_IMAGE_BYTES)
-        images = [
-            examine_image(data, path, self.max_pixels)
-            for data, (_, path) in zip(files, pairs, strict=True)
-        ]
+        images = []
+        judged = []
+        for data, (annotation, path) in zip(files, pairs, strict=True):
+            if self.is_paired or not is_stranger(annotation.name, annotation.size, path, data):
+                images.append(examine_image(data, path, self.max_pixels))
+                judged.append(annotation)
         hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
         tallies: dict[Group, Tally] = {}
-        groups = [Group.of(annotation) for annotation, _ in pairs]
-        for (annotation, _), image, group in zip(pairs, images, groups, strict=True):
+        groups = [Group.of(annotation) for annotation in judged]
+        for annotation, image, group in zip(judged, images, groups, strict=True):
             if image.facts is not None and annotation.objects:
                 testify(tallies.setdefault(group, Tally()), annotation, image.facts)
         # One object for all annotations of a group is sent to the main process once.
@@ -203,8 +206,8 @@ class BatchJudge:
             build_judgement(
                 annotation, image, image_hash, self.classes, self.renames, *shared[group]
             )
-            for (annotation, _), image, image_hash, group in zip(
-                pairs, images, hashes, groups, strict=True
+            for annotation, image, image_hash, group in zip(
+                judged, images, hashes, groups, strict=True
             )
         ]
         return judgements, tallies
@@ -250,3 +253,7 @@ def build_judgement(
         basis=basis,
         renamed=renamed,
     )
+
+
+def _describe_reading(raw: RawAnnotation, judgement: Judgement | None) -> AnnotationReading:
+    return AnnotationReading(raw.names, None if judgement is not None else raw.size, judgement)
