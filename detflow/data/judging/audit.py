@@ -17,7 +17,7 @@ from typing import TypeVar
 from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import Duplicates, find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
-from detflow.data.judging.answers import answer_images
+from detflow.data.judging.answers import answer_classes, answer_images
 from detflow.data.judging.batch import BatchJudge, FileReading, FileTask, Judgement
 from detflow.data.judging.collect import Collected, FindingLog
 from detflow.data.judging.dataset import judge_classes, judge_duplicates
@@ -193,7 +193,8 @@ def audit_dataset(
         log.extend(judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
         assigned = {name: summary for name, summary in samples.items() if name in members}
-        log.extend(judge_classes(assigned, splits, classes))
+        about_classes = judge_classes(assigned, splits, classes)
+        log.extend(answer_classes(about_classes, decisions.by_topic[Topic.CLASS]))
         progress("comparing images", 1, 1)
     if classes is None:
         found = {count.name for summary in assigned.values() for count in summary.class_counts}

@@ -6,9 +6,11 @@ in it is believed: a row that does not fit the dataset refuses it, with the tabl
 
 from __future__ import annotations
 
+import ast
 import csv
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -328,6 +330,15 @@ class _Names:
             if text in self._shown:
                 return self._shown[text]
         return None
+
+
+_LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+
+
+def read_quoted(text: str) -> str:
+    """Returns the name that a finding's words quote first, as `repr` does; nothing if none is."""
+    match = _LITERAL.search(text)
+    return str(ast.literal_eval(match.group())) if match else ""
 
 
 # --- Cells ----------------------------------------------------------------------------------------
