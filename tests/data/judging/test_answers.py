@@ -170,8 +170,20 @@ def test_a_class_that_looks_misspelt_is_asked_for_and_may_be_right(voc_set, run,
     assert code == 0
     assert "class_near_miss" not in out
     assert "annotations/rare.xml: class \"it's a catt\": it's a catt" in out
-    row["about"] = row["answer"] = "it's a cat"
-    filled = answer(tmp_path / "other.csv", [{**row, "answer": "class it's a cat"}])
-    code, _, err = run("check", voc_set.root, "--decisions", filled)
-    assert code == 3
-    assert "nothing is open about this class" in err
+    records = tmp_path / "records"
+    filled = answer(tmp_path / "renamed.csv", [{**row, "answer": "class it's a cat"}])
+    code, _, _ = run("make-records", voc_set.root, "--output", records, "--decisions", filled)
+    assert code == 0
+    manifest = json.loads((records / "manifest.json").read_text())
+    assert manifest["classes"] == ["it's a cat"]
+    assert manifest["noted"]["decided"] == 1
+    for about, word, cause in (
+        ("it's a cat", "it's a cat", "nothing is open about this class"),
+        ("it's a dog", "it's a cat", "no usable annotation has this class"),
+    ):
+        filled = answer(
+            tmp_path / "other.csv", [{**row, "about": about, "answer": f"class {word}"}]
+        )
+        code, _, err = run("check", voc_set.root, "--decisions", filled)
+        assert code == 3
+        assert cause in err
