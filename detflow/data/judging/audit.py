@@ -18,7 +18,7 @@ from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
 from detflow.data.judging.again import AgainJudge, judge_again
-from detflow.data.judging.answers import answer_images
+from detflow.data.judging.answers import answer_classes, answer_images
 from detflow.data.judging.batch import (
     Batch,
     BatchJudge,
@@ -232,7 +232,9 @@ def audit_dataset(
         log.extend(judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
         assigned = {name: summary for name, summary in samples.items() if name in members}
-        log.extend(judge_classes(assigned, splits, classes))
+        about_classes = judge_classes(assigned, splits, classes)
+        answers = decisions.by_topic[Topic.CLASS]
+        log.extend(answer_classes(about_classes, answers, collected.renamed))
         log.extend(judge_renames(renames, collected.renamed, samples))
         progress("comparing images", 1, 1)
     if classes is None:
