@@ -28,7 +28,6 @@ from detflow.runs.run_dir import RunDir
 from detflow.training import recipe
 from detflow.training.loop import Action
 from detflow.training.preflight import prepare_start
-from detflow.training.provenance import read_plan, record_plan, with_steps
 from detflow.training.recipe import train
 
 pytestmark = pytest.mark.tf
@@ -173,10 +172,10 @@ def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one
 ):
     save = Checkpoints.save
 
-    def die_at_four(self, step, metrics):
+    def die_at_four(self, step, *metrics):
         if step == 4:
             raise Killed
-        return save(self, step, metrics)
+        return save(self, step, *metrics)
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", die_at_four)
@@ -213,7 +212,8 @@ class Refit(At):
     def __init__(self, number, total):
         def refit(course):
             course.refit(total)
-            record_plan(RunDir(course.model_dir), with_steps(course.config, total), course.plan)
+            run = RunDir(course.model_dir)
+            run.write_record(run.read_record().planned(course.plan))
 
         super().__init__(number, refit)
 
@@ -223,15 +223,14 @@ def test_a_run_with_a_time_budget_that_dies_repeats_its_fits(tiny_config, tmp_pa
     config = tiny_config(train_time_budget="1h")
     refits = [Refit(3, 20), Refit(5, 12), Refit(6, 8)]
     run_train(config, tmp_path / "whole", *refits)
-    assert read_plan(RunDir(tmp_path / "whole"), config) == Plan().refit(3, 20).refit(5, 12).refit(
-        6, 8
-    )
+    plan = Plan().refit(3, 20).refit(5, 12).refit(6, 8)
+    assert RunDir(tmp_path / "whole").read_record().plan == plan
     with pytest.raises(Killed):
         # The plan is ahead of the checkpoint, which is that of step 4.
         run_train(config, tmp_path / "killed", *refits[:2], At(5, die))
     resumed = run_train(config, tmp_path / "killed", refits[2])
     assert "resuming at step 4 of 12" in capfd.readouterr().err
-    assert resumed.state.step == RunDir(tmp_path / "killed").read_config().train.steps == 8
+    assert resumed.state.step == RunDir(tmp_path / "killed").read_record().config.train.steps == 8
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
