@@ -12,6 +12,8 @@ import detflow
 
 FUNCTIONS = {
     "check",
+    "convert",
+    "diff",
     "evaluate",
     "export",
     "init",

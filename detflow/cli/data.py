@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ import click
 
 from detflow.cli.options import (
     EXISTING,
-    EXISTING_FOLDER,
     EXISTING_LOCATION,
     FOLDER,
     LOCATION,
@@ -23,8 +23,10 @@ from detflow.cli.options import (
     runner_options,
     set_option,
 )
+from detflow.cli.output import print_data, print_text
 
 if TYPE_CHECKING:
+    from detflow.data.check import CheckResult
     from detflow.storage.location import Location
 
 _AUDIT = "detflow.data.judging.audit:AuditOptions"
@@ -32,9 +34,22 @@ _RECORDS = "detflow.data.making:RecordOptions"
 
 _DATASET_OPTIONS = (
     click.option(
+        "--dialect",
+        type=click.Choice(["voc", "coco", "yolo"]),
+        help="How the annotations are written.  [default: found by looking]",
+    ),
+    click.option(
         "--classes",
         metavar="A,B,…",
         help="Class names in the order of their ids; no other may occur.  [default: all, sorted]",
+    ),
+    click.option(
+        "--decisions",
+        type=PATH,
+        metavar="FILE",
+        multiple=True,
+        help="Table of questions with a person's answers, as check --questions writes it. May be "
+        "repeated.",
     ),
     click.option(
         "--split-by",
@@ -43,13 +58,6 @@ _DATASET_OPTIONS = (
         show=lambda rule: rule.value,
         type=click.Choice(["auto", "lists", "folders", "seed"]),
         help="Where the splits come from; auto takes lists, else folders, else the seed.",
-    ),
-    click.option(
-        "--split",
-        cls=FieldOption,
-        field=f"{_AUDIT}.fractions",
-        show=lambda shares: ",".join(f"{name}={share}" for name, share in shares.items()),
-        help="Fractions of a random split.",
     ),
     click.option(
         "--seed",
@@ -93,14 +101,38 @@ _DATASET_OPTIONS = (
 
 def _dataset_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds what make-records and check have in common; `_read_choices` reads it."""
-    for option in reversed(_DATASET_OPTIONS):
+    return _add_dataset_options(command, f"{_AUDIT}.fractions")
+
+
+def _add_dataset_options(command: Callable[..., None], fractions: str) -> Callable[..., None]:
+    """Adds the options of a dataset.
+
+    Args:
+        command: What gets them.
+        fractions: Where the default of `--split` stands, as `FieldOption` takes it.
+    """
+    split = click.option(
+        "--split",
+        cls=FieldOption,
+        field=fractions,
+        show=lambda shares: ",".join(f"{name}={share:g}" for name, share in shares.items()),
+        help="Fractions of a random split.",
+    )
+    for option in reversed((*_DATASET_OPTIONS, split)):
         command = option(command)
     return command
+
+
+def _conversion_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of a dataset that is not divided unless that is asked for."""
+    return _add_dataset_options(command, "detflow.data.conversion:ALL_IN_ONE_SPLIT")
 
 
 def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     """Returns the options as the front door's functions take them."""
     found = given(choices)
+    if not found.get("decisions"):
+        found.pop("decisions", None)
     if "classes" in found:
         found["classes"] = [name.strip() for name in found["classes"].split(",")]
     return found
@@ -115,26 +147,68 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     metavar="FILE",
     help="Write a page with pictures of what was found in a dataset.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-def check(path: Location, report: Path | None, as_json: bool, **choices: Any) -> None:
+@click.option(
+    "--questions",
+    type=PATH,
+    metavar="FILE",
+    help="Write a table of what the evidence leaves open in a dataset, for a person to answer.",
+)
+@click.option(
+    "--format",
+    "document",
+    type=click.Choice(["text", "json", "sarif", "junit"]),
+    default="text",
+    show_default=True,
+    help="How to print what was found: for people; as JSON with every finding; as SARIF 2.1.0, "
+    "which code hosts show beside the lines of a pull request; as JUnit's XML.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+def check(
+    path: Location,
+    report: Path | None,
+    questions: Path | None,
+    document: str,
+    as_json: bool,
+    **choices: Any,
+) -> None:
     """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
 
     A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them)
     are judged record by record: checksums, fields, boxes, classes, images, names, and which readers
-    could use them. The options are for datasets.
-    """
-    from detflow.api.data import check as check_data
+    could use them. The options are for datasets. A folder may hold both, or several sets; then all
+    are judged.
 
-    found = check_data(
-        path, report=report, with_findings=False, progress=True, **_read_choices(choices)
-    )
-    print(json.dumps(found.content, indent=2) if as_json else found.text)
+    Exits with 0 if the data can be used, whatever had to be mended or set aside (--strict and
+    --max-bad set the bar higher); with 3 if a dataset cannot be used, 4 if TFRecord files cannot;
+    with 2 if an option is wrong, 5 if the machine refuses.
+    """
+    from detflow.api.data import build_options
+    from detflow.data.check import open_check
+    from detflow.progress import show_progress
+
+    if as_json and document not in ("text", "json"):
+        raise click.UsageError(f"--json goes with --format json, not with {document}")
+    options = build_options(**_read_choices(choices))
+    with ExitStack() as stack:
+        with show_progress() as progress:
+            found = stack.enter_context(open_check(path, options, report, questions, progress))
+        _print_check(found, "json" if as_json else document)
     if found.refusal is not None:
         raise found.refusal
 
 
+def _print_check(found: CheckResult, document: str) -> None:
+    if document == "text":
+        print_text(found.text)
+        return
+    from detflow.data.documents import RENDERERS
+
+    for piece in RENDERERS[document](found.parts):
+        print_data(piece, end="")
+
+
 @click.command("make-records", short_help="Convert a dataset to TFRecord shards.")
-@click.argument("dataset", type=EXISTING_FOLDER)
+@click.argument("dataset", type=EXISTING_LOCATION)
 @click.option(
     "--output",
     required=True,
@@ -171,8 +245,9 @@ def make_records(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Check DATASET, a folder or URL of images and VOC XML, and convert it to TFRecord shards.
+    """Check DATASET, a folder or URL of images and annotations, and convert it to TFRecord shards.
 
+    Annotations are VOC's XML, COCO's JSON, or YOLO's text.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """
@@ -189,11 +264,86 @@ def make_records(
         options = build_options(**_read_choices(choices))
         with show_progress() as progress:
             manifest = publish_records(dataset, output, options, progress, announce, workers)
-    print(
-        json.dumps(manifest, indent=2)
-        if as_json
-        else f"{format_summary(manifest)}\nrecords       {output}"
-    )
+    if as_json:
+        print_data(json.dumps(manifest, indent=2))
+    else:
+        print_text(f"{format_summary(manifest)}\nrecords       {output}")
+
+
+def _print_result(content: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        print_data(json.dumps(content, indent=2))
+    else:
+        print_text(text)
+
+
+@click.command(short_help="Write a dataset, records or predictions for another tool.")
+@click.argument("source", type=EXISTING_LOCATION)
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["voc", "coco", "yolo", "csv"]),
+    help="The dialect to write.",
+)
+@click.option(
+    "--output", required=True, type=PATH, metavar="DIR", help="A new or empty folder to write."
+)
+@_conversion_options
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON on stdout.")
+def convert(source: Location, to: str, output: Path, as_json: bool, **choices: Any) -> None:
+    """Write SOURCE in the dialect of another tool: a dataset, records, or predictions.
+
+    A dataset is judged and mended as make-records does it; the options are for datasets. Images are
+    passed on byte for byte, but for those that decoders read differently or that EXIF turns.
+    Splits, classes and flags go with them; what the dialect has no place for is counted.
+    """
+    from detflow.api.data import build_options, run_conversion
+    from detflow.data.conversion import ALL_IN_ONE_SPLIT
+
+    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
+    done = run_conversion(source, output, to, options, shows_progress=True)
+    _print_result(done.content, done.text, as_json)
+
+
+@click.command(short_help="Compare two datasets or record sets.")
+@click.argument("sets", type=EXISTING_LOCATION, nargs=-1, required=True, metavar="[OLD] NEW")
+@click.option(
+    "--model",
+    type=FOLDER,
+    metavar="DIR",
+    help="A model directory instead of OLD: the records that it was trained on.",
+)
+@_conversion_options
+@click.option(
+    "--page", type=PATH, metavar="FILE", help="Write a page with pictures of what changed."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON on stdout.")
+def diff(
+    sets: tuple[Location, ...],
+    model: Path | None,
+    page: Path | None,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Compare OLD with NEW: datasets or records, in any combination.
+
+    Images added, removed, renamed, in another split or with other pixels; objects added, removed,
+    relabelled, moved by more than a pixel or with other flags. The exit code is 0 where the two are
+    equal, 1 where they differ, and as always where something is wrong. The options are for
+    datasets.
+    """
+    from detflow.api.comparison import run_comparison
+    from detflow.api.data import build_options
+    from detflow.data.conversion import ALL_IN_ONE_SPLIT
+
+    if len(sets) != (2 if model is None else 1):
+        raise click.UsageError("name OLD and NEW, or --model and NEW")
+    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
+    old = sets[0] if model is None else None
+    found = run_comparison(old, sets[-1], model, options, page, shows_progress=True)
+    _print_result(found.content, found.text, as_json)
+    if not found.is_equal:
+        raise click.exceptions.Exit(1)
 
 
 @click.command(short_help="Write a configuration that is fitted to the data.")
@@ -215,7 +365,7 @@ def init(source: Path, output: Path | None) -> None:
 
     text = fit_source(source)
     if output is None:
-        click.echo(text, nl=False)
+        print_data(text, end="")
     elif output.exists():
         raise click.UsageError(f"{output} exists; name another file")
     else:
@@ -239,4 +389,4 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
     elif config_path is None:
         raise click.UsageError("name a configuration file, or pass --explain")
     else:
-        click.echo(format_config(read_config(config_path, overrides)), nl=False)
+        print_data(format_config(read_config(config_path, overrides)), end="")

@@ -10,6 +10,8 @@ from types import FrameType
 import click
 
 from detflow.cli import data, model, serve, train
+from detflow.cli.output import prepare_streams, print_text, print_usage_error
+from detflow.cli.stranger import find_stranger
 from detflow.errors import DetflowError
 from detflow.process.ending import immediate_exit
 from detflow.version import __version__
@@ -24,7 +26,7 @@ def cli(debug: bool) -> None:
     """Train and deploy object detectors from a folder of images and VOC XML.
 
     \b
-    Exit codes: 0 ok, 2 config or usage, 3 bad input, 4 corrupt artifact or
+    Exit codes: 0 ok, 1 sets differ (diff), 2 config or usage, 3 bad input, 4 corrupt artifact or
     failed gate, 5 environment (disk, permission, memory), 6 locked,
     130/143 interrupted/terminated.
     """  # noqa: D301 (click's paragraph mark)
@@ -33,6 +35,8 @@ def cli(debug: bool) -> None:
 for _command in (
     data.check,
     data.make_records,
+    data.convert,
+    data.diff,
     data.init,
     data.config,
     train.train,
@@ -49,6 +53,9 @@ for _command in (
 def main() -> None:
     """Runs the command line and ends the process."""
     signal.signal(signal.SIGTERM, _terminate)
+    prepare_streams()
+    if (stranger := find_stranger()) is not None:
+        print_text(f"detflow: warning: {stranger}", err=True)
     with immediate_exit():
         sys.exit(run(sys.argv[1:]))
 
@@ -68,20 +75,20 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return cli.main(list(arguments), standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        print_usage_error(error)
         return 2
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        print("detflow: interrupted", file=sys.stderr)
+        print_text("detflow: interrupted", err=True)
         return 130
     except DetflowError as error:
         if "--debug" in arguments:
             raise
         # An error of a dataset names the files before it; each name is a line.
         for note in getattr(error, "__notes__", ()):
-            print(note, file=sys.stderr)
-        print(f"detflow: error: {error}", file=sys.stderr)
+            print_text(note, err=True)
+        print_text(f"detflow: error: {error}", err=True)
         return error.exit_code
 
 

@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from detflow.data.fixed import write_fixed
 from detflow.data.judging.audit import Audit, AuditOptions, audit_dataset
+from detflow.data.origins.audited import AuditedOrigin
+from detflow.data.questions import QUESTIONS_NAME, count_questions, render_questions
 from detflow.data.records.manifest import (
     FORMAT_VERSION,
     INDEX_NAME,
@@ -30,6 +31,9 @@ from detflow.data.records.manifest import (
 )
 from detflow.data.rules import Action
 from detflow.data.shards import write_shards
+from detflow.data.sinks.voc import VocSink
+from detflow.data.sinks.writing import write_set
+from detflow.data.sources.seen import describe_unread, require_folder
 from detflow.data.sources.splits import SplitBy
 from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
@@ -46,7 +50,9 @@ from detflow.version import __version__
 _MAX_NAMED = 20
 _TEXT_BYTES = 4_096
 # The files that are written by the converting process itself, not by its workers.
-_DRIVER_FILES = frozenset({MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME})
+_DRIVER_FILES = frozenset(
+    {MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME, QUESTIONS_NAME}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,7 @@ def publish_records(
         DataError: The dataset cannot be used, or not under these options; nothing is published.
         EnvironmentFault: The machine refuses; nothing is published.
     """
+    require_folder(dataset)
     _require_replaceable(dataset, output)
     source = open_folder(dataset)
     audit_options = options.audit
@@ -164,11 +171,16 @@ def publish_records(
         with _space_for(audit, output, copies=1 if fixed_dir is None else 2):
             splits = write_shards(audit, options.audit.seed, staging, workers, progress)
             if fixed_dir is not None:
-                write_fixed(audit, fixed_dir, workers, progress)
+                origin = AuditedOrigin(audit, keeps_lossless=False)
+                write_set(origin, VocSink(), fixed_dir, workers, progress)
             with open(staging.path / LEDGER_NAME, "w", encoding="utf-8") as ledger:
                 ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
             (staging.path / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
             described = describe_audit(audit, options)
+            if described["questions"]:
+                (staging.path / QUESTIONS_NAME).write_text(
+                    render_questions(audit), encoding="utf-8", newline=""
+                )
             if options.report:
                 from detflow.data.report.page import render_report
 
@@ -247,7 +259,10 @@ def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
 
 
 def require_acceptable(
-    audit: Audit, options: RecordOptions, dataset: Location, announce: Callable[[str], None]
+    audit: Audit,
+    options: RecordOptions,
+    dataset: Location,
+    announce: Callable[[str], None],
 ) -> None:
     """Refuses a dataset that cannot be used under these options; announces the problems first.
 
@@ -285,8 +300,7 @@ def _find_refusal(
         cause = f"{count_noun(refused, 'problem')} must be looked at first"
         remedy = "correct them; nothing was written"
     elif not total:
-        cause = f"no {options.audit.dialect.name} annotation was found"
-        remedy = "name the folder that holds them"
+        cause, remedy = describe_unread(audit.files.source, options.audit.dialect)
     elif not audit.samples:
         cause, remedy = f"none of {total} annotations is usable", "correct the files named above"
     elif options.strict and (bad or repaired):
@@ -328,6 +342,7 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         }
     return {
         "dataset": audit.files.source.name,
+        "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
@@ -339,6 +354,8 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "repairs": audit.count_by_code(Action.REPAIRED),
         "quarantined": dict(sorted(Counter(audit.quarantined.values()).items())),
         "noted": audit.count_by_code(Action.NOTED),
+        "questions": count_questions(audit),
+        "decisions": options.audit.decisions.describe(),
     }
 
 

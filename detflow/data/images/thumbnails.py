@@ -10,6 +10,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from detflow.data.images.decode import read_image_facts
 from detflow.data.images.header import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, ImageFault, find_format
 from detflow.data.images.transcode import Treatment, encode_record_jpeg
 from detflow.storage.interface import Folder
@@ -52,7 +53,7 @@ def read_thumbnail(
     if len(data) > MAX_IMAGE_BYTES:
         return None
     if find_format(data[:16]) == "jpeg" and treatment.turn == 1:
-        shrunk = _shrink_jpeg(data, max_side)
+        shrunk = shrink_jpeg(data, max_side)
         if shrunk is not None:
             return shrunk
     if find_format(data[:16]) is None:
@@ -63,11 +64,32 @@ def read_thumbnail(
         )
     except ImageFault:
         return None
-    return _shrink_jpeg(jpeg, max_side)
+    return shrink_jpeg(jpeg, max_side)
 
 
-def _shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
-    """Decodes at the smallest scale that is large enough; of a damaged file, what there is."""
+def read_turn(source: Folder, image: str) -> int:
+    """Returns the EXIF orientation of an image of a dataset; 1 where it has none or is unreadable.
+
+    Args:
+        source: The dataset's folder.
+        image: The image's path inside it.
+    """
+    try:
+        return read_image_facts(source.read(image, MAX_IMAGE_BYTES)).orientation
+    except (FileNotFoundError, ImageFault):
+        return 1
+
+
+def shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
+    """Shrinks a JPEG; of a damaged file, what can be decoded.
+
+    Args:
+        data: The file's bytes.
+        max_side: The longer side of the result in pixels.
+
+    Returns:
+        The picture; None where there is nothing to show.
+    """
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
         if width * height > DEFAULT_MAX_PIXELS:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
+from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import count_classes, examine_image, judge_pair
 from detflow.data.judging.reading import read_files
 from detflow.data.judging.sample import ClassCount
@@ -19,15 +20,15 @@ from detflow.storage.interface import Folder
 
 
 class FileTask(NamedTuple):
-    """A file to read, and what is known of its annotations' images.
+    """A file to read that holds one annotation, and what is known of its image.
 
     Attributes:
         path: The file inside the dataset.
-        images: The image's path of each annotation that has one, by the annotation's entry.
+        image: The image's path; None where nobody knows it yet.
     """
 
     path: str
-    images: Mapping[str, str]
+    image: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,13 @@ class Judgement:
 
 
 class AnnotationReading(NamedTuple):
-    """What reading gives of one annotation.
+    """What reading gives of an annotation.
 
     Attributes:
-        entry: Which one of the file.
         names: How it claims its image.
         judgement: What was found with its image; None where nobody knows yet which that is.
     """
 
-    entry: str
     names: ImageNames
     judgement: Judgement | None
 
@@ -74,7 +73,7 @@ class FileReading(NamedTuple):
 
     Attributes:
         digest: The SHA-256 of the file, 32 bytes.
-        annotations: Its annotations.
+        annotations: Its annotation; none where it holds none.
         findings: Why it, or a part of it, holds none.
     """
 
@@ -115,10 +114,10 @@ class BatchJudge:
             self.dialect.read(data, task.path) for data, task in zip(files, tasks, strict=True)
         ]
         pairs = [
-            (annotation, task.images[annotation.entry])
+            (annotation, task.image)
             for content, task in zip(contents, tasks, strict=True)
             for annotation in content.annotations
-            if annotation.entry in task.images
+            if task.image is not None
             and (self.is_paired or has_own_image(annotation.name, annotation.names))
         ]
         judgements = {judgement.annotation: judgement for judgement in self._judge(pairs)}
@@ -126,13 +125,17 @@ class BatchJudge:
             FileReading(
                 hashlib.sha256(data).digest(),
                 tuple(
-                    AnnotationReading(raw.entry, raw.names, judgements.get(raw.name))
+                    AnnotationReading(raw.names, judgements.get(raw.name))
                     for raw in content.annotations
                 ),
                 content.findings,
             )
             for data, content in zip(files, contents, strict=True)
         ]
+
+    def judge_entries(self, entries: Sequence[tuple[bytes, str]]) -> list[Judgement]:
+        """Judges annotations that were kept (see `entries`), each with its image's path."""
+        return self._judge([(restore_annotation(data), image) for data, image in entries])
 
     def _judge(self, pairs: Sequence[tuple[RawAnnotation, str]]) -> list[Judgement]:
         files = read_files(self.source, (path for _, path in pairs), MAX_IMAGE_BYTES)

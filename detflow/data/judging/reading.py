@@ -40,16 +40,31 @@ def read_record_images(
     samples, named = tee(samples)
     contents = read_files(source, (audited.image for audited in named), MAX_IMAGE_BYTES)
     for audited, data in zip(samples, contents, strict=True):
-        if hashlib.sha256(data).hexdigest() != audited.image_sha256:
-            raise DataError(
-                "the image changed while the dataset was being converted",
-                path=audited.image,
-                remedy="run it again",
-            )
+        _require_unchanged(audited, data)
         encoded = encode_record_jpeg(data, audited.treatment)
         is_unchanged = encoded is data
         yield (
             audited,
             encoded,
             audited.image_sha256 if is_unchanged else hashlib.sha256(encoded).hexdigest(),
+        )
+
+
+def read_audited_image(source: Folder, audited: AuditedSample) -> bytes:
+    """Returns the image file of a sample.
+
+    Raises:
+        DataError: It is not the one that was audited.
+    """
+    [data] = read_files(source, [audited.image], MAX_IMAGE_BYTES)
+    _require_unchanged(audited, data)
+    return data
+
+
+def _require_unchanged(audited: AuditedSample, data: bytes) -> None:
+    if hashlib.sha256(data).hexdigest() != audited.image_sha256:
+        raise DataError(
+            "the image changed while the dataset was being converted",
+            path=audited.image,
+            remedy="run it again",
         )

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from detflow.data.findings import Finding
 from detflow.data.images.header import IMAGE_SUFFIXES, find_format
 from detflow.data.sources.names import SPLIT_NAMES, split_extension
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
-from detflow.storage.interface import Folder
+from detflow.storage.interface import Entry, Folder
 
 # VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a
 # Mac.
 _PASSED_OVER = frozenset({"SegmentationClass", "SegmentationObject", "__MACOSX"})
 _HEAD_BYTES = 32
+# What may name classes or declare splits beside annotations of some dialect.
+_SIDE_SUFFIXES = (".yaml", ".yml", ".names", ".labels", ".pbtxt")
 
 
-def find_files(source: Folder, dialect: AnnotationSource) -> DatasetFiles:
-    """Walks a dataset's folder; hidden files and folders and links to folders are passed over.
+def walk_dataset(source: Folder) -> list[Entry]:
+    """Lists a dataset's folder; hidden files and folders and links to folders are passed over."""
+    return sorted(source.walk(_is_passed_over))
+
+
+def find_files(
+    source: Folder, dialect: AnnotationSource, entries: Sequence[Entry] | None = None
+) -> DatasetFiles:
+    """Sorts the files of a dataset.
 
     Args:
         source: The dataset's folder.
         dialect: Which files hold annotations.
+        entries: What `walk_dataset` has found; None walks.
     """
+    sides: list[str] = []
     annotations: list[str] = []
     images: list[str] = []
     split_lists: list[str] = []
     findings: list[Finding] = []
-    for path, outside, is_folder in source.walk(_is_passed_over):
+    for path, outside, is_folder in walk_dataset(source) if entries is None else entries:
         suffix = split_extension(path.rpartition("/")[2])[1].lower()
         if outside is not None:
             if is_folder or dialect.has_name(path) or suffix in IMAGE_SUFFIXES:
@@ -35,6 +48,10 @@ def find_files(source: Folder, dialect: AnnotationSource) -> DatasetFiles:
         elif suffix == ".txt":
             if _may_declare_split(path):
                 split_lists.append(path)
+            else:
+                sides.append(path)
+        elif path.lower().endswith(_SIDE_SUFFIXES):
+            sides.append(path)
         elif suffix in IMAGE_SUFFIXES:
             images.append(path)
         else:
@@ -49,6 +66,7 @@ def find_files(source: Folder, dialect: AnnotationSource) -> DatasetFiles:
         annotations=tuple(sorted(annotations)),
         images=tuple(sorted(images)),
         split_lists=tuple(sorted(split_lists)),
+        sides=tuple(sorted(sides)),
         findings=tuple(sorted(findings, key=lambda finding: finding.path)),
     )
 
