@@ -7,9 +7,9 @@ prints.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,8 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -26,6 +28,7 @@ from detflow.config.backbones import BACKBONES
 from detflow.config.presets import PRESETS
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -66,6 +69,47 @@ class OneOf:
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _require_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuses what pydantic would make a number of although it is none.
+
+        That is true for 1, and text such as 010, which is 8 to some programs.
+        """
+        field = cls.model_fields[str(info.field_name)]
+        kinds = _list_kinds(field.annotation)
+        if kinds <= {int, float, ByteSize, type(None)}:
+            noun = "a number" if float in kinds else "a whole number"
+            reads_text = ByteSize in kinds or _reads_text(field.annotation, field.metadata)
+            _refuse_others(value, noun, reads_text)
+        return value
+
+
+def _list_kinds(annotation: Any) -> set[Any]:
+    """Returns the types that a setting's value consists of."""
+    if get_origin(annotation) is Annotated:
+        return _list_kinds(get_args(annotation)[0])
+    if get_origin(annotation) is Literal or not get_args(annotation):
+        return {annotation}
+    return {kind for part in get_args(annotation) for kind in _list_kinds(part)} - {Ellipsis}
+
+
+def _reads_text(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
+    """Tells whether a setting has a reader of text of its own."""
+    return any(isinstance(entry, BeforeValidator) for entry in metadata) or any(
+        isinstance(part, BeforeValidator) or _reads_text(part) for part in get_args(annotation)
+    )
+
+
+def _refuse_others(value: object, noun: str, reads_text: bool) -> None:
+    if isinstance(value, list | tuple):
+        for part in value:
+            _refuse_others(part, noun, reads_text)
+    elif isinstance(value, bool) or (
+        isinstance(value, str) and not reads_text and not _PLAIN_NUMBER.fullmatch(value)
+    ):
+        raise ValueError(f"expected {noun}")
 
 
 class DataConfig(_Section):
