@@ -11,7 +11,8 @@ from detflow.storage.interface import Folder
 # VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a
 # Mac.
 _PASSED_OVER = frozenset({"SegmentationClass", "SegmentationObject", "__MACOSX"})
-_HEAD_BYTES = 32
+# As much as a declaration and a comment may take before an annotation begins.
+_HEAD_BYTES = 1_024
 
 
 def find_files(source: Folder, dialect: AnnotationSource) -> DatasetFiles:

@@ -151,7 +151,7 @@ class AnnotationSource(Protocol):
         """Whether a file holds annotations by its name alone, whatever is in it."""
 
     def has_head(self, head: bytes) -> bool:
-        """Whether a file whose name says nothing holds annotations by its first 32 bytes."""
+        """Whether a file whose name says nothing holds annotations by its first bytes."""
 
     def read(self, data: bytes, path: str) -> FileContent:
         """Reads a file; whatever is wrong with it becomes a finding.

@@ -5,7 +5,8 @@ from PIL import Image
 
 from detflow.data.rules import RULES
 from detflow.data.sources.splits import SplitBy
-from detflow.data.sources.voc.read import MAX_OBJECTS, MAX_XML_BYTES
+from detflow.data.sources.voc.parse import MAX_XML_BYTES
+from detflow.data.sources.voc.read import MAX_OBJECTS
 
 FOLDERS = {"split_by": SplitBy.AUTO}
 
@@ -26,6 +27,16 @@ def document(content):
     def plant(voc):
         voc.add("sound")
         voc.write("annotations/a.xml", content)
+
+    return plant
+
+
+def declared(head):
+    """Plants something before an annotation that has its image."""
+
+    def plant(voc):
+        file = voc.add("a")
+        file.write_text(head + file.read_text())
 
     return plant
 
@@ -127,12 +138,21 @@ def class_absent(voc):
 
 SOUND_BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
 NAMED = f"<name>cat</name>{SOUND_BOX}"
+OUTLINE = "<polygon><x1>1</x1><y1>1</y1><x2>9</x2><y2>5</y2><x3>5</x3><y3>9</y3></polygon>"
 # For each rule what provokes it, and the options of the audit.
 FAULTS = {
     "xml_doctype": (document("<!DOCTYPE annotation><annotation/>"), {}),
     "xml_malformed": (document("<annotation"), {}),
     "xml_too_large": (document(b" " * (MAX_XML_BYTES + 1)), {}),
     "xml_not_voc": (document("<annotations/>"), {}),
+    "xml_head_wrong": (declared("\n<?xml version='1.0'?>"), {}),
+    "encoding_wrong": (declared("<?xml version='1.0' encoding='utf-16'?>"), {}),
+    "tag_misspelt": (body(NAMED.replace("bndbox", "BndBox")), {}),
+    "box_astray": (document(f"<annotation>{SOUND_BOX}</annotation>"), {}),
+    "box_form": (body("<name>cat</name><bndbox xmin='1' ymin='2' xmax='30' ymax='40'/>"), {}),
+    "box_from_outline": (body(f"<name>cat</name>{OUTLINE}"), {}),
+    "box_empty": (box(("nan", "nan", "nan", "nan")), {}),
+    "object_deleted": (body(f"{NAMED}<deleted>1</deleted>"), {}),
     "field_has_children": (body(f"<name>c<b/></name>{SOUND_BOX}"), {}),
     "field_twice": (body(f"<name>cat</name>{NAMED}"), {}),
     "object_nested": (body(f"{NAMED}<object/>"), {}),
