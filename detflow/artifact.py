@@ -7,11 +7,13 @@ another contract, that of mobile libraries; `inference.formats.tflite` leads fro
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from detflow.errors import ArtifactError
-from detflow.publish import FileDigest, read_json_object, verify_files
+from detflow.publish import FileDigest, read_sealed_object, verify_files
 
 MANIFEST_NAME: Final = "model.json"
 """The file that makes a folder an export."""
@@ -103,21 +105,92 @@ class ArtifactDir:
         """Tells whether this is an exported folder."""
         return self.manifest_path.is_file()
 
+    def read_card(self) -> dict[str, Any]:
+        """Reads the manifest, which has a digest of itself, without looking at other files.
+
+        Raises:
+            ArtifactError: It is missing, damaged, or was changed.
+        """
+        return read_sealed_object(self.manifest_path)
+
     def verify(self) -> dict[str, Any]:
         """Compares every file with the manifest, and returns the manifest.
 
-        This reads all files: whoever needs the manifest twice passes it on.
+        This reads all files: whoever needs the manifest twice passes it on. Files beside those that
+        are listed do no harm, because nothing loads them; inside a folder that is loaded as a whole
+        they are refused.
 
         Raises:
-            ArtifactError: The manifest is unreadable, or a file is missing or differs.
+            ArtifactError: The manifest is unreadable or was changed, or a file is missing, differs,
+                or is not listed in a folder that is.
         """
-        manifest = read_json_object(self.manifest_path)
+        card = self.read_card()
+        files = self.list_files(card)
+        verify_files(self.path, files)
+        self._refuse_unlisted(files)
+        return card
+
+    def verify_part(self, path: Path) -> None:
+        """Compares a single file or folder of the export, and the label map, with the manifest.
+
+        Args:
+            path: Inside this folder.
+
+        Raises:
+            ArtifactError: The manifest does not list it, or as from `verify`.
+        """
+        files = self.list_files(self.read_card())
+        name = path.relative_to(self.path).as_posix()
+        part = {listed: digest for listed, digest in files.items() if _is_part(listed, name)}
+        if not part:
+            raise ArtifactError(
+                f"{MANIFEST_NAME} beside it does not list it: it is no part of the export",
+                path=path,
+                remedy="move it out of the exported folder to use it by itself",
+            )
+        if LABEL_MAP_NAME in files:
+            part[LABEL_MAP_NAME] = files[LABEL_MAP_NAME]
+        verify_files(self.path, part)
+        self._refuse_unlisted(part)
+
+    def list_files(self, card: Mapping[str, Any]) -> dict[str, FileDigest]:
+        """Returns the digest of every file that a manifest lists, by its name in the folder.
+
+        Raises:
+            ArtifactError: The manifest lists none.
+        """
         try:
-            files = {
+            return {
                 str(name): FileDigest(bytes=int(d["bytes"]), sha256=str(d["sha256"]))
-                for name, d in manifest["files"].items()
+                for name, d in card["files"].items()
             }
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ArtifactError("the manifest lists no files", path=self.manifest_path) from None
-        verify_files(self.path, files)
-        return manifest
+
+    def lists(self, card: Mapping[str, Any], name: str) -> bool:
+        """Tells whether a manifest lists a file, or files in a folder, of this name."""
+        return any(_is_part(listed, name) for listed in self.list_files(card))
+
+    def _refuse_unlisted(self, files: Mapping[str, FileDigest]) -> None:
+        """Raises ArtifactError for what lies in a listed folder and is not listed itself."""
+        folders = {name.partition("/")[0] for name in files if "/" in name}
+        for folder in sorted(folders):
+            for found in _walk(self.path / folder):
+                if found.relative_to(self.path).as_posix() not in files:
+                    raise ArtifactError(
+                        f"{MANIFEST_NAME} does not list this file, and the folder is "
+                        "loaded as a whole",
+                        path=found,
+                        remedy="move it away",
+                    )
+
+
+def _is_part(listed: str, name: str) -> bool:
+    return listed == name or listed.startswith(f"{name}/")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yields the files and links below a folder."""
+    for directory, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(directory, name))]
+        yield from (Path(directory) / name for name in sorted(names + links))

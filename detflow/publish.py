@@ -32,6 +32,10 @@ _MAX_JSON_BYTES = 64 << 20
 _PLAIN_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)*")
 
 
+DIGEST_KEY = "digest"
+"""Where a sealed JSON object has the SHA-256 of all its other entries."""
+
+
 class FileDigest(TypedDict):
     """What a manifest says of one file: its size in bytes and its SHA-256 in hexadecimal."""
 
@@ -251,6 +255,62 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArtifactError("expected a JSON object", path=path)
     return value
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a JSON object with a digest of itself, so that no entry can change unnoticed.
+
+    The digest is of the values, not of how they are laid out: whoever formats the file anew breaks
+    nothing.
+    """
+    value = {name: entry for name, entry in content.items() if name != DIGEST_KEY}
+    return {**value, DIGEST_KEY: _digest_values(value)}
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Tells whether an object that was read has the digest that `seal` gave it."""
+    return bool(content.get(DIGEST_KEY) == seal(content)[DIGEST_KEY])
+
+
+def read_sealed_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object that `seal` made.
+
+    Raises:
+        ArtifactError: As from `read_json_object`, or an entry was changed, added or removed.
+    """
+    content = read_json_object(path)
+    require_sealed(content, path)
+    return content
+
+
+def require_sealed(content: Mapping[str, Any], path: Path, remedy: str | None = None) -> None:
+    """Raises ArtifactError where an object is not as `seal` left it.
+
+    Args:
+        content: The object.
+        path: The file that it was read from.
+        remedy: What the user can do.
+    """
+    if DIGEST_KEY not in content:
+        raise ArtifactError(
+            f"there is no {DIGEST_KEY} of its content: another program or version wrote it, or it "
+            "is damaged",
+            path=path,
+            remedy=remedy,
+        )
+    if not is_sealed(content):
+        raise ArtifactError(
+            f"its content is not what was written: its {DIGEST_KEY} differs",
+            path=path,
+            remedy=remedy,
+        )
+
+
+def _digest_values(value: Mapping[str, Any]) -> str:
+    # As it will be read: tuples become lists, and keys text.
+    read = json.loads(json.dumps(value))
+    text = json.dumps(read, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _move_into_place(staging: Path, final: Path) -> None:

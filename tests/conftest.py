@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -21,6 +22,7 @@ from PIL import Image
 import detflow.models  # noqa: F401  (sets TensorFlow's environment)
 from detflow.config.reading import parse_config
 from detflow.data.making import RecordOptions, publish_records
+from detflow.publish import seal
 
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the
 # tests start.
@@ -204,6 +206,36 @@ def small_files():
 
 
 @pytest.fixture(scope="session")
+def flip_bits():
+    """Flips bits of a file, one at a time, and puts the file back.
+
+    It is called with the path, with what reads it, and with the number of bits; it returns what was
+    read where the damage was not noticed, after it has asserted that each error is detflow's and
+    names the file.
+    """
+    from detflow.errors import DetflowError
+
+    def flip(path, read, number=200):
+        good, chance = path.read_bytes(), random.Random(0)
+        believed, errors = [], []
+        for bit in chance.sample(range(8 * len(good)), min(8 * len(good), number)):
+            damaged = bytearray(good)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            try:
+                believed.append(read())
+            except DetflowError as error:
+                errors.append(error)
+        path.write_bytes(good)
+        assert {error.exit_code for error in errors} <= {4}
+        assert [str(error) for error in errors if path.name not in str(error)] == []
+        assert len(errors) > number / 2
+        return believed
+
+    return flip
+
+
+@pytest.fixture(scope="session")
 def pictures_dir(build_once):
     """24 JPEGs of several sizes with VOC XML beside them."""
     return build_once("pictures", write_pictures)
@@ -373,7 +405,7 @@ def keep_formats(export_dir, path, names):
     card["files"] = {
         name: digest for name, digest in card["files"].items() if (path / name).exists()
     }
-    (path / "model.json").write_text(json.dumps(card))
+    (path / "model.json").write_text(json.dumps(seal(card)))
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,25 @@
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, Locked
 from detflow.publish import (
     digest_files,
+    is_sealed,
     publish_directory,
     publish_file,
     read_json_object,
+    read_sealed_object,
     require_replaceable,
     require_space,
+    seal,
     sweep,
     verify_files,
 )
@@ -200,3 +206,32 @@ def test_the_file_of_a_killed_writer_is_swept_and_that_of_a_living_one_is_not(tm
         assert [entry.name for entry in tmp_path.iterdir()] == [alive.name]
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(max_size=4).filter("digest".__ne__), VALUES, max_size=4))
+def test_what_is_sealed_is_known_again_however_it_is_laid_out(content):
+    for layout in ({}, {"indent": 2}, {"sort_keys": True}, {"ensure_ascii": False}):
+        assert is_sealed(json.loads(json.dumps(seal(content), **layout)))
+    assert seal(seal(content))["digest"] == seal(content)["digest"]
+
+
+def test_keys_and_tuples_are_sealed_as_json_reads_them():
+    assert is_sealed(json.loads(json.dumps(seal({"sizes": {10: (1, 2), 9: (3,)}}))))
+
+
+def test_every_flipped_bit_of_a_sealed_file_is_noticed_or_changes_nothing(tmp_path, flip_bits):
+    path = tmp_path / "state.json"
+    written = {"step": 10, "metrics": {"AP": 0.5, "AP50": None}, "classes": ["cat", "Hündin"]}
+    path.write_text(json.dumps(seal(written), indent=2) + "\n")
+    for read in flip_bits(path, lambda: read_sealed_object(path), 1000):
+        assert read == seal(written)

@@ -35,7 +35,7 @@ from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.progress import Progress
-from detflow.publish import publish_directory, require_space
+from detflow.publish import publish_directory, require_space, seal
 from detflow.storage.folders import open_folder
 from detflow.storage.interface import Folder
 from detflow.storage.location import Location, Url
@@ -348,10 +348,12 @@ def _build_manifest(
     """Returns the manifest, which `docs/records.md` describes."""
     for name, split in splits.items():
         described["splits"][name]["shards"] = [asdict(shard) for shard in split.shards]
-    return {
-        "format_version": FORMAT_VERSION,
-        **described,
-        "fingerprint": compute_fingerprint(audit.label_map, splits),
-        "source_fingerprint": audit.source_fingerprint,
-        "versions": find_versions(),
-    }
+    return seal(
+        {
+            "format_version": FORMAT_VERSION,
+            **described,
+            "fingerprint": compute_fingerprint(audit.label_map, splits),
+            "source_fingerprint": audit.source_fingerprint,
+            "versions": find_versions(),
+        }
+    )

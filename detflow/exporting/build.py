@@ -33,7 +33,7 @@ from detflow.inference.formats.base import Format
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import TrainedModel, load_trained_model
-from detflow.publish import digest_file, digest_files, require_space
+from detflow.publish import digest_file, digest_files, require_space, seal
 
 # Each file holds the weights once. Its graph, the card and the label map take no more than this.
 _GRAPH_BYTES: Final = 8 << 20
@@ -207,6 +207,7 @@ def _write_card(
         render_card(card, trained.run.path.resolve().name, examples), encoding="utf-8"
     )
     card["files"][artifact.page_path.name] = digest_file(artifact.page_path)
+    card = seal(card)
     artifact.manifest_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
 

@@ -18,7 +18,7 @@ from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.trained import TrainedModel
 from detflow.publish import FileDigest
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _PACKAGES = ("detflow", "tensorflow", "tf-keras", "tf-models-official", "numpy")
 
 

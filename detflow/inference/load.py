@@ -15,6 +15,7 @@ from detflow.errors import ArtifactError, environment_faults
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS
 from detflow.label_map import read_label_map
+from detflow.publish import DIGEST_KEY, read_json_object
 from detflow.runs.run_dir import STATE_NAME
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
@@ -57,8 +58,9 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
     Args:
         path: An exported folder, whose files are compared with its manifest first; a file or folder
             of one format, such as `model.onnx` or `saved_model`, with `label_map.pbtxt` beside it
-            or beside its folder, which formats that hold the class names can do without; a model
-            directory, whose best checkpoint is meant; or a checkpoint's folder.
+            or beside its folder, which formats that hold the class names can do without (inside an
+            exported folder it must be one that the manifest lists); a model directory, whose best
+            checkpoint is meant; or a checkpoint's folder.
         threads: Threads of one operation; 0 takes one a core, as a model directory and its
             checkpoints always do.
 
@@ -75,6 +77,8 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
     for candidate in FORMATS:
         file = candidate.find(path)
         if file is not None:
+            if export := _find_export(file):
+                export.verify_part(file)
             run = candidate.load(file, candidate.entries[0], threads=threads)
             return Detector(run, candidate.read_labels(file), file)
     from detflow.inference.tensorflow import load_checkpoint_detector
@@ -86,17 +90,30 @@ def load_verified(artifact: ArtifactDir, *, threads: int = 0) -> Detector:
     """Makes a detector of an exported folder after `ArtifactDir.verify`, which reads every file.
 
     Args:
-        artifact: The folder. The first of `inference.formats.FORMATS` that it holds, and whose
-            runtime is installed, runs.
+        artifact: The folder. The first of `inference.formats.FORMATS` that its manifest lists, and
+            whose runtime is installed, runs.
         threads: Threads of one operation; 0 takes one a core.
 
     Raises:
         ArtifactError: No format in it can be run, or one is damaged in spite of its digest.
     """
+    card = artifact.read_card()
     for candidate in FORMATS:
         entry = candidate.entries[0]
         file = artifact.path / entry.path
-        if file.exists() and candidate.is_installed():
+        if artifact.lists(card, entry.path) and candidate.is_installed():
             run = candidate.load(file, entry, threads=threads)
             return Detector(run, read_label_map(artifact.label_map_path), file)
     raise ArtifactError("the exported folder holds no format that detflow runs", path=artifact.path)
+
+
+def _find_export(file: Path) -> ArtifactDir | None:
+    """Returns the exported folder that a model file or folder lies in; None where it is alone.
+
+    Other programs have a `model.json` too.
+    """
+    artifact = ArtifactDir(file.absolute().parent)
+    if not artifact.exists():
+        return None
+    content = read_json_object(artifact.manifest_path)
+    return artifact if {"files", DIGEST_KEY} & content.keys() else None

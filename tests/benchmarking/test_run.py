@@ -25,6 +25,7 @@ from detflow.errors import ArtifactError, ConfigError
 from detflow.inference.evaluate import evaluate_detector
 from detflow.inference.formats import find_format
 from detflow.inference.load import load_detector
+from detflow.publish import seal
 
 pytestmark = pytest.mark.tf
 
@@ -36,7 +37,7 @@ def light_dir(export_dir, tmp_path_factory):
     shutil.copytree(export_dir, folder)
     card = json.loads((folder / "model.json").read_text())
     card["formats"] = {"onnx": card["formats"]["onnx"]}
-    (folder / "model.json").write_text(json.dumps(card))
+    (folder / "model.json").write_text(json.dumps(seal(card)))
     return folder
 
 
@@ -165,7 +166,7 @@ def test_a_format_that_cannot_run_is_named(light_dir, tmp_path):
     (folder / "model.onnx").write_bytes(b"no model")
     card = json.loads((folder / "model.json").read_text())
     del card["files"]["model.onnx"]
-    (folder / "model.json").write_text(json.dumps(card))
+    (folder / "model.json").write_text(json.dumps(seal(card)))
     with pytest.raises(
         ArtifactError, match=r"model\.onnx: it cannot be measured: .*not an ONNX model"
     ):
@@ -178,7 +179,7 @@ def test_records_of_other_classes_and_empty_splits_are_refused(light_dir, record
     folder = tmp_path / "copy"
     shutil.copytree(light_dir, folder)
     card = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(card | {"classes": ["disc"]}))
+    (folder / "model.json").write_text(json.dumps(seal(card | {"classes": ["disc"]})))
     with pytest.raises(ConfigError, match="other classes"):
         benchmark_artifacts([folder], BenchmarkOptions(records=records_dir, split="val"))
 

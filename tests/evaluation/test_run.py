@@ -12,6 +12,7 @@ from detflow.data.making import RecordOptions, publish_records
 from detflow.errors import ArtifactError, ConfigError, DataError, EnvironmentFault
 from detflow.evaluation.run import evaluate_model
 from detflow.metrics.coco import EvaluatedImage
+from detflow.publish import seal
 from detflow.types import Detection
 
 # As the fixture model_dir has them.
@@ -47,7 +48,7 @@ def records_of_little(tmp_path_factory):
         "objects_per_class": dict.fromkeys(CLASSES, 0),
         "shards": [],
     }
-    (root / "records" / "manifest.json").write_text(json.dumps(manifest))
+    (root / "records" / "manifest.json").write_text(json.dumps(seal(manifest)))
     return root / "records"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from detflow.artifact import ArtifactDir
 from detflow.exporting.run import export_model
 from detflow.inference.formats import FORMATS
-from detflow.publish import digest_files
+from detflow.publish import digest_files, seal
 
 model_dir, folder = map(Path, sys.argv[1:3])
 stride = int(sys.argv[3])
@@ -32,7 +32,7 @@ def build_artifact(artifact, checkpoint, options):
                 path.mkdir(exist_ok=True)
                 path = path / "saved_model.pb"
             path.write_bytes(os.urandom(100))
-    card = {"files": digest_files(artifact.path)}
+    card = seal({"files": digest_files(artifact.path)})
     artifact.manifest_path.write_text(json.dumps(card))
     return card
 

@@ -1,4 +1,5 @@
 import itertools
+import json
 import os
 import shutil
 
@@ -13,6 +14,7 @@ from detflow.inference.formats import FORMATS
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.load import load_detector, load_verified
 from detflow.label_map import LabelMap
+from detflow.publish import digest_files, seal
 
 pytestmark = pytest.mark.tf
 
@@ -136,6 +138,10 @@ def test_of_an_export_the_first_format_runs_that_is_there_and_installed(
     (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
     for file in files:
         (tmp_path / f"model.{file}").touch()
+    card = {"files": digest_files(tmp_path)}
+    (tmp_path / "model.json").write_text(json.dumps(seal(card)))
+    # What the manifest does not list is as good as not there.
+    (tmp_path / "model.a").touch()
     if name is None:
         with pytest.raises(ArtifactError, match="holds no format that detflow runs"):
             load_verified(ArtifactDir(tmp_path))
@@ -144,6 +150,25 @@ def test_of_an_export_the_first_format_runs_that_is_there_and_installed(
     assert detector.run == (name, f"model.{name}", 3)
     assert detector.source == tmp_path / f"model.{name}"
     assert detector.label_map == LABELS
+
+
+def test_a_planted_file_in_an_export_is_not_loaded_by_its_name_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(load, "FORMATS", (Fake("a"), Fake("b")))
+    (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
+    (tmp_path / "model.b").touch()
+    # Other programs have a model.json too.
+    (tmp_path / "model.json").write_text('{"layers": []}')
+    assert load_detector(tmp_path / "model.b").label_map == LABELS
+    (tmp_path / "model.json").unlink()
+    card = seal({"files": digest_files(tmp_path)})
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    (tmp_path / "model.a").touch()
+    assert load_detector(tmp_path).source == load_detector(tmp_path / "model.b").source
+    with pytest.raises(ArtifactError, match=r"model\.a: model\.json beside it does not list it"):
+        load_detector(tmp_path / "model.a")
+    (tmp_path / "label_map.pbtxt").write_text(LabelMap(("b", "a")).to_pbtxt())
+    with pytest.raises(ArtifactError, match=r"label_map\.pbtxt"):
+        load_detector(tmp_path / "model.b")
 
 
 def test_formats_without_tensorflow_are_preferred():

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from detflow.label_map import LabelMap
-from detflow.publish import digest_files, publish_directory
+from detflow.publish import digest_files, publish_directory, seal
 from detflow.serving.app import Service
 from detflow.serving.limits import Limits
 from detflow.serving.metrics import Metrics
@@ -32,7 +32,7 @@ def publish_export(path, *, shift=0.0, step=10):
         (staging / "label_map.pbtxt").write_text(LabelMap(CLASSES).to_pbtxt())
         (staging / "weights.json").write_text(json.dumps({"shift": shift}))
         card = {"classes": CLASSES, "checkpoint": {"step": step}, "files": digest_files(staging)}
-        (staging / "model.json").write_text(json.dumps(card))
+        (staging / "model.json").write_text(json.dumps(seal(card)))
     return path
 
 

@@ -10,6 +10,7 @@ import pytest
 from detflow.data.records.manifest import compute_fingerprint, read_manifest
 from detflow.distributed.topology import Topology
 from detflow.errors import ArtifactError, ConfigError, DataError
+from detflow.publish import seal
 from detflow.runs.run_dir import RunDir
 from detflow.training import preflight
 from detflow.training.preflight import prepare_start
@@ -59,7 +60,7 @@ def test_other_data_is_a_change(begun, tiny_config, tiny_records, tmp_path):
     content = json.loads((other / "manifest.json").read_text())
     content["splits"]["val"] = content["splits"]["test"]
     content["fingerprint"] = compute_fingerprint(before.label_map, splits)
-    (other / "manifest.json").write_text(json.dumps(content))
+    (other / "manifest.json").write_text(json.dumps(seal(content)))
     difference = f"data_fingerprint was {before.fingerprint}, now {content['fingerprint']}"
     with pytest.raises(ConfigError, match=difference):
         prepare_start(config, begun)

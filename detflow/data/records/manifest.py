@@ -14,10 +14,10 @@ from typing import Any
 
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.label_map import LabelMap
-from detflow.publish import read_json_object
+from detflow.publish import read_json_object, require_sealed
 from detflow.text import find_nearest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 LABEL_MAP_NAME = "label_map.pbtxt"
 LEDGER_NAME = "ledger.jsonl"
@@ -82,6 +82,8 @@ def compute_fingerprint(label_map: LabelMap, splits: Mapping[str, SplitInfo]) ->
 def read_manifest(records_dir: Path) -> RecordsManifest:
     """Reads and checks a records directory's manifest and label map; shards are not opened.
 
+    The manifest holds a digest of itself, and its counts add up.
+
     Raises:
         ArtifactError: Something is missing, damaged, or does not agree with the rest.
     """
@@ -94,9 +96,11 @@ def read_manifest(records_dir: Path) -> RecordsManifest:
                 f"this detflow reads {FORMAT_VERSION}"
             )
             raise ArtifactError(cause, path=path, remedy=REMAKE)
+        require_sealed(content, path, REMAKE)
         label_map = LabelMap(tuple(content["classes"]))
         splits = {name: _read_split(entry) for name, entry in content["splits"].items()}
         unions = {name: tuple(parts) for name, parts in content["unions"].items()}
+        _require_sums(label_map, splits, unions)
         fingerprint = content["fingerprint"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
@@ -211,6 +215,36 @@ def _read_split(entry: Any) -> SplitInfo:
     return SplitInfo(
         int(entry["images"]), int(entry["objects"]), dict(entry["objects_per_class"]), shards
     )
+
+
+def _require_sums(
+    label_map: LabelMap, splits: Mapping[str, SplitInfo], unions: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Raises ValueError where counts contradict each other, or names lead nowhere."""
+    shards = [shard for split in splits.values() for shard in split.shards]
+    names = [shard.name for shard in shards]
+    if len(set(names)) != len(names):
+        raise ValueError("a shard is listed twice")
+    if any(count < 0 for shard in shards for count in (shard.records, shard.bytes)):
+        raise ValueError("a shard has fewer than 0 records or bytes")
+    for name, split in splits.items():
+        records = sum(shard.records for shard in split.shards)
+        if split.images != records:
+            raise ValueError(
+                f"split {name} has {split.images} images, its shards have {records} records"
+            )
+        if any(count < 0 for count in split.objects_per_class.values()):
+            raise ValueError(f"split {name} has a class of fewer than 0 objects")
+        if not split.objects_per_class.keys() <= set(label_map):
+            raise ValueError(f"split {name} counts objects of a class that the manifest lacks")
+        if split.objects != sum(split.objects_per_class.values()):
+            raise ValueError(
+                f"split {name} has {split.objects} objects, its classes have "
+                f"{sum(split.objects_per_class.values())}"
+            )
+    for name, parts in unions.items():
+        if len(set(parts)) != len(parts) or not splits.keys() >= set(parts):
+            raise ValueError(f"union {name} is not of splits, each once")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -1,9 +1,12 @@
+import json
+
 import pytest
 
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest, resolve_split
 from detflow.errors import ArtifactError, ConfigError
+from detflow.publish import seal
 
 
 def test_splits_have_names(records):
@@ -31,22 +34,12 @@ def test_splits_have_names(records):
         (
             "manifest.json",
             lambda path: path.write_text(path.read_text().replace('"classes"', '"klasses"')),
-            "classes",
-        ),
-        (
-            "manifest.json",
-            lambda path: path.write_text(path.read_text().replace('"cat"', '"dog"')),
-            "fingerprint",
-        ),
-        (
-            "manifest.json",
-            lambda path: path.write_text(path.read_text().replace("train-0", "../tra-0")),
-            "not a shard's name",
+            "its digest differs",
         ),
         (
             "manifest.json",
             lambda path: path.write_text(
-                path.read_text().replace('"format_version": 1', '"format_version": 9')
+                path.read_text().replace('"format_version": 2', '"format_version": 9')
             ),
             "9",
         ),
@@ -62,6 +55,59 @@ def test_a_damaged_manifest_or_label_map_is_named(records, name, damage, message
     damage(records / name)
     with pytest.raises(ArtifactError, match=message):
         read_manifest(records)
+
+
+def change(name, entry, value):
+    def edit(content):
+        content["splits"][name][entry] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda content: content.update(classes=["cat", "cow"]), "fingerprint"),
+        (lambda content: content.pop("classes"), "classes"),
+        (lambda content: content["unions"].update(all=["train", "nowhere"]), "union all"),
+        (change("train", "images", 1), r"split train has 1 images, its shards have \d+ records"),
+        (change("train", "objects", 1), r"split train has 1 objects, its classes have \d+"),
+        (change("train", "objects_per_class", {"cow": 2}), "a class that the manifest lacks"),
+        (change("train", "objects_per_class", {"cat": -2}), "fewer than 0 objects"),
+        (
+            lambda content: content["splits"]["train"]["shards"][0].update(name="../train"),
+            "not a shard's name",
+        ),
+        (
+            lambda content: content["splits"]["train"]["shards"].append(
+                content["splits"]["train"]["shards"][0]
+            ),
+            "a shard is listed twice",
+        ),
+        (
+            lambda content: content["splits"]["train"]["shards"][0].update(bytes=-1),
+            "fewer than 0 records or bytes",
+        ),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused_whoever_wrote_it(records, edit, message):
+    path = records / "manifest.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="its digest differs"):
+        read_manifest(records)
+    path.write_text(json.dumps(seal(content)))
+    with pytest.raises(ArtifactError, match=message) as caught:
+        read_manifest(records)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "label_map.pbtxt"])
+def test_every_flipped_bit_is_noticed_or_changes_nothing(records, name, flip_bits):
+    expected = read_manifest(records)
+    for read in flip_bits(records / name, lambda: read_manifest(records)):
+        assert read == expected
 
 
 def test_the_fingerprint_follows_the_data(voc_set, tmp_path):
