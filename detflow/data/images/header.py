@@ -56,7 +56,8 @@ class ImageFault(Exception):
     """An image that cannot be used.
 
     Attributes:
-        code: The code of a rule for pictures; the rules for datasets have the same three.
+        code: The code of a rule for pictures; the rules for datasets have the same three,
+            and one for a file that cannot be read.
         value: What is there.
         expected: What should be.
     """

@@ -11,10 +11,15 @@ from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
 from detflow.data.judging.pair import count_classes, examine_image, judge_pair
-from detflow.data.judging.reading import read_files
+from detflow.data.judging.reading import UnreadableFile, read_files
 from detflow.data.judging.sample import ClassCount
 from detflow.data.sources.pairing import has_own_image
-from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
+from detflow.data.sources.source import (
+    AnnotationSource,
+    FileContent,
+    ImageNames,
+    RawAnnotation,
+)
 from detflow.storage.interface import Folder
 
 
@@ -111,9 +116,7 @@ class BatchJudge:
         """
         limit = self.dialect.max_file_bytes
         files = list(read_files(self.source, (task.path for task in tasks), limit))
-        contents = [
-            self.dialect.read(data, task.path) for data, task in zip(files, tasks, strict=True)
-        ]
+        contents = [self._read(data, task.path) for data, task in zip(files, tasks, strict=True)]
         pairs = [
             (annotation, task.images[annotation.entry])
             for content, task in zip(contents, tasks, strict=True)
@@ -124,7 +127,7 @@ class BatchJudge:
         judgements = {judgement.annotation: judgement for judgement in self._judge(pairs)}
         return [
             FileReading(
-                hashlib.sha256(data).digest(),
+                hashlib.sha256(data if isinstance(data, bytes) else b"").digest(),
                 tuple(
                     AnnotationReading(raw.entry, raw.names, judgements.get(raw.name))
                     for raw in content.annotations
@@ -133,6 +136,11 @@ class BatchJudge:
             )
             for data, content in zip(files, contents, strict=True)
         ]
+
+    def _read(self, data: bytes | UnreadableFile, path: str) -> FileContent:
+        if isinstance(data, UnreadableFile):
+            return FileContent((), (Finding("file_unreadable", path, value=data.reason),))
+        return self.dialect.read(data, path)
 
     def _judge(self, pairs: Sequence[tuple[RawAnnotation, str]]) -> list[Judgement]:
         files = read_files(self.source, (path for _, path in pairs), MAX_IMAGE_BYTES)

@@ -13,6 +13,7 @@ from detflow.data.images.header import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFau
 from detflow.data.images.transcode import Treatment
 from detflow.data.judging.boxes import is_in_order, mend_box, to_pixels
 from detflow.data.judging.case import Case
+from detflow.data.judging.reading import UnreadableFile
 from detflow.data.judging.sample import AuditedSample, ClassCount
 from detflow.data.records.schema import ObjectColumns, round_to_record
 from detflow.data.sources.names import split_extension
@@ -40,14 +41,17 @@ class ExaminedImage:
     fault: ImageFault | None
 
 
-def examine_image(data: bytes, path: str, max_pixels: int) -> ExaminedImage:
+def examine_image(data: bytes | UnreadableFile, path: str, max_pixels: int) -> ExaminedImage:
     """Decodes an image file completely.
 
     Args:
-        data: The file's bytes.
+        data: The file's bytes, or why there are none.
         path: Its path inside the dataset.
         max_pixels: An image with more pixels cannot be used.
     """
+    if isinstance(data, UnreadableFile):
+        nothing = hashlib.sha256(b"").digest()
+        return ExaminedImage(path, 0, nothing, None, ImageFault("file_unreadable", data.reason))
     sha256 = hashlib.sha256(data).digest()
     try:
         if len(data) > MAX_IMAGE_BYTES:

@@ -4,29 +4,55 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import tee
 
 from detflow.data.images.header import MAX_IMAGE_BYTES
 from detflow.data.images.transcode import encode_record_jpeg
 from detflow.data.judging.sample import AuditedSample
 from detflow.errors import DataError
+from detflow.storage.faults import is_fault_of_file, name_fault
 from detflow.storage.interface import Folder
 
 
-def read_files(source: Folder, paths: Iterable[str], limit: int) -> Iterator[bytes]:
+@dataclass(frozen=True, slots=True)
+class UnreadableFile:
+    """Stands for the content of a file that is there and cannot be read.
+
+    Attributes:
+        reason: Why, the same in every run.
+    """
+
+    reason: str
+
+
+def read_files(
+    source: Folder, paths: Iterable[str], limit: int
+) -> Iterator[bytes | UnreadableFile]:
     """Yields files' contents; one byte more than `limit` of a file that is larger.
 
     Raises:
         DataError: A file was removed meanwhile.
     """
-    try:
-        yield from source.read_many(paths, limit + 1)
-    except FileNotFoundError as error:
-        raise DataError(
-            "the file was removed while the dataset was being read",
-            path=error.filename,
-            remedy="run it again",
-        ) from None
+    remaining = iter(paths)
+    is_done = False
+    while not is_done:
+        # A folder of this machine reads a path when its content is asked for, so that those behind
+        # a path that failed remain. A store's errors are the machine's, and end the reading.
+        contents = source.read_many(remaining, limit + 1)
+        try:
+            yield from contents
+            is_done = True
+        except FileNotFoundError as error:
+            raise DataError(
+                "the file was removed while the dataset was being read",
+                path=error.filename,
+                remedy="run it again",
+            ) from None
+        except OSError as error:
+            if not is_fault_of_file(error):
+                raise
+            yield UnreadableFile(name_fault(error))
 
 
 def read_record_images(
@@ -40,7 +66,10 @@ def read_record_images(
     samples, named = tee(samples)
     contents = read_files(source, (audited.image for audited in named), MAX_IMAGE_BYTES)
     for audited, data in zip(samples, contents, strict=True):
-        if hashlib.sha256(data).hexdigest() != audited.image_sha256:
+        if (
+            isinstance(data, UnreadableFile)
+            or hashlib.sha256(data).hexdigest() != audited.image_sha256
+        ):
             raise DataError(
                 "the image changed while the dataset was being converted",
                 path=audited.image,

@@ -6,7 +6,8 @@ from detflow.data.findings import Finding
 from detflow.data.images.header import IMAGE_SUFFIXES, find_format
 from detflow.data.sources.names import SPLIT_NAMES, split_extension
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
-from detflow.storage.interface import Folder
+from detflow.storage.faults import is_fault_of_file, name_fault
+from detflow.storage.interface import Entry, Folder
 
 # VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a
 # Mac.
@@ -26,7 +27,19 @@ def find_files(source: Folder, dialect: AnnotationSource) -> DatasetFiles:
     images: list[str] = []
     split_lists: list[str] = []
     findings: list[Finding] = []
-    for path, outside, is_folder in source.walk(_is_passed_over):
+
+    def note_error(entry: Entry, error: OSError) -> None:
+        if entry.is_folder:
+            findings.append(Finding("folder_unreadable", entry.path, value=name_fault(error)))
+        elif dialect.has_name(entry.path):
+            # Reading it says what is wrong with it.
+            annotations.append(entry.path)
+        elif split_extension(entry.path)[1].lower() in IMAGE_SUFFIXES:
+            images.append(entry.path)
+        else:
+            findings.append(Finding("file_unseen", entry.path, value=name_fault(error)))
+
+    for path, outside, is_folder in source.walk(_is_passed_over, note_error):
         suffix = split_extension(path.rpartition("/")[2])[1].lower()
         if outside is not None:
             if is_folder or dialect.has_name(path) or suffix in IMAGE_SUFFIXES:
@@ -40,7 +53,13 @@ def find_files(source: Folder, dialect: AnnotationSource) -> DatasetFiles:
             images.append(path)
         else:
             # Some sets leave the extensions out.
-            head = source.read(path, _HEAD_BYTES)
+            try:
+                head = source.read(path, _HEAD_BYTES)
+            except OSError as error:
+                if not is_fault_of_file(error):
+                    raise
+                note_error(Entry(path), error)
+                continue
             if find_format(head) is not None:
                 images.append(path)
             elif dialect.has_head(head):

@@ -96,6 +96,19 @@ def link_outside(voc):
     (voc.root / "images" / "link.jpg").symlink_to(voc.root.parent / "outside.jpg")
 
 
+def unreadable(path):
+    """Plants a file or folder that must not be opened."""
+
+    def plant(voc):
+        voc.add("a")
+        voc.add("b")
+        if not (voc.root / path).exists():
+            voc.write(path, b"")
+        voc.denied.add(path)
+
+    return plant
+
+
 def image_ambiguous(voc):
     for folder in ("one", "two"):
         voc.write(f"{folder}/a.jpg", voc.encode(voc.draw()))
@@ -170,6 +183,9 @@ FAULTS = {
     "object_duplicate": (lambda voc: voc.add("a", voc.object(), voc.object()), {}),
     "path_unsafe": (names("a.jpg", filename="../a.jpg"), {}),
     "link_outside": (link_outside, {}),
+    "file_unreadable": (unreadable("annotations/a.xml"), {}),
+    "file_unseen": (unreadable("annotations/a.pdf"), {}),
+    "folder_unreadable": (unreadable("annotations"), {}),
     "paired_by_case": (names("a.jpg", filename="A.JPG"), {}),
     "paired_by_extension": (names("a.jpg", filename="a"), {}),
     "paired_by_path": (names("b.jpg", filename="gone.jpg", path="C:\\photos\\b.jpg"), {}),
@@ -210,9 +226,11 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("code", RULES)
-def test_a_fault_of_its_kind_provokes_the_rule(voc_set, audit, code):
+def test_a_fault_of_its_kind_provokes_the_rule(voc_set, audit, deny, code):
     plant, options = FAULTS[code]
     plant(voc_set)
+    if voc_set.denied:
+        deny(*voc_set.denied)
     result = audit(**options)
     findings = [finding for finding in result.findings() if finding.code == code]
     # Two files of one key, and two splits that lack each other's class, are two faults.
