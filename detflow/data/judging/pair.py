@@ -98,6 +98,8 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
     size = facts.turned_size if turn != 1 else facts.size
     if _has_size_conflict(case, annotation.objects, size):
         return None
+    for code, value in facts.remarks:
+        case.note(code, value=value)
     treatment = _decide_treatment(case, facts, turn)
     frame = annotation.frame or CornerFrame.VOC
     kept = []

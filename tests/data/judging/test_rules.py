@@ -1,5 +1,7 @@
 """Each rule for datasets is provoked by a fault of its kind; a rule without one fails here."""
 
+import io
+
 import pytest
 from PIL import Image
 
@@ -134,6 +136,18 @@ def png(voc):
     voc.add("a", image=voc.encode(voc.draw(), "PNG"), suffix=".png")
 
 
+def hidden():
+    """A PNG that alpha hides completely."""
+    file = io.BytesIO()
+    Image.new("RGBA", (64, 48), (200, 20, 20, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def extra_bytes(voc):
+    sound = voc.encode(voc.draw())
+    voc.add("a", image=sound[:-2] + bytes(40) + sound[-2:])
+
+
 def no_objects(voc):
     voc.write("a.jpg", voc.encode(voc.draw()))
     voc.write("a.xml", voc.xml())
@@ -200,6 +214,8 @@ FAULTS = {
     "image_unsupported": (image(b"\0\0\0\x18ftypheic\0\0\0\0"), {}),
     "image_too_large": (lambda voc: voc.add("a"), {"max_pixels": 64}),
     "image_transcoded": (png, {}),
+    "alpha_zero": (image(hidden(), ".png"), {}),
+    "jpeg_extra_bytes": (extra_bytes, {}),
     "extension_wrong": (lambda voc: voc.add("a", suffix=".png"), {}),
     "exif_applied": (turned((48, 64)), {}),
     "exif_removed": (turned((64, 48)), {}),
