@@ -31,6 +31,7 @@ __all__ = [
     "Sample",
     "__version__",
     "check",
+    "convert",
     "evaluate",
     "export",
     "init",
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from detflow.api.data import check, init, make_records, read_samples
+    from detflow.api.data import check, convert, init, make_records, read_samples
     from detflow.api.model import evaluate, export, load_detector, predict, train
     from detflow.config.schema import ExperimentConfig
     from detflow.errors import (
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from detflow.types import Box, Detection, Sample
 
 _HOMES = {
-    "detflow.api.data": ("check", "init", "make_records", "read_samples"),
+    "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
     "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),
     "detflow.config.schema": ("ExperimentConfig",),
     "detflow.errors": (

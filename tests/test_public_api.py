@@ -12,6 +12,7 @@ import detflow
 
 FUNCTIONS = {
     "check",
+    "convert",
     "evaluate",
     "export",
     "init",

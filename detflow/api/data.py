@@ -1,9 +1,10 @@
-"""The front door's functions for data: judge it, convert it, read it back, fit a configuration."""
+"""The front door's functions for data: judge, convert, compare, read back, fit a configuration."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,29 @@ from detflow.api.common import Place, open_runner, progress_shown, to_location
 from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_dataset, check_records, is_record_set
+from detflow.data.conversion import ALL_IN_ONE_SPLIT, Conversion, convert_set
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples as read_local_samples
+from detflow.data.sinks.dialects import find_sink
+from detflow.data.sources.detect import DIALECTS
 from detflow.data.sources.splits import SplitBy, parse_fractions
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file
+from detflow.storage.location import Location
 from detflow.types import Sample
 
 _AUDIT = AuditOptions()
 _RECORDS = RecordOptions()
-_AUDIT_NAMES = ("classes", "max_pixels", "split_by", "seed", "allow_leaks")
+_AUDIT_NAMES = ("dialect", "classes", "max_pixels", "split_by", "seed", "allow_leaks")
 
 
 def check(
     path: Place,
     *,
+    dialect: str | None = None,
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
@@ -49,8 +55,9 @@ def check(
 
     Args:
         path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
+        dialect: How the annotations are written: "voc", "coco" or "yolo". None finds it by looking.
         classes: Class names in the order of their ids; no other may occur. None takes those that
-            are found, sorted.
+            the dataset declares, or else those that are found, sorted.
         split_by: Where the splits come from: "lists", "folders", "seed", or "auto".
         split: Fractions of a random split: a dict by the splits' names, or a text such as
             "train=0.8,val=0.1,test=0.1".
@@ -80,6 +87,7 @@ def check(
         if is_record_set(location):
             return check_records(location, jobs, shown)
         options = build_options(
+            dialect=dialect,
             classes=classes,
             split_by=split_by,
             split=split,
@@ -105,6 +113,7 @@ def make_records(
     dataset: Place,
     output: Place,
     *,
+    dialect: str | None = None,
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
@@ -124,9 +133,10 @@ def make_records(
     """Checks a dataset and converts it to TFRecord shards. The originals are never touched.
 
     Args:
-        dataset: A folder of images and VOC XML; a path or a URL.
+        dataset: A folder of images and annotations; a path or a URL.
         output: The records directory; a path or a URL. Records that stand there are replaced as a
             whole.
+        dialect: As in `check`.
         classes: As in `check`.
         split_by: As in `check`.
         split: As in `check`.
@@ -157,6 +167,7 @@ def make_records(
         EnvironmentFault: The machine refuses; nothing is published.
     """
     options = build_options(
+        dialect=dialect,
         classes=classes,
         split_by=split_by,
         split=split,
@@ -171,17 +182,100 @@ def make_records(
         report=report,
     )
     source, target = to_location(dataset), to_location(output)
-    problems: list[str] = []
     with (
         open_runner(runner, ray_address, source, target, jobs) as workers,
         progress_shown(progress) as shown,
+        notes_of_problems() as announce,
     ):
-        try:
-            return publish_records(source, target, options, shown, problems.append, workers)
-        except DataError as error:
-            for problem in problems:
-                error.add_note(problem)
-            raise
+        return publish_records(source, target, options, shown, announce, workers)
+
+
+def convert(
+    source: Place,
+    output: str | os.PathLike[str],
+    *,
+    to: str,
+    dialect: str | None = None,
+    classes: Sequence[str] | None = _AUDIT.classes,
+    split_by: str = _AUDIT.split_by.value,
+    split: str | Mapping[str, float] = ALL_IN_ONE_SPLIT,
+    seed: int = _AUDIT.seed,
+    allow_leaks: bool = _AUDIT.allow_leaks,
+    strict: bool = _RECORDS.strict,
+    max_bad: int | str | None = None,
+    max_pixels: int = _AUDIT.max_pixels,
+    jobs: int | None = _RECORDS.jobs,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Writes a dataset, records or predictions in the dialect of another tool.
+
+    A dataset is judged and mended as `make_records` does it. Images are passed on byte for byte;
+    those that decoders read differently, or that EXIF turns, are encoded anew. Splits, classes and
+    flags go with them as far as the dialect has a place for them; what it has none for is counted.
+
+    Args:
+        source: A dataset folder; records that `make_records` wrote; or a folder that `predict`
+            wrote. A path or a URL.
+        output: A new or empty folder.
+        to: "voc", "coco", "yolo" or "csv".
+        dialect: As in `check`.
+        classes: As in `check`.
+        split_by: As in `check`.
+        split: As in `check`, for a dataset that declares no splits; by default all its images are
+            one split.
+        seed: As in `check`.
+        allow_leaks: As in `check`.
+        strict: As in `check`.
+        max_bad: As in `check`.
+        max_pixels: As in `check`.
+        jobs: As in `check`.
+        progress: Whether to draw a progress bar on stderr, where that is a terminal.
+
+    Returns:
+        What was written, among others `splits` with their numbers of images and objects, `renamed`
+        images, and `lost`: how many flags, poses, scores and the like the dialect could not hold.
+
+    Raises:
+        ConfigError: There is no such dialect, or `output` is no new or empty folder.
+        DataError: The dataset cannot be used, or the dialect cannot hold a class name; the error's
+            notes (`__notes__`) name the files.
+        ArtifactError: The records are damaged.
+        EnvironmentFault: The machine refuses; nothing is published.
+    """
+    options = build_options(
+        dialect=dialect,
+        classes=classes,
+        split_by=split_by,
+        split=split,
+        seed=seed,
+        allow_leaks=allow_leaks,
+        strict=strict,
+        max_bad=max_bad,
+        max_pixels=max_pixels,
+        jobs=jobs,
+    )
+    return run_conversion(to_location(source), Path(output), to, options, progress).content
+
+
+def run_conversion(
+    source: Location, output: Path, to: str, options: RecordOptions, shows_progress: bool
+) -> Conversion:
+    """Does what `convert` describes, and returns it with lines for a terminal."""
+    sink = find_sink(to)
+    with notes_of_problems() as announce, progress_shown(shows_progress) as shown:
+        return convert_set(source, output, sink, options, shown, announce)
+
+
+@contextmanager
+def notes_of_problems() -> Iterator[Callable[[str], None]]:
+    """Yields what takes problems as lines; a `DataError` of the block gets them as notes."""
+    problems: list[str] = []
+    try:
+        yield problems.append
+    except DataError as error:
+        for problem in problems:
+            error.add_note(problem)
+        raise
 
 
 def read_samples(records: Place, split: str = "train") -> Iterator[Sample]:
@@ -249,6 +343,12 @@ def build_options(**choices: Any) -> RecordOptions:
     audit = {name: choices.pop(name) for name in _AUDIT_NAMES if name in choices}
     if "split" in choices:
         audit["fractions"] = _read_fractions(choices.pop("split"))
+    if audit.get("dialect") is not None:
+        if audit["dialect"] not in DIALECTS:
+            raise ConfigError(
+                f"dialect is {audit['dialect']!r}", remedy=f"choose from {', '.join(DIALECTS)}"
+            )
+        audit["dialect"] = DIALECTS[audit["dialect"]]
     if audit.get("classes") is not None:
         audit["classes"] = tuple(audit["classes"])
     if "split_by" in audit:

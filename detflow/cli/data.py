@@ -32,6 +32,11 @@ _RECORDS = "detflow.data.making:RecordOptions"
 
 _DATASET_OPTIONS = (
     click.option(
+        "--dialect",
+        type=click.Choice(["voc", "coco", "yolo"]),
+        help="How the annotations are written.  [default: found by looking]",
+    ),
+    click.option(
         "--classes",
         metavar="A,B,…",
         help="Class names in the order of their ids; no other may occur.  [default: all, sorted]",
@@ -43,13 +48,6 @@ _DATASET_OPTIONS = (
         show=lambda rule: rule.value,
         type=click.Choice(["auto", "lists", "folders", "seed"]),
         help="Where the splits come from; auto takes lists, else folders, else the seed.",
-    ),
-    click.option(
-        "--split",
-        cls=FieldOption,
-        field=f"{_AUDIT}.fractions",
-        show=lambda shares: ",".join(f"{name}={share}" for name, share in shares.items()),
-        help="Fractions of a random split.",
     ),
     click.option(
         "--seed",
@@ -93,9 +91,31 @@ _DATASET_OPTIONS = (
 
 def _dataset_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds what make-records and check have in common; `_read_choices` reads it."""
-    for option in reversed(_DATASET_OPTIONS):
+    return _add_dataset_options(command, f"{_AUDIT}.fractions")
+
+
+def _add_dataset_options(command: Callable[..., None], fractions: str) -> Callable[..., None]:
+    """Adds the options of a dataset.
+
+    Args:
+        command: What gets them.
+        fractions: Where the default of `--split` stands, as `FieldOption` takes it.
+    """
+    split = click.option(
+        "--split",
+        cls=FieldOption,
+        field=fractions,
+        show=lambda shares: ",".join(f"{name}={share:g}" for name, share in shares.items()),
+        help="Fractions of a random split.",
+    )
+    for option in reversed((*_DATASET_OPTIONS, split)):
         command = option(command)
     return command
+
+
+def _conversion_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of a dataset that is not divided unless that is asked for."""
+    return _add_dataset_options(command, "detflow.data.conversion:ALL_IN_ONE_SPLIT")
 
 
 def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
@@ -171,8 +191,9 @@ def make_records(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Check DATASET, a folder or URL of images and VOC XML, and convert it to TFRecord shards.
+    """Check DATASET, a folder or URL of images and annotations, and convert it to TFRecord shards.
 
+    Annotations are VOC's XML, COCO's JSON, or YOLO's text.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """
@@ -194,6 +215,34 @@ def make_records(
         if as_json
         else f"{format_summary(manifest)}\nrecords       {output}"
     )
+
+
+@click.command(short_help="Write a dataset, records or predictions for another tool.")
+@click.argument("source", type=EXISTING_LOCATION)
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["voc", "coco", "yolo", "csv"]),
+    help="The dialect to write.",
+)
+@click.option(
+    "--output", required=True, type=PATH, metavar="DIR", help="A new or empty folder to write."
+)
+@_conversion_options
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON on stdout.")
+def convert(source: Location, to: str, output: Path, as_json: bool, **choices: Any) -> None:
+    """Write SOURCE in the dialect of another tool: a dataset, records, or predictions.
+
+    A dataset is judged and mended as make-records does it; the options are for datasets. Images are
+    passed on byte for byte, but for those that decoders read differently or that EXIF turns.
+    Splits, classes and flags go with them; what the dialect has no place for is counted.
+    """
+    from detflow.api.data import build_options, run_conversion
+    from detflow.data.conversion import ALL_IN_ONE_SPLIT
+
+    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
+    done = run_conversion(source, output, to, options, shows_progress=True)
+    print(json.dumps(done.content, indent=2) if as_json else done.text)
 
 
 @click.command(short_help="Write a configuration that is fitted to the data.")

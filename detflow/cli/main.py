@@ -33,6 +33,7 @@ def cli(debug: bool) -> None:
 for _command in (
     data.check,
     data.make_records,
+    data.convert,
     data.init,
     data.config,
     train.train,

@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from detflow.data.fixed import write_fixed
 from detflow.data.judging.audit import Audit, AuditOptions, audit_dataset
+from detflow.data.origins.audited import AuditedOrigin
 from detflow.data.records.manifest import (
     FORMAT_VERSION,
     INDEX_NAME,
@@ -30,6 +30,8 @@ from detflow.data.records.manifest import (
 )
 from detflow.data.rules import Action
 from detflow.data.shards import write_shards
+from detflow.data.sinks.voc import VocSink
+from detflow.data.sinks.writing import write_set
 from detflow.data.sources.splits import SplitBy
 from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
@@ -164,7 +166,8 @@ def publish_records(
         with _space_for(audit, output, copies=1 if fixed_dir is None else 2):
             splits = write_shards(audit, options.audit.seed, staging, workers, progress)
             if fixed_dir is not None:
-                write_fixed(audit, fixed_dir, workers, progress)
+                origin = AuditedOrigin(audit, keeps_lossless=False)
+                write_set(origin, VocSink(), fixed_dir, workers, progress)
             with open(staging.path / LEDGER_NAME, "w", encoding="utf-8") as ledger:
                 ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
             (staging.path / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
@@ -285,7 +288,7 @@ def _find_refusal(
         cause = f"{count_noun(refused, 'problem')} must be looked at first"
         remedy = "correct them; nothing was written"
     elif not total:
-        cause = f"no {options.audit.dialect.name} annotation was found"
+        cause = f"no {audit.dialect.name} annotation was found"
         remedy = "name the folder that holds them"
     elif not audit.samples:
         cause, remedy = f"none of {total} annotations is usable", "correct the files named above"
@@ -328,6 +331,7 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         }
     return {
         "dataset": audit.files.source.name,
+        "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),

@@ -21,6 +21,14 @@ from detflow.pages.colours import DARK, LIGHT
 from detflow.types import Sample
 
 _THRESHOLDS = np.arange(101) / 100
+# pycocotools leaves an object out of the count for two reasons: `iscrowd`, which also changes how
+# its IoU is computed and lets it be found many times; or an area outside of the range that is being
+# measured. Only the second means what `difficult` means, and no range holds a negative area.
+_NO_AREA = -1.0
+_TRUTH_NOTE = (
+    "Written by detflow. An object with difficult = 1 has the area -1, which lies in no range of "
+    "areas, so that COCOeval counts it neither as a hit nor as a miss, as detflow does."
+)
 
 
 def write_evaluation(
@@ -115,7 +123,11 @@ def _predictions(analysis: Analysis, samples: Sequence[Sample]) -> Iterator[dict
 
 
 def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Returns the truth in COCO's dataset format, so that other tools can judge the predictions."""
+    """Returns the truth in COCO's dataset format.
+
+    Other tools can judge the predictions with it and come to the same numbers: difficult objects
+    have no area (see `_NO_AREA`).
+    """
     annotations: list[dict[str, Any]] = []
     for sample in samples:
         for item in sample.objects:
@@ -126,12 +138,14 @@ def _ground_truth(label_map: LabelMap, samples: Sequence[Sample]) -> dict[str, A
                     "image_id": sample.source_id,
                     "category_id": label_map.id_of(item.name),
                     "bbox": box,
-                    "area": box[2] * box[3],
+                    "area": _NO_AREA if item.difficult else box[2] * box[3],
                     "iscrowd": 0,
+                    "ignore": int(item.difficult),
                     "difficult": int(item.difficult),
                 }
             )
     return {
+        "info": {"description": _TRUTH_NOTE},
         "images": [
             {
                 "id": sample.source_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
@@ -81,7 +81,7 @@ def evaluate_model(
             MARKER_NAME,
             analysis,
             samples,
-            _picture_reader(records_dir, manifest, split),
+            _picture_reader(records_dir, manifest, split, samples),
         )
     return analysis
 
@@ -117,15 +117,20 @@ def _counted_samples(
 
 
 def _picture_reader(
-    records: Path, manifest: RecordsManifest, split: str
+    records: Path, manifest: RecordsManifest, split: str, judged: Sequence[Sample]
 ) -> Callable[[Collection[int]], dict[int, bytes]]:
-    """Returns a function from places in the split to the files of the images there.
+    """Returns a function from places among the judged samples to the files of their images.
 
     The records are read again for the few images that are shown.
     """
 
     def read(wanted: Collection[int]) -> dict[int, bytes]:
-        samples = enumerate(read_samples(records, manifest, split))
-        return {index: sample.encoded for index, sample in samples if index in wanted}
+        places = {judged[index].source_id: index for index in wanted}
+        samples = read_samples(records, manifest, split)
+        return {
+            places[sample.source_id]: sample.encoded
+            for sample in samples
+            if sample.source_id in places
+        }
 
     return read

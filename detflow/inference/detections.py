@@ -154,7 +154,7 @@ class Detections(Sequence[Detection]):
             The XML file, UTF-8.
         """
         from detflow.data.records.schema import to_record_box
-        from detflow.data.sources.voc.write import write_annotation
+        from detflow.data.sinks.voc import write_annotation
 
         objects = [
             ObjectAnnotation(found.name, to_record_box(_to_whole_pixels(found.box, self.size)))

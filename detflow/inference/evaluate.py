@@ -51,7 +51,9 @@ def detect_samples(
         label_map: The samples' classes.
 
     Returns:
-        The samples in order, without their pictures; and the truth and detections of each. Classes
+        The samples in the order of their ids, without their pictures; and the truth and detections
+        of each. Detections of the same score count in the order of their images, and whoever judges
+        the published files with COCO's own program takes images in the order of their ids. Classes
         are matched by name: the ids of the detections become those of `label_map`.
 
     Raises:
@@ -82,8 +84,6 @@ def detect_samples(
         ]
         for of_image in detector.detect(pixels())
     ]
-    images = [
-        EvaluatedImage(sample.size, sample.objects, of_image)
-        for sample, of_image in zip(judged, detections, strict=True)
-    ]
-    return judged, images
+    pairs = sorted(zip(judged, detections, strict=True), key=lambda pair: pair[0].source_id)
+    images = [EvaluatedImage(sample.size, sample.objects, of_image) for sample, of_image in pairs]
+    return [sample for sample, _ in pairs], images

@@ -2,6 +2,7 @@ import contextlib
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -54,6 +55,45 @@ def test_others_who_judge_the_files_get_the_same_numbers(written):
     )
     assert metrics == analysis.metrics
     assert {image["id"] for image in truth.dataset["images"]} == {100, 101, 102, 103, 104, 105}
+
+
+def judge_with_pycocotools(folder):
+    """Returns AP, AP50, AP75, AP of small, medium and large objects, and AR at 1, 10 and 100."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(folder / "ground_truth.json"))
+        evaluation = COCOeval(truth, truth.loadRes(str(folder / "predictions.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats[:9].tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_difficult_objects_and_equal_scores_change_nothing_for_others(
+    case, tmp_path, without_plots, seed
+):
+    drawn = case(["cat", "dog", "owl"], num_images=12, objects=6, seed=seed)
+    # Two scores for all detections: which of the equal ones come first decides.
+    drawn.images = [
+        replace(
+            image,
+            objects=[
+                replace(item, difficult=place % 3 == 0) for place, item in enumerate(image.objects)
+            ],
+            detections=[replace(one, score=round(one.score)) for one in image.detections],
+        )
+        for image in drawn.images
+    ]
+    analysis = write(drawn, tmp_path / "out")
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
+    ours = [-1.0 if (value := analysis.metrics[name]) is None else value for name in names]
+    assert judge_with_pycocotools(tmp_path / "out") == pytest.approx(ours, abs=1e-9)
+    # The flag matters here: plain objects would be counted otherwise.
+    truth = json.loads((tmp_path / "out" / "ground_truth.json").read_text())
+    for item in truth["annotations"]:
+        item["area"] = item["bbox"][2] * item["bbox"][3]
+    (tmp_path / "out" / "ground_truth.json").write_text(json.dumps(truth))
+    assert judge_with_pycocotools(tmp_path / "out")[0] != pytest.approx(ours[0], abs=1e-9)
 
 
 def test_the_table_has_a_row_a_class_and_empty_cells(case, tmp_path, without_plots):

@@ -43,15 +43,17 @@ def test_the_truth_as_detections_scores_one(tiny_records):
     assert evaluation.metrics == coco_metrics(evaluation.images, manifest.label_map)
 
 
-def test_samples_keep_their_order_and_lose_their_pictures(tiny_records):
+def test_samples_stand_in_the_order_of_their_ids_and_lose_their_pictures(tiny_records):
     manifest = read_manifest(tiny_records)
     samples = list(read_samples(tiny_records, manifest, "train"))
     judged, images = detect_samples(
         detector_of_truth(samples, manifest.label_map), iter(samples), manifest.label_map
     )
-    assert [one.key for one in judged] == [one.key for one in samples]
+    ordered = sorted(samples, key=lambda sample: sample.source_id)
+    assert ordered != samples
+    assert [one.key for one in judged] == [one.key for one in ordered]
     assert {one.encoded for one in judged} == {b""}
-    for sample, image in zip(samples, images, strict=True):
+    for sample, image in zip(ordered, images, strict=True):
         assert image.objects == sample.objects
         assert [one.name for one in image.detections] == [one.name for one in sample.objects]
 

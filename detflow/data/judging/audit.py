@@ -8,26 +8,31 @@ holds only a short summary of each sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, groupby, islice
+from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import TypeVar
 
 from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import Duplicates, find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
-from detflow.data.judging.batch import BatchJudge, FileReading, FileTask
+from detflow.data.judging.batch import BatchJudge, FileReading, FileTask, Judgement
 from detflow.data.judging.collect import Collected, FindingLog
 from detflow.data.judging.dataset import judge_classes, judge_duplicates
+from detflow.data.judging.entries import (
+    EntryStore,
+    find_repeats,
+    open_store,
+    read_entries,
+)
 from detflow.data.judging.sample import AuditedSample, SampleSummary, read_line
 from detflow.data.rules import RULES, Action
-from detflow.data.sources.layout import find_files
+from detflow.data.sources.detect import open_dataset_files
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.pairing import find_own_images, pair_images
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
 from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, seeded_splits
-from detflow.data.sources.voc.source import VOC
 from detflow.data.workers.processes import OrderedMap
 from detflow.label_map import LabelMap
 from detflow.progress import Progress
@@ -37,6 +42,7 @@ _BATCH_FILES = 64
 _SET_ASIDE = (Action.QUARANTINED, Action.REFUSED)
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class AuditOptions:
         seed: The seed of the random split and of the order of the records.
         allow_leaks: Whether the same image may be in two splits.
         kept_splits: The split of keys in an earlier run, which a seeded split does not move.
-        dialect: How the dataset's annotations are written.
+        dialect: How the dataset's annotations are written; None finds it by looking.
     """
 
     classes: tuple[str, ...] | None = None
@@ -62,7 +68,7 @@ class AuditOptions:
     seed: int = 0
     allow_leaks: bool = False
     kept_splits: Mapping[str, str] | None = None
-    dialect: AnnotationSource = VOC
+    dialect: AnnotationSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,7 @@ class Audit:
 
     Attributes:
         files: What the dataset holds.
+        dialect: How its annotations are written.
         annotations_found: How many annotations there are, usable or not.
         samples: The usable ones, by the annotation's name, sorted.
         quarantined: The code of each annotation that was set aside, by its name.
@@ -83,6 +90,7 @@ class Audit:
     """
 
     files: DatasetFiles
+    dialect: AnnotationSource
     annotations_found: int
     samples: Mapping[str, SampleSummary]
     quarantined: Mapping[str, str]
@@ -147,24 +155,32 @@ def audit_dataset(
         ConfigError: The user asked for declared splits and there are none.
         DataError: A file was removed meanwhile.
     """
-    files = find_files(source, options.dialect)
+    dialect, files = open_dataset_files(source, options.dialect, options.classes)
     classes = options.classes
     if classes is None:
-        classes = options.dialect.declare_classes(files)
+        classes = dialect.declare_classes(files)
     with (
+        open_store(work_dir) as store,
         open(work_dir / "findings.jsonl", "wb") as findings_file,
         open(work_dir / "samples.jsonl", "wb") as samples_file,
     ):
         log = FindingLog(findings_file)
         log.extend(files.findings)
         collected = Collected(log, samples_file)
-        annotations, images = _judge_all(files, options, classes, workers, progress, collected)
+        annotations, images = _judge_all(
+            files,
+            BatchJudge(files.source, dialect, options.max_pixels, classes, is_paired=False),
+            store,
+            workers,
+            progress,
+            collected,
+        )
         samples = collected.sort_samples()
         progress("comparing images", 0, 1)
         duplicates = find_duplicates(
             {name: (sample.image_sha256, sample.image_hash) for name, sample in samples.items()}
         )
-        splits = _split(files, annotations, images, samples, duplicates, options)
+        splits = _split(files, dialect, annotations, images, samples, duplicates, options)
         log.extend(splits.findings)
         log.extend(judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
@@ -176,6 +192,7 @@ def audit_dataset(
         classes = tuple(sorted(found))
     return Audit(
         files=files,
+        dialect=dialect,
         annotations_found=len(annotations),
         samples=assigned,
         quarantined=log.quarantined,
@@ -190,8 +207,8 @@ def audit_dataset(
 
 def _judge_all(
     files: DatasetFiles,
-    options: AuditOptions,
-    classes: Sequence[str] | None,
+    batch_judge: BatchJudge,
+    store: EntryStore,
     workers: OrderedMap,
     progress: Progress,
     collected: Collected,
@@ -201,8 +218,11 @@ def _judge_all(
     Returns:
         The names of all annotations, usable or not, and the image of each that has one.
     """
-    judge = _Pass(files, options, classes, workers, progress, collected)
-    judge.read_all()
+    judge = _Pass(files, batch_judge, store, workers, progress, collected)
+    if batch_judge.dialect.many_images:
+        judge.read_entries()
+    else:
+        judge.read_all()
     images = judge.pair_all()
     return judge.annotations, images
 
@@ -217,22 +237,23 @@ class _Pass:
     def __init__(
         self,
         files: DatasetFiles,
-        options: AuditOptions,
-        classes: Sequence[str] | None,
+        judge: BatchJudge,
+        store: EntryStore,
         workers: OrderedMap,
         progress: Progress,
         collected: Collected,
     ) -> None:
         self._files = files
-        self._judge = BatchJudge(
-            files.source, options.dialect, options.max_pixels, classes, is_paired=False
-        )
+        self._judge = judge
+        self._store = store
         self._workers = workers
         self._progress = progress
         self._collected = collected
         # Plain tuples of strings cost the garbage collector nothing, named ones do.
         self._names: dict[str, tuple[str | None, str | None]] = {}
         self._judged: set[str] = set()
+        # Where the store keeps annotations of files that hold many, by name.
+        self._kept: dict[str, int] = {}
         self.annotations: list[str] = []
 
     def read_all(self) -> None:
@@ -240,9 +261,7 @@ class _Pass:
         paths = self._files.annotations
         same_key = _find_same_keys(paths)
         own_images = find_own_images(paths, self._files.images)
-        tasks = (
-            FileTask(path, {"": own_images[path]} if path in own_images else {}) for path in paths
-        )
+        tasks = (FileTask(path, own_images.get(path)) for path in paths)
         readings = self._run(self._judge, tasks)
         for done, (path, reading) in enumerate(zip(paths, readings, strict=True), start=1):
             self._progress("checking", done, len(paths))
@@ -257,21 +276,45 @@ class _Pass:
         self.annotations += [
             finding.annotation for finding in reading.findings if finding.action in _SET_ASIDE
         ]
-        for entry, names, judgement in reading.annotations:
-            name = name_annotation(path, entry) if entry else path
-            if entry:
-                log.places[name] = path, entry
-            self.annotations.append(name)
+        for names, judgement in reading.annotations:
+            self.annotations.append(path)
             if same_key is not None:
-                log.extend([Finding("key_twice", name, related=same_key)])
+                log.extend([Finding("key_twice", path, related=same_key)])
             else:
                 # Pairing looks at the source path only where there is no file name, or a stale one.
                 is_certain = judgement is not None and names.filename
                 source_path = None if is_certain else names.source_path
-                self._names[name] = names.filename, source_path
+                self._names[path] = names.filename, source_path
             if judgement is not None:
-                self._collected.add(name, image, judgement)
-                self._judged.add(name)
+                self._collected.add(path, image, judgement)
+                self._judged.add(path)
+
+    def read_entries(self) -> None:
+        """Reads every file where each holds many annotations."""
+        log = self._collected.log
+        paths = self._files.annotations
+        readings = []
+        for done, file in enumerate(
+            read_entries(self._files, self._judge.dialect, self._store), start=1
+        ):
+            readings.append(file)
+            self._progress("reading annotations", done, len(paths))
+        repeats = find_repeats(readings)
+        for file in readings:
+            self._collected.note_file(file.path, file.digest)
+            if file.path in repeats:
+                log.extend([Finding("file_repeats", file.path, related=repeats[file.path])])
+                continue
+            log.extend(file.findings)
+            self.annotations += [
+                finding.annotation for finding in file.findings if finding.action in _SET_ASIDE
+            ]
+            for entry, (names, place) in file.claims.items():
+                name = name_annotation(file.path, entry)
+                log.places[name] = file.path, entry
+                self.annotations.append(name)
+                self._names[name] = names.filename, names.source_path
+                self._kept[name] = place
 
     def pair_all(self) -> Mapping[str, str]:
         """Pairs all annotations with images, and judges those that had to wait for it.
@@ -280,24 +323,29 @@ class _Pass:
             The image of each annotation that has one.
         """
         unreadable = [name for name in self.annotations if name not in self._names]
-        pairs = pair_images(self._names, self._files.images, unreadable)
+        pairs = pair_images(
+            self._names,
+            self._files.images,
+            unreadable,
+            by_own_name=self._judge.dialect.claims_by_name,
+        )
         self._collected.log.extend(pairs.findings)
         waiting = [
             (name, image) for name, image in pairs.images.items() if name not in self._judged
         ]
-        places = self._collected.log.places
-        located = [(*places.get(name, (name, "")), image) for name, image in waiting]
-        tasks = (
-            FileTask(path, {entry: image for _, entry, image in group})
-            for path, group in groupby(located, key=lambda place: place[0])
-        )
-        readings = self._run(replace(self._judge, is_paired=True), tasks)
-        judgements = (
-            annotation.judgement
-            for reading in readings
-            for annotation in reading.annotations
-            if annotation.judgement is not None
-        )
+        judge = replace(self._judge, is_paired=True)
+        judgements: Iterator[Judgement]
+        if self._kept:
+            entries = ((self._store.take(self._kept[name]), image) for name, image in waiting)
+            judgements = self._run(judge.judge_entries, entries)
+        else:
+            readings = self._run(judge, starmap(FileTask, waiting))
+            judgements = (
+                annotation.judgement
+                for reading in readings
+                for annotation in reading.annotations
+                if annotation.judgement is not None
+            )
         for done, ((name, image), judgement) in enumerate(
             zip(waiting, judgements, strict=True), start=1
         ):
@@ -305,7 +353,9 @@ class _Pass:
             self._collected.add(name, image, judgement)
         return pairs.images
 
-    def _run(self, judge: BatchJudge, tasks: Iterable[FileTask]) -> Iterator[FileReading]:
+    def _run(
+        self, judge: Callable[[Sequence[Item]], Sequence[Result]], tasks: Iterable[Item]
+    ) -> Iterator[Result]:
         return chain.from_iterable(self._workers(judge, _batches(tasks), chunk=1))
 
 
@@ -327,6 +377,7 @@ def _find_same_keys(annotations: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 def _split(
     files: DatasetFiles,
+    dialect: AnnotationSource,
     annotations: Sequence[str],
     images: Mapping[str, str],
     samples: Mapping[str, SampleSummary],
@@ -334,7 +385,7 @@ def _split(
     options: AuditOptions,
 ) -> Splits:
     """Returns the splits of the usable samples."""
-    declared = options.dialect.declare_splits(files, annotations, images, options.split_by)
+    declared = dialect.declare_splits(files, annotations, images, options.split_by)
     if declared is None:
         # Most samples share their set of classes: they all share one tuple.
         known: dict[tuple[str, ...], tuple[str, ...]] = {}

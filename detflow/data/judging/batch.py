@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
+from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import count_classes, examine_image, judge_pair
-from detflow.data.judging.reading import UnreadableFile, read_files
+from detflow.data.judging.reading import read_content, read_files
 from detflow.data.judging.sample import ClassCount
 from detflow.data.sources.pairing import has_own_image
-from detflow.data.sources.source import (
-    AnnotationSource,
-    FileContent,
-    ImageNames,
-    RawAnnotation,
-)
+from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
 from detflow.storage.interface import Folder
 
 
 class FileTask(NamedTuple):
-    """A file to read, and what is known of its annotations' images.
+    """A file to read that holds one annotation, and what is known of its image.
 
     Attributes:
         path: The file inside the dataset.
-        images: The image's path of each annotation that has one, by the annotation's entry.
+        image: The image's path; None where nobody knows it yet.
     """
 
     path: str
-    images: Mapping[str, str]
+    image: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +56,13 @@ class Judgement:
 
 
 class AnnotationReading(NamedTuple):
-    """What reading gives of one annotation.
+    """What reading gives of an annotation.
 
     Attributes:
-        entry: Which one of the file.
         names: How it claims its image.
         judgement: What was found with its image; None where nobody knows yet which that is.
     """
 
-    entry: str
     names: ImageNames
     judgement: Judgement | None
 
@@ -79,7 +72,7 @@ class FileReading(NamedTuple):
 
     Attributes:
         digest: The SHA-256 of the file, 32 bytes.
-        annotations: Its annotations.
+        annotations: Its annotation; none where it holds none.
         findings: Why it, or a part of it, holds none.
     """
 
@@ -116,31 +109,33 @@ class BatchJudge:
         """
         limit = self.dialect.max_file_bytes
         files = list(read_files(self.source, (task.path for task in tasks), limit))
-        contents = [self._read(data, task.path) for data, task in zip(files, tasks, strict=True)]
+        contents = [
+            read_content(self.dialect, data, task.path)
+            for data, task in zip(files, tasks, strict=True)
+        ]
         pairs = [
-            (annotation, task.images[annotation.entry])
-            for content, task in zip(contents, tasks, strict=True)
+            (annotation, task.image)
+            for (content, _), task in zip(contents, tasks, strict=True)
             for annotation in content.annotations
-            if annotation.entry in task.images
+            if task.image is not None
             and (self.is_paired or has_own_image(annotation.name, annotation.names))
         ]
         judgements = {judgement.annotation: judgement for judgement in self._judge(pairs)}
         return [
             FileReading(
-                hashlib.sha256(data if isinstance(data, bytes) else b"").digest(),
+                digest,
                 tuple(
-                    AnnotationReading(raw.entry, raw.names, judgements.get(raw.name))
+                    AnnotationReading(raw.names, judgements.get(raw.name))
                     for raw in content.annotations
                 ),
                 content.findings,
             )
-            for data, content in zip(files, contents, strict=True)
+            for content, digest in contents
         ]
 
-    def _read(self, data: bytes | UnreadableFile, path: str) -> FileContent:
-        if isinstance(data, UnreadableFile):
-            return FileContent((), (Finding("file_unreadable", path, value=data.reason),))
-        return self.dialect.read(data, path)
+    def judge_entries(self, entries: Sequence[tuple[bytes, str]]) -> list[Judgement]:
+        """Judges annotations that were kept (see `entries`), each with its image's path."""
+        return self._judge([(restore_annotation(data), image) for data, image in entries])
 
     def _judge(self, pairs: Sequence[tuple[RawAnnotation, str]]) -> list[Judgement]:
         files = read_files(self.source, (path for _, path in pairs), MAX_IMAGE_BYTES)

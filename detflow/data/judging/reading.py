@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 
+from detflow.data.findings import Finding
 from detflow.data.images.header import MAX_IMAGE_BYTES
 from detflow.data.images.transcode import encode_record_jpeg
 from detflow.data.judging.sample import AuditedSample
+from detflow.data.sources.source import AnnotationSource, FileContent
 from detflow.errors import DataError
 from detflow.storage.faults import is_fault_of_file, name_fault
 from detflow.storage.interface import Folder
@@ -55,6 +57,22 @@ def read_files(
             yield UnreadableFile(name_fault(error))
 
 
+def read_content(
+    dialect: AnnotationSource, data: bytes | UnreadableFile, path: str
+) -> tuple[FileContent, bytes]:
+    """Returns what a file of annotations holds, and its SHA-256, 32 bytes.
+
+    Args:
+        dialect: How the file is read.
+        data: Its content, or why there is none.
+        path: Its path inside the dataset.
+    """
+    if isinstance(data, UnreadableFile):
+        finding = Finding("file_unreadable", path, value=data.reason)
+        return FileContent((), (finding,)), hashlib.sha256(b"").digest()
+    return dialect.read(data, path), hashlib.sha256(data).digest()
+
+
 def read_record_images(
     source: Folder, samples: Iterable[AuditedSample]
 ) -> Iterator[tuple[AuditedSample, bytes, str]]:
@@ -65,16 +83,8 @@ def read_record_images(
     """
     samples, named = tee(samples)
     contents = read_files(source, (audited.image for audited in named), MAX_IMAGE_BYTES)
-    for audited, data in zip(samples, contents, strict=True):
-        if (
-            isinstance(data, UnreadableFile)
-            or hashlib.sha256(data).hexdigest() != audited.image_sha256
-        ):
-            raise DataError(
-                "the image changed while the dataset was being converted",
-                path=audited.image,
-                remedy="run it again",
-            )
+    for audited, content in zip(samples, contents, strict=True):
+        data = _require_unchanged(audited, content)
         encoded = encode_record_jpeg(data, audited.treatment)
         is_unchanged = encoded is data
         yield (
@@ -82,3 +92,26 @@ def read_record_images(
             encoded,
             audited.image_sha256 if is_unchanged else hashlib.sha256(encoded).hexdigest(),
         )
+
+
+def read_audited_image(source: Folder, audited: AuditedSample) -> bytes:
+    """Returns the image file of a sample.
+
+    Raises:
+        DataError: It is not the one that was audited.
+    """
+    [content] = read_files(source, [audited.image], MAX_IMAGE_BYTES)
+    return _require_unchanged(audited, content)
+
+
+def _require_unchanged(audited: AuditedSample, content: bytes | UnreadableFile) -> bytes:
+    if (
+        isinstance(content, UnreadableFile)
+        or hashlib.sha256(content).hexdigest() != audited.image_sha256
+    ):
+        raise DataError(
+            "the image changed while the dataset was being converted",
+            path=audited.image,
+            remedy="run it again",
+        )
+    return content

@@ -79,6 +79,20 @@ def scan_records(path: Path) -> Iterator[ScannedRecord]:
             number += 1
 
 
+def read_record_at(path: Path, offset: int) -> bytes:
+    """Returns the data of the record that begins at a byte; both CRCs are checked.
+
+    Raises:
+        ArtifactError: The record is damaged or cut.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        record, _ = _scan_record(file, 0, offset, path.stat().st_size)
+    if record.fault is not None:
+        raise ArtifactError(record.fault, path=path)
+    return record.data
+
+
 def _scan_record(file: BinaryIO, number: int, offset: int, end: int) -> tuple[ScannedRecord, int]:
     """Returns a record and how many bytes of data it has."""
     begin = f"the record that begins at byte {offset:,}"

@@ -94,6 +94,8 @@ def pair_images(
     names: Mapping[str, tuple[str | None, str | None]],
     images: Sequence[str],
     unreadable: Sequence[str] = (),
+    *,
+    by_own_name: bool = False,
 ) -> Pairs:
     """Finds each annotation's image.
 
@@ -108,6 +110,8 @@ def pair_images(
         images: The images' paths.
         unreadable: Annotations that could not be read; an image with such a one's name is not
             unlabelled.
+        by_own_name: Whether annotations that name no image belong to those of their own names, so
+            that nothing is mended where that is followed.
     """
     index = _build_index(images)
     findings: list[Finding] = []
@@ -120,7 +124,7 @@ def pair_images(
             findings.append(found)
     paired = _settle(claims, findings)
     for claim in paired:
-        if claim.code is not None:
+        if claim.code is not None and not (by_own_name and names[claim.annotation][0] is None):
             expected = _name(claim.image)
             findings.append(
                 Finding(

@@ -8,15 +8,10 @@ pickled.
 
 VOC is one dialect (`detflow.data.sources.voc`): one XML file, one image. Others fit as follows.
 
-COCO JSON has one file for many images: `read` gives one raw annotation for each element of
-`images`, with the image's id as its `entry`, `file_name` as its `filename`, and the objects that
-refer to it; `declare_classes` gives `categories` in the order of their ids. The judging pass asks
-for a file again with the images that pairing has found, in the files' order, so such a dialect
-keeps the file that it parsed last.
-
-YOLO has one text file for each image, with fractions of its sides: `has_name` takes `*.txt` that is
-neither a list of splits nor of classes; `filename` is None, so that the file's own name decides;
-`declare_classes` and `declare_splits` read `data.yaml`.
+A dialect with one file for many images (COCO's JSON, CSV, CVAT's XML) says so by `many_images`: its
+files are read once, by the main process, and `read` gives one raw annotation for each image, with
+what the file calls it as its `entry`. What a dialect has to know of the dataset before it reads a
+file, such as YOLO's class names in `data.yaml`, it learns in `prepare`.
 
 What corners count differs: VOC's XML leaves it open, and the set decides; COCO's are zero-based
 pixels, YOLO's fractions. A dialect that knows says so (`RawAnnotation.frame`) and gives corners as
@@ -45,6 +40,7 @@ class DatasetFiles:
         images: Image files, by their extensions or their content.
         split_lists: Text files that may declare splits.
         findings: Links and keys that lead out of the dataset.
+        sides: Files that may name classes or declare splits: other texts, YAML, label maps.
     """
 
     source: Folder
@@ -52,6 +48,7 @@ class DatasetFiles:
     images: tuple[str, ...]
     split_lists: tuple[str, ...]
     findings: tuple[Finding, ...]
+    sides: tuple[str, ...] = ()
 
 
 class ImageNames(NamedTuple):
@@ -146,6 +143,37 @@ class AnnotationSource(Protocol):
     @property
     def max_file_bytes(self) -> int:
         """How much of a file is read at most; `read` gets one byte more of a larger one."""
+
+    @property
+    def many_images(self) -> bool:
+        """Whether a file holds the annotations of many images, so that each has an `entry`."""
+        return False
+
+    @property
+    def claims_by_name(self) -> bool:
+        """Whether an annotation that names no image belongs to the one of its own name.
+
+        Where that is so, such a pair needs no finding.
+        """
+        return False
+
+    def prepare(
+        self, files: DatasetFiles, classes: Sequence[str] | None
+    ) -> tuple[AnnotationSource, DatasetFiles]:
+        """Looks into the dataset once, before its files are read.
+
+        Args:
+            files: The dataset, as names and heads tell it.
+            classes: The class names that the user gives; None where the dataset decides.
+
+        Returns:
+            The dialect with what it has learned, and the files: without those that only looked like
+            annotations, with what was found meanwhile.
+
+        Raises:
+            DataError: What its files need to be understood is missing or contradictory.
+        """
+        return self, files
 
     def has_name(self, path: str) -> bool:
         """Whether a file holds annotations by its name alone, whatever is in it."""

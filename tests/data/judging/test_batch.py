@@ -25,6 +25,7 @@ class Table(AnnotationSource):
 
     name = "table"
     max_file_bytes = 1_000_000
+    many_images = True
     frame: CornerFrame | None = None
     size: tuple[int, int] | None = (64, 48)
 

@@ -1,6 +1,7 @@
 """Each rule for datasets is provoked by a fault of its kind; a rule without one fails here."""
 
 import io
+import json
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from detflow.data.rules import RULES
 from detflow.data.sources.splits import SplitBy
 from detflow.data.sources.voc.parse import MAX_XML_BYTES
 from detflow.data.sources.voc.read import MAX_OBJECTS
+from detflow.data.sources.yolo.read import MAX_LABEL_BYTES
 
 FOLDERS = {"split_by": SplitBy.AUTO}
 
@@ -67,6 +69,51 @@ def turned(size):
 def image(content, suffix=".jpg"):
     """Plants an image file."""
     return lambda voc: voc.add("a", image=content, suffix=suffix)
+
+
+def coco(images=None, objects=(), categories=None, **more):
+    """Plants a COCO file with the images a.jpg and b.jpg, and objects of the first."""
+    listed = [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}, *(images or ())]
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 20], **one}
+        for number, one in enumerate(objects, start=1)
+    ]
+    content = {
+        "images": listed,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "cat"}] if categories is None else categories,
+        **more,
+    }
+
+    def plant(voc):
+        voc.write("images/a.jpg", voc.encode(voc.draw()))
+        voc.write("sound.json", json.dumps(content))
+
+    return plant
+
+
+def beside_coco(path, text):
+    """Plants a file beside a sound COCO file."""
+
+    def plant(voc):
+        coco(objects=[{}])(voc)
+        voc.write(path, text(voc) if callable(text) else text)
+
+    return plant
+
+
+def yolo(text, names="names: [cat]"):
+    """Plants a file of YOLO's, and data.yaml."""
+
+    def plant(voc):
+        voc.write("images/sound.jpg", voc.encode(voc.draw(seed=1)))
+        voc.write("labels/sound.txt", "0 .5 .5 .5 .5")
+        voc.write("images/a.jpg", voc.encode(voc.draw()))
+        voc.write("labels/a.txt", text)
+        if names:
+            voc.write("data.yaml", names)
+
+    return plant
 
 
 def same_image(quality, *folders):
@@ -227,6 +274,28 @@ FAULTS = {
         lambda voc: voc.add("a", voc.object("cat", (1, 1, 128, 96)), size=(128, 96)),
         {},
     ),
+    "file_too_large": (yolo(" " * (MAX_LABEL_BYTES + 1)), {}),
+    "file_malformed": (beside_coco("b.json", '{"images": [\n'), {}),
+    "file_passed_over": (beside_coco("package.json", "{}"), {}),
+    "file_repeats": (
+        beside_coco("train.json", lambda voc: (voc.root / "sound.json").read_bytes()),
+        {},
+    ),
+    "dialect_passed_over": (
+        lambda voc: (voc.add("a"), voc.write("labels/a.txt", "0 .5 .5 .5 .5")),
+        {},
+    ),
+    "entry_malformed": (yolo("0 .5 .5 .5 .5 .9"), {}),
+    "entry_twice": (coco([{"id": 1, "file_name": "b.jpg"}]), {}),
+    "entry_orphan": (coco(objects=[{"image_id": 7}, {"image_id": 7}]), {}),
+    "id_twice": (coco(objects=[{"id": 1}, {"id": 1, "bbox": [3, 3, 9, 9]}]), {}),
+    "class_id_unknown": (yolo("1 .5 .5 .5 .5"), {}),
+    "class_id_twice": (coco(categories=[{"id": 1, "name": name} for name in ("cat", "dog")]), {}),
+    "class_name_twice": (yolo("1 .5 .5 .5 .5", "names: [cat, cat]"), {}),
+    "class_names_missing": (yolo("1 .5 .5 .5 .5", None), {}),
+    "outline_boxed": (yolo("0 .1 .1 .5 .1 .5 .5"), {}),
+    "object_crowd": (coco(objects=[{"iscrowd": 1}]), {}),
+    "box_not_normalised": (yolo("0 32 24 9 9"), {}),
     "class_unknown": (lambda voc: voc.add("a", voc.object("dog")), {"classes": ("cat",)}),
     "split_unassigned": (listed("nowhere", "a/b/c", "b"), {"split_by": SplitBy.LISTS}),
     "split_entry_missing": (listed("a", "nowhere"), FOLDERS),

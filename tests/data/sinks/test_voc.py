@@ -2,8 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.records.schema import to_record_box
+from detflow.data.sinks.voc import write_annotation
 from detflow.data.sources.voc.read import read_annotation
-from detflow.data.sources.voc.write import write_annotation
 from detflow.types import Box, ImageSize, ObjectAnnotation
 
 # VOC counts from 1, so float64 loses what is smaller than a billionth of the image.

@@ -1,0 +1,1 @@
+"""Where converted and compared images come from: audited datasets, and records."""

@@ -1,0 +1,104 @@
+"""A dataset that was audited, as images to be written elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from detflow.data.images.lossless import find_lossless_suffix
+from detflow.data.images.transcode import Treatment, encode_record_jpeg
+from detflow.data.judging.audit import Audit
+from detflow.data.judging.reading import read_audited_image
+from detflow.data.judging.sample import AuditedSample, read_line
+from detflow.data.records.schema import ObjectColumns
+from detflow.data.sinks.origin import LoadedImage, OriginEntry
+from detflow.data.sinks.sink import CarriedObject
+from detflow.data.sources.names import split_extension
+from detflow.label_map import LabelMap
+from detflow.storage.interface import Folder
+
+_ONLY_TRANSCODED = Treatment(transcode=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedReader:
+    """Reads an audited image from its dataset.
+
+    Attributes:
+        source: The dataset's folder.
+        keeps_lossless: Whether a PNG or BMP that every decoder reads alike is passed on as it is;
+            otherwise everything becomes the JPEG that a record has.
+    """
+
+    source: Folder
+    keeps_lossless: bool
+
+    def load(self, payload: bytes) -> LoadedImage:
+        """Returns the image of a line of `AuditedSample.to_json`."""
+        audited = AuditedSample.from_json(payload)
+        data = read_audited_image(self.source, audited)
+        objects = carry_columns(audited.columns)
+        if self.keeps_lossless and audited.treatment == _ONLY_TRANSCODED:
+            suffix = find_lossless_suffix(data)
+            if suffix is not None:
+                return LoadedImage(data, suffix, audited.size, objects, is_encoded_anew=False)
+        encoded = encode_record_jpeg(data, audited.treatment)
+        return LoadedImage(encoded, ".jpg", audited.size, objects, encoded is not data)
+
+
+class AuditedOrigin:
+    """The usable images of a dataset, in their splits.
+
+    Args:
+        audit: The audit; its files must stay while the images are read.
+        keeps_lossless: See `AuditedReader`.
+    """
+
+    def __init__(self, audit: Audit, *, keeps_lossless: bool) -> None:
+        self._audit = audit
+        self.reader = AuditedReader(audit.files.source, keeps_lossless)
+        splits = audit.splits
+        self._members = sorted(
+            (annotation, split)
+            for split, members in splits.members.items()
+            for annotation in members
+        )
+
+    @property
+    def label_map(self) -> LabelMap:
+        """See `Origin`."""
+        return self._audit.label_map
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """See `Origin`."""
+        return tuple(self._audit.splits.members)
+
+    @property
+    def unions(self) -> Mapping[str, Sequence[str]]:
+        """See `Origin`."""
+        return self._audit.splits.unions
+
+    @property
+    def entries(self) -> Sequence[OriginEntry]:
+        """See `Origin`."""
+        return [
+            OriginEntry(
+                split_extension(annotation)[0], self._audit.samples[annotation].image, split
+            )
+            for annotation, split in self._members
+        ]
+
+    def payloads(self) -> Iterator[bytes]:
+        """See `Origin`."""
+        with open(self._audit.samples_path, "rb") as samples:
+            for annotation, _ in self._members:
+                yield read_line(samples, self._audit.samples[annotation].offset)
+
+
+def carry_columns(columns: ObjectColumns) -> list[CarriedObject]:
+    """Returns the objects of columns."""
+    return [
+        CarriedObject(name, box, bool(difficult), bool(truncated), pose=pose)
+        for name, box, difficult, truncated, pose in zip(*columns, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Writes images and their objects in the dialects that other tools read."""

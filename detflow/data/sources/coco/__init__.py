@@ -1,0 +1,1 @@
+"""The dialect of COCO: one JSON file for many images."""

@@ -1,0 +1,47 @@
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detflow.data.sinks.numbers import (
+    format_centre_and_length,
+    format_edge,
+    format_origin_and_length,
+)
+
+# Edges below a millionth of the side cannot be told from the side's end in float64 arithmetic.
+edges = st.just(0.0) | st.floats(2**-20, 1.0, width=32)
+sides = st.integers(1, 20_000)
+pairs = st.lists(edges, min_size=2, max_size=2, unique=True).map(sorted)
+
+
+def to_float32(number):
+    return struct.unpack("<f", struct.pack("<f", number))[0]
+
+
+@given(edges, sides, st.sampled_from([0, 1]))
+def test_an_edge_in_pixels_is_read_as_it_was(edge, side, first):
+    assert to_float32((float(format_edge(edge, side, first)) - first) / side) == edge
+
+
+@given(pairs, sides)
+def test_an_origin_and_a_length_give_both_edges(pair, side):
+    start, length = map(float, format_origin_and_length(*pair, side))
+    assert [to_float32(start / side), to_float32((start + length) / side)] == pair
+
+
+@given(pairs)
+def test_a_centre_and_a_length_give_both_edges_and_never_leave_the_image(pair):
+    centre, length = map(float, format_centre_and_length(*pair))
+    assert [to_float32(centre - length / 2), to_float32(centre + length / 2)] == pair
+    assert centre - length / 2 >= 0.0
+    assert centre + length / 2 <= 1.0
+
+
+@given(sides, st.data())
+def test_whole_pixels_stay_whole(side, data):
+    low = data.draw(st.integers(0, side - 1))
+    high = data.draw(st.integers(low + 1, side))
+    shares = to_float32(low / side), to_float32(high / side)
+    assert format_edge(shares[0], side, first=1) == str(low + 1)
+    assert format_origin_and_length(*shares, side) == (str(low), str(high - low))
