@@ -38,6 +38,8 @@ class LabelMap:
     Args:
         names: The class names, all different and none empty.
         ids: The id of each name, ascending; 1 to N unless given.
+        display_names: What else a class is called, by its id: an item's `display_name` where it is
+            not its name. The TF Object Detection API takes either in `image/object/class/text`.
 
     Raises:
         ValueError: A name is empty or appears twice, or the ids do not fit the names.
@@ -45,6 +47,7 @@ class LabelMap:
 
     names: tuple[str, ...]
     ids: tuple[int, ...] = ()
+    display_names: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)
     _ids_by_name: Mapping[str, int] = field(init=False, repr=False, compare=False)
     _names_by_id: Mapping[int, str] = field(init=False, repr=False, compare=False)
 
@@ -126,6 +129,7 @@ class LabelMap:
         if not label_map.item and re.sub(r"(?m)#.*$", "", text).strip():
             raise _malformed("it has no items", path, 1)
         names: dict[int, str] = {}
+        display_names: dict[int, str] = {}
         taken: set[str] = set()
         for item, line in zip(label_map.item, item_lines, strict=True):
             name = item.name or item.display_name
@@ -147,8 +151,10 @@ class LabelMap:
                 raise DataError(f"class name {name!r} appears twice", path=path, place=line)
             names[item.id] = name
             taken.add(name)
+            if item.display_name not in ("", name):
+                display_names[item.id] = item.display_name
         ids = tuple(sorted(names))
-        return cls(tuple(names[class_id] for class_id in ids), ids)
+        return cls(tuple(names[class_id] for class_id in ids), ids, display_names)
 
 
 def read_label_map(path: Path) -> LabelMap:

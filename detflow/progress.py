@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from detflow.text import escape_unprintable
+
 Progress: TypeAlias = Callable[[str, int, int], None]
 """(what is done, how many of it are done, how many there are) → nothing."""
 
@@ -80,6 +82,7 @@ def show_download(name: str) -> Iterator[Callable[[int, int | None], None]]:
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    shown = escape_unprintable(name)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -88,7 +91,7 @@ def show_download(name: str) -> Iterator[Callable[[int, int | None], None]]:
         TimeRemainingColumn(),
     )
     if not console.is_terminal:
-        console.print(f"downloading {name}", markup=False)
+        console.print(f"downloading {shown}", markup=False)
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"downloading {name}", total=None)
+        task = bar.add_task(f"downloading {shown}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

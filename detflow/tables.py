@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from detflow.text import escape_unprintable
+
 
 def format_metric(value: float | None) -> str:
     """Formats a metric for people; what could not be measured reads n/a."""
@@ -52,7 +54,7 @@ def print_evaluation(
         rest: Lines below the table: for each a heading, and values by their names.
     """
     console = Console(highlight=False)
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_to_cell(title), title_justify="left")
     table.add_column("class", overflow="fold")
     for name in ("objects", "AP", "AP50", "precision", "recall", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -70,17 +72,22 @@ def print_evaluation(
     console.print(table)
     for heading, values in rest:
         line = "  ".join(f"{name} {format_metric(value)}" for name, value in values.items())
-        console.print(Text(f"{heading} {line}".strip()), soft_wrap=True)
+        console.print(_to_cell(f"{heading} {line}".strip()), soft_wrap=True)
 
 
 # A terminal of 24 lines holds the table with its frame, and the lines below it.
 _MAX_ROWS = 12
 
 
+def _to_cell(text: str) -> Text:
+    # Names of classes and folders come from data; rich itself lets escape sequences through.
+    return Text(escape_unprintable(text))
+
+
 def _cells(row: EvaluationRow) -> tuple[Text, ...]:
     values = (row.ap, row.ap50, row.precision, row.recall, row.f1)
     return (
-        Text(row.name),
+        _to_cell(row.name),
         Text(f"{row.objects:,}"),
         *(Text(format_metric(value)) for value in values),
     )
@@ -92,7 +99,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*map(_to_cell, row))
     Console(highlight=False).print(table)
 
 
@@ -103,5 +110,5 @@ def print_settings(rows: Iterable[tuple[str, str, str]]) -> None:
     table.add_column("default", no_wrap=True)
     table.add_column("meaning")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*map(_to_cell, row))
     Console(highlight=False).print(table)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 from collections.abc import Iterable
+
+PLAIN_ERRORS = "detflow-plain"
+"""The name of the codec error handler that writes what an encoding lacks in plain characters."""
 
 
 def first_line(error: Exception | str) -> str:
@@ -35,3 +39,43 @@ def count_noun(count: int, noun: str, plural: str = "") -> str:
         plural: The plural, where it is not the singular with an s.
     """
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def escape_unprintable(text: str) -> str:
+    r"""Returns text with the escape (`\x1b`) of each character that is not shown as itself.
+
+    Names come from files, and a terminal obeys some characters: with them a file's name could
+    colour, overwrite or reorder what a person reads. Line breaks are among them. White space other
+    than a plain space, and characters without width, are escaped too, so that two names that differ
+    look different.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
+
+
+def escape_lines(text: str) -> str:
+    """Returns text whose lines stay lines and are escaped one by one; see `escape_unprintable`."""
+    return "\n".join(map(escape_unprintable, text.split("\n")))
+
+
+_PLAIN = {"×": "x", "…": "...", "→": "->", "–": "-", "—": "-", "·": "|", "’": "'"}
+
+
+def _write_plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    written = "".join(
+        _PLAIN.get(character, character.encode("unicode_escape", "surrogatepass").decode("ascii"))
+        for character in missing
+    )
+    return written, error.end
+
+
+codecs.register_error(PLAIN_ERRORS, _write_plain)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from detflow.config.reading import format_config, parse_config
-from detflow.data.check import check_dataset, check_records, is_record_set
+from detflow.data.check import check_location
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
@@ -134,15 +134,14 @@ def test_a_mirror_is_what_the_manifest_says(voc_url, memory):
 
 
 def test_check_judges_urls(voc_url, memory):
-    assert not is_record_set(voc_url)
-    found = check_dataset(voc_url, RecordOptions(jobs=1), print)
+    found = check_location(voc_url, RecordOptions(jobs=1))
     assert (found.refusal, found.content["annotations_found"]) == (None, 24)
     publish_records(voc_url, memory / "records", RecordOptions(jobs=1))
-    assert is_record_set(memory / "records")
-    assert check_records(memory / "records", 1).refusal is None
+    found = check_location(memory / "records", RecordOptions(jobs=1))
+    assert (found.refusal, found.content["images"]) == (None, 24)
     open_folder(voc_url).write("broken.xml", b"<annotation>")
     with pytest.raises(DataError, match="--strict"):
-        raise check_dataset(voc_url, RecordOptions(jobs=1, strict=True), print).refusal
+        raise check_location(voc_url, RecordOptions(jobs=1, strict=True)).refusal
 
 
 def test_a_model_directory_at_a_url_is_brought_back_and_forth(memory, cache):

@@ -1,6 +1,15 @@
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
-from detflow.text import count_noun, find_nearest, first_line
+from detflow.text import (
+    PLAIN_ERRORS,
+    count_noun,
+    escape_lines,
+    escape_unprintable,
+    find_nearest,
+    first_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,3 +37,36 @@ def test_counts_agree_with_their_noun():
     assert count_noun(1, "thread") == "1 thread"
     assert count_noun(0, "thread") == "0 threads"
     assert count_noun(1204, "class", "classes") == "1,204 classes"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain name.jpg", "plain name.jpg"),
+        ("Straße 猫 🐈", "Straße 猫 🐈"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("a\rb\nc\td\x7f", "a\\rb\\nc\\td\\x7f"),
+        ("\x9b31m\x85", "\\x9b31m\\x85"),
+        ("gpj.\u202eexe\u2028", "gpj.\\u202eexe\\u2028"),
+        ("zero\u200bwidth\u00a0space", "zero\\u200bwidth\\xa0space"),
+        ("caf\udce9", "caf\\udce9"),
+    ],
+)
+def test_what_a_terminal_would_obey_or_hide_is_shown_as_its_escape(name, shown):
+    assert escape_unprintable(name) == shown
+    assert escape_unprintable(name).isprintable()
+    assert escape_lines(f"{name}\n{name}".replace(name, shown)) == f"{shown}\n{shown}"
+
+
+@given(text())
+def test_no_text_can_steer_a_terminal(name):
+    assert escape_unprintable(name).isprintable()
+    assert all(line.isprintable() for line in escape_lines(name).split("\n"))
+
+
+def test_an_encoding_that_lacks_a_character_gets_a_plain_one():
+    shown = "3 × a → b … – 猫 \udce9".encode("ascii", PLAIN_ERRORS)
+    assert shown == b"3 x a -> b ... - \\u732b \\udce9"
+    assert "× Ж 猫".encode("cp1251", PLAIN_ERRORS) == b"x \xc6 \\u732b"
+    with pytest.raises(UnicodeDecodeError):
+        b"\xff".decode("ascii", PLAIN_ERRORS)

@@ -11,7 +11,7 @@ from typing import Any
 from detflow.api.common import Place, open_runner, progress_shown, to_location
 from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
-from detflow.data.check import CheckResult, check_dataset, check_records, is_record_set
+from detflow.data.check import CheckResult, check_location
 from detflow.data.conversion import ALL_IN_ONE_SPLIT, Conversion, convert_set
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import BadLimit, RecordOptions, publish_records
@@ -51,7 +51,8 @@ def check(
     """Judges a dataset folder, or TFRecord files of any origin, and changes nothing.
 
     A dataset is judged as `make_records` would judge it. TFRecord files are judged record by
-    record, and only `jobs` and `progress` apply to them.
+    record, and only `jobs` and `progress` apply to them. A folder may hold a dataset and sets of
+    TFRecord files: then all are judged.
 
     Args:
         path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
@@ -83,30 +84,21 @@ def check(
         EnvironmentFault: The machine refuses: disk, permission or memory.
     """
     location = to_location(path)
+    options = build_options(
+        dialect=dialect,
+        classes=classes,
+        split_by=split_by,
+        split=split,
+        seed=seed,
+        allow_leaks=allow_leaks,
+        strict=strict,
+        max_bad=max_bad,
+        max_pixels=max_pixels,
+        jobs=jobs,
+    )
+    page = None if report is None else Path(report)
     with progress_shown(progress) as shown:
-        if is_record_set(location):
-            return check_records(location, jobs, shown)
-        options = build_options(
-            dialect=dialect,
-            classes=classes,
-            split_by=split_by,
-            split=split,
-            seed=seed,
-            allow_leaks=allow_leaks,
-            strict=strict,
-            max_bad=max_bad,
-            max_pixels=max_pixels,
-            jobs=jobs,
-        )
-        problems: list[str] = []
-        page = None if report is None else Path(report)
-        found = check_dataset(
-            location, options, problems.append, page, shown, with_findings=with_findings
-        )
-        if found.refusal is not None:
-            for problem in problems:
-                found.refusal.add_note(problem)
-        return found
+        return check_location(location, options, page, shown, with_findings=with_findings)
 
 
 def make_records(

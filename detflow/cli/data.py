@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ import click
 
 from detflow.cli.options import (
     EXISTING,
-    EXISTING_FOLDER,
     EXISTING_LOCATION,
     FOLDER,
     LOCATION,
@@ -23,8 +23,10 @@ from detflow.cli.options import (
     runner_options,
     set_option,
 )
+from detflow.cli.output import print_data, print_text
 
 if TYPE_CHECKING:
+    from detflow.data.check import CheckResult
     from detflow.storage.location import Location
 
 _AUDIT = "detflow.data.judging.audit:AuditOptions"
@@ -135,26 +137,57 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     metavar="FILE",
     help="Write a page with pictures of what was found in a dataset.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-def check(path: Location, report: Path | None, as_json: bool, **choices: Any) -> None:
+@click.option(
+    "--format",
+    "document",
+    type=click.Choice(["text", "json", "sarif", "junit"]),
+    default="text",
+    show_default=True,
+    help="How to print what was found: for people; as JSON with every finding; as SARIF 2.1.0, "
+    "which code hosts show beside the lines of a pull request; as JUnit's XML.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+def check(
+    path: Location, report: Path | None, document: str, as_json: bool, **choices: Any
+) -> None:
     """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
 
     A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them)
     are judged record by record: checksums, fields, boxes, classes, images, names, and which readers
-    could use them. The options are for datasets.
-    """
-    from detflow.api.data import check as check_data
+    could use them. The options are for datasets. A folder may hold both, or several sets; then all
+    are judged.
 
-    found = check_data(
-        path, report=report, with_findings=False, progress=True, **_read_choices(choices)
-    )
-    print(json.dumps(found.content, indent=2) if as_json else found.text)
+    Exits with 0 if the data can be used, whatever had to be mended or set aside (--strict and
+    --max-bad set the bar higher); with 3 if a dataset cannot be used, 4 if TFRecord files cannot;
+    with 2 if an option is wrong, 5 if the machine refuses.
+    """
+    from detflow.api.data import build_options
+    from detflow.data.check import open_check
+    from detflow.progress import show_progress
+
+    if as_json and document not in ("text", "json"):
+        raise click.UsageError(f"--json goes with --format json, not with {document}")
+    options = build_options(**_read_choices(choices))
+    with ExitStack() as stack:
+        with show_progress() as progress:
+            found = stack.enter_context(open_check(path, options, report, progress))
+        _print_check(found, "json" if as_json else document)
     if found.refusal is not None:
         raise found.refusal
 
 
+def _print_check(found: CheckResult, document: str) -> None:
+    if document == "text":
+        print_text(found.text)
+        return
+    from detflow.data.documents import RENDERERS
+
+    for piece in RENDERERS[document](found.parts):
+        print_data(piece, end="")
+
+
 @click.command("make-records", short_help="Convert a dataset to TFRecord shards.")
-@click.argument("dataset", type=EXISTING_FOLDER)
+@click.argument("dataset", type=EXISTING_LOCATION)
 @click.option(
     "--output",
     required=True,
@@ -210,11 +243,10 @@ def make_records(
         options = build_options(**_read_choices(choices))
         with show_progress() as progress:
             manifest = publish_records(dataset, output, options, progress, announce, workers)
-    print(
-        json.dumps(manifest, indent=2)
-        if as_json
-        else f"{format_summary(manifest)}\nrecords       {output}"
-    )
+    if as_json:
+        print_data(json.dumps(manifest, indent=2))
+    else:
+        print_text(f"{format_summary(manifest)}\nrecords       {output}")
 
 
 @click.command(short_help="Write a dataset, records or predictions for another tool.")
@@ -242,7 +274,10 @@ def convert(source: Location, to: str, output: Path, as_json: bool, **choices: A
 
     options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
     done = run_conversion(source, output, to, options, shows_progress=True)
-    print(json.dumps(done.content, indent=2) if as_json else done.text)
+    if as_json:
+        print_data(json.dumps(done.content, indent=2))
+    else:
+        print_text(done.text)
 
 
 @click.command(short_help="Write a configuration that is fitted to the data.")
@@ -264,7 +299,7 @@ def init(source: Path, output: Path | None) -> None:
 
     text = fit_source(source)
     if output is None:
-        click.echo(text, nl=False)
+        print_data(text, end="")
     elif output.exists():
         raise click.UsageError(f"{output} exists; name another file")
     else:
@@ -288,4 +323,4 @@ def config(config_path: Path | None, overrides: tuple[str, ...], explain: bool) 
     elif config_path is None:
         raise click.UsageError("name a configuration file, or pass --explain")
     else:
-        click.echo(format_config(read_config(config_path, overrides)), nl=False)
+        print_data(format_config(read_config(config_path, overrides)), end="")

@@ -10,6 +10,7 @@ from types import FrameType
 import click
 
 from detflow.cli import data, model, serve, train
+from detflow.cli.output import prepare_streams, print_text, print_usage_error
 from detflow.errors import DetflowError
 from detflow.process.ending import immediate_exit
 from detflow.version import __version__
@@ -50,6 +51,7 @@ for _command in (
 def main() -> None:
     """Runs the command line and ends the process."""
     signal.signal(signal.SIGTERM, _terminate)
+    prepare_streams()
     with immediate_exit():
         sys.exit(run(sys.argv[1:]))
 
@@ -69,20 +71,20 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return cli.main(list(arguments), standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        print_usage_error(error)
         return 2
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        print("detflow: interrupted", file=sys.stderr)
+        print_text("detflow: interrupted", err=True)
         return 130
     except DetflowError as error:
         if "--debug" in arguments:
             raise
         # An error of a dataset names the files before it; each name is a line.
         for note in getattr(error, "__notes__", ()):
-            print(note, file=sys.stderr)
-        print(f"detflow: error: {error}", file=sys.stderr)
+            print_text(note, err=True)
+        print_text(f"detflow: error: {error}", err=True)
         return error.exit_code
 
 

@@ -17,6 +17,7 @@ from detflow.cli.options import (
     FieldOption,
     given,
 )
+from detflow.cli.output import print_data, print_text
 from detflow.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -106,11 +107,11 @@ def evaluate(
         **given({"split": split}),
     )
     if as_json:
-        click.echo(json.dumps(describe_analysis(analysis), indent=2))
+        print_data(json.dumps(describe_analysis(analysis), indent=2))
     else:
         print_analysis(analysis)
     if output is not None:
-        click.echo(f"report: {output / MARKER_NAME}", err=True)
+        print_text(f"report: {output / MARKER_NAME}", err=True)
 
 
 @click.command(short_help="Export a checkpoint to formats that other programs run.")
@@ -190,7 +191,10 @@ def export(
         max_ap_drop=max_ap_drop,
         **given({"formats": formats}),
     )
-    click.echo(json.dumps(card, indent=2) if as_json else describe_card(card, output))
+    if as_json:
+        print_data(json.dumps(card, indent=2))
+    else:
+        print_text(describe_card(card, output))
     if failure := find_failure(card, output):
         raise failure
 
@@ -260,9 +264,9 @@ def predict(
         sources, model, output, overlays=overlays, progress=True, **given(chosen)
     )
     for _, reason in result.failed:
-        click.echo(f"detflow: passed over: {reason}", err=True)
+        print_text(f"detflow: passed over: {reason}", err=True)
     passed_over = f", {len(result.failed):,} passed over" if result.failed else ""
-    click.echo(
+    print_text(
         f"{count_noun(result.num_detections, 'detection')} on "
         f"{count_noun(result.num_images, 'image')}{passed_over} → {output}"
     )
@@ -336,7 +340,7 @@ def benchmark(
     options = BenchmarkOptions(**given(chosen))
     found = benchmark_artifacts(artifacts, options, output)
     if as_json:
-        click.echo(json.dumps(describe_benchmark(found, options), indent=2))
+        print_data(json.dumps(describe_benchmark(found, options), indent=2))
     else:
         print_benchmark(found)
-        click.echo(TABLE_KEY)
+        print_text(TABLE_KEY)

@@ -6,13 +6,14 @@ import dataclasses
 import importlib
 import inspect
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from typing_extensions import override
+
+from detflow.cli.output import print_text
 
 if TYPE_CHECKING:
     from detflow.storage.location import Location
@@ -48,7 +49,6 @@ EXISTING = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 LOCATION = LocationType(PATH)
 EXISTING_LOCATION = LocationType(EXISTING)
-EXISTING_FOLDER = LocationType(FOLDER)
 
 
 class FieldOption(click.Option):
@@ -162,4 +162,4 @@ def require_ray(runner: str, ray_address: str | None) -> None:
 
 def announce(line: str) -> None:
     """Prints a line on stderr."""
-    print(line, file=sys.stderr)
+    print_text(line, err=True)

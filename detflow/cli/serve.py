@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from detflow.cli.options import EXISTING, FieldOption, given
+from detflow.cli.output import print_text
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -126,4 +127,4 @@ def serve(
         limits=Limits(**given(limits)),
         **given({"host": host, "port": port, "threads": threads}),
     )
-    run_server(artifact, options, click.echo)
+    run_server(artifact, options, print_text)

@@ -18,6 +18,7 @@ from detflow.cli.options import (
     runner_options,
     set_option,
 )
+from detflow.cli.output import print_text
 
 if TYPE_CHECKING:
     from detflow.config.schema import ExperimentConfig
@@ -154,8 +155,8 @@ def _train_here(
 
         name = config.evaluate.metric
         value = format_metric(result.metrics.get(name))
-        click.echo(f"best checkpoint: {result.best_checkpoint} ({name} {value})")
+        print_text(f"best checkpoint: {result.best_checkpoint} ({name} {value})")
     if stopped:
         saved = f"at step {result.step:,}" if result.step else "before the first step"
-        click.echo(f"stopped {saved}; the same command resumes", err=True)
+        print_text(f"stopped {saved}; the same command resumes", err=True)
     return stopped

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from detflow.data.findings import Finding
-from detflow.data.judging.audit import audit_dataset
+from detflow.data.judging.audit import Audit, audit_dataset
 from detflow.data.making import RecordOptions, describe_audit, require_acceptable
 from detflow.data.records.lint.checks import judge_record
-from detflow.data.records.lint.find import find_record_files
+from detflow.data.records.lint.find import find_record_files, find_record_folders
 from detflow.data.records.lint.judge import lint_records
 from detflow.data.records.lint.text import format_report
 from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
 from detflow.data.rules import Action, Severity
+from detflow.data.sources.detect import find_dialects
+from detflow.data.sources.layout import find_files, walk_dataset
+from detflow.data.sources.seen import require_folder
 from detflow.data.terminal import format_summary
+from detflow.data.verdict import Verdict
 from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
 from detflow.progress import Progress
@@ -33,32 +39,166 @@ class CheckResult:
     """What was found.
 
     Attributes:
-        text: The findings as lines for a terminal.
-        content: The same for programs, as what `json.dumps` takes.
-        refusal: Why the data cannot be used; None where they can.
-        findings: What is wrong, one by one: all findings in a dataset, where they were asked for;
-            the first ones of each code in TFRecord files.
+        parts: What was judged, one by one. Nearly always that is one dataset or one set of TFRecord
+            files; a folder may hold several.
     """
 
-    text: str
-    content: dict[str, Any]
-    refusal: DetflowError | None
-    findings: tuple[Finding, ...] = ()
+    parts: tuple[Verdict, ...]
+
+    @property
+    def text(self) -> str:
+        """The findings as lines for a terminal."""
+        if len(self.parts) == 1:
+            return self.parts[0].text
+        return "\n\n".join(f"{part.subject}: {part.path}\n{part.text}" for part in self.parts)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The numbers for programs, as what `json.dumps` takes.
+
+        Of several parts it is an object with their contents as a list, `parts`.
+        """
+        if len(self.parts) == 1:
+            return self.parts[0].content
+        return {
+            "parts": [
+                {"path": part.path, "subject": part.subject, **part.content} for part in self.parts
+            ]
+        }
+
+    @property
+    def refusal(self) -> DetflowError | None:
+        """Why the data cannot be used; None where they can. Its notes (`__notes__`) name files."""
+        refusals = [part.refusal for part in self.parts if part.refusal is not None]
+        if len(refusals) < 2:
+            return refusals[0] if refusals else None
+        first, *others = refusals
+        causes = "; ".join(str(other) for other in others)
+        error = type(first)(f"{first.cause}; {causes}", path=first.path, place=first.place)
+        for note in chain.from_iterable(getattr(one, "__notes__", ()) for one in refusals):
+            error.add_note(note)
+        return error
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong, one by one.
+
+        These are all findings in a dataset, where they were asked for, and the first ones of each
+        code in TFRecord files.
+        """
+        return tuple(finding for part in self.parts for finding in part.findings)
+
+
+class _Ledger:
+    """The findings of an audit, read from its file each time that they are gone through."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    def __iter__(self) -> Iterator[Finding]:
+        return self._audit.findings()
+
+
+@contextmanager
+def open_check(
+    path: Location,
+    options: RecordOptions,
+    report_path: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Iterator[CheckResult]:
+    """Judges whatever a path means, and yields what was found.
+
+    A folder's findings are read from a file that is there inside the block only.
+
+    Args:
+        path: A dataset's folder, a TFRecord file, a folder of them, or one that holds several of
+            these.
+        options: How a dataset is judged.
+        report_path: Where to write the page with pictures of a dataset; None writes nothing at all.
+        progress: Told how far it is.
+
+    Raises:
+        DataError: There is nothing to judge, or a file was removed meanwhile.
+        EnvironmentFault: The machine refuses.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(environment_faults(str(path)))
+        records = _find_record_sets(path)
+        parts = []
+        if not records or _holds_dataset(path, options):
+            parts.append(stack.enter_context(_judge_dataset(path, options, report_path, progress)))
+        parts += [check_records(place, options.jobs, progress) for place in records]
+        yield CheckResult(tuple(parts))
+
+
+def check_location(
+    path: Location,
+    options: RecordOptions,
+    report_path: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+    *,
+    with_findings: bool = False,
+) -> CheckResult:
+    """Judges whatever a path means.
+
+    Args:
+        path: As in `open_check`.
+        options: As in `open_check`.
+        report_path: As in `open_check`.
+        progress: As in `open_check`.
+        with_findings: Whether to return all findings in a dataset; a large one may have millions.
+
+    Raises:
+        DataError: As in `open_check`.
+        EnvironmentFault: As in `open_check`.
+    """
+    with open_check(path, options, report_path, progress) as found:
+        parts = (
+            replace(
+                part,
+                findings=tuple(part.findings) if with_findings or part.subject == "records" else (),
+            )
+            for part in found.parts
+        )
+        return CheckResult(tuple(parts))
 
 
 def is_record_set(path: Location) -> bool:
-    """Whether a path means TFRecord files: by name, by content, or by the manifest beside them.
+    """Whether a place itself means TFRecord files; see `open_check` for what lies deeper."""
+    if isinstance(path, Path) and path.is_dir():
+        return (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
+    return bool(_find_record_sets(path))
 
-    A URL means them only if detflow's manifest is there.
+
+def _find_record_sets(path: Location) -> list[Location]:
+    """Returns the file or the folders that mean TFRecord files.
+
+    They are known by name, by content, or by the manifest beside them. A URL means them only if
+    detflow's manifest is there.
     """
     if isinstance(path, Url):
-        return open_folder(path).digest(MANIFEST_NAME) is not None
-    return path.is_file() or (path / MANIFEST_NAME).is_file() or bool(find_record_files(path))
+        return [path] if open_folder(path).digest(MANIFEST_NAME) is not None else []
+    if path.is_dir():
+        return list(find_record_folders(path))
+    if find_record_files(path):
+        return [path]
+    require_folder(path)
+    return []
+
+
+def _holds_dataset(path: Location, options: RecordOptions) -> bool:
+    """Whether a place with TFRecord files has annotations as well."""
+    if isinstance(path, Url) or not path.is_dir():
+        return False
+    folder, dialect = open_folder(path), options.audit.dialect
+    if dialect is None:
+        return bool(find_dialects(folder, walk_dataset(folder)))
+    return bool(find_files(folder, dialect).annotations)
 
 
 def check_records(
     records: Location, jobs: int | None, progress: Progress = lambda what, done, total: None
-) -> CheckResult:
+) -> Verdict:
     """Judges a TFRecord set.
 
     Args:
@@ -87,49 +227,32 @@ def check_records(
         else None
     )
     examples = tuple(finding for found in report.examples.values() for finding in found)
-    return CheckResult(format_report(report), report.to_json(), refusal, examples)
+    text = format_report(report)
+    return Verdict("records", str(records), text, report.to_json(), refusal, examples)
 
 
-def check_dataset(
-    dataset: Location,
-    options: RecordOptions,
-    announce: Callable[[str], None],
-    report_path: Path | None = None,
-    progress: Progress = lambda what, done, total: None,
-    *,
-    with_findings: bool = False,
-) -> CheckResult:
-    """Judges a dataset.
-
-    Args:
-        dataset: Its folder.
-        options: What the user chose.
-        announce: Called with each problem, one line, that makes the dataset unusable.
-        report_path: Where to write the page with pictures; None writes nothing at all.
-        progress: Told how far it is.
-        with_findings: Whether to return all findings; a large dataset may have millions.
-
-    Raises:
-        DataError: A file was removed meanwhile.
-        EnvironmentFault: The machine refuses.
-    """
-    with (
-        environment_faults(str(dataset)),
-        tempfile.TemporaryDirectory() as work_dir,
-        open_workers(options.jobs or choose_jobs(dataset), "detflow.data.making") as workers,
-    ):
-        audit = audit_dataset(
-            open_folder(dataset), options.audit, Path(work_dir), workers, progress
-        )
+@contextmanager
+def _judge_dataset(
+    dataset: Location, options: RecordOptions, report_path: Path | None, progress: Progress
+) -> Iterator[Verdict]:
+    with ExitStack() as stack:
+        work_dir = stack.enter_context(tempfile.TemporaryDirectory())
+        with open_workers(options.jobs or choose_jobs(dataset), "detflow.data.making") as workers:
+            audit = audit_dataset(
+                open_folder(dataset), options.audit, Path(work_dir), workers, progress
+            )
         refusal = None
+        problems: list[str] = []
         try:
-            require_acceptable(audit, options, dataset, announce)
+            require_acceptable(audit, options, dataset, problems.append)
         except DataError as error:
             refusal = error
+            for problem in problems:
+                refusal.add_note(problem)
         content = {**describe_audit(audit, options), "refused": audit.count_by_code(Action.REFUSED)}
         if report_path is not None:
             from detflow.data.report.page import render_report
 
             publish_file(report_path, render_report(audit, content, None))
-        findings = tuple(audit.findings()) if with_findings else ()
-    return CheckResult(format_summary(content), content, refusal, findings)
+        text = format_summary(content, audit.examples)
+        yield Verdict("dataset", str(dataset), text, content, refusal, _Ledger(audit))

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from detflow.data.rules import RECORD_RULES, RULES, UPLOAD_RULES, Action, Rule, Where
+from detflow.text import escape_unprintable
 from detflow.types import CornerFrame
 
 Corners = tuple[float, float, float, float]
@@ -81,6 +82,22 @@ class Finding:
         """The annotation's or the file's name, with the line where there is one."""
         return self.annotation if self.line is None else f"{self.annotation}:{self.line}"
 
+    @property
+    def subject(self) -> str:
+        """The place and, where there is one, the record and the object in it."""
+        record = "" if self.record is None else f": record {self.record} at byte {self.offset:,}"
+        image = f" ({self.image})" if self.record is not None and self.image else ""
+        number = "" if self.object_index is None else f", object {self.object_index}"
+        return f"{self.place}{record}{image}{number}"
+
+    @property
+    def details(self) -> str:
+        """What is there, what should be, and the other files that it is about; maybe nothing."""
+        expected = f"expected {self.expected}" if self.expected else ""
+        related = f"[{', '.join(self.related)}]" if self.related else ""
+        text = ", ".join(part for part in (self.value, expected) if part)
+        return " ".join(part for part in (text, related) if part)
+
     def __str__(self) -> str:
         """One line: place, object, value, meaning, expectation, remedy."""
         subject = "" if self.object_index is None else f"object {self.object_index}: "
@@ -89,7 +106,12 @@ class Finding:
         related = f" [{', '.join(self.related)}]" if self.related else ""
         text = f"{self.place}: {subject}{self.rule.meaning}{value}{expected}{related}"
         text = f"{text}; {self.rule.remedy}"
-        return text.replace("\r", "\\r").replace("\n", "\\n")
+        return escape_unprintable(text)
+
+    def to_line(self) -> str:
+        """Returns one line without what all findings of the code have in common."""
+        details = f": {self.details}" if self.details else ""
+        return escape_unprintable(f"{self.subject}{details}")
 
     def to_json(self) -> str:
         """Returns a ledger line: an object with the attributes that are set, the action first."""

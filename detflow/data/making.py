@@ -32,6 +32,7 @@ from detflow.data.rules import Action
 from detflow.data.shards import write_shards
 from detflow.data.sinks.voc import VocSink
 from detflow.data.sinks.writing import write_set
+from detflow.data.sources.seen import describe_unread, require_folder
 from detflow.data.sources.splits import SplitBy
 from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
@@ -143,6 +144,7 @@ def publish_records(
         DataError: The dataset cannot be used, or not under these options; nothing is published.
         EnvironmentFault: The machine refuses; nothing is published.
     """
+    require_folder(dataset)
     _require_replaceable(dataset, output)
     source = open_folder(dataset)
     audit_options = options.audit
@@ -250,7 +252,10 @@ def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
 
 
 def require_acceptable(
-    audit: Audit, options: RecordOptions, dataset: Location, announce: Callable[[str], None]
+    audit: Audit,
+    options: RecordOptions,
+    dataset: Location,
+    announce: Callable[[str], None],
 ) -> None:
     """Refuses a dataset that cannot be used under these options; announces the problems first.
 
@@ -288,8 +293,7 @@ def _find_refusal(
         cause = f"{count_noun(refused, 'problem')} must be looked at first"
         remedy = "correct them; nothing was written"
     elif not total:
-        cause = f"no {audit.dialect.name} annotation was found"
-        remedy = "name the folder that holds them"
+        cause, remedy = describe_unread(audit.files.source, options.audit.dialect)
     elif not audit.samples:
         cause, remedy = f"none of {total} annotations is usable", "correct the files named above"
     elif options.strict and (bad or repaired):

@@ -294,6 +294,9 @@ TABLE: tuple[Rule, ...] = (
          "run detflow make-records again", (DETFLOW,)),
     Rule("label_map_damaged", _RECORD, _REFUSED,
          "the label map cannot be read", "correct it", (OD_API, DETFLOW)),
+    Rule("label_maps_differ", _RECORD, _REFUSED,
+         "the label maps beside the files give one id two names, or one name two ids",
+         "write all files with one label map", CONSUMERS),
     # --- TFRecord files: records
     Rule("sample_refused", _RECORD, _REFUSED,
          "detflow cannot read the record", "run detflow make-records again", (DETFLOW,)),

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detflow.data.rules import RULES
+from detflow.data.findings import Finding
+from detflow.data.rules import RULES, Action
+from detflow.text import escape_unprintable
 
 _MAX_CLASSES = 12
+# What is merely noted is often about every second file.
+_MAX_NOTED = 3
+_INDENT = " " * 14
 
 
-def format_summary(content: Mapping[str, Any]) -> str:
+def format_summary(
+    content: Mapping[str, Any], examples: Mapping[str, Sequence[Finding]] | None = None
+) -> str:
     """Returns a summary of a few lines.
 
     Args:
         content: A manifest, or what `check` found, which also has `refused`.
+        examples: Some findings of each code, which are named below it, each on a line with its
+            file and line; None names none.
     """
     usable = {name: split["images"] for name, split in content["splits"].items()}
     set_aside = sum(content["quarantined"].values())
@@ -50,4 +59,15 @@ def format_summary(content: Mapping[str, Any]) -> str:
             lines.append(
                 f"{title:<13} {count:,} × {code}: {RULES[code].meaning}; {RULES[code].remedy}"
             )
-    return "\n".join(lines)
+            if examples is not None:
+                lines += _list_examples(code, count, examples.get(code, ()))
+    return "\n".join(map(escape_unprintable, lines))
+
+
+def _list_examples(code: str, count: int, examples: Sequence[Finding]) -> list[str]:
+    """Returns a line for each of the first findings of a code, and how many more there are."""
+    shown = examples[:_MAX_NOTED] if RULES[code].action is Action.NOTED else examples
+    lines = [f"{_INDENT}{finding.to_line()}" for finding in shown]
+    if count > len(shown):
+        lines.append(f"{_INDENT}… and {count - len(shown):,} more")
+    return lines

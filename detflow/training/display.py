@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from detflow.tables import format_metric
+from detflow.text import escape_lines
 
 # Seconds between lines in a log file: often enough to show progress, seldom enough to read.
 _LINE_SECONDS = 15.0
@@ -51,7 +52,7 @@ class TrainingDisplay:
 
     def note(self, text: str) -> None:
         """Prints a line."""
-        self._console.print(text, markup=False)
+        self._console.print(escape_lines(text), markup=False)
 
     def start(self, first: int, steps: int | None, batch_size: int) -> None:
         """Shows the progress bar until `stop`.

@@ -4,14 +4,13 @@ import os
 
 import pytest
 
-from detflow.data.check import check_dataset, is_record_set
+from detflow.data.check import check_location
 from detflow.data.making import RecordOptions, publish_records
 from detflow.errors import DataError, EnvironmentFault
 
 
 def check(root, **options):
-    lines = []
-    return check_dataset(root, RecordOptions(**options), lines.append), lines
+    return check_location(root, RecordOptions(**options), with_findings=True)
 
 
 def tree(root):
@@ -27,9 +26,9 @@ def sound(voc_set):
 
 def test_a_sound_dataset_passes_and_nothing_is_written(sound):
     before = tree(sound.root.parent)
-    found, lines = check(sound.root)
+    found = check(sound.root)
     assert found.refusal is None
-    assert lines == []
+    assert found.findings == ()
     assert "8 found = 8 usable + 0 quarantined" in found.text
     assert tree(sound.root.parent) == before
 
@@ -38,7 +37,7 @@ def test_it_finds_what_make_records_finds(sound, tmp_path):
     sound.add("outside", sound.object(box=(60, 40, 70, 60)))
     sound.add("broken", image=b"\xff\xd8\xff nothing")
     manifest = publish_records(sound.root, tmp_path / "records", RecordOptions())
-    found, _ = check(sound.root)
+    found = check(sound.root)
     for split in manifest["splits"].values():
         del split["shards"]
     same = {name: manifest[name] for name in found.content if name != "refused"}
@@ -51,10 +50,10 @@ def test_what_stops_a_conversion_stops_the_check(sound):
         "annotations/evil.xml",
         '<!DOCTYPE annotation [<!ENTITY a SYSTEM "file:///nowhere">]><annotation/>',
     )
-    found, lines = check(sound.root)
+    found = check(sound.root)
     assert isinstance(found.refusal, DataError)
-    assert len(lines) == 1
-    assert "evil.xml:1" in lines[0]
+    assert [finding.place for finding in found.findings] == ["annotations/evil.xml:1"]
+    assert "\n              annotations/evil.xml:1: <!DOCTYPE" in found.text
     assert found.content["refused"] == {"xml_doctype": 1}
     assert "9 found = 8 usable + 0 quarantined + 1 refused" in found.text
 
@@ -84,14 +83,46 @@ def test_a_file_that_vanishes_or_may_not_be_read_is_named(sound, tmp_path, monke
 
 def test_strict_is_stricter(sound):
     sound.add("outside", sound.object(box=(60, 40, 70, 60)))
-    assert check(sound.root)[0].refusal is None
-    assert check(sound.root, strict=True)[0].refusal is not None
+    assert check(sound.root).refusal is None
+    assert check(sound.root, strict=True).refusal is not None
 
 
-def test_a_dataset_is_not_taken_for_records(sound, tmp_path):
-    assert not is_record_set(sound.root)
+def test_each_faulty_file_is_named_with_its_line_and_the_rest_is_counted(sound):
+    for number in range(14):
+        sound.add(f"outside{number:02}", sound.object(box=(60, 40, 70, 60)))
+    found = check(sound.root)
+    lines = found.text.splitlines()
+    head = next(n for n, line in enumerate(lines) if line.startswith("repaired      14 × box_clip"))
+    assert lines[head + 1] == (
+        "              annotations/outside00.xml:1, object 1: "
+        "cat: xmin 60, ymin 40, xmax 70, ymax 60, expected inside 64x48"
+    )
+    assert lines[head + 11] == "              … and 4 more"
+    assert sum(finding.code == "box_clipped" for finding in found.findings) == 14
+    assert check_location(sound.root, RecordOptions()).findings == ()
+
+
+def test_records_and_a_dataset_in_one_folder_are_both_judged(sound, tmp_path):
     publish_records(sound.root, tmp_path / "records", RecordOptions())
-    assert is_record_set(tmp_path / "records")
+    assert [part.subject for part in check(sound.root).parts] == ["dataset"]
+    assert [part.subject for part in check(tmp_path / "records").parts] == ["records"]
+    (tmp_path / "records").rename(sound.root / "records")
+    found = check(sound.root)
+    assert [(part.subject, part.path) for part in found.parts] == [
+        ("dataset", str(sound.root)),
+        ("records", str(sound.root / "records")),
+    ]
+    assert found.refusal is None
+    assert "8 found = 8 usable" in found.text
+    assert f"records: {sound.root / 'records'}\nrecords       8 images" in found.text
+    assert [part["subject"] for part in found.content["parts"]] == ["dataset", "records"]
+
+    sound.write("annotations/evil.xml", "<!DOCTYPE annotation><annotation/>")
+    assert isinstance(check(sound.root).refusal, DataError)
+    for shard in (sound.root / "records").glob("*.tfrecord"):
+        shard.write_bytes(shard.read_bytes()[:-4])
+    refusal = check(sound.root).refusal
+    assert (refusal.exit_code, str(refusal).count("records: ")) == (3, 1)
 
 
 def test_the_command(sound, tmp_path, command):

@@ -84,6 +84,7 @@ class Audit:
         splits: The splits of the usable ones.
         label_map: The classes.
         counts: How many findings each code has.
+        examples: The first findings of each code.
         findings_path: A file with all findings, a JSON line each.
         samples_path: A file with all `AuditedSample`s, a JSON line each.
         source_fingerprint: A SHA-256 over the paths and contents that were read.
@@ -97,6 +98,7 @@ class Audit:
     splits: Splits
     label_map: LabelMap
     counts: Mapping[str, int]
+    examples: Mapping[str, Sequence[Finding]]
     findings_path: Path
     samples_path: Path
     source_fingerprint: str
@@ -199,6 +201,7 @@ def audit_dataset(
         splits=splits,
         label_map=LabelMap(classes),
         counts=log.counts,
+        examples=log.examples,
         findings_path=work_dir / "findings.jsonl",
         samples_path=work_dir / "samples.jsonl",
         source_fingerprint=collected.fingerprint.hexdigest(),

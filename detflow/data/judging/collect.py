@@ -14,12 +14,16 @@ from detflow.data.judging.batch import Judgement
 from detflow.data.judging.sample import ClassCount, SampleSummary
 from detflow.data.rules import Action
 
+MAX_EXAMPLES = 10
+"""Findings of each code that are kept in memory, to be named on the terminal."""
+
 
 class FindingLog:
     """Writes findings as they come and counts them.
 
     Attributes:
         counts: How many findings each code has.
+        examples: The first findings of each code.
         quarantined: The code under which each annotation was set aside, by its name.
         places: The file and the entry of annotations by name, where a file holds several.
     """
@@ -27,6 +31,7 @@ class FindingLog:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[Finding]] = {}
         self.quarantined: dict[str, str] = {}
         self.places: dict[str, tuple[str, str]] = {}
 
@@ -39,6 +44,8 @@ class FindingLog:
                 finding = replace(finding, path=path, entry=entry)
             self._file.write(finding.to_json().encode() + b"\n")
             self.counts[finding.code] += 1
+            if self.counts[finding.code] <= MAX_EXAMPLES:
+                self.examples.setdefault(finding.code, []).append(finding)
             if finding.action is Action.QUARANTINED:
                 # An annotation counts once, under the first reason.
                 self.quarantined.setdefault(finding.annotation, finding.code)

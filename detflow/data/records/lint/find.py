@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.tfrecord import scan_records
 
 _SHARD_NAME = re.compile(
@@ -15,6 +17,11 @@ _SHARD_NAME = re.compile(
 _RECORD_NAME = re.compile(
     r".+\.(tfrecords?|record|records|tfrec)(-\d{5}-of-\d{5})?(\.gz)?", re.IGNORECASE
 )
+# Almost no name in a dataset has one of these, and looking for them is quick.
+_HINT = re.compile(r"\.(?:tf)?rec|-of-", re.IGNORECASE)
+_SPLIT_FOLDERS = frozenset(
+    {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"}
+)
 
 
 def find_record_files(path: Path) -> list[Path]:
@@ -22,19 +29,60 @@ def find_record_files(path: Path) -> list[Path]:
 
     Args:
         path: A file, which is one by its name or by its content; or a folder, whose files are
-            chosen by their names.
+            chosen by their names. Where it has no manifest, the files in its folders that are
+            called like splits belong to it: Roboflow exports `train/`, `valid/` and `test/`.
     """
     if path.is_file():
         return [path] if _is_record_name(path.name) or _begins_with_a_record(path) else []
     if not path.is_dir():
         return []
-    return sorted(
-        entry for entry in path.iterdir() if _is_record_name(entry.name) and entry.is_file()
-    )
+    files, _, parts = _look_into(path)
+    return sorted([*files, *(file for part in parts for file in _look_into(part)[0])])
+
+
+def find_record_folders(root: Path) -> Iterator[Path]:
+    """Yields the folders at or below a folder that `find_record_files` finds files in, sorted.
+
+    Files that belong together are in one of them. Hidden folders and links to folders are passed
+    over.
+    """
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        files, others, parts = _look_into(folder)
+        if files or parts or (folder == root and (folder / MANIFEST_NAME).is_file()):
+            yield folder
+        waiting += sorted(others, reverse=True)
+
+
+def _look_into(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Returns a folder's TFRecord files, its folders, and those with parts of the same set."""
+    files: list[Path] = []
+    folders: list[Path] = []
+    is_described = False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(folder / entry.name)
+            elif _is_record_name(entry.name) and entry.is_file():
+                files.append(folder / entry.name)
+            is_described |= entry.name == MANIFEST_NAME
+    if is_described:
+        return files, folders, []
+    parts = [part for part in folders if part.name.lower() in _SPLIT_FOLDERS and _is_part(part)]
+    return files, [other for other in folders if other not in parts], parts
+
+
+def _is_part(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file()]
+    return MANIFEST_NAME not in names and any(map(_is_record_name, names))
 
 
 def _is_record_name(name: str) -> bool:
-    if name.startswith("."):
+    if name.startswith(".") or not _HINT.search(name):
         return False
     shard = _SHARD_NAME.fullmatch(name)
     return bool(_RECORD_NAME.fullmatch(name)) or (shard is not None and shard["tail"] is None)

@@ -54,7 +54,7 @@ def lint_records(path: Path, workers: OrderedMap, progress: Progress) -> LintRep
         )
     report = LintReport(path)
     manifest = _read_manifest(path, files, report)
-    report.label_map = manifest.label_map if manifest else _read_label_map(folder, report)
+    report.label_map = manifest.label_map if manifest else _read_label_maps(folder, files, report)
     declared = {
         shard.name: (name, shard)
         for name, split in (manifest.splits.items() if manifest else ())
@@ -65,15 +65,18 @@ def lint_records(path: Path, workers: OrderedMap, progress: Progress) -> LintRep
     seen = _Seen(report.label_map)
     total, done = sum(file.stat().st_size for file in files), 0
     for file in files:
-        split_name, shard = declared.get(file.name, (read_split_name(file.name), None))
+        split_name, shard = declared.get(file.name, (_name_split(folder, file), None))
         split = report.splits.setdefault(split_name, SplitCounts())
         split.files += 1
-        for end in _lint_file(file, split_name, split, shard, report, seen, workers):
+        name = _name_file(folder, file)
+        for end in _lint_file(file, name, split_name, split, shard, report, seen, workers):
             progress("checking records", done + end, total)
         done += file.stat().st_size
     if path.is_dir():
-        for name in find_missing_shards(files, MAX_EXAMPLES):
-            report.note("shard_missing", name)
+        for part in dict.fromkeys(file.parent for file in files):
+            beside = [file for file in files if file.parent == part]
+            for name in find_missing_shards(beside, MAX_EXAMPLES):
+                report.note("shard_missing", _name_file(folder, part / name))
     _compare_totals(manifest, report)
     if report.num_images and not any(split.objects for split in report.splits.values()):
         report.note("no_objects", path.name)
@@ -104,16 +107,57 @@ def _read_manifest(path: Path, files: Sequence[Path], report: LintReport) -> Rec
     return manifest
 
 
-def _read_label_map(folder: Path, report: LintReport) -> LabelMap | None:
-    named = folder / LABEL_MAP_NAME
-    candidates = [named] if named.is_file() else sorted(folder.glob("*.pbtxt"))
+def _name_file(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _name_split(folder: Path, file: Path) -> str:
+    return read_split_name(file.name) if file.parent == folder else file.parent.name
+
+
+def _read_label_maps(folder: Path, files: Sequence[Path], report: LintReport) -> LabelMap | None:
+    """Returns the classes of the label maps beside the files; None where there are none.
+
+    A set in several folders has one in each. Whoever reads the set uses one of them for all files.
+    """
+    names: dict[int, str] = {}
+    display_names: dict[int, str] = {}
+    is_known = False
+    for part in sorted({folder, *(file.parent for file in files)}):
+        label_map, path = _read_label_map(folder, part, report)
+        if label_map is None:
+            continue
+        is_known = True
+        taken = {name: class_id for class_id, name in names.items()}
+        for name, class_id in label_map.ids_by_name.items():
+            if (known := names.get(class_id, name)) != name:
+                value, expected = f"id {class_id} is {name!r}", f"{known!r} as in the others"
+            elif (known_id := taken.get(name, class_id)) != class_id:
+                value, expected = f"{name!r} has id {class_id}", f"{known_id} as in the others"
+            else:
+                names[class_id] = name
+                continue
+            report.note("label_maps_differ", path, value=value, expected=expected)
+        display_names = {**label_map.display_names, **display_names}
+    ids = tuple(sorted(names))
+    return (
+        LabelMap(tuple(names[class_id] for class_id in ids), ids, display_names)
+        if is_known
+        else None
+    )
+
+
+def _read_label_map(folder: Path, part: Path, report: LintReport) -> tuple[LabelMap | None, str]:
+    named = part / LABEL_MAP_NAME
+    candidates = [named] if named.is_file() else sorted(part.glob("*.pbtxt"))
     if len(candidates) != 1:
-        return None
+        return None, ""
+    name = _name_file(folder, candidates[0])
     try:
-        return LabelMap.from_pbtxt(candidates[0].read_text(encoding="utf-8"))
+        return LabelMap.from_pbtxt(candidates[0].read_text(encoding="utf-8")), name
     except (DataError, UnicodeDecodeError) as error:
-        report.note("label_map_damaged", candidates[0].name, value=str(error))
-        return None
+        report.note("label_map_damaged", name, value=str(error))
+        return None, name
 
 
 def _compare_totals(manifest: RecordsManifest | None, report: LintReport) -> None:
@@ -190,6 +234,9 @@ class _Seen:
             known = self.label_map.find_name(class_id)
             if known is None:
                 return "class_id_unknown", value, f"1 to {max(self.label_map.ids, default=0)}"
+            if name is not None and name == self.label_map.display_names.get(class_id):
+                # The TF Object Detection API looks a class up by its name and by its display name.
+                return None
             expected = known
         elif name is None:
             return None
@@ -206,6 +253,7 @@ class _Seen:
 
 def _lint_file(
     file: Path,
+    name: str,
     split_name: str,
     split: SplitCounts,
     shard: ShardInfo | None,
@@ -217,17 +265,17 @@ def _lint_file(
     with open(file, "rb") as stream:
         head = stream.read(4)
     if head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh")):
-        report.note("compressed", file.name)
+        report.note("compressed", name)
         return
     number = damaged = 0
-    judge = partial(judge_record, file.name, report.label_map if shard is not None else None)
+    judge = partial(judge_record, name, report.label_map if shard is not None else None)
     for facts in workers(judge, scan_records(file), chunk=_CHUNK):
         damaged += not facts.fields
         number += 1
-        _add_record(facts, file.name, split_name, split, report, seen)
+        _add_record(facts, name, split_name, split, report, seen)
         yield facts.offset
     if not number:
-        report.note("file_empty", file.name)
+        report.note("file_empty", name)
     if shard is not None:
         _compare_shard(file, shard, number, damaged, report)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from detflow.data.findings import Finding
 from detflow.data.records.lint.report import LintReport
 from detflow.data.rules import RECORD_RULES, Severity
-from detflow.text import count_noun
+from detflow.text import count_noun, escape_unprintable
 
 _MAX_LINES = 3
 _MAX_CLASSES = 12
@@ -24,18 +23,6 @@ def format_report(report: LintReport) -> str:
             *_format_consumers(report),
         ]
     )
-
-
-def format_place(finding: Finding) -> str:
-    """Returns one line: file, record, image, object, value, expectation."""
-    place = finding.path
-    if finding.record is not None:
-        place += f": record {finding.record} at byte {finding.offset:,}"
-    image = f" ({finding.image})" if finding.image else ""
-    subject = "" if finding.object_index is None else f", object {finding.object_index}"
-    value = f": {finding.value}" if finding.value else ""
-    expected = f", expected {finding.expected}" if finding.expected else ""
-    return _to_one_line(f"{place}{image}{subject}{value}{expected}")
 
 
 def _format_counts(report: LintReport) -> list[str]:
@@ -56,7 +43,8 @@ def _format_counts(report: LintReport) -> list[str]:
 def _format_classes(report: LintReport) -> list[str]:
     per_class = sum((split.objects_per_class for split in report.splits.values()), Counter[str]())
     shown = [
-        f"{_to_one_line(name)} {number:,}" for name, number in per_class.most_common(_MAX_CLASSES)
+        f"{escape_unprintable(name)} {number:,}"
+        for name, number in per_class.most_common(_MAX_CLASSES)
     ]
     rest = len(per_class) - _MAX_CLASSES
     more = f", and {rest:,} more" if rest > 0 else ""
@@ -80,7 +68,7 @@ def _format_findings(report: LintReport, severity: Severity) -> list[str]:
         rule, count = RECORD_RULES[code], report.counts[code]
         lines.append(f"{severity.value:13} {count:,} × {code}: {rule.meaning}; {rule.remedy}")
         examples = report.examples[code][:_MAX_LINES]
-        lines += [f"              {format_place(finding)}" for finding in examples]
+        lines += [f"              {finding.to_line()}" for finding in examples]
         if count > _MAX_LINES:
             lines.append(f"              … and {count - _MAX_LINES:,} more")
     return lines
@@ -91,9 +79,3 @@ def _format_consumers(report: LintReport) -> list[str]:
         f"{name:13} {'no: ' + '; '.join(reasons) if reasons else 'can read it'}"
         for name, reasons in report.blocked.items()
     ]
-
-
-def _to_one_line(text: str) -> str:
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )

@@ -54,7 +54,7 @@ def example(voc_set):
 def write(tmp_path):
     def write(*examples, name="train.record"):
         path = tmp_path / "records" / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"".join(map(frame_record, examples)))
         return path
 

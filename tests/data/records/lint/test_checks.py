@@ -2,7 +2,6 @@ import math
 
 import pytest
 
-from detflow.data.records.lint.text import format_place
 from detflow.data.rules import RECORD_RULES, Severity
 
 # The override, and the code that it must lead to.
@@ -40,7 +39,7 @@ def test_one_fault_is_named_and_nothing_else(example, write, fault, lint):
     assert finding.offset > 0
     for consumer in RECORD_RULES[code].blocks:
         assert report.blocked[consumer]
-    assert str(finding.record) in format_place(finding)
+    assert str(finding.record) in finding.to_line()
 
 
 def test_formats_that_not_every_reader_decodes(example, write, voc_set, lint):

@@ -1,7 +1,7 @@
 import pytest
 
-from detflow.data.check import check_records, is_record_set
-from detflow.data.records.lint.find import find_record_files
+from detflow.data.check import check_records
+from detflow.data.records.lint.find import find_record_files, find_record_folders
 from detflow.errors import DataError
 
 
@@ -39,4 +39,28 @@ def test_which_files_are_meant(example, write, tmp_path):
     (tmp_path / "text.bin").write_text("hello")
     with pytest.raises(DataError, match="there is no TFRecord file"):
         check_records(tmp_path / "text.bin", 1)
-    assert not is_record_set(tmp_path)
+
+
+def test_which_folders_are_meant(example, write, ours, tmp_path):
+    """Parts in folders that are called like splits belong to the folder around them."""
+    (tmp_path / "exports" / "deep").mkdir(parents=True)
+    for folder in ("", "deep/train", "deep/Valid", "deep/old", "records/test"):
+        path = tmp_path / "exports" / folder / "a.tfrecord"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(write(example()).read_bytes())
+    (tmp_path / "exports" / ".cache").mkdir()
+    write(example()).rename(tmp_path / "exports" / ".cache" / "b.tfrecord")
+    (tmp_path / "exports" / "deep" / "test").mkdir()
+    ours.rename(tmp_path / "exports" / "deep" / "dev")
+    root = tmp_path / "exports"
+    assert [folder.relative_to(root).as_posix() for folder in find_record_folders(root)] == [
+        ".",
+        "deep",
+        "deep/dev",
+        "deep/old",
+        "records",
+    ]
+    names = [
+        file.relative_to(root / "deep").as_posix() for file in find_record_files(root / "deep")
+    ]
+    assert names == ["Valid/a.tfrecord", "train/a.tfrecord"]

@@ -104,6 +104,12 @@ def test_the_label_map_beside_the_files_counts(example, write, lint):
         "item { id: 1 name: 'dog' } item { id: 2 name: 'cat' }"
     )
     assert dict(lint(path).counts) == {"class_conflict": 2}
+    for other in ("cat", "Cat"):
+        (path.parent / "classes.pbtxt").write_text(
+            f"item {{ id: 1 name: '/m/1' display_name: '{other}' }} item {{ id: 2 name: 'dog' }}"
+        )
+        expected = {} if other == "cat" else {"class_conflict": 1}
+        assert dict(lint(path).counts) == expected
     (path.parent / "classes.pbtxt").write_text("nonsense")
     assert dict(lint(path).counts) == {"label_map_damaged": 1}
 
@@ -141,6 +147,46 @@ def test_our_set_with_a_damaged_manifest_or_a_stray_file(ours, example, lint):
     assert "does not list" in lint(ours).examples["manifest_disagrees"][0].value
     (ours / "manifest.json").write_text("{")
     assert lint(ours).counts["manifest_damaged"] == 1
+
+
+ROBOFLOW = """item {
+    name: "cat",
+    id: 1,
+    display_name: "cat"
+}
+item {
+    name: "dog",
+    id: 2,
+    display_name: "dog"
+}
+"""
+
+
+def test_folders_called_like_splits_are_one_set(example, write, voc_set, lint):
+    """Leaks between splits can be seen only together."""
+    same = voc_set.encode(voc_set.draw())
+    for split, images in (("train", (None, same)), ("valid", (None,)), ("test", (same,))):
+        examples = (example(image=image, sha256=None) for image in images)
+        root = write(*examples, name=f"{split}/things.tfrecord").parents[1]
+        (root / split / "things_label_map.pbtxt").write_text(ROBOFLOW)
+    report = lint(root)
+    assert {name: split.images for name, split in report.splits.items()} == {
+        "test": 1,
+        "train": 2,
+        "valid": 1,
+    }
+    assert list(report.label_map) == ["cat", "dog"]
+    assert dict(report.counts) == {"image_in_two_splits": 1}
+    (finding,) = report.examples["image_in_two_splits"]
+    assert (finding.path, finding.record) == ("train/things.tfrecord", 1)
+    assert "test/things.tfrecord: record 0" in finding.value
+
+    (root / "test" / "things_label_map.pbtxt").write_text(ROBOFLOW.replace("id: 2", "id: 3"))
+    report = lint(root)
+    assert report.counts["label_maps_differ"] == 2
+    assert report.examples["label_maps_differ"][0].to_line() == (
+        "train/things_label_map.pbtxt: 'dog' has id 2, expected 3 as in the others"
+    )
 
 
 def test_the_number_of_processes_changes_nothing(example, write, lint):

@@ -1,0 +1,53 @@
+"""The one door through which a command's words reach a terminal.
+
+Names of files, classes and entries come from data that anyone may have made. For people each is
+shown with its escapes; for programs JSON and YAML have their own, and are written as they are.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import click
+
+from detflow.text import PLAIN_ERRORS, escape_lines
+
+
+def prepare_streams() -> None:
+    """Lets an 8-bit terminal show what it can, and the rest in plain characters.
+
+    Without this a single sign that the terminal's encoding lacks ends the command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A program that embeds Python may have put other objects there.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAIN_ERRORS)
+
+
+def print_text(text: str, *, err: bool = False) -> None:
+    """Prints lines for people.
+
+    Args:
+        text: One or more lines; what is in a line and would not be shown is escaped.
+        err: Whether to print on stderr.
+    """
+    # click.echo would write UTF-8 where the encoding is ASCII.
+    print(escape_lines(text), file=sys.stderr if err else sys.stdout)
+
+
+def print_data(text: str, *, end: str = "\n") -> None:
+    """Prints what a program reads: JSON, YAML, XML.
+
+    Args:
+        text: The document; its format escapes what has to be.
+        end: Printed behind it.
+    """
+    print(text, end=end)
+
+
+def print_usage_error(error: click.ClickException) -> None:
+    """Prints what is wrong with a command line, whose words may be names of files."""
+    text = io.StringIO()
+    error.show(text)
+    print_text(text.getvalue().removesuffix("\n"), err=True)
