@@ -11,6 +11,7 @@ import click
 
 from detflow.cli import data, model, serve, train
 from detflow.cli.output import prepare_streams, print_text, print_usage_error
+from detflow.cli.stranger import find_stranger
 from detflow.errors import DetflowError
 from detflow.process.ending import immediate_exit
 from detflow.version import __version__
@@ -52,6 +53,8 @@ def main() -> None:
     """Runs the command line and ends the process."""
     signal.signal(signal.SIGTERM, _terminate)
     prepare_streams()
+    if (stranger := find_stranger()) is not None:
+        print_text(f"detflow: warning: {stranger}", err=True)
     with immediate_exit():
         sys.exit(run(sys.argv[1:]))
 

@@ -110,8 +110,9 @@ class Finding:
 
     def to_line(self) -> str:
         """Returns one line without what all findings of the code have in common."""
-        details = f": {self.details}" if self.details else ""
-        return escape_unprintable(f"{self.subject}{details}")
+        # The dataset as a whole has no place to be named.
+        parts = ("" if self.subject == "." else self.subject, self.details)
+        return escape_unprintable(": ".join(part for part in parts if part))
 
     def to_json(self) -> str:
         """Returns a ledger line: an object with the attributes that are set, the action first."""

@@ -36,7 +36,7 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An outline as a rectangle, in pixels of the image; a dark one lies under it if `is_bold`."""
+    """An outline as a rectangle, in pixels of the image; under it lies a dark one of more width."""
 
     x: float
     y: float

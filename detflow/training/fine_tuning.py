@@ -17,6 +17,7 @@ from detflow.errors import ArtifactError
 from detflow.inference.trained import TrainedModel
 from detflow.models.base import DetectionModel
 from detflow.models.build import build_model
+from detflow.process.tensorflow_settings import fix_order_of_sums
 from detflow.runs.checkpoints import WeightAverage
 from detflow.training.augment.pipeline import without_mixing
 from detflow.training.display import TrainingDisplay
@@ -77,6 +78,8 @@ def fine_tune(
         ArtifactError: The loss is no longer finite.
     """
     began = time.monotonic()
+    # The ranges are measured before the step is built, and are to be the same in every process.
+    fix_order_of_sums()
     config = _fine_tuning_config(trained.config, num_steps)
     model = build_model(config.model, len(trained.label_map))
     exact = model.network

@@ -20,6 +20,8 @@ import detflow.models
 import numpy as np, tensorflow as tf, tf_keras
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+# What is compared are two ways to compute, and making either faster takes longer than its steps.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 from detflow.config.reading import parse_config
 from detflow.runs.checkpoints import WeightAverage
 from detflow.distributed.team import MirroredTeam, Team

@@ -133,6 +133,12 @@ def assert_same_curve(one, other):
         np.testing.assert_allclose(value, second[name], rtol=1e-3, atol=2e-3, err_msg=name)
 
 
+def test_two_workers_train_as_one_does(alone, pair):
+    assert_same_curve(alone, pair)
+    assert {path.name for path in pair.iterdir()} == {path.name for path in alone.iterdir()}
+
+
+@pytest.mark.soak
 def test_two_workers_train_as_one_does_though_one_of_them_is_killed(alone, start):
     process, model_dir, log = start(2, "killed")
     wait_for(model_dir / "ckpt-2", process, log)

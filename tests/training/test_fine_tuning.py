@@ -56,9 +56,16 @@ def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases
         for path in trained.run.path.rglob("*")
         if path.is_file()
     }
-    # A batch depends on the seed and the step alone.
-    for value, expected in zip(weights(again.model), weights(tuned.model), strict=True):
-        np.testing.assert_array_equal(value, expected)
+    # A batch depends on the seed and the step alone; with another one all weights would differ by
+    # about the learning rate. The last bits of the measured ranges are not asked for: other tests
+    # of this process have run networks of the same shapes, and oneDNN may take their primitives
+    # (docs/decisions/0003). Where a gradient is no more than a rounding error, AdamW makes a step
+    # of it all the same.
+    close = [
+        np.isclose(value, expected, rtol=0.0, atol=1e-6).ravel()
+        for value, expected in zip(weights(again.model), weights(tuned.model), strict=True)
+    ]
+    assert np.mean(np.concatenate(close)) > 0.95
     changed = [
         (value != expected).any()
         for value, expected in zip(weights(tuned.model), before, strict=True)

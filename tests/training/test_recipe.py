@@ -167,7 +167,7 @@ def test_a_run_that_dies_ends_as_if_nothing_had_happened(finished, tiny_config, 
     assert_same_run(finished, tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one_before(
     finished, tiny_config, tmp_path, monkeypatch
 ):
@@ -218,7 +218,7 @@ class Refit(At):
         super().__init__(number, refit)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_with_a_time_budget_that_dies_repeats_its_fits(tiny_config, tmp_path, capfd):
     config = tiny_config(train_time_budget="1h")
     refits = [Refit(3, 20), Refit(5, 12), Refit(6, 8)]
@@ -295,15 +295,13 @@ def test_accepted_changes_are_recorded_and_the_run_goes_on(copy, tiny_config):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("splits", "objects"),
     [
         pytest.param({"train": 1, "val": 1}, 0, id="one image, no objects to evaluate on"),
         pytest.param({"train": 2, "val": 1}, 400, id="400 objects in an image"),
-        pytest.param(
-            {"train": 2, "val": 1}, 5000, id="5,000 objects in an image", marks=pytest.mark.soak
-        ),
+        pytest.param({"train": 2, "val": 1}, 5000, id="5,000 objects in an image"),
     ],
 )
 def test_small_and_crowded_sets_train(voc_writer, tiny_config, tmp_path, capfd, splits, objects):

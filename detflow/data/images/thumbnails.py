@@ -10,6 +10,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from detflow.data.images.decode import read_image_facts
 from detflow.data.images.header import DEFAULT_MAX_PIXELS, MAX_IMAGE_BYTES, ImageFault, find_format
 from detflow.data.images.transcode import Treatment, encode_record_jpeg
 from detflow.storage.interface import Folder
@@ -65,6 +66,19 @@ def read_thumbnail(
     except ImageFault:
         return None
     return _shrink_jpeg(jpeg, max_side)
+
+
+def read_turn(source: Folder, image: str) -> int:
+    """Returns the EXIF orientation of an image of a dataset; 1 where it has none or is unreadable.
+
+    Args:
+        source: The dataset's folder.
+        image: The image's path inside it.
+    """
+    try:
+        return read_image_facts(source.read(image, MAX_IMAGE_BYTES)).orientation
+    except (FileNotFoundError, ImageFault):
+        return 1
 
 
 def _shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:

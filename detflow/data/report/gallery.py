@@ -5,27 +5,36 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from detflow.data.findings import Corners, Finding
-from detflow.data.images.thumbnails import read_thumbnail
+from detflow.data.images.thumbnails import read_thumbnail, read_turn
 from detflow.data.images.transcode import Treatment
 from detflow.data.judging.audit import Audit
 from detflow.data.judging.sample import AuditedSample
 from detflow.data.sources.splits import unit_hash
 from detflow.pages.colours import Rgb, class_colour
 from detflow.pages.outlines import Outline, Picture, build_picture
-from detflow.types import CornerFrame, ObjectAnnotation
+from detflow.types import Box, CornerFrame, ObjectAnnotation
 
 _THUMBNAIL_PX = 320
 _MAX_OUTLINES = 300
+_MAX_SHOWN = 4
+
+Written: TypeAlias = "tuple[str, Corners, CornerFrame]"
+"""An object as written: class name, corners, and what those count."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownImage:
-    """An image of the dataset by its path; `picture` is None where nothing can be shown of it."""
+    """An image of the dataset by its path; `picture` is None where nothing can be shown of it.
+
+    `note` stands below it, where several images are shown side by side.
+    """
 
     path: str
     picture: Picture | None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ class Gallery:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
         self._images = frozenset(audit.files.images)
+        self._annotations = frozenset(audit.files.annotations)
 
     def show_sample(self, annotation: str, class_name: str, split: str) -> SampleCard:
         """Returns a usable annotation's image with the objects of a class in its colour.
@@ -68,11 +78,16 @@ class Gallery:
         return SampleCard(image, split, len(own), len(others))
 
     def show_finding(self, finding: Finding) -> list[ShownImage]:
-        """Returns the image that a finding is about, and the first other one that it names.
+        """Returns the image that a finding is about, and the first others that it names.
 
         The box is outlined as it was written and as it was mended, the annotation's other objects
-        thinly.
+        thinly. Where the question is which image the annotation is about, or which way up that is,
+        its objects lie as written over each candidate: a person sees where they fit.
         """
+        if finding.code.startswith("exif_") and finding.image is not None:
+            shown = self._show_turns(finding, finding.image)
+            if shown:
+                return shown
         images: dict[str, str | None] = {}
         for name in (finding.annotation, finding.image, *finding.related):
             summary = self._audit.samples.get(name) if name is not None else None
@@ -80,18 +95,81 @@ class Gallery:
                 images.setdefault(summary.image, name)
             elif name in self._images:
                 images.setdefault(name, None)
+        chosen = list(images.items())[:_MAX_SHOWN]
+        written = () if finding.before is not None else self._read_written(finding)
         return [
-            self._show_finding_image(finding, image, annotation)
-            for image, annotation in list(images.items())[:2]
+            self._show_finding_image(
+                finding, image, annotation, written, image if len(chosen) > 1 else ""
+            )
+            for image, annotation in chosen
         ]
 
-    def _show_finding_image(
-        self, finding: Finding, image: str, annotation: str | None
+    def _show_turns(self, finding: Finding, image: str) -> list[ShownImage]:
+        """Returns an image as it is stored and as EXIF turns it; nothing where EXIF turns nothing.
+
+        One of the two is in the records, if any is.
+        """
+        turn = read_turn(self._audit.files.source, image)
+        if turn == 1:
+            return []
+        written = self._read_written(finding)
+        sample = self._audit.read_sample(finding.annotation)
+        used = None if sample is None else sample.treatment.turn
+        notes = {1: "as stored", turn: "as EXIF turns it"}
+        return [
+            self._show_written(
+                image, Treatment(turn=way), written, f"{note}, used" if way == used else note
+            )
+            for way, note in notes.items()
+        ]
+
+    def _read_written(self, finding: Finding) -> Sequence[Written]:
+        """Returns the objects of a finding's annotation as they are written."""
+        dialect = self._audit.dialect
+        # A file with many annotations may take long to read.
+        if finding.path not in self._annotations or dialect.many_images:
+            return ()
+        try:
+            data = self._audit.files.source.read(finding.path, dialect.max_file_bytes + 1)
+        except FileNotFoundError:
+            return ()
+        return [
+            (raw.name, raw.corners, annotation.frame or CornerFrame.VOC)
+            for annotation in dialect.read(data, finding.path).annotations
+            for raw in (annotation.objects or ())[:_MAX_OUTLINES]
+        ]
+
+    def _show_written(
+        self, image: str, treatment: Treatment, written: Sequence[Written], note: str
     ) -> ShownImage:
+        thumbnail = read_thumbnail(self._audit.files.source, image, treatment, _THUMBNAIL_PX)
+        if thumbnail is None:
+            return ShownImage(image, None, note)
+        outlines = [
+            Outline(Box.to_edges(corners, thumbnail.size, frame), "before", name)
+            for name, corners, frame in written
+        ]
+        label = image if note in ("", image) else f"{image}, {note}"
+        return ShownImage(
+            image, build_picture(thumbnail.jpeg, thumbnail.size, outlines, label), note
+        )
+
+    def _show_finding_image(
+        self,
+        finding: Finding,
+        image: str,
+        annotation: str | None,
+        written: Sequence[Written],
+        note: str,
+    ) -> ShownImage:
+        sample = None if annotation is None else self._audit.read_sample(annotation)
+        if sample is None and written:
+            return self._show_written(image, Treatment(), written, note)
         outlines: list[Outline] = []
         treatment = Treatment()
-        if annotation is not None and (sample := self._audit.read_sample(annotation)):
-            outlines += _outline(sample, sample.objects, "faint")
+        if sample is not None:
+            kind = "faint" if finding.before is not None else "after"
+            outlines += _outline(sample, sample.objects, kind)
             treatment = sample.treatment
         if finding.before is not None:
             edges = _to_continuous(finding.before, finding.frame)
@@ -99,13 +177,16 @@ class Gallery:
         if finding.after is not None:
             edges = _to_continuous(finding.after, finding.frame)
             outlines.append(Outline(edges, "after", "as mended"))
-        return self._show(image, treatment, outlines)
+        return self._show(image, treatment, outlines, note)
 
-    def _show(self, image: str, treatment: Treatment, outlines: Sequence[Outline]) -> ShownImage:
+    def _show(
+        self, image: str, treatment: Treatment, outlines: Sequence[Outline], note: str = ""
+    ) -> ShownImage:
         thumbnail = read_thumbnail(self._audit.files.source, image, treatment, _THUMBNAIL_PX)
         if thumbnail is None:
-            return ShownImage(image, None)
-        return ShownImage(image, build_picture(thumbnail.jpeg, thumbnail.size, outlines, image))
+            return ShownImage(image, None, note)
+        picture = build_picture(thumbnail.jpeg, thumbnail.size, outlines, image)
+        return ShownImage(image, picture, note)
 
 
 def _outline(

@@ -59,11 +59,11 @@ def render_report(audit: Audit, content: Mapping[str, Any], ledger: str | None) 
     sections = {
         "totals": Section("Totals"),
         **_list_section(by_action, Action.REFUSED),
+        **_list_section(by_action, Action.QUARANTINED),
+        **_list_section(by_action, Action.REPAIRED),
         "classes": Section("Classes"),
         "boxes": Section("Boxes"),
         "samples": Section("Samples"),
-        **_list_section(by_action, Action.QUARANTINED),
-        **_list_section(by_action, Action.REPAIRED),
         **_list_section(by_action, Action.NOTED),
     }
     return render_page(
@@ -341,7 +341,13 @@ def _group_finding(
     lines = [
         f"{finding.place} {_describe_finding(finding)}" for finding in examples[CARDS_PER_CODE:]
     ]
-    has_boxes = any(finding.before is not None for finding in examples)
+    has_boxes = any(
+        shape.kind == "before"
+        for card in cards
+        for image in card.images
+        if image.picture is not None
+        for shape in image.picture.shapes
+    )
     return _FindingGroup(code, RULES[code], count, cards, lines, has_boxes)
 
 

@@ -1,19 +1,26 @@
 """The only room that speaks tf-models-official (Model Garden, package `official`).
 
 Leaf modules are imported, since `import tensorflow_models` needs packages that object detection
-does not.
+does not; and the packages that hold them are lazy.
 """
 
-import matplotlib
+from detflow.models.garden.lazy_packages import make_lazy
 
-_backend = matplotlib.get_backend(auto_select=False)
-
-import official.vision  # noqa: E402, F401
-
-if _backend is not None and _backend.startswith(("inline", "module://")):
-    # Importing Model Garden makes matplotlib draw without a screen, so that a notebook would show
-    # no figure after a training. Its backend looks at the setting while it is loaded.
-    import matplotlib.pyplot
-
-    matplotlib.rcParams["backend"] = _backend
-    matplotlib.pyplot.switch_backend(_backend)
+make_lazy(
+    {
+        "official.core": {},
+        "official.vision": {},
+        "official.vision.configs": {},
+        "official.vision.modeling": {},
+        "official.vision.modeling.backbones": {},
+        "official.vision.modeling.decoders": {},
+        "official.vision.modeling.heads": {},
+        "official.vision.modeling.layers": {},
+        "official.nlp.modeling": {},
+        # The building blocks of vision derive classes from these two.
+        "official.nlp.modeling.layers": {
+            "TransformerEncoderBlock": "transformer_encoder_block",
+            "TransformerScaffold": "transformer_scaffold",
+        },
+    }
+)

@@ -21,7 +21,7 @@ def test_a_page_of_a_few_images(voc_set, page):
     voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)))
     found = page()
     found.require_inert()
-    found.require_links("totals", "classes", "boxes", "samples", "repaired")
+    found.require_links("totals", "repaired", "classes", "boxes", "samples")
     assert found.text_of("p[@class='lead']") == (
         "7 images with 13 objects of 2 classes. 1 repair was made."
     )
@@ -131,6 +131,62 @@ def test_two_images_that_a_finding_names_stand_side_by_side(voc_set, page):
     ]
 
 
+def test_the_objects_of_an_ambiguous_annotation_lie_over_each_candidate(voc_set, page):
+    fill(voc_set, 3)
+    for folder in ("a", "b"):
+        voc_set.write(f"{folder}/open.jpg", voc_set.encode(voc_set.draw(seed=50)))
+    voc_set.write(
+        "annotations/open.xml",
+        voc_set.xml(voc_set.object(box=(11, 6, 30, 25)), filename="open.jpg"),
+    )
+    found = page()
+    [card] = found.find("div[@id='image_ambiguous']//figure")
+    pictures = card.xpath(".//svg")
+    assert [picture.get("aria-label").split(",")[0] for picture in pictures] == [
+        "a/open.jpg",
+        "b/open.jpg",
+    ]
+    for picture in pictures:
+        under, box = picture.xpath("./rect")
+        assert (under.get("class"), box.get("class")) == ("under", "before")
+        for rectangle in (under, box):
+            place = [rectangle.get(name) for name in ("x", "y", "width", "height")]
+            assert place == ["10", "5", "20", "20"]
+    assert found.texts("section[@id='quarantined']//p[@class='mono']") == [
+        "a/open.jpg",
+        "b/open.jpg",
+    ]
+    assert "as written" in found.text_of("section[@id='quarantined']/p[span]")
+
+
+def test_each_line_over_a_picture_has_a_darker_one_under_it(voc_set, page):
+    """A white line is not seen on white paper."""
+    voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)), voc_set.object("dog"))
+    found = page()
+    for picture in found.find("svg[@class='picture']"):
+        classes = [rectangle.get("class") or "colour" for rectangle in picture.xpath("./rect")]
+        assert classes
+        for under, line in zip(classes[::2], classes[1::2], strict=True):
+            assert under == ("under thin" if line == "faint" else "under")
+
+
+def test_faults_stand_before_samples(voc_set, page):
+    fill(voc_set, 3)
+    voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)))
+    voc_set.add("broken", image=b"\xff\xd8\xff nothing")
+    voc_set.write("annotations/evil.xml", "<!DOCTYPE annotation><annotation/>")
+    sections = [section.get("id") for section in page().find("section")]
+    assert sections == [
+        "totals",
+        "refused",
+        "quarantined",
+        "repaired",
+        "classes",
+        "boxes",
+        "samples",
+    ]
+
+
 def test_galleries_are_capped_and_say_so(voc_set, page):
     fill(voc_set, 4)
     many = [
@@ -176,7 +232,16 @@ def test_an_image_that_is_turned_or_damaged_is_shown(voc_set, page):
         picture.get("aria-label"): picture.get("viewbox")
         for picture in found.find("svg[@class='picture']")
     }
-    assert views == {"images/turned.jpg": "0 0 64 48", "images/cut.jpg": "0 0 64 48"}
+    assert views == {
+        "images/turned.jpg": "0 0 64 48",
+        "images/turned.jpg, as stored": "0 0 48 64",
+        "images/turned.jpg, as EXIF turns it, used": "0 0 64 48",
+        "images/cut.jpg": "0 0 64 48",
+    }
+    for label in ("as stored", "as EXIF turns it, used"):
+        [box] = found.find(f"svg[@aria-label='images/turned.jpg, {label}']/rect[@class='before']")
+        assert [box.get(name) for name in ("x", "y", "width", "height")] == ["9", "9", "21", "21"]
+    assert found.texts("div[@class='pictures']//p") == ["as stored", "as EXIF turns it, used"]
     assert "images/garbage.jpgcannot be shown" in found.texts("div[@class='nothing']")
 
 
