@@ -28,7 +28,7 @@ from detflow.types import Sample
 
 _AUDIT = AuditOptions()
 _RECORDS = RecordOptions()
-_AUDIT_NAMES = ("dialect", "classes", "max_pixels", "split_by", "seed", "allow_leaks")
+_AUDIT_NAMES = ("dialect", "classes", "max_pixels", "max_side", "split_by", "seed", "allow_leaks")
 
 
 def check(
@@ -43,6 +43,7 @@ def check(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    max_side: int | None = _AUDIT.max_side,
     jobs: int | None = _RECORDS.jobs,
     report: str | os.PathLike[str] | None = None,
     with_findings: bool = True,
@@ -68,6 +69,8 @@ def check(
         max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
             allows all but one.
         max_pixels: Images with more pixels are refused.
+        max_side: Images with a longer side, in pixels, become smaller in records. None leaves all
+            as they are.
         jobs: Number of processes; None chooses. The result never depends on it.
         report: A file to write a page to, with pictures of what was found in a dataset.
         with_findings: Whether to return each finding in a dataset, and not only their numbers; a
@@ -94,6 +97,7 @@ def check(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        max_side=max_side,
         jobs=jobs,
     )
     page = None if report is None else Path(report)
@@ -114,6 +118,7 @@ def make_records(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    max_side: int | None = _AUDIT.max_side,
     jobs: int | None = _RECORDS.jobs,
     keep_splits: str | os.PathLike[str] | None = _RECORDS.keep_splits,
     write_fixed: str | os.PathLike[str] | None = _RECORDS.write_fixed,
@@ -137,6 +142,7 @@ def make_records(
         strict: As in `check`.
         max_bad: As in `check`.
         max_pixels: As in `check`.
+        max_side: As in `check`.
         jobs: As in `check`.
         keep_splits: Earlier records of this dataset; the images that they hold stay in their
             splits.
@@ -168,6 +174,7 @@ def make_records(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        max_side=max_side,
         jobs=jobs,
         keep_splits=None if keep_splits is None else Path(keep_splits),
         write_fixed=None if write_fixed is None else Path(write_fixed),
@@ -196,6 +203,7 @@ def convert(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    max_side: int | None = _AUDIT.max_side,
     jobs: int | None = _RECORDS.jobs,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -220,6 +228,7 @@ def convert(
         strict: As in `check`.
         max_bad: As in `check`.
         max_pixels: As in `check`.
+        max_side: As in `check`.
         jobs: As in `check`.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
 
@@ -244,6 +253,7 @@ def convert(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        max_side=max_side,
         jobs=jobs,
     )
     return run_conversion(to_location(source), Path(output), to, options, progress).content

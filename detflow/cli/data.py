@@ -84,6 +84,12 @@ _DATASET_OPTIONS = (
         help="Images with more pixels are refused.",
     ),
     click.option(
+        "--max-side",
+        metavar="PIXELS",
+        type=click.IntRange(16),
+        help="Make images with a longer side smaller; check proposes a value.",
+    ),
+    click.option(
         "--jobs",
         type=click.IntRange(1),
         help="Number of processes; the result never depends on it.  [default: by size]",

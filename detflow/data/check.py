@@ -20,6 +20,7 @@ from detflow.data.records.lint.text import format_report
 from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
 from detflow.data.rules import Action, Severity
+from detflow.data.shrinking import propose_max_side
 from detflow.data.sources.detect import find_dialects
 from detflow.data.sources.layout import find_files, walk_dataset
 from detflow.data.sources.seen import require_folder
@@ -255,4 +256,8 @@ def _judge_dataset(
 
             publish_file(report_path, render_report(audit, content, None))
         text = format_summary(content, audit.examples)
+        proposal = None if options.audit.max_side else propose_max_side(audit)
+        if proposal is not None:
+            content["max_side_proposal"] = proposal.to_json()
+            text += f"\nproposed      {proposal}"
         yield Verdict("dataset", str(dataset), text, content, refusal, _Ledger(audit))

@@ -232,6 +232,8 @@ TABLE: tuple[Rule, ...] = (
          "the image's alpha is 0 everywhere", "the colours count"),
     Rule("jpeg_extra_bytes", _DATASET, _NOTED,
          "the JPEG has what decoders only warn of, and every block is there", "left out"),
+    Rule("image_shrunk", _DATASET, _NOTED,
+         "the image's longer side is above --max-side", "smaller in the records"),
     Rule("extension_wrong", _DATASET, _NOTED,
          "the extension does not fit the content", "the content decides"),
     Rule("exif_applied", _DATASET, _REPAIRED,

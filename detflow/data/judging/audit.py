@@ -53,6 +53,8 @@ class AuditOptions:
         classes: The class names in the order of their ids; None takes those that the dataset
             declares, or else those that are found, sorted.
         max_pixels: Images with more pixels are refused from their header.
+        max_side: Images with a longer side, in pixels, become smaller in the records; None leaves
+            all as they are.
         split_by: Where the splits come from.
         fractions: The share of each split by its name, where a seed decides.
         seed: The seed of the random split and of the order of the records.
@@ -63,6 +65,7 @@ class AuditOptions:
 
     classes: tuple[str, ...] | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    max_side: int | None = None
     split_by: SplitBy = SplitBy.AUTO
     fractions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
     seed: int = 0
@@ -171,7 +174,14 @@ def audit_dataset(
         collected = Collected(log, samples_file)
         annotations, images = _judge_all(
             files,
-            BatchJudge(files.source, dialect, options.max_pixels, classes, is_paired=False),
+            BatchJudge(
+                files.source,
+                dialect,
+                options.max_pixels,
+                options.max_side or 0,
+                classes,
+                is_paired=False,
+            ),
             store,
             workers,
             progress,

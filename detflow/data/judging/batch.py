@@ -89,6 +89,7 @@ class BatchJudge:
         source: The dataset's folder.
         dialect: How files are read.
         max_pixels: Images with more are refused.
+        max_side: Images with a longer side become smaller; 0 leaves all as they are.
         classes: The classes that may occur; None allows any.
         is_paired: Whether a task's images have been decided. Otherwise they are images of the
             files' own names, and count only where the annotation claims them.
@@ -97,6 +98,7 @@ class BatchJudge:
     source: Folder
     dialect: AnnotationSource
     max_pixels: int
+    max_side: int
     classes: Sequence[str] | None
     is_paired: bool
 
@@ -145,7 +147,7 @@ class BatchJudge:
         ]
         hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
         verdicts = [
-            judge_pair(annotation, image, self.classes)
+            judge_pair(annotation, image, self.classes, self.max_side)
             for (annotation, _), image in zip(pairs, images, strict=True)
         ]
         return [

@@ -11,7 +11,7 @@ from detflow.data.findings import Corners, Finding
 from detflow.data.images.decode import ImageFacts, read_image_facts
 from detflow.data.images.header import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault
 from detflow.data.images.transcode import Treatment
-from detflow.data.judging.boxes import is_in_order, mend_box, to_pixels
+from detflow.data.judging.boxes import is_in_order, is_tiny, mend_box, to_pixels
 from detflow.data.judging.case import Case
 from detflow.data.judging.reading import UnreadableFile
 from detflow.data.judging.sample import AuditedSample, ClassCount
@@ -62,7 +62,10 @@ def examine_image(data: bytes | UnreadableFile, path: str, max_pixels: int) -> E
 
 
 def judge_pair(
-    annotation: RawAnnotation, image: ExaminedImage, classes: Sequence[str] | None
+    annotation: RawAnnotation,
+    image: ExaminedImage,
+    classes: Sequence[str] | None,
+    max_side: int = 0,
 ) -> tuple[AuditedSample | None, tuple[Finding, ...]]:
     """Judges an annotation with its image.
 
@@ -70,12 +73,13 @@ def judge_pair(
         annotation: The annotation as written.
         image: The image that belongs to it.
         classes: The classes that may occur; None allows any.
+        max_side: The longest side, in pixels, that an image may have in the records; 0 allows any.
 
     Returns:
         The sample, or None where it cannot be used, and all findings.
     """
     case = Case(annotation, image.path)
-    sample = _judge(case, image, classes)
+    sample = _judge(case, image, classes, max_side)
     return sample, tuple(case.findings)
 
 
@@ -88,7 +92,9 @@ def count_classes(annotation: RawAnnotation, sample: AuditedSample) -> tuple[Cla
     return tuple(ClassCount(name, counts[name], lines[name]) for name in sorted(counts))
 
 
-def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> AuditedSample | None:
+def _judge(
+    case: Case, image: ExaminedImage, classes: Sequence[str] | None, max_side: int
+) -> AuditedSample | None:
     annotation, facts, fault = case.annotation, image.facts, image.fault
     if fault is not None:
         case.note(fault.code, value=f"{image.path}: {fault.value}", expected=fault.expected)
@@ -100,7 +106,9 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
         return None
     for code, value in facts.remarks:
         case.note(code, value=value)
-    treatment = _decide_treatment(case, facts, turn)
+    treatment = _decide_treatment(
+        case, facts, turn, max_side if max_side < max(size.width, size.height) else 0
+    )
     frame = annotation.frame or CornerFrame.VOC
     kept = []
     boxes = []
@@ -119,6 +127,8 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
         return None
     if not annotation.objects:
         case.note("no_objects")
+    if treatment.max_side:
+        _note_shrinking(case, kept, boxes, size, treatment.shrink(size), frame)
     return AuditedSample(
         annotation.name,
         image.path,
@@ -128,6 +138,22 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
         treatment,
         _drop_duplicates(case, kept, round_to_record(boxes), size, frame),
     )
+
+
+def _note_shrinking(
+    case: Case,
+    objects: Sequence[RawObject],
+    boxes: Sequence[Corners],
+    size: ImageSize,
+    stored: ImageSize,
+    frame: CornerFrame,
+) -> None:
+    """Notes that an image becomes smaller, and which boxes become tiny by that."""
+    case.note("image_shrunk", value=f"{size}, {stored} in the records")
+    for raw, box in zip(objects, boxes, strict=True):
+        if not is_tiny(box, size) and is_tiny(box, stored):
+            value = f"{raw.name}, in the records"
+            case.note_box("box_tiny", *to_pixels(raw, size, frame), value=value)
 
 
 def _note_unknown_class(case: Case, raw: RawObject, classes: Sequence[str]) -> None:
@@ -219,14 +245,17 @@ def _fits(corners: Corners, width: int, height: int, slack: float) -> bool:
     )
 
 
-def _decide_treatment(case: Case, facts: ImageFacts, turn: int) -> Treatment:
+def _decide_treatment(case: Case, facts: ImageFacts, turn: int, max_side: int) -> Treatment:
     suffix = split_extension(case.image)[1]
     if IMAGE_SUFFIXES.get(suffix.lower()) != facts.format:
         expected = f"named {suffix or 'without an extension'}"
         case.note_image("extension_wrong", value=facts.kind, expected=expected)
     if not facts.is_plain_jpeg:
         case.note("image_transcoded", value=facts.kind)
-    transcode = turn != 1 or not facts.is_plain_jpeg
+    transcode = turn != 1 or not facts.is_plain_jpeg or max_side > 0
     return Treatment(
-        transcode=transcode, turn=turn, drop_exif=facts.orientation != 1 and not transcode
+        transcode=transcode,
+        turn=turn,
+        drop_exif=facts.orientation != 1 and not transcode,
+        max_side=max_side,
     )

@@ -262,6 +262,7 @@ FAULTS = {
     "image_too_large": (lambda voc: voc.add("a"), {"max_pixels": 64}),
     "image_transcoded": (png, {}),
     "alpha_zero": (image(hidden(), ".png"), {}),
+    "image_shrunk": (lambda voc: voc.add("a"), {"max_side": 32}),
     "jpeg_extra_bytes": (extra_bytes, {}),
     "extension_wrong": (lambda voc: voc.add("a", suffix=".png"), {}),
     "exif_applied": (turned((48, 64)), {}),
