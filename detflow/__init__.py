@@ -32,6 +32,7 @@ __all__ = [
     "__version__",
     "check",
     "convert",
+    "diff",
     "evaluate",
     "export",
     "init",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from detflow.api.comparison import diff
     from detflow.api.data import check, convert, init, make_records, read_samples
     from detflow.api.model import evaluate, export, load_detector, predict, train
     from detflow.config.schema import ExperimentConfig
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from detflow.types import Box, Detection, Sample
 
 _HOMES = {
+    "detflow.api.comparison": ("diff",),
     "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
     "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),
     "detflow.config.schema": ("ExperimentConfig",),

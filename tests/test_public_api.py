@@ -13,6 +13,7 @@ import detflow
 FUNCTIONS = {
     "check",
     "convert",
+    "diff",
     "evaluate",
     "export",
     "init",

@@ -66,7 +66,7 @@ adds the traceback.
 """
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Data", "", ("check", "make_records", "convert", "read_samples")),
+    ("Data", "", ("check", "make_records", "convert", "diff", "read_samples")),
     ("Training", "", ("init", "train", "Action")),
     ("Models", "", ("evaluate", "export", "predict", "load_detector", "Detector")),
     (

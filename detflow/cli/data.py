@@ -255,6 +255,13 @@ def make_records(
         print_text(f"{format_summary(manifest)}\nrecords       {output}")
 
 
+def _print_result(content: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        print_data(json.dumps(content, indent=2))
+    else:
+        print_text(text)
+
+
 @click.command(short_help="Write a dataset, records or predictions for another tool.")
 @click.argument("source", type=EXISTING_LOCATION)
 @click.option(
@@ -280,10 +287,48 @@ def convert(source: Location, to: str, output: Path, as_json: bool, **choices: A
 
     options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
     done = run_conversion(source, output, to, options, shows_progress=True)
-    if as_json:
-        print_data(json.dumps(done.content, indent=2))
-    else:
-        print_text(done.text)
+    _print_result(done.content, done.text, as_json)
+
+
+@click.command(short_help="Compare two datasets or record sets.")
+@click.argument("sets", type=EXISTING_LOCATION, nargs=-1, required=True, metavar="[OLD] NEW")
+@click.option(
+    "--model",
+    type=FOLDER,
+    metavar="DIR",
+    help="A model directory instead of OLD: the records that it was trained on.",
+)
+@_conversion_options
+@click.option(
+    "--page", type=PATH, metavar="FILE", help="Write a page with pictures of what changed."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON on stdout.")
+def diff(
+    sets: tuple[Location, ...],
+    model: Path | None,
+    page: Path | None,
+    as_json: bool,
+    **choices: Any,
+) -> None:
+    """Compare OLD with NEW: datasets or records, in any combination.
+
+    Images added, removed, renamed, in another split or with other pixels; objects added, removed,
+    relabelled, moved by more than a pixel or with other flags. The exit code is 0 where the two are
+    equal, 1 where they differ, and as always where something is wrong. The options are for
+    datasets.
+    """
+    from detflow.api.comparison import run_comparison
+    from detflow.api.data import build_options
+    from detflow.data.conversion import ALL_IN_ONE_SPLIT
+
+    if len(sets) != (2 if model is None else 1):
+        raise click.UsageError("name OLD and NEW, or --model and NEW")
+    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
+    old = sets[0] if model is None else None
+    found = run_comparison(old, sets[-1], model, options, page, shows_progress=True)
+    _print_result(found.content, found.text, as_json)
+    if not found.is_equal:
+        raise click.exceptions.Exit(1)
 
 
 @click.command(short_help="Write a configuration that is fitted to the data.")

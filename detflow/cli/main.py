@@ -26,7 +26,7 @@ def cli(debug: bool) -> None:
     """Train and deploy object detectors from a folder of images and VOC XML.
 
     \b
-    Exit codes: 0 ok, 2 config or usage, 3 bad input, 4 corrupt artifact or
+    Exit codes: 0 ok, 1 sets differ (diff), 2 config or usage, 3 bad input, 4 corrupt artifact or
     failed gate, 5 environment (disk, permission, memory), 6 locked,
     130/143 interrupted/terminated.
     """  # noqa: D301 (click's paragraph mark)
@@ -36,6 +36,7 @@ for _command in (
     data.check,
     data.make_records,
     data.convert,
+    data.diff,
     data.init,
     data.config,
     train.train,

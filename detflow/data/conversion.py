@@ -25,7 +25,7 @@ from detflow.progress import Progress
 from detflow.publish import publish_directory
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location
-from detflow.text import count_noun
+from detflow.text import count_noun, escape_unprintable
 
 ALL_IN_ONE_SPLIT: Mapping[str, float] = {"train": 1.0}
 """The split of a dataset that declares none: a conversion divides nothing by itself."""
@@ -211,7 +211,8 @@ def _describe(
         number = count_noun(written.images_encoded_anew, "image")
         lines.append(f"{'encoded anew':<13} {number}: decoders read the originals differently")
     for old, new in written.renamed[:_MAX_NAMED]:
-        lines.append(f"{'renamed':<13} {old} is {new}: another image has the same name")
+        shown = escape_unprintable(old)
+        lines.append(f"{'renamed':<13} {shown} is {new}: another image has the same name")
     if len(written.renamed) > _MAX_NAMED:
         lines.append(f"{'renamed':<13} and {len(written.renamed) - _MAX_NAMED:,} more")
     if written.lost:

@@ -54,7 +54,7 @@ def read_thumbnail(
     if len(data) > MAX_IMAGE_BYTES:
         return None
     if find_format(data[:16]) == "jpeg" and treatment.turn == 1:
-        shrunk = _shrink_jpeg(data, max_side)
+        shrunk = shrink_jpeg(data, max_side)
         if shrunk is not None:
             return shrunk
     if find_format(data[:16]) is None:
@@ -65,7 +65,7 @@ def read_thumbnail(
         )
     except ImageFault:
         return None
-    return _shrink_jpeg(jpeg, max_side)
+    return shrink_jpeg(jpeg, max_side)
 
 
 def read_turn(source: Folder, image: str) -> int:
@@ -81,8 +81,16 @@ def read_turn(source: Folder, image: str) -> int:
         return 1
 
 
-def _shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
-    """Decodes at the smallest scale that is large enough; of a damaged file, what there is."""
+def shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
+    """Shrinks a JPEG; of a damaged file, what can be decoded.
+
+    Args:
+        data: The file's bytes.
+        max_side: The longer side of the result in pixels.
+
+    Returns:
+        The picture; None where there is nothing to show.
+    """
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
         if width * height > DEFAULT_MAX_PIXELS:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from detflow.data.images.lossless import find_lossless_suffix
 from detflow.data.images.transcode import Treatment, encode_record_jpeg
 from detflow.data.judging.audit import Audit
-from detflow.data.judging.reading import read_audited_image
+from detflow.data.judging.reading import read_audited_image, read_record_images
 from detflow.data.judging.sample import AuditedSample, read_line
 from detflow.data.records.schema import ObjectColumns
-from detflow.data.sinks.origin import LoadedImage, OriginEntry
+from detflow.data.sinks.origin import ImageFacts, LoadedImage, OriginEntry
 from detflow.data.sinks.sink import CarriedObject
 from detflow.data.sources.names import split_extension
+from detflow.data.sources.splits import SplitBy
 from detflow.label_map import LabelMap
 from detflow.storage.interface import Folder
 
+_WITHOUT_FLAGS = frozenset({"YOLO", "CSV"})
 _ONLY_TRANSCODED = Treatment(transcode=True)
 
 
@@ -32,6 +34,18 @@ class AuditedReader:
 
     source: Folder
     keeps_lossless: bool
+
+    def describe(self, payload: bytes) -> ImageFacts:
+        """See `ImageReader`."""
+        audited = AuditedSample.from_json(payload)
+        if audited.treatment == Treatment():
+            return ImageFacts(audited.size, bytes.fromhex(audited.image_sha256)[:16])
+        [(_, _, sha256)] = read_record_images(self.source, [audited])
+        return ImageFacts(audited.size, bytes.fromhex(sha256)[:16])
+
+    def read_objects(self, payload: bytes) -> list[CarriedObject]:
+        """See `ImageReader`."""
+        return carry_columns(AuditedSample.from_json(payload).columns)
 
     def load(self, payload: bytes) -> LoadedImage:
         """Returns the image of a line of `AuditedSample.to_json`."""
@@ -65,6 +79,10 @@ class AuditedOrigin:
             for split, members in splits.members.items()
             for annotation in members
         )
+        self.entries: Sequence[OriginEntry] = [
+            OriginEntry(split_extension(annotation)[0], audit.samples[annotation].image, split)
+            for annotation, split in self._members
+        ]
 
     @property
     def label_map(self) -> LabelMap:
@@ -82,20 +100,20 @@ class AuditedOrigin:
         return self._audit.splits.unions
 
     @property
-    def entries(self) -> Sequence[OriginEntry]:
+    def declares_splits(self) -> bool:
         """See `Origin`."""
-        return [
-            OriginEntry(
-                split_extension(annotation)[0], self._audit.samples[annotation].image, split
-            )
-            for annotation, split in self._members
-        ]
+        return self._audit.splits.rule is not SplitBy.SEED
 
-    def payloads(self) -> Iterator[bytes]:
+    @property
+    def has_flags(self) -> bool:
+        """See `Origin`."""
+        return self._audit.dialect.name not in _WITHOUT_FLAGS
+
+    def payloads(self, places: Iterable[int]) -> Iterator[bytes]:
         """See `Origin`."""
         with open(self._audit.samples_path, "rb") as samples:
-            for annotation, _ in self._members:
-                yield read_line(samples, self._audit.samples[annotation].offset)
+            for place in places:
+                yield read_line(samples, self._audit.samples[self._members[place][0]].offset)
 
 
 def carry_columns(columns: ObjectColumns) -> list[CarriedObject]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from detflow.data.records.manifest import REMAKE, RecordsManifest, read_manifest
 from detflow.data.records.reading import verify_shards
 from detflow.data.records.schema import decode_sample
 from detflow.data.records.tfrecord import read_record_at, read_records
-from detflow.data.sinks.origin import LoadedImage, OriginEntry
+from detflow.data.sinks.origin import ImageFacts, LoadedImage, OriginEntry
 from detflow.data.sinks.sink import CarriedObject
 from detflow.errors import ArtifactError
 from detflow.label_map import LabelMap
@@ -32,6 +33,15 @@ class RecordReader:
         sample = self.read(payload)
         objects = [carry_object(item) for item in sample.objects]
         return LoadedImage(sample.encoded, ".jpg", sample.size, objects, is_encoded_anew=False)
+
+    def describe(self, payload: tuple[str, int]) -> ImageFacts:
+        """See `ImageReader`."""
+        sample = self.read(payload)
+        return ImageFacts(sample.size, hashlib.sha256(sample.encoded).digest()[:16])
+
+    def read_objects(self, payload: tuple[str, int]) -> list[CarriedObject]:
+        """See `ImageReader`."""
+        return [carry_object(item) for item in self.read(payload).objects]
 
     def read(self, payload: tuple[str, int]) -> Sample:
         """Returns the sample of a shard's path and a record's first byte in it."""
@@ -98,9 +108,20 @@ class RecordedOrigin:
         """The fingerprint of the records."""
         return self._manifest.fingerprint
 
-    def payloads(self) -> Iterator[tuple[str, int]]:
+    @property
+    def declares_splits(self) -> bool:
         """See `Origin`."""
-        yield from self._places
+        return True
+
+    @property
+    def has_flags(self) -> bool:
+        """See `Origin`."""
+        return True
+
+    def payloads(self, places: Iterable[int]) -> Iterator[tuple[str, int]]:
+        """See `Origin`."""
+        for place in places:
+            yield self._places[place]
 
 
 def carry_object(item: ObjectAnnotation) -> CarriedObject:

@@ -6,7 +6,7 @@ a small value (a payload), so that it runs in any number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from detflow.data.sinks.sink import CarriedObject
@@ -46,8 +46,26 @@ class LoadedImage(NamedTuple):
     is_encoded_anew: bool
 
 
+class ImageFacts(NamedTuple):
+    """What an image is known by.
+
+    Attributes:
+        size: Its size.
+        digest: The first 16 bytes of the SHA-256 of the JPEG that a record has of it.
+    """
+
+    size: ImageSize
+    digest: bytes
+
+
 class ImageReader(Protocol):
     """Reads an origin's images. It is plain data, and goes to other processes as it is."""
+
+    def describe(self, payload: Any) -> ImageFacts:
+        """Returns what the image of a payload is known by; errors as of `load`."""
+
+    def read_objects(self, payload: Any) -> Sequence[CarriedObject]:
+        """Returns the objects of a payload."""
 
     def load(self, payload: Any) -> LoadedImage:
         """Returns the image of a payload.
@@ -80,5 +98,17 @@ class Origin(Protocol):
     def reader(self) -> ImageReader:
         """What reads the payloads."""
 
-    def payloads(self) -> Iterator[Any]:
-        """Yields what the reader reads, one for each entry in their order."""
+    @property
+    def declares_splits(self) -> bool:
+        """Whether the splits are the origin's own, and not drawn when it was read."""
+
+    @property
+    def has_flags(self) -> bool:
+        """Whether the origin has a place for the flags difficult and truncated."""
+
+    def payloads(self, places: Iterable[int]) -> Iterator[Any]:
+        """Yields what the reader reads.
+
+        Args:
+            places: Places among the entries.
+        """

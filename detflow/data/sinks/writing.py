@@ -78,11 +78,12 @@ def write_set(
     entries = origin.entries
     names, shared = choose_names([entry.image for entry in entries])
     tally = _Tally(origin, sink)
+    payloads = origin.payloads(range(len(entries)))
     with sink.open_lists(target, plan) as lists:
         tasks = (
             _Task(number, split_names[entry.split], name, payload)
             for number, (entry, name, payload) in enumerate(
-                zip(entries, names, origin.payloads(), strict=True), start=1
+                zip(entries, names, payloads, strict=True), start=1
             )
         )
         function = partial(_write_image, origin.reader, sink, plan, target)
