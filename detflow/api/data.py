@@ -14,6 +14,7 @@ from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_location
 from detflow.data.conversion import ALL_IN_ONE_SPLIT, Conversion, convert_set
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.judging.decisions import read_decisions
 from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
@@ -35,6 +36,7 @@ def check(
     path: Place,
     *,
     dialect: str | None = None,
+    decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
@@ -46,6 +48,7 @@ def check(
     max_side: int | None = _AUDIT.max_side,
     jobs: int | None = _RECORDS.jobs,
     report: str | os.PathLike[str] | None = None,
+    questions: str | os.PathLike[str] | None = None,
     with_findings: bool = True,
     progress: bool = False,
 ) -> CheckResult:
@@ -58,6 +61,7 @@ def check(
     Args:
         path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
         dialect: How the annotations are written: "voc", "coco" or "yolo". None finds it by looking.
+        decisions: Tables of questions that a person has filled in; see docs/repairs.md.
         classes: Class names in the order of their ids; no other may occur. None takes those that
             the dataset declares, or else those that are found, sorted.
         split_by: Where the splits come from: "lists", "folders", "seed", or "auto".
@@ -73,6 +77,8 @@ def check(
             as they are.
         jobs: Number of processes; None chooses. The result never depends on it.
         report: A file to write a page to, with pictures of what was found in a dataset.
+        questions: A file to write a table to, with what the evidence leaves open: a person fills it
+            in, and it comes back as one of `decisions`.
         with_findings: Whether to return each finding in a dataset, and not only their numbers; a
             large dataset may have millions.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
@@ -99,10 +105,12 @@ def check(
         max_pixels=max_pixels,
         max_side=max_side,
         jobs=jobs,
+        decisions=decisions,
     )
     page = None if report is None else Path(report)
+    table = None if questions is None else Path(questions)
     with progress_shown(progress) as shown:
-        return check_location(location, options, page, shown, with_findings=with_findings)
+        return check_location(location, options, page, table, shown, with_findings=with_findings)
 
 
 def make_records(
@@ -110,6 +118,7 @@ def make_records(
     output: Place,
     *,
     dialect: str | None = None,
+    decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
@@ -134,6 +143,7 @@ def make_records(
         output: The records directory; a path or a URL. Records that stand there are replaced as a
             whole.
         dialect: As in `check`.
+        decisions: As in `check`.
         classes: As in `check`.
         split_by: As in `check`.
         split: As in `check`.
@@ -176,6 +186,7 @@ def make_records(
         max_pixels=max_pixels,
         max_side=max_side,
         jobs=jobs,
+        decisions=decisions,
         keep_splits=None if keep_splits is None else Path(keep_splits),
         write_fixed=None if write_fixed is None else Path(write_fixed),
         report=report,
@@ -195,6 +206,7 @@ def convert(
     *,
     to: str,
     dialect: str | None = None,
+    decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = ALL_IN_ONE_SPLIT,
@@ -219,6 +231,7 @@ def convert(
         output: A new or empty folder.
         to: "voc", "coco", "yolo" or "csv".
         dialect: As in `check`.
+        decisions: As in `check`.
         classes: As in `check`.
         split_by: As in `check`.
         split: As in `check`, for a dataset that declares no splits; by default all its images are
@@ -255,6 +268,7 @@ def convert(
         max_pixels=max_pixels,
         max_side=max_side,
         jobs=jobs,
+        decisions=decisions,
     )
     return run_conversion(to_location(source), Path(output), to, options, progress).content
 
@@ -345,6 +359,8 @@ def build_options(**choices: Any) -> RecordOptions:
     audit = {name: choices.pop(name) for name in _AUDIT_NAMES if name in choices}
     if "split" in choices:
         audit["fractions"] = _read_fractions(choices.pop("split"))
+    if "decisions" in choices:
+        audit["decisions"] = read_decisions([Path(path) for path in choices.pop("decisions")])
     if audit.get("dialect") is not None:
         if audit["dialect"] not in DIALECTS:
             raise ConfigError(

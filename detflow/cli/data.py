@@ -44,6 +44,14 @@ _DATASET_OPTIONS = (
         help="Class names in the order of their ids; no other may occur.  [default: all, sorted]",
     ),
     click.option(
+        "--decisions",
+        type=PATH,
+        metavar="FILE",
+        multiple=True,
+        help="Table of questions with a person's answers, as check --questions writes it. May be "
+        "repeated.",
+    ),
+    click.option(
         "--split-by",
         cls=FieldOption,
         field=f"{_AUDIT}.split_by",
@@ -129,6 +137,8 @@ def _conversion_options(command: Callable[..., None]) -> Callable[..., None]:
 def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     """Returns the options as the front door's functions take them."""
     found = given(choices)
+    if not found.get("decisions"):
+        found.pop("decisions", None)
     if "classes" in found:
         found["classes"] = [name.strip() for name in found["classes"].split(",")]
     return found
@@ -144,6 +154,12 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     help="Write a page with pictures of what was found in a dataset.",
 )
 @click.option(
+    "--questions",
+    type=PATH,
+    metavar="FILE",
+    help="Write a table of what the evidence leaves open in a dataset, for a person to answer.",
+)
+@click.option(
     "--format",
     "document",
     type=click.Choice(["text", "json", "sarif", "junit"]),
@@ -154,7 +170,12 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def check(
-    path: Location, report: Path | None, document: str, as_json: bool, **choices: Any
+    path: Location,
+    report: Path | None,
+    questions: Path | None,
+    document: str,
+    as_json: bool,
+    **choices: Any,
 ) -> None:
     """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
 
@@ -176,7 +197,7 @@ def check(
     options = build_options(**_read_choices(choices))
     with ExitStack() as stack:
         with show_progress() as progress:
-            found = stack.enter_context(open_check(path, options, report, progress))
+            found = stack.enter_context(open_check(path, options, report, questions, progress))
         _print_check(found, "json" if as_json else document)
     if found.refusal is not None:
         raise found.refusal

@@ -33,7 +33,7 @@ def print_text(text: str, *, err: bool = False) -> None:
         err: Whether to print on stderr.
     """
     # click.echo would write UTF-8 where the encoding is ASCII.
-    print(escape_lines(text), file=sys.stderr if err else sys.stdout)
+    print(escape_lines(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def print_data(text: str, *, end: str = "\n") -> None:

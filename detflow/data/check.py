@@ -13,6 +13,7 @@ from typing import Any
 from detflow.data.findings import Finding
 from detflow.data.judging.audit import Audit, audit_dataset
 from detflow.data.making import RecordOptions, describe_audit, require_acceptable
+from detflow.data.questions import render_questions
 from detflow.data.records.lint.checks import judge_record
 from detflow.data.records.lint.find import find_record_files, find_record_folders
 from detflow.data.records.lint.judge import lint_records
@@ -105,6 +106,7 @@ def open_check(
     path: Location,
     options: RecordOptions,
     report_path: Path | None = None,
+    questions_path: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Iterator[CheckResult]:
     """Judges whatever a path means, and yields what was found.
@@ -115,7 +117,8 @@ def open_check(
         path: A dataset's folder, a TFRecord file, a folder of them, or one that holds several of
             these.
         options: How a dataset is judged.
-        report_path: Where to write the page with pictures of a dataset; None writes nothing at all.
+        report_path: Where to write the page with pictures of a dataset; None writes none.
+        questions_path: Where to write the table of what its evidence leaves open; None writes none.
         progress: Told how far it is.
 
     Raises:
@@ -127,7 +130,8 @@ def open_check(
         records = _find_record_sets(path)
         parts = []
         if not records or _holds_dataset(path, options):
-            parts.append(stack.enter_context(_judge_dataset(path, options, report_path, progress)))
+            dataset = _judge_dataset(path, options, report_path, questions_path, progress)
+            parts.append(stack.enter_context(dataset))
         parts += [check_records(place, options.jobs, progress) for place in records]
         yield CheckResult(tuple(parts))
 
@@ -136,6 +140,7 @@ def check_location(
     path: Location,
     options: RecordOptions,
     report_path: Path | None = None,
+    questions_path: Path | None = None,
     progress: Progress = lambda what, done, total: None,
     *,
     with_findings: bool = False,
@@ -146,6 +151,7 @@ def check_location(
         path: As in `open_check`.
         options: As in `open_check`.
         report_path: As in `open_check`.
+        questions_path: As in `open_check`.
         progress: As in `open_check`.
         with_findings: Whether to return all findings in a dataset; a large one may have millions.
 
@@ -153,7 +159,7 @@ def check_location(
         DataError: As in `open_check`.
         EnvironmentFault: As in `open_check`.
     """
-    with open_check(path, options, report_path, progress) as found:
+    with open_check(path, options, report_path, questions_path, progress) as found:
         parts = (
             replace(
                 part,
@@ -234,7 +240,11 @@ def check_records(
 
 @contextmanager
 def _judge_dataset(
-    dataset: Location, options: RecordOptions, report_path: Path | None, progress: Progress
+    dataset: Location,
+    options: RecordOptions,
+    report_path: Path | None,
+    questions_path: Path | None,
+    progress: Progress,
 ) -> Iterator[Verdict]:
     with ExitStack() as stack:
         work_dir = stack.enter_context(tempfile.TemporaryDirectory())
@@ -255,6 +265,8 @@ def _judge_dataset(
             from detflow.data.report.page import render_report
 
             publish_file(report_path, render_report(audit, content, None))
+        if questions_path is not None:
+            publish_file(questions_path, render_questions(audit))
         text = format_summary(content, audit.examples)
         proposal = None if options.audit.max_side else propose_max_side(audit)
         if proposal is not None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from detflow.data.judging.audit import Audit, AuditOptions, audit_dataset
 from detflow.data.origins.audited import AuditedOrigin
+from detflow.data.questions import QUESTIONS_NAME, count_questions, render_questions
 from detflow.data.records.manifest import (
     FORMAT_VERSION,
     INDEX_NAME,
@@ -49,7 +50,9 @@ from detflow.version import __version__
 _MAX_NAMED = 20
 _TEXT_BYTES = 4_096
 # The files that are written by the converting process itself, not by its workers.
-_DRIVER_FILES = frozenset({MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME})
+_DRIVER_FILES = frozenset(
+    {MANIFEST_NAME, LABEL_MAP_NAME, LEDGER_NAME, INDEX_NAME, REPORT_NAME, QUESTIONS_NAME}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,10 @@ def publish_records(
                 ledger.writelines(finding.to_json() + "\n" for finding in audit.findings())
             (staging.path / LABEL_MAP_NAME).write_text(audit.label_map.to_pbtxt(), encoding="utf-8")
             described = describe_audit(audit, options)
+            if described["questions"]:
+                (staging.path / QUESTIONS_NAME).write_text(
+                    render_questions(audit), encoding="utf-8", newline=""
+                )
             if options.report:
                 from detflow.data.report.page import render_report
 
@@ -352,6 +359,8 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "repairs": audit.count_by_code(Action.REPAIRED),
         "quarantined": dict(sorted(Counter(audit.quarantined.values()).items())),
         "noted": audit.count_by_code(Action.NOTED),
+        "questions": count_questions(audit),
+        "decisions": options.audit.decisions.describe(),
     }
 
 

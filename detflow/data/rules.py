@@ -219,6 +219,8 @@ TABLE: tuple[Rule, ...] = (
          "left out; an XML without objects makes it a negative"),
     Rule("no_objects", _DATASET, _NOTED,
          "the annotation has no objects", "kept as a negative"),
+    Rule("decided", _DATASET, _NOTED,
+         "a person has decided what the evidence leaves open", "done as --decisions says"),
     # --- A dataset: images
     Rule("image_undecodable", _DATASET, _QUARANTINED,
          "the image cannot be decoded completely", "replace the image"),

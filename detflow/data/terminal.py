@@ -49,6 +49,9 @@ def format_summary(
     more = f", and {len(totals) - _MAX_CLASSES} more classes" if len(totals) > _MAX_CLASSES else ""
     objects = ", ".join(f"{name} {count:,}" for name, count in shown)
     lines.append(f"objects       {sum(totals.values()):,}: {objects}{more}")
+    if content.get("questions"):
+        asked = ", ".join(f"{topic} {count:,}" for topic, count in content["questions"].items())
+        lines.append(f"questions     {asked}: a person can answer them; see --decisions")
     for title, part in (
         ("refused", "refused"),
         ("quarantined", "quarantined"),

@@ -8,7 +8,7 @@ from PIL import Image
 
 import detflow.cli
 from detflow.cli import main
-from detflow.cli.output import prepare_streams
+from detflow.cli.output import prepare_streams, print_text
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\u202e\x9b31m\udcff"
 
@@ -77,6 +77,14 @@ def test_a_terminal_of_8_bits_shows_what_it_can(hostile_set, monkeypatch, encodi
     out, err = (stream.buffer.getvalue().decode(encoding) for stream in streams)
     assert "quarantined   1 x xml_malformed" in out
     assert ("кот" if encoding == "cp1251" else r"\u043a\u043e\u0442") in err
+
+
+def test_a_line_is_there_at_once(monkeypatch):
+    """Who waits for the server's address reads it from a pipe, which is buffered."""
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=False)
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_text("serving")
+    assert stream.buffer.getvalue() == b"serving\n"
 
 
 def test_streams_that_are_no_files_are_left_alone(monkeypatch):

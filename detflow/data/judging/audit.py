@@ -17,9 +17,11 @@ from typing import TypeVar
 from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import Duplicates, find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
+from detflow.data.judging.answers import answer_images
 from detflow.data.judging.batch import BatchJudge, FileReading, FileTask, Judgement
 from detflow.data.judging.collect import Collected, FindingLog
 from detflow.data.judging.dataset import judge_classes, judge_duplicates
+from detflow.data.judging.decisions import Decisions, Topic, resolve_decisions
 from detflow.data.judging.entries import (
     EntryStore,
     find_repeats,
@@ -61,6 +63,7 @@ class AuditOptions:
         allow_leaks: Whether the same image may be in two splits.
         kept_splits: The split of keys in an earlier run, which a seeded split does not move.
         dialect: How the dataset's annotations are written; None finds it by looking.
+        decisions: What a person has decided where the evidence does not.
     """
 
     classes: tuple[str, ...] | None = None
@@ -72,6 +75,7 @@ class AuditOptions:
     allow_leaks: bool = False
     kept_splits: Mapping[str, str] | None = None
     dialect: AnnotationSource | None = None
+    decisions: Decisions = field(default_factory=Decisions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,7 @@ def audit_dataset(
         DataError: A file was removed meanwhile.
     """
     dialect, files = open_dataset_files(source, options.dialect, options.classes)
+    decisions = resolve_decisions(options.decisions, files.annotations, files.images)
     classes = options.classes
     if classes is None:
         classes = dialect.declare_classes(files)
@@ -182,6 +187,7 @@ def audit_dataset(
                 classes,
                 is_paired=False,
             ),
+            decisions,
             store,
             workers,
             progress,
@@ -221,6 +227,7 @@ def audit_dataset(
 def _judge_all(
     files: DatasetFiles,
     batch_judge: BatchJudge,
+    decisions: Decisions,
     store: EntryStore,
     workers: OrderedMap,
     progress: Progress,
@@ -231,7 +238,7 @@ def _judge_all(
     Returns:
         The names of all annotations, usable or not, and the image of each that has one.
     """
-    judge = _Pass(files, batch_judge, store, workers, progress, collected)
+    judge = _Pass(files, batch_judge, decisions, store, workers, progress, collected)
     if batch_judge.dialect.many_images:
         judge.read_entries()
     else:
@@ -251,12 +258,14 @@ class _Pass:
         self,
         files: DatasetFiles,
         judge: BatchJudge,
+        decisions: Decisions,
         store: EntryStore,
         workers: OrderedMap,
         progress: Progress,
         collected: Collected,
     ) -> None:
         self._files = files
+        self._decisions = decisions
         self._judge = judge
         self._store = store
         self._workers = workers
@@ -342,6 +351,10 @@ class _Pass:
             unreadable,
             by_own_name=self._judge.dialect.claims_by_name,
         )
+        taken = {image: name for name, image in pairs.images.items()}
+        answers = self._decisions.by_topic[Topic.IMAGE]
+        pairs, dropped = answer_images(pairs, self._names, taken, answers)
+        self.annotations = [name for name in self.annotations if name not in dropped]
         self._collected.log.extend(pairs.findings)
         waiting = [
             (name, image) for name, image in pairs.images.items() if name not in self._judged

@@ -6,6 +6,7 @@ import json
 import pytest
 from PIL import Image
 
+from detflow.data.judging.decisions import Decision, Decisions, Topic
 from detflow.data.rules import RULES
 from detflow.data.sources.splits import SplitBy
 from detflow.data.sources.voc.parse import MAX_XML_BYTES
@@ -213,6 +214,15 @@ def class_absent(voc):
 SOUND_BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
 NAMED = f"<name>cat</name>{SOUND_BOX}"
 OUTLINE = "<polygon><x1>1</x1><y1>1</y1><x2>9</x2><y2>5</y2><x3>5</x3><y3>9</y3></polygon>"
+
+
+def decide(topic, about, answer):
+    """Returns what a person has decided."""
+    decision = Decision(Topic(topic), about, answer, "decisions.csv", 2)
+    known = {one: {about: decision} if one is decision.topic else {} for one in Topic}
+    return Decisions(known, ("0" * 64,))
+
+
 # For each rule what provokes it, and the options of the audit.
 FAULTS = {
     "xml_doctype": (document("<!DOCTYPE annotation><annotation/>"), {}),
@@ -257,6 +267,7 @@ FAULTS = {
     "key_twice": (key_twice, {}),
     "image_unlabelled": (image_unlabelled, {}),
     "no_objects": (no_objects, {}),
+    "decided": (image_ambiguous, {"decisions": decide("image", "annotations/a.xml", "drop")}),
     "image_undecodable": (image(b"\xff\xd8\xff nothing"), {}),
     "image_unsupported": (image(b"\0\0\0\x18ftypheic\0\0\0\0"), {}),
     "image_too_large": (lambda voc: voc.add("a"), {"max_pixels": 64}),

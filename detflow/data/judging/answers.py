@@ -1,0 +1,74 @@
+"""What becomes of pairs where a person has decided which image an annotation belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from detflow.data.findings import Finding
+from detflow.data.judging.decisions import DROP, OPEN_CODES, Decision, Topic
+from detflow.data.sources.pairing import Pairs
+
+
+def answer_images(
+    pairs: Pairs,
+    claims: Iterable[str],
+    taken: Mapping[str, str],
+    decisions: Mapping[str, Decision],
+) -> tuple[Pairs, frozenset[str]]:
+    """Returns pairs as a person has decided them, and the annotations that are left out.
+
+    Args:
+        pairs: What the evidence has decided.
+        claims: The names of all annotations that claim an image, in the order of the pairs.
+        taken: The annotation that has each image.
+        decisions: The answers about images, by the annotation's name.
+
+    Raises:
+        DataError: The question is not open, or another annotation has the image.
+    """
+    if not decisions:
+        return pairs, frozenset()
+    asked = {
+        finding.path for finding in pairs.findings if OPEN_CODES.get(finding.code) is Topic.IMAGE
+    }
+    findings: list[Finding] = []
+    given: dict[str, str] = {}
+    for name, decision in decisions.items():
+        if name not in asked:
+            raise decision.refuse("nothing is open about its image")
+        if decision.answer == DROP:
+            findings.append(note_decision(name, "", decision))
+            continue
+        if decision.answer in taken:
+            raise decision.refuse(f"{taken[decision.answer]} has that image")
+        given[name] = decision.answer
+        findings.append(note_decision(name, decision.answer, decision))
+    settled = frozenset(given.values())
+    kept = [
+        finding
+        for finding in pairs.findings
+        if not (finding.path in decisions and OPEN_CODES.get(finding.code) is Topic.IMAGE)
+        and not (finding.code == "image_unlabelled" and finding.path in settled)
+    ]
+    images = {**pairs.images, **given}
+    return (
+        replace(
+            pairs,
+            images={name: images[name] for name in claims if name in images},
+            findings=(*kept, *sorted(findings, key=lambda finding: finding.path)),
+        ),
+        frozenset(name for name in decisions if name not in given),
+    )
+
+
+def note_decision(name: str, image: str, decision: Decision) -> Finding:
+    """Returns the ledger's line for an answer about an annotation.
+
+    Args:
+        name: The annotation's name.
+        image: Its image; empty where it has none.
+        decision: The answer.
+    """
+    value = f"{decision.topic.value}: {decision.answer}"
+    return Finding("decided", name, value=value, image=image or None)
