@@ -35,6 +35,7 @@ from detflow.data.sources.names import split_extension
 from detflow.data.sources.pairing import find_own_images, pair_images
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
 from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, seeded_splits
+from detflow.data.sources.unread import name_unread_images
 from detflow.data.workers.processes import OrderedMap
 from detflow.label_map import LabelMap
 from detflow.progress import Progress
@@ -355,7 +356,7 @@ class _Pass:
         answers = self._decisions.by_topic[Topic.IMAGE]
         pairs, dropped = answer_images(pairs, self._names, taken, answers)
         self.annotations = [name for name in self.annotations if name not in dropped]
-        self._collected.log.extend(pairs.findings)
+        self._collected.log.extend(name_unread_images(pairs.findings, self._files.unread))
         waiting = [
             (name, image) for name, image in pairs.images.items() if name not in self._judged
         ]

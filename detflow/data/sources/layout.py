@@ -8,6 +8,7 @@ from detflow.data.findings import Finding
 from detflow.data.images.header import IMAGE_SUFFIXES, find_format
 from detflow.data.sources.names import SPLIT_NAMES, split_extension
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
+from detflow.data.sources.unread import is_unread_image
 from detflow.storage.faults import is_fault_of_file, name_fault
 from detflow.storage.interface import Entry, Folder
 
@@ -45,6 +46,7 @@ def find_files(
     annotations: list[str] = []
     images: list[str] = []
     split_lists: list[str] = []
+    unread: list[str] = []
     findings: list[Finding] = []
     for path, outside, is_folder in walk_dataset(source) if entries is None else entries:
         suffix = split_extension(path.rpartition("/")[2])[1].lower()
@@ -77,12 +79,15 @@ def find_files(
                 images.append(path)
             elif dialect.has_head(head):
                 annotations.append(path)
+            elif is_unread_image(path, head):
+                unread.append(path)
     return DatasetFiles(
         source=source,
         annotations=tuple(sorted(annotations)),
         images=tuple(sorted(images)),
         split_lists=tuple(sorted(split_lists)),
         sides=tuple(sorted(sides)),
+        unread=tuple(sorted(unread)),
         findings=tuple(sorted(findings, key=lambda finding: finding.path)),
     )
 

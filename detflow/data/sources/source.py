@@ -41,6 +41,7 @@ class DatasetFiles:
         split_lists: Text files that may declare splits.
         findings: Links and keys that lead out of the dataset.
         sides: Files that may name classes or declare splits: other texts, YAML, label maps.
+        unread: Pictures of formats that are not read.
     """
 
     source: Folder
@@ -49,6 +50,7 @@ class DatasetFiles:
     split_lists: tuple[str, ...]
     findings: tuple[Finding, ...]
     sides: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class ImageNames(NamedTuple):
