@@ -12,7 +12,13 @@ from detflow.api.common import Place, open_runner, progress_shown, to_location
 from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_location
-from detflow.data.conversion import ALL_IN_ONE_SPLIT, Conversion, convert_set
+from detflow.data.conversion import (
+    ALL_IN_ONE_SPLIT,
+    Conversion,
+    convert_set,
+    publish_set,
+    require_new,
+)
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.judging.decisions import read_decisions
 from detflow.data.making import BadLimit, RecordOptions, publish_records
@@ -22,6 +28,7 @@ from detflow.data.records.reading import read_samples as read_local_samples
 from detflow.data.sinks.dialects import find_sink
 from detflow.data.sources.detect import DIALECTS
 from detflow.data.sources.splits import SplitBy, parse_fractions
+from detflow.data.workers.processes import open_workers
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file
 from detflow.storage.location import Location
@@ -277,9 +284,16 @@ def run_conversion(
     source: Location, output: Path, to: str, options: RecordOptions, shows_progress: bool
 ) -> Conversion:
     """Does what `convert` describes, and returns it with lines for a terminal."""
+    from detflow.prediction.origin import PredictedOrigin, find_predictions
+
     sink = find_sink(to)
     with notes_of_problems() as announce, progress_shown(shows_progress) as shown:
-        return convert_set(source, output, sink, options, shown, announce)
+        predictions = find_predictions(source) if isinstance(source, Path) else None
+        if predictions is None:
+            return convert_set(source, output, sink, options, shown, announce)
+        require_new(output, source)
+        with open_workers(options.jobs or 1) as workers:
+            return publish_set(PredictedOrigin(predictions), {}, sink, output, workers, shown)
 
 
 @contextmanager

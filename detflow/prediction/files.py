@@ -27,8 +27,9 @@ FURTHER_FORMATS: Final = ("coco", "csv", "voc")
 """What can be written beside predictions.json."""
 
 _OVERLAY_QUALITY = 90
-# The quality of the JPEGs that make-records writes.
-_FRAME_QUALITY = 95
+FRAME_QUALITY: Final = 95
+"""The quality of a video's frames as JPEG; make-records has the same."""
+
 # A file name has at most 255 bytes; a number and the suffix have to fit as well.
 _MAX_STEM_BYTES = 200
 _CSV_COLUMNS = (
@@ -154,7 +155,7 @@ def _encode(frame: Frame) -> bytes:
         return bytes(
             simplejpeg.encode_jpeg(
                 frame.picture.pixels,
-                quality=_FRAME_QUALITY,
+                quality=FRAME_QUALITY,
                 colorspace="RGB",
                 colorsubsampling="444",
             )

@@ -1,7 +1,8 @@
 """CSV as the `xml_to_csv` scripts write it: one file a split, a row an object.
 
 `SPLIT_labels.csv` has the columns filename, width, height, class, xmin, ymin, xmax and ymax, the
-corners as VOC counts them; `images/SPLIT` has the images. An image without objects has no row.
+corners as VOC counts them and, as the scripts have them, in whole pixels: fractions would be taken
+for another way of counting. `images/SPLIT` has the images. An image without objects has no row.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from detflow.data.sinks.numbers import format_edge
 from detflow.data.sinks.sink import CarriedImage, CarriedObject, ListWriter, SetPlan, Trait
 from detflow.types import ImageSize
 
@@ -24,7 +24,7 @@ class CsvSink:
 
     name = "csv"
     title = "CSV"
-    holds = frozenset({Trait.FRACTION})
+    holds: frozenset[Trait] = frozenset()
 
     def find_fault(self, class_name: str) -> str | None:
         """See `Sink`."""
@@ -69,17 +69,20 @@ class _Lists:
                 image.size.width,
                 image.size.height,
                 item.name,
-                *_format_corners(item, image.size),
+                *_round_corners(item, image.size),
             )
             for item in image.objects
         )
 
 
-def _format_corners(item: CarriedObject, size: ImageSize) -> tuple[str, str, str, str]:
+def _round_corners(item: CarriedObject, size: ImageSize) -> tuple[int, int, int, int]:
+    """Returns xmin, ymin, xmax, ymax as VOC counts them; a box keeps at least a pixel."""
     ymin, xmin, ymax, xmax = item.box
-    return (
-        format_edge(xmin, size.width, first=1),
-        format_edge(ymin, size.height, first=1),
-        format_edge(xmax, size.width),
-        format_edge(ymax, size.height),
-    )
+    left, right = _round_edges(xmin, xmax, size.width)
+    top, bottom = _round_edges(ymin, ymax, size.height)
+    return left + 1, top + 1, right, bottom
+
+
+def _round_edges(low: float, high: float, side: int) -> tuple[int, int]:
+    first = min(round(low * side), side - 1)
+    return first, max(round(high * side), first + 1)

@@ -32,7 +32,7 @@ class Trait(StrEnum):
     """An image without objects."""
 
     FRACTION = "fraction"
-    """A box whose corners are no whole pixels."""
+    """A box whose edges are no whole pixels."""
 
     SPARE_CLASS = "spare_class"
     """A class without objects."""

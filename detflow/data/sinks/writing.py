@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detflow.data.sinks.names import choose_names, choose_split_names
+from detflow.data.sinks.numbers import is_whole
 from detflow.data.sinks.origin import ImageReader, Origin
 from detflow.data.sinks.sink import CarriedImage, SetPlan, Sink, Trait
 from detflow.data.workers.processes import OrderedMap
@@ -128,7 +129,7 @@ class _Tally:
         self.images[split] += 1
         self.objects[split].update(item.name for item in image.objects)
         self.anew += is_anew
-        self._traits.update(_find_traits(image))
+        self._traits.update(_find_traits(image, self._sink.holds))
 
     def find_lost(self) -> dict[Trait, int]:
         used = {name for counts in self.objects.values() for name in counts}
@@ -146,10 +147,13 @@ class _Tally:
         }
 
 
-def _find_traits(image: CarriedImage) -> Iterator[Trait]:
+def _find_traits(image: CarriedImage, held: frozenset[Trait]) -> Iterator[Trait]:
     if not image.objects:
         yield Trait.NEGATIVE
     for item in image.objects:
+        # The only one that takes time to find.
+        if Trait.FRACTION not in held and not is_whole(item.box, image.size):
+            yield Trait.FRACTION
         if item.difficult:
             yield Trait.DIFFICULT
         if item.truncated:
