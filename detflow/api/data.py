@@ -53,6 +53,7 @@ def check(
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
     max_side: int | None = _AUDIT.max_side,
+    max_unpacked: int = _RECORDS.max_unpacked,
     jobs: int | None = _RECORDS.jobs,
     report: str | os.PathLike[str] | None = None,
     questions: str | os.PathLike[str] | None = None,
@@ -66,8 +67,10 @@ def check(
     TFRecord files: then all are judged.
 
     Args:
-        path: A dataset folder, a TFRecord file, or a folder of them; a path or a URL.
-        dialect: How the annotations are written: "voc", "coco" or "yolo". None finds it by looking.
+        path: A dataset folder, a zip or tar file of one, a TFRecord file, or a folder of them; a
+            path or a URL.
+        dialect: How the annotations are written: "voc", "coco", "yolo", "csv", "cvat" or
+            "tfrecord". None finds it by looking.
         decisions: Tables of questions that a person has filled in; see docs/repairs.md.
         classes: Class names in the order of their ids; no other may occur. None takes those that
             the dataset declares, or else those that are found, sorted.
@@ -82,6 +85,7 @@ def check(
         max_pixels: Images with more pixels are refused.
         max_side: Images with a longer side, in pixels, become smaller in records. None leaves all
             as they are.
+        max_unpacked: An archive whose files have more bytes together is refused.
         jobs: Number of processes; None chooses. The result never depends on it.
         report: A file to write a page to, with pictures of what was found in a dataset.
         questions: A file to write a table to, with what the evidence leaves open: a person fills it
@@ -111,6 +115,7 @@ def check(
         max_bad=max_bad,
         max_pixels=max_pixels,
         max_side=max_side,
+        max_unpacked=max_unpacked,
         jobs=jobs,
         decisions=decisions,
     )
@@ -135,6 +140,7 @@ def make_records(
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
     max_side: int | None = _AUDIT.max_side,
+    max_unpacked: int = _RECORDS.max_unpacked,
     jobs: int | None = _RECORDS.jobs,
     keep_splits: str | os.PathLike[str] | None = _RECORDS.keep_splits,
     write_fixed: str | os.PathLike[str] | None = _RECORDS.write_fixed,
@@ -146,7 +152,7 @@ def make_records(
     """Checks a dataset and converts it to TFRecord shards. The originals are never touched.
 
     Args:
-        dataset: A folder of images and annotations; a path or a URL.
+        dataset: A folder of images and annotations, a path or a URL; or a zip or tar file of one.
         output: The records directory; a path or a URL. Records that stand there are replaced as a
             whole.
         dialect: As in `check`.
@@ -160,6 +166,7 @@ def make_records(
         max_bad: As in `check`.
         max_pixels: As in `check`.
         max_side: As in `check`.
+        max_unpacked: As in `check`.
         jobs: As in `check`.
         keep_splits: Earlier records of this dataset; the images that they hold stay in their
             splits.
@@ -192,6 +199,7 @@ def make_records(
         max_bad=max_bad,
         max_pixels=max_pixels,
         max_side=max_side,
+        max_unpacked=max_unpacked,
         jobs=jobs,
         decisions=decisions,
         keep_splits=None if keep_splits is None else Path(keep_splits),

@@ -35,7 +35,7 @@ _RECORDS = "detflow.data.making:RecordOptions"
 _DATASET_OPTIONS = (
     click.option(
         "--dialect",
-        type=click.Choice(["voc", "coco", "yolo"]),
+        type=click.Choice(["voc", "coco", "yolo", "csv", "cvat", "tfrecord"]),
         help="How the annotations are written.  [default: found by looking]",
     ),
     click.option(
@@ -96,6 +96,12 @@ _DATASET_OPTIONS = (
         metavar="PIXELS",
         type=click.IntRange(16),
         help="Make images with a longer side smaller; check proposes a value.",
+        "--max-unpacked",
+        cls=FieldOption,
+        field=f"{_RECORDS}.max_unpacked",
+        show="{:,}".format,
+        type=click.IntRange(1),
+        help="An archive whose files have more bytes together is refused.",
     ),
     click.option(
         "--jobs",
@@ -177,7 +183,7 @@ def check(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
+    """Judge PATH and change nothing: a dataset folder, a zip or tar file of one, or TFRecord files.
 
     A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them)
     are judged record by record: checksums, fields, boxes, classes, images, names, and which readers
@@ -251,9 +257,10 @@ def make_records(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Check DATASET, a folder or URL of images and annotations, and convert it to TFRecord shards.
+    """Check DATASET and convert it to TFRecord shards.
 
-    Annotations are VOC's XML, COCO's JSON, or YOLO's text.
+    DATASET is a folder, a URL, or a zip or tar file of images and annotations: VOC's XML, COCO's
+    JSON, YOLO's text, CSV, CVAT's XML, or TFRecord files of another tool.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """

@@ -13,6 +13,7 @@ from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import DataError
+from detflow.storage.archives import drop_archive_suffix
 from detflow.text import count_noun, find_nearest
 from detflow.training.fit_shapes import Boxes, choose_anchor, choose_canvases
 from detflow.training.fit_text import Choice, format_choices
@@ -117,7 +118,8 @@ def fit_source(source: Path) -> str:
         return _fit_records(source, source)
     with tempfile.TemporaryDirectory(prefix="detflow-init-") as folder:
         publish_records(source, Path(folder) / "records", RecordOptions(report=False))
-        return _fit_records(Path(folder) / "records", Path("records") / source.resolve().name)
+        name = drop_archive_suffix(source.resolve().name)
+        return _fit_records(Path(folder) / "records", Path("records") / name)
 
 
 def _fit_records(records: Path, name: Path) -> str:

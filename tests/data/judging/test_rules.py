@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from detflow.data.judging.decisions import Decision, Decisions, Topic
+from detflow.data.records.example import encode_example
+from detflow.data.records.tfrecord import frame_record
 from detflow.data.rules import RULES
 from detflow.data.sources.splits import SplitBy
 from detflow.data.sources.voc.parse import MAX_XML_BYTES
@@ -99,6 +101,38 @@ def beside_coco(path, text):
     def plant(voc):
         coco(objects=[{}])(voc)
         voc.write(path, text(voc) if callable(text) else text)
+
+    return plant
+
+
+def cvat(content):
+    """Plants a file of CVAT's with an image."""
+
+    def plant(voc):
+        voc.write("images/a.jpg", voc.encode(voc.draw()))
+        voc.write(
+            "annotations.xml",
+            f'<annotations><image name="a.jpg" width="64" height="48">{content}</image>'
+            f"{'' if content else '<track/>'}</annotations>",
+        )
+
+    return plant
+
+
+def record(class_id, name):
+    """Plants a record with one object, and a label map of cat and dog."""
+
+    def plant(voc):
+        side = {f"image/object/bbox/{one}min": (float, [0.1]) for one in "xy"}
+        features = {
+            "image/encoded": (bytes, [voc.encode(voc.draw())]),
+            **side,
+            **{one.replace("min", "max"): (float, [0.9]) for one in side},
+            "image/object/class/label": (int, [class_id]),
+            "image/object/class/text": (bytes, [name]),
+        }
+        voc.write("a.tfrecord", frame_record(encode_example(features)))
+        voc.write("map.pbtxt", "item { id: 1 name: 'cat' } item { id: 2 name: 'dog' }")
 
     return plant
 
@@ -302,9 +336,12 @@ FAULTS = {
     "entry_orphan": (coco(objects=[{"image_id": 7}, {"image_id": 7}]), {}),
     "id_twice": (coco(objects=[{"id": 1}, {"id": 1, "bbox": [3, 3, 9, 9]}]), {}),
     "class_id_unknown": (yolo("1 .5 .5 .5 .5"), {}),
+    "class_conflict": (record(2, b"cat"), {}),
     "class_id_twice": (coco(categories=[{"id": 1, "name": name} for name in ("cat", "dog")]), {}),
     "class_name_twice": (yolo("1 .5 .5 .5 .5", "names: [cat, cat]"), {}),
     "class_names_missing": (yolo("1 .5 .5 .5 .5", None), {}),
+    "video_unsupported": (cvat(""), {}),
+    "shape_left_out": (cvat('<points label="cat" points="1,1;2,2"/><polyline label="cat"/>'), {}),
     "outline_boxed": (yolo("0 .1 .1 .5 .1 .5 .5"), {}),
     "object_crowd": (coco(objects=[{"iscrowd": 1}]), {}),
     "box_not_normalised": (yolo("0 32 24 9 9"), {}),
