@@ -96,6 +96,8 @@ _DATASET_OPTIONS = (
         metavar="PIXELS",
         type=click.IntRange(16),
         help="Make images with a longer side smaller; check proposes a value.",
+    ),
+    click.option(
         "--max-unpacked",
         cls=FieldOption,
         field=f"{_RECORDS}.max_unpacked",
