@@ -102,7 +102,7 @@ def _parse(data: bytes) -> ET.Element:
             raise NotStrict("a DOCTYPE")
         text, is_certain = _to_text(data)
         # The declaration has done its duty, and only blanks may stand before it.
-        text = re.sub(r"^\s*<\?xml\s[^>]*\?>", "", text.lstrip("\ufeff"), count=1)
+        text = re.sub(r"^[\s\ufeff]*<\?xml\s[^>]*\?>", "", text.lstrip("\ufeff"), count=1)
         root = ET.fromstring(text.encode("utf-8", "surrogatepass"))  # noqa: S314  No DOCTYPE.
     except (ET.ParseError, UnicodeError, LookupError, ValueError) as error:
         raise NotStrict(str(error)) from None
