@@ -2,8 +2,9 @@
 
 What one file says may be wrong in many ways; what the set says must not become a wrong label
 without a word. So a few pictures with their annotations are written as tools and people leave them behind:
-file names exchanged, pictures turned by EXIF, boxes of another rendition, lists in odd encodings,
-names with line breaks and backslashes. Then every sample is compared with what was drawn.
+file names exchanged, pictures turned by EXIF, boxes of another rendition, lists in odd
+encodings, names with line breaks and backslashes. Then every sample is compared with what was
+drawn.
 """
 
 from __future__ import annotations
