@@ -1,8 +1,8 @@
 """Whole datasets whose truth is known: where each box of each picture lies, and its split.
 
 What one file says may be wrong in many ways; what the set says must not become a wrong label
-without a word. So a few pictures with their annotations are written as tools and people leave them behind:
-file names exchanged, pictures turned by EXIF, boxes of another rendition, lists in odd
+without a word. So a few pictures with their annotations are written as tools and people leave them
+behind: file names exchanged, pictures turned by EXIF, boxes of another rendition, lists in odd
 encodings, names with line breaks and backslashes. Then every sample is compared with what was
 drawn.
 """
