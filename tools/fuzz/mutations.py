@@ -259,7 +259,7 @@ def _misname(rng: random.Random, text: str) -> str:
     old, new = rng.choice(_MISNAMED)
     count = rng.choice((0, 1))
     if rng.random() < 0.3:
-        space = rng.choice((' xmlns:q="u"', ""))
+        space = rng.choice((' xmlns:q="u"', ' xmlns:q="u"', ' xmlns:q="u"', ""))
         text = re.sub(rf"<{old}>", f"<q:{old}{space}>", text, count=count)
         return re.sub(rf"</{old}>", f"</q:{old}>", text, count=count)
     text = re.sub(rf"<{old}>", f"<{new}>", text, count=count)

@@ -301,7 +301,7 @@ def _fold(name: str) -> str:
 def _clip(low: float, high: float, side: int) -> tuple[float, float, bool]:
     """Turns VOC's inclusive corners, counted from 1, into shares of the side.
 
-    The third value says whether something was cut off.
+    The third value says whether more was cut off than a tool loses by rounding.
     """
     start, end = max(low, 1.0), min(high, float(side))
-    return (start - 1) / side, end / side, (start, end) != (low, high)
+    return (start - 1) / side, end / side, max(start - low, high - end) >= 0.1
