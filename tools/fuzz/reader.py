@@ -102,7 +102,7 @@ def _parse(data: bytes) -> ET.Element:
             raise NotStrict("a DOCTYPE")
         text, is_certain = _to_text(data)
         # The declaration has done its duty, and only blanks may stand before it.
-        text = re.sub(r"^\s*<\?xml\s[^>]*\?>", "", text.lstrip("\ufeff"), count=1)
+        text = re.sub(r"^[\s\ufeff]*<\?xml\s[^>]*\?>", "", text.lstrip("\ufeff"), count=1)
         root = ET.fromstring(text.encode("utf-8", "surrogatepass"))  # noqa: S314  No DOCTYPE.
     except (ET.ParseError, UnicodeError, LookupError, ValueError) as error:
         raise NotStrict(str(error)) from None
@@ -301,7 +301,7 @@ def _fold(name: str) -> str:
 def _clip(low: float, high: float, side: int) -> tuple[float, float, bool]:
     """Turns VOC's inclusive corners, counted from 1, into shares of the side.
 
-    The third value says whether something was cut off.
+    The third value says whether more was cut off than a tool loses by rounding.
     """
     start, end = max(low, 1.0), min(high, float(side))
-    return (start - 1) / side, end / side, (start, end) != (low, high)
+    return (start - 1) / side, end / side, max(start - low, high - end) >= 0.1

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from detflow.data.images.extra_bytes import clean_header
 from detflow.data.rules import UPLOAD_RULES, Rule
@@ -73,7 +73,7 @@ _PILLOW_FORMATS = {
 }
 ORIENTATION_TAG = 0x0112
 _PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
-# Whatever Pillow has to say of the file object: its address is another one in every run.
+# What Pillow may say of the file object, which has another address in every run.
 _OBJECT = re.compile(r"<[^<>]* object at 0x[0-9a-fA-F]+>")
 # Start-of-frame markers: baseline, extended and progressive Huffman are what every decoder reads.
 _PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
@@ -381,6 +381,11 @@ def pillow_faults(image_format: str) -> Iterator[None]:
             raise
         except MemoryError:
             raise
+        except UnidentifiedImageError:
+            # Its text has the address of the file object, which is another one in every run.
+            raise ImageFault(
+                "image_undecodable", f"{image_format}: the header cannot be read"
+            ) from None
         except Exception as error:  # noqa: BLE001  Damaged files make Pillow raise almost anything.
             reason = _OBJECT.sub("the file", str(error)) or type(error).__name__
             raise ImageFault("image_undecodable", f"{image_format}: {reason}") from None

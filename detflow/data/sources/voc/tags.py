@@ -97,14 +97,14 @@ def tidy(root: etree._Element, path: str) -> list[Finding]:
             siblings = frozenset(fold(field.tag) for field in child)
             for field in child:
                 _rename_field(field, siblings, rename, path)
+        elif (bearer := next(_find_bearers(child), None)) is not None:
+            raise _name_stray(bearer, path)
         elif tag in _IMAGE_FIELDS:
             rename(child, tag)
             if tag == "size":
                 for side in child:
                     if fold(side.tag) in _SIZE_FIELDS:
                         rename(side, fold(side.tag))
-        elif (bearer := next(_find_bearers(child), None)) is not None:
-            raise _name_stray(bearer, path)
     return list(renamed.values())
 
 

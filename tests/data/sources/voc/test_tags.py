@@ -91,6 +91,7 @@ def test_one_namespace_for_the_whole_file_says_nothing(root):
         f"<objects>{OBJECT}</objects>",
         f"<Objects><Object><name>dog</name>{BOX}</Object></Objects>",
         f"<source><x>{BOX}</x></source>",
+        f"<folder><name>dog</name>{BOX}</folder>",
     ],
 )
 def test_a_box_outside_of_an_object_sets_the_file_aside(stray):
