@@ -21,6 +21,7 @@ from detflow.data.sources.voc.tags import CORNERS, IMAGE_TAGS, OBJECT_TAGS, find
 
 MAX_OBJECTS = 20_000
 
+_OBJECTS_OF_ANY_NAME = ("{*}object", "{*}Object", "{*}OBJECT", "{*}obj")
 _SET_ASIDE = (Action.QUARANTINED, Action.REFUSED)
 _FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 
@@ -111,7 +112,7 @@ def _objects(root: etree._Element, path: str) -> list[etree._Element]:
                 expected=f"at most {MAX_OBJECTS:,}",
             )
         )
-    at_any_depth = list(root.iter("object"))
+    at_any_depth = list(root.iter(*_OBJECTS_OF_ANY_NAME))
     if len(at_any_depth) > len(objects):
         nested = next(element for element in at_any_depth if element.getparent() is not root)
         raise Unreadable(Finding("object_nested", path, line=line_of(nested)))

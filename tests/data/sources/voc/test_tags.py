@@ -105,6 +105,15 @@ def test_a_box_outside_of_an_object_sets_the_file_aside(stray):
     "inner",
     [OBJECT.replace("object", "Object"), OBJECT.replace("object", "child")],
 )
+@pytest.mark.parametrize("tag", ["object", "Object", "obj", "v:object"])
+def test_an_object_is_not_lost_at_any_depth(tag):
+    inner = OBJECT.replace("<object", f"<{tag} xmlns:v='u'").replace("/object", f"/{tag}")
+    for outside in ("attributes", "part"):
+        text = OBJECT.replace("<bndbox>", f"<{outside}>{inner}</{outside}><bndbox>")
+        objects, [(code, _, _, _)] = read(annotation(text))
+        assert (objects, code) == (None, "object_nested")
+
+
 def test_an_object_in_an_object_is_not_lost_under_any_name(inner):
     objects, found = read(annotation(OBJECT.replace("</object>", f"{inner}</object>")))
     assert objects is None
