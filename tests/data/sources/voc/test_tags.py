@@ -101,10 +101,6 @@ def test_a_box_outside_of_an_object_sets_the_file_aside(stray):
     assert (code, line) in (("box_astray", 3), ("object_nested", 3))
 
 
-@pytest.mark.parametrize(
-    "inner",
-    [OBJECT.replace("object", "Object"), OBJECT.replace("object", "child")],
-)
 @pytest.mark.parametrize("tag", ["object", "Object", "obj", "v:object"])
 def test_an_object_is_not_lost_at_any_depth(tag):
     inner = OBJECT.replace("<object", f"<{tag} xmlns:v='u'").replace("/object", f"/{tag}")
@@ -114,6 +110,10 @@ def test_an_object_is_not_lost_at_any_depth(tag):
         assert (objects, code) == (None, "object_nested")
 
 
+@pytest.mark.parametrize(
+    "inner",
+    [OBJECT.replace("object", "Object"), OBJECT.replace("object", "child")],
+)
 def test_an_object_in_an_object_is_not_lost_under_any_name(inner):
     objects, found = read(annotation(OBJECT.replace("</object>", f"{inner}</object>")))
     assert objects is None
