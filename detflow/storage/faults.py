@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from detflow.storage.interface import Folder
+
 _FAULTS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
@@ -11,6 +13,16 @@ _FAULTS = {
     errno.ELOOP: "the link leads nowhere",
     errno.EISDIR: "it is a folder",
 }
+
+
+def read_readable(source: Folder, path: str, limit: int) -> bytes | None:
+    """Returns a file's first bytes; None of a file that is there and cannot be read."""
+    try:
+        return source.read(path, limit)
+    except OSError as error:
+        if is_fault_of_file(error):
+            return None
+        raise
 
 
 def is_fault_of_file(error: OSError) -> bool:

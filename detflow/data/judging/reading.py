@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import tee
 
@@ -43,14 +44,9 @@ def read_files(
         # a path that failed remain. A store's errors are the machine's, and end the reading.
         contents = source.read_many(remaining, limit + 1)
         try:
-            yield from contents
+            with removed_files():
+                yield from contents
             is_done = True
-        except FileNotFoundError as error:
-            raise DataError(
-                "the file was removed while the dataset was being read",
-                path=error.filename,
-                remedy="run it again",
-            ) from None
         except OSError as error:
             if not is_fault_of_file(error):
                 raise
@@ -71,6 +67,23 @@ def read_content(
         finding = Finding("file_unreadable", path, value=data.reason)
         return FileContent((), (finding,)), hashlib.sha256(b"").digest()
     return dialect.read(data, path), hashlib.sha256(data).digest()
+
+
+@contextmanager
+def removed_files() -> Iterator[None]:
+    """Turns the error about a file that is not there any more into one for the user.
+
+    Raises:
+        DataError: A file was removed meanwhile.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(
+            "the file was removed while the dataset was being read",
+            path=error.filename,
+            remedy="run it again",
+        ) from None
 
 
 def read_record_images(

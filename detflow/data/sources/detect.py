@@ -21,7 +21,7 @@ from detflow.data.sources.tfrecord.source import TFRECORD
 from detflow.data.sources.voc.source import VOC
 from detflow.data.sources.yolo.source import YOLO
 from detflow.errors import ConfigError
-from detflow.storage.faults import is_fault_of_file
+from detflow.storage.faults import read_readable
 from detflow.storage.interface import Entry, Folder
 from detflow.text import count_noun
 
@@ -188,12 +188,7 @@ def _read_text(source: Folder, path: str) -> str:
 
 def _read_head(source: Folder, path: str) -> bytes:
     """Returns a file's first bytes; none of a file that cannot be read, which judging names."""
-    try:
-        return source.read(path, _HEAD_BYTES)
-    except OSError as error:
-        if is_fault_of_file(error):
-            return b""
-        raise
+    return read_readable(source, path, _HEAD_BYTES) or b""
 
 
 def _own_name(path: str) -> str:

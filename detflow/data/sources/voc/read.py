@@ -72,8 +72,12 @@ def _read_tree(root: etree._Element, path: str, *, is_tidy: bool) -> RawAnnotati
     if not is_tidy and not all(map(_is_usual, others)):
         raise _Unusual
     fields = read_fields(others, path)
+    folder = fields.get("folder", "")
     names = ImageNames(
-        _optional_text(fields, "filename", path), _optional_text(fields, "path", path)
+        _optional_text(fields, "filename", path),
+        _optional_text(fields, "path", path),
+        # It only breaks ties, so nothing is wrong with one that cannot be read.
+        (folder.strip() or None) if isinstance(folder, str) else None,
     )
     findings: list[Finding] = []
     try:
