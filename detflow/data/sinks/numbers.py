@@ -29,6 +29,27 @@ def format_edge(edge: float, side: int, first: int = 0) -> str:
     return repr(exact)
 
 
+def format_corners(low: float, high: float, side: int) -> tuple[str, str]:
+    """Returns the two corners of a box on one axis as VOC counts them.
+
+    A box of one pixel has the same number twice, which readers take for a box without area; its
+    maximum is then greater by less than a float32 can tell.
+
+    Args:
+        low: The lower edge as a share of the side, rounded to float32.
+        high: The higher edge, likewise.
+        side: The image's side in pixels.
+    """
+    first, last = format_edge(low, side, first=1), format_edge(high, side)
+    if float(first) != float(last):
+        return first, last
+    for digits in range(1, _MOST_DIGITS):
+        text = f"{Decimal(last) + Decimal(1).scaleb(-digits):f}"
+        if _to_float32(float(text) / side) == _to_float32(high):
+            return first, text
+    return first, last
+
+
 def format_origin_and_length(low: float, high: float, side: int) -> tuple[str, str]:
     """Returns an edge and a length in pixels, as COCO has them, that give both edges again.
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from detflow.data.sinks.numbers import (
     format_centre_and_length,
+    format_corners,
     format_edge,
     format_origin_and_length,
 )
@@ -22,6 +23,17 @@ def to_float32(number):
 @given(edges, sides, st.sampled_from([0, 1]))
 def test_an_edge_in_pixels_is_read_as_it_was(edge, side, first):
     assert to_float32((float(format_edge(edge, side, first)) - first) / side) == edge
+
+
+@given(pairs, sides)
+def test_corners_differ_even_where_a_box_has_one_pixel(pair, side):
+    first, last = map(float, format_corners(*pair, side))
+    assert first != last
+    assert [to_float32((first - 1) / side), to_float32(last / side)] == pair
+
+
+def test_one_pixel_is_told_from_none():
+    assert format_corners(to_float32(4 / 64), to_float32(5 / 64), 64) == ("5", "5.0000001")
 
 
 @given(pairs, sides)
