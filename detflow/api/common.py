@@ -52,7 +52,8 @@ def open_runner(
         jobs: Number of processes; None chooses.
 
     Raises:
-        ConfigError: There is no such runner, or an address goes with none.
+        ConfigError: There is no such runner, an address goes with none, or a cluster is to read an
+            archive.
     """
     if runner not in ("local", "ray"):
         raise ConfigError(f"there is no runner {runner!r}", remedy="choose from local, ray")
@@ -63,6 +64,9 @@ def open_runner(
         from detflow.data.workers.processes import choose_jobs, open_workers
 
         return open_workers(jobs or choose_jobs(dataset), "detflow.data.making")
+    if isinstance(dataset, Path) and dataset.is_file():
+        cause = "an archive is unpacked on this machine, where others cannot read it"
+        raise ConfigError(cause, path=dataset, remedy="unpack it and name the folder")
     from detflow.data.workers.ray import open_cluster
 
     output_dir = output.absolute().parent if isinstance(output, Path) else output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from detflow.cli.options import (
     set_option,
 )
 from detflow.cli.output import print_data, print_text
+from detflow.text import first_line
 
 if TYPE_CHECKING:
     from detflow.data.check import CheckResult
@@ -35,13 +37,20 @@ _RECORDS = "detflow.data.making:RecordOptions"
 _DATASET_OPTIONS = (
     click.option(
         "--dialect",
-        type=click.Choice(["voc", "coco", "yolo"]),
+        type=click.Choice(["voc", "coco", "yolo", "csv", "cvat", "tfrecord"]),
         help="How the annotations are written.  [default: found by looking]",
     ),
     click.option(
         "--classes",
-        metavar="A,B,…",
-        help="Class names in the order of their ids; no other may occur.  [default: all, sorted]",
+        metavar="A,B,…|@FILE",
+        help="Class names in the order of their ids; no other may occur. One with a comma stands "
+        "in quotes; a file has one a line.  [default: all, sorted]",
+    ),
+    click.option(
+        "--rename",
+        multiple=True,
+        metavar="OLD=NEW",
+        help="Rename a class, all at once; those that get one name become one. May be repeated.",
     ),
     click.option(
         "--decisions",
@@ -67,6 +76,11 @@ _DATASET_OPTIONS = (
         help="Seed of the random split and of the records' order.",
     ),
     click.option(
+        "--val-from",
+        metavar="SPLIT=SHARE",
+        help="Take a validation split from another one, as train=0.1, where there is none.",
+    ),
+    click.option(
         "--allow-leaks",
         is_flag=True,
         default=None,
@@ -90,6 +104,14 @@ _DATASET_OPTIONS = (
         show="{:,}".format,
         type=click.IntRange(1),
         help="Images with more pixels are refused.",
+    ),
+    click.option(
+        "--max-unpacked",
+        cls=FieldOption,
+        field=f"{_RECORDS}.max_unpacked",
+        show="{:,}".format,
+        type=click.IntRange(1),
+        help="An archive whose files have more bytes together is refused.",
     ),
     click.option(
         "--jobs",
@@ -134,8 +156,33 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     if not found.get("decisions"):
         found.pop("decisions", None)
     if "classes" in found:
-        found["classes"] = [name.strip() for name in found["classes"].split(",")]
+        found["classes"] = _read_names(found["classes"])
+    if "rename" in found:
+        found["rename"] = [_read_rename(text) for text in found["rename"]]
     return found
+
+
+def _read_names(text: str) -> list[str]:
+    """Returns the names in a line of comma-separated values, or in the lines of an @file."""
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(
+                f"--classes {text}: the file cannot be read: {first_line(error)}"
+            ) from None
+        return [line for line in lines if line.strip()]
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise click.UsageError(f"--classes {text!r}: {error}") from None
+
+
+def _read_rename(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not equals or "=" in new:
+        raise click.UsageError(f"--rename {text!r} is not OLD=NEW with one =")
+    return old, new
 
 
 @click.command(short_help="Judge a dataset or TFRecord files and change nothing.")
@@ -171,7 +218,7 @@ def check(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Judge PATH and change nothing: a dataset folder, or TFRecord files of any origin.
+    """Judge PATH and change nothing: a dataset folder, a zip or tar file of one, or TFRecord files.
 
     A dataset is judged as make-records would judge it. TFRecord files (one, or a folder of them)
     are judged record by record: checksums, fields, boxes, classes, images, names, and which readers
@@ -245,9 +292,10 @@ def make_records(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Check DATASET, a folder or URL of images and annotations, and convert it to TFRecord shards.
+    """Check DATASET and convert it to TFRecord shards.
 
-    Annotations are VOC's XML, COCO's JSON, or YOLO's text.
+    DATASET is a folder, a URL, or a zip or tar file of images and annotations: VOC's XML, COCO's
+    JSON, YOLO's text, CSV, CVAT's XML, or TFRecord files of another tool.
     Originals are never touched. OUTPUT's ledger.jsonl lists every repair and every file that was
     set aside.
     """
@@ -353,17 +401,23 @@ def diff(
     type=PATH,
     help="Configuration file to write; it must not exist.  [default: stdout]",
 )
-def init(source: Path, output: Path | None) -> None:
+@click.option(
+    "--val-from",
+    metavar="SPLIT=SHARE",
+    help="As in make-records, for a dataset folder.",
+)
+def init(source: Path, output: Path | None, val_from: str | None) -> None:
     """Write a configuration that is fitted to the data, with the reason for each value.
 
     Input size, anchors, split names and length follow from the images and boxes. A dataset folder
     is judged as make-records does it by default; the configuration then expects its records in
     records/NAME.
     """
+    from detflow.api.data import build_options
     from detflow.publish import publish_file
     from detflow.training.fit import fit_source
 
-    text = fit_source(source)
+    text = fit_source(source, build_options(val_from=val_from, report=False))
     if output is None:
         print_data(text, end="")
     elif output.exists():

@@ -23,6 +23,7 @@ from detflow.data.records.mirror import mirror_records
 from detflow.data.rules import Action, Severity
 from detflow.data.sources.detect import find_dialects
 from detflow.data.sources.layout import find_files, walk_dataset
+from detflow.data.sources.opening import open_dataset
 from detflow.data.sources.seen import require_folder
 from detflow.data.terminal import format_summary
 from detflow.data.verdict import Verdict
@@ -30,6 +31,7 @@ from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
 from detflow.progress import Progress
 from detflow.publish import publish_file
+from detflow.storage.archives import find_archive_kind
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
 from detflow.text import count_noun
@@ -113,8 +115,8 @@ def open_check(
     A folder's findings are read from a file that is there inside the block only.
 
     Args:
-        path: A dataset's folder, a TFRecord file, a folder of them, or one that holds several of
-            these.
+        path: A dataset's folder, an archive of it, a TFRecord file, a folder of them, or one that
+            holds several of these.
         options: How a dataset is judged.
         report_path: Where to write the page with pictures of a dataset; None writes none.
         questions_path: Where to write the table of what its evidence leaves open; None writes none.
@@ -188,7 +190,8 @@ def _find_record_sets(path: Location) -> list[Location]:
         return list(find_record_folders(path))
     if find_record_files(path):
         return [path]
-    require_folder(path)
+    if find_archive_kind(path) is None:
+        require_folder(path)
     return []
 
 
@@ -198,7 +201,8 @@ def _holds_dataset(path: Location, options: RecordOptions) -> bool:
         return False
     folder, dialect = open_folder(path), options.audit.dialect
     if dialect is None:
-        return bool(find_dialects(folder, walk_dataset(folder)))
+        seen = find_dialects(folder, walk_dataset(folder))
+        return any(one.key != "tfrecord" for one in seen)
     return bool(find_files(folder, dialect).annotations)
 
 
@@ -246,11 +250,10 @@ def _judge_dataset(
     progress: Progress,
 ) -> Iterator[Verdict]:
     with ExitStack() as stack:
+        source = stack.enter_context(open_dataset(dataset, options.max_unpacked))
         work_dir = stack.enter_context(tempfile.TemporaryDirectory())
         with open_workers(options.jobs or choose_jobs(dataset), "detflow.data.making") as workers:
-            audit = audit_dataset(
-                open_folder(dataset), options.audit, Path(work_dir), workers, progress
-            )
+            audit = audit_dataset(source, options.audit, Path(work_dir), workers, progress)
         refusal = None
         problems: list[str] = []
         try:

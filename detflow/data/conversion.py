@@ -14,16 +14,17 @@ from detflow.data.judging.audit import audit_dataset
 from detflow.data.making import RecordOptions, describe_audit, require_acceptable
 from detflow.data.origins.audited import AuditedOrigin
 from detflow.data.origins.recorded import RecordedOrigin
+from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
 from detflow.data.sinks.origin import Origin
 from detflow.data.sinks.sink import Sink, Trait
 from detflow.data.sinks.writing import WrittenSet, write_set
+from detflow.data.sources.opening import open_dataset
 from detflow.data.terminal import format_summary
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, environment_faults
 from detflow.progress import Progress
 from detflow.publish import publish_directory
-from detflow.storage.folders import open_folder
 from detflow.storage.location import Location
 from detflow.text import count_noun, escape_unprintable
 
@@ -116,13 +117,21 @@ def open_set(
         ArtifactError: The records are damaged.
         DataError: The dataset cannot be used.
     """
-    if is_record_set(source):
+    if is_record_set(source) and not _is_foreign(source):
         yield RecordedOrigin(mirror_records(source)), {}
         return
-    with tempfile.TemporaryDirectory() as work_dir:
-        audit = audit_dataset(open_folder(source), options.audit, Path(work_dir), workers, progress)
+    with (
+        open_dataset(source, options.max_unpacked) as folder,
+        tempfile.TemporaryDirectory() as work_dir,
+    ):
+        audit = audit_dataset(folder, options.audit, Path(work_dir), workers, progress)
         require_acceptable(audit, options, source, announce)
         yield AuditedOrigin(audit, keeps_lossless=True), describe_audit(audit, options)
+
+
+def _is_foreign(records: Location) -> bool:
+    """Whether TFRecord files are another tool's, which are read as a dataset is."""
+    return isinstance(records, Path) and not (records / MANIFEST_NAME).exists()
 
 
 def publish_set(

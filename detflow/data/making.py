@@ -33,15 +33,15 @@ from detflow.data.rules import Action
 from detflow.data.shards import write_shards
 from detflow.data.sinks.voc import VocSink
 from detflow.data.sinks.writing import write_set
-from detflow.data.sources.seen import describe_unread, require_folder
+from detflow.data.sources.opening import open_dataset
+from detflow.data.sources.seen import describe_unread
 from detflow.data.sources.splits import SplitBy
 from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_space, seal
-from detflow.storage.folders import open_folder
-from detflow.storage.interface import Folder
+from detflow.storage.archives import DEFAULT_MAX_UNPACKED
 from detflow.storage.location import Location, Url
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.text import count_noun
@@ -109,6 +109,7 @@ class RecordOptions:
             sample is left.
         jobs: The number of processes; None chooses it. It never changes the result.
         report: Whether to write the page with pictures.
+        max_unpacked: How many bytes the files of an archive may have together.
     """
 
     audit: AuditOptions = field(default_factory=AuditOptions)
@@ -118,6 +119,7 @@ class RecordOptions:
     max_bad: BadLimit | None = None
     jobs: int | None = None
     report: bool = True
+    max_unpacked: int = DEFAULT_MAX_UNPACKED
 
 
 def publish_records(
@@ -131,7 +133,7 @@ def publish_records(
     """Makes records of a dataset and publishes them.
 
     Args:
-        dataset: Its folder.
+        dataset: Its folder, or an archive of it.
         output: The records directory; one that is there is replaced as a whole.
         options: What the user chose.
         progress: Told how far it is.
@@ -147,15 +149,14 @@ def publish_records(
         DataError: The dataset cannot be used, or not under these options; nothing is published.
         EnvironmentFault: The machine refuses; nothing is published.
     """
-    require_folder(dataset)
     _require_replaceable(dataset, output)
-    source = open_folder(dataset)
     audit_options = options.audit
     if options.keep_splits is not None:
         audit_options = replace(audit_options, kept_splits=read_memberships(options.keep_splits))
     with ExitStack() as stack:
+        source = stack.enter_context(open_dataset(dataset, options.max_unpacked))
         staging = stack.enter_context(
-            publish_folder(output, MANIFEST_NAME, resume=_name_request(source, options))
+            publish_folder(output, MANIFEST_NAME, resume=_name_request(dataset, options))
         )
         fixed_dir = (
             None
@@ -198,12 +199,13 @@ def publish_records(
     return manifest
 
 
-def _name_request(source: Folder, options: RecordOptions) -> str:
+def _name_request(dataset: Location, options: RecordOptions) -> str:
     """Returns twelve hexadecimal digits that stand for what the user asks for.
 
     A run that was killed is resumed by the next one that asks for the same.
     """
-    request = repr((str(source.location), replace(options, jobs=None), __version__))
+    place = dataset.resolve() if isinstance(dataset, Path) else dataset
+    request = repr((str(place), replace(options, jobs=None), __version__))
     return hashlib.sha256(request.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
@@ -328,6 +330,8 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         rule["fractions"] = dict(options.audit.fractions)
         if options.keep_splits is not None:
             rule["kept_from"] = read_manifest(options.keep_splits).fingerprint
+    if options.audit.val_from is not None:
+        rule["val_from"] = str(options.audit.val_from)
     splits = {}
     for name, members in audit.splits.members.items():
         counts: Counter[str] = Counter()
@@ -344,9 +348,11 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "dataset": audit.files.source.name,
         "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
+        "annotations_usable": len(audit.samples),
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
         "classes": list(audit.label_map),
+        "classes_renamed": dict(options.audit.renames),
         "splits": splits,
         "unions": {name: list(parts) for name, parts in audit.splits.unions.items()},
         "split_rule": rule,

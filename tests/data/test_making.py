@@ -15,7 +15,6 @@ from detflow.data.records.reading import read_samples
 from detflow.data.sources.splits import SplitBy
 from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
 from detflow.publish import digest_files, publish_directory
-from detflow.storage.folders import LocalFolder
 
 
 def test_bccd(shared_data, tmp_path):
@@ -99,7 +98,7 @@ def leftovers(folder):
 
 def test_two_runs_of_the_same_do_not_disturb_each_other(voc_set, tmp_path):
     voc_set.add("a")
-    request = making._name_request(LocalFolder.of(voc_set.root), RecordOptions())
+    request = making._name_request(voc_set.root, RecordOptions())
     with (
         publish_directory(tmp_path / "out", request),
         pytest.raises(Locked, match="another process is writing the same"),

@@ -105,16 +105,23 @@ def find_repeats(files: Sequence[EntryFile]) -> dict[str, tuple[str, ...]]:
     """Returns the files of which other files hold every annotation, each with those.
 
     Scripts write `labels.csv` beside `train_labels.csv` and `test_labels.csv`, and people keep
-    copies. A file that is called a split is never one: what two splits share is a leak.
+    copies. What a file of one split shares with one of another is a leak and no repetition.
     """
     kept = {file.path: file for file in files if file.contents}
+    split_of = {path: find_file_split(path) for path in kept}
     repeats: dict[str, tuple[str, ...]] = {}
     # The largest first: it is the union of the others. Of equal copies the first one counts.
-    doubtful = [file for file in kept.values() if find_file_split(file.path) in _UNIONS]
-    for file in sorted(doubtful, key=lambda one: (len(one.contents), one.path), reverse=True):
-        others = [other for path, other in kept.items() if path != file.path]
-        sharing = [other for other in others if not file.contents.isdisjoint(other.contents)]
-        if file.contents <= frozenset[bytes]().union(*(other.contents for other in sharing)):
+    ordered = sorted(kept.values(), key=lambda one: (len(one.contents), one.path), reverse=True)
+    for file in ordered:
+        split = split_of[file.path]
+        sharing = [
+            other
+            for path, other in kept.items()
+            if path != file.path
+            and (split in _UNIONS or split == split_of[path])
+            and not file.contents.isdisjoint(other.contents)
+        ]
+        if sharing and file.contents <= frozenset().union(*(other.contents for other in sharing)):
             del kept[file.path]
             repeats[file.path] = tuple(other.path for other in sharing)
     return repeats

@@ -93,6 +93,20 @@ def read_record_at(path: Path, offset: int) -> bytes:
     return record.data
 
 
+def find_offsets(path: Path) -> Iterator[int]:
+    """Yields the first byte of each record; only lengths are read, and those are checked."""
+    with open(path, "rb") as file:
+        end = path.stat().st_size
+        offset = 0
+        while offset + FRAME_BYTES <= end:
+            file.seek(offset)
+            length, length_crc = _HEADER.unpack(file.read(_HEADER.size))
+            if _masked_crc(_LENGTH.pack(length)) != length_crc:
+                return
+            yield offset
+            offset += FRAME_BYTES + length
+
+
 def _scan_record(file: BinaryIO, number: int, offset: int, end: int) -> tuple[ScannedRecord, int]:
     """Returns a record and how many bytes of data it has."""
     begin = f"the record that begins at byte {offset:,}"

@@ -11,16 +11,27 @@ from typing import NamedTuple
 from detflow.data.findings import Finding
 from detflow.data.images.header import IMAGE_SUFFIXES
 from detflow.data.sources.coco.source import COCO, is_coco
+from detflow.data.sources.csv.read import read_head
+from detflow.data.sources.csv.source import CSV
+from detflow.data.sources.cvat.source import CVAT
 from detflow.data.sources.layout import find_files, walk_dataset
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
+from detflow.data.sources.tfrecord.source import TFRECORD
 from detflow.data.sources.voc.source import VOC
 from detflow.data.sources.yolo.source import YOLO
 from detflow.errors import ConfigError
 from detflow.storage.interface import Entry, Folder
 from detflow.text import count_noun
 
-DIALECTS: Mapping[str, AnnotationSource] = {"voc": VOC, "coco": COCO, "yolo": YOLO}
+DIALECTS: Mapping[str, AnnotationSource] = {
+    "voc": VOC,
+    "coco": COCO,
+    "yolo": YOLO,
+    "csv": CSV,
+    "cvat": CVAT,
+    "tfrecord": TFRECORD,
+}
 """The dialects by the names under which users choose them."""
 
 # Heads are read of a few files in each folder, which hold the same in all datasets that were seen.
@@ -29,6 +40,7 @@ _MAX_LOOKS = 256
 _HEAD_BYTES = 1 << 16
 _MAX_NAMED = 3
 _ROOT = re.compile(r"<(?![?!])(?:[\w.-]+:)?([\w.-]+)")
+_CVAT_CHILD = re.compile(r"<(?:image|track|meta)\b")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _LABEL_LINE = re.compile(r"\s*\d+(?:\.0*)?(?:[ \t]+[-+.\deE]+){4,}[ \t]*(?:\r?\n|$)")
 
@@ -100,12 +112,19 @@ def find_dialects(source: Folder, entries: Iterable[Entry]) -> list[Seen]:
         else:
             by_suffix[suffix].append(path)
     found: defaultdict[str, list[str]] = defaultdict(list)
-    roots = {path: _find_root(source, path) for path in _sample(by_suffix[".xml"])}
-    if "annotation" in roots.values():
-        found["voc"] = by_suffix[".xml"]
+    for path in _sample(by_suffix[".xml"]):
+        text = _COMMENT.sub("", _read_text(source, path))
+        root = match[1] if (match := _ROOT.search(text)) else ""
+        if root == "annotation":
+            found["voc"] = by_suffix[".xml"]
+        elif root == "annotations" and _CVAT_CHILD.search(text):
+            found["cvat"].append(path)
     for path in _sample(by_suffix[".json"], per_folder=_MAX_LOOKS):
         if is_coco(source.read(path, _HEAD_BYTES)):
             found["coco"].append(path)
+    for path in _sample(by_suffix[".csv"], per_folder=_MAX_LOOKS):
+        if read_head(source.read(path, _HEAD_BYTES)) is not None:
+            found["csv"].append(path)
     labels = [
         path
         for path in by_suffix[".txt"]
@@ -113,10 +132,15 @@ def find_dialects(source: Folder, entries: Iterable[Entry]) -> list[Seen]:
     ]
     if any(_LABEL_LINE.match(_read_text(source, path)) for path in _sample(labels)):
         found["yolo"] = labels
-    return [Seen(key, tuple(found[key])) for key in DIALECTS if found[key]]
+    found["tfrecord"] = [
+        path for suffix in by_suffix for path in by_suffix[suffix] if TFRECORD.has_name(path)
+    ]
+    return [Seen(key, tuple(sorted(found[key]))) for key in DIALECTS if found[key]]
 
 
 def _choose(source: Folder, entries: Sequence[Entry], seen: Sequence[Seen]) -> str:
+    # Records hold images of their own; beside a dataset they are mostly made of it.
+    seen = [one for one in seen if one.key != "tfrecord"] or list(seen)
     if len(seen) < 2:
         return seen[0].key if seen else "voc"
     if seen[0].key == "voc":
@@ -155,11 +179,6 @@ def _sample(paths: Sequence[str], per_folder: int = _LOOKS_PER_FOLDER) -> list[s
         if counts[folder] <= per_folder:
             chosen.append(path)
     return chosen[:_MAX_LOOKS]
-
-
-def _find_root(source: Folder, path: str) -> str:
-    match = _ROOT.search(_COMMENT.sub("", _read_text(source, path)))
-    return match[1] if match else ""
 
 
 def _read_text(source: Folder, path: str) -> str:

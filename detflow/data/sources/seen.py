@@ -52,7 +52,7 @@ _KINDS: Mapping[str, _Kind] = {
     "cvat": _Kind(
         "XML file with the root <annotations> (CVAT for images)",
         "XML files with the root <annotations> (CVAT for images)",
-        "export the task from CVAT as Pascal VOC",
+        _NAME_FOLDER,
     ),
     "xml": _Kind(
         "XML file that is no VOC annotation", "XML files that are no VOC annotations", _EXPORT
@@ -70,13 +70,13 @@ _KINDS: Mapping[str, _Kind] = {
     "yolo": _tool("YOLO labels"),
     "kitti": _tool("KITTI labels"),
     "dota": _tool("DOTA labels"),
-    "csv": _tool("a CSV table of boxes"),
+    "csv": _tool("a CSV table of boxes", _NAME_FOLDER),
     "parquet": _Kind("Parquet file", "Parquet files", _EXPORT),
     "archive": _Kind("archive", "archives", "unpack it and name the folder"),
     "records": _Kind(
         "TFRecord file",
         "TFRecord files",
-        "`detflow check` judges TFRecord files; make-records takes images with annotations",
+        "make-records reads them with --dialect tfrecord",
     ),
     "video": _Kind(
         "video", "videos", "extract frames and label them; detflow predict takes videos as they are"

@@ -132,6 +132,8 @@ def choose_jobs(dataset: Location) -> int:
     cores = count_cores()
     if cores == 1 or isinstance(dataset, Url):
         return cores
+    if dataset.is_file():
+        return cores if dataset.stat().st_size > _SERIAL_BYTES else 1
     num_files = num_bytes = 0
     for folder, _, names in os.walk(dataset):
         for name in names:

@@ -5,8 +5,10 @@ import pytest
 
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
+from detflow.data.records.example import encode_example
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
+from detflow.data.records.tfrecord import frame_record
 
 CLASSES = ("dog", "cat")
 # Split, name, size, and each object's class with its pixel edges.
@@ -77,12 +79,82 @@ class DrawnSet:
             ]
             self.write(f"{folder.format(split=split)}/{name}.txt", "".join(lines))
 
-    def make(self, dialect=None, **options):
+    def write_csv(self, path="data/{split}_labels.csv"):
+        """As `xml_to_csv.py` writes it, which has no row for an image without objects."""
+        for split in ("train", "val"):
+            rows = ["filename,width,height,class,xmin,ymin,xmax,ymax\n"]
+            for held, name, (width, height), objects in self.scenes:
+                if held == split:
+                    rows += [
+                        f"{name}.jpg,{width},{height},{kind},"
+                        f"{left + 1},{top + 1},{right},{bottom}\n"
+                        for kind, left, top, right, bottom in objects
+                    ]
+            self.write(path.format(split=split), "".join(rows))
+
+    def write_cvat(self, path="annotations.xml", subsets=True):
+        images = []
+        for number, (split, name, (width, height), objects) in enumerate(self.scenes):
+            boxes = "".join(
+                f'<box label="{kind}" occluded="0" xtl="{left:.2f}" ytl="{top:.2f}" '
+                f'xbr="{right:.2f}" ybr="{bottom:.2f}" z_order="0">'
+                '<attribute name="label">no class</attribute></box>\n'
+                for kind, left, top, right, bottom in objects
+            )
+            subset = f' subset="{split.title()}"' if subsets else ""
+            images.append(
+                f'<image id="{number}" name="{name}.jpg"{subset} width="{width}" '
+                f'height="{height}">\n{boxes}</image>\n'
+            )
+        labels = "".join(f"<label><name>{name}</name></label>" for name in self.classes)
+        self.write(
+            path,
+            '<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>'
+            f"<meta><project><labels>{labels}</labels></project></meta>\n{''.join(images)}"
+            "</annotations>\n",
+        )
+
+    def encode_record(self, number, ids=(1, 2), **fields):
+        """A scene as a tf.Example of the TF Object Detection API's."""
+        _, name, (width, height), objects = self.scenes[number]
+        picture = self.voc_set.draw(width, height, seed=number)
+        kinds = [one[0] for one in objects]
+        features = {
+            "image/encoded": (bytes, [self.voc_set.encode(picture)]),
+            "image/format": (bytes, [b"jpeg"]),
+            "image/filename": (bytes, [f"{name}.jpg".encode()]),
+            "image/width": (int, [width]),
+            "image/height": (int, [height]),
+            "image/object/bbox/xmin": (float, [one[1] / width for one in objects]),
+            "image/object/bbox/ymin": (float, [one[2] / height for one in objects]),
+            "image/object/bbox/xmax": (float, [one[3] / width for one in objects]),
+            "image/object/bbox/ymax": (float, [one[4] / height for one in objects]),
+            "image/object/class/text": (bytes, [kind.encode() for kind in kinds]),
+            "image/object/class/label": (int, [ids[self.classes.index(kind)] for kind in kinds]),
+            **{f"image/{key}": value for key, value in fields.items()},
+        }
+        return frame_record(encode_example(features))
+
+    def write_records(self, path="{split}/things.tfrecord", label_map="{split}/map.pbtxt"):
+        items = [
+            f"item {{ id: {number} name: '{name}' }}\n"
+            for number, name in enumerate(self.classes, start=1)
+        ]
+        for split in ("train", "val"):
+            records = [
+                self.encode_record(number)
+                for number, scene in enumerate(self.scenes)
+                if scene[0] == split
+            ]
+            self.write(path.format(split=split), b"".join(records))
+            self.write(label_map.format(split=split), "".join(items))
+
+    def make(self, dialect=None, dataset=None, **options):
         """Makes records; returns the manifest, and each split's images with their objects."""
         out = self.tmp_path / "records"
         audit = AuditOptions(dialect=dialect, **options.pop("audit", {}))
         manifest = publish_records(
-            self.root, out, RecordOptions(audit=audit, jobs=1, report=False, **options)
+            dataset or self.root, out, RecordOptions(audit=audit, jobs=1, report=False, **options)
         )
         splits = {}
         for split in manifest["splits"]:

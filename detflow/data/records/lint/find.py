@@ -33,7 +33,7 @@ def find_record_files(path: Path) -> list[Path]:
             called like splits belong to it: Roboflow exports `train/`, `valid/` and `test/`.
     """
     if path.is_file():
-        return [path] if _is_record_name(path.name) or _begins_with_a_record(path) else []
+        return [path] if is_record_name(path.name) or _begins_with_a_record(path) else []
     if not path.is_dir():
         return []
     files, _, parts = _look_into(path)
@@ -66,7 +66,7 @@ def _look_into(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(folder / entry.name)
-            elif _is_record_name(entry.name) and entry.is_file():
+            elif is_record_name(entry.name) and entry.is_file():
                 files.append(folder / entry.name)
             is_described |= entry.name == MANIFEST_NAME
     if is_described:
@@ -78,10 +78,11 @@ def _look_into(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 def _is_part(folder: Path) -> bool:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.is_file()]
-    return MANIFEST_NAME not in names and any(map(_is_record_name, names))
+    return MANIFEST_NAME not in names and any(map(is_record_name, names))
 
 
-def _is_record_name(name: str) -> bool:
+def is_record_name(name: str) -> bool:
+    """Whether a file is a TFRecord file by its name."""
     if name.startswith(".") or not _HINT.search(name):
         return False
     shard = _SHARD_NAME.fullmatch(name)

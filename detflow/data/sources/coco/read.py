@@ -8,7 +8,6 @@ image's annotation aside; nothing is guessed.
 from __future__ import annotations
 
 import math
-import posixpath
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -16,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from detflow.data.findings import Corners, Finding
+from detflow.data.sources.claims import claim_image
 from detflow.data.sources.coco.outlines import box_outline, is_number
 from detflow.data.sources.coco.stream import JsonStream, MalformedJson
 from detflow.data.sources.entries import name_entries
-from detflow.data.sources.source import FileContent, ImageNames, RawAnnotation, RawObject
+from detflow.data.sources.source import FileContent, RawAnnotation, RawObject
 from detflow.text import count_noun
 from detflow.types import CornerFrame
 
@@ -28,8 +28,6 @@ MAX_OBJECTS = 20_000
 
 _SECTIONS = ("images", "annotations", "categories")
 _USES_ZERO = re.compile(rb'"category_id"\s*:\s*"?0(?!\.?\d)')
-_SEPARATORS = re.compile(r"[\\/]+")
-_ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:[\\/]|[a-z0-9]+://")
 _Id = int | str
 
 
@@ -302,26 +300,6 @@ def _build(
         findings=tuple(findings),
         frame=CornerFrame.ZERO_BASED,
     )
-
-
-def claim_image(filename: str | None, path: str) -> ImageNames:
-    """Returns how an entry claims its image, where tools write whatever path they have.
-
-    Args:
-        filename: The name or path as written. An absolute one says where the image lay on the
-            annotator's machine; dots lead from the file's own folder.
-        path: The file that holds the entry, inside the dataset.
-    """
-    if filename is None:
-        return ImageNames(None, None)
-    if _ABSOLUTE.match(filename):
-        return ImageNames(_SEPARATORS.split(filename)[-1] or None, filename)
-    parts = _SEPARATORS.split(filename)
-    if ".." in parts:
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), *parts))
-        # What leaves the dataset stays as written, and is refused.
-        return ImageNames(filename if inside.startswith("..") else inside, None)
-    return ImageNames(filename, None)
 
 
 def _to_id(value: Any) -> _Id | None:

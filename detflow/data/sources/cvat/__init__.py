@@ -1,0 +1,1 @@
+"""The dialect of CVAT: one XML file, "CVAT for images 1.1", for many images."""
