@@ -31,6 +31,7 @@ class VocSink:
         {
             Trait.DIFFICULT,
             Trait.TRUNCATED,
+            Trait.CROWD,
             Trait.POSE,
             Trait.NEGATIVE,
             Trait.FRACTION,
@@ -92,9 +93,9 @@ def _to_annotations(objects: Sequence[CarriedObject]) -> list[ObjectAnnotation]:
         ObjectAnnotation(
             item.name,
             Box(*item.box),
-            difficult=item.difficult,
+            difficult=item.difficult or item.crowd,
             truncated=item.truncated,
-            pose=_NOT_XML.sub("", item.pose),
+            pose=_NOT_XML.sub("", item.record_pose),
         )
         for item in objects
     ]
