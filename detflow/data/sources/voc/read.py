@@ -18,8 +18,13 @@ from detflow.data.sources.voc.corners import BoxReader
 from detflow.data.sources.voc.fields import Field, find_line, read_fields, read_number, read_text
 from detflow.data.sources.voc.parse import Unreadable, line_of, parse_xml
 from detflow.data.sources.voc.tags import CORNERS, IMAGE_TAGS, OBJECT_TAGS, find_root, tidy
+from detflow.types import CornerFrame
 
 MAX_OBJECTS = 20_000
+TOOL = "detflow"
+"""What detflow's own files say in `<source><database>`: their corners are VOC's."""
+
+_MAX_TOOL = 40
 
 _OBJECTS_OF_ANY_NAME = ("{*}object", "{*}Object", "{*}OBJECT", "{*}obj")
 _SET_ASIDE = (Action.QUARANTINED, Action.REFUSED)
@@ -88,6 +93,7 @@ def _read_tree(root: etree._Element, path: str, *, is_tidy: bool) -> RawAnnotati
         size, size_line = _read_size(root, fields, path)
     except Unreadable as error:
         return RawAnnotation(path, "", names, None, None, None, (error.finding,))
+    tool = _read_tool(fields)
     is_usable = not any(finding.action in _SET_ASIDE for finding in findings)
     return RawAnnotation(
         path=path,
@@ -97,6 +103,8 @@ def _read_tree(root: etree._Element, path: str, *, is_tidy: bool) -> RawAnnotati
         size_line=size_line,
         objects=tuple(entry for entry in objects if entry is not None) if is_usable else None,
         findings=tuple(findings),
+        frame=CornerFrame.VOC if tool == TOOL else None,
+        tool=tool,
     )
 
 
@@ -147,6 +155,15 @@ def _read_size(
     ):
         return None, line_of(element)
     return (int(width), int(height)), line_of(element)
+
+
+def _read_tool(fields: Mapping[str, Field]) -> str:
+    """Returns what `<source>` says: the database, and who annotated it."""
+    source = fields.get("source")
+    if source is None or isinstance(source, str):
+        return ""
+    texts = (source.findtext("database") or "", source.findtext("annotation") or "")
+    return " / ".join(" ".join(text.split())[:_MAX_TOOL] for text in texts if text.strip())
 
 
 def _read_object(
