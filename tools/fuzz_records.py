@@ -189,8 +189,14 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def check_number(root: Path, seed: int, number: int) -> tuple[bool, bool, str]:
-    """Builds and checks a case; each eighth one is a whole dataset.
+def build_any(seed: int, number: int) -> Case | SetCase:
+    """Builds a case; each eighth one is a whole dataset."""
+    is_set = number % _SET_EVERY == _SET_EVERY - 1
+    return build_set_case(seed, number) if is_set else build_case(seed, number)
+
+
+def check_any(root: Path, case: Case | SetCase) -> tuple[bool, bool, str]:
+    """Checks a case.
 
     Returns:
         Whether something was accepted, whether something of it was mended, and the code of the
@@ -199,22 +205,22 @@ def check_number(root: Path, seed: int, number: int) -> tuple[bool, bool, str]:
     Raises:
         Wrong: The result must not be.
     """
-    if number % _SET_EVERY == _SET_EVERY - 1:
-        changed, code = check_set_case(root, build_set_case(seed, number))
+    if isinstance(case, SetCase):
+        changed, code = check_set_case(root, case)
         return not code, changed, code
-    sample, findings, code = check_case(root, build_case(seed, number))
+    sample, findings, code = check_case(root, case)
     repaired = any(finding.action is Action.REPAIRED for finding in findings)
     return sample is not None, sample is not None and repaired, code
 
 
-def check_in_time(root: Path, seed: int, number: int) -> tuple[bool, bool, str]:
+def check_in_time(root: Path, case: Case | SetCase) -> tuple[bool, bool, str]:
     """Runs a case under the time limit, twice if needed: a busy machine can starve it once."""
     try:
         with time_limit(SECONDS_PER_CASE):
-            return check_number(root, seed, number)
+            return check_any(root, case)
     except TookTooLong:
         with time_limit(SECONDS_PER_CASE):
-            return check_number(root, seed, number)
+            return check_any(root, case)
 
 
 def run_cases(
@@ -225,9 +231,10 @@ def run_cases(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for number in range(first, first + count):
+            case = build_any(seed, number)
             start = time.perf_counter()
             try:
-                accepted, changed, code = check_in_time(root, seed, number)
+                accepted, changed, code = check_in_time(root, case)
             except TookTooLong:
                 tally.failures.append(f"case {number}: hangs")
             except Wrong as error:
@@ -267,10 +274,10 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
-        if options.first % _SET_EVERY == _SET_EVERY - 1:
-            write_set(build_set_case(options.seed, options.first), options.keep)
+        case = build_any(options.seed, options.first)
+        if isinstance(case, SetCase):
+            write_set(case, options.keep)
         else:
-            case = build_case(options.seed, options.first)
             (options.keep / "a.xml").write_bytes(case.xml)
             (options.keep / case.image_name).write_bytes(case.image)
 

@@ -164,7 +164,7 @@ def _parse_mended(mended: _Mended | None, error: etree.XMLSyntaxError, path: str
     Raises:
         Unreadable: There is none, or it is not well-formed either.
     """
-    if mended is not None:
+    if mended is not None and (mended.head or mended.encoding):
         try:
             return etree.fromstring(mended.text.encode("utf-8", "surrogatepass"), _PARSER)
         except etree.XMLSyntaxError as again:

@@ -126,8 +126,10 @@ def _objects(root: etree._Element, path: str) -> list[etree._Element]:
         )
     at_any_depth = list(root.iter(*_OBJECTS_OF_ANY_NAME))
     if len(at_any_depth) > len(objects):
-        nested = next(element for element in at_any_depth if element.getparent() is not root)
-        raise Unreadable(Finding("object_nested", path, line=line_of(nested)))
+        for element in at_any_depth:
+            # A child of the root under another name is no object: `tidy` has looked at it.
+            if element.getparent() is not root:
+                raise Unreadable(Finding("object_nested", path, line=line_of(element)))
     return objects
 
 

@@ -101,6 +101,11 @@ def test_a_box_outside_of_an_object_sets_the_file_aside(stray):
     assert (code, line) in (("box_astray", 3), ("object_nested", 3))
 
 
+@pytest.mark.parametrize("text", ["<obj>images</obj>", "<Object/>", "<obj/>"])
+def test_an_element_that_is_only_called_so_is_no_object(text):
+    assert read(annotation(text, OBJECT)) == (CAT, [])
+
+
 @pytest.mark.parametrize("tag", ["object", "Object", "obj", "v:object"])
 def test_an_object_is_not_lost_at_any_depth(tag):
     inner = OBJECT.replace("<object", f"<{tag} xmlns:v='u'").replace("/object", f"/{tag}")
