@@ -29,6 +29,12 @@ from detflow.data.sources.splits import SplitBy, Splits
 from detflow.storage.interface import Folder
 from detflow.types import CornerFrame
 
+CROWD_POSE = "Crowd"
+"""The pose of a difficult object that stands for many (COCO's `iscrowd`).
+
+VOC and records have no flag of their own for it, and a free text.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetFiles:
@@ -105,6 +111,8 @@ class RawAnnotation:
         findings: What reading it found.
         frame: What the corners count; None where they are pixels and the set decides whether they
             count from 0 or from 1.
+        tool: What the file says about who wrote it; annotations with the same text testify for each
+            other.
     """
 
     path: str
@@ -115,6 +123,7 @@ class RawAnnotation:
     objects: tuple[RawObject, ...] | None
     findings: tuple[Finding, ...] = ()
     frame: CornerFrame | None = None
+    tool: str = ""
 
     @property
     def name(self) -> str:
