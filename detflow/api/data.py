@@ -20,6 +20,7 @@ from detflow.data.conversion import (
     require_new,
 )
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.judging.classes import read_class_names, read_renames
 from detflow.data.judging.decisions import read_decisions
 from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
@@ -27,7 +28,7 @@ from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples as read_local_samples
 from detflow.data.sinks.dialects import find_sink
 from detflow.data.sources.detect import DIALECTS
-from detflow.data.sources.splits import SplitBy, parse_fractions
+from detflow.data.sources.splits import SplitBy, ValidationShare, parse_fractions
 from detflow.data.workers.processes import open_workers
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file
@@ -36,7 +37,7 @@ from detflow.types import Sample
 
 _AUDIT = AuditOptions()
 _RECORDS = RecordOptions()
-_AUDIT_NAMES = ("dialect", "classes", "max_pixels", "split_by", "seed", "allow_leaks")
+_AUDIT_NAMES = ("dialect", "max_pixels", "split_by", "seed", "allow_leaks")
 
 
 def check(
@@ -45,9 +46,11 @@ def check(
     dialect: str | None = None,
     decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
+    rename: Mapping[str, str] = _AUDIT.renames,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
     seed: int = _AUDIT.seed,
+    val_from: str | None = None,
     allow_leaks: bool = _AUDIT.allow_leaks,
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
@@ -73,10 +76,14 @@ def check(
         decisions: Tables of questions that a person has filled in; see docs/repairs.md.
         classes: Class names in the order of their ids; no other may occur. None takes those that
             the dataset declares, or else those that are found, sorted.
+        rename: The new name of each class that is to be renamed; classes that get one name become
+            one. Every class is renamed at most once: with {"a": "b", "b": "c"}, an a becomes a b.
         split_by: Where the splits come from: "lists", "folders", "seed", or "auto".
         split: Fractions of a random split: a dict by the splits' names, or a text such as
             "train=0.8,val=0.1,test=0.1".
         seed: Seed of the random split and of the records' order.
+        val_from: The share of a split that becomes a validation split where the dataset has none,
+            as "train=0.1"; drawn by the seed.
         allow_leaks: Whether the same image may be in two splits.
         strict: Whether any fault that would have to be mended refuses the dataset.
         max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
@@ -97,16 +104,18 @@ def check(
         can be used.
 
     Raises:
+        ConfigError: A value cannot be chosen.
         DataError: There is nothing to judge.
         EnvironmentFault: The machine refuses: disk, permission or memory.
     """
-    location = to_location(path)
     options = build_options(
         dialect=dialect,
         classes=classes,
+        rename=rename,
         split_by=split_by,
         split=split,
         seed=seed,
+        val_from=val_from,
         allow_leaks=allow_leaks,
         strict=strict,
         max_bad=max_bad,
@@ -115,6 +124,7 @@ def check(
         jobs=jobs,
         decisions=decisions,
     )
+    location = to_location(path)
     page = None if report is None else Path(report)
     table = None if questions is None else Path(questions)
     with progress_shown(progress) as shown:
@@ -128,9 +138,11 @@ def make_records(
     dialect: str | None = None,
     decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
+    rename: Mapping[str, str] = _AUDIT.renames,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = _AUDIT.fractions,
     seed: int = _AUDIT.seed,
+    val_from: str | None = None,
     allow_leaks: bool = _AUDIT.allow_leaks,
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
@@ -153,9 +165,11 @@ def make_records(
         dialect: As in `check`.
         decisions: As in `check`.
         classes: As in `check`.
+        rename: As in `check`.
         split_by: As in `check`.
         split: As in `check`.
         seed: As in `check`.
+        val_from: As in `check`.
         allow_leaks: As in `check`.
         strict: As in `check`.
         max_bad: As in `check`.
@@ -185,9 +199,11 @@ def make_records(
     options = build_options(
         dialect=dialect,
         classes=classes,
+        rename=rename,
         split_by=split_by,
         split=split,
         seed=seed,
+        val_from=val_from,
         allow_leaks=allow_leaks,
         strict=strict,
         max_bad=max_bad,
@@ -216,9 +232,11 @@ def convert(
     dialect: str | None = None,
     decisions: Sequence[str | os.PathLike[str]] = (),
     classes: Sequence[str] | None = _AUDIT.classes,
+    rename: Mapping[str, str] = _AUDIT.renames,
     split_by: str = _AUDIT.split_by.value,
     split: str | Mapping[str, float] = ALL_IN_ONE_SPLIT,
     seed: int = _AUDIT.seed,
+    val_from: str | None = None,
     allow_leaks: bool = _AUDIT.allow_leaks,
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
@@ -240,10 +258,12 @@ def convert(
         dialect: As in `check`.
         decisions: As in `check`.
         classes: As in `check`.
+        rename: As in `check`.
         split_by: As in `check`.
         split: As in `check`, for a dataset that declares no splits; by default all its images are
             one split.
         seed: As in `check`.
+        val_from: As in `check`.
         allow_leaks: As in `check`.
         strict: As in `check`.
         max_bad: As in `check`.
@@ -265,9 +285,11 @@ def convert(
     options = build_options(
         dialect=dialect,
         classes=classes,
+        rename=rename,
         split_by=split_by,
         split=split,
         seed=seed,
+        val_from=val_from,
         allow_leaks=allow_leaks,
         strict=strict,
         max_bad=max_bad,
@@ -329,7 +351,10 @@ def read_samples(records: Place, split: str = "train") -> Iterator[Sample]:
 
 
 def init(
-    source: str | os.PathLike[str], output: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    val_from: str | None = None,
 ) -> ExperimentConfig:
     """Fits a configuration to the data: input size, anchors, splits, and length of the training.
 
@@ -339,12 +364,13 @@ def init(
             in records/NAME.
         output: A YAML file to write, with the reason for each value as a comment. It must not exist
             yet.
+        val_from: As in `check`; for a dataset folder.
 
     Returns:
         The configuration; `train` takes it as it is.
 
     Raises:
-        ConfigError: The file exists.
+        ConfigError: The file exists, or no validation split can be taken.
         DataError: The dataset cannot be used, or there is nothing to train on.
         ArtifactError: The records are damaged.
     """
@@ -352,7 +378,7 @@ def init(
 
     if output is not None and Path(output).exists():
         raise ConfigError("the file exists", path=output, remedy="name another file")
-    text = fit_source(Path(source))
+    text = fit_source(Path(source), build_options(val_from=val_from, report=False))
     if output is not None:
         publish_file(Path(output), text)
     return parse_config(text)
@@ -379,8 +405,12 @@ def build_options(**choices: Any) -> RecordOptions:
                 f"dialect is {audit['dialect']!r}", remedy=f"choose from {', '.join(DIALECTS)}"
             )
         audit["dialect"] = DIALECTS[audit["dialect"]]
-    if audit.get("classes") is not None:
-        audit["classes"] = tuple(audit["classes"])
+    if (classes := choices.pop("classes", None)) is not None:
+        audit["classes"] = read_class_names(classes)
+    if (rename := choices.pop("rename", None)) is not None:
+        audit["renames"] = read_renames(rename.items() if isinstance(rename, Mapping) else rename)
+    if (val_from := choices.pop("val_from", None)) is not None:
+        audit["val_from"] = ValidationShare.parse(val_from)
     if "split_by" in audit:
         known = [rule.value for rule in SplitBy]
         if audit["split_by"] not in known:

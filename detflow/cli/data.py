@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from detflow.cli.options import (
     set_option,
 )
 from detflow.cli.output import print_data, print_text
+from detflow.text import first_line
 
 if TYPE_CHECKING:
     from detflow.data.check import CheckResult
@@ -40,8 +42,15 @@ _DATASET_OPTIONS = (
     ),
     click.option(
         "--classes",
-        metavar="A,B,…",
-        help="Class names in the order of their ids; no other may occur.  [default: all, sorted]",
+        metavar="A,B,…|@FILE",
+        help="Class names in the order of their ids; no other may occur. One with a comma stands "
+        "in quotes; a file has one a line.  [default: all, sorted]",
+    ),
+    click.option(
+        "--rename",
+        multiple=True,
+        metavar="OLD=NEW",
+        help="Rename a class, all at once; those that get one name become one. May be repeated.",
     ),
     click.option(
         "--decisions",
@@ -65,6 +74,11 @@ _DATASET_OPTIONS = (
         field=f"{_AUDIT}.seed",
         type=click.IntRange(0),
         help="Seed of the random split and of the records' order.",
+    ),
+    click.option(
+        "--val-from",
+        metavar="SPLIT=SHARE",
+        help="Take a validation split from another one, as train=0.1, where there is none.",
     ),
     click.option(
         "--allow-leaks",
@@ -142,8 +156,33 @@ def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
     if not found.get("decisions"):
         found.pop("decisions", None)
     if "classes" in found:
-        found["classes"] = [name.strip() for name in found["classes"].split(",")]
+        found["classes"] = _read_names(found["classes"])
+    if "rename" in found:
+        found["rename"] = [_read_rename(text) for text in found["rename"]]
     return found
+
+
+def _read_names(text: str) -> list[str]:
+    """Returns the names in a line of comma-separated values, or in the lines of an @file."""
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(
+                f"--classes {text}: the file cannot be read: {first_line(error)}"
+            ) from None
+        return [line for line in lines if line.strip()]
+    try:
+        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise click.UsageError(f"--classes {text!r}: {error}") from None
+
+
+def _read_rename(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not equals or "=" in new:
+        raise click.UsageError(f"--rename {text!r} is not OLD=NEW with one =")
+    return old, new
 
 
 @click.command(short_help="Judge a dataset or TFRecord files and change nothing.")
@@ -362,17 +401,23 @@ def diff(
     type=PATH,
     help="Configuration file to write; it must not exist.  [default: stdout]",
 )
-def init(source: Path, output: Path | None) -> None:
+@click.option(
+    "--val-from",
+    metavar="SPLIT=SHARE",
+    help="As in make-records, for a dataset folder.",
+)
+def init(source: Path, output: Path | None, val_from: str | None) -> None:
     """Write a configuration that is fitted to the data, with the reason for each value.
 
     Input size, anchors, split names and length follow from the images and boxes. A dataset folder
     is judged as make-records does it by default; the configuration then expects its records in
     records/NAME.
     """
+    from detflow.api.data import build_options
     from detflow.publish import publish_file
     from detflow.training.fit import fit_source
 
-    text = fit_source(source)
+    text = fit_source(source, build_options(val_from=val_from, report=False))
     if output is None:
         print_data(text, end="")
     elif output.exists():

@@ -330,6 +330,8 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         rule["fractions"] = dict(options.audit.fractions)
         if options.keep_splits is not None:
             rule["kept_from"] = read_manifest(options.keep_splits).fingerprint
+    if options.audit.val_from is not None:
+        rule["val_from"] = str(options.audit.val_from)
     splits = {}
     for name, members in audit.splits.members.items():
         counts: Counter[str] = Counter()
@@ -346,9 +348,11 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "dataset": audit.files.source.name,
         "dialect": audit.dialect.name,
         "annotations_found": audit.annotations_found,
+        "annotations_usable": len(audit.samples),
         "images_found": len(audit.files.images),
         "images_unlabelled": audit.counts.get("image_unlabelled", 0),
         "classes": list(audit.label_map),
+        "classes_renamed": dict(options.audit.renames),
         "splits": splits,
         "unions": {name: list(parts) for name, parts in audit.splits.unions.items()},
         "split_rule": rule,

@@ -7,7 +7,7 @@ from typing import Any
 
 from detflow.data.findings import Finding
 from detflow.data.rules import RULES, Action
-from detflow.text import escape_unprintable
+from detflow.text import count_noun, escape_unprintable
 
 _MAX_CLASSES = 12
 # What is merely noted is often about every second file.
@@ -27,16 +27,22 @@ def format_summary(
     """
     usable = {name: split["images"] for name, split in content["splits"].items()}
     set_aside = sum(content["quarantined"].values())
-    parts = [f"{sum(usable.values()):,} usable", f"{set_aside:,} quarantined"]
+    # An annotation that is in two splits is usable once.
+    parts = [f"{content['annotations_usable']:,} usable", f"{set_aside:,} quarantined"]
     # A refused annotation is in no other sum: nothing is written as long as there is one.
-    if rest := content["annotations_found"] - sum(usable.values()) - set_aside:
+    if rest := content["annotations_found"] - content["annotations_usable"] - set_aside:
         parts.append(f"{rest:,} refused")
     images = f"{content['images_found']:,} found, {content['images_unlabelled']:,}"
     splits = ", ".join(f"{name} {count:,}" for name, count in usable.items())
+    if twice := sum(usable.values()) - content["annotations_usable"]:
+        splits = f"{splits}; {count_noun(twice, 'image')} more than once"
+    rule = content["split_rule"]["by"]
+    if "val_from" in content["split_rule"]:
+        rule = f"{rule}, val from {content['split_rule']['val_from']}"
     lines = [
         f"annotations   {content['annotations_found']:,} found = {' + '.join(parts)}",
         f"images        {images} without an annotation",
-        f"splits        {splits} (by {content['split_rule']['by']})",
+        f"splits        {splits} (by {rule})",
     ]
     if content["unions"]:
         unions = (f"{name} = {' + '.join(parts)}" for name, parts in content["unions"].items())

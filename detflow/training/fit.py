@@ -12,7 +12,8 @@ import numpy as np
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_manifest
 from detflow.data.records.reading import read_samples
-from detflow.errors import DataError
+from detflow.data.sources.splits import VALIDATION_NAMES
+from detflow.errors import ConfigError, DataError
 from detflow.storage.archives import drop_archive_suffix
 from detflow.text import count_noun, find_nearest
 from detflow.training.fit_shapes import Boxes, choose_anchor, choose_canvases
@@ -24,7 +25,6 @@ _BATCH_SIZE = 8
 _EPOCHS = 120
 _MIN_STEPS, _MAX_STEPS = 1_500, 20_000
 _EVALUATIONS = 8
-_VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 
 
 def choose_train_split(manifest: RecordsManifest) -> str:
@@ -104,32 +104,45 @@ def fit_config(
     ]
 
 
-def fit_source(source: Path) -> str:
+def fit_source(source: Path, options: RecordOptions) -> str:
     """Fits a configuration to a records directory, or to a dataset by way of temporary records.
+
+    Args:
+        source: The records directory, or the dataset's folder.
+        options: How a dataset is judged.
 
     Returns:
         The configuration as YAML text.
 
     Raises:
+        ConfigError: The options are for a dataset, and these are records.
         DataError: The dataset cannot be used, or there is nothing to train on.
         ArtifactError: The records are damaged.
     """
+    val_from = options.audit.val_from
     if (source / MANIFEST_NAME).is_file():
+        if val_from is not None:
+            raise ConfigError(
+                "--val-from is for a dataset, and these are records",
+                path=source,
+                remedy="pass it to make-records",
+            )
         return _fit_records(source, source)
     with tempfile.TemporaryDirectory(prefix="detflow-init-") as folder:
-        publish_records(source, Path(folder) / "records", RecordOptions(report=False))
-        name = drop_archive_suffix(source.resolve().name)
-        return _fit_records(Path(folder) / "records", Path("records") / name)
+        publish_records(source, Path(folder) / "records", options)
+        name = Path("records") / drop_archive_suffix(source.resolve().name)
+        chosen = "" if val_from is None else f" --val-from {val_from}"
+        return _fit_records(Path(folder) / "records", name, chosen)
 
 
-def _fit_records(records: Path, name: Path) -> str:
+def _fit_records(records: Path, name: Path, chosen: str = "") -> str:
     manifest = read_manifest(records)
     samples = read_samples(records, manifest, choose_train_split(manifest))
     choices = fit_config(manifest, name, ((sample.size, sample.objects) for sample in samples))
     return format_choices(
         choices,
         [
-            f"Fitted to {name} by detflow init.",
+            f"Fitted to {name} by detflow init{chosen}.",
             "`detflow config --explain` lists every setting.",
             "",
         ],
@@ -140,7 +153,7 @@ def _choose_eval_split(manifest: RecordsManifest) -> Choice:
     name = next(
         (
             name
-            for name in _VALIDATION_NAMES
+            for name in VALIDATION_NAMES
             if name in manifest.splits and manifest.splits[name].objects
         ),
         None,
@@ -149,7 +162,8 @@ def _choose_eval_split(manifest: RecordsManifest) -> Choice:
         return Choice(
             "data.eval_split",
             None,
-            "there is no validation split: no checkpoint is the best, and the last one is exported",
+            "there is no validation split: no checkpoint is the best, and the last is exported; "
+            "make-records --val-from train=0.1 takes one from the training",
         )
     return Choice(
         "data.eval_split",

@@ -81,3 +81,65 @@ def test_config_prints_what_it_can_read_back(run, tmp_path):
     assert "  steps: 7\n" in done.out
     (tmp_path / "b.yaml").write_text(done.out)
     assert run("config", tmp_path / "b.yaml").out == done.out
+
+
+def test_classes_are_checked_before_any_work(run, tiny_set):
+    for command in (("check", tiny_set), ("make-records", tiny_set, "--output", tiny_set / "o")):
+        for options, reason in (
+            (("--classes", "red,red,blue"), "--classes names 'red' twice; remove one"),
+            (("--classes", "red,,blue"), "--classes has an empty name"),
+            (("--classes", '"red'), "unexpected end of data"),
+            (("--classes", "@nowhere.txt"), "the file cannot be read"),
+            (("--rename", "red"), "--rename 'red' is not OLD=NEW"),
+            (("--rename", "a=b=c"), "is not OLD=NEW with one ="),
+            (("--rename", "a=b", "--rename", "a=c"), "renames 'a' twice"),
+            (("--val-from", "train"), "--val-from 'train' is not SPLIT=SHARE"),
+        ):
+            done = run(*command, *options)
+            assert (done.code, done.out) == (2, ""), options
+            assert reason in done.err
+    assert not (tiny_set / "o").exists()
+
+
+def test_class_names_may_have_commas_and_come_from_a_file(run, tiny_set):
+    (tiny_set / "names").write_text('\ufeffdog, big\r\n\r\n"a"\r\ncat\r\n', encoding="utf-8")
+    for text, names in (
+        ('"dog, big", cat', ["dog, big", "cat"]),
+        (f"@{tiny_set / 'names'}", ["dog, big", '"a"', "cat"]),
+    ):
+        done = run("check", tiny_set, "--jobs", 1, "--json", "--classes", text)
+        assert (done.code, json.loads(done.out)["classes"]) == (0, names)
+
+
+def test_a_rename_and_a_share_are_in_the_manifest(run, tiny_set):
+    done = run("check", tiny_set, "--jobs", 1, "--json", "--rename", "cat=big cat")
+    content = json.loads(done.out)
+    assert (content["classes"], content["classes_renamed"]) == (["big cat"], {"cat": "big cat"})
+    options = ("--split", "train=1", "--val-from", "train=0.25")
+    done = run("check", tiny_set, "--jobs", 1, "--json", *options)
+    assert json.loads(done.out)["split_rule"]["val_from"] == "train=0.25"
+    done = run("check", tiny_set, "--jobs", 1, *options)
+    assert "splits        train 1, val 0 (by seed, val from train=0.25)" in done.out
+    refused = run("check", tiny_set, "--jobs", 1, "--val-from", "trane=0.25")
+    assert refused.code == 2
+    assert "the splits are train, val, test" in refused.err or "has a split val" in refused.err
+
+
+def test_leaks_that_are_allowed_leave_sums_that_add_up(run, tiny_set):
+    for name in ("train", "val"):
+        (tiny_set / f"{name}.txt").write_text("a\n")
+    done = run("check", tiny_set, "--jobs", 1)
+    assert done.code == 3
+    assert "1 annotation in both train and val: a.xml" in done.err
+    assert "1 found = 1 usable + 0 quarantined\n" in done.out
+    allowed = run("check", tiny_set, "--jobs", 1, "--allow-leaks")
+    assert allowed.code == 0
+    assert "1 found = 1 usable + 0 quarantined\n" in allowed.out
+    assert "train 1, val 1; 1 image more than once (by lists)" in allowed.out
+    assert "1 × split_leak_allowed" in allowed.out
+
+
+def test_init_takes_a_validation_split_from_a_dataset_only(run, tiny_set, records_dir):
+    done = run("init", records_dir, "--val-from", "train=0.1")
+    assert done.code == 2
+    assert "--val-from is for a dataset, and these are records" in done.err

@@ -50,7 +50,8 @@ def test_no_name_reaches_a_terminal_as_it_is(run, hostile_set, tmp_path):
         assert shown.isprintable(), (command, shown)
     done = run("check", hostile_set, "--jobs", 1)
     assert r"\x1b[2J\x1b]0;owned\x07\u202e\x9b31m\udcff.xml" in done.out
-    assert r"c\x9b31m\u202eat 1" in done.out
+    # What turns the direction is not even kept.
+    assert r"c\x9b31mat 1" in done.out
 
 
 def test_words_leave_through_one_door():

@@ -6,6 +6,7 @@ from detflow.progress import show_progress
 
 MANIFEST = {
     "annotations_found": 10,
+    "annotations_usable": 8,
     "images_found": 9,
     "images_unlabelled": 1,
     "classes": [f"c{index:02d}" for index in range(20)],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
@@ -157,10 +158,15 @@ def _read_object(
 ) -> tuple[set[str], ReferenceObject | None]:
     """Returns what differs from the file, and the object; None where the rules leave it out."""
     written = _only(element, "name") or ""
-    name = " ".join(written.split())
+    spaced = " ".join(written.split())
+    composed = unicodedata.normalize("NFC", spaced)
+    seen = "".join(char for char in composed if unicodedata.category(char) != "Cf")
+    name = " ".join(seen.split())
     if not name:
         raise NotStrict("no name")
-    deviations = {"name"} if name != written else set()
+    deviations = {"name"} if spaced != written else set()
+    if name != spaced:
+        deviations.add("form of the name")
     boxes = [child for child in element if _tag(child) == "bndbox"]
     if len(boxes) != 1:
         raise NotStrict("not one <bndbox>")

@@ -15,12 +15,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from detflow.data.findings import Finding, name_annotation
-from detflow.data.images.duplicates import Duplicates, find_duplicates
+from detflow.data.images.duplicates import find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
 from detflow.data.judging.answers import answer_images
 from detflow.data.judging.batch import BatchJudge, FileReading, FileTask, Judgement
+from detflow.data.judging.classes import read_renames, settle_classes
 from detflow.data.judging.collect import Collected, FindingLog
-from detflow.data.judging.dataset import judge_classes, judge_duplicates
+from detflow.data.judging.dataset import (
+    judge_classes,
+    judge_duplicates,
+    judge_renames,
+    judge_splits,
+)
 from detflow.data.judging.decisions import Decisions, Topic, resolve_decisions
 from detflow.data.judging.entries import (
     EntryStore,
@@ -29,12 +35,13 @@ from detflow.data.judging.entries import (
     read_entries,
 )
 from detflow.data.judging.sample import AuditedSample, SampleSummary, read_line
+from detflow.data.judging.splitting import SplitChoice, split_samples
 from detflow.data.rules import RULES, Action
 from detflow.data.sources.detect import open_dataset_files
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.pairing import find_own_images, pair_images
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
-from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, seeded_splits
+from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, ValidationShare
 from detflow.data.workers.processes import OrderedMap
 from detflow.label_map import LabelMap
 from detflow.progress import Progress
@@ -52,12 +59,14 @@ class AuditOptions:
     """What the user may choose.
 
     Attributes:
-        classes: The class names in the order of their ids; None takes those that the dataset
-            declares, or else those that are found, sorted.
+        classes: The class names in the order of their ids, normalised; None takes those that the
+            dataset declares, or else those that are found, sorted.
+        renames: The new name of each class that is renamed; see `classes.settle_names`.
         max_pixels: Images with more pixels are refused from their header.
         split_by: Where the splits come from.
         fractions: The share of each split by its name, where a seed decides.
         seed: The seed of the random split and of the order of the records.
+        val_from: What the validation split is taken from, where the dataset has none.
         allow_leaks: Whether the same image may be in two splits.
         kept_splits: The split of keys in an earlier run, which a seeded split does not move.
         dialect: How the dataset's annotations are written; None finds it by looking.
@@ -65,14 +74,21 @@ class AuditOptions:
     """
 
     classes: tuple[str, ...] | None = None
+    renames: Mapping[str, str] = field(default_factory=dict)
     max_pixels: int = DEFAULT_MAX_PIXELS
     split_by: SplitBy = SplitBy.AUTO
     fractions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
     seed: int = 0
+    val_from: ValidationShare | None = None
     allow_leaks: bool = False
     kept_splits: Mapping[str, str] | None = None
     dialect: AnnotationSource | None = None
     decisions: Decisions = field(default_factory=Decisions)
+
+    def choose_splits(self) -> SplitChoice:
+        """Returns what of it is about splits."""
+        kept = self.kept_splits or {}
+        return SplitChoice(self.fractions, self.seed, self.val_from, self.allow_leaks, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +174,16 @@ def audit_dataset(
         progress: Told how far it is.
 
     Raises:
-        ConfigError: The user asked for declared splits and there are none.
+        ConfigError: The user asked for splits that the dataset does not have.
         DataError: A file was removed meanwhile.
     """
     dialect, files = open_dataset_files(source, options.dialect, options.classes)
     decisions = resolve_decisions(options.decisions, files.annotations, files.images)
+    renames = {**read_renames(decisions.renames.items()), **options.renames}
     classes = options.classes
     if classes is None:
         classes = dialect.declare_classes(files)
+        classes = None if classes is None else settle_classes(classes, renames)
     with (
         open_store(work_dir) as store,
         open(work_dir / "findings.jsonl", "wb") as findings_file,
@@ -176,7 +194,14 @@ def audit_dataset(
         collected = Collected(log, samples_file)
         annotations, images = _judge_all(
             files,
-            BatchJudge(files.source, dialect, options.max_pixels, classes, is_paired=False),
+            BatchJudge(
+                files.source,
+                dialect,
+                options.max_pixels,
+                classes,
+                is_paired=False,
+                renames=renames,
+            ),
             decisions,
             store,
             workers,
@@ -188,12 +213,15 @@ def audit_dataset(
         duplicates = find_duplicates(
             {name: (sample.image_sha256, sample.image_hash) for name, sample in samples.items()}
         )
-        splits = _split(files, dialect, annotations, images, samples, duplicates, options)
+        declared = dialect.declare_splits(files, annotations, images, options.split_by)
+        splits = split_samples(declared, samples, duplicates, options.choose_splits())
         log.extend(splits.findings)
+        log.extend(judge_splits(splits))
         log.extend(judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
         assigned = {name: summary for name, summary in samples.items() if name in members}
         log.extend(judge_classes(assigned, splits, classes))
+        log.extend(judge_renames(renames, collected.renamed, samples))
         progress("comparing images", 1, 1)
     if classes is None:
         found = {count.name for summary in assigned.values() for count in summary.class_counts}
@@ -389,42 +417,3 @@ def _find_same_keys(annotations: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {
         path: tuple(other for other in paths if other != path) for paths in twice for path in paths
     }
-
-
-def _split(
-    files: DatasetFiles,
-    dialect: AnnotationSource,
-    annotations: Sequence[str],
-    images: Mapping[str, str],
-    samples: Mapping[str, SampleSummary],
-    duplicates: Duplicates,
-    options: AuditOptions,
-) -> Splits:
-    """Returns the splits of the usable samples."""
-    declared = dialect.declare_splits(files, annotations, images, options.split_by)
-    if declared is None:
-        # Most samples share their set of classes: they all share one tuple.
-        known: dict[tuple[str, ...], tuple[str, ...]] = {}
-        classes = {}
-        for name, summary in samples.items():
-            present = tuple(count.name for count in summary.class_counts)
-            classes[name] = known.setdefault(present, present)
-        kept = {
-            name: split
-            for name in samples
-            if (split := (options.kept_splits or {}).get(split_extension(name)[0]))
-        }
-        return seeded_splits(duplicates.groups, classes, options.fractions, options.seed, kept)
-    members = {
-        split: tuple(name for name in names if name in samples)
-        for split, names in declared.members.items()
-    }
-    # What is quarantined for another reason needs no split.
-    findings = [
-        finding
-        for finding in declared.findings
-        if finding.code != "split_unassigned" or finding.path in samples
-    ]
-    if options.allow_leaks:
-        findings = [finding for finding in findings if finding.code != "split_leak"]
-    return Splits(declared.rule, members, declared.unions, tuple(findings))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
+from detflow.data.judging.classes import settle_names
 from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import count_classes, examine_image, judge_pair
 from detflow.data.judging.reading import read_files
@@ -44,6 +45,7 @@ class Judgement:
         class_counts: The classes of the sample's objects, sorted by name.
         line: The sample as a line; None where it cannot be used.
         findings: Everything that was found.
+        renamed: The classes of its objects that have another name now.
     """
 
     annotation: str
@@ -54,6 +56,7 @@ class Judgement:
     class_counts: tuple[ClassCount, ...]
     line: bytes | None
     findings: tuple[Finding, ...]
+    renamed: tuple[str, ...] = ()
 
 
 class AnnotationReading(NamedTuple):
@@ -93,6 +96,7 @@ class BatchJudge:
         classes: The classes that may occur; None allows any.
         is_paired: Whether a task's images have been decided. Otherwise they are images of the
             files' own names, and count only where the annotation claims them.
+        renames: The new name of each class that is renamed.
     """
 
     source: Folder
@@ -100,6 +104,7 @@ class BatchJudge:
     max_pixels: int
     classes: Sequence[str] | None
     is_paired: bool
+    renames: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, tasks: Sequence[FileTask]) -> list[FileReading]:
         """Reads the files of a batch, and judges their annotations that have an image.
@@ -144,9 +149,10 @@ class BatchJudge:
             for data, (_, path) in zip(files, pairs, strict=True)
         ]
         hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
+        settled = [settle_names(annotation, self.renames) for annotation, _ in pairs]
         verdicts = [
             judge_pair(annotation, image, self.classes)
-            for (annotation, _), image in zip(pairs, images, strict=True)
+            for (annotation, _), image in zip(settled, images, strict=True)
         ]
         return [
             Judgement(
@@ -158,8 +164,9 @@ class BatchJudge:
                 class_counts=count_classes(annotation, sample) if sample else (),
                 line=sample.to_json() if sample else None,
                 findings=findings,
+                renamed=renamed,
             )
-            for (annotation, _), image, image_hash, (sample, findings) in zip(
-                pairs, images, hashes, verdicts, strict=True
+            for (annotation, renamed), image, image_hash, (sample, findings) in zip(
+                settled, images, hashes, verdicts, strict=True
             )
         ]

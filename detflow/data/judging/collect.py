@@ -61,6 +61,7 @@ class Collected:
         fingerprint: A digest over all paths and contents that were read.
         samples: The usable samples by the annotation's name.
         num_bytes: How much was written to `samples_file`.
+        renamed: The classes of usable samples that have another name now.
     """
 
     log: FindingLog
@@ -68,6 +69,7 @@ class Collected:
     fingerprint: hashlib._Hash = field(default_factory=hashlib.sha256)
     samples: dict[str, SampleSummary] = field(default_factory=dict)
     num_bytes: int = 0
+    renamed: set[str] = field(default_factory=set)
 
     def note_file(self, path: str, digest: bytes) -> None:
         """Adds a file that was read to the fingerprint."""
@@ -83,6 +85,7 @@ class Collected:
         self.note_file(image, judgement.image_sha256)
         if judgement.line is None:
             return
+        self.renamed.update(judgement.renamed)
         self.samples_file.write(judgement.line + b"\n")
         self.samples[name] = SampleSummary(
             image=image,

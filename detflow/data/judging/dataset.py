@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from detflow.data.findings import Finding
 from detflow.data.images.duplicates import Duplicates
+from detflow.data.judging.classes import KnownClasses
+from detflow.data.judging.nearest import find_near_misses
 from detflow.data.judging.sample import SampleSummary
-from detflow.data.sources.splits import Splits
-from detflow.text import find_nearest
-
-_NEAR_MISS_RATIO = 10
-_NEAR_MISS_CUTOFF = 0.85
+from detflow.data.sources.splits import VALIDATION_NAMES, Splits
+from detflow.text import count_noun
 
 
 def judge_duplicates(
@@ -31,8 +28,9 @@ def judge_duplicates(
     split_of = {name: split for split, members in splits.members.items() for name in members}
     for name, first in duplicates.exact.items():
         leaks = name in split_of and first in split_of and split_of[name] != split_of[first]
+        code = "split_leak_allowed" if allow_leaks else "split_leak"
         yield Finding(
-            "split_leak" if leaks and not allow_leaks else "image_duplicate",
+            code if leaks else "image_duplicate",
             name,
             value=f"{split_of[name]}, the other in {split_of[first]}" if leaks else "",
             image=samples[name].image,
@@ -48,6 +46,39 @@ def judge_duplicates(
             image=samples[name].image,
             related=(other, samples[other].image),
         )
+
+
+def judge_splits(splits: Splits) -> Iterator[Finding]:
+    """Yields a finding where a set is to be trained and tested on, and has nothing to validate on.
+
+    Args:
+        splits: The splits.
+    """
+    names = [name for name, members in splits.members.items() if members]
+    has_both = all(any(name.startswith(role) for name in names) for role in ("train", "test"))
+    if has_both and not any(name in VALIDATION_NAMES for name in names):
+        yield Finding("split_no_validation", ".", value=f"the splits are {', '.join(names)}")
+
+
+def judge_renames(
+    renames: Mapping[str, str], made: Collection[str], samples: Mapping[str, SampleSummary]
+) -> Iterator[Finding]:
+    """Yields a finding for each class that was to be renamed and that no usable sample has.
+
+    Args:
+        renames: What was to be renamed.
+        made: What was renamed.
+        samples: The usable samples.
+    """
+    wanted = sorted(renames.keys() - made)
+    if not wanted:
+        return
+    names = {count.name for summary in samples.values() for count in summary.class_counts}
+    known = KnownClasses(sorted({*names, *made}))
+    for name in wanted:
+        nearest = known.find_nearest(name)
+        expected = f"perhaps {nearest!r}" if nearest else ""
+        yield Finding("class_rename_unused", ".", value=repr(name), expected=expected)
 
 
 def judge_classes(
@@ -74,8 +105,8 @@ def judge_classes(
                 "class_near_miss",
                 annotation,
                 line,
-                value=f"{name!r}, {totals[name]} objects",
-                expected=f"perhaps {other!r}, {totals[other]} objects",
+                value=f"{name!r}, {count_noun(totals[name], 'object')}",
+                expected=f"perhaps {other!r}, {count_noun(totals[other], 'object')}",
                 image=samples[annotation].image,
             )
     for split, members in splits.members.items():
@@ -87,33 +118,3 @@ def judge_classes(
         }
         for name in sorted(totals.keys() - present):
             yield Finding("class_absent", first[name][0], value=f"no {name!r} in {split}")
-
-
-def find_near_misses(totals: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """Yields (rare class, class that may be meant) where the two differ by little.
-
-    That is by a letter, by case or by separators; and the rare class is at least 10 times rarer.
-    Names that differ in digits only ("type1", "type2") are a series, not an error.
-
-    Args:
-        totals: How many objects each class has.
-    """
-    names = sorted(totals)
-    for name in names:
-        others = [other for other in names if totals[other] >= _NEAR_MISS_RATIO * totals[name]]
-        plain = {_to_plain(other): other for other in others}
-        if _to_plain(name) in plain:
-            yield name, plain[_to_plain(name)]
-            continue
-        others = [other for other in others if _drop_digits(other) != _drop_digits(name)]
-        nearest = find_nearest(name, others, cutoff=_NEAR_MISS_CUTOFF)
-        if nearest is not None:
-            yield name, nearest
-
-
-def _to_plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()
-
-
-def _drop_digits(name: str) -> str:
-    return re.sub(r"\d+", "", name)

@@ -13,12 +13,14 @@ from detflow.data.images.header import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFau
 from detflow.data.images.transcode import Treatment
 from detflow.data.judging.boxes import is_in_order, mend_box, to_pixels
 from detflow.data.judging.case import Case
+from detflow.data.judging.classes import KnownClasses, index_classes
 from detflow.data.judging.sample import AuditedSample, ClassCount
 from detflow.data.records.schema import ObjectColumns, round_to_record
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.source import RawAnnotation, RawObject
-from detflow.text import find_nearest
 from detflow.types import Box, CornerFrame, ImageSize
+
+_MAX_SUGGESTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +100,18 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
     frame = annotation.frame or CornerFrame.VOC
     kept = []
     boxes = []
-    is_refused = False
+    unknown: dict[str, str] = {}
+    known = None if classes is None else index_classes(tuple(classes))
     for raw in annotation.objects:
-        if classes is not None and raw.name not in classes:
-            _note_unknown_class(case, raw, classes)
-            is_refused = True
+        if known is not None and raw.name not in known:
+            _note_unknown_class(case, raw, known, unknown)
         elif is_in_order(raw.corners, size, frame):
             kept.append(raw)
             boxes.append(Box.normalise(raw.corners, size, frame))
         elif (box := mend_box(case, raw, size, frame)) is not None:
             kept.append(raw)
             boxes.append((box.ymin, box.xmin, box.ymax, box.xmax))
-    if is_refused:
+    if unknown:
         return None
     if not annotation.objects:
         case.note("no_objects")
@@ -124,14 +126,20 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
     )
 
 
-def _note_unknown_class(case: Case, raw: RawObject, classes: Sequence[str]) -> None:
-    nearest = find_nearest(raw.name, classes, cutoff=0.0) or ""
+def _note_unknown_class(
+    case: Case, raw: RawObject, known: KnownClasses, unknown: dict[str, str]
+) -> None:
+    """Notes a class that may not occur; `unknown` has those that were noted before."""
+    if raw.name not in unknown:
+        # Thousands of names in one file are not typing errors.
+        is_few = len(unknown) < _MAX_SUGGESTED
+        unknown[raw.name] = f"perhaps {known.find_nearest(raw.name)!r}" if is_few else ""
     case.note(
         "class_unknown",
         line=raw.line,
         object_index=raw.number,
         value=raw.name,
-        expected=f"perhaps {nearest!r}",
+        expected=unknown[raw.name],
     )
 
 

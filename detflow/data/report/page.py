@@ -116,6 +116,7 @@ class _SplitRow:
 @dataclass(frozen=True, slots=True)
 class _Splits:
     rule: str
+    val_from: str
     seed: int
     unions: Mapping[str, Sequence[str]]
     rows: Sequence[_SplitRow]
@@ -132,7 +133,7 @@ def _tell_story(
 ) -> dict[str, int]:
     """Returns the numbers of the two sentences that tell the whole story."""
     return {
-        "images": _count_used(content, "images"),
+        "images": content["annotations_usable"],
         "objects": _count_used(content, "objects"),
         "classes": len(content["classes"]),
         "refused": sum(group.count for group in by_action[Action.REFUSED]),
@@ -142,7 +143,8 @@ def _tell_story(
 
 
 def _build_sums(content: Mapping[str, Any], found: Findings) -> list[_Sum]:
-    used, objects = _count_used(content, "images"), _count_used(content, "objects")
+    # An image that is in two splits is used once.
+    used, objects = content["annotations_usable"], _count_used(content, "objects")
     annotations, images = content["annotations_found"], content["images_found"]
     set_aside, unlabelled = sum(content["quarantined"].values()), content["images_unlabelled"]
     return [
@@ -188,7 +190,8 @@ def _build_splits(content: Mapping[str, Any]) -> _Splits:
         for name, split in content["splits"].items()
     ]
     rule = content["split_rule"]["by"]
-    return _Splits(rule, content["seed"], content["unions"], rows, images, objects)
+    val_from = content["split_rule"].get("val_from", "")
+    return _Splits(rule, val_from, content["seed"], content["unions"], rows, images, objects)
 
 
 # --- Classes ----------------------------------------------------------------------------------

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from detflow.data.findings import Finding
 from detflow.data.images.header import IMAGE_SUFFIXES, find_format
-from detflow.data.sources.names import SPLIT_NAMES, split_extension
+from detflow.data.sources.names import (
+    LIST_SUFFIXES,
+    is_in_image_sets,
+    is_split_name,
+    may_list_split,
+    split_extension,
+)
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
 from detflow.storage.interface import Entry, Folder
 
@@ -41,19 +47,17 @@ def find_files(
     for path, outside, is_folder in walk_dataset(source) if entries is None else entries:
         suffix = split_extension(path.rpartition("/")[2])[1].lower()
         if outside is not None:
-            if is_folder or dialect.has_name(path) or suffix in IMAGE_SUFFIXES:
+            is_wanted = dialect.has_name(path) or suffix in IMAGE_SUFFIXES or may_list_split(path)
+            if is_folder or is_wanted:
                 findings.append(Finding("link_outside", path, value=f"to {outside}"))
         elif dialect.has_name(path):
             annotations.append(path)
-        elif suffix == ".txt":
-            if _may_declare_split(path):
-                split_lists.append(path)
-            else:
-                sides.append(path)
-        elif path.lower().endswith(_SIDE_SUFFIXES):
-            sides.append(path)
         elif suffix in IMAGE_SUFFIXES:
             images.append(path)
+        elif may_list_split(path):
+            split_lists.append(path)
+        elif suffix in LIST_SUFFIXES or path.lower().endswith(_SIDE_SUFFIXES):
+            sides.append(path)
         else:
             # Some sets leave the extensions out.
             head = source.read(path, _HEAD_BYTES)
@@ -65,7 +69,7 @@ def find_files(
         source=source,
         annotations=tuple(sorted(annotations)),
         images=tuple(sorted(images)),
-        split_lists=tuple(sorted(split_lists)),
+        split_lists=tuple(sorted(_drop_labels(split_lists, annotations, images))),
         sides=tuple(sorted(sides)),
         findings=tuple(sorted(findings, key=lambda finding: finding.path)),
     )
@@ -75,10 +79,18 @@ def _is_passed_over(name: str) -> bool:
     return name.startswith(".") or name in _PASSED_OVER
 
 
-def _may_declare_split(path: str) -> bool:
-    *folders, name = path.split("/")
-    if "ImageSets" in folders:
-        # VOC has lists of other tasks (Layout, Segmentation, Action) under the same names; they
-        # divide other images.
-        return folders[-2:] == ["ImageSets", "Main"] or folders[-1] == "ImageSets"
-    return split_extension(name)[0].lower() in SPLIT_NAMES
+def _drop_labels(
+    lists: Sequence[str], annotations: Sequence[str], images: Sequence[str]
+) -> Sequence[str]:
+    """Leaves out text files that are named like an image: "train_7.txt" has YOLO's boxes of it."""
+    doubtful = {
+        path for path in lists if not is_split_name(_own_name(path)) and not is_in_image_sets(path)
+    }
+    if not doubtful:
+        return lists
+    names = {_own_name(path) for paths in (annotations, images) for path in paths}
+    return [path for path in lists if path not in doubtful or _own_name(path) not in names]
+
+
+def _own_name(path: str) -> str:
+    return split_extension(path.rpartition("/")[2])[0]

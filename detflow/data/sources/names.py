@@ -19,7 +19,9 @@ SPLIT_NAMES = frozenset(
         "testing",
         "trainval",
         "dev",
+        "development",
         "eval",
+        "evaluation",
     }
 )
 """Names, in lower case, by which folders and lists declare a split."""
@@ -85,7 +87,8 @@ def is_in_image_sets(path: str) -> bool:
 
 def is_of_other_task(path: str) -> bool:
     """Whether a list is VOC's for another task than detection."""
-    return any(_join(folder) in _OTHER_TASKS for folder in path.split("/")[:-1])
+    folders = path.split("/")[:-1]
+    return is_in_image_sets(path) and any(_join(folder) in _OTHER_TASKS for folder in folders)
 
 
 def may_list_split(path: str) -> bool:

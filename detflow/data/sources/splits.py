@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from detflow.data.findings import Finding
 from detflow.errors import ConfigError
 
+VALIDATION = "val"
+"""What detflow calls a split that chooses the best checkpoint."""
+VALIDATION_NAMES = (VALIDATION, "valid", "validation", "dev", "development", "eval", "evaluation")
+"""What others call it, too."""
 DEFAULT_FRACTIONS: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -31,7 +35,8 @@ class Splits:
     """The splits of a dataset.
 
     Attributes:
-        rule: Where they come from; never AUTO.
+        rule: Where they come from; never AUTO. A dialect that returns SEED leaves the decision to
+            the seed and has something to say about that.
         members: The annotations' names of each split, sorted. Splits are disjoint unless leaks were
             allowed.
         unions: Declared lists that repeat others, such as trainval: ("train", "val"); they are not
@@ -43,6 +48,99 @@ class Splits:
     members: Mapping[str, tuple[str, ...]]
     unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationShare:
+    """A share of one split that is to become the validation split `val`.
+
+    Attributes:
+        split: The name of the split that gives it.
+        share: How much of it, between 0 and 1.
+    """
+
+    split: str
+    share: float
+
+    @classmethod
+    def parse(cls, text: str) -> ValidationShare:
+        """Reads "train=0.1".
+
+        Raises:
+            ConfigError: It reads otherwise.
+        """
+        name, _, number = (piece.strip() for piece in text.rpartition("="))
+        try:
+            share = float(number)
+        except ValueError:
+            share = -1.0
+        if not name or name == VALIDATION or not 0.0 < share < 1.0:
+            raise ConfigError(
+                f"--val-from {text!r} is not SPLIT=SHARE", remedy="write train=0.1, for a tenth"
+            )
+        return cls(name, share)
+
+    def __str__(self) -> str:
+        return f"{self.split}={self.share:g}"
+
+
+def take_validation(
+    splits: Splits,
+    wanted: ValidationShare,
+    groups: Mapping[str, bytes],
+    classes: Mapping[str, tuple[str, ...]],
+    seed: int,
+    kept: Mapping[str, str] | None = None,
+) -> Splits:
+    """Moves a share of a split to a new split `val`, by the hash that divides a dataset by a seed.
+
+    Groups stay together as far as they are in that split.
+
+    Args:
+        splits: The splits, without `val`.
+        wanted: Which share of which split.
+        groups: As in `seeded_splits`.
+        classes: As in `seeded_splits`.
+        seed: As in `seeded_splits`.
+        kept: As in `seeded_splits`.
+
+    Raises:
+        ConfigError: There is no such split, or there is a validation split.
+    """
+    there = next((name for name in VALIDATION_NAMES if splits.members.get(name)), None)
+    if there is not None:
+        raise ConfigError(
+            f"--val-from {wanted}: the dataset has a split {there}", remedy="leave it out"
+        )
+    if wanted.split not in splits.members:
+        known = ", ".join(splits.members) or "none"
+        raise ConfigError(
+            f"--val-from {wanted}: there is no split {wanted.split!r}",
+            remedy=f"the splits are {known}",
+        )
+    names = splits.members[wanted.split]
+    divided = seeded_splits(
+        {name: groups[name] for name in names},
+        classes,
+        {wanted.split: 1.0 - wanted.share, VALIDATION: wanted.share},
+        # A split by the seed holds only a part of its hashes.
+        f"{seed} {VALIDATION}",
+        kept,
+    )
+    members = {}
+    for name, inside in splits.members.items():
+        members[name] = divided.members.get(name, inside)
+        if name == wanted.split:
+            members[VALIDATION] = divided.members[VALIDATION]
+    unions = {
+        name: tuple(
+            piece
+            for part in parts
+            for piece in ((part, VALIDATION) if part == wanted.split else (part,))
+        )
+        for name, parts in splits.unions.items()
+    }
+    return replace(splits, members=members, unions=unions)
 
 
 def parse_fractions(text: str) -> dict[str, float]:
@@ -78,7 +176,7 @@ def seeded_splits(
     groups: Mapping[str, bytes],
     classes: Mapping[str, tuple[str, ...]],
     fractions: Mapping[str, float],
-    seed: int,
+    seed: int | str,
     kept: Mapping[str, str] | None = None,
 ) -> Splits:
     """Splits by a hash of the seed and the group's name; other groups have no influence.
@@ -91,7 +189,7 @@ def seeded_splits(
         groups: The name of each annotation's group; see `duplicates.find_duplicates`.
         classes: The classes of each annotation's objects.
         fractions: The share of each split; they add up to 1.
-        seed: Any number.
+        seed: Any number or text.
         kept: Splits of annotations from an earlier run; they and their groups stay there.
     """
     kept = {
@@ -128,7 +226,7 @@ def _fill_gaps(
     classes_of: Mapping[bytes, Collection[str]],
     splits: Sequence[str],
     fixed: Collection[bytes],
-    seed: int,
+    seed: int | str,
 ) -> None:
     """Moves single groups until each split has each class that it can have, and is not empty.
 

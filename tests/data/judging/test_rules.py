@@ -162,6 +162,16 @@ def listed(*lines):
     return plant
 
 
+def stale_list(voc):
+    voc.add("a")
+    voc.write("test_results.txt", "precision 0.5")
+
+
+def no_validation(voc):
+    for split in ("train", "test"):
+        voc.add(split, images=f"{split}/i", annotations=f"{split}/a")
+
+
 def link_outside(voc):
     voc.add("a")
     (voc.root.parent / "outside.jpg").write_bytes(b"")
@@ -231,6 +241,7 @@ FAULTS = {
     "too_many_objects": (lambda voc: voc.add("a", "<object/>" * (MAX_OBJECTS + 1)), {}),
     "name_missing": (body(SOUND_BOX), {}),
     "name_whitespace": (body(f"<name> cat</name>{SOUND_BOX}"), {}),
+    "name_unicode": (body(f"<name>cafe\u0301</name>{SOUND_BOX}"), {}),
     "flag_unreadable": (body(f"{NAMED}<difficult>perhaps</difficult>"), {}),
     "box_missing": (body("<name>cat</name>"), {}),
     "box_not_a_number": (box((1, 1, "nan", 9)), {}),
@@ -294,6 +305,12 @@ FAULTS = {
     "object_crowd": (coco(objects=[{"iscrowd": 1}]), {}),
     "box_not_normalised": (yolo("0 32 24 9 9"), {}),
     "class_unknown": (lambda voc: voc.add("a", voc.object("dog")), {"classes": ("cat",)}),
+    "class_renamed": (lambda voc: voc.add("a"), {"renames": {"cat": "dog"}}),
+    "class_rename_unused": (lambda voc: voc.add("a"), {"renames": {"car": "dog"}}),
+    "split_unusable": (listed("nowhere", "gone"), FOLDERS),
+    "split_unused": (stale_list, FOLDERS),
+    "split_no_validation": (no_validation, FOLDERS),
+    "split_leak_allowed": (listed("a", "b"), {**FOLDERS, "allow_leaks": True}),
     "split_unassigned": (listed("nowhere", "a/b/c", "b"), {"split_by": SplitBy.LISTS}),
     "split_entry_missing": (listed("a", "nowhere"), FOLDERS),
     "split_entry_twice": (listed("a", "a"), FOLDERS),

@@ -52,7 +52,7 @@ def test_entries_may_be_paths_and_faults_are_named(voc_set):
     assert codes(splits) == [
         ("split_entry_twice", "train.txt", 3),
         ("split_entry_missing", "train.txt", 4),
-        ("split_leak", "ann/b.xml", None),
+        ("split_leak", "test.txt", None),
     ]
 
 
@@ -130,7 +130,7 @@ def test_folders(voc_set):
     add_annotations(voc_set, "Train/annots/a.xml", "valid/annots/b.xml", "other/c.xml")
     splits = declared(voc_set)
     assert splits.rule is SplitBy.FOLDERS
-    assert splits.members == {"Train": ("Train/annots/a.xml",), "valid": ("valid/annots/b.xml",)}
+    assert splits.members == {"train": ("Train/annots/a.xml",), "valid": ("valid/annots/b.xml",)}
     assert codes(splits) == [("split_unassigned", "other/c.xml", None)]
 
 
@@ -148,3 +148,153 @@ def test_asking_for_what_is_not_declared_is_an_error(voc_set, split_by):
     add_annotations(voc_set, "a.xml")
     with pytest.raises(ConfigError, match="declares no splits"):
         declared(voc_set, split_by)
+
+
+def draw_lists(voc_set, folder, **lists):
+    """Ten annotations, `0` to `9`, and lists that name some of them by their digits."""
+    add_annotations(voc_set, *(f"Annotations/{digit}.xml" for digit in "0123456789"))
+    for name, content in lists.items():
+        lines = content if "\n" in content else "\n".join(content)
+        voc_set.write(f"{folder}/{name}.txt".removeprefix("/"), lines)
+
+
+def places(splits):
+    return {
+        name: "".join(path[len("Annotations/")] for path in members)
+        for name, members in splits.members.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        ("ImageSets/main", ("train", "val")),
+        ("imagesets/MAIN", ("Train", "VAL")),
+        ("ImageSets/DET", ("train", "val")),
+        ("ImageSets", ("train", "val")),
+        ("Image Sets/Main/2012", ("train_list", "val_list")),
+        ("", ("train_list", "val_list")),
+        ("", ("2007_train", "2007_val")),
+        ("lists", ("trainlist01", "validation_x")),
+        ("lists", ("TRAIN", "list of the test")),
+    ],
+)
+def test_lists_under_the_names_that_tools_give_them(voc_set, folder, names):
+    draw_lists(voc_set, folder, **dict(zip(names, ("012345", "6789"), strict=True)))
+    splits = declared(voc_set)
+    assert splits.rule is SplitBy.LISTS
+    assert list(places(splits).values()) == ["012345", "6789"]
+    assert {"train"} < splits.members.keys() <= {"train", "val", "validation", "test"}
+    assert splits.findings == ()
+
+
+def test_a_list_under_image_sets_that_names_nothing_is_refused_in_one_line(voc_set):
+    draw_lists(voc_set, "ImageSets/Main", train="xyz", val="6789")
+    splits = declared(voc_set)
+    assert (splits.rule, splits.members) == (SplitBy.SEED, {})
+    (finding,) = splits.findings
+    assert (finding.code, finding.path) == ("split_unusable", "ImageSets/Main/train.txt")
+    assert finding.value == "none of its 3 entries is known; the first, in line 1, is 'x'"
+    assert declared(voc_set, SplitBy.SEED) is None
+
+
+def test_a_stale_list_is_refused_beside_good_ones_wherever_it_lies(voc_set):
+    draw_lists(voc_set, "", train="012", val="345", test="xyz")
+    splits = declared(voc_set)
+    assert list(splits.members) == ["train", "val"]
+    assert codes(splits)[0] == ("split_unusable", "test.txt", None)
+
+
+def test_stale_lists_alone_are_named(voc_set):
+    draw_lists(voc_set, "", train="xyz", val="uvw")
+    assert codes(declared(voc_set)) == [
+        ("split_unused", "train.txt", None),
+        ("split_unused", "val.txt", None),
+    ]
+    with pytest.raises(ConfigError, match=r"by lists: train\.txt: none of its 3 entries is known"):
+        declared(voc_set, SplitBy.LISTS)
+
+
+def test_text_that_only_sounds_like_a_list_is_named_and_refuses_nothing(voc_set):
+    draw_lists(voc_set, "", train="012345", val="6789", test_results="precision 0.5\nrecall 1\n")
+    splits = declared(voc_set)
+    assert places(splits) == {"train": "012345", "val": "6789"}
+    assert codes(splits) == [("split_unused", "test_results.txt", None)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "code"),
+    [
+        ("ImageSets/Main", "default", "split_unusable"),
+        ("", "test", "split_unusable"),
+        ("", "test_list", "split_unusable"),
+    ],
+)
+def test_one_list_of_a_part_is_not_left_to_the_seed(voc_set, folder, name, code):
+    draw_lists(voc_set, folder, **{name: "012"})
+    (finding,) = declared(voc_set).findings
+    assert finding.code == code
+    assert finding.value == "it names 3 of 10 annotations, and no other list the rest"
+
+
+def test_folders_divide_what_one_list_leaves_open(voc_set):
+    add_annotations(voc_set, "train/a.xml", "train/b.xml", "test/c.xml")
+    voc_set.write("test.txt", "c")
+    splits = declared(voc_set)
+    assert splits.rule is SplitBy.FOLDERS
+    assert codes(splits) == [("split_unused", "test.txt", None)]
+
+
+def test_an_empty_list_is_named(voc_set):
+    draw_lists(voc_set, "ImageSets/Main", train="01234", val="56789", test="\n")
+    splits = declared(voc_set)
+    assert list(splits.members) == ["train", "val"]
+    assert codes(splits) == [("split_empty", "ImageSets/Main/test.txt", None)]
+
+
+def test_lists_of_another_task_are_named_where_no_others_are(voc_set):
+    draw_lists(voc_set, "ImageSets/Segmentation", train="012", val="345")
+    (finding,) = declared(voc_set).findings
+    assert (finding.code, finding.path) == ("split_unused", "ImageSets/Segmentation")
+    draw_lists(voc_set, "ImageSets/Main", train="01234", val="56789")
+    assert declared(voc_set).findings == ()
+
+
+def test_a_part_of_a_list_under_a_longer_name_changes_nothing(voc_set):
+    draw_lists(voc_set, "", train="01234", val="56789", train_small="01", val_new="901")
+    splits = declared(voc_set)
+    assert places(splits) == {"train": "01234", "val": "56789"}
+    assert codes(splits) == [("split_unused", "val_new.txt", None)]
+
+
+def test_the_same_list_in_two_places_is_one(voc_set):
+    draw_lists(voc_set, "ImageSets/Main", train="01234", val="56789")
+    draw_lists(voc_set, "", train="01234", val="56789")
+    assert declared(voc_set).findings == ()
+
+
+def test_all_and_trainval_are_unions_whatever_overlaps(voc_set):
+    lists = {"train": "01234", "val": "456", "trainval": "0123456", "test": "789"}
+    draw_lists(voc_set, "ImageSets/Main", **lists, all="0123456789")
+    splits = declared(voc_set)
+    assert splits.unions == {"all": ("train", "val", "test"), "trainval": ("train", "val")}
+    (finding,) = splits.findings
+    assert (finding.code, finding.path) == ("split_leak", "ImageSets/Main/val.txt")
+    assert finding.value == "1 annotation in both train and val: Annotations/4.xml"
+
+
+def test_what_only_a_union_names_is_set_aside(voc_set):
+    draw_lists(voc_set, "ImageSets/Main", train="0123", val="456", test="78", all="0123456789")
+    (finding,) = declared(voc_set).findings
+    assert (finding.code, finding.path) == ("split_unassigned", "Annotations/9.xml")
+    assert finding.value == "only in ImageSets/Main/all.txt"
+
+
+def test_a_list_that_leads_out_of_the_dataset_is_refused(voc_set, tmp_path):
+    draw_lists(voc_set, "ImageSets/Main", val="56789")
+    (tmp_path / "train.txt").write_text("0\n")
+    (voc_set.root / "ImageSets/Main/train.txt").symlink_to(tmp_path / "train.txt")
+    files = find_files(LocalFolder.of(voc_set.root), VOC)
+    assert [(one.code, one.path) for one in files.findings] == [
+        ("link_outside", "ImageSets/Main/train.txt")
+    ]

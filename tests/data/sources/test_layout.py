@@ -31,7 +31,11 @@ def test_files_are_found_at_any_depth_and_what_is_no_part_is_passed_over(voc_set
     files = find_files(LocalFolder.of(voc_set.root), VOC)
     assert files.annotations == ("a/b/c/x.XML", "a/y.xml", "ann/n02085620_7", "ann/v1.5")
     assert files.images == ("img/noext", "img/odd.dat", "img/x.JPG")
-    assert files.split_lists == ("VOC/ImageSets/Main/anything.txt", "train.txt")
+    assert files.split_lists == (
+        "VOC/ImageSets/Main/anything.txt",
+        "VOC/ImageSets/Segmentation/train.txt",
+        "train.txt",
+    )
     assert files.findings == ()
 
 
@@ -54,3 +58,22 @@ def test_links_out_of_the_dataset_are_named_and_not_followed(voc_set, tmp_path):
         ("link_outside", "img/a.jpg"),
         ("link_outside", "more"),
     ]
+
+
+def test_texts_that_are_named_like_an_image_are_no_lists(voc_set):
+    jpeg = voc_set.encode(voc_set.draw())
+    for name in ("train_7", "test1", "val"):
+        voc_set.write(f"images/{name}.jpg", jpeg)
+        voc_set.write(f"labels/{name}.txt", "0 0.5 0.5 0.1 0.1")
+    for name in ("train_list.TXT", "train_000012.txt", "Test.lst", "ImageSets/Main/test1.txt"):
+        voc_set.write(name, "a")
+    voc_set.write("ImageSets/Main/fold", "a")
+    voc_set.write("ImageSets/classes.txt", "cat")
+    files = find_files(LocalFolder.of(voc_set.root), VOC)
+    assert files.split_lists == (
+        "ImageSets/Main/fold",
+        "ImageSets/Main/test1.txt",
+        "Test.lst",
+        "labels/val.txt",
+        "train_list.TXT",
+    )

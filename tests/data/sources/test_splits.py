@@ -3,8 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.sources.splits import (
+    SplitBy,
+    Splits,
+    ValidationShare,
     parse_fractions,
     seeded_splits,
+    take_validation,
     unit_hash,
 )
 from detflow.errors import ConfigError
@@ -114,3 +118,66 @@ def test_what_are_no_fractions_is_refused(text):
 @given(st.text(), st.integers())
 def test_the_hash_is_in_the_unit_interval(text, seed):
     assert 0.0 <= unit_hash(seed, text.encode("utf-8", "replace").decode()) < 1.0
+
+
+def validation(share="train=0.1", number=300, groups=None, seed=0, kept=None, **members):
+    names = [f"{index:05d}" for index in range(number)]
+    members = {name: tuple(names[part]) for name, part in members.items()}
+    return take_validation(
+        Splits(SplitBy.LISTS, members, {"all": tuple(members)}),
+        ValidationShare.parse(share),
+        groups or {name: name.encode() for name in names},
+        dict.fromkeys(names, ("cat",)),
+        seed,
+        kept,
+    )
+
+
+def test_a_validation_split_is_a_share_of_train():
+    splits = validation(train=slice(200), test=slice(200, 300))
+    sizes = {name: len(members) for name, members in splits.members.items()}
+    assert list(sizes) == ["train", "val", "test"]
+    assert sizes["train"] + sizes["val"] == 200
+    assert 10 <= sizes["val"] <= 30
+    assert sizes["test"] == 100
+    assert splits.unions == {"all": ("train", "val", "test")}
+    again = validation(train=slice(200), test=slice(200, 300))
+    assert again == splits
+    assert validation(seed=1, train=slice(200)).members["val"] != splits.members["val"]
+
+
+def test_a_validation_split_keeps_groups_and_what_was_kept():
+    names = [f"{index:05d}" for index in range(300)]
+    groups = {name: name[:4].encode() for name in names}
+    kept = {"00000": "val", "00295": "val"}
+    splits = validation(groups=groups, train=slice(290), test=slice(290, 300), kept=kept)
+    inside = {name[:4] for name in splits.members["val"]}
+    assert "0000" in inside
+    assert not inside & {name[:4] for name in splits.members["train"]}
+    assert len(splits.members["test"]) == 10
+
+
+def test_a_validation_split_is_taken_from_a_seeded_split_too():
+    train = seeded(3000, fractions={"train": 0.8, "test": 0.2})
+    groups = {name: name.encode() for name in place(train)}
+    classes = dict.fromkeys(groups, ("cat",))
+    splits = take_validation(train, ValidationShare("train", 0.1), groups, classes, 0)
+    assert 200 < len(splits.members["val"]) < 280
+
+
+@pytest.mark.parametrize(
+    ("share", "members", "reason"),
+    [
+        ("training=0.1", {"train": slice(9)}, "there is no split 'training'"),
+        ("train=0.1", {"train": slice(9), "valid": slice(9, 10)}, "the dataset has a split valid"),
+        ("train=0", {}, "is not SPLIT=SHARE"),
+        ("train=1", {}, "is not SPLIT=SHARE"),
+        ("train", {}, "is not SPLIT=SHARE"),
+        ("=0.1", {}, "is not SPLIT=SHARE"),
+        ("val=0.1", {}, "is not SPLIT=SHARE"),
+        ("train=nan", {}, "is not SPLIT=SHARE"),
+    ],
+)
+def test_what_is_no_validation_split_is_refused(share, members, reason):
+    with pytest.raises(ConfigError, match=reason):
+        validation(share, **members)
