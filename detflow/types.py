@@ -177,6 +177,8 @@ class ObjectAnnotation:
             miss.
         truncated: VOC's flag: the object goes on outside of the box.
         pose: VOC's free text ("Unspecified", "Left", …); empty where the annotation has none.
+        crowd: COCO's flag: the box stands for many objects; evaluation counts it neither as a hit
+            nor as a miss, and training passes it over.
     """
 
     name: str
@@ -184,6 +186,7 @@ class ObjectAnnotation:
     difficult: bool = False
     truncated: bool = False
     pose: str = ""
+    crowd: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:

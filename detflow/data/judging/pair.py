@@ -161,9 +161,11 @@ def _drop_duplicates(
     return ObjectColumns(
         names=[raw.name for raw in kept],
         boxes_yxyx=[box for _, box in first],
-        difficult=[int(raw.difficult) for raw in kept],
+        # Every reader knows this flag, and leaves such objects out of an evaluation.
+        difficult=[int(raw.difficult or raw.crowd) for raw in kept],
         truncated=[int(raw.truncated) for raw in kept],
         poses=[raw.pose for raw in kept],
+        crowds=[int(raw.crowd) for raw in kept],
     )
 
 

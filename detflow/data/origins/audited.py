@@ -18,7 +18,7 @@ from detflow.data.sources.splits import SplitBy
 from detflow.label_map import LabelMap
 from detflow.storage.interface import Folder
 
-_WITHOUT_FLAGS = frozenset({"YOLO", "CSV"})
+_WITHOUT_FLAGS = frozenset({"YOLO", "CSV", "CVAT"})
 _ONLY_TRANSCODED = Treatment(transcode=True)
 
 
@@ -117,6 +117,7 @@ class AuditedOrigin:
 def carry_columns(columns: ObjectColumns) -> list[CarriedObject]:
     """Returns the objects of columns."""
     return [
-        CarriedObject(name, box, bool(difficult), bool(truncated), pose=pose)
-        for name, box, difficult, truncated, pose in zip(*columns, strict=True)
+        # A crowd is difficult only because it is a crowd.
+        CarriedObject(name, box, bool(difficult and not crowd), bool(truncated), bool(crowd), pose)
+        for name, box, difficult, truncated, pose, crowd in zip(*columns, strict=True)
     ]

@@ -130,7 +130,8 @@ def carry_object(item: ObjectAnnotation) -> CarriedObject:
     return CarriedObject(
         item.name,
         (box.ymin, box.xmin, box.ymax, box.xmax),
-        item.difficult,
+        item.difficult and not item.crowd,
         item.truncated,
-        pose=item.pose,
+        item.crowd,
+        item.pose,
     )

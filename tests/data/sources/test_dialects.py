@@ -1,5 +1,6 @@
 """The same scenes give the same records, whatever dialect they are written in."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -86,16 +87,17 @@ def test_the_same_scenes_give_the_same_records(drawn, write):
 
 
 @pytest.mark.parametrize(("write", "suffix"), list(zip(WRITERS, cycle(["zip", "gztar", "tar"]))))
-def test_an_archive_gives_the_records_of_its_folder(drawn, write, suffix, tmp_path):
+def test_an_archive_gives_the_records_of_its_folder(drawn, write, suffix, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     write(drawn)
     archive = Path(shutil.make_archive(tmp_path / "packed" / "things", suffix, drawn.root))
-    before = set(os.listdir(tempfile.gettempdir()))
     made = drawn.make(dataset=archive)
     assert made.splits == drawn.truth
     assert made.manifest["dataset"] == "things"
     unpacked = drawn.make()
     assert made.manifest["fingerprint"] == unpacked.manifest["fingerprint"]
-    assert set(os.listdir(tempfile.gettempdir())) - before == set()
+    assert os.listdir(tmp_path / "temporary") == []
 
 
 def test_commands_take_archives(drawn, tmp_path, command):
@@ -178,3 +180,25 @@ def test_raccoons_tables_have_the_boxes_of_its_xml(shared_data, tmp_path):
     assert len(boxes["voc"]) == 200
     assert boxes["csv"] == boxes["voc"]
     assert splits == {"train": 160, "test": 40}
+
+
+def test_a_crowd_stays_one_and_counts_for_nothing(drawn, tmp_path, command):
+    drawn.draw_images()
+    drawn.write_coco("{split}.json")
+    content = json.loads((drawn.root / "train.json").read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    drawn.write("train.json", json.dumps(content))
+    made = drawn.make()
+    assert made.splits == drawn.truth
+    [note] = [line for line in made.ledger if line["code"] == "object_crowd"]
+    assert note["value"] == "1 of 2 objects"
+    manifest = read_manifest(made.path)
+    samples = {sample.filename: sample for sample in read_samples(made.path, manifest, "train")}
+    flags = [(one.crowd, one.difficult) for one in samples["train/images/a.jpg"].objects]
+    assert flags == [(True, True), (False, False)]
+    for number, source in enumerate((drawn.root, made.path)):
+        out = tmp_path / str(number)
+        done = command("convert", source, "--to", "coco", "--output", out, "--jobs", 1)
+        assert done.returncode == 0, done.stderr
+        written = json.loads(next(out.rglob("*train*.json")).read_text())
+        assert sorted(one["iscrowd"] for one in written["annotations"]) == [0, 0, 1]

@@ -277,9 +277,10 @@ def _build(
                     found.line,
                     name,
                     found.corners,
-                    found.is_crowd,
+                    difficult=False,
                     truncated=False,
                     pose="",
+                    crowd=found.is_crowd,
                 )
             )
             continue

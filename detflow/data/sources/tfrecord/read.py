@@ -156,9 +156,10 @@ def _read_objects(
                 1,
                 class_name,
                 (xmin, ymin, xmax, ymax),
-                bool(difficult and difficult[index]) or bool(crowd and crowd[index]),
+                bool(difficult and difficult[index]),
                 bool(truncated and truncated[index]),
                 pose,
+                bool(crowd and crowd[index]),
             )
         )
     return tuple(objects), sum(map(bool, crowd))
