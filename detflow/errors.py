@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import ClassVar
 
+from detflow.text import escape_unprintable
+
 
 class DetflowError(Exception):
     """A fault that the user can act on.
@@ -44,8 +46,8 @@ class DetflowError(Exception):
         text = f"{where}: {self.cause}" if where else self.cause
         if self.remedy:
             text += f"; {self.remedy}"
-        # File names may hold line breaks; the error stays one line.
-        return text.replace("\r", "\\r").replace("\n", "\\n")
+        # File names may hold line breaks and what terminals obey; the error stays one line.
+        return escape_unprintable(text)
 
 
 class ConfigError(DetflowError):

@@ -134,7 +134,7 @@ class SyntheticWorkers:
             annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, ()
         )
         names = ImageNames(image.rpartition("/")[2], None)
-        reading = AnnotationReading(names, judgement)
+        reading = AnnotationReading(names, None, judgement)
         return FileReading(draw.randbytes(32), (reading,), ())
 
     def _write(self, task: Any) -> Any:

@@ -87,7 +87,7 @@ def check(
         allow_leaks: Whether the same image may be in two splits.
         strict: Whether any fault that would have to be mended refuses the dataset.
         max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
-            allows all but one.
+            allows half of them.
         max_pixels: Images with more pixels are refused.
         max_unpacked: An archive whose files have more bytes together is refused.
         jobs: Number of processes; None chooses. The result never depends on it.

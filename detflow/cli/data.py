@@ -95,7 +95,7 @@ _DATASET_OPTIONS = (
     click.option(
         "--max-bad",
         metavar="N|P%",
-        help="How many annotations may be unusable.  [default: all but one]",
+        help="How many annotations may be unusable.  [default: half of them]",
     ),
     click.option(
         "--max-pixels",

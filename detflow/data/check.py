@@ -28,7 +28,7 @@ from detflow.data.sources.seen import require_folder
 from detflow.data.terminal import format_summary
 from detflow.data.verdict import Verdict
 from detflow.data.workers.processes import choose_jobs, open_workers
-from detflow.errors import ArtifactError, DataError, DetflowError, environment_faults
+from detflow.errors import ArtifactError, ConfigError, DataError, DetflowError, environment_faults
 from detflow.progress import Progress
 from detflow.publish import publish_file
 from detflow.storage.archives import find_archive_kind
@@ -123,6 +123,7 @@ def open_check(
         progress: Told how far it is.
 
     Raises:
+        ConfigError: A page or a table was asked for, and there is no dataset.
         DataError: There is nothing to judge, or a file was removed meanwhile.
         EnvironmentFault: The machine refuses.
     """
@@ -133,6 +134,13 @@ def open_check(
         if not records or _holds_dataset(path, options):
             dataset = _judge_dataset(path, options, report_path, questions_path, progress)
             parts.append(stack.enter_context(dataset))
+        elif report_path is not None or questions_path is not None:
+            option = "--questions" if report_path is None else "--report"
+            raise ConfigError(
+                f"{option} is about datasets, and here are only TFRecord files",
+                path=str(path),
+                remedy="leave it out",
+            )
         parts += [check_records(place, options.jobs, progress) for place in records]
         yield CheckResult(tuple(parts))
 
@@ -157,6 +165,7 @@ def check_location(
         with_findings: Whether to return all findings in a dataset; a large one may have millions.
 
     Raises:
+        ConfigError: As in `open_check`.
         DataError: As in `open_check`.
         EnvironmentFault: As in `open_check`.
     """

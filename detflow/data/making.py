@@ -105,8 +105,7 @@ class RecordOptions:
         keep_splits: An earlier records directory whose samples stay in their splits.
         write_fixed: A folder for the mended dataset as VOC.
         strict: Whether any repair or quarantine fails the run.
-        max_bad: How many annotations may be quarantined; None allows any number as long as one
-            sample is left.
+        max_bad: How many annotations may be quarantined; None allows half of them.
         jobs: The number of processes; None chooses it. It never changes the result.
         report: Whether to write the page with pictures.
         max_unpacked: How many bytes the files of an archive may have together.
@@ -313,6 +312,9 @@ def _find_refusal(
     elif options.max_bad is not None and not options.max_bad.allows(bad, total):
         cause = f"{bad} of {total} annotations are unusable, --max-bad allows {options.max_bad}"
         remedy = "correct the files named above"
+    elif options.max_bad is None and bad * 2 > total:
+        cause = f"{bad:,} of {total:,} annotations would be set aside, more than half of them"
+        remedy = "look at the reasons named above, or allow it with --max-bad 100%"
     elif not audit.label_map.names:
         cause, remedy = "no object is left, so there is no class to learn", "label some objects"
     else:

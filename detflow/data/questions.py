@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,6 +12,7 @@ from detflow.data.judging.decisions import (
     OPEN_CODES,
     Topic,
     format_table,
+    read_quoted,
 )
 from detflow.data.rules import RULES
 
@@ -51,7 +50,7 @@ def _ask(finding: Finding, images: frozenset[str]) -> dict[str, str]:
     )
     return {
         "question": topic.value,
-        "about": _read_name(finding.value) if topic is Topic.CLASS else "",
+        "about": read_quoted(finding.value) if topic is Topic.CLASS else "",
         "annotation": finding.annotation,
         "line": "" if finding.line is None else str(finding.line),
         "evidence": f"{RULES[finding.code].meaning}: {details}"
@@ -67,15 +66,6 @@ def _list_candidates(topic: Topic, finding: Finding, images: frozenset[str]) -> 
         named = dict.fromkeys((*([finding.image] if finding.image else []), *finding.related))
         yield from [name for name in named if name in images][:_MAX_CANDIDATES]
     if topic is Topic.CLASS:
-        yield f"class {_read_name(finding.expected)}"
-        yield f"class {_read_name(finding.value)}"
+        yield f"class {read_quoted(finding.expected)}"
+        yield f"class {read_quoted(finding.value)}"
     yield from ANSWERS[topic]
-
-
-_LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
-
-
-def _read_name(text: str) -> str:
-    """Returns the class that a finding names first, in quotation marks as `repr` sets them."""
-    match = _LITERAL.search(text)
-    return ast.literal_eval(match.group()) if match else ""

@@ -87,6 +87,15 @@ def test_strict_is_stricter(sound):
     assert check(sound.root, strict=True).refusal is not None
 
 
+@pytest.mark.parametrize("option", ["--report", "--questions"])
+def test_a_page_about_records_is_refused_and_not_left_out(sound, tmp_path, command, option):
+    publish_records(sound.root, tmp_path / "records", RecordOptions())
+    done = command("check", tmp_path / "records", option, tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{option} is about datasets, and here are only TFRecord files" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_each_faulty_file_is_named_with_its_line_and_the_rest_is_counted(sound):
     for number in range(14):
         sound.add(f"outside{number:02}", sound.object(box=(60, 40, 70, 60)))

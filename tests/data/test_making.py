@@ -262,6 +262,21 @@ def test_what_cannot_be_mended_is_set_aside_and_the_sums_add_up(voc_set, tmp_pat
             publish_records(voc_set.root, tmp_path / "out", options)
 
 
+def test_more_than_half_set_aside_is_refused_unless_allowed(voc_set, tmp_path, command):
+    voc_set.add("good")
+    voc_set.add("cut", image=b"not an image")
+    run = ("make-records", voc_set.root, "--output", tmp_path / "out")
+    assert command(*run).returncode == 0
+    voc_set.add("text", image=b"not an image")
+    for refused in (command(*run), command("check", voc_set.root)):
+        assert refused.returncode == 3
+        assert refused.stderr.splitlines()[-1].endswith(
+            "2 of 3 annotations would be set aside, more than half of them; look at the reasons "
+            "named above, or allow it with --max-bad 100%"
+        )
+    assert command(*run, "--max-bad", "2").returncode == 0
+
+
 def test_strict_mends_nothing(voc_set, tmp_path, command):
     voc_set.add("a", size=(64, 47))
     result = command("make-records", voc_set.root, "--output", tmp_path / "out", "--strict")

@@ -27,7 +27,14 @@ _ACCOUNTS = {
     "left out": {"box_zero_area", "box_outside", "object_duplicate"},
 }
 _SIZE_CODES = {"size_missing", "size_zero", "size_swapped", "size_wrong", "exif_applied"}
-_PAIRING_CODES = {"paired_by_case", "paired_by_extension", "paired_by_path", "paired_by_stem"}
+_PAIRING_CODES = {
+    "paired_by_case",
+    "paired_by_extension",
+    "paired_by_path",
+    "paired_by_stem",
+    "paired_by_size",
+    "claim_stale",
+}
 
 
 class Wrong(Exception):

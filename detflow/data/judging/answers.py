@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from detflow.data.findings import Finding
-from detflow.data.judging.decisions import DROP, OPEN_CODES, Decision, Topic
+from detflow.data.judging.classes import normalise_class
+from detflow.data.judging.decisions import DROP, OPEN_CODES, Decision, Topic, read_quoted
 from detflow.data.sources.pairing import Pairs
 
 
@@ -62,6 +63,34 @@ def answer_images(
     )
 
 
+def answer_classes(
+    findings: Iterable[Finding], decisions: Mapping[str, Decision], renamed: Collection[str]
+) -> Iterator[Finding]:
+    """Yields findings without those about classes that are right as they are, as a person says.
+
+    Args:
+        findings: Findings about the classes of the whole set.
+        decisions: The answers about classes, by the class.
+        renamed: The classes that were renamed.
+
+    Raises:
+        DataError: A class is not asked about, or not there.
+    """
+    kept = {name: decision for name, decision in decisions.items() if decision.answer == name}
+    for finding in findings:
+        name = read_quoted(finding.value) if finding.code == "class_near_miss" else ""
+        decision = kept.pop(name, None)
+        yield finding if decision is None else note_decision(finding.path, "", decision)
+    for decision in kept.values():
+        raise decision.refuse("nothing is open about this class")
+    for name, decision in decisions.items():
+        if decision.answer == name:
+            continue
+        if normalise_class(name) not in renamed:
+            raise decision.refuse("no usable annotation has this class")
+        yield note_decision(".", "", decision)
+
+
 def note_decision(name: str, image: str, decision: Decision) -> Finding:
     """Returns the ledger's line for an answer about an annotation.
 
@@ -70,5 +99,6 @@ def note_decision(name: str, image: str, decision: Decision) -> Finding:
         image: Its image; empty where it has none.
         decision: The answer.
     """
-    value = f"{decision.topic.value}: {decision.answer}"
+    about = f" {decision.about!r}" if decision.topic is Topic.CLASS else ""
+    value = f"{decision.topic.value}{about}: {decision.answer}"
     return Finding("decided", name, value=value, image=image or None)

@@ -17,7 +17,7 @@ from typing import TypeVar
 from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
-from detflow.data.judging.answers import answer_images
+from detflow.data.judging.answers import answer_classes, answer_images
 from detflow.data.judging.batch import BatchJudge, FileReading, FileTask, Judgement
 from detflow.data.judging.classes import read_renames, settle_classes
 from detflow.data.judging.collect import Collected, FindingLog
@@ -34,13 +34,16 @@ from detflow.data.judging.entries import (
     open_store,
     read_entries,
 )
+from detflow.data.judging.evidence import FileEvidence
 from detflow.data.judging.sample import AuditedSample, SampleSummary, read_line
 from detflow.data.judging.splitting import SplitChoice, split_samples
 from detflow.data.rules import RULES, Action
+from detflow.data.sources.candidates import Claim
 from detflow.data.sources.detect import open_dataset_files
 from detflow.data.sources.names import split_extension
-from detflow.data.sources.pairing import find_own_images, pair_images
-from detflow.data.sources.source import AnnotationSource, DatasetFiles
+from detflow.data.sources.own_images import describe_own_image, find_own_images, names_other_image
+from detflow.data.sources.pairing import pair_images
+from detflow.data.sources.source import AnnotationSource, DatasetFiles, ImageNames
 from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, ValidationShare
 from detflow.data.workers.processes import OrderedMap
 from detflow.label_map import LabelMap
@@ -220,7 +223,9 @@ def audit_dataset(
         log.extend(judge_duplicates(samples, duplicates, splits, options.allow_leaks))
         members = set[str]().union(*splits.members.values())
         assigned = {name: summary for name, summary in samples.items() if name in members}
-        log.extend(judge_classes(assigned, splits, classes))
+        about_classes = judge_classes(assigned, splits, classes)
+        answers = decisions.by_topic[Topic.CLASS]
+        log.extend(answer_classes(about_classes, answers, collected.renamed))
         log.extend(judge_renames(renames, collected.renamed, samples))
         progress("comparing images", 1, 1)
     if classes is None:
@@ -289,9 +294,9 @@ class _Pass:
         self._workers = workers
         self._progress = progress
         self._collected = collected
-        # Plain tuples of strings cost the garbage collector nothing, named ones do.
-        self._names: dict[str, tuple[str | None, str | None]] = {}
-        self._judged: set[str] = set()
+        self._claims: dict[str, Claim] = {}
+        self._judged: dict[str, str] = {}
+        self._odd_paths: dict[str, str] = {}
         # Where the store keeps annotations of files that hold many, by name.
         self._kept: dict[str, int] = {}
         self.annotations: list[str] = []
@@ -316,18 +321,25 @@ class _Pass:
         self.annotations += [
             finding.annotation for finding in reading.findings if finding.action in _SET_ASIDE
         ]
-        for names, judgement in reading.annotations:
+        for names, size, judgement in reading.annotations:
             self.annotations.append(path)
             if same_key is not None:
                 log.extend([Finding("key_twice", path, related=same_key)])
+            elif judgement is None:
+                self._claims[path] = (*names, size, True)
             else:
-                # Pairing looks at the source path only where there is no file name, or a stale one.
-                is_certain = judgement is not None and names.filename
-                source_path = None if is_certain else names.source_path
-                self._names[path] = names.filename, source_path
-            if judgement is not None:
                 self._collected.add(path, image, judgement)
-                self._judged.add(path)
+                self._note_own_image(path, names, image)
+
+    def _note_own_image(self, name: str, names: ImageNames, image: str) -> None:
+        self._judged[name] = image
+        finding = describe_own_image(name, names, image)
+        # Some dialects have no other name than the file's.
+        is_named = names != (None, None, None) or not self._judge.dialect.claims_by_name
+        if finding is not None and is_named:
+            self._collected.log.extend([finding])
+        if names.source_path is not None and names_other_image(name, names.source_path):
+            self._odd_paths[name] = names.source_path
 
     def read_entries(self) -> None:
         """Reads every file where each holds many annotations."""
@@ -349,11 +361,11 @@ class _Pass:
             self.annotations += [
                 finding.annotation for finding in file.findings if finding.action in _SET_ASIDE
             ]
-            for entry, (names, place) in file.claims.items():
+            for entry, (names, size, place) in file.claims.items():
                 name = name_annotation(file.path, entry)
                 log.places[name] = file.path, entry
                 self.annotations.append(name)
-                self._names[name] = names.filename, names.source_path
+                self._claims[name] = (*names, size, False)
                 self._kept[name] = place
 
     def pair_all(self) -> Mapping[str, str]:
@@ -362,21 +374,24 @@ class _Pass:
         Returns:
             The image of each annotation that has one.
         """
-        unreadable = [name for name in self.annotations if name not in self._names]
+        known = self._claims.keys() | self._judged.keys()
         pairs = pair_images(
-            self._names,
+            self._claims,
             self._files.images,
-            unreadable,
+            FileEvidence(self._files.source, self._workers),
+            self._judged,
+            self._odd_paths,
+            [name for name in self.annotations if name not in known],
             by_own_name=self._judge.dialect.claims_by_name,
         )
-        taken = {image: name for name, image in pairs.images.items()}
-        answers = self._decisions.by_topic[Topic.IMAGE]
-        pairs, dropped = answer_images(pairs, self._names, taken, answers)
-        self.annotations = [name for name in self.annotations if name not in dropped]
+        if answers := self._decisions.by_topic[Topic.IMAGE]:
+            have_one = chain(self._judged.items(), pairs.images.items())
+            taken = {image: name for name, image in have_one}
+            pairs, dropped = answer_images(pairs, self._claims, taken, answers)
+            self.annotations = [name for name in self.annotations if name not in dropped]
         self._collected.log.extend(pairs.findings)
-        waiting = [
-            (name, image) for name, image in pairs.images.items() if name not in self._judged
-        ]
+        self.annotations = [name for name in self.annotations if name not in pairs.copies]
+        waiting = list(pairs.images.items())
         judge = replace(self._judge, is_paired=True)
         judgements: Iterator[Judgement]
         if self._kept:
@@ -395,7 +410,7 @@ class _Pass:
         ):
             self._progress("checking what had to be paired", done, len(waiting))
             self._collected.add(name, image, judgement)
-        return pairs.images
+        return {**self._judged, **pairs.images}
 
     def _run(
         self, judge: Callable[[Sequence[Item]], Sequence[Result]], tasks: Iterable[Item]

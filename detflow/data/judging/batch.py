@@ -15,7 +15,7 @@ from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import count_classes, examine_image, judge_pair
 from detflow.data.judging.reading import read_files
 from detflow.data.judging.sample import ClassCount
-from detflow.data.sources.pairing import has_own_image
+from detflow.data.sources.own_images import claims_own_image, is_stranger
 from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
 from detflow.storage.interface import Folder
 
@@ -64,10 +64,12 @@ class AnnotationReading(NamedTuple):
 
     Attributes:
         names: How it claims its image.
+        size: The image's width and height as written, where they may help to find the image.
         judgement: What was found with its image; None where nobody knows yet which that is.
     """
 
     names: ImageNames
+    size: tuple[int, int] | None
     judgement: Judgement | None
 
 
@@ -123,15 +125,14 @@ class BatchJudge:
             for content, task in zip(contents, tasks, strict=True)
             for annotation in content.annotations
             if task.image is not None
-            and (self.is_paired or has_own_image(annotation.name, annotation.names))
+            and (self.is_paired or claims_own_image(annotation.name, annotation.names))
         ]
         judgements = {judgement.annotation: judgement for judgement in self._judge(pairs)}
         return [
             FileReading(
                 hashlib.sha256(data).digest(),
                 tuple(
-                    AnnotationReading(raw.names, judgements.get(raw.name))
-                    for raw in content.annotations
+                    _describe_reading(raw, judgements.get(raw.name)) for raw in content.annotations
                 ),
                 content.findings,
             )
@@ -144,12 +145,14 @@ class BatchJudge:
 
     def _judge(self, pairs: Sequence[tuple[RawAnnotation, str]]) -> list[Judgement]:
         files = read_files(self.source, (path for _, path in pairs), MAX_IMAGE_BYTES)
-        images = [
-            examine_image(data, path, self.max_pixels)
-            for data, (_, path) in zip(files, pairs, strict=True)
-        ]
+        images = []
+        judged = []
+        for data, (annotation, path) in zip(files, pairs, strict=True):
+            if self.is_paired or not is_stranger(annotation.name, annotation.size, path, data):
+                images.append(examine_image(data, path, self.max_pixels))
+                judged.append(annotation)
         hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
-        settled = [settle_names(annotation, self.renames) for annotation, _ in pairs]
+        settled = [settle_names(annotation, self.renames) for annotation in judged]
         verdicts = [
             judge_pair(annotation, image, self.classes)
             for (annotation, _), image in zip(settled, images, strict=True)
@@ -170,3 +173,7 @@ class BatchJudge:
                 settled, images, hashes, verdicts, strict=True
             )
         ]
+
+
+def _describe_reading(raw: RawAnnotation, judgement: Judgement | None) -> AnnotationReading:
+    return AnnotationReading(raw.names, None if judgement is not None else raw.size, judgement)

@@ -6,9 +6,11 @@ in it is believed: a row that does not fit the dataset refuses it, with the tabl
 
 from __future__ import annotations
 
+import ast
 import csv
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from detflow.errors import ConfigError, DataError
+from detflow.text import escape_unprintable
 from detflow.types import CornerFrame
 
 COLUMNS = ("question", "about", "annotation", "line", "evidence", "candidates", "answer")
@@ -46,6 +49,9 @@ class Topic(StrEnum):
     CLASS = "class"
     """Whether a class is another one, misspelt."""
 
+
+# What the column `about` names; the others are about the annotation.
+_ABOUT = (Topic.CORNERS, Topic.CLASS)
 
 OPEN_CODES: Mapping[str, Topic] = {
     "image_ambiguous": Topic.IMAGE,
@@ -243,7 +249,7 @@ def _read_decision(row: Mapping[str, str], path: str, line: int) -> Decision:
             place=line,
             remedy=f"choose from {known}",
         ) from None
-    is_about = topic in (Topic.CORNERS, Topic.CLASS)
+    is_about = topic in _ABOUT
     about = row.get("about", "") if is_about else row.get("annotation", "")
     # The tool of a file that names none has an empty name.
     if not about and topic is not Topic.CORNERS:
@@ -290,7 +296,7 @@ def resolve_decisions(
         by_topic[topic] = {}
         for decision in known.values():
             about, answer = decision.about, decision.answer
-            if topic not in (Topic.CORNERS, Topic.CLASS):
+            if topic not in _ABOUT:
                 about = _find_annotation(decision, files)
             if topic is Topic.IMAGE and answer != DROP:
                 found = pictures.find(answer)
@@ -318,7 +324,7 @@ class _Names:
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = names if isinstance(names, (set, frozenset)) else frozenset(names)
-        self._shown = {show_name(name): name for name in names if not _is_utf8(name)}
+        self._shown = {show_name(name): name for name in names if not name.isprintable()}
 
     def find(self, cell: str) -> str | None:
         """Returns a name; None where there is none."""
@@ -330,16 +336,25 @@ class _Names:
         return None
 
 
+_LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+
+
+def read_quoted(text: str) -> str:
+    """Returns the name that a finding's words quote first, as `repr` does; nothing if none is."""
+    match = _LITERAL.search(text)
+    return str(ast.literal_eval(match.group())) if match else ""
+
+
 # --- Cells ----------------------------------------------------------------------------------------
 
 
 def show_name(name: str) -> str:
-    """Returns a name as a table can hold it: bytes that are no UTF-8 as escapes."""
+    """Returns a file's name as a table has it: what nobody sees, and no UTF-8, is escaped."""
+    return escape_unprintable(name)
+
+
+def _to_utf8(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def guard(cell: str) -> str:
@@ -357,5 +372,8 @@ def format_table(rows: Iterable[Mapping[str, str]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    writer.writerows([guard(show_name(row.get(name, ""))) for name in COLUMNS] for row in rows)
+    for row in rows:
+        # A class or a tool is found by its own name, a file by what the table shows of it.
+        show = _to_utf8 if row["question"] in _ABOUT else show_name
+        writer.writerow([guard(show(row.get(name, ""))) for name in COLUMNS])
     return f"\ufeff{text.getvalue()}"

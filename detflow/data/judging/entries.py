@@ -26,14 +26,15 @@ class EntryFile(NamedTuple):
     Attributes:
         path: The file inside the dataset.
         digest: Its SHA-256, 32 bytes.
-        claims: How each annotation claims its image, and where the store keeps it, by its entry.
+        claims: How each annotation claims its image, the image's width and height as written, and
+            where the store keeps it, by its entry.
         findings: What is wrong with the file, or with entries that are no annotations.
         contents: A digest of what each annotation says.
     """
 
     path: str
     digest: bytes
-    claims: Mapping[str, tuple[ImageNames, int]]
+    claims: Mapping[str, tuple[ImageNames, tuple[int, int] | None, int]]
     findings: tuple[Finding, ...]
     contents: frozenset[bytes]
 
@@ -95,7 +96,7 @@ def read_entries(
         yield EntryFile(
             path,
             hashlib.sha256(data).digest(),
-            {raw.entry: (raw.names, store.add(raw)) for raw in content.annotations},
+            {raw.entry: (raw.names, raw.size, store.add(raw)) for raw in content.annotations},
             content.findings,
             frozenset(map(_digest_content, content.annotations)),
         )

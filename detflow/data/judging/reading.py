@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import tee
 
 from detflow.data.images.header import MAX_IMAGE_BYTES
@@ -19,8 +20,19 @@ def read_files(source: Folder, paths: Iterable[str], limit: int) -> Iterator[byt
     Raises:
         DataError: A file was removed meanwhile.
     """
-    try:
+    with removed_files():
         yield from source.read_many(paths, limit + 1)
+
+
+@contextmanager
+def removed_files() -> Iterator[None]:
+    """Turns the error about a file that is not there any more into one for the user.
+
+    Raises:
+        DataError: A file was removed meanwhile.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         raise DataError(
             "the file was removed while the dataset was being read",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from detflow.data.findings import Finding
@@ -16,9 +17,10 @@ from detflow.data.sources.names import (
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
 from detflow.storage.interface import Entry, Folder
 
-# VOC's masks are named like the images; __MACOSX holds shadows of every file in a zip made on a
-# Mac.
-_PASSED_OVER = frozenset({"SegmentationClass", "SegmentationObject", "__MACOSX"})
+# VOC's masks are named like the images, and so are labelme2voc's pictures of them
+# (SegmentationClassPNG, SegmentationObjectVisualization, …); __MACOSX holds shadows of every file
+# in a zip made on a Mac, @eaDir the thumbnails of a network drive.
+_PASSED_OVER = re.compile(r"Segmentation(Class|Object)\w*|__MACOSX|@eaDir")
 _HEAD_BYTES = 32
 # What may name classes or declare splits beside annotations of some dialect.
 _SIDE_SUFFIXES = (".yaml", ".yml", ".names", ".labels", ".pbtxt")
@@ -76,7 +78,7 @@ def find_files(
 
 
 def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name in _PASSED_OVER
+    return name.startswith(".") or _PASSED_OVER.fullmatch(name) is not None
 
 
 def _drop_labels(

@@ -84,8 +84,8 @@ _KINDS: Mapping[str, _Kind] = {
     "image": _Kind(
         "image",
         "images",
-        "label them with a tool that writes Pascal VOC, or name the folder that holds the "
-        "annotations as well",
+        "label them with a tool that writes Pascal VOC, COCO or YOLO, or name the folder that "
+        "holds the annotations as well",
     ),
     "other": _Kind("other file", "other files", _NAME_FOLDER),
 }
@@ -101,7 +101,7 @@ def describe_unread(folder: Folder, dialect: AnnotationSource | None) -> tuple[s
     first_name, *names = [one.name for one in (DIALECTS.values() if dialect is None else [dialect])]
     cause = f"no {first_name} annotation was found"
     if names:
-        cause += f", nor one of {' or '.join(names)}"
+        cause += f", nor one of {', '.join(names[:-1])} or {names[-1]}"
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
     roots: Counter[str] = Counter()

@@ -57,10 +57,12 @@ class ImageNames(NamedTuple):
     Attributes:
         filename: The image's name as the annotation gives it; None where it gives none.
         source_path: Where the image lay on the annotator's machine, where the annotation says so.
+        folder: The folder where the image lay, where the annotation says so apart.
     """
 
     filename: str | None
     source_path: str | None
+    folder: str | None = None
 
 
 class RawObject(NamedTuple):

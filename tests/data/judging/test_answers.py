@@ -149,3 +149,41 @@ def test_the_same_set_gives_the_same_questions_with_any_number_of_processes(open
         command = ["check", str(open_set.root), "--questions", str(table), "--jobs", number]
         assert main.run(command) == 0
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+
+
+def test_a_class_that_looks_misspelt_is_asked_for_and_may_be_right(voc_set, run, tmp_path):
+    for number in range(12):
+        voc_set.add(f"image{number:02}", voc_set.object("it's a cat"))
+    voc_set.add("rare", voc_set.object("it's a catt"))
+    table = tmp_path / "questions.csv"
+    assert run("check", voc_set.root, "--questions", table)[0] == 0
+    [row] = [row for row in read_table(table.read_text()) if row["question"] == "class"]
+    assert (row["about"], row["annotation"], row["line"]) == (
+        "it's a catt",
+        "annotations/rare.xml",
+        "1",
+    )
+    assert row["candidates"] == "class it's a cat | class it's a catt"
+    row["answer"] = "class it's a catt"
+    filled = answer(tmp_path / "filled.csv", [row])
+    code, out, _ = run("check", voc_set.root, "--decisions", filled)
+    assert code == 0
+    assert "class_near_miss" not in out
+    assert "annotations/rare.xml: class \"it's a catt\": it's a catt" in out
+    records = tmp_path / "records"
+    filled = answer(tmp_path / "renamed.csv", [{**row, "answer": "class it's a cat"}])
+    code, _, _ = run("make-records", voc_set.root, "--output", records, "--decisions", filled)
+    assert code == 0
+    manifest = json.loads((records / "manifest.json").read_text())
+    assert manifest["classes"] == ["it's a cat"]
+    assert manifest["noted"]["decided"] == 1
+    for about, word, cause in (
+        ("it's a cat", "it's a cat", "nothing is open about this class"),
+        ("it's a dog", "it's a cat", "no usable annotation has this class"),
+    ):
+        filled = answer(
+            tmp_path / "other.csv", [{**row, "about": about, "answer": f"class {word}"}]
+        )
+        code, _, err = run("check", voc_set.root, "--decisions", filled)
+        assert code == 3
+        assert cause in err

@@ -127,6 +127,127 @@ def test_layouts_as_people_have_them(voc_set, audit, layout):
     assert list(result.splits.members) == SPLITS_OF.get(layout, ["train"])
 
 
+# What people have, and the image that each annotation belongs to: where an annotation says
+# something else about its image, that stands behind it.
+CONTRADICTIONS = {
+    "renumbered": ([f"images/{k}.jpg annotations/{k}.xml {(k + 1) % 4}.jpg" for k in range(4)], 4),
+    "across splits": (
+        [
+            f"{split}/{split}{k}.jpg {split}/{split}{k}.xml {other}{k}.jpg"
+            for split, other in (("train", "test"), ("test", "train"))
+            for k in range(2)
+        ],
+        4,
+    ),
+    "one name in all": ([f"images/{k}.jpg annotations/{k}.xml 0.jpg" for k in range(4)], 3),
+    "one name that is no image's": ([f"images/{k}.jpg ann/{k}.xml x.jpg" for k in range(3)], 3),
+    "crossed names and cases": (
+        ["images/a.jpg ann/a.xml B.JPG", "images/b.jpg ann/b.xml A.JPG"],
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_what_contradicts_the_own_name_is_decided_by_the_set_and_never_silent(voc_set, audit, case):
+    entries, contradictions = CONTRADICTIONS[case]
+    expected = {}
+    for seed, entry in enumerate(entries):
+        image, annotation, filename = entry.split(" ")
+        voc_set.write(image, voc_set.encode(voc_set.draw(seed=seed)))
+        box = (1 + seed, 2, 30 + seed, 40)
+        voc_set.write(annotation, voc_set.xml(voc_set.object(box=box), filename=filename))
+        expected[annotation] = image, record_box(*box)
+    result = audit()
+    found = {
+        annotation: (summary.image, audit.boxes(result, annotation)[0])
+        for annotation, summary in result.samples.items()
+    }
+    assert found == expected
+    assert len(audit.found(result, Action.REPAIRED)) == contradictions
+    assert audit.found(result, Action.QUARANTINED, Action.REFUSED, Action.NOTED) == []
+
+
+def test_pictures_of_masks_and_camera_files_do_not_compete(voc_set, audit):
+    for name in "ab":
+        voc_set.add(name, images="JPEGImages", annotations="Annotations", filename=name)
+        voc_set.write(f"AnnotationsVisualization/{name}.jpg", voc_set.encode(voc_set.draw()))
+        picture = voc_set.encode(voc_set.draw(seed=9))
+        voc_set.write(f"JPEGImages/{name}.jpg_original", picture)
+        voc_set.write(f"JPEGImages/{name}.CR2", picture)
+    result = audit()
+    assert [summary.image for summary in result.samples.values()] == [
+        "JPEGImages/a.jpg",
+        "JPEGImages/b.jpg",
+    ]
+    assert {code for code, *_ in audit.found(result)} == {"paired_by_extension"}
+
+
+def test_paths_and_folders_tell_namesakes_apart(voc_set, audit):
+    for folder in "ab":
+        for name in ("000", "001"):
+            voc_set.add(
+                name,
+                images=f"images/{folder}",
+                annotations=f"lot {ord(folder)}",
+                path=f"C:\\data\\images\\{folder}\\{name}.jpg",
+                extra=f"<folder>{folder}</folder>",
+            )
+    result = audit()
+    assert audit.found(result) == []
+    assert {path: summary.image for path, summary in result.samples.items()} == {
+        f"lot {ord(folder)}/{name}.xml": f"images/{folder}/{name}.jpg"
+        for folder in "ab"
+        for name in ("000", "001")
+    }
+
+
+@pytest.mark.parametrize(("size", "image"), [((48, 64), "two/a.jpg"), ((64, 48), None)])
+def test_a_turned_image_has_both_sizes(voc_set, audit, size, image):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    voc_set.write("one/a.jpg", voc_set.encode(voc_set.draw()))
+    voc_set.write("two/a.jpg", voc_set.encode(voc_set.draw(seed=1), exif=exif))
+    voc_set.write("three/a.xml", voc_set.xml(voc_set.object(), size=size))
+    result = audit()
+    assert [summary.image for summary in result.samples.values()] == ([image] if image else [])
+    code = "paired_by_size" if image else "image_ambiguous"
+    assert result.counts[code] == 1
+
+
+def test_an_image_elsewhere_of_another_size_is_no_partner(voc_set, audit):
+    for name in "abc":
+        voc_set.add(name, images="photos", annotations="marks")
+    voc_set.write("stock/x.jpg", voc_set.encode(voc_set.draw(width=32)))
+    voc_set.write("marks/x.xml", voc_set.xml(voc_set.object(), filename="x.jpg"))
+    result = audit()
+    [finding] = result.findings()
+    assert (finding.code, finding.path, finding.related) == (
+        "image_missing",
+        "marks/x.xml",
+        ("stock/x.jpg",),
+    )
+    assert finding.value == "x.jpg, stock/x.jpg has 32x48"
+    assert len(result.samples) == 3
+
+
+def test_a_backup_is_written_once_and_counted_once(voc_set, audit):
+    for name in "ab":
+        xml = voc_set.add(name).read_bytes()
+        voc_set.write(f"annotations_backup/{name}.xml", xml)
+        voc_set.write(f"annotations/{name} - Copy.xml", xml)
+    for split, name in (("train", "a"), ("val", "b")):
+        voc_set.write(f"{split}.txt", name)
+    result = audit(split_by=SplitBy.AUTO)
+    assert list(result.samples) == ["annotations/a.xml", "annotations/b.xml"]
+    assert result.annotations_found == 2
+    assert result.splits.members == {
+        "train": ("annotations/a.xml",),
+        "val": ("annotations/b.xml",),
+    }
+    assert result.counts == {"annotation_copy": 4}
+
+
 def test_the_same_key_twice(voc_set, audit):
     voc_set.add("a")
     voc_set.add("b")

@@ -12,6 +12,7 @@ from detflow.data.judging.decisions import (
     guard,
     read_decisions,
     resolve_decisions,
+    show_name,
     unguard,
 )
 from detflow.errors import ConfigError, DataError
@@ -124,16 +125,16 @@ def test_two_tables_may_not_contradict_each_other(read, tmp_path):
 def test_names_are_the_datasets_own(read):
     table = format_table(
         [
-            {"question": "image", "annotation": "caf\udce9.xml", "answer": "b/\udcff.jpg"},
+            {"question": "image", "annotation": "caf\udce9\n\x1b.xml", "answer": "b/\udcff.jpg"},
             {"question": "image", "annotation": "=cmd.xml", "answer": " @x.jpg "},
             {"question": "exif", "annotation": "set.json#7", "answer": "ignore"},
         ]
     )
-    files = ["caf\udce9.xml", "=cmd.xml", "set.json"]
+    files = ["caf\udce9\n\x1b.xml", "=cmd.xml", "set.json"]
     images = frozenset(["b/\udcff.jpg", "@x.jpg"])
     decisions = resolve_decisions(read(table), files, images)
     assert {name: one.answer for name, one in decisions.by_topic[Topic.IMAGE].items()} == {
-        "caf\udce9.xml": "b/\udcff.jpg",
+        "caf\udce9\n\x1b.xml": "b/\udcff.jpg",
         "=cmd.xml": "@x.jpg",
     }
     assert list(decisions.judged) == ["set.json#7"]
@@ -163,4 +164,5 @@ def test_a_table_of_any_names_is_read_as_it_was_written(rows):
     )
     assert table.startswith(f"\ufeff{','.join(COLUMNS)}\r\n")
     read = list(csv.reader(io.StringIO(table.removeprefix("\ufeff"), newline="")))[1:]
-    assert [(unguard(row[2]), unguard(row[4])) for row in read] == rows
+    shown = [tuple(map(show_name, row)) for row in rows]
+    assert [(unguard(row[2]), unguard(row[4])) for row in read] == shown

@@ -178,15 +178,37 @@ def link_outside(voc):
     (voc.root / "images" / "link.jpg").symlink_to(voc.root.parent / "outside.jpg")
 
 
-def image_ambiguous(voc):
-    for folder in ("one", "two"):
-        voc.write(f"{folder}/a.jpg", voc.encode(voc.draw()))
-    voc.write("annotations/a.xml", voc.xml(voc.object()))
+def two_images(seeds=(0, 1), widths=(64, 64)):
+    """Plants an annotation, and two images of its name."""
+
+    def plant(voc):
+        for folder, seed, width in zip(("one", "two"), seeds, widths, strict=True):
+            voc.write(f"{folder}/a.jpg", voc.encode(voc.draw(seed=seed, width=width)))
+        voc.write("annotations/a.xml", voc.xml(voc.object()))
+
+    return plant
 
 
 def image_claimed_twice(voc):
     voc.add("a")
-    voc.write("annotations/b.xml", voc.xml(voc.object(), filename="a.jpg"))
+    voc.write("annotations/b.xml", voc.xml(voc.object("dog"), filename="a.jpg"))
+
+
+def annotation_copy(voc):
+    voc.add("a")
+    voc.write("backup/a.xml", voc.xml(voc.object()))
+
+
+def other_name(*unlabelled):
+    """Plants a pair a whose `<filename>` is b's, and b, perhaps without an annotation."""
+
+    def plant(voc):
+        voc.add("a", filename="b.jpg")
+        voc.add("b")
+        for name in unlabelled:
+            (voc.root / f"annotations/{name}.xml").unlink()
+
+    return plant
 
 
 def key_twice(voc):
@@ -258,12 +280,17 @@ FAULTS = {
     "paired_by_path": (names("b.jpg", filename="gone.jpg", path="C:\\photos\\b.jpg"), {}),
     "paired_by_stem": (names("a.jpg", filename="gone.jpg"), {}),
     "image_missing": (names("b.jpg", filename="gone.jpg"), {}),
-    "image_ambiguous": (image_ambiguous, {}),
+    "paired_by_filename": (other_name("b"), {}),
+    "paired_by_size": (two_images(widths=(32, 64)), {}),
+    "claim_stale": (other_name(), {}),
+    "image_copies": (two_images(seeds=(0, 0)), {}),
+    "annotation_copy": (annotation_copy, {}),
+    "image_ambiguous": (two_images(), {}),
     "image_claimed_twice": (image_claimed_twice, {}),
     "key_twice": (key_twice, {}),
     "image_unlabelled": (image_unlabelled, {}),
     "no_objects": (no_objects, {}),
-    "decided": (image_ambiguous, {"decisions": decide("image", "annotations/a.xml", "drop")}),
+    "decided": (two_images(), {"decisions": decide("image", "annotations/a.xml", "drop")}),
     "image_undecodable": (image(b"\xff\xd8\xff nothing"), {}),
     "image_unsupported": (image(b"\0\0\0\x18ftypheic\0\0\0\0"), {}),
     "image_too_large": (lambda voc: voc.add("a"), {"max_pixels": 64}),

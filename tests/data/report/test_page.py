@@ -133,8 +133,8 @@ def test_two_images_that_a_finding_names_stand_side_by_side(voc_set, page):
 
 def test_the_objects_of_an_ambiguous_annotation_lie_over_each_candidate(voc_set, page):
     fill(voc_set, 3)
-    for folder in ("a", "b"):
-        voc_set.write(f"{folder}/open.jpg", voc_set.encode(voc_set.draw(seed=50)))
+    for seed, folder in enumerate(("a", "b"), start=50):
+        voc_set.write(f"{folder}/open.jpg", voc_set.encode(voc_set.draw(seed=seed)))
     voc_set.write(
         "annotations/open.xml",
         voc_set.xml(voc_set.object(box=(11, 6, 30, 25)), filename="open.jpg"),

@@ -20,7 +20,7 @@ from detflow.data.sources.entries import find_file, name_entries
     ],
 )
 def test_a_claim_is_what_the_file_means(written, filename, source_path):
-    assert claim_image(written, "annotations/x.json") == (filename, source_path)
+    assert claim_image(written, "annotations/x.json") == (filename, source_path, None)
 
 
 def test_entries_are_unique_as_keys_are():

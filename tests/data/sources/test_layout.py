@@ -16,7 +16,16 @@ def test_files_are_found_at_any_depth_and_what_is_no_part_is_passed_over(voc_set
         ".git/v.xml",
     ):
         voc_set.write(path, "<annotation/>")
-    for path in ("img/x.JPG", "img/noext", "img/odd.dat", "SegmentationClass/x.png", "img/._x.jpg"):
+    for path in (
+        "img/x.JPG",
+        "img/noext",
+        "img/odd.dat",
+        "SegmentationClass/x.png",
+        "SegmentationObjectPNG/x.png",
+        "VOC/SegmentationClassVisualization/x.jpg",
+        "img/@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "img/._x.jpg",
+    ):
         voc_set.write(path, jpeg)
     voc_set.write("img/text", "hello")
     voc_set.write("ann/n02085620_7", "\ufeff\n<annotation/>")

@@ -156,5 +156,5 @@ def test_a_dialect_that_lies_there_is_offered(tmp_path):
     )
     assert remedy == "pass --dialect coco"
     cause, remedy = describe_unread(folder, None)
-    assert cause.startswith("no VOC annotation was found, nor one of COCO or ")
+    assert cause.startswith("no VOC annotation was found, nor one of COCO, YOLO")
     assert remedy == "name the folder that holds images and annotations"

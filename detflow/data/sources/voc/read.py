@@ -78,8 +78,12 @@ def read_annotation(data: bytes, path: str) -> FileContent:
     try:
         root = _parse(data, path)
         fields = _fields_of_image(root, path)
+        folder = fields.get("folder", "")
         names = ImageNames(
-            _optional_text(fields, "filename", path), _optional_text(fields, "path", path)
+            _optional_text(fields, "filename", path),
+            _optional_text(fields, "path", path),
+            # It only breaks ties, so nothing is wrong with one that cannot be read.
+            (folder.strip() or None) if isinstance(folder, str) else None,
         )
     except _Unreadable as error:
         return FileContent((), (error.finding,))

@@ -344,16 +344,21 @@ def test_children_in_a_file_name_leave_nothing_to_pair_with(tag):
 
 def test_an_annotation_whose_objects_cannot_be_read_claims_its_image_all_the_same():
     for objects in ("<object/>", "<object><name>a</name><object/></object>"):
-        text = f"<annotation><filename>b.jpg</filename><path>c</path>{objects}</annotation>"
+        text = (
+            "<annotation><folder> d </folder><filename>b.jpg</filename><path>c</path>"
+            f"{objects}</annotation>"
+        )
         [annotation] = read_annotation(text.encode(), "a.xml").annotations
-        assert annotation.names == ("b.jpg", "c")
+        assert annotation.names == ("b.jpg", "c", "d")
         assert annotation.objects is None
         assert annotation.findings
 
 
-def test_an_empty_name_is_no_name():
-    [annotation] = read_annotation(b"<annotation><filename/></annotation>", "a.xml").annotations
-    assert annotation.names == (None, None)
+@pytest.mark.parametrize("folder", ["", "<folder/>", "<folder><a/></folder>"])
+def test_an_empty_name_is_no_name(folder):
+    text = f"<annotation>{folder}<filename/></annotation>"
+    [annotation] = read_annotation(text.encode(), "a.xml").annotations
+    assert annotation.names == (None, None, None)
 
 
 @given(
