@@ -242,6 +242,10 @@ def test_what_is_read_is_bounded(monkeypatch):
     content = read(*[{**OBJECT, "id": number} for number in range(3)])
     assert codes(content) == [("too_many_objects", "1", None)]
     assert content.annotations[0].objects is None
+    monkeypatch.setattr("detflow.data.sources.coco.read.MAX_ELEMENTS", 4)
+    content = read(OBJECT, OBJECT, OBJECT)
+    assert codes(content) == [("file_malformed", "", None)]
+    assert content.findings[0].value == "more than 4 images and objects"
     monkeypatch.setattr("detflow.data.sources.coco.read.MAX_JSON_BYTES", 2)
     assert codes(read()) == [("file_too_large", "", None)]
     monkeypatch.setattr("detflow.data.sources.coco.stream._WINDOW_BYTES", 8)

@@ -109,3 +109,14 @@ def test_heads():
 def test_no_bytes_are_a_crash(data):
     read_table(data, "x.csv")
     read_table(HEADER.encode() + data, "x.csv")
+
+
+def test_what_is_read_is_bounded(monkeypatch):
+    monkeypatch.setattr("detflow.data.sources.csv.read.MAX_OBJECTS", 2)
+    content = read(HEADER + ROW * 4)
+    assert codes(content) == [("too_many_objects", "a.jpg", 4)]
+    assert content.annotations[0].objects is None
+    monkeypatch.setattr("detflow.data.sources.csv.read.MAX_ROWS", 3)
+    assert read(HEADER + ROW * 4).findings[0].value == "line 5: more than 3 rows"
+    monkeypatch.setattr("detflow.data.sources.csv.read.MAX_CSV_BYTES", 3)
+    assert codes(read(HEADER)) == [("file_too_large", "", None)]

@@ -138,3 +138,12 @@ def test_labels_and_subsets():
 def test_no_bytes_are_a_crash(data):
     read_images(data, "x.xml")
     read_images(b"<annotations><image name='a'>" + data, "x.xml")
+
+
+def test_what_is_read_is_bounded(monkeypatch):
+    monkeypatch.setattr("detflow.data.sources.cvat.read.MAX_OBJECTS", 1)
+    assert codes(read(BOX, BOX)) == [("too_many_objects", "a.jpg", 2, None)]
+    monkeypatch.setattr("detflow.data.sources.cvat.read.MAX_SHAPES", 2)
+    assert [one.code for one in read(BOX, BOX).findings] == ["file_too_large"]
+    monkeypatch.setattr("detflow.data.sources.cvat.read.MAX_XML_BYTES", 3)
+    assert [one.code for one in read(BOX).findings] == ["file_too_large"]

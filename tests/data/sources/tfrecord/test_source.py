@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detflow.data.making import BadLimit
 from detflow.data.records.example import encode_example
 from detflow.data.records.tfrecord import frame_record
 from detflow.data.sources.detect import DIALECTS, open_dataset_files
@@ -124,7 +125,7 @@ def test_damage_is_named_and_the_rest_is_read(drawn):
     drawn.write("a.record", b"".join(records)[:-9])
     drawn.write("b.record", drawn.encode_record(3))
     drawn.write("c.tfrecord.gz", b"\x1f\x8b")
-    made = drawn.make(audit={"fractions": {"train": 1.0}})
+    made = drawn.make(audit={"fractions": {"train": 1.0}}, max_bad=BadLimit(number=3))
     assert sorted(made.splits["train"]) == ["a.jpg", "d.jpg"]
     damaged = [
         (one["path"], one["value"][:40]) for one in made.ledger if one["code"] == "file_malformed"
@@ -134,7 +135,8 @@ def test_damage_is_named_and_the_rest_is_read(drawn):
         ("a.record/000002/record", "the file ends inside the record that beg"),
         ("c.tfrecord.gz", "packed by gzip: unpack it"),
     ]
-    assert made.manifest["annotations_found"] == 2
+    assert made.manifest["annotations_found"] == 5
+    assert made.manifest["quarantined"] == {"file_malformed": 3}
 
 
 def test_names_that_lead_elsewhere_lead_nowhere(drawn):

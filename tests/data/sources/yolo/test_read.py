@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detflow.data.sources.source import ImageNames
 from detflow.data.sources.yolo.read import read_labels
 from detflow.types import CornerFrame
 
@@ -17,7 +18,7 @@ def read(text, names=NAMES, keypoints=None):
 def test_a_line_is_a_box_in_fractions():
     raw = read("\ufeff0 0.5 0.5 0.25 0.5\r\n\n2.0 .25 2.5e-1 .5 .5\n")
     assert raw.frame is CornerFrame.FRACTIONS
-    assert (raw.size, raw.names) == (None, (None, None))
+    assert (raw.size, raw.names) == (None, ImageNames(None, None))
     assert [(one.number, one.line, one.name, one.corners) for one in raw.objects] == [
         (1, 1, "cat", (0.375, 0.25, 0.625, 0.75)),
         (2, 3, "dog", (0.0, 0.0, 0.5, 0.5)),
