@@ -24,7 +24,13 @@ class CornerFrame(StrEnum):
     ZERO_BASED = "zero-based"
     """Pixel edges, counted from 0: a box over the whole width is (0, width).
 
-    So LabelImg, VoTT, CVAT and COCO mean it.
+    So VoTT, CVAT and COCO mean it.
+    """
+
+    LABELIMG = "labelimg"
+    """As zero-based corners, but a minimum of 0 is written as 1.
+
+    So LabelImg has it: a minimum of 1 is taken for the picture's edge.
     """
 
     FRACTIONS = "fractions"
@@ -34,6 +40,9 @@ class CornerFrame(StrEnum):
     def first(self) -> float:
         """The minimum of a box that begins at the image's left or top edge."""
         return 1.0 if self is CornerFrame.VOC else 0.0
+
+
+PIXEL_FRAMES = (CornerFrame.VOC, CornerFrame.ZERO_BASED, CornerFrame.LABELIMG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +108,11 @@ class Box:
             size: The image's size.
             frame: What the corners count.
         """
-        xmin, ymin, xmax, ymax = corners
         if frame is CornerFrame.FRACTIONS:
+            xmin, ymin, xmax, ymax = corners
             return ymin, xmin, ymax, xmax
-        first = frame.first
-        return (
-            (ymin - first) / size.height,
-            (xmin - first) / size.width,
-            ymax / size.height,
-            xmax / size.width,
-        )
+        left, top, right, bottom = Box.to_edges(corners, size, frame)
+        return top / size.height, left / size.width, bottom / size.height, right / size.width
 
     @staticmethod
     def to_edges(
@@ -122,9 +126,13 @@ class Box:
             frame: What the corners count.
         """
         xmin, ymin, xmax, ymax = corners
+        if frame is CornerFrame.VOC:
+            return xmin - 1.0, ymin - 1.0, xmax, ymax
         if frame is CornerFrame.FRACTIONS:
             return xmin * size.width, ymin * size.height, xmax * size.width, ymax * size.height
-        return xmin - frame.first, ymin - frame.first, xmax, ymax
+        if frame is CornerFrame.LABELIMG:
+            return 0.0 if xmin == 1.0 else xmin, 0.0 if ymin == 1.0 else ymin, xmax, ymax
+        return corners
 
     def to_voc(self, size: ImageSize) -> tuple[float, float, float, float]:
         """Returns VOC's 1-based inclusive corners (xmin, ymin, xmax, ymax) in pixels.

@@ -1,6 +1,7 @@
 """What has to stand before any test imports TensorFlow, and what several folders of tests share."""
 
 import base64
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -291,11 +292,47 @@ def canvases_dir(records_dir, build_once):
     return build_once("canvases", lambda path: write_run(path, records_dir, canvases))
 
 
+def make_record(config, classes=RUN_CLASSES, fingerprint="0" * 64, **changes):
+    """What a run of a configuration belongs to."""
+    from detflow.label_map import LabelMap
+    from detflow.runs.plan import Plan
+    from detflow.runs.record import RunRecord
+
+    plan = Plan.fixed(config.train.steps)
+    machine = {"threads": 2, "precision": "float32"}
+    record = RunRecord(config, LabelMap(tuple(classes)), fingerprint, machine, plan, detflow="1")
+    return dataclasses.replace(record, **changes)
+
+
+@pytest.fixture(scope="session")
+def run_record():
+    return make_record
+
+
+@pytest.fixture(scope="session")
+def save_state():
+    """Publishes a checkpoint whose weights are nothing that TensorFlow could read."""
+    from detflow.publish import digest_file
+    from detflow.runs.states import CHECKPOINT_FILES, CheckpointState, write_state
+
+    def save(run, record, step=8, **entries):
+        path = run.checkpoint_path(step)
+        path.mkdir(parents=True)
+        for name in CHECKPOINT_FILES:
+            (path / name).write_text(f"weights of step {step}")
+        files = {name: digest_file(path / name) for name in CHECKPOINT_FILES}
+        state = CheckpointState(step, files=files, run=record.to_json(), **entries)
+        write_state(path, state)
+        return state
+
+    return save
+
+
 def write_run(path, records_dir, model_settings):
     import tf_keras
 
     from detflow.config.schema import ExperimentConfig
-    from detflow.label_map import LabelMap
+    from detflow.data.records.manifest import read_manifest
     from detflow.models.build import build_model
     from detflow.runs.checkpoints import Checkpoints, WeightAverage
     from detflow.runs.run_dir import RunDir
@@ -314,13 +351,13 @@ def write_run(path, records_dir, model_settings):
     )
     run = RunDir(path)
     run.path.mkdir()
-    run.write_config(config)
-    run.label_map_path.write_text(LabelMap(RUN_CLASSES).to_pbtxt(), encoding="utf-8")
     tf_keras.utils.set_random_seed(3)
     network = build_model(config.model, len(RUN_CLASSES)).network
     randomize(network, np.random.default_rng(5))
     average = WeightAverage(network, 0.9)
-    checkpoints = Checkpoints(run, {"network": network, "average": average}, config)
+    record = make_record(config, fingerprint=read_manifest(records_dir).fingerprint)
+    checkpoints = Checkpoints(run, {"network": network, "average": average}, config, record)
+    checkpoints.record()
     checkpoints.save(10, {"AP": 0.5})
     checkpoints.save(20, {"AP": 0.4})
     return run.path
@@ -454,7 +491,7 @@ def s3_url(s3_server, request):
     return Url("s3", f"{bucket}/prefix")
 
 
-def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
+def write_voc(root, splits, num_objects=None, sizes=((48, 48),), names=("dark", "light")):
     """Draws a bright or a dark square, one an image, and annotates it.
 
     `num_objects` repeats the object, each time a little narrower; 0 leaves out those of all splits
@@ -466,11 +503,11 @@ def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
         (root / folder).mkdir(parents=True)
     number = 0
     for split, count in splits.items():
-        names = []
+        listed = []
         for _ in range(count):
             number += 1
             name = f"image{number:03}"
-            names.append(name)
+            listed.append(name)
             height, width = sizes[number // 2 % len(sizes)]
             pixels = random.integers(90, 130, (height, width, 3), dtype=np.uint8)
             left, top = (int(value) for value in random.integers(2, 24, 2))
@@ -486,14 +523,12 @@ def write_voc(root, splits, num_objects=None, sizes=((48, 48),)):
                 box = "".join(
                     f"<{tag}>{value}</{tag}>" for tag, value in zip(CORNERS, corners, strict=True)
                 )
-                objects += (
-                    f"<object><name>{('dark', 'light')[kind]}</name><bndbox>{box}</bndbox></object>"
-                )
+                objects += f"<object><name>{names[kind]}</name><bndbox>{box}</bndbox></object>"
             (root / "Annotations" / f"{name}.xml").write_text(
                 f"<annotation><filename>{name}.jpg</filename><size><width>{width}</width><height>{height}</height><depth>3</depth>"
                 f"</size>{objects}</annotation>"
             )
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(listed) + "\n")
 
 
 @pytest.fixture(scope="session")
@@ -515,11 +550,17 @@ def mixed_records(tmp_path_factory):
 
 @pytest.fixture
 def voc_writer():
-    """Makes records of a drawn dataset from (folder, images by split, objects an image)."""
+    """Makes records of a drawn dataset from (folder, images by split, objects an image).
 
-    def write(folder, splits, num_objects):
-        write_voc(folder / "voc", splits, num_objects)
-        publish_records(folder / "voc", folder / "records", RecordOptions(jobs=1, report=False))
+    The dark and the bright squares may have other names, and the classes another order.
+    """
+
+    def write(folder, splits, num_objects=None, names=("dark", "light"), classes=None):
+        from detflow.data.judging.audit import AuditOptions
+
+        write_voc(folder / "voc", splits, num_objects, names=names)
+        options = RecordOptions(audit=AuditOptions(classes=classes), jobs=1, report=False)
+        publish_records(folder / "voc", folder / "records", options)
         return folder / "records"
 
     return write

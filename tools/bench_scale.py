@@ -103,13 +103,24 @@ class SyntheticWorkers:
 
         return map(self._read if isinstance(function, BatchJudge) else self._write, items)
 
-    def _read(self, tasks: list[Any]) -> list[Any]:
-        return [self._read_one(task.path, task.images[""]) for task in tasks]
+    def _read(self, batch: Any) -> Any:
+        from detflow.data.judging.batch import BatchReading
+        from detflow.data.judging.testimony import Group, Tally
+
+        counts = len(batch.tasks)
+        tallies = {Group("annotations", ""): Tally(annotations=counts, undecided=5 * counts)}
+        return BatchReading(self._read_all(batch.tasks), tallies)
+
+    def _read_all(self, tasks: list[Any]) -> list[Any]:
+        return [self._read_one(task.path, task.image) for task in tasks]
 
     def _read_one(self, annotation: str, image: str) -> Any:
         from detflow.data.images.transcode import Treatment
         from detflow.data.judging.batch import AnnotationReading, FileReading, Judgement
+        from detflow.data.judging.provisional import Basis, Look
+        from detflow.data.judging.rulings import Rest, Rulings
         from detflow.data.judging.sample import AuditedSample, ClassCount
+        from detflow.data.judging.testimony import Group
         from detflow.data.records.schema import ObjectColumns
         from detflow.data.sources.source import ImageNames
         from detflow.types import ImageSize
@@ -130,8 +141,13 @@ class SyntheticWorkers:
             annotation, image, 100_000, sha256.hex(), ImageSize(1280, 720), Treatment(), columns
         ).to_json()
         self.line_bytes += len(line)
+        look = Look("jpeg", "jpeg colour", 1, is_plain_jpeg=True)
+        rest = Rest.PATTERN | Rest.FRAME
+        basis = Basis(
+            Group("annotations", ""), Rulings().find(Group("", "")), rest, look, 1280, 720
+        )
         judgement = Judgement(
-            annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, ()
+            annotation, image, 100_000, sha256, draw.randbytes(32), counts, line, (), basis
         )
         names = ImageNames(image.rpartition("/")[2], None)
         reading = AnnotationReading(names, None, judgement)
@@ -153,6 +169,7 @@ def time_plan(count: int) -> dict[str, float]:
     """
     from detflow.data.judging.audit import AuditOptions, audit_dataset
     from detflow.data.shards import write_shards
+    from detflow.data.sources.voc.source import VOC
     from detflow.storage.folders import LocalFolder
     from detflow.storage.publishing import Staging
 
@@ -169,7 +186,9 @@ def time_plan(count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         began = time.process_time()
-        audit = audit_dataset(SyntheticFolder(count), AuditOptions(), path, workers, nothing)  # type: ignore[arg-type]
+        audit = audit_dataset(
+            SyntheticFolder(count), AuditOptions(dialect=VOC), path, workers, nothing
+        )  # type: ignore[arg-type]
         audited = time.process_time() - began - answering
         began = time.process_time()
         staging = Staging(path, path, LocalFolder(path), LocalFolder(path), "manifest.json")

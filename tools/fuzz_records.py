@@ -38,12 +38,14 @@ from PIL import Image
 
 from detflow.data.findings import Finding
 from detflow.data.judging.audit import AuditOptions, audit_dataset
+from detflow.data.judging.rulings import Orders
 from detflow.data.judging.sample import AuditedSample
 from detflow.data.rules import Action
 from detflow.data.sources.splits import SplitBy
 from detflow.data.workers.processes import ProcessMap
 from detflow.storage.folders import LocalFolder
 from detflow.text import count_noun
+from detflow.types import CornerFrame
 
 SECONDS_PER_CASE = 5.0
 _BACKSTOP_SECONDS = 30.0  # For a hang inside C code, which no signal interrupts.
@@ -104,7 +106,12 @@ def convert_case(root: Path, case: Case) -> tuple[AuditedSample | None, list[Fin
     try:
         audit = audit_dataset(
             LocalFolder.of(dataset),
-            AuditOptions(split_by=SplitBy.SEED, fractions={"train": 1.0}),
+            # A set of one file would decide by its own corners, and the second reader reads VOC.
+            AuditOptions(
+                split_by=SplitBy.SEED,
+                fractions={"train": 1.0},
+                orders=Orders(corners=CornerFrame.VOC),
+            ),
             work_dir,
             ProcessMap(None, 1),
             lambda what, done, total: None,

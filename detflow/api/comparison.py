@@ -15,8 +15,9 @@ from detflow.data.making import RecordOptions
 from detflow.data.records.manifest import MANIFEST_NAME, read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.errors import ArtifactError, ConfigError, DetflowError
-from detflow.label_map import read_label_map
+from detflow.label_map import LabelMap
 from detflow.runs.run_dir import RunDir
+from detflow.runs.states import find_newest, find_record
 from detflow.storage.location import Location, parse_location
 
 _OPTIONS = RecordOptions()
@@ -107,13 +108,10 @@ def _find_trained_records(model: Path, new: Location) -> Location | Difference:
             same.
     """
     run = RunDir(model)
-    written = run.read_config().data.records
-    provenance = run.read_provenance()
-    if provenance is None or not isinstance(provenance.get("data_fingerprint"), str):
-        raise ArtifactError(
-            "run.json does not say what the model was trained on", path=run.provenance_path
-        )
-    wanted = provenance["data_fingerprint"]
+    record = find_record(run, find_newest(run))
+    if record is None:
+        raise ArtifactError("not a model directory: there is no run.json", path=model)
+    written, wanted = record.config.data.records, record.data_fingerprint
     location = parse_location(written)
     candidates = [location]
     if isinstance(location, Path) and not location.is_absolute():
@@ -132,7 +130,7 @@ def _find_trained_records(model: Path, new: Location) -> Location | Difference:
     state = "hold other data by now" if seen else "are gone"
     raise ArtifactError(
         f"the records that the model was trained on, {written}, {state}; the new set has another "
-        f"fingerprint than {wanted[:12]}{_compare_classes(run, new)}",
+        f"fingerprint than {wanted[:12]}{_compare_classes(record.label_map, new)}",
         path=model,
         remedy="bring them back, or name the old set itself",
     )
@@ -147,12 +145,11 @@ def _read_fingerprint(place: Location) -> str | None:
         return None
 
 
-def _compare_classes(run: RunDir, new: Location) -> str:
+def _compare_classes(learnt: LabelMap, new: Location) -> str:
     """Returns how the classes of a model and of records differ, as the end of a sentence."""
     if _read_fingerprint(new) is None:
         return ""
-    before = set(read_label_map(run.label_map_path))
-    after = set(read_manifest(mirror_records(new)).label_map)
+    before, after = set(learnt), set(read_manifest(mirror_records(new)).label_map)
     added, removed = sorted(after - before), sorted(before - after)
     parts = [f"adds the classes {', '.join(added)}"] if added else []
     parts += [f"lacks the classes {', '.join(removed)}"] if removed else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from detflow.data.conversion import (
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.judging.classes import read_class_names, read_renames
 from detflow.data.judging.decisions import read_decisions
+from detflow.data.judging.rulings import Orders
+from detflow.data.judging.testimony import Habit
 from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
@@ -33,7 +35,7 @@ from detflow.data.workers.processes import open_workers
 from detflow.errors import ConfigError, DataError
 from detflow.publish import publish_file
 from detflow.storage.location import Location
-from detflow.types import Sample
+from detflow.types import PIXEL_FRAMES, CornerFrame, Sample
 
 _AUDIT = AuditOptions()
 _RECORDS = RecordOptions()
@@ -55,6 +57,9 @@ def check(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    corners: str | None = None,
+    exif: str | None = None,
+    scale_boxes: bool = False,
     max_unpacked: int = _RECORDS.max_unpacked,
     jobs: int | None = _RECORDS.jobs,
     report: str | os.PathLike[str] | None = None,
@@ -89,6 +94,13 @@ def check(
         max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
             allows half of them.
         max_pixels: Images with more pixels are refused.
+        corners: What the corners of boxes count where the dialect leaves it open: "voc" for pixels
+            from 1, "zero-based" for edges from 0, "labelimg" for the same with 1 written for 0.
+            None lets the evidence of the whole set decide.
+        exif: Whether boxes were drawn on pictures as EXIF turns them: "follow" or "ignore". None
+            lets sizes and boxes of the whole set decide.
+        scale_boxes: Whether to scale boxes that were drawn on another rendition of the picture, or
+            in other units than pixels, where the scale is known. Otherwise they are quarantined.
         max_unpacked: An archive whose files have more bytes together is refused.
         jobs: Number of processes; None chooses. The result never depends on it.
         report: A file to write a page to, with pictures of what was found in a dataset.
@@ -120,6 +132,9 @@ def check(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        corners=corners,
+        exif=exif,
+        scale_boxes=scale_boxes,
         max_unpacked=max_unpacked,
         jobs=jobs,
         decisions=decisions,
@@ -147,6 +162,9 @@ def make_records(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    corners: str | None = None,
+    exif: str | None = None,
+    scale_boxes: bool = False,
     max_unpacked: int = _RECORDS.max_unpacked,
     jobs: int | None = _RECORDS.jobs,
     keep_splits: str | os.PathLike[str] | None = _RECORDS.keep_splits,
@@ -174,6 +192,9 @@ def make_records(
         strict: As in `check`.
         max_bad: As in `check`.
         max_pixels: As in `check`.
+        corners: As in `check`.
+        exif: As in `check`.
+        scale_boxes: As in `check`.
         max_unpacked: As in `check`.
         jobs: As in `check`.
         keep_splits: Earlier records of this dataset; the images that they hold stay in their
@@ -208,6 +229,9 @@ def make_records(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        corners=corners,
+        exif=exif,
+        scale_boxes=scale_boxes,
         max_unpacked=max_unpacked,
         jobs=jobs,
         decisions=decisions,
@@ -241,6 +265,9 @@ def convert(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    corners: str | None = None,
+    exif: str | None = None,
+    scale_boxes: bool = False,
     jobs: int | None = _RECORDS.jobs,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -268,6 +295,9 @@ def convert(
         strict: As in `check`.
         max_bad: As in `check`.
         max_pixels: As in `check`.
+        corners: As in `check`.
+        exif: As in `check`.
+        scale_boxes: As in `check`.
         jobs: As in `check`.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
 
@@ -294,6 +324,9 @@ def convert(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        corners=corners,
+        exif=exif,
+        scale_boxes=scale_boxes,
         jobs=jobs,
         decisions=decisions,
     )
@@ -400,11 +433,7 @@ def build_options(**choices: Any) -> RecordOptions:
     if "decisions" in choices:
         audit["decisions"] = read_decisions([Path(path) for path in choices.pop("decisions")])
     if audit.get("dialect") is not None:
-        if audit["dialect"] not in DIALECTS:
-            raise ConfigError(
-                f"dialect is {audit['dialect']!r}", remedy=f"choose from {', '.join(DIALECTS)}"
-            )
-        audit["dialect"] = DIALECTS[audit["dialect"]]
+        audit["dialect"] = DIALECTS[_require_known("dialect", audit["dialect"], DIALECTS)]
     if (classes := choices.pop("classes", None)) is not None:
         audit["classes"] = read_class_names(classes)
     if (rename := choices.pop("rename", None)) is not None:
@@ -412,15 +441,30 @@ def build_options(**choices: Any) -> RecordOptions:
     if (val_from := choices.pop("val_from", None)) is not None:
         audit["val_from"] = ValidationShare.parse(val_from)
     if "split_by" in audit:
-        known = [rule.value for rule in SplitBy]
-        if audit["split_by"] not in known:
-            raise ConfigError(
-                f"split_by is {audit['split_by']!r}", remedy=f"choose from {', '.join(known)}"
-            )
-        audit["split_by"] = SplitBy(audit["split_by"])
+        audit["split_by"] = SplitBy(_require_known("split_by", audit["split_by"], list(SplitBy)))
+    audit["orders"] = _read_orders(choices)
     if choices.get("max_bad") is not None:
         choices["max_bad"] = BadLimit.parse(str(choices["max_bad"]))
     return RecordOptions(audit=AuditOptions(**audit), **choices)
+
+
+def _read_orders(choices: dict[str, Any]) -> Orders:
+    """Takes out of the choices what decides in the place of the set's evidence."""
+    corners, exif = choices.pop("corners", None), choices.pop("exif", None)
+    return Orders(
+        corners=None
+        if corners is None
+        else CornerFrame(_require_known("corners", corners, PIXEL_FRAMES)),
+        exif=None if exif is None else Habit(_require_known("exif", exif, list(Habit))),
+        scale_boxes=choices.pop("scale_boxes", False),
+    )
+
+
+def _require_known(name: str, value: str, known: Iterable[str]) -> str:
+    known = list(known)
+    if value not in known:
+        raise ConfigError(f"{name} is {value!r}", remedy=f"choose from {', '.join(known)}")
+    return value
 
 
 def _read_fractions(split: str | Mapping[str, float]) -> dict[str, float]:

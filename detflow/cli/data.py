@@ -106,6 +106,23 @@ _DATASET_OPTIONS = (
         help="Images with more pixels are refused.",
     ),
     click.option(
+        "--corners",
+        type=click.Choice(["voc", "zero-based", "labelimg"]),
+        help="What corners count: pixels from 1, edges from 0, or those with 1 written for 0.  "
+        "[default: by the set]",
+    ),
+    click.option(
+        "--exif",
+        type=click.Choice(["follow", "ignore"]),
+        help="Whether boxes lie on pictures as EXIF turns them.  [default: by the set]",
+    ),
+    click.option(
+        "--scale-boxes",
+        is_flag=True,
+        default=None,
+        help="Scale boxes drawn on another rendition or in other units, where the scale is known.",
+    ),
+    click.option(
         "--max-unpacked",
         cls=FieldOption,
         field=f"{_RECORDS}.max_unpacked",

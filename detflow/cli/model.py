@@ -37,17 +37,17 @@ def runs(folder: Path) -> None:
 
     rows = []
     for run in list_runs(folder):
-        config = run.read_config()
-        rows.append((str(run.path), f"of {config.train.steps:,}", config.evaluate.metric, "", ""))
         states = list(list_checkpoints(run))
         good = [state for _, state in states if isinstance(state, CheckpointState)]
+        record = good[-1].record if good else run.read_record()
+        steps = f"of {record.config.train.steps:,}" if record else ""
+        ranked_by = (good and good[-1].metric) or ""
+        rows.append((str(run.path), steps, ranked_by, "", ""))
         best = good[-1].best_step if good else None
         for path, state in states:
             if isinstance(state, CheckpointState):
                 size = sum(digest["bytes"] for digest in state.files.values()) / 1e6
-                metric = (
-                    format_metric(state.metrics[config.evaluate.metric]) if state.metrics else ""
-                )
+                metric = format_metric(state.metrics.get(ranked_by)) if state.metrics else ""
                 note = "best" if state.step == best else ""
                 rows.append((f"  {path.name}", f"{state.step:,}", metric, f"{size:.1f} MB", note))
             else:

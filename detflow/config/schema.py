@@ -240,10 +240,15 @@ class TrainConfig(_Section):
     """Trains for this long instead of train.steps (12m, 1h30m, seconds), from the start of the
     command to its end; the number of steps is fitted to the clock again and again."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stops after this many evaluations in a row without a gain in evaluate.metric; 0 never stops
-    early."""
+    """Stops after this many evaluations in a row without a gain in evaluate.metric; those that have
+    nothing to measure do not count. 0 never stops early."""
     min_delta: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     """Smallest change of evaluate.metric that train.patience counts as a gain."""
+    resume_schedule: Literal["continue", "replace"] = "continue"
+    """What another train.steps does to a run that goes on with --accept-changes: continue leads the
+    learning rate from where it is through the rest of the schedule, over the steps that are left;
+    replace follows the schedule of a run that had the new number from the start, so that the
+    learning rate jumps."""
     batch_size: Positive = 8
     """Number of images that are computed at once, which is also what batch norm sees."""
     accumulate_steps: Positive = 1

@@ -362,6 +362,7 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "repairs": audit.count_by_code(Action.REPAIRED),
         "quarantined": dict(sorted(Counter(audit.quarantined.values()).items())),
         "noted": audit.count_by_code(Action.NOTED),
+        "decided": dict(audit.decided),
         "questions": count_questions(audit),
         "decisions": options.audit.decisions.describe(),
     }

@@ -10,6 +10,7 @@ from detflow.data.rules import RULES, Action
 from detflow.text import count_noun, escape_unprintable
 
 _MAX_CLASSES = 12
+_MAX_DECIDED = 3
 # What is merely noted is often about every second file.
 _MAX_NOTED = 3
 _INDENT = " " * 14
@@ -55,6 +56,7 @@ def format_summary(
     more = f", and {len(totals) - _MAX_CLASSES} more classes" if len(totals) > _MAX_CLASSES else ""
     objects = ", ".join(f"{name} {count:,}" for name, count in shown)
     lines.append(f"objects       {sum(totals.values()):,}: {objects}{more}")
+    lines += _describe_decided(content["decided"])
     if content.get("questions"):
         asked = ", ".join(f"{topic} {count:,}" for topic, count in content["questions"].items())
         lines.append(f"questions     {asked}: a person can answer them; see --decisions")
@@ -79,4 +81,19 @@ def _list_examples(code: str, count: int, examples: Sequence[Finding]) -> list[s
     lines = [f"{_INDENT}{finding.to_line()}" for finding in shown]
     if count > len(shown):
         lines.append(f"{_INDENT}… and {count - len(shown):,} more")
+    return lines
+
+
+def _describe_decided(decided: Mapping[str, Any]) -> list[str]:
+    """Returns lines about what the evidence of the whole set has decided."""
+    lines = []
+    for title, key, unit in (("corners", "frame", "boxes"), ("exif", "habit", "annotations")):
+        for number, row in enumerate(decided[title]):
+            if number == _MAX_DECIDED:
+                more = len(decided[title]) - number
+                lines.append(f"{'':13} and {count_noun(more, 'more group')}, see the manifest")
+                break
+            name = f" for {row['tool']!r}" if row["tool"] else ""
+            decision = f"{row[key]}{name}: {row['by']}"
+            lines.append(f"{title:13} {decision} ({row[unit]:,} {unit})")
     return lines

@@ -29,6 +29,7 @@ from detflow.exporting.proof.images import (
 )
 from detflow.exporting.proof.latency import Timing, measure_p50_ms
 from detflow.exporting.proof.process import FreshProcess
+from detflow.exporting.proof.recorded import RecordedAp, compare_with_state
 from detflow.inference.formats.base import Format
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
@@ -94,14 +95,16 @@ def build_artifact(
         data = trained.config.data
         exact = all(writer.gate.tolerance is None for writer in writers)
         limit = NUM_EXACT_IMAGES if exact else NUM_MEASURED_IMAGES
-        proof = find_proof_images(options.images, options.split, data, limit)
+        label_map = trained.label_map
+        proof = find_proof_images(options.images, options.split, data, limit, label_map)
         num_files = sum(len(written.paths) for written in options.formats)
         require_space(artifact.path, num_files * (_weight_bytes(trained) + _GRAPH_BYTES))
 
         artifact.label_map_path.write_text(trained.label_map.to_pbtxt(), encoding="utf-8")
         artifact.config_path.write_text(format_config(trained.config), encoding="utf-8")
         references = _measure_references(trained, proof, options.formats)
-        job = Job(trained, artifact, lambda: read_training_samples(options.images, data))
+        recorded = compare_with_state(trained, proof, references["all"])
+        job = Job(trained, artifact, lambda: read_training_samples(options.images, data, label_map))
         results = [
             _export_format(
                 writer,
@@ -115,7 +118,7 @@ def build_artifact(
         ]
     if all(result.failure is not None for result in results):
         raise _nothing_passed(results)
-    return _write_card(artifact, trained, proof, references["all"], results)
+    return _write_card(artifact, trained, proof, references["all"], recorded, results)
 
 
 def _measure_references(
@@ -194,10 +197,11 @@ def _write_card(
     trained: TrainedModel,
     proof: ProofImages,
     reference: Reference,
+    recorded: RecordedAp,
     results: Sequence[FormatResult],
 ) -> dict[str, Any]:
     """Writes the page and `model.json`, whose content is returned."""
-    card = build_card(trained, proof, reference, results, digest_files(artifact.path))
+    card = build_card(trained, proof, reference, recorded, results, digest_files(artifact.path))
     pictures = zip(proof.images, reference.outputs, strict=True)
     examples = [
         draw_example(image, outputs, trained.label_map)

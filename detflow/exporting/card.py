@@ -14,6 +14,7 @@ from detflow.exporting.formats.base import Notes
 from detflow.exporting.proof.compare import LIMITS, Gate
 from detflow.exporting.proof.gate import Proof, Reference
 from detflow.exporting.proof.images import ProofImages
+from detflow.exporting.proof.recorded import RecordedAp
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.trained import TrainedModel
 from detflow.publish import FileDigest
@@ -55,6 +56,7 @@ def build_card(
     trained: TrainedModel,
     proof: ProofImages,
     reference: Reference,
+    recorded: RecordedAp,
     results: Sequence[FormatResult],
     files: Mapping[str, FileDigest],
 ) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def build_card(
         trained: The exported checkpoint.
         proof: The images that the formats were proved on.
         reference: The checkpoint on these images.
+        recorded: Its AP beside the one that its state has.
         results: The formats, in the order in which they were written.
         files: Digests of every other file in the folder.
     """
@@ -87,12 +90,13 @@ def build_card(
             "metrics": dict(trained.state.metrics),
             "files": dict(trained.state.files),
         },
-        "training": trained.run.read_provenance(),
+        "training": dict(trained.state.run),
         "parity": {
             "images": proof.kind,
             "source": proof.source,
             "num_images": len(reference.outputs),
             "metrics": reference.metrics,
+            "recorded": asdict(recorded),
             "limits": LIMITS,
         },
         "formats": {

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from detflow.artifact import MANIFEST_NAME, ArtifactDir
 from detflow.errors import ArtifactError, ConfigError
 from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_formats
+from detflow.exporting.recorded import describe_recorded
 from detflow.inference.load import local_model
-from detflow.runs.states import find_checkpoint
+from detflow.runs.states import find_checkpoint, read_state
 from detflow.storage.location import Location, parse_location
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.tables import format_change, format_metric
@@ -71,8 +72,8 @@ def export_model(
     parse_formats(formats)
     location, word = _resolve(ckpt, model_dir)
     with local_model(location) as path:
-        run, checkpoint = find_checkpoint(path, word)
-        chosen = choose_formats(formats, run.read_config().model.architecture)
+        _, checkpoint = find_checkpoint(path, word)
+        chosen = choose_formats(formats, read_state(checkpoint).record.config.model.architecture)
         require_replaceable(output, MANIFEST_NAME)
         # The destination is opened first, so that what it refuses is refused before TensorFlow is
         # imported.
@@ -130,6 +131,7 @@ def describe_card(card: dict[str, Any], output: Location) -> str:
             what = f" ({signature})" if signature else f", {size / 1e6:.1f} MB"
             lines.append(f"{output / path}{what}: {_describe_agreement(entry)}{measures}")
             measures = ""
+    lines.append(describe_recorded(parity["recorded"]))
     if parity["images"] == "synthetic":
         lines.append(
             "The run's records are not there: the proof ran on synthetic pictures. "

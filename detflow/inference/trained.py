@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.config.schema import ExperimentConfig
-from detflow.errors import ArtifactError
 from detflow.inference.serving import ServingModel
-from detflow.label_map import LabelMap, read_label_map
+from detflow.label_map import LabelMap
 from detflow.models.build import build_model
 from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import CheckpointState, find_checkpoint, read_state
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TrainedModel:
     Attributes:
         serving: The network, ready to serve.
         label_map: The classes.
-        config: The run's configuration.
+        config: The configuration that the checkpoint was made with.
         run: The run's model directory.
         checkpoint_path: The checkpoint's folder.
         state: Step and metrics of the checkpoint.
@@ -48,17 +50,16 @@ def load_trained_model(
         max_detections: Most detections of one image; None for the run's own.
 
     Raises:
-        ArtifactError: The run or the checkpoint is missing or damaged.
+        ArtifactError: The run or the checkpoint is missing or damaged, or label_map.pbtxt beside it
+            names other classes.
     """
     run, checkpoint_path = find_checkpoint(path)
-    config = run.read_config()
-    label_map = read_label_map(run.label_map_path)
-    if label_map.has_gaps:
-        raise ArtifactError(
-            f"the class ids of a run are 1 to {len(label_map)}, without a gap",
-            path=run.label_map_path,
-        )
     state = read_state(checkpoint_path)
+    # What a checkpoint belongs to it says itself: files beside it prove nothing.
+    config, label_map = state.record.config, state.record.label_map
+    run.require_classes(label_map)
+    if edit := run.find_edit():
+        _log.warning(edit)
     model = build_model(config.model, len(label_map))
     restore_weights(
         checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay)

@@ -45,11 +45,27 @@ class RawDetections(NamedTuple):
     count: tf.Tensor
 
 
+class ClassAxis(NamedTuple):
+    """How classes lie in the last axis of a variable: in groups, one for each anchor of a cell.
+
+    A group has `before` entries that belong to no class, then `each` entries of every class.
+    """
+
+    before: int = 0
+    each: int = 1
+
+    def depth(self, num_classes: int) -> int:
+        """Returns how many entries a group has."""
+        return self.before + self.each * num_classes
+
+
 class DetectionModel(abc.ABC):
     """A network together with what its outputs mean.
 
     Attributes:
         loss_names: Names of the terms of the loss.
+        class_axes: Where the classes are: the layout of the variables whose name, from the part on,
+            matches a pattern.
         network: From normalised canvases [B, height, width, 3], all of one of the canvas sizes;
             holds every weight.
         parts: Model Garden's sub-models that the network is made of, by the names that their
@@ -59,6 +75,7 @@ class DetectionModel(abc.ABC):
     """
 
     loss_names: ClassVar[tuple[str, ...]]
+    class_axes: ClassVar[Mapping[str, ClassAxis]]
 
     network: tf_keras.Model
     parts: Mapping[str, tf_keras.layers.Layer]

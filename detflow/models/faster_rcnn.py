@@ -8,13 +8,16 @@ Sizes: B images, A anchors, R regions, M box slots, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import tensorflow as tf
 from typing_extensions import override
 
 from detflow.config.schema import ModelConfig
 from detflow.distributed.replicas import uniform_rows
 from detflow.models.anchors import build_anchors
-from detflow.models.base import DetectionModel, Losses
+from detflow.models.base import ClassAxis, DetectionModel, Losses
 from detflow.models.boxes import box_area, decode_boxes, encode_boxes, pairwise_iou
 from detflow.models.garden.faster_rcnn import (
     ANCHORS_SAMPLED,
@@ -36,6 +39,11 @@ class FasterRCNN(DetectionModel):
     """The first stage proposes regions at anchors; the second one classifies and corrects them."""
 
     loss_names = ("proposal_score", "proposal_box", "classification", "box")
+    class_axes: ClassVar[Mapping[str, ClassAxis]] = {
+        # The background comes first.
+        r"detection_head/_classifier/(kernel|bias)": ClassAxis(before=1),
+        r"detection_head/_box_regressor/(kernel|bias)": ClassAxis(before=4, each=4),
+    }
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         self._stages = FasterRCNNNetwork(config, num_classes)

@@ -7,7 +7,8 @@ Sizes: B images, A anchors, M box slots (at least 1), C classes.
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 from typing_extensions import override
@@ -15,7 +16,7 @@ from typing_extensions import override
 from detflow.config.schema import ModelConfig
 from detflow.distributed.replicas import mean_over_replicas, num_replicas
 from detflow.models.anchors import build_anchors
-from detflow.models.base import DenseModel, Losses
+from detflow.models.base import ClassAxis, DenseModel, Losses
 from detflow.models.boxes import box_area, decode_boxes, pairwise_iou
 from detflow.models.garden.retinanet import build_retinanet_network
 from detflow.models.precision import as_float32
@@ -36,6 +37,9 @@ class RetinaNet(DenseModel):
     """The network maps to (class logits [B, A, C], box deltas [B, A, 4])."""
 
     loss_names = ("classification", "box")
+    class_axes: ClassVar[Mapping[str, ClassAxis]] = {
+        r"head/_classifier/(\d+/)?(kernel|pointwise_kernel|bias)": ClassAxis()
+    }
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         self.network, self.parts = build_retinanet_network(config, num_classes)

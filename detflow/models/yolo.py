@@ -5,6 +5,9 @@ Sizes: B images, A anchors, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import tensorflow as tf
 from typing_extensions import override
@@ -12,7 +15,7 @@ from typing_extensions import override
 from detflow.config.schema import ModelConfig
 from detflow.distributed.replicas import gather_rows
 from detflow.models.anchors import build_anchors
-from detflow.models.base import DenseModel, Losses
+from detflow.models.base import ClassAxis, DenseModel, Losses
 from detflow.models.garden.yolo import YoloNetwork
 from detflow.models.precision import as_float32
 
@@ -21,6 +24,10 @@ class Yolo(DenseModel):
     """Each anchor predicts a box, whether there is an object, and its class."""
 
     loss_names = ("objectness", "classification", "box")
+    class_axes: ClassVar[Mapping[str, ClassAxis]] = {
+        r"head/_convs/\d+/(kernel|pointwise_kernel|bias)": ClassAxis(before=5),
+        r"head/(implicit_muls_l|_implicit_muls/)\d+": ClassAxis(before=5),
+    }
 
     def __init__(self, config: ModelConfig, num_classes: int) -> None:
         self.canvas_sizes = config.canvas_sizes

@@ -9,10 +9,11 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -20,15 +21,23 @@ from detflow.config.schema import ExperimentConfig
 from detflow.errors import ArtifactError
 from detflow.process.tensorflow_faults import write_faults
 from detflow.publish import digest_file, publish_directory, publish_file
+from detflow.runs.plan import Plan
+from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import (
     CHECKPOINT_FILES,
     CHECKPOINT_PREFIX,
     CheckpointState,
+    Metrics,
+    describe_not_finite,
+    nothing_to_restore,
     read_state,
     write_state,
 )
 from detflow.text import first_line
+
+# What TensorFlow adds to the name of a variable in a checkpoint.
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 _log = logging.getLogger(__name__)
 
@@ -102,42 +111,101 @@ class Checkpoints:
         run: The model directory; its lock is held by the caller.
         tracked: What is saved, by name: network, average and optimiser.
         config: What is kept, and which metric is best.
+        record: What the run belongs to. Changes that the user accepted are part of it; they are
+            written down together with the first checkpoint that is saved under them.
 
     Attributes:
         state: Of the newest checkpoint that was saved or restored.
     """
 
-    def __init__(self, run: RunDir, tracked: Mapping[str, Any], config: ExperimentConfig) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        tracked: Mapping[str, Any],
+        config: ExperimentConfig,
+        record: RunRecord,
+    ) -> None:
         self._run = run
         self._checkpoint = tf.train.Checkpoint(**tracked)
         self._config = config
+        self._record, self._is_recorded = record, False
         self.state: CheckpointState | None = None
 
-    def state_after(self, step: int, metrics: Mapping[str, float | None]) -> CheckpointState:
+    def belongs_to(self, record: RunRecord) -> None:
+        """Takes what the run belongs to from here on."""
+        self._record = record
+
+    def record(self) -> None:
+        """Writes down what the run belongs to.
+
+        It is called at the start, but for a run that goes on with accepted changes: these are
+        written down with the first checkpoint that is saved under them, so that a run that fails
+        before is left as it was.
+        """
+        self._run.write_record(self._record)
+        self._is_recorded = True
+
+    def follow(self, plan: Plan) -> None:
+        """Writes a fit of a time budget down, so that a run that is killed repeats it."""
+        self._record = self._record.planned(plan)
+        if self._is_recorded:
+            self.record()
+
+    def find_way_back(self, before: int | None = None) -> str:
+        """Returns what can be done where the numbers of the training are no longer finite.
+
+        Args:
+            before: The checkpoint of this step and later ones are not to be gone back to; None
+                takes the newest one.
+        """
+        steps = self._run.checkpoint_steps()
+        good = [step for step in steps if before is None or step < before]
+        bad = [f"ckpt-{step}" for step in steps if step not in good]
+        first = f"remove {', '.join(bad)}, and " if bad else ""
+        where = f"go on from ckpt-{good[-1]}" if good else "begin again"
+        rate = self._config.train.learning_rate / 10
+        return f"{first}{where} with --set train.learning_rate={rate:g} --accept-changes"
+
+    def state_after(self, step: int, metrics: Metrics) -> CheckpointState:
         """Returns the state that saving this step would leave, without its files."""
         return (self.state or CheckpointState(0)).after(
             step, metrics, self._config.evaluate, self._config.train
         )
 
-    def save(self, step: int, metrics: Mapping[str, float | None]) -> CheckpointState:
+    def save(
+        self, step: int, metrics: Metrics, first_images: Metrics | None = None
+    ) -> CheckpointState:
         """Publishes `ckpt-STEP`, then removes what the configuration no longer keeps.
 
+        Args:
+            step: Steps taken.
+            metrics: Of this step; empty where it was not evaluated.
+            first_images: See `CheckpointState`.
+
         Raises:
+            ArtifactError: A number in it is not finite; nothing is published.
             EnvironmentFault: The disk refuses; the checkpoints from before are untouched.
         """
         final = self._run.checkpoint_path(step)
         with publish_directory(final) as staging:
             with write_faults(final):
                 self._checkpoint.write(os.fspath(staging / CHECKPOINT_PREFIX))
-            files = {name: digest_file(staging / name) for name in CHECKPOINT_FILES}
-            state = dataclasses.replace(self.state_after(step, metrics), files=files)
+            state = dataclasses.replace(
+                self.state_after(step, metrics),
+                first_images=first_images or {},
+                files={name: digest_file(staging / name) for name in CHECKPOINT_FILES},
+                run=self._record.to_json(),
+            )
             write_state(staging, state)
-            _read_back(staging, state)
+            # Before it gets its name: it can be opened, and every number in it is one.
+            require_finite(staging, self.find_way_back(), final)
         publish_file(
             self._run.checkpoint_pointer_path,
             f'model_checkpoint_path: "{final.name}/{CHECKPOINT_PREFIX}"\n',
         )
         self.state = state
+        if not self._is_recorded:
+            self.record()
         self._remove_old()
         self._run.share()
         return state
@@ -150,10 +218,12 @@ class Checkpoints:
         """Restores the newest good checkpoint; damaged newer ones are set aside with a warning.
 
         Returns:
-            Its state; None where the run has never saved.
+            Its state, its best step by the metric of the configuration; None where the run has
+            never saved.
 
         Raises:
-            ArtifactError: There were checkpoints, and none can be restored.
+            ArtifactError: There were checkpoints, and none can be restored; or the newest one holds
+                numbers that are not finite.
         """
         steps = self._run.checkpoint_steps()
         for step in reversed(steps):
@@ -170,14 +240,11 @@ class Checkpoints:
                 )
                 continue
             _restore(self._checkpoint, path, partial=False)
-            self.state = state
-            return state
+            require_finite(path, self.find_way_back(before=step))
+            self.state = state.ranked_by(self._config.evaluate, steps)
+            return self.state
         if self._run.had_checkpoints():
-            raise ArtifactError(
-                "this run saved checkpoints, but none can be restored",
-                path=self._run.path,
-                remedy="restore one from a backup, or train into another --model-dir",
-            )
+            raise nothing_to_restore(self._run)
         return None
 
     def _remove_old(self) -> None:
@@ -212,27 +279,62 @@ def restore_weights(path: Path, network: tf_keras.Model, average: WeightAverage)
         average: Of this network.
 
     Raises:
-        ArtifactError: The checkpoint belongs to another network.
+        ArtifactError: The checkpoint belongs to another network, or holds numbers that are not
+            finite.
     """
     _restore(tf.train.Checkpoint(network=network, average=average), path, partial=True)
+    require_finite(path, "name an earlier checkpoint of the run")
     average.assign_to_served()
 
 
+def require_finite(path: Path, remedy: str, shown: Path | None = None) -> None:
+    """Reads every number of a checkpoint: weights, averages and the optimiser's.
+
+    Args:
+        path: The checkpoint's folder.
+        remedy: What the user can do.
+        shown: What the error names; the folder unless given.
+
+    Raises:
+        ArtifactError: The checkpoint cannot be opened, is empty, or a number in it is not finite.
+    """
+    shown = shown or path
+    with _read_faults(shown):
+        reader = tf.train.load_checkpoint(os.fspath(path / CHECKPOINT_PREFIX))
+        types = reader.get_variable_to_dtype_map()
+        floats = sorted(name for name, dtype in types.items() if dtype.is_floating)
+        bad = [name for name in floats if not np.isfinite(reader.get_tensor(name)).all()]
+    if not types:
+        raise ArtifactError("the checkpoint is empty", path=shown)
+    if bad:
+        names = [name.removesuffix(_VALUE) for name in bad]
+        raise ArtifactError(describe_not_finite(names, len(floats)), path=shown, remedy=remedy)
+
+
+def find_not_finite(variables: Sequence[tf.Variable]) -> list[str]:
+    """Returns the names of the variables that hold a number which is not finite."""
+    return [
+        variable.name
+        for variable in variables
+        if variable.dtype.is_floating and not np.isfinite(variable.numpy()).all()
+    ]
+
+
 def _restore(checkpoint: tf.train.Checkpoint, path: Path, *, partial: bool) -> None:
-    try:
+    with _read_faults(path):
         status = checkpoint.read(os.fspath(path / CHECKPOINT_PREFIX))
         status.assert_existing_objects_matched()
         if partial:
             status.expect_partial()
         else:
             status.assert_consumed()
+
+
+@contextlib.contextmanager
+def _read_faults(path: Path) -> Iterator[None]:
+    """Raises ArtifactError for what TensorFlow raises of a checkpoint that it cannot read."""
+    try:
+        yield
     except (tf.errors.OpError, ValueError, AssertionError, IndexError) as error:
         reason = first_line(error)
         raise ArtifactError(f"the checkpoint does not fit the model: {reason}", path=path) from None
-
-
-def _read_back(path: Path, state: CheckpointState) -> None:
-    """Proves that what was written can be opened before it gets its final name."""
-    reader = tf.train.load_checkpoint(os.fspath(path / CHECKPOINT_PREFIX))
-    if not reader.get_variable_to_shape_map():
-        raise ArtifactError(f"the checkpoint of step {state.step} came out empty", path=path)

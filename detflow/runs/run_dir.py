@@ -10,12 +10,12 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from detflow.config.reading import format_config, read_config
-from detflow.config.schema import ExperimentConfig
-from detflow.errors import ArtifactError, Locked, environment_faults
-from detflow.publish import publish_file, read_json_object, remove_directory, sweep
+from detflow.config.reading import format_config
+from detflow.errors import ArtifactError, ConfigError, DataError, Locked, environment_faults
+from detflow.label_map import LabelMap, read_label_map
+from detflow.publish import publish_file, read_sealed_object, remove_directory, seal, sweep
+from detflow.runs.record import RunRecord
 from detflow.storage.cache import find_cached
 from detflow.storage.location import Location
 from detflow.storage.working_copy import WorkingCopy
@@ -24,6 +24,7 @@ STATE_NAME = "state.json"
 """The file that makes a folder a checkpoint."""
 
 _CHECKPOINT = re.compile(r"ckpt-(\d{1,15})")
+_PUT_BACK = "put it back, or remove it: the next training writes it again"
 
 
 class RunDir:
@@ -44,11 +45,11 @@ class RunDir:
             path = find_cached("runs", location, str(location).encode())
             self._copy = WorkingCopy(location, path, STATE_NAME)
         self.path = path
+        # What decides the weights; see `record.RunRecord`.
+        self.record_path = path / "run.json"
+        # Two views of the record, for people and other tools.
         self.config_path = path / "config.yaml"
         self.label_map_path = path / "label_map.pbtxt"
-        # What else decides the weights: data, machine, versions; and when a change to them was
-        # accepted.
-        self.provenance_path = path / "run.json"
         self.losses_path = path / "losses.csv"
         self.results_path = path / "results.csv"
         # The step whose loss was not a number.
@@ -63,14 +64,18 @@ class RunDir:
         """Returns where the checkpoint of a step is, or would be."""
         return self.path / f"ckpt-{step}"
 
+    @staticmethod
+    def step_of(path: Path) -> int | None:
+        """Returns the step that a checkpoint's folder is named after; None for another name."""
+        match = _CHECKPOINT.fullmatch(path.name)
+        return int(match.group(1)) if match else None
+
     def checkpoint_steps(self) -> list[int]:
         """Returns the steps that a checkpoint stands for, oldest first, whatever its state."""
         if not self.path.is_dir():
             return []
-        names = (
-            _CHECKPOINT.fullmatch(entry.name) for entry in self.path.iterdir() if entry.is_dir()
-        )
-        return sorted(int(match.group(1)) for match in names if match)
+        steps = (self.step_of(entry) for entry in self.path.iterdir() if entry.is_dir())
+        return sorted(step for step in steps if step is not None)
 
     def checkpoint_bytes(self, step: int) -> int:
         """Returns what the checkpoint of a step takes on the disk."""
@@ -99,25 +104,71 @@ class RunDir:
         with environment_faults(self.checkpoint_path(step)):
             remove_directory(self.checkpoint_path(step))
 
-    def read_config(self) -> ExperimentConfig:
-        """Reads the resolved configuration that the run was started with."""
-        if not self.config_path.is_file():
-            raise ArtifactError("not a model directory: config.yaml is missing", path=self.path)
-        return read_config(self.config_path)
+    def exists(self) -> bool:
+        """Tells whether this is a model directory: it has a record, or a checkpoint."""
+        return self.record_path.is_file() or bool(self.checkpoint_steps())
 
-    def write_config(self, config: ExperimentConfig) -> None:
-        """Publishes the resolved configuration."""
-        publish_file(self.config_path, format_config(config))
+    def read_record(self) -> RunRecord | None:
+        """Reads run.json; None where there is none.
 
-    def read_provenance(self) -> dict[str, Any] | None:
-        """Reads run.json; None where the run has none yet."""
-        if not self.provenance_path.exists():
+        Raises:
+            ArtifactError: It is damaged, or was changed.
+        """
+        if not os.path.lexists(self.record_path):
             return None
-        return read_json_object(self.provenance_path)
+        return RunRecord.from_json(read_sealed_object(self.record_path), self.record_path)
 
-    def write_provenance(self, value: dict[str, Any]) -> None:
-        """Publishes run.json."""
-        publish_file(self.provenance_path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    def write_record(self, record: RunRecord) -> None:
+        """Publishes run.json, then its views; what is there already is left alone."""
+        text = json.dumps(seal(record.to_json()), indent=2, sort_keys=True) + "\n"
+        for path, content in (
+            (self.record_path, text),
+            (self.config_path, format_config(record.config)),
+            (self.label_map_path, record.label_map.to_pbtxt()),
+        ):
+            if not path.is_file() or path.read_bytes() != content.encode():
+                publish_file(path, content)
+
+    def find_edit(self) -> str | None:
+        """Returns what to tell of a config.yaml that was edited by hand: nobody reads it.
+
+        Raises:
+            ArtifactError: run.json is damaged, or was changed.
+        """
+        record = self.read_record()
+        if record is None or not self.config_path.is_file():
+            return None
+        if self.config_path.read_bytes() == format_config(record.config).encode():
+            return None
+        return (
+            f"{self.config_path} is not the run's configuration and has no effect: checkpoints "
+            "hold their own; other settings are options of the commands"
+        )
+
+    def require_classes(self, label_map: LabelMap) -> None:
+        """Refuses a label map that was put in the place of the run's own.
+
+        Args:
+            label_map: The classes that the weights belong to.
+
+        Raises:
+            ArtifactError: label_map.pbtxt is there, and does not have these classes in this order.
+        """
+        if not os.path.lexists(self.label_map_path):
+            return
+        try:
+            found = read_label_map(self.label_map_path)
+        except DataError as error:
+            raise ArtifactError(
+                error.cause, path=self.label_map_path, place=error.place, remedy=_PUT_BACK
+            ) from None
+        if found != label_map:
+            raise ArtifactError(
+                f"it names the classes {', '.join(found)}; the outputs of this run are "
+                f"{', '.join(label_map)}",
+                path=self.label_map_path,
+                remedy=_PUT_BACK,
+            )
 
     def share(self) -> None:
         """Brings what is new to the URL, if this directory lies at one. The caller holds the lock.
@@ -128,6 +179,28 @@ class RunDir:
         """
         if self._copy is not None:
             self._copy.upload()
+
+    def _refuse_other_things(self) -> None:
+        """Raises ConfigError where the folder holds something, and no run."""
+        with environment_faults(self.path):
+            if not os.path.lexists(self.path):
+                return
+            if not self.path.is_dir():
+                raise ConfigError(
+                    "the model directory exists and is not a folder",
+                    path=self.path,
+                    remedy="choose another --model-dir",
+                )
+            others = sorted(
+                entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")
+            )
+            if others and not self.exists():
+                raise ConfigError(
+                    f"the folder holds other things, such as {others[0]}, and no "
+                    f"{self.record_path.name}",
+                    path=self.path,
+                    remedy="choose another --model-dir",
+                )
 
     def _remove_unfinished(self) -> None:
         """Removes checkpoints whose upload was cut short: they never were."""
@@ -144,9 +217,11 @@ class RunDir:
         One at a URL is downloaded first, and uploaded when the block ends.
 
         Raises:
+            ConfigError: The folder holds other things than a run; nothing is written.
             Locked: Another process trains here; the message names it.
             EnvironmentFault: The directory cannot be written.
         """
+        self._refuse_other_things()
         with environment_faults(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -172,6 +247,7 @@ class RunDir:
             else:
                 with environment_faults(self.path), self._copy.leased():
                     self._copy.download()
+                    self._refuse_other_things()
                     self._remove_unfinished()
                     try:
                         yield self

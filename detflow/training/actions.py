@@ -9,7 +9,8 @@ import json
 import math
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from PIL import Image
 from typing_extensions import override
@@ -18,7 +19,7 @@ from detflow.distributed.steps import TakenStep
 from detflow.errors import ArtifactError
 from detflow.publish import publish_file
 from detflow.runs.run_dir import RunDir
-from detflow.runs.states import CheckpointState
+from detflow.runs.states import CheckpointState, Metrics, describe_not_finite
 from detflow.text import count_noun
 from detflow.training.budget import Stopwatch
 from detflow.training.display import TrainingDisplay
@@ -31,42 +32,84 @@ if TYPE_CHECKING:
     from detflow.training.journal import Journal
 
 
+@dataclass(frozen=True)
+class WeightCheck:
+    """How the process that saves looks at its weights.
+
+    Attributes:
+        find_bad: Returns the names of the variables that hold a number which is not finite:
+            weights, averages, and what the optimiser keeps.
+        number: How many variables there are.
+        find_remedy: Returns what the user can do.
+    """
+
+    find_bad: Callable[[], Sequence[str]]
+    number: int
+    find_remedy: Callable[[], str]
+
+
 class FiniteCheck(Action):
-    """Ends the run at a loss that is no number, before anything of that step is saved.
+    """Ends the run where its numbers are no longer finite, before anything of that is saved.
+
+    The loss of every step is looked at. It can be finite although the update behind it has spoilt
+    the weights: they are looked at before each evaluation and each checkpoint.
 
     Args:
         run: The model directory.
         images_of: Returns the file names of the images of a step, counted from 0.
-        is_recorded: Whether this process writes `failure.json`.
+        weights: How to look at the weights. The process that has it writes `failure.json`.
     """
 
     def __init__(
-        self, run: RunDir, images_of: Callable[[int], Sequence[str]], *, is_recorded: bool
+        self,
+        run: RunDir,
+        images_of: Callable[[int], Sequence[str]],
+        weights: WeightCheck | None = None,
     ) -> None:
-        self._run, self._images_of, self._is_recorded = run, images_of, is_recorded
+        self._run, self._images_of, self._weights = run, images_of, weights
+        self._latest: TakenStep | None = None
 
     @override
     def on_step(self, step: TakenStep, course: Course) -> None:
-        if all(math.isfinite(value) for value in step.losses):
-            return
+        self._latest = step
+        if not all(math.isfinite(value) for value in step.losses):
+            self._end(step, f"the loss of step {step.number:,} is {step.losses[0]}", [])
+
+    @override
+    def is_due(self, course: Course) -> bool:
+        return course.is_due(course.config.evaluate.every_steps) or course.is_due(
+            course.config.checkpoint.every_steps
+        )
+
+    @override
+    def at_rest(self, course: Course) -> None:
+        # Before its first step a process has what it has restored, which was looked at.
+        if self._weights and self._latest and (bad := self._weights.find_bad()):
+            number = self._latest.number
+            described = describe_not_finite(bad, self._weights.number)
+            self._end(self._latest, f"after step {number:,} {described}", bad)
+
+    @override
+    def on_end(self, course: Course) -> None:
+        self.at_rest(course)
+
+    def _end(self, step: TakenStep, cause: str, bad: Sequence[str]) -> NoReturn:
         names = list(self._images_of(step.number - 1))
-        record = {
-            "step": step.number,
-            "learning_rate": step.learning_rate,
-            "losses": [str(value) for value in step.losses],
-            "images": names,
-        }
-        path = self._run.failure_path
-        if self._is_recorded:
+        path, remedy = self._run.failure_path, "the chief says what to do"
+        if self._weights:
+            record = {
+                "step": step.number,
+                "learning_rate": step.learning_rate,
+                "losses": [str(value) for value in step.losses],
+                "images": names,
+                "variables": list(bad),
+            }
             publish_file(path, json.dumps(record, indent=2) + "\n")
+            remedy = f"{self._weights.find_remedy()}; {path.name} has the details"
         raise ArtifactError(
-            f"the loss of step {step.number:,} is {step.losses[0]} "
-            f"(learning rate {step.learning_rate:.3g}, images {', '.join(names)})",
+            f"{cause} (learning rate {step.learning_rate:.3g}, images {', '.join(names)})",
             path=self._run.path,
-            remedy=(
-                "lower train.learning_rate; the last checkpoint is good, "
-                f"{path.name} has the details"
-            ),
+            remedy=remedy,
         )
 
 
@@ -234,6 +277,7 @@ class Checkpointer(Action):
         flush: Brings to the disk what was written down so far; called before each checkpoint, so
             that no step before it is missing.
         stopwatch: Counts what it takes.
+        measure_first: Returns `CheckpointState.first_images` of an evaluation's images.
     """
 
     def __init__(
@@ -243,9 +287,11 @@ class Checkpointer(Action):
         *,
         flush: Callable[[], None],
         stopwatch: Stopwatch,
+        measure_first: Callable[[Sequence[Any]], Metrics] = lambda images: {},
     ) -> None:
         self._checkpoints, self._every_steps = checkpoints, every_steps
         self._flush, self._stopwatch = flush, stopwatch
+        self._measure_first = measure_first
         self._saved: int | None = None
 
     @override
@@ -258,7 +304,9 @@ class Checkpointer(Action):
         evaluation = course.evaluation if course.is_evaluated else None
         with self._stopwatch.measure("checkpoint"):
             self._flush()
-            self._checkpoints.save(course.step, evaluation.metrics if evaluation else {})
+            metrics = evaluation.metrics if evaluation else {}
+            first = self._measure_first(evaluation.images) if evaluation else {}
+            self._checkpoints.save(course.step, metrics, first)
         self._saved = course.step
 
     @override

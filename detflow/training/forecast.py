@@ -63,11 +63,11 @@ def forecast(
             f"{images.num_boxes_left_out:,} boxes are left out: "
             f"data.max_boxes is {config.data.max_boxes} an image"
         )
-    recall = images.anchor_recall(config.model, start.manifest.label_map)
+    recall = images.anchor_recall(config.model, start.label_map)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in recall.items())
     yield f"boxes that an anchor overlaps by IoU .5: {shares}"
     if start.num_evaluation:
-        ceiling = score_truth(start.evaluation_samples(), start.manifest.label_map)
+        ceiling = score_truth(start.evaluation_samples(), start.label_map)
         yield (
             f"{count_noun(start.num_evaluation, 'image')} to evaluate on; "
             f"the truth itself scores AP {format_metric(ceiling)}"

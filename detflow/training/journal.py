@@ -5,10 +5,10 @@ TensorBoard gets both, with pictures and the configuration.
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from tensorboard.plugins.image.metadata import create_summary_metadata
 
 from detflow.config.reading import format_config
 from detflow.config.schema import ExperimentConfig
-from detflow.errors import ArtifactError, environment_faults
-from detflow.publish import publish_file
+from detflow.errors import environment_faults
 from detflow.runs.run_dir import RunDir
+from detflow.runs.states import Metrics
 from detflow.training.comparison import SHOWN_SCORE
+from detflow.training.curves import append_rows, mend_losses, mend_results
 
 # TensorBoard needs no point for every step.
 _SUMMARY_STEPS = 20
@@ -35,26 +36,39 @@ class Journal:
     """Writes losses.csv, results.csv and TensorBoard's events.
 
     Opening it cuts off what an interrupted run wrote after the checkpoint that is resumed from, so
-    that no step stands twice. TensorBoard does so itself when it reads the events of the resumed
-    run.
+    that no step stands twice, and mends what somebody has cut off or removed. TensorBoard cuts by
+    itself when it reads the events of the resumed run.
 
     Args:
         run: The model directory.
         start: Steps that the run has taken.
         loss_names: Terms of the loss: columns of losses.csv, after the step and the total.
         metric_names: Columns of results.csv.
+        evaluations: What the checkpoint that is resumed from remembers of each evaluation.
+
+    Attributes:
+        notes: What there is to say about the files that were mended.
     """
 
     def __init__(
-        self, run: RunDir, start: int, loss_names: Sequence[str], metric_names: Sequence[str]
+        self,
+        run: RunDir,
+        start: int,
+        loss_names: Sequence[str],
+        metric_names: Sequence[str],
+        evaluations: Sequence[tuple[int, Metrics]] = (),
     ) -> None:
         self._losses_path = run.losses_path
         self._results_path = run.results_path
         self._loss_columns = ("step", "loss", *loss_names, "learning_rate")
         self._metric_names = tuple(metric_names)
         self._pending: list[tuple[Any, ...]] = []
-        _cut(run.losses_path, self._loss_columns, start)
-        _cut(run.results_path, ("step", *self._metric_names), start)
+        self.notes = mend_losses(
+            run.losses_path,
+            self._loss_columns,
+            start,
+            lambda steps: _read_scalars(run.tensorboard_dir, self._loss_columns[1:], steps),
+        ) + mend_results(run.results_path, ("step", *self._metric_names), evaluations)
         with environment_faults(run.tensorboard_dir):
             self._writer = tf.summary.create_file_writer(os.fspath(run.tensorboard_dir))
 
@@ -89,7 +103,9 @@ class Journal:
             metrics: What could not be measured is None, and stays empty.
             pictures: With their names.
         """
-        _append(self._results_path, [(step, *(metrics.get(name) for name in self._metric_names))])
+        append_rows(
+            self._results_path, [(step, *(metrics.get(name) for name in self._metric_names))]
+        )
         self._write_scalars(
             {f"evaluation/{name}": value for name, value in metrics.items() if value is not None},
             step,
@@ -103,7 +119,7 @@ class Journal:
 
         It is called before a checkpoint is published, so that no step before that is missing.
         """
-        _append(self._losses_path, self._pending)
+        append_rows(self._losses_path, self._pending)
         self._pending = []
         self._writer.flush()
 
@@ -129,30 +145,25 @@ class Journal:
             )
 
 
-def _append(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    # csv writes floats with repr(), which Python reads back to the same bits.
-    with environment_faults(path), open(path, "a", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+def _read_scalars(
+    folder: Path, names: Sequence[str], steps: Collection[int]
+) -> dict[int, list[float | None]]:
+    """Reads the values of these names at each step that has all of them in TensorBoard's events.
 
-
-def _cut(path: Path, columns: Sequence[str], start: int) -> None:
-    """Keeps the header and the rows up to a step; a torn last line goes too."""
-    rows: list[Sequence[Any]] = [columns]
-    if start and path.is_file():
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
-        if not lines or tuple(lines[0]) != tuple(columns):
-            raise ArtifactError(
-                "the columns are not those of this run",
-                path=path,
-                place=1,
-                remedy="move the file away",
-            )
-        rows += [
-            line
-            for line in lines[1:]
-            if len(line) == len(columns) and line[0].isdigit() and int(line[0]) <= start
-        ]
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    publish_file(path, text.getvalue())
+    They are float32, as the losses are that were written down.
+    """
+    found: dict[int, dict[str, float]] = {}
+    # The names begin with a time: later processes come later.
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        # The last event of a process that was killed may be torn.
+        with contextlib.suppress(tf.errors.OpError):
+            for event in tf.compat.v1.train.summary_iterator(os.fspath(path)):
+                for value in event.summary.value:
+                    if value.tag in names and event.step in steps:
+                        row = found.setdefault(event.step, {})
+                        row[value.tag] = float(tf.make_ndarray(value.tensor))
+    return {
+        step: [row[name] for name in names]
+        for step, row in found.items()
+        if row.keys() == set(names)
+    }

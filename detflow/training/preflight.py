@@ -20,14 +20,16 @@ from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
 from detflow.runs.plan import Plan
+from detflow.runs.record import RunRecord, with_steps
 from detflow.runs.run_dir import RunDir
+from detflow.runs.states import find_newest, find_record
 from detflow.storage.location import parse_location
 from detflow.training.provenance import (
     Machine,
+    build_record,
+    choose_plan,
     find_changes,
-    read_plan,
     refuse_changes,
-    with_steps,
 )
 from detflow.types import Detection, Sample
 
@@ -40,11 +42,15 @@ class Start:
         config: What is to be done; `train.steps` is what a time budget came to so far.
         records_dir: Where the records lie on this machine.
         manifest: Of records whose shards are as it says.
+        label_map: The classes in the order of the network's outputs: the records' own, but of a run
+            that goes on those of the run.
         machine: What the run computes on.
         initial: Weights to start with; None from scratch, and for a run that goes on.
         changes: Differences from how the run was started, accepted by the user.
         plan: How many steps the run takes; empty where a time budget was not fitted yet, and where
             only the chief knows.
+        record: What the run belongs to, without the changes; None where only the chief knows.
+        before: What it belonged to before; None for a new run.
         began: When a time budget began, by `time.monotonic`.
         topology: Of the processes that train together; None for one.
     """
@@ -52,11 +58,14 @@ class Start:
     config: ExperimentConfig
     records_dir: Path
     manifest: RecordsManifest
+    label_map: LabelMap
     machine: Machine
     initial: InitialWeights | None
     changes: tuple[str, ...]
     plan: Plan
     began: float
+    record: RunRecord | None = None
+    before: RunRecord | None = None
     topology: Topology | None = None
 
     @property
@@ -126,20 +135,75 @@ def prepare_start(
     machine = _describe_machine(config, threads, topology)
     require_divisible(config.train.batch_size, machine.replicas)
     if topology and not topology.is_chief:
-        return Start(config, records_dir, manifest, machine, None, (), Plan(), began, topology)
-    plan = read_plan(run, config)
+        return Start(
+            config,
+            records_dir,
+            manifest,
+            manifest.label_map,
+            machine,
+            None,
+            (),
+            Plan(),
+            began,
+            topology=topology,
+        )
+    newest = find_newest(run)
+    before = find_record(run, newest)
+    label_map = manifest.label_map
+    if newest and before:
+        require_same_classes(run, before.label_map, label_map)
+        label_map = before.label_map
+    plan = choose_plan(before, config, newest.step if newest else 0)
     if plan.total is not None:
         config = with_steps(config, plan.total)
     # Only the first step needs them: a run goes on without.
-    initial = None if run.had_checkpoints() else find_initial_weights(config.train)
-    changes = find_changes(
-        run, config, manifest.fingerprint, machine, initial.digests if initial else None
-    )
+    initial = None if newest else find_initial_weights(config.train)
+    changes: list[str] = []
+    if before:
+        digests = initial.digests if initial else None
+        changes = find_changes(before, config, manifest.fingerprint, machine, digests)
     if not accept_changes:
         refuse_changes(run, changes)
-    return Start(
-        config, records_dir, manifest, machine, initial, tuple(changes), plan, began, topology
+    record = (
+        build_record(before, config, label_map, manifest.fingerprint, machine, plan)
+        if changes or not before
+        else before
     )
+    return Start(
+        config,
+        records_dir,
+        manifest,
+        label_map,
+        machine,
+        initial,
+        tuple(changes),
+        plan,
+        began,
+        record,
+        before,
+        topology,
+    )
+
+
+def require_same_classes(run: RunDir, learnt: LabelMap, records: LabelMap) -> None:
+    """Refuses to go on with other classes than the network's outputs; their order may differ.
+
+    Args:
+        run: The model directory.
+        learnt: The classes that the run has learnt.
+        records: The classes of the records at hand.
+
+    Raises:
+        ConfigError: The names are not the same.
+    """
+    if set(learnt) != set(records):
+        raise ConfigError(
+            f"this run has learnt the classes {', '.join(learnt)}; the records have "
+            f"{', '.join(records)}",
+            path=run.path,
+            remedy=f"train into another --model-dir with --set train.init_from={run.path}, which "
+            "takes the weights of each class by its name",
+        )
 
 
 def score_truth(samples: Iterable[Sample], label_map: LabelMap) -> float | None:

@@ -5,6 +5,7 @@ Does not import TensorFlow.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,17 +14,15 @@ from importlib.metadata import version
 from typing import Any
 
 from detflow.config.schema import ExperimentConfig
-from detflow.data.records.manifest import RecordsManifest
 from detflow.errors import ConfigError
+from detflow.label_map import LabelMap
 from detflow.models.precision import Precision, uses_onednn
-from detflow.publish import FileDigest, publish_file
+from detflow.publish import FileDigest
 from detflow.runs.plan import Plan
+from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir
 from detflow.training.augment import RANDOM_NUMBERS
 from detflow.version import __version__
-
-PLAN_NAME = "steps_by_time_budget"
-"""Where run.json has the fits of a time budget, each as [steps taken, steps of the whole run]."""
 
 # Settings that do not change the weights. Where the records lie does not matter; what is in them is
 # compared by fingerprint. Threads and precision are compared as what they came to on the machine.
@@ -36,6 +35,8 @@ _WITHOUT_EFFECT = {
     "checkpoint.max_to_keep",
     "checkpoint.keep_every",
     "checkpoint.max_bytes",
+    # It says how a change is met, and is none.
+    "train.resume_schedule",
 }
 
 
@@ -58,7 +59,7 @@ class Machine:
 
 
 def find_changes(
-    run: RunDir,
+    before: RunRecord,
     config: ExperimentConfig,
     fingerprint: str,
     machine: Machine,
@@ -67,22 +68,19 @@ def find_changes(
     """Compares a run with what is about to be done in its directory.
 
     Args:
-        run: The model directory.
+        before: What the run belongs to.
         config: The configuration at hand.
         fingerprint: Of the records at hand.
         machine: At hand.
         initial_files: Digests of the weights to start with, where the run has not saved yet.
 
     Returns:
-        One line a difference that would change the weights; empty for a new run.
+        One line a difference that would change the weights.
     """
-    before = run.read_provenance()
-    if before is None:
-        return []
-    old, new = _flatten(run.read_config()), _flatten(config)
+    old, new = _flatten(before.config), _flatten(config)
     compared = set(new) - _WITHOUT_EFFECT
     budget = new["train.time_budget"]
-    if budget is not None and budget == old.get("train.time_budget"):
+    if budget is not None and budget == old["train.time_budget"]:
         # The budget alone decides it.
         compared.remove("train.steps")
     changes = [
@@ -90,93 +88,93 @@ def find_changes(
         for name in new
         if name in compared and old.get(name) != new[name]
     ]
-    here = _describe(config, fingerprint, machine)
-    started = before.get("initial_weights", {}).get("files")
+    started = (before.initial_weights or {}).get("files")
     if initial_files and started and started != initial_files:
         changes.append(f"the files of train.init_from were {started}, now {dict(initial_files)}")
+    if before.data_fingerprint != fingerprint:
+        changes.append(f"data_fingerprint was {before.data_fingerprint}, now {fingerprint}")
+    here = _describe(config, machine)
     return changes + [
-        f"{name} was {before.get(name)}, now {here[name]}"
+        f"{name} was {before.machine.get(name)}, now {here[name]}"
         for name in here
-        if before.get(name) != here[name]
+        if before.machine.get(name) != here[name]
     ]
 
 
-def record_start(
-    run: RunDir,
+def build_record(
+    before: RunRecord | None,
     config: ExperimentConfig,
-    manifest: RecordsManifest,
+    label_map: LabelMap,
+    fingerprint: str,
     machine: Machine,
-    step: int,
-    changes: Sequence[str],
-    initial_weights: Mapping[str, Any] | None,
-) -> None:
-    """Writes down what the run is made from; accepted changes are added to those of before.
+    plan: Plan,
+) -> RunRecord:
+    """Returns what a run belongs to that is about to start; arguments as of `find_changes`.
 
     Args:
-        run: The model directory.
-        config: The resolved configuration.
-        manifest: Of the records.
-        machine: What the run computes on.
+        before: See `find_changes`; None for a new run.
+        config: See `find_changes`.
+        label_map: The classes.
+        fingerprint: See `find_changes`.
+        machine: See `find_changes`.
+        plan: Of its steps.
+    """
+    return RunRecord(
+        config,
+        label_map,
+        fingerprint,
+        _describe(config, machine),
+        plan,
+        before.initial_weights if before else None,
+        before.accepted_changes if before else (),
+        __version__,
+    )
+
+
+def accept(
+    record: RunRecord, step: int, changes: Sequence[str], initial: Mapping[str, Any] | None
+) -> RunRecord:
+    """Returns a record with changes that the user has accepted.
+
+    Args:
+        record: What the run is to belong to.
         step: Where the run starts or resumes.
-        changes: As from `find_changes`, accepted by the user.
-        initial_weights: What a new run starts with, where it does not start from scratch; a run
-            that goes on keeps what it has.
+        changes: As from `find_changes`.
+        initial: What a new run starts with, where it does not start from scratch; a run that goes
+            on keeps what it has.
     """
-    before = run.read_provenance() or {}
-    accepted = before.get("accepted_changes", [])
+    accepted = record.accepted_changes
     if changes:
-        accepted = [*accepted, {"step": step, "changes": list(changes)}]
-    # Another time budget makes another plan.
-    same_budget = bool(before) and run.read_config().train.time_budget == config.train.time_budget
-    kept = {name: before[name] for name in (PLAN_NAME,) if same_budget and name in before}
-    if initial_weights:
-        kept["initial_weights"] = initial_weights
-    elif "initial_weights" in before:
-        kept["initial_weights"] = before["initial_weights"]
-    run.write_config(config)
-    publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
-    run.write_provenance(
-        {
-            **_describe(config, manifest.fingerprint, machine),
-            **kept,
-            "detflow": __version__,
-            "accepted_changes": accepted,
-        }
+        accepted = (*accepted, {"step": step, "changes": list(changes)})
+    return dataclasses.replace(
+        record, accepted_changes=accepted, initial_weights=initial or record.initial_weights
     )
 
 
-def record_plan(run: RunDir, config: ExperimentConfig, plan: Plan) -> None:
-    """Writes down how many steps a time budget comes to, and each fit that led there.
-
-    Args:
-        run: The model directory.
-        config: The resolved configuration with that number of steps.
-        plan: Its fits. From here on the run is a function of the step again.
-    """
-    # First what a resumed run believes, then what is there for people.
-    run.write_provenance(
-        {**(run.read_provenance() or {}), PLAN_NAME: [list(fit) for fit in plan.fits]}
-    )
-    run.write_config(config)
-
-
-def read_plan(run: RunDir, config: ExperimentConfig) -> Plan:
+def choose_plan(before: RunRecord | None, config: ExperimentConfig, step: int) -> Plan:
     """Returns how many steps a run is to take, as far as that is known.
 
-    With a time budget that is what the run has written down, if it had the same budget then.
+    With a time budget that is what the run has written down, if it had the same budget then. A run
+    that goes on with another number of steps goes on from the learning rate that it has reached,
+    unless `train.resume_schedule` says otherwise.
+
+    Args:
+        before: What the run belongs to; None for a new one.
+        config: The configuration at hand.
+        step: Steps that the run has taken.
     """
     budget = config.train.time_budget
-    if budget is None:
-        return Plan.fixed(config.train.steps)
-    numbers = (run.read_provenance() or {}).get(PLAN_NAME)
-    if numbers is None or run.read_config().train.time_budget != budget:
-        return Plan()
-    return Plan.from_numbers(numbers)
-
-
-def with_steps(config: ExperimentConfig, steps: int) -> ExperimentConfig:
-    """Returns the configuration with another number of steps."""
-    return config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
+    if budget is not None:
+        same = before is not None and before.config.train.time_budget == budget
+        return before.plan if before and same else Plan()
+    total = config.train.steps
+    if before is None or not step or before.plan.total is None:
+        return Plan.fixed(total)
+    if before.plan.total == total:
+        return before.plan
+    if config.train.resume_schedule == "replace" or before.plan.is_full:
+        return Plan.fixed(total)
+    return before.plan.refit(step, total)
 
 
 def refuse_changes(run: RunDir, changes: Sequence[str]) -> None:
@@ -211,9 +209,8 @@ def fingerprint_start(config: ExperimentConfig, data_fingerprint: str, machine: 
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _describe(config: ExperimentConfig, fingerprint: str, machine: Machine) -> dict[str, Any]:
+def _describe(config: ExperimentConfig, machine: Machine) -> dict[str, Any]:
     return {
-        "data_fingerprint": fingerprint,
         "threads": machine.threads,
         "precision": machine.precision,
         "replicas": machine.replicas,

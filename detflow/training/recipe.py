@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tempfile
 import time
@@ -21,13 +22,15 @@ from detflow.inference.detector import Detector
 from detflow.inference.evaluate import Evaluation, evaluate_detector
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
-from detflow.metrics.coco import metric_names
+from detflow.label_map import LabelMap
+from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.process.signals import stop_request
 from detflow.process.tensorflow_settings import set_threads
-from detflow.runs.checkpoints import Checkpoints
+from detflow.runs.checkpoints import Checkpoints, find_not_finite
 from detflow.runs.plan import Plan
+from detflow.runs.record import with_steps
 from detflow.runs.run_dir import RunDir
-from detflow.runs.states import CheckpointState
+from detflow.runs.states import NUM_FIRST_IMAGES, CheckpointState, Metrics
 from detflow.text import count_noun
 from detflow.training.actions import (
     Checkpointer,
@@ -36,6 +39,7 @@ from detflow.training.actions import (
     FiniteCheck,
     KeepJournal,
     ShowProgress,
+    WeightCheck,
 )
 from detflow.training.budget import Intervals, Stopwatch
 from detflow.training.comparison import NUM_COMPARED, Comparisons
@@ -45,7 +49,8 @@ from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
 from detflow.training.loop import Action, Course, run_loop
 from detflow.training.preflight import Start
-from detflow.training.provenance import fingerprint_start, record_plan, record_start, with_steps
+from detflow.training.provenance import accept, fingerprint_start
+from detflow.training.resuming import describe_best, describe_changes
 from detflow.training.state import TrainingState, build_training_state
 from detflow.training.step import images_per_step, rows_of_step
 from detflow.training.steps import StateTrainee
@@ -100,22 +105,20 @@ def train(
     team = join_team(start.topology, display.note)
     # Only now: joining a cluster makes TensorFlow take SIGTERM for itself.
     with stop_request() as stop:
-        config, plan = _agree_on_start(team, start)
+        start = _agree_on_start(team, start)
+        config, plan = start.config, start.plan
         tf_keras.utils.set_random_seed(config.train.seed)
         state = build_training_state(
             config,
-            len(start.manifest.label_map),
+            start.label_map,
             start.machine.precision,
             team,
             start.initial,
             serves=team.is_chief,
         )
-        checkpoints = Checkpoints(run, state.saved, config)
-        first, is_finished = _restore_or_start(
-            run, start, config, team, state, checkpoints, display
-        )
+        first, checkpoints, is_finished = _restore_or_start(run, start, team, state, display)
         if is_finished:
-            return TrainResult(checkpoints.state, None)
+            return TrainResult(_state_of(checkpoints), None)
         with _reading_images(start, run, team, state) as read_images:
             steps = team.build_steps(
                 StateTrainee(state, config), lambda other: _build_copy(start, config, other)
@@ -133,13 +136,18 @@ def train(
         )
         # No process leaves before the chief has saved.
         equal = team.require_equal([*state.model.network.variables, *state.average.averages])
-        for line in filter(None, [equal, *_conclusions(start, course, checkpoints.state)]):
+        saved = _state_of(checkpoints)
+        for line in filter(None, [equal, *_conclusions(start, course, saved)]):
             display.note(line)
-        return TrainResult(checkpoints.state, course.stopped_by)
+        return TrainResult(saved, course.stopped_by)
 
 
-def _agree_on_start(team: Team, start: Start) -> tuple[ExperimentConfig, Plan]:
-    """Returns the configuration with the chief's number of steps, and the chief's plan.
+def _state_of(checkpoints: Checkpoints | None) -> CheckpointState | None:
+    return checkpoints.state if checkpoints else None
+
+
+def _agree_on_start(team: Team, start: Start) -> Start:
+    """Returns the start with the chief's number of steps, its plan and its order of the classes.
 
     Raises:
         ConfigError: Processes were started with different settings or data.
@@ -158,24 +166,29 @@ def _agree_on_start(team: Team, start: Start) -> tuple[ExperimentConfig, Plan]:
     numbers = [number for fit in start.plan.fits for number in fit]
     shared = team.share(numbers if team.is_chief else [0] * (2 * num_fits)) if num_fits else []
     plan = Plan.from_numbers(list(zip(shared[::2], shared[1::2], strict=True)))
-    return with_steps(start.config, steps), plan
+    names = start.manifest.label_map.names
+    order = team.share([names.index(name) for name in start.label_map])
+    return dataclasses.replace(
+        start,
+        config=with_steps(start.config, steps),
+        plan=plan,
+        label_map=LabelMap(tuple(names[index] for index in order)),
+    )
 
 
 def _restore_or_start(
-    run: RunDir,
-    start: Start,
-    config: ExperimentConfig,
-    team: Team,
-    state: TrainingState,
-    checkpoints: Checkpoints,
-    display: TrainingDisplay,
-) -> tuple[int, bool]:
+    run: RunDir, start: Start, team: Team, state: TrainingState, display: TrainingDisplay
+) -> tuple[int, Checkpoints | None, bool]:
     """Gives all processes the weights to start with.
 
     Returns:
-        The steps that were taken before, and whether nothing is left to do.
+        The steps that were taken before; the chief's checkpoints; and whether nothing is left to
+        do.
     """
-    resumed = checkpoints.restore_latest() if team.is_chief else None
+    config, checkpoints, resumed = start.config, None, None
+    if start.record:
+        checkpoints = Checkpoints(run, state.saved, config, start.record)
+        resumed = checkpoints.restore_latest()
     team.share_variables(state.variables)
     is_finished = (
         resumed is not None
@@ -183,22 +196,26 @@ def _restore_or_start(
         and bool(resumed.metrics or not start.num_evaluation)
     )
     first, finished = team.share([resumed.step if resumed else 0, int(is_finished)])
-    if team.is_chief and (not resumed or start.changes):
-        initial = state.restored.record() if state.restored else None
-        record_start(run, config, start.manifest, start.machine, first, start.changes, initial)
     of_steps = f"at step {first:,} of {config.train.steps:,}"
     if finished:
         display.note(f"nothing left to do: {run.path} is {of_steps}")
-        return first, True
+        return first, checkpoints, True
+    if start.record and checkpoints:
+        initial = state.restored.record() if state.restored else None
+        checkpoints.belongs_to(accept(start.record, first, start.changes, initial))
+        if not (resumed and start.changes):
+            checkpoints.record()
     if resumed:
-        display.note(f"resuming {of_steps}")
+        display.note(f"resuming {of_steps}{describe_best(resumed)}")
+        for line in describe_changes(start, first, state.schedule):
+            display.note(line)
     elif state.restored:
         display.note("starting from weights")
     else:
         display.note("starting from scratch")
     for line in state.restored.lines() if state.restored else ():
         display.note(line)
-    return first, False
+    return first, checkpoints, False
 
 
 def _is_over(state: CheckpointState, config: ExperimentConfig, plan: Plan) -> bool:
@@ -222,7 +239,7 @@ def _reading_images(
             TrainingImages,
             start.training_samples(),
             start.num_training,
-            start.manifest.label_map,
+            start.label_map,
             state.model.canvas_sizes,
             max_boxes=data.max_boxes,
             max_bytes=data.cache_megabytes << 20,
@@ -233,9 +250,8 @@ def _reading_images(
 
 
 def _build_copy(start: Start, config: ExperimentConfig, team: Team) -> StateTrainee:
-    num_classes = len(start.manifest.label_map)
     return StateTrainee(
-        build_training_state(config, num_classes, start.machine.precision, team), config
+        build_training_state(config, start.label_map, start.machine.precision, team), config
     )
 
 
@@ -244,25 +260,29 @@ def _list_actions(
     start: Start,
     team: Team,
     state: TrainingState,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     images: TrainingImages,
     course: Course,
     display: TrainingDisplay,
 ) -> list[Action]:
     """Returns detflow's own actions, in the order that `loop.Action` promises."""
-    config, label_map, size = (
-        course.config,
-        start.manifest.label_map,
-        images_per_step(course.config),
-    )
+    config, label_map, size = course.config, start.label_map, images_per_step(course.config)
 
     def images_of(step: int) -> list[str]:
         indices = images.batch(config.train.seed, step, size).indices
         return [images.names[index] for index in indices]
 
-    check = FiniteCheck(run, images_of, is_recorded=team.is_chief)
-    if not team.is_chief:
-        return [check, ShowProgress(display, size)]
+    if checkpoints is None:
+        return [FiniteCheck(run, images_of), ShowProgress(display, size)]
+    check = FiniteCheck(
+        run,
+        images_of,
+        WeightCheck(
+            lambda: find_not_finite(state.variables),
+            len(state.variables),
+            checkpoints.find_way_back,
+        ),
+    )
     serving = ServingModel(state.served, config.evaluate)
     detector = Detector(
         eager_outputs(serving.detect_traced, run.path, has_variables=True), label_map, run.path
@@ -274,8 +294,12 @@ def _list_actions(
 
     few = itertools.islice(start.evaluation_samples(), NUM_COMPARED)
     comparisons = Comparisons(few, label_map)
-    journal = Journal(run, course.first, state.model.loss_names, metric_names(label_map))
-    for line in forecast(start, team, run, state, images):
+    lines = list(forecast(start, team, run, state, images))
+    evaluations = checkpoints.state.evaluations if checkpoints.state else ()
+    journal = Journal(
+        run, course.first, state.model.loss_names, metric_names(label_map), evaluations
+    )
+    for line in [*lines, *journal.notes]:
         display.note(line)
     stopwatch = Stopwatch(start.began)
     actions: list[Action] = [check]
@@ -285,7 +309,7 @@ def _list_actions(
 
         def record(course: Course) -> None:
             course.config = with_steps(course.config, course.total or 0)
-            record_plan(run, course.config, course.plan)
+            checkpoints.follow(course.plan)
             journal.configured(course.step, course.config)
 
         budget = TimeBudget(
@@ -319,11 +343,18 @@ def _list_actions(
             config.checkpoint.every_steps,
             flush=journal.flush,
             stopwatch=stopwatch,
+            measure_first=lambda found: _measure_first(found, label_map),
         ),
     ]
     if config.train.patience:
         actions.append(EarlyStop(config.train.patience, lambda: checkpoints.state))
     return actions
+
+
+def _measure_first(images: Sequence[EvaluatedImage], label_map: LabelMap) -> Metrics:
+    """Returns what an export can compare itself with, which is proved on a few images alone."""
+    metrics = coco_metrics(images[:NUM_FIRST_IMAGES], label_map)
+    return {name: metrics[name] for name in ("AP", "AP50")}
 
 
 def _time_evaluation(start: Start, detector: Detector) -> float:
@@ -333,7 +364,7 @@ def _time_evaluation(start: Start, detector: Detector) -> float:
     # The first pass compiles.
     for _ in range(2):
         began = time.monotonic()
-        evaluate_detector(detector, few, start.manifest.label_map)
+        evaluate_detector(detector, few, start.label_map)
         seconds = time.monotonic() - began
     return seconds * start.num_evaluation / len(few)
 

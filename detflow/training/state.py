@@ -10,6 +10,7 @@ import tf_keras
 
 from detflow.config.schema import ExperimentConfig
 from detflow.distributed.team import Team
+from detflow.label_map import LabelMap
 from detflow.models.base import DetectionModel
 from detflow.models.build import build_model
 from detflow.models.freeze import freeze
@@ -55,7 +56,7 @@ class TrainingState:
 
 def build_training_state(
     config: ExperimentConfig,
-    num_classes: int,
+    label_map: LabelMap,
     precision: Precision,
     team: Team,
     initial: InitialWeights | None = None,
@@ -66,15 +67,16 @@ def build_training_state(
 
     Args:
         config: The resolved configuration.
-        num_classes: Number of classes without background.
+        label_map: The classes.
         precision: What the network computes in.
         team: Where the variables live.
         initial: Weights to start with; None from scratch.
         serves: Whether this process evaluates.
     """
+    num_classes = len(label_map)
     with team.scope(), network_precision(precision):
         model = build_model(config.model, num_classes)
-    restored = restore_initial_weights(initial, model) if initial else None
+    restored = restore_initial_weights(initial, model, label_map.names) if initial else None
     # What is evaluated and exported computes in float32 on one device, whatever training does.
     is_served = not serves or (precision == "float32" and team.num_replicas == 1)
     served = model if is_served else build_model(config.model, num_classes)

@@ -34,7 +34,7 @@ def test_a_sound_dataset_passes_and_nothing_is_written(sound):
 
 
 def test_it_finds_what_make_records_finds(sound, tmp_path):
-    sound.add("outside", sound.object(box=(60, 40, 70, 60)))
+    sound.add("outside", sound.object(box=(60, 40, 66, 52)))
     sound.add("broken", image=b"\xff\xd8\xff nothing")
     manifest = publish_records(sound.root, tmp_path / "records", RecordOptions())
     found = check(sound.root)
@@ -82,7 +82,7 @@ def test_a_file_that_vanishes_or_may_not_be_read_is_named(sound, tmp_path, monke
 
 
 def test_strict_is_stricter(sound):
-    sound.add("outside", sound.object(box=(60, 40, 70, 60)))
+    sound.add("outside", sound.object(box=(60, 40, 66, 52)))
     assert check(sound.root).refusal is None
     assert check(sound.root, strict=True).refusal is not None
 
@@ -98,13 +98,13 @@ def test_a_page_about_records_is_refused_and_not_left_out(sound, tmp_path, comma
 
 def test_each_faulty_file_is_named_with_its_line_and_the_rest_is_counted(sound):
     for number in range(14):
-        sound.add(f"outside{number:02}", sound.object(box=(60, 40, 70, 60)))
+        sound.add(f"outside{number:02}", sound.object(box=(60, 40, 66, 52)))
     found = check(sound.root)
     lines = found.text.splitlines()
     head = next(n for n, line in enumerate(lines) if line.startswith("repaired      14 × box_clip"))
     assert lines[head + 1] == (
         "              annotations/outside00.xml:1, object 1: "
-        "cat: xmin 60, ymin 40, xmax 70, ymax 60, expected inside 64x48"
+        "cat: xmin 60, ymin 40, xmax 66, ymax 52, expected inside 64x48"
     )
     assert lines[head + 11] == "              … and 4 more"
     assert sum(finding.code == "box_clipped" for finding in found.findings) == 14

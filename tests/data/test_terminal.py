@@ -22,6 +22,14 @@ MANIFEST = {
     "repairs": {"box_clipped": 3},
     "quarantined": {"image_missing": 2},
     "noted": {},
+    "decided": {
+        "corners": [
+            {"tool": name, "boxes": 190, "frame": "zero-based", "by": "3 minima in [0, 1)"}
+            for name in ("", "Unknown", "b", "c", "d")
+        ],
+        "exif": [],
+        "renditions": [],
+    },
 }
 
 
@@ -32,6 +40,9 @@ def test_the_summary_adds_up_and_fits_a_screen():
     assert "trainval = train + val" in text
     assert "objects       190: c19 19, c18 18" in text
     assert "and 8 more classes" in text
+    assert "corners       zero-based: 3 minima in [0, 1) (190 boxes)" in text
+    assert "corners       zero-based for 'Unknown': 3 minima" in text
+    assert "and 2 more groups, see the manifest" in text
     assert "3 × box_clipped" in text
     assert len(text.splitlines()) < 24
 

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from detflow.config.reading import format_config
 from detflow.errors import ConfigError
+from detflow.runs.record import with_steps
 from detflow.runs.run_dir import RunDir
 from detflow.training.preflight import prepare_start
-from detflow.training.provenance import with_steps
 from detflow.training.recipe import train
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
@@ -211,9 +211,9 @@ def test_canvases_patience_and_a_time_budget_work_with_two_workers(
     assert wait(process, log) == 0, log.read_text()
     text = log.read_text()
     assert "images by canvas: 32x48 5, 48x32 5" in text
-    fits = json.loads((model_dir / "run.json").read_text())["steps_by_time_budget"]
+    fits = json.loads((model_dir / "run.json").read_text())["plan"]
     assert f"the time budget comes to {fits[0][1]:,} steps" in text
-    assert RunDir(model_dir).read_config().train.steps == fits[-1][1] > 40
+    assert RunDir(model_dir).read_record().config.train.steps == fits[-1][1] > 40
     # Nothing gains as much as min_delta: the first evaluation sets the mark, the second one ends
     # the run.
     assert "stopped early: 1 evaluation without a gain" in text
@@ -275,7 +275,7 @@ def test_two_workers_of_a_parameter_server_learn_though_one_is_killed(config, st
     assert curve[-8:, 1].mean() < 0.9 * curve[:8, 1].mean()
 
     # The same checkpoints, with or without.
-    run_config = RunDir(model_dir).read_config()
+    run_config = RunDir(model_dir).read_record().config
     longer = with_steps(run_config, 31)
     with RunDir(model_dir).locked() as run:
         with pytest.raises(ConfigError, match="asynchronous_workers was 2, now None"):

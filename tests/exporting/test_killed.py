@@ -90,14 +90,15 @@ print(json.dumps(report))
 
 
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.soak)])
-def test_an_export_killed_at_any_step_leaves_nothing_or_all_of_it(stride, tmp_path):
+def test_an_export_killed_at_any_step_leaves_nothing_or_all_of_it(
+    stride, tmp_path, run_record, save_state
+):
     # All that is asked of a run before its network is built.
     from detflow.config.reading import parse_config
     from detflow.runs.run_dir import RunDir
 
     run = RunDir(tmp_path / "run")
-    (tmp_path / "run" / "ckpt-10").mkdir(parents=True)
-    run.write_config(parse_config("data: {records: nowhere}"))
+    save_state(run, run_record(parse_config("data: {records: nowhere}")), 10)
     (tmp_path / "exports").mkdir()
     arguments = [
         sys.executable,

@@ -24,6 +24,7 @@ from onnx import numpy_helper
 
 from detflow.artifact import ArtifactDir
 from detflow.cli.main import cli, main
+from detflow.config.reading import parse_config
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.exporting import build
 from detflow.exporting.formats import onnx as onnx_export
@@ -33,6 +34,7 @@ from detflow.exporting.proof.compare import Gate, Tolerance
 from detflow.exporting.proof.latency import Timing
 from detflow.exporting.run import export_model, find_failure
 from detflow.inference.formats.onnx import load_onnx
+from detflow.runs.run_dir import RunDir
 
 pytestmark = pytest.mark.tf
 
@@ -223,12 +225,11 @@ def test_arguments_that_say_nothing_definite_are_refused(arguments, message, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_of_two_stages_is_refused_before_its_checkpoint_is_read(model_dir, tmp_path):
-    config = (model_dir / "config.yaml").read_text()
-    shutil.copytree(model_dir, tmp_path / "run")
-    (tmp_path / "run" / "config.yaml").write_text(
-        config.replace("architecture: retinanet", "architecture: faster_rcnn")
-    )
+def test_a_network_of_two_stages_is_refused_before_its_weights_are_read(
+    tmp_path, run_record, save_state
+):
+    config = parse_config("data: {records: x}", ["model.preset=faster_rcnn_resnet50"])
+    save_state(RunDir(tmp_path / "run"), run_record(config))
     with pytest.raises(ConfigError, match=r"faster_rcnn cannot become tflite"):
         export_model(str(tmp_path / "run"), tmp_path / "out", formats="frozen,tflite")
     assert not (tmp_path / "out").exists()

@@ -11,6 +11,8 @@ from detflow.exporting.run import export_model
 from detflow.models.build import build_model
 from detflow.models.faster_rcnn import FasterRCNN
 from detflow.models.retinanet import RetinaNet
+from detflow.models.weights.restore import restore_initial_weights
+from detflow.models.weights.sources import InitialWeights
 from detflow.models.yolo import Yolo
 from detflow.runs.run_dir import RunDir
 from detflow.training.preflight import prepare_start
@@ -43,7 +45,7 @@ SMALLEST = {
         ("yolo_v7_tiny", Yolo, {"backbone", "decoder", "head"}),
     ],
 )
-def test_the_configuration_names_the_architecture(preset, kind, parts):
+def test_the_configuration_names_the_architecture(preset, kind, parts, tmp_path):
     settings = {
         "width_multiplier": 0.25,
         "num_filters": 16,
@@ -66,6 +68,30 @@ def test_the_configuration_names_the_architecture(preset, kind, parts):
     assert np.isfinite(boxes).all()
     assert (scores.numpy() >= 0).all()
     assert (scores.numpy() <= 1).all()
+    require_classes_by_name(model, tmp_path / "ckpt")
+
+
+def require_classes_by_name(model, prefix):
+    """Asserts that weights of (a, b) in a model of (b, a) give the scores of a and b swapped."""
+    canvas = tf.constant(np.random.default_rng(0).normal(0, 1, (1, 64, 96, 3)), tf.float32)
+    random = np.random.default_rng(1)
+    for variable in list(model.parts.values())[-1].variables:
+        variable.assign_add(random.normal(0, 0.3, variable.shape))
+    boxes, scores = model.predict(canvas)
+    tf.train.Checkpoint(**model.parts).write(str(prefix))
+    weights = InitialWeights("there", prefix, is_run=False, digests={}, classes=("a", "b"))
+    report = restore_initial_weights(weights, model, ("b", "a"))
+    assert all(part.restored == part.total for part in report.parts.values())
+    new_boxes, new_scores = model.predict(canvas)
+    by_class = isinstance(model, FasterRCNN)
+    if by_class:
+        # There each region has a box, and a row of scores, for each class.
+        boxes, new_boxes = (tf.reshape(value, [-1, 2, 4]) for value in (boxes, new_boxes))
+        scores, new_scores = (tf.reshape(value, [-1, 2, 2]) for value in (scores, new_scores))
+        boxes, scores = boxes[:, ::-1], scores[:, ::-1]
+    np.testing.assert_allclose(new_boxes, boxes, atol=1e-5)
+    np.testing.assert_allclose(new_scores, scores[..., ::-1], atol=1e-5)
+    assert not np.allclose(new_scores, scores, atol=1e-4)
 
 
 def test_every_preset_has_a_smallest_form_here():

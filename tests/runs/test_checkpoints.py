@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import logging
 import multiprocessing
@@ -12,9 +13,11 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config.reading import parse_config
-from detflow.config.schema import EvaluateConfig
 from detflow.errors import ArtifactError, EnvironmentFault
+from detflow.label_map import LabelMap
 from detflow.runs.checkpoints import Checkpoints, WeightAverage
+from detflow.runs.plan import Plan
+from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import read_state, resolve_checkpoint
 
@@ -22,22 +25,26 @@ pytestmark = pytest.mark.tf
 
 
 CONFIG = parse_config("data: {records: x}", ["checkpoint.max_to_keep=2"])
-BEST_AP = EvaluateConfig()
+
+
+def build_record(config, classes=("cat", "dog"), **changes):
+    machine = {"threads": 2}
+    record = RunRecord(config, LabelMap(classes), "0" * 64, machine, Plan.fixed(9), detflow="1")
+    return dataclasses.replace(record, **changes)
 
 
 class Saved:
     """A run whose whole state is one vector, equal to the step."""
 
-    def __init__(self, model_dir, config=CONFIG):
+    def __init__(self, model_dir, config=CONFIG, record=None):
         model_dir.mkdir(exist_ok=True)
         self.run = RunDir(model_dir)
-        self.vector = tf.Variable(tf.zeros([50]))
-        self.checkpoints = Checkpoints(
-            self.run, {"network": tf.Module(), "vector": self.vector}, config
-        )
+        self.vector = tf.Variable(tf.zeros([5000]))
+        tracked = {"network": tf.Module(), "vector": self.vector}
+        self.checkpoints = Checkpoints(self.run, tracked, config, record or build_record(config))
 
     def save(self, step, metrics=None):
-        self.vector.assign(tf.fill([50], float(step)))
+        self.vector.assign(tf.fill([5000], float(step)))
         return self.checkpoints.save(step, metrics or {})
 
 
@@ -153,8 +160,8 @@ def test_the_newest_and_the_best_stay(saved):
     for step, value in enumerate([0.1, 0.9, 0.3, 0.2, 0.4], start=1):
         saved.save(step, {"AP": value})
     assert saved.run.checkpoint_steps() == [2, 4, 5]
-    assert resolve_checkpoint("best", saved.run, BEST_AP).name == "ckpt-2"
-    assert resolve_checkpoint("last", saved.run, BEST_AP).name == "ckpt-5"
+    assert resolve_checkpoint("best", saved.run).name == "ckpt-2"
+    assert resolve_checkpoint("last", saved.run).name == "ckpt-5"
 
 
 def test_best_is_remembered_across_resumes(saved):
@@ -167,33 +174,35 @@ def test_best_is_remembered_across_resumes(saved):
     assert saved.run.checkpoint_steps() == [1, 4, 5]
 
 
-def test_of_two_equals_the_later_is_best_and_what_cannot_be_measured_is_worst(saved):
-    assert saved.save(1, {"AP": None}).best_step == 1
+def test_of_two_equals_the_later_is_best_and_what_cannot_be_measured_is_never_best(saved):
+    assert saved.save(1, {"AP": None}).best_step is None
     assert saved.save(2, {"AP": 0.0}).best_step == 2
     assert saved.save(3, {"AP": 0.0}).best_step == 3
     assert saved.save(4, {"AP": None}).best_step == 3
-    assert resolve_checkpoint("best", saved.run, BEST_AP).name == "ckpt-3"
+    assert resolve_checkpoint("best", saved.run).name == "ckpt-3"
 
 
 def test_best_without_evaluations_is_the_last(saved):
     saved.save(1)
     saved.save(2)
-    assert resolve_checkpoint("best", saved.run, BEST_AP).name == "ckpt-2"
+    assert resolve_checkpoint("best", saved.run).name == "ckpt-2"
 
 
 def test_a_damaged_best_is_passed_over(saved):
     saved.save(1, {"AP": 0.5})
     saved.save(2, {"AP": 0.9})
     flip(saved.run.checkpoint_path(2) / "ckpt.index")
-    assert resolve_checkpoint("best", saved.run, BEST_AP).name == "ckpt-1"
+    assert resolve_checkpoint("best", saved.run).name == "ckpt-1"
     flip(saved.run.checkpoint_path(1) / "ckpt.index")
     with pytest.raises(ArtifactError, match="no checkpoint that can be restored"):
-        resolve_checkpoint("best", saved.run, BEST_AP)
+        resolve_checkpoint("best", saved.run)
 
 
 def test_a_checkpoint_of_another_network_is_refused_and_left_in_place(saved):
     saved.save(1)
-    other = Checkpoints(saved.run, {"vector": tf.Variable(tf.zeros([7]))}, CONFIG)
+    other = Checkpoints(
+        saved.run, {"vector": tf.Variable(tf.zeros([7]))}, CONFIG, build_record(CONFIG)
+    )
     with pytest.raises(ArtifactError, match="does not fit the model"):
         other.restore_latest()
     assert saved.run.checkpoint_steps() == [1]

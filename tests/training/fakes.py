@@ -46,7 +46,7 @@ class FakeCheckpoints:
         before = self.state or CheckpointState(0)
         return before.after(step, metrics, self._config.evaluate, self._config.train)
 
-    def save(self, step, metrics):
+    def save(self, step, metrics, first_images=None):
         self.state = self.state_after(step, metrics)
         self.saved.append((step, dict(metrics)))
 

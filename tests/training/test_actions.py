@@ -18,6 +18,7 @@ from detflow.training.actions import (
     FiniteCheck,
     KeepJournal,
     ShowProgress,
+    WeightCheck,
 )
 from detflow.training.budget import Stopwatch
 from detflow.training.display import TrainingDisplay
@@ -167,27 +168,80 @@ def test_a_gain_must_be_larger_than_min_delta():
     assert room.checkpoints.state.stale_evaluations == 1
 
 
+class Weights:
+    """Names of variables that are not finite, by the step after which they are so."""
+
+    def __init__(self, bad=()):
+        self.bad, self.asked = dict(bad), 0
+
+    def check(self, course):
+        def find():
+            self.asked += 1
+            return self.bad.get(course.step, [])
+
+        return WeightCheck(find, 40, lambda: "go on from ckpt-4 with --set x=1")
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("is_recorded", [True, False])
-def test_a_loss_that_is_no_number_ends_the_run_before_the_step_is_saved(tmp_path, bad, is_recorded):
-    run, room = RunDir(tmp_path), Room()
-    check = FiniteCheck(run, lambda step: [f"image{step}.jpg"], is_recorded=is_recorded)
-    room.actions.insert(0, check)
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_loss_that_is_no_number_ends_the_run_before_the_step_is_saved(tmp_path, bad, saves):
+    run, room, course = RunDir(tmp_path), Room(), course_of(10)
+    weights = Weights().check(course) if saves else None
+    room.actions.insert(0, FiniteCheck(run, lambda step: [f"image{step}.jpg"], weights))
     steps = FakeSteps(losses=lambda number: [0.5, bad] if number == 6 else [1.0, 1.0])
+    remedy = "go on from ckpt-4 with --set x=1; failure.json" if saves else "the chief says what"
     with pytest.raises(
         ArtifactError,
-        match=r"the loss of step 6 is 0\.5 .*learning rate 0\.1, images image5\.jpg.*lower train",
+        match=rf"the loss of step 6 is 0\.5 .*learning rate 0\.1, images image5\.jpg.*{remedy}",
     ):
-        run_loop(steps, lambda step: None, room.actions, course_of(10))
+        run_loop(steps, lambda step: None, room.actions, course)
     assert [step for step, _ in room.checkpoints.saved] == [3, 4]
-    assert run.failure_path.exists() == is_recorded
-    if is_recorded:
+    assert run.failure_path.exists() == saves
+    if saves:
         assert json.loads(run.failure_path.read_text()) == {
             "step": 6,
             "learning_rate": 0.1,
             "losses": ["0.5", str(bad)],
             "images": ["image5.jpg"],
+            "variables": [],
         }
+
+
+@pytest.mark.parametrize(
+    ("step", "saved"),
+    [
+        pytest.param(6, [3, 4], id="before a checkpoint"),
+        pytest.param(8, [3, 4, 6], id="before an evaluation"),
+        pytest.param(7, [3, 4, 6], id="before the checkpoint that a signal asks for"),
+    ],
+)
+def test_weights_that_are_not_finite_are_neither_evaluated_nor_saved(tmp_path, step, saved):
+    run, room, course = RunDir(tmp_path), Room(), course_of(10)
+    bad = {number: ["kernel:0", "average_7:0"] for number in range(step, 11)}
+    check = FiniteCheck(run, lambda number: ["a.jpg"], Weights(bad).check(course))
+    room.actions.insert(0, check)
+    stop = At(7, lambda course: course.stop.handle(signal.SIGTERM, None))
+    with pytest.raises(
+        ArtifactError,
+        match=rf"after step {step} 2 of 40 variables hold numbers that are not finite, such as "
+        r"kernel:0 \(learning rate 0\.1, images a\.jpg\); go on from ckpt-4 ",
+    ):
+        run_loop(
+            FakeSteps(), lambda step: None, [*room.actions, *([stop] if step == 7 else [])], course
+        )
+    assert [number for number, _ in room.checkpoints.saved] == saved
+    assert [number for number, _, _ in room.journal.evaluations] == [4]
+    record = json.loads(run.failure_path.read_text())
+    assert (record["step"], record["variables"]) == (step, ["kernel:0", "average_7:0"])
+
+
+def test_finite_weights_are_looked_at_once_for_each_rest(tmp_path):
+    room, course, weights = Room(), course_of(10), Weights()
+    check = FiniteCheck(RunDir(tmp_path), lambda number: [], weights.check(course))
+    room.actions.insert(0, check)
+    room.run(course)
+    # Steps 3, 4, 6, 8, 9, 10, and the end.
+    assert weights.asked == 7
 
 
 def test_people_see_steps_evaluations_memory_and_what_a_time_budget_comes_to(capfd):

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -20,15 +21,15 @@ from detflow.config.reading import read_config
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
-from detflow.errors import ArtifactError
+from detflow.errors import ArtifactError, ConfigError
 from detflow.inference.trained import load_trained_model
 from detflow.runs.checkpoints import Checkpoints
 from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
+from detflow.runs.states import read_state
 from detflow.training import recipe
 from detflow.training.loop import Action
 from detflow.training.preflight import prepare_start
-from detflow.training.provenance import read_plan, record_plan, with_steps
 from detflow.training.recipe import train
 
 pytestmark = pytest.mark.tf
@@ -173,10 +174,10 @@ def test_a_run_that_dies_before_its_checkpoint_is_published_resumes_from_the_one
 ):
     save = Checkpoints.save
 
-    def die_at_four(self, step, metrics):
+    def die_at_four(self, step, *metrics):
         if step == 4:
             raise Killed
-        return save(self, step, metrics)
+        return save(self, step, *metrics)
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", die_at_four)
@@ -213,7 +214,8 @@ class Refit(At):
     def __init__(self, number, total):
         def refit(course):
             course.refit(total)
-            record_plan(RunDir(course.model_dir), with_steps(course.config, total), course.plan)
+            run = RunDir(course.model_dir)
+            run.write_record(run.read_record().planned(course.plan))
 
         super().__init__(number, refit)
 
@@ -223,15 +225,14 @@ def test_a_run_with_a_time_budget_that_dies_repeats_its_fits(tiny_config, tmp_pa
     config = tiny_config(train_time_budget="1h")
     refits = [Refit(3, 20), Refit(5, 12), Refit(6, 8)]
     run_train(config, tmp_path / "whole", *refits)
-    assert read_plan(RunDir(tmp_path / "whole"), config) == Plan().refit(3, 20).refit(5, 12).refit(
-        6, 8
-    )
+    plan = Plan().refit(3, 20).refit(5, 12).refit(6, 8)
+    assert RunDir(tmp_path / "whole").read_record().plan == plan
     with pytest.raises(Killed):
         # The plan is ahead of the checkpoint, which is that of step 4.
         run_train(config, tmp_path / "killed", *refits[:2], At(5, die))
     resumed = run_train(config, tmp_path / "killed", refits[2])
     assert "resuming at step 4 of 12" in capfd.readouterr().err
-    assert resumed.state.step == RunDir(tmp_path / "killed").read_config().train.steps == 8
+    assert resumed.state.step == RunDir(tmp_path / "killed").read_record().config.train.steps == 8
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -283,16 +284,68 @@ def test_no_setting_makes_a_resumed_run_another_one(
     assert {value.dtype for value in found.values()} == {tf.float32}
 
 
+def belongings(model_dir):
+    names = ("run.json", "config.yaml", "label_map.pbtxt")
+    return {name: (model_dir / name).read_text() for name in names}
+
+
 @pytest.mark.slow
-def test_accepted_changes_are_recorded_and_the_run_goes_on(copy, tiny_config):
-    changed = tiny_config(train_steps=10, train_learning_rate=0.001)
+def test_accepted_changes_hold_from_the_first_checkpoint_on_and_rename_no_class(
+    copy, tiny_config, voc_writer, tmp_path, capfd
+):
+    records = voc_writer(tmp_path, {"train": 10, "val": 4}, classes=("light", "dark"))
+    changed = tiny_config(train_steps=10, train_learning_rate=0.001, data_records=str(records))
+    before = belongings(copy)
+    with pytest.raises(Killed):
+        run_train(changed, copy, At(9, die), accept_changes=True)
+    # Nothing was saved under the changes.
+    assert belongings(copy) == before
+    with pytest.raises(ConfigError, match=r"train\.steps was 8, now 10"):
+        run_train(changed, copy)
+    capfd.readouterr()
     assert run_train(changed, copy, accept_changes=True).state.step == 10
-    assert json.loads((copy / "run.json").read_text())["accepted_changes"] == [
-        {
-            "step": 8,
-            "changes": ["train.steps was 8, now 10", "train.learning_rate was 0.002, now 0.001"],
-        }
+    shown = capfd.readouterr().err
+    assert "resuming at step 8 of 10; best is step " in shown
+    assert "accepted: train.steps was 8, now 10" in shown
+    # The schedule has ended: it stays at its end, which is now half as high.
+    assert "the learning rate of the next step is 1e-05, 1/2.0 of 2e-05 as it was planned" in shown
+    assert belongings(copy)["label_map.pbtxt"] == before["label_map.pbtxt"]
+    (accepted,) = json.loads((copy / "run.json").read_text())["accepted_changes"]
+    assert accepted["step"] == 8
+    assert accepted["changes"][:2] == [
+        "train.steps was 8, now 10",
+        "train.learning_rate was 0.002, now 0.001",
     ]
+    assert accepted["changes"][2].startswith("data_fingerprint was ")
+    state = read_state(copy / "ckpt-10")
+    assert state.record == RunDir(copy).read_record()
+    assert state.record.label_map.names == ("dark", "light")
+    assert [float(row[4]) for row in losses(copy)[-2:]] == [pytest.approx(1e-5)] * 2
+
+
+@pytest.mark.slow
+def test_weights_that_diverge_are_not_saved_and_the_remedy_leads_on(copy, tiny_config):
+    shutil.rmtree(copy / "ckpt-8")
+
+    def poison(course):
+        course.network.variables[0].assign_add(course.network.variables[0] * np.nan)
+
+    with pytest.raises(
+        ArtifactError, match=r"after step 8 1 of \d+ variables hold numbers"
+    ) as found:
+        run_train(tiny_config(), copy, At(8, poison))
+    assert found.value.exit_code == 4
+    assert RunDir(copy).checkpoint_steps()[-1] == 6
+    (step, rate) = re.search(
+        r"go on from ckpt-(\d+) with --set train\.learning_rate=(\S+) --accept-changes;",
+        found.value.remedy,
+    ).groups()
+    assert (step, float(rate)) == ("6", pytest.approx(0.0002))
+    # Without the remedy the same steps would end in the same way.
+    lowered = tiny_config(train_learning_rate=float(rate))
+    with pytest.raises(ConfigError, match="pass --accept-changes"):
+        run_train(lowered, copy)
+    assert run_train(lowered, copy, accept_changes=True).state.step == 8
 
 
 @pytest.mark.soak

@@ -24,6 +24,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+_ROUNDING_PX = 0.1
+
 
 class NotStrict(Exception):
     """The file does not say, beyond doubt, what it labels; whoever accepts it guesses."""
@@ -197,7 +199,8 @@ def _read_object(
 def _clip(low: float, high: float, side: int) -> tuple[float, float, bool]:
     """Turns VOC's inclusive corners, counted from 1, into shares of the side.
 
-    The third value says whether something was cut off.
+    The third value says whether more was cut off than rounding explains.
     """
     start, end = max(low, 1.0), min(high, float(side))
-    return (start - 1) / side, end / side, (start, end) != (low, high)
+    moved = max(abs(start - low), abs(end - high))
+    return (start - 1) / side, end / side, moved >= _ROUNDING_PX

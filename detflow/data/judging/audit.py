@@ -12,15 +12,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, starmap
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
+from detflow.data.judging.again import AgainJudge, judge_again
 from detflow.data.judging.answers import answer_classes, answer_images
-from detflow.data.judging.batch import BatchJudge, FileReading, FileTask, Judgement
+from detflow.data.judging.batch import (
+    Batch,
+    BatchJudge,
+    BatchReading,
+    FileReading,
+    FileTask,
+    Judgement,
+)
 from detflow.data.judging.classes import read_renames, settle_classes
-from detflow.data.judging.collect import Collected, FindingLog
+from detflow.data.judging.collect import Collected
 from detflow.data.judging.dataset import (
     judge_classes,
     judge_duplicates,
@@ -35,8 +43,10 @@ from detflow.data.judging.entries import (
     read_entries,
 )
 from detflow.data.judging.evidence import FileEvidence
+from detflow.data.judging.rulings import Orders, Rulings, decide, guess
 from detflow.data.judging.sample import AuditedSample, SampleSummary, read_line
 from detflow.data.judging.splitting import SplitChoice, split_samples
+from detflow.data.judging.testimony import Evidence
 from detflow.data.rules import RULES, Action
 from detflow.data.sources.candidates import Claim
 from detflow.data.sources.detect import open_dataset_files
@@ -73,6 +83,7 @@ class AuditOptions:
         allow_leaks: Whether the same image may be in two splits.
         kept_splits: The split of keys in an earlier run, which a seeded split does not move.
         dialect: How the dataset's annotations are written; None finds it by looking.
+        orders: What the user decides by hand, and not the evidence of the set.
         decisions: What a person has decided where the evidence does not.
     """
 
@@ -86,6 +97,7 @@ class AuditOptions:
     allow_leaks: bool = False
     kept_splits: Mapping[str, str] | None = None
     dialect: AnnotationSource | None = None
+    orders: Orders = field(default_factory=Orders)
     decisions: Decisions = field(default_factory=Decisions)
 
     def choose_splits(self) -> SplitChoice:
@@ -111,6 +123,7 @@ class Audit:
         findings_path: A file with all findings, a JSON line each.
         samples_path: A file with all `AuditedSample`s, a JSON line each.
         source_fingerprint: A SHA-256 over the paths and contents that were read.
+        decided: What the evidence of the whole set has decided, and by what, as in the manifest.
     """
 
     files: DatasetFiles
@@ -125,6 +138,7 @@ class Audit:
     findings_path: Path
     samples_path: Path
     source_fingerprint: str
+    decided: Mapping[str, Any]
 
     def findings(self, *actions: Action) -> Iterator[Finding]:
         """Yields the findings with one of the actions, or all where none is given."""
@@ -187,15 +201,9 @@ def audit_dataset(
     if classes is None:
         classes = dialect.declare_classes(files)
         classes = None if classes is None else settle_classes(classes, renames)
-    with (
-        open_store(work_dir) as store,
-        open(work_dir / "findings.jsonl", "wb") as findings_file,
-        open(work_dir / "samples.jsonl", "wb") as samples_file,
-    ):
-        log = FindingLog(findings_file)
-        log.extend(files.findings)
-        collected = Collected(log, samples_file)
-        annotations, images = _judge_all(
+    with open_store(work_dir) as store, Collected(work_dir) as collected:
+        collected.log.extend(files.findings)
+        annotations, images, decided = _judge_all(
             files,
             BatchJudge(
                 files.source,
@@ -205,13 +213,14 @@ def audit_dataset(
                 is_paired=False,
                 renames=renames,
             ),
+            options.orders,
             decisions,
             store,
             workers,
             progress,
             collected,
         )
-        samples = collected.sort_samples()
+        log, samples = collected.log, collected.sort_samples()
         progress("comparing images", 0, 1)
         duplicates = find_duplicates(
             {name: (sample.image_sha256, sample.image_hash) for name, sample in samples.items()}
@@ -244,30 +253,38 @@ def audit_dataset(
         findings_path=work_dir / "findings.jsonl",
         samples_path=work_dir / "samples.jsonl",
         source_fingerprint=collected.fingerprint.hexdigest(),
+        decided=decided,
     )
 
 
 def _judge_all(
     files: DatasetFiles,
     batch_judge: BatchJudge,
+    orders: Orders,
     decisions: Decisions,
     store: EntryStore,
     workers: OrderedMap,
     progress: Progress,
     collected: Collected,
-) -> tuple[list[str], Mapping[str, str]]:
+) -> tuple[list[str], Mapping[str, str], Mapping[str, Any]]:
     """Reads, pairs and judges everything; what only the pass needs is freed behind it.
 
     Returns:
-        The names of all annotations, usable or not, and the image of each that has one.
+        The names of all annotations, usable or not; the image of each that has one; and what the
+        evidence of the set has decided.
     """
-    judge = _Pass(files, batch_judge, decisions, store, workers, progress, collected)
+    judge = _Pass(files, batch_judge, orders, decisions, store, workers, progress, collected)
     if batch_judge.dialect.many_images:
         judge.read_entries()
     else:
         judge.read_all()
     images = judge.pair_all()
-    return judge.annotations, images
+    rulings, decided = decide(judge.evidence, orders)
+    again = AgainJudge(
+        files.source, batch_judge.dialect, batch_judge.classes, batch_judge.renames, rulings
+    )
+    judge_again(collected, again, judge.recall, workers, progress)
+    return judge.annotations, images, decided
 
 
 class _Pass:
@@ -275,12 +292,14 @@ class _Pass:
 
     Attributes:
         annotations: The names of all that were found, usable or not.
+        evidence: What those that were judged testify about the set.
     """
 
     def __init__(
         self,
         files: DatasetFiles,
         judge: BatchJudge,
+        orders: Orders,
         decisions: Decisions,
         store: EntryStore,
         workers: OrderedMap,
@@ -303,6 +322,8 @@ class _Pass:
         self.annotations = [
             finding.annotation for finding in files.findings if finding.action is Action.QUARANTINED
         ]
+        self.evidence = Evidence()
+        self._rulings = Rulings(orders)
 
     def read_all(self) -> None:
         """Reads every file, and judges at once the annotations whose image is certain."""
@@ -415,10 +436,21 @@ class _Pass:
             self._collected.add(name, image, judgement)
         return {**self._judged, **pairs.images}
 
+    def recall(self, name: str) -> bytes | None:
+        """Returns an annotation that was kept; None for one that has a file to itself."""
+        place = self._kept.get(name)
+        return None if place is None else self._store.take(place)
+
     def _run(
-        self, judge: Callable[[Sequence[Item]], Sequence[Result]], tasks: Iterable[Item]
+        self,
+        judge: Callable[[Batch[Item]], BatchReading[Result]],
+        tasks: Iterable[Item],
     ) -> Iterator[Result]:
-        return chain.from_iterable(self._workers(judge, _batches(tasks), chunk=1))
+        batches = (Batch(items, self._rulings) for items in _batches(tasks))
+        for reading in self._workers(judge, batches, chunk=1):
+            self.evidence.add(reading.tallies)
+            self._rulings = guess(self._rulings, self.evidence, reading.tallies)
+            yield from reading.results
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -5,19 +5,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from detflow.data.findings import Finding
 from detflow.data.images.hashes import perceptual_hash
 from detflow.data.images.header import MAX_IMAGE_BYTES
 from detflow.data.judging.classes import settle_names
 from detflow.data.judging.entries import restore_annotation
-from detflow.data.judging.pair import count_classes, examine_image, judge_pair
+from detflow.data.judging.pair import (
+    ExaminedImage,
+    count_classes,
+    examine_image,
+    find_rest,
+    judge_pair,
+)
+from detflow.data.judging.provisional import Basis, Look
 from detflow.data.judging.reading import read_files
+from detflow.data.judging.rulings import Ruling, Rulings
 from detflow.data.judging.sample import ClassCount
+from detflow.data.judging.testimony import Group, Tally, testify
 from detflow.data.sources.own_images import claims_own_image, is_stranger
 from detflow.data.sources.source import AnnotationSource, ImageNames, RawAnnotation
 from detflow.storage.interface import Folder
+
+Item = TypeVar("Item")
 
 
 class FileTask(NamedTuple):
@@ -30,6 +41,18 @@ class FileTask(NamedTuple):
 
     path: str
     image: str | None
+
+
+class Batch(NamedTuple, Generic[Item]):
+    """What goes to a worker at a time.
+
+    Attributes:
+        tasks: The files, or what else there is to judge.
+        rulings: What the set has decided until now.
+    """
+
+    tasks: Sequence[Item]
+    rulings: Rulings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +68,7 @@ class Judgement:
         class_counts: The classes of the sample's objects, sorted by name.
         line: The sample as a line; None where it cannot be used.
         findings: Everything that was found.
+        basis: What it rests on; None where the rest of the set can change nothing.
         renamed: The classes of its objects that have another name now.
     """
 
@@ -56,6 +80,7 @@ class Judgement:
     class_counts: tuple[ClassCount, ...]
     line: bytes | None
     findings: tuple[Finding, ...]
+    basis: Basis | None
     renamed: tuple[str, ...] = ()
 
 
@@ -87,6 +112,18 @@ class FileReading(NamedTuple):
     findings: tuple[Finding, ...]
 
 
+class BatchReading(NamedTuple, Generic[Item]):
+    """What a batch gives.
+
+    Attributes:
+        results: What each of its tasks gives.
+        tallies: What the annotations that were judged testify about the set, by group.
+    """
+
+    results: list[Item]
+    tallies: Mapping[Group, Tally]
+
+
 @dataclass(frozen=True)
 class BatchJudge:
     """Reads and judges batches; a value that can be sent to any process.
@@ -108,13 +145,14 @@ class BatchJudge:
     is_paired: bool
     renames: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self, tasks: Sequence[FileTask]) -> list[FileReading]:
+    def __call__(self, batch: Batch[FileTask]) -> BatchReading[FileReading]:
         """Reads the files of a batch, and judges their annotations that have an image.
 
         A batch goes through one step after the other: while a step repeats, the processor's caches
         hold its code, which saves about a quarter of the time. Only one image's bytes are in memory
         at a time.
         """
+        tasks, rulings = batch
         limit = self.dialect.max_file_bytes
         files = list(read_files(self.source, (task.path for task in tasks), limit))
         contents = [
@@ -127,8 +165,9 @@ class BatchJudge:
             if task.image is not None
             and (self.is_paired or claims_own_image(annotation.name, annotation.names))
         ]
-        judgements = {judgement.annotation: judgement for judgement in self._judge(pairs)}
-        return [
+        judged, tallies = self._judge(pairs, rulings)
+        judgements = {judgement.annotation: judgement for judgement in judged}
+        readings = [
             FileReading(
                 hashlib.sha256(data).digest(),
                 tuple(
@@ -138,12 +177,16 @@ class BatchJudge:
             )
             for data, content in zip(files, contents, strict=True)
         ]
+        return BatchReading(readings, tallies)
 
-    def judge_entries(self, entries: Sequence[tuple[bytes, str]]) -> list[Judgement]:
+    def judge_entries(self, batch: Batch[tuple[bytes, str]]) -> BatchReading[Judgement]:
         """Judges annotations that were kept (see `entries`), each with its image's path."""
-        return self._judge([(restore_annotation(data), image) for data, image in entries])
+        pairs = [(restore_annotation(data), image) for data, image in batch.tasks]
+        return BatchReading(*self._judge(pairs, batch.rulings))
 
-    def _judge(self, pairs: Sequence[tuple[RawAnnotation, str]]) -> list[Judgement]:
+    def _judge(
+        self, pairs: Sequence[tuple[RawAnnotation, str]], rulings: Rulings
+    ) -> tuple[list[Judgement], Mapping[Group, Tally]]:
         files = read_files(self.source, (path for _, path in pairs), MAX_IMAGE_BYTES)
         images = []
         judged = []
@@ -152,27 +195,64 @@ class BatchJudge:
                 images.append(examine_image(data, path, self.max_pixels))
                 judged.append(annotation)
         hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
-        settled = [settle_names(annotation, self.renames) for annotation in judged]
-        verdicts = [
-            judge_pair(annotation, image, self.classes)
-            for (annotation, _), image in zip(settled, images, strict=True)
-        ]
-        return [
-            Judgement(
-                annotation=annotation.name,
-                image=image.path,
-                image_bytes=image.num_bytes,
-                image_sha256=image.sha256,
-                image_hash=image_hash,
-                class_counts=count_classes(annotation, sample) if sample else (),
-                line=sample.to_json() if sample else None,
-                findings=findings,
-                renamed=renamed,
+        tallies: dict[Group, Tally] = {}
+        groups = [Group.of(annotation) for annotation in judged]
+        for annotation, image, group in zip(judged, images, groups, strict=True):
+            if image.facts is not None and annotation.objects:
+                testify(tallies.setdefault(group, Tally()), annotation, image.facts)
+        # One object for all annotations of a group is sent to the main process once.
+        shared = {group: (group, rulings.find(group)) for group in groups}
+        judgements = [
+            build_judgement(
+                annotation, image, image_hash, self.classes, self.renames, *shared[group]
             )
-            for (annotation, renamed), image, image_hash, (sample, findings) in zip(
-                settled, images, hashes, verdicts, strict=True
+            for annotation, image, image_hash, group in zip(
+                judged, images, hashes, groups, strict=True
             )
         ]
+        return judgements, tallies
+
+
+def build_judgement(
+    annotation: RawAnnotation,
+    image: ExaminedImage,
+    image_hash: bytes,
+    classes: Sequence[str] | None,
+    renames: Mapping[str, str],
+    group: Group,
+    ruling: Ruling,
+) -> Judgement:
+    """Judges an annotation with its image.
+
+    Args:
+        annotation: The annotation as written.
+        image: The image that belongs to it.
+        image_hash: The image's perceptual hash.
+        classes: The classes that may occur; None allows any.
+        renames: The new name of each class that is renamed.
+        group: The annotation's group.
+        ruling: What is taken as given.
+    """
+    annotation, renamed = settle_names(annotation, renames)
+    sample, findings = judge_pair(annotation, image, classes, ruling)
+    basis = None
+    facts = image.facts
+    if facts is not None and annotation.objects is not None:
+        rest = find_rest(annotation, facts)
+        look = Look(facts.format, facts.kind, facts.orientation, facts.is_plain_jpeg)
+        basis = Basis(group, ruling, rest, look, facts.size.width, facts.size.height)
+    return Judgement(
+        annotation=annotation.name,
+        image=image.path,
+        image_bytes=image.num_bytes,
+        image_sha256=image.sha256,
+        image_hash=image_hash,
+        class_counts=count_classes(annotation, sample) if sample else (),
+        line=sample.to_json() if sample else None,
+        findings=findings,
+        basis=basis,
+        renamed=renamed,
+    )
 
 
 def _describe_reading(raw: RawAnnotation, judgement: Judgement | None) -> AnnotationReading:

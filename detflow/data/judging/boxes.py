@@ -22,12 +22,9 @@ def is_in_order(corners: Corners, size: ImageSize, frame: CornerFrame) -> bool:
         size: The image's size.
         frame: What they count.
     """
-    if frame is CornerFrame.FRACTIONS:
-        corners = Box.to_edges(corners, size, frame)
-    xmin, ymin, xmax, ymax = corners
-    first = frame.first
-    is_inside = xmin >= first and ymin >= first and xmax <= size.width and ymax <= size.height
-    return is_inside and xmax - xmin + first >= _TINY_PX and ymax - ymin + first >= _TINY_PX
+    left, top, right, bottom = Box.to_edges(corners, size, frame)
+    is_inside = left >= 0.0 and top >= 0.0 and right <= size.width and bottom <= size.height
+    return is_inside and right - left >= _TINY_PX and bottom - top >= _TINY_PX
 
 
 def mend_box(case: Case, raw: RawObject, size: ImageSize, frame: CornerFrame) -> Box | None:
@@ -68,7 +65,8 @@ def mend_box(case: Case, raw: RawObject, size: ImageSize, frame: CornerFrame) ->
         # The box is thinner than float32 can tell.
         case.note_box("box_zero_area", raw, frame)
         return None
-    if clipped[2] - clipped[0] + first < _TINY_PX or clipped[3] - clipped[1] + first < _TINY_PX:
+    left, top, right, bottom = Box.to_edges(clipped, size, frame)
+    if right - left < _TINY_PX or bottom - top < _TINY_PX:
         case.note_box("box_tiny", raw, frame, after=clipped)
     return box
 

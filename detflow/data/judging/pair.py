@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from detflow.data.findings import Corners, Finding
 from detflow.data.images.decode import ImageFacts, read_image_facts
 from detflow.data.images.header import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault
@@ -14,12 +16,18 @@ from detflow.data.images.transcode import Treatment
 from detflow.data.judging.boxes import is_in_order, mend_box, to_pixels
 from detflow.data.judging.case import Case
 from detflow.data.judging.classes import KnownClasses, index_classes
+from detflow.data.judging.provisional import KnownImage
+from detflow.data.judging.rendition import find_drawn
+from detflow.data.judging.rulings import Rest, Ruling
 from detflow.data.judging.sample import AuditedSample, ClassCount
+from detflow.data.judging.testimony import is_size
+from detflow.data.judging.turn import decide_turn
 from detflow.data.records.schema import ObjectColumns, round_to_record
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.source import RawAnnotation, RawObject
 from detflow.types import Box, CornerFrame, ImageSize
 
+_NO_RENDITION = np.zeros((0, 0), np.uint8)
 _MAX_SUGGESTED = 20
 
 
@@ -59,8 +67,25 @@ def examine_image(data: bytes, path: str, max_pixels: int) -> ExaminedImage:
         return ExaminedImage(path, len(data), sha256, None, fault)
 
 
+def recall_image(known: KnownImage) -> ExaminedImage:
+    """Returns an image that was examined before, but for its small rendition."""
+    look = known.look
+    facts = ImageFacts(
+        format=look.format,
+        kind=look.kind,
+        size=ImageSize(known.width, known.height),
+        orientation=look.orientation,
+        is_plain_jpeg=look.is_plain_jpeg,
+        grey=_NO_RENDITION,
+    )
+    return ExaminedImage(known.path, known.num_bytes, known.sha256, facts, None)
+
+
 def judge_pair(
-    annotation: RawAnnotation, image: ExaminedImage, classes: Sequence[str] | None
+    annotation: RawAnnotation,
+    image: ExaminedImage,
+    classes: Sequence[str] | None,
+    ruling: Ruling,
 ) -> tuple[AuditedSample | None, tuple[Finding, ...]]:
     """Judges an annotation with its image.
 
@@ -68,12 +93,13 @@ def judge_pair(
         annotation: The annotation as written.
         image: The image that belongs to it.
         classes: The classes that may occur; None allows any.
+        ruling: What the whole set has decided.
 
     Returns:
         The sample, or None where it cannot be used, and all findings.
     """
     case = Case(annotation, image.path)
-    sample = _judge(case, image, classes)
+    sample = _judge(case, image, classes, ruling)
     return sample, tuple(case.findings)
 
 
@@ -86,23 +112,43 @@ def count_classes(annotation: RawAnnotation, sample: AuditedSample) -> tuple[Cla
     return tuple(ClassCount(name, counts[name], lines[name]) for name in sorted(counts))
 
 
-def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> AuditedSample | None:
+def find_rest(annotation: RawAnnotation, facts: ImageFacts) -> Rest:
+    """Returns what the judgement of an annotation with readable objects rests on."""
+    rest = Rest.NOTHING
+    if facts.orientation != 1:
+        rest |= Rest.HABIT
+    if not annotation.objects or annotation.frame is CornerFrame.FRACTIONS:
+        return rest
+    rest |= Rest.PATTERN
+    if annotation.frame is None:
+        rest |= Rest.FRAME
+    if annotation.size is not None and not is_size(annotation.size, facts.size):
+        rest |= Rest.SIZES
+    return rest
+
+
+def _judge(
+    case: Case, image: ExaminedImage, classes: Sequence[str] | None, ruling: Ruling
+) -> AuditedSample | None:
     annotation, facts, fault = case.annotation, image.facts, image.fault
     if fault is not None:
         case.note(fault.code, value=f"{image.path}: {fault.value}", expected=fault.expected)
     if annotation.objects is None or facts is None:
         return None
-    turn = _decide_turn(case, facts)
-    size = facts.turned_size if turn != 1 else facts.size
-    if _has_size_conflict(case, annotation.objects, size):
+    turn = decide_turn(case, facts, ruling)
+    if turn is None:
         return None
+    size = facts.turned_size if turn != 1 else facts.size
+    drawn = find_drawn(case, facts, size, annotation.frame or ruling.frame, ruling)
+    if drawn is None:
+        return None
+    objects, frame = drawn
     treatment = _decide_treatment(case, facts, turn)
-    frame = annotation.frame or CornerFrame.VOC
     kept = []
     boxes = []
     unknown: dict[str, str] = {}
     known = None if classes is None else index_classes(tuple(classes))
-    for raw in annotation.objects:
+    for raw in objects:
         if known is not None and raw.name not in known:
             _note_unknown_class(case, raw, known, unknown)
         elif is_in_order(raw.corners, size, frame):
@@ -113,7 +159,7 @@ def _judge(case: Case, image: ExaminedImage, classes: Sequence[str] | None) -> A
             boxes.append((box.ymin, box.xmin, box.ymax, box.xmax))
     if unknown:
         return None
-    if not annotation.objects:
+    if not objects:
         case.note("no_objects")
     return AuditedSample(
         annotation.name,
@@ -166,60 +212,6 @@ def _drop_duplicates(
         truncated=[int(raw.truncated) for raw in kept],
         poses=[raw.pose for raw in kept],
         crowds=[int(raw.crowd) for raw in kept],
-    )
-
-
-def _decide_turn(case: Case, facts: ImageFacts) -> int:
-    """Returns the EXIF orientation to apply; notes where the annotation has another size."""
-    stored, turned = facts.size, facts.turned_size
-    written, line = case.annotation.size, case.annotation.size_line
-    if facts.orientation != 1:
-        is_turned = turned != stored and written == (turned.width, turned.height)
-        value = f"EXIF orientation {facts.orientation}, stored {stored}"
-        case.note("exif_applied" if is_turned else "exif_removed", line=line, value=value)
-        if is_turned:
-            return facts.orientation
-    if written == (stored.width, stored.height):
-        return 1
-    if written is None:
-        if case.annotation.frame is CornerFrame.FRACTIONS:
-            return 1
-        code, value = "size_missing", ""
-    else:
-        code, value = _name_wrong_size(written, stored), f"{written[0]}x{written[1]}"
-    case.note(code, line=line, value=value, expected=str(stored))
-    return 1
-
-
-def _name_wrong_size(written: tuple[int, int], stored: ImageSize) -> str:
-    if 0 in written:
-        return "size_zero"
-    return "size_swapped" if written == (stored.height, stored.width) else "size_wrong"
-
-
-def _has_size_conflict(case: Case, objects: Sequence[RawObject], size: ImageSize) -> bool:
-    """Whether the boxes tell that they were drawn on an image of another size.
-
-    Clipping such boxes would write wrong labels.
-    """
-    written = case.annotation.size
-    if case.annotation.frame is CornerFrame.FRACTIONS:
-        return False
-    if written is None or 0 in written or written == (size.width, size.height):
-        return False
-    if all(_fits(raw.corners, size.width, size.height, slack=0.01) for raw in objects):
-        return False
-    if not all(_fits(raw.corners, written[0], written[1], slack=0.0) for raw in objects):
-        return False
-    value = f"<size> {written[0]}x{written[1]}, image {size}"
-    case.note("size_conflict", line=case.annotation.size_line, value=value)
-    return True
-
-
-def _fits(corners: Corners, width: int, height: int, slack: float) -> bool:
-    xmin, ymin, xmax, ymax = corners
-    return (
-        max(xmin, xmax) <= width * (1 + slack) + 1 and max(ymin, ymax) <= height * (1 + slack) + 1
     )
 
 

@@ -15,6 +15,7 @@ from lxml import etree
 
 from detflow.data.sinks.numbers import format_edge
 from detflow.data.sinks.sink import CarriedImage, CarriedObject, ListWriter, SetPlan, Trait
+from detflow.data.sources.voc.read import TOOL
 from detflow.types import Box, ImageSize, ObjectAnnotation
 
 _ANNOTATIONS, _IMAGES, _LISTS = "Annotations", "JPEGImages", "ImageSets/Main"
@@ -110,6 +111,7 @@ def write_annotation(filename: str, size: ImageSize, objects: Sequence[ObjectAnn
     """
     root = etree.Element("annotation")
     etree.SubElement(root, "filename").text = filename
+    _add_fields(etree.SubElement(root, "source"), database=TOOL)
     _add_fields(etree.SubElement(root, "size"), width=size.width, height=size.height, depth=3)
     etree.SubElement(root, "segmented").text = "0"
     for entry in objects:

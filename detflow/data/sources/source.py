@@ -107,6 +107,8 @@ class RawAnnotation:
         findings: What reading it found.
         frame: What the corners count; None where they are pixels and the set decides whether they
             count from 0 or from 1.
+        tool: What the file says about who wrote it; annotations with the same text testify for each
+            other.
     """
 
     path: str
@@ -117,6 +119,7 @@ class RawAnnotation:
     objects: tuple[RawObject, ...] | None
     findings: tuple[Finding, ...] = ()
     frame: CornerFrame | None = None
+    tool: str = ""
 
     @property
     def name(self) -> str:

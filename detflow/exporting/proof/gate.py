@@ -18,6 +18,7 @@ from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, coco_metrics
+from detflow.runs.states import NUM_FIRST_IMAGES
 from detflow.text import count_noun
 
 METRICS: Final = ("AP", "AP50")
@@ -38,11 +39,13 @@ class Reference:
         name: The checkpoint's name, for messages.
         outputs: The outputs for each image.
         metrics: AP and AP50; None where nobody knows the objects on the images.
+        first: The same on the first `NUM_FIRST_IMAGES` images.
     """
 
     name: str
     outputs: Sequence[Outputs]
     metrics: Metrics | None
+    first: Metrics | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def measure_reference(
             path=proof.source,
             remedy="name some with --images",
         )
-    return Reference(trained.checkpoint_path.name, outputs, truth.measure())
+    first = truth.measure(NUM_FIRST_IMAGES)
+    return Reference(trained.checkpoint_path.name, outputs, truth.measure(), first)
 
 
 def list_candidates(written: Format, artifact: ArtifactDir) -> list[Candidate]:
@@ -158,7 +162,7 @@ class _Examination:
             truth.add(image, actual)
         self.metrics = truth.measure()
         agreement = comparison.conclude()
-        _require_evidence(candidate.name, self._gate, agreement, self.metrics)
+        _require_evidence(candidate.name, self._gate, agreement, self._reference)
         _require_ap(
             candidate.name, self._gate, self._reference, self.metrics, comparison.worst_image
         )
@@ -181,16 +185,26 @@ class _Examination:
             yield image, expected, self._fresh.run(candidate, image)
 
 
-def _require_evidence(name: str, gate: Gate, agreement: Agreement, metrics: Metrics | None) -> None:
-    """Refuses a proof without detections to find again and without truth: it compared nothing."""
-    if gate.tolerance is not None and agreement.share_found is None and metrics is None:
-        raise ArtifactError(
-            "nothing is proved: the checkpoint detects nothing with a score of "
-            f"{gate.tolerance.score_threshold:g} and more on the proof's "
-            f"{count_noun(agreement.num_images, 'image')}",
-            path=name,
-            remedy="name images with objects on them, or records: --images",
-        )
+def _require_evidence(name: str, gate: Gate, agreement: Agreement, reference: Reference) -> None:
+    """Refuses a proof that compared nothing.
+
+    There has to be a detection to find again, or an AP that can be lost: of a network that detects
+    nothing every file is a faithful copy.
+    """
+    if agreement.num_detections or (reference.metrics or {}).get(METRICS[0]):
+        return
+    least = (
+        ""
+        if gate.tolerance is None
+        else (f" with a score of {gate.tolerance.score_threshold:g} and more")
+    )
+    raise ArtifactError(
+        f"nothing is proved: the checkpoint detects nothing{least} on the proof's "
+        f"{count_noun(agreement.num_images, 'image')}",
+        path=name,
+        remedy="name images with objects on them, or records: --images; or lower "
+        "--score-threshold; a checkpoint that never detects anything has to be trained on",
+    )
 
 
 def _require_ap(
@@ -228,9 +242,12 @@ class _Truth:
             detections = to_detections(outputs, self._label_map, self._source)
             self._images.append(EvaluatedImage(image.size, image.objects, detections))
 
-    def measure(self) -> Metrics | None:
-        """Returns the values of `METRICS`; None where there was no truth."""
+    def measure(self, number: int | None = None) -> Metrics | None:
+        """Returns the values of `METRICS` on the first so many images, or on all.
+
+        It is None where there was no truth.
+        """
         if not self._images:
             return None
-        metrics = coco_metrics(self._images, self._label_map)
+        metrics = coco_metrics(self._images[:number], self._label_map)
         return {name: metrics[name] for name in METRICS}

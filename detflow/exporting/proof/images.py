@@ -26,6 +26,7 @@ from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
 from detflow.exporting.proof.process import ProofImage
+from detflow.label_map import LabelMap
 from detflow.models import preprocess
 from detflow.process.tensorflow_faults import decode_faults
 from detflow.storage.folders import open_folder
@@ -56,6 +57,8 @@ class ProofImages:
     Attributes:
         kind: Where they come from.
         source: The folder, and the split of records; empty for synthetic images.
+        split: The split of records; empty for other images.
+        fingerprint: Of the records; empty for other images.
         images: The images, read anew each time they are iterated over; those of records know their
             objects.
     """
@@ -63,10 +66,12 @@ class ProofImages:
     kind: Literal["records", "folder", "synthetic"]
     source: str
     images: Iterable[ProofImage]
+    split: str = ""
+    fingerprint: str = ""
 
 
 def find_proof_images(
-    chosen: Path | None, split: str | None, data: DataConfig, limit: int
+    chosen: Path | None, split: str | None, data: DataConfig, limit: int, label_map: LabelMap
 ) -> ProofImages:
     """Finds the images that an export is proved on.
 
@@ -76,21 +81,26 @@ def find_proof_images(
         split: Split of the records; None for the one that the run was evaluated on.
         data: The run's data settings.
         limit: Most images; there are never more than `NUM_EXACT_IMAGES` synthetic ones.
+        label_map: The checkpoint's classes; the records may have them in another order.
 
     Raises:
         DataError: The chosen folder has no image.
         ArtifactError: The records are damaged.
-        ConfigError: The records have no such split, or a split is named and there are no records.
+        ConfigError: The records have no such split or other classes, or a split is named and there
+            are no records.
     """
     name = split or data.eval_split or data.train_split
     records_dir = chosen or _local_records(data.records, name)
     if (records_dir / MANIFEST_NAME).is_file():
         manifest = read_manifest(records_dir)
+        _require_classes(records_dir, manifest, label_map)
         resolve_split(manifest, name)
         return ProofImages(
             "records",
             f"{records_dir} {name}",
             _Rereadable(lambda: _from_records(records_dir, manifest, name, limit)),
+            name,
+            manifest.fingerprint,
         )
     if split is not None:
         raise ConfigError(
@@ -104,14 +114,18 @@ def find_proof_images(
     return ProofImages("synthetic", "", _Rereadable(_synthetic))
 
 
-def read_training_samples(chosen: Path | None, data: DataConfig) -> Iterator[Sample]:
+def read_training_samples(
+    chosen: Path | None, data: DataConfig, label_map: LabelMap
+) -> Iterator[Sample]:
     """Reads the samples that the run was trained on.
 
     Args:
         chosen: A folder that the user named; where it is one of records it replaces the run's own.
         data: The run's data settings.
+        label_map: The checkpoint's classes.
 
     Raises:
+        ConfigError: The records have other classes.
         DataError: The records are not there.
         ArtifactError: The records are damaged.
     """
@@ -126,7 +140,20 @@ def read_training_samples(chosen: Path | None, data: DataConfig) -> Iterator[Sam
             path=records_dir,
             remedy="name their folder with --images",
         )
-    yield from read_samples(records_dir, read_manifest(records_dir), data.train_split)
+    manifest = read_manifest(records_dir)
+    _require_classes(records_dir, manifest, label_map)
+    yield from read_samples(records_dir, manifest, data.train_split)
+
+
+def _require_classes(records_dir: Path, manifest: RecordsManifest, label_map: LabelMap) -> None:
+    """Refuses records whose objects the checkpoint has no names for, or the other way round."""
+    if set(manifest.label_map) != set(label_map):
+        raise ConfigError(
+            f"the records have the classes {', '.join(manifest.label_map)}; the checkpoint knows "
+            f"{', '.join(label_map)}",
+            path=records_dir,
+            remedy="name records of its classes, or a folder of images, with --images",
+        )
 
 
 def _local_records(records: str, split: str) -> Path:

@@ -8,8 +8,9 @@ checkpoint and of the model side by side, and only values of a variable's name a
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,15 +22,19 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from detflow.errors import ArtifactError
-from detflow.label_map import read_label_map
-from detflow.models.base import DetectionModel
+from detflow.models.base import ClassAxis, DetectionModel
 from detflow.models.build import build_model
 from detflow.models.weights.sources import InitialWeights
 from detflow.runs.checkpoints import WeightAverage, restore_weights
-from detflow.runs.run_dir import RunDir
+from detflow.runs.states import read_state
 from detflow.text import first_line
 
 _MAX_NAMES = 4
+_REASONS = {
+    "other_classes": "the classes there are others, or nobody knows them",
+    "other_shape": "of another shape there",
+    "missing": "not there",
+}
 
 
 @dataclass
@@ -38,26 +43,42 @@ class PartReport:
 
     Attributes:
         restored: Number of variables that took a value.
+        other_classes: Names of the variables of the classes, none of which is known to be there.
         other_shape: Names of the variables whose counterpart has another shape.
         missing: Names of the variables without a counterpart.
     """
 
     restored: int = 0
+    other_classes: list[str] = field(default_factory=list)
     other_shape: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:
         """Number of variables of the part."""
-        return self.restored + len(self.other_shape) + len(self.missing)
+        left = (self.other_classes, self.other_shape, self.missing)
+        return self.restored + sum(map(len, left))
 
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What was restored, by part."""
+    """What was restored, by part.
+
+    Attributes:
+        weights: Where from.
+        classes: The classes of the model.
+        parts: By the part's name.
+    """
 
     weights: InitialWeights
+    classes: tuple[str, ...]
     parts: Mapping[str, PartReport]
+
+    @property
+    def fresh_classes(self) -> list[str]:
+        """The classes that the weights do not know; they begin as initialised."""
+        known = self.weights.classes or ()
+        return [name for name in self.classes if name not in known]
 
     def lines(self) -> Iterator[str]:
         """Yields the report as lines of text."""
@@ -65,12 +86,18 @@ class RestoreReport:
             f"{name} {part.restored} of {part.total} variables" for name, part in self.parts.items()
         )
         yield f"initial weights from {self.weights.source}: {counts}"
-        for kind in ("other_shape", "missing"):
+        theirs, fresh = self.weights.classes, self.fresh_classes
+        if theirs is not None and theirs != self.classes:
+            taken = [name for name in self.classes if name not in fresh]
+            left = [name for name in theirs if name not in self.classes]
+            parts = (("taken by name", taken), ("as initialised", fresh), ("not needed", left))
+            yield "classes " + "; ".join(
+                f"{what}: {_list(names)}" for what, names in parts if names
+            )
+        for kind, reason in _REASONS.items():
             names = [name for part in self.parts.values() for name in getattr(part, kind)]
             if names:
-                more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-                reason = "of another shape there" if kind == "other_shape" else "not there"
-                yield f"left as initialised, {reason}: {', '.join(names[:_MAX_NAMES])}{more}"
+                yield f"left as initialised, {reason}: {_list(names)}"
 
     def record(self) -> dict[str, Any]:
         """Returns the report as the run's provenance keeps it."""
@@ -81,26 +108,33 @@ class RestoreReport:
             "source": self.weights.source,
             "files": dict(self.weights.digests),
             "restored": restored,
+            "fresh_classes": self.fresh_classes,
         }
 
 
-def restore_initial_weights(weights: InitialWeights, model: DetectionModel) -> RestoreReport:
+def restore_initial_weights(
+    weights: InitialWeights, model: DetectionModel, classes: tuple[str, ...]
+) -> RestoreReport:
     """Loads what fits into a model that has been initialised and not trained.
+
+    What belongs to a class is taken by the class' name, wherever it stands there, and stays as it
+    is where the name is not there, or nobody knows the names.
 
     Args:
         weights: A checkpoint of a detflow run, of which the averaged weights are taken, or another
             TensorFlow checkpoint whose objects have Model Garden's names: `backbone`, `decoder`,
             `head` and so on, at the top or below `model`.
         model: The model; its `parts` are filled.
+        classes: The model's classes.
 
     Raises:
         ArtifactError: The checkpoint is damaged, holds numbers that are not finite, or nothing in
             it fits.
     """
     graph = _open_run(weights.path) if weights.is_run else _CheckpointGraph(weights.path)
-    report = RestoreReport(
-        weights, {name: _restore_part(name, part, graph) for name, part in model.parts.items()}
-    )
+    mapping = _ClassMapping(model.class_axes, classes, weights.classes)
+    parts = {name: _restore_part(name, part, graph, mapping) for name, part in model.parts.items()}
+    report = RestoreReport(weights, classes, parts)
     if not any(part.restored for part in report.parts.values()):
         raise ArtifactError(
             f"nothing in it fits the model: {'; '.join(report.lines())}",
@@ -202,16 +236,63 @@ class _CheckpointGraph:
 
 
 def _open_run(checkpoint_path: Path) -> _ModelGraph:
-    run = RunDir(checkpoint_path.absolute().parent)
-    config = run.read_config()
-    model = build_model(config.model, len(read_label_map(run.label_map_path)))
+    record = read_state(checkpoint_path).record
+    model = build_model(record.config.model, len(record.label_map))
     restore_weights(
-        checkpoint_path, model.network, WeightAverage(model.network, config.train.ema_decay)
+        checkpoint_path, model.network, WeightAverage(model.network, record.config.train.ema_decay)
     )
     return _ModelGraph(model)
 
 
-def _restore_part(name: str, part: Any, graph: _Graph) -> PartReport:
+class _ClassMapping:
+    """Puts what belongs to a class of theirs where the class of that name is in ours.
+
+    Args:
+        axes: As `DetectionModel.class_axes`.
+        ours: Our classes.
+        theirs: Their classes; None where nobody knows them.
+    """
+
+    def __init__(
+        self,
+        axes: Mapping[str, ClassAxis],
+        ours: tuple[str, ...],
+        theirs: tuple[str, ...] | None,
+    ) -> None:
+        self._axes = {re.compile(pattern): axis for pattern, axis in axes.items()}
+        self._ours, self._theirs = ours, theirs
+
+    def find_axis(self, path: str) -> ClassAxis | None:
+        """Returns how classes lie in a variable; None where it has none."""
+        return next((axis for pattern, axis in self._axes.items() if pattern.fullmatch(path)), None)
+
+    @property
+    def has_common(self) -> bool:
+        """Whether there is a class to take."""
+        return not set(self._ours).isdisjoint(self._theirs or ())
+
+    def their_shape(self, shape: tuple[int, ...], axis: ClassAxis) -> tuple[int, ...]:
+        """Returns the shape of theirs that belongs to a shape of ours."""
+        groups = shape[-1] // axis.depth(len(self._ours))
+        return (*shape[:-1], groups * axis.depth(len(self._theirs or ())))
+
+    def apply(
+        self, ours: npt.NDArray[Any], theirs: npt.NDArray[Any], axis: ClassAxis
+    ) -> npt.NDArray[Any]:
+        """Returns our value with theirs in the place of each class that both have."""
+        names = self._theirs or ()
+        groups = ours.shape[-1] // axis.depth(len(self._ours))
+        mixed = ours.reshape(*ours.shape[:-1], groups, axis.depth(len(self._ours))).copy()
+        source = theirs.reshape(*theirs.shape[:-1], groups, axis.depth(len(names)))
+        mixed[..., : axis.before] = source[..., : axis.before]
+        for index, name in enumerate(self._ours):
+            if name in names:
+                at, place = (axis.before + axis.each * i for i in (index, names.index(name)))
+                mixed[..., at : at + axis.each] = source[..., place : place + axis.each]
+        return mixed.reshape(ours.shape)
+
+
+def _restore_part(name: str, part: Any, graph: _Graph, mapping: _ClassMapping) -> PartReport:
     """Walks our object and theirs side by side, along children of the same name."""
     report = PartReport()
     queue = deque([(name, part, graph.part(name))])
@@ -222,7 +303,7 @@ def _restore_part(name: str, part: Any, graph: _Graph) -> PartReport:
             continue
         seen.add(id(ours))
         if isinstance(ours, tf.Variable):
-            _restore_variable(path, ours, theirs, graph, report)
+            _restore_variable(path, ours, theirs, graph, mapping, report)
             continue
         inside = {} if theirs is None else graph.children(theirs)
         queue.extend(
@@ -233,9 +314,19 @@ def _restore_part(name: str, part: Any, graph: _Graph) -> PartReport:
 
 
 def _restore_variable(
-    path: str, ours: tf.Variable, theirs: Any, graph: _Graph, report: PartReport
+    path: str,
+    ours: tf.Variable,
+    theirs: Any,
+    graph: _Graph,
+    mapping: _ClassMapping,
+    report: PartReport,
 ) -> None:
-    value = None if theirs is None else graph.value(theirs, tuple(ours.shape))
+    axis, shape = mapping.find_axis(path), tuple(ours.shape)
+    if axis is not None and theirs is not None and not mapping.has_common:
+        report.other_classes.append(path)
+        return
+    wanted = shape if axis is None else mapping.their_shape(shape, axis)
+    value = None if theirs is None else graph.value(theirs, wanted)
     if value is None:
         report.missing.append(path)
     elif isinstance(value, tuple):
@@ -246,8 +337,15 @@ def _restore_variable(
                 f"{path} holds numbers that are not finite",
                 remedy="choose other weights for train.init_from",
             )
+        if axis is not None:
+            value = mapping.apply(ours.numpy(), value, axis)
         ours.assign(tf.cast(value, ours.dtype))
         report.restored += 1
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"{', '.join(names[:_MAX_NAMES])}{more}"
 
 
 def _children(node: Any) -> dict[str, Any]:

@@ -83,12 +83,14 @@ class InitialWeights:
         path: A checkpoint folder of a detflow run, or the prefix of another TensorFlow checkpoint.
         is_run: Whether a detflow run wrote the checkpoint.
         digests: Digests of the files that decide the weights, by name.
+        classes: The classes of its outputs in their order; None where nobody knows them.
     """
 
     source: str
     path: Path
     is_run: bool
     digests: Mapping[str, FileDigest]
+    classes: tuple[str, ...] | None = None
 
 
 def find_initial_weights(config: TrainConfig) -> InitialWeights | None:
@@ -119,11 +121,15 @@ def find_initial_weights(config: TrainConfig) -> InitialWeights | None:
 def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
     if is_archive(path) and path.is_file():
         return _from_fetched(source, unpack_file(path, sha256))
-    if RunDir(path).config_path.is_file() or is_checkpoint(path):
-        _, checkpoint = find_checkpoint(path)
-        digests = read_state(checkpoint).files
-        require_digest(digests, sha256)
-        return InitialWeights(source, checkpoint, is_run=True, digests=digests)
+    if RunDir(path).exists() or is_checkpoint(path):
+        run, checkpoint = find_checkpoint(path)
+        state = read_state(checkpoint)
+        classes = state.record.label_map
+        run.require_classes(classes)
+        require_digest(state.files, sha256)
+        return InitialWeights(
+            source, checkpoint, is_run=True, digests=state.files, classes=classes.names
+        )
     if path.is_dir():
         prefix = _find_prefix(path)
     elif _index(path).is_file():

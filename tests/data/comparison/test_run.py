@@ -6,7 +6,6 @@ import click
 import pytest
 
 import detflow
-from detflow.publish import publish_file
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 
@@ -210,7 +209,7 @@ def test_the_page_shows_old_and_new_boxes(pair, command, tmp_path, parse_page):
 
 
 @pytest.fixture
-def trained(pair, tmp_path):
+def trained(pair, tmp_path, run_record):
     """A model directory that says that it was trained on records of the old set."""
     from detflow.config.reading import parse_config
     from detflow.data.records.manifest import read_manifest
@@ -219,11 +218,9 @@ def trained(pair, tmp_path):
     records = tmp_path / "records"
     detflow.make_records(pair.old, records, jobs=1, report=False)
     run = RunDir(tmp_path / "runs" / "a")
-    run.path.mkdir(parents=True)
-    run.write_config(parse_config("", [f"data.records={records}"]))
     manifest = read_manifest(records)
-    publish_file(run.label_map_path, manifest.label_map.to_pbtxt())
-    run.write_provenance({"data_fingerprint": manifest.fingerprint})
+    config = parse_config("", [f"data.records={records}"])
+    run.write_record(run_record(config, manifest.label_map.names, manifest.fingerprint))
     return SimpleNamespace(path=run.path, records=records, run=run)
 
 

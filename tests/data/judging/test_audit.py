@@ -23,7 +23,7 @@ def test_a_clean_set_has_no_findings(voc_set, audit):
         voc_set.add(
             f"a{index}",
             voc_set.object("cat", (1, 1, 64, 48)),
-            voc_set.object("dog", (2, 3, 4.5, 5)),
+            voc_set.object("dog", (2, 3, 4, 5)),
         )
     result = audit()
     assert audit.found(result) == []
@@ -31,7 +31,7 @@ def test_a_clean_set_has_no_findings(voc_set, audit):
     assert (result.annotations_found, len(result.samples), dict(result.quarantined)) == (3, 3, {})
     assert audit.boxes(result, "annotations/a0.xml") == [
         record_box(1, 1, 64, 48),
-        record_box(2, 3, 4.5, 5),
+        record_box(2, 3, 4, 5),
     ]
 
 

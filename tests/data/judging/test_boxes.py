@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from detflow.data.judging.boxes import is_in_order, mend_box
 from detflow.data.judging.case import Case
+from detflow.data.judging.rulings import Orders
 from detflow.data.records.schema import to_record_box
 from detflow.data.sources.source import ImageNames, RawAnnotation, RawObject
 from detflow.types import Box, CornerFrame, ImageSize
@@ -42,15 +43,20 @@ def record_box(*corners, size=SIZE):
     ],
 )
 def test_boxes_are_mended_by_rule_named_and_counted(voc_set, audit, box, code, after):
-    voc_set.add("a", voc_set.object("dog", (1, 1, 9, 9)), voc_set.object("cat", box))
-    result = audit()
+    # Three sound boxes: where half of them lie outside, all are of another picture.
+    sound = [(1, 1, 9, 9), (2, 2, 9, 9), (3, 3, 9, 9)]
+    dogs = [voc_set.object("dog", corners) for corners in sound]
+    voc_set.add("a", dogs[0], voc_set.object("cat", box), *dogs[1:])
+    result = audit(orders=Orders(corners=CornerFrame.VOC))
     finding = next(one for one in result.findings() if one.code == code)
     assert (finding.path, finding.line, finding.object_index) == ("annotations/a.xml", 1, 2)
     assert finding.before == box
     assert finding.after == after
     assert finding.value.startswith("cat: xmin ")
-    expected = [record_box(1, 1, 9, 9)] + ([record_box(*after)] if after else [])
-    assert audit.boxes(result) == expected
+    expected = [record_box(*corners) for corners in sound]
+    assert (
+        audit.boxes(result) == expected[:1] + ([record_box(*after)] if after else []) + expected[1:]
+    )
     assert result.counts[code] == 1
 
 
@@ -63,7 +69,7 @@ def test_a_box_of_two_pixels_or_of_the_whole_image_is_in_order(voc_set, audit, b
 
 
 def test_an_inverted_box_outside_is_mended_twice(voc_set, audit):
-    voc_set.add("a", voc_set.object("cat", (80, 5, 10, 8)))
+    voc_set.add("a", voc_set.object("cat", (70, 5, 10, 8)))
     result = audit()
     assert [code for code, *_ in audit.found(result)] == ["box_inverted", "box_clipped"]
     assert audit.boxes(result) == [record_box(10, 5, 64, 8)]

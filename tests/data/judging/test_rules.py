@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from detflow.data.judging.decisions import Decision, Decisions, Topic
+from detflow.data.judging.rulings import Orders
 from detflow.data.records.example import encode_example
 from detflow.data.records.tfrecord import frame_record
 from detflow.data.rules import RULES
@@ -240,6 +241,18 @@ def class_absent(voc):
         voc.add(name, voc.object(name), images=f"{split}/i", annotations=f"{split}/a")
 
 
+def percent(voc):
+    boxes = [(10, 10, 30, 30), (20, 30, 90, 60), (5, 5, 95, 70), (40, 10, 60, 98), (1, 2, 50, 60)]
+    image = voc.encode(voc.draw(640, 480))
+    objects = [voc.object("cat", corners) for corners in boxes]
+    voc.add("a", *objects, image=image, size=(640, 480))
+
+
+def widths(voc):
+    boxes = [(30, 20, 10, 9), (40, 30, 9, 9), (50, 30, 9, 9), (2, 2, 30, 30), (5, 9, 9, 9)]
+    voc.add("a", *(voc.object("cat", corners) for corners in boxes))
+
+
 SOUND_BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
 NAMED = f"<name>cat</name>{SOUND_BOX}"
 
@@ -270,7 +283,7 @@ FAULTS = {
     "box_inverted": (box((30, 5, 10, 8)), {}),
     "box_zero_area": (box((5, 5, 5, 8)), {}),
     "box_clipped": (box((50, 40, 70, 48)), {}),
-    "box_outside": (box((70, 5, 90, 8)), {}),
+    "box_outside": (box((-20, 5, -3, 8)), {}),
     "box_tiny": (box((5, 5, 5.4, 30)), {}),
     "object_duplicate": (lambda voc: voc.add("a", voc.object(), voc.object()), {}),
     "path_unsafe": (names("a.jpg", filename="../a.jpg"), {}),
@@ -298,9 +311,13 @@ FAULTS = {
     "extension_wrong": (lambda voc: voc.add("a", suffix=".png"), {}),
     "exif_applied": (turned((48, 64)), {}),
     "exif_removed": (turned((64, 48)), {}),
+    "exif_undecided": (turned(None), {}),
     "size_missing": (lambda voc: voc.add("a", size=None), {}),
     "size_zero": (lambda voc: voc.add("a", size=(0, 0)), {}),
-    "size_swapped": (lambda voc: voc.add("a", size=(48, 64)), {}),
+    "size_swapped": (
+        lambda voc: voc.add("a", voc.object("cat", (1, 1, 60, 9)), size=(48, 64)),
+        {},
+    ),
     "size_wrong": (lambda voc: voc.add("a", size=(99, 99)), {}),
     "size_conflict": (
         lambda voc: voc.add("a", voc.object("cat", (1, 1, 128, 96)), size=(128, 96)),
@@ -331,6 +348,11 @@ FAULTS = {
     "outline_boxed": (yolo("0 .1 .1 .5 .1 .5 .5"), {}),
     "object_crowd": (coco(objects=[{"iscrowd": 1}]), {}),
     "box_not_normalised": (yolo("0 32 24 9 9"), {}),
+    "boxes_far_outside": (box((70, 5, 90, 8)), {}),
+    "boxes_fractions": (box((0.25, 0.25, 0.75, 0.5)), {}),
+    "boxes_percent": (percent, {}),
+    "boxes_widths": (widths, {}),
+    "boxes_scaled": (box((0.25, 0.25, 0.75, 0.5)), {"orders": Orders(scale_boxes=True)}),
     "class_unknown": (lambda voc: voc.add("a", voc.object("dog")), {"classes": ("cat",)}),
     "class_renamed": (lambda voc: voc.add("a"), {"renames": {"cat": "dog"}}),
     "class_rename_unused": (lambda voc: voc.add("a"), {"renames": {"car": "dog"}}),

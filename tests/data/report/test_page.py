@@ -18,18 +18,22 @@ def fill(voc_set, count):
 
 def test_a_page_of_a_few_images(voc_set, page):
     fill(voc_set, 6)
-    voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)))
+    # The others are sound: where half of them lie far outside, all are of another picture.
+    sound = [voc_set.object("cat", (2, 2, side, side)) for side in (20, 30)]
+    voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)), *sound)
     found = page()
     found.require_inert()
     found.require_links("totals", "repaired", "classes", "boxes", "samples")
     assert found.text_of("p[@class='lead']") == (
-        "7 images with 13 objects of 2 classes. 1 repair was made."
+        "7 images with 15 objects of 2 classes. 1 repair was made."
     )
     assert found.html == page().html
 
 
 def test_boxes_before_and_after_are_in_the_picture(voc_set, page):
-    voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)))
+    # The others are sound: where half of them lie far outside, all are of another picture.
+    sound = [voc_set.object("cat", (2, 2, side, side)) for side in (20, 30)]
+    voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)), *sound)
     found = page()
     [before], [after] = (found.find(f"rect[@class='{kind}']") for kind in ("before", "after"))
     names = ("x", "y", "width", "height")
@@ -172,7 +176,9 @@ def test_each_line_over_a_picture_has_a_darker_one_under_it(voc_set, page):
 
 def test_faults_stand_before_samples(voc_set, page):
     fill(voc_set, 3)
-    voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)))
+    # The others are sound: where half of them lie far outside, all are of another picture.
+    sound = [voc_set.object("cat", (2, 2, side, side)) for side in (20, 30)]
+    voc_set.add("outside", voc_set.object("cat", (51, 41, 94, 60)), *sound)
     voc_set.add("broken", image=b"\xff\xd8\xff nothing")
     voc_set.write("annotations/evil.xml", "<!DOCTYPE annotation><annotation/>")
     sections = [section.get("id") for section in page().find("section")]

@@ -2,7 +2,6 @@ import pytest
 
 from detflow.data.sources.claims import claim_image
 from detflow.data.sources.entries import find_file, name_entries
-from detflow.data.sources.source import ImageNames
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,8 @@ def faulty_dir(tmp_path_factory):
     unbalance(network)
     for output, expected in zip(network(canvas, training=False), before, strict=True):
         np.testing.assert_allclose(output, expected, atol=1e-4)
-    checkpoints = Checkpoints(
-        trained.run, {"network": network, "average": WeightAverage(network, 0.9)}, config
-    )
+    saved = {"network": network, "average": WeightAverage(network, 0.9)}
+    checkpoints = Checkpoints(trained.run, saved, config, trained.state.record)
     checkpoints.save(STEPS + 1, {"AP": 1.0})
     return root / "run"
 

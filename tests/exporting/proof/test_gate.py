@@ -48,14 +48,14 @@ class Rote:
         return self._answer
 
 
-def prove(tmp_path, expected, actual, objects, name="tflite", failing=()):
+def prove(tmp_path, expected, actual, objects, name="tflite", failing=(), ap=1.0, gate=GATE):
     image = ProofImage("photo.jpg", np.zeros((8, 8, 3), np.uint8), b"", objects)
-    metrics = None if objects is None else {"AP": 1.0, "AP50": 1.0}
+    metrics = None if objects is None else {"AP": ap, "AP50": ap}
     reference = Reference("ckpt-7", [expected], metrics)
     proof = ProofImages("folder", "photos", [image])
     return examine(
         list_candidates(find_format(name), ArtifactDir(tmp_path)),
-        GATE,
+        gate,
         Rote(actual, failing),
         proof,
         reference,
@@ -71,6 +71,20 @@ def test_what_was_compared_with_nothing_is_not_proved(tmp_path):
     )
     assert "--images" in str(found.failure)
     assert prove(tmp_path, outputs(0.4), outputs(0.4), None).failure is None
+
+
+@pytest.mark.parametrize(("name", "gate"), [("tflite", GATE), ("frozen", Gate(None, 0.005))])
+@pytest.mark.parametrize("ap", [0.0, None])
+def test_a_network_that_detects_nothing_proves_no_format(tmp_path, name, gate, ap):
+    nothing = outputs(0.0) | {"num_detections": np.array([0], np.float32)}
+    objects = (ObjectAnnotation("disc", BOX),)
+    for known in (objects, None):
+        found = prove(tmp_path, nothing, nothing, known, name, ap=ap, gate=gate)
+        assert "nothing is proved: the checkpoint detects nothing" in str(found.failure)
+        assert found.failure.exit_code == 4
+    # A single detection is one to find again.
+    found = prove(tmp_path, outputs(0.4), outputs(0.4), None, name, ap=ap, gate=gate)
+    assert found.failure is None
 
 
 def test_the_truth_judges_where_there_is_nothing_to_find_again(tmp_path):

@@ -31,8 +31,11 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(mine, other)
 
 
-def from_checkpoint(prefix):
-    return InitialWeights("published", prefix, is_run=False, digests={})
+CLASSES = ("a", "b", "c")
+
+
+def from_checkpoint(prefix, classes=None):
+    return InitialWeights("published", prefix, is_run=False, digests={}, classes=classes)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +64,11 @@ def fresh(tiny_config):
     return build(tiny_config().model, 3)
 
 
-def test_a_model_of_the_same_shape_takes_all(published, prefix, fresh):
-    report = restore_initial_weights(from_checkpoint(prefix), fresh)
+CLASSIFIER = ["head/_classifier/kernel", "head/_classifier/bias"]
+
+
+def test_a_model_of_the_same_shape_and_classes_takes_all(published, prefix, fresh):
+    report = restore_initial_weights(from_checkpoint(prefix, CLASSES), fresh, CLASSES)
     for name, part in published.parts.items():
         assert report.parts[name].restored == report.parts[name].total == len(part.variables)
         assert_same(values(fresh)[name], values(published)[name])
@@ -71,20 +77,67 @@ def test_a_model_of_the_same_shape_takes_all(published, prefix, fresh):
     assert lines[0].startswith("initial weights from published: backbone ")
 
 
-def test_with_other_classes_the_classifier_stays_as_initialised(published, prefix, tiny_config):
-    model = build(tiny_config().model, 5)
-    before, theirs = values(model), values(published)
-    report = restore_initial_weights(from_checkpoint(prefix), model)
-    head = report.parts["head"]
-    assert head.other_shape == ["head/_classifier/kernel", "head/_classifier/bias"]
-    assert head.restored == head.total - 2
-    for name, after in values(model).items():
-        for ours, initial, other in zip(after, before[name], theirs[name], strict=True):
-            np.testing.assert_array_equal(ours, other if ours.shape == other.shape else initial)
-    assert (
-        "of another shape there: head/_classifier/kernel, head/_classifier/bias"
-        in list(report.lines())[1]
+def test_nobody_knows_the_classes_of_a_published_classifier_whatever_its_shape(
+    published, prefix, fresh
+):
+    before = values(fresh)["head"]
+    report = restore_initial_weights(from_checkpoint(prefix), fresh, CLASSES)
+    assert report.parts["head"].other_classes == CLASSIFIER
+    assert report.parts["head"].restored == report.parts["head"].total - 2
+    ours = dict(zip(named(fresh.parts["head"]), values(fresh)["head"], strict=True))
+    initial = dict(zip(named(fresh.parts["head"]), before, strict=True))
+    kernel = next(name for name in ours if name.endswith("scores/kernel:0"))
+    np.testing.assert_array_equal(ours[kernel], initial[kernel])
+    assert list(report.lines())[1] == (
+        "left as initialised, the classes there are others, or nobody knows them: "
+        "head/_classifier/kernel, head/_classifier/bias"
     )
+    assert report.record()["fresh_classes"] == list(CLASSES)
+
+
+def named(part):
+    return [variable.name for variable in part.variables]
+
+
+def test_classes_are_taken_by_name_wherever_they_stand(published, prefix, tiny_config):
+    model = build(tiny_config().model, 4)
+    initial = classifier_of(model)
+    weights = from_checkpoint(prefix, ("cat", "dog", "cow"))
+    report = restore_initial_weights(weights, model, ("horse", "cow", "cat", "pig"))
+    # One anchor a cell: the last axis has one entry a class.
+    for ours, before, theirs in zip(
+        classifier_of(model), initial, classifier_of(published), strict=True
+    ):
+        np.testing.assert_array_equal(ours[..., 0], before[..., 0])
+        np.testing.assert_array_equal(ours[..., 1], theirs[..., 2])
+        np.testing.assert_array_equal(ours[..., 2], theirs[..., 0])
+        np.testing.assert_array_equal(ours[..., 3], before[..., 3])
+    head = report.parts["head"]
+    assert head.restored == head.total
+    assert list(report.lines())[1] == (
+        "classes taken by name: cow, cat; as initialised: horse, pig; not needed: dog"
+    )
+    assert report.record()["fresh_classes"] == ["horse", "pig"]
+
+
+def classifier_of(model):
+    return [
+        variable.numpy()
+        for variable in model.parts["head"].variables
+        if "/scores/" in variable.name
+    ]
+
+
+def test_a_run_whose_classes_stand_in_another_order_gives_each_class_its_own_rows(model_dir):
+    source = load_trained_model(model_dir)
+    model = build(source.config.model, 3)
+    names = source.label_map.names
+    order = (names[2], names[0], names[1])
+    weights = find_initial_weights(TrainConfig(init_from=str(model_dir)))
+    assert weights.classes == names
+    restore_initial_weights(weights, model, order)
+    for ours, theirs in zip(classifier_of(model), classifier_of(source.serving.model), strict=True):
+        np.testing.assert_array_equal(ours, theirs[..., [2, 0, 1]])
 
 
 def test_a_backbone_alone_below_model_is_enough(published, fresh, tmp_path):
@@ -92,7 +145,7 @@ def test_a_backbone_alone_below_model_is_enough(published, fresh, tmp_path):
         str(tmp_path / "ckpt")
     )
     before = values(fresh)
-    report = restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh)
+    report = restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh, CLASSES)
     assert_same(values(fresh)["backbone"], values(published)["backbone"])
     assert_same(values(fresh)["head"], before["head"])
     assert (report.parts["head"].restored, len(report.parts["head"].missing)) == (
@@ -107,7 +160,7 @@ def test_nothing_that_fits_is_an_error(fresh, tmp_path):
         str(tmp_path / "ckpt")
     )
     with pytest.raises(ArtifactError, match=r"nothing in it fits the model: .*backbone 0 of"):
-        restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh)
+        restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh, CLASSES)
 
 
 def test_numbers_that_are_not_finite_are_refused(published, fresh, tmp_path):
@@ -117,7 +170,7 @@ def test_numbers_that_are_not_finite_are_refused(published, fresh, tmp_path):
     tf.train.Checkpoint(**published.parts).write(str(tmp_path / "ckpt"))
     variable.assign(value)
     with pytest.raises(ArtifactError, match="not finite"):
-        restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh)
+        restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh, CLASSES)
 
 
 @pytest.mark.parametrize("damage", ["index", "data", "shard"])
@@ -131,7 +184,7 @@ def test_a_damaged_checkpoint_is_named(prefix, fresh, tmp_path, damage):
     else:
         data.unlink()
     with pytest.raises(ArtifactError, match=r"copy.ckpt-7: "):
-        restore_initial_weights(from_checkpoint(copy / "ckpt-7"), fresh)
+        restore_initial_weights(from_checkpoint(copy / "ckpt-7"), fresh, CLASSES)
 
 
 def test_a_hostile_folder_changes_nothing_outside(prefix, fresh, tmp_path):
@@ -140,7 +193,7 @@ def test_a_hostile_folder_changes_nothing_outside(prefix, fresh, tmp_path):
     victim.write_bytes(b"precious")
     state = "".join(f'all_model_checkpoint_paths: "{tmp_path / "victim"}"\n' for _ in range(9))
     (copy / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path / "victim"}"\n{state}')
-    restore_initial_weights(find_initial_weights(TrainConfig(init_from=str(copy))), fresh)
+    restore_initial_weights(find_initial_weights(TrainConfig(init_from=str(copy))), fresh, CLASSES)
     assert victim.read_bytes() == b"precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "victim.index"]
 
@@ -171,7 +224,7 @@ def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_witho
         f"initial weights from {source}: backbone {len(backbone)} of {len(backbone)} variables"
         in text
     )
-    assert "head/_classifier/kernel" in text
+    assert "classes as initialised: dark, light; not needed: disc" in text
     assert "parameters train, backbone frozen" in text
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["initial_weights"]
     assert recorded["files"] == earlier.state.files

@@ -16,9 +16,14 @@ from lxml import etree
 
 from detflow.data.findings import Corners, Finding
 from detflow.data.sources.source import FileContent, ImageNames, RawAnnotation, RawObject
+from detflow.types import CornerFrame
 
 MAX_XML_BYTES = 10_000_000
 MAX_OBJECTS = 20_000
+TOOL = "detflow"
+"""What detflow's own files say in `<source><database>`: their corners are VOC's."""
+
+_MAX_TOOL = 40
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # Plain ASCII decimals only: int() would also take "１２" and "1_000", and float() "nan".
@@ -96,6 +101,7 @@ def read_annotation(data: bytes, path: str) -> FileContent:
         size, size_line = _read_size(root, fields, path)
     except _Unreadable as error:
         return FileContent((RawAnnotation(path, "", names, None, None, None, (error.finding,)),))
+    tool = _read_tool(fields)
     usable = tuple(entry for entry in objects if entry is not None)
     annotation = RawAnnotation(
         path=path,
@@ -105,6 +111,8 @@ def read_annotation(data: bytes, path: str) -> FileContent:
         size_line=size_line,
         objects=usable if len(usable) == len(objects) else None,
         findings=tuple(findings),
+        frame=CornerFrame.VOC if tool == TOOL else None,
+        tool=tool,
     )
     return FileContent((annotation,))
 
@@ -241,6 +249,15 @@ def _read_size(
     ):
         return None, _line(element)
     return (int(width), int(height)), _line(element)
+
+
+def _read_tool(fields: Mapping[str, _Field]) -> str:
+    """Returns what `<source>` says: the database, and who annotated it."""
+    source = fields.get("source")
+    if source is None or isinstance(source, str):
+        return ""
+    texts = (source.findtext("database") or "", source.findtext("annotation") or "")
+    return " / ".join(" ".join(text.split())[:_MAX_TOOL] for text in texts if text.strip())
 
 
 def _read_object(

@@ -1,0 +1,21 @@
+"""What an export says of the AP that its checkpoint had when it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from detflow.tables import format_metric
+from detflow.text import count_noun
+
+
+def describe_recorded(recorded: Mapping[str, Any]) -> str:
+    """Returns a line for people about the card's `parity.recorded`."""
+    then = format_metric(recorded["then"])
+    if recorded["why_not"]:
+        return f"The AP recorded in training is not compared: {recorded['why_not']}."
+    images = count_noun(recorded["images"], "image")
+    return (
+        f"AP {format_metric(recorded['now'])} on the first {images} of the evaluation split; "
+        f"recorded in training: {then}."
+    )
