@@ -117,7 +117,6 @@ class AuditedOrigin:
 def carry_columns(columns: ObjectColumns) -> list[CarriedObject]:
     """Returns the objects of columns."""
     return [
-        # A crowd is difficult only because it is a crowd.
-        CarriedObject(name, box, bool(difficult and not crowd), bool(truncated), bool(crowd), pose)
-        for name, box, difficult, truncated, pose, crowd in zip(*columns, strict=True)
+        CarriedObject.from_record(name, box, bool(difficult), bool(truncated), pose)
+        for name, box, difficult, truncated, pose, _ in zip(*columns, strict=True)
     ]
