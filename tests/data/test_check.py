@@ -6,7 +6,7 @@ import pytest
 
 from detflow.data.check import check_location
 from detflow.data.making import RecordOptions, publish_records
-from detflow.errors import DataError, EnvironmentFault
+from detflow.errors import DataError
 
 
 def check(root, **options):
@@ -77,8 +77,10 @@ def test_a_file_that_vanishes_or_may_not_be_read_is_named(sound, tmp_path, monke
     with pytest.raises(DataError, match="the file was removed"):
         publish_records(sound.root, tmp_path / "out", RecordOptions())
     refuse(PermissionError)
-    with pytest.raises(EnvironmentFault, match=r"images/image3\.jpg: permission denied"):
-        check(sound.root)
+    found = check(sound.root)
+    assert "annotations/image3.xml" in found.text
+    assert "images/image3.jpg: permission denied" in found.text
+    assert found.content["quarantined"] == {"file_unreadable": 1}
 
 
 def test_strict_is_stricter(sound):
@@ -124,7 +126,8 @@ def test_records_and_a_dataset_in_one_folder_are_both_judged(sound, tmp_path):
     assert found.refusal is None
     assert "8 found = 8 usable" in found.text
     assert f"records: {sound.root / 'records'}\nrecords       8 images" in found.text
-    assert [part["subject"] for part in found.content["parts"]] == ["dataset", "records"]
+    assert found.content["annotations_found"] == 8
+    assert [part["images"] for part in found.content["records"]] == [8]
 
     sound.write("annotations/evil.xml", "<!DOCTYPE annotation><annotation/>")
     assert isinstance(check(sound.root).refusal, DataError)
