@@ -59,14 +59,17 @@ class CheckResult:
     def content(self) -> dict[str, Any]:
         """The numbers for programs, as what `json.dumps` takes.
 
-        Of several parts it is an object with their contents as a list, `parts`.
+        Of several parts it is the dataset's content, if there is a dataset, with those of the
+        TFRecord sets as a list, `records`.
         """
         if len(self.parts) == 1:
             return self.parts[0].content
-        return {
-            "parts": [
-                {"path": part.path, "subject": part.subject, **part.content} for part in self.parts
-            ]
+        content: dict[str, Any] = {}
+        for part in self.parts:
+            if part.subject == "dataset":
+                content |= part.content
+        return content | {
+            "records": [part.content for part in self.parts if part.subject == "records"]
         }
 
     @property

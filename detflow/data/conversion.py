@@ -41,6 +41,7 @@ _NOUNS = {
     Trait.SCORE: ("score", "scores"),
     Trait.NEGATIVE: ("image without objects", "images without objects"),
     Trait.FRACTION: ("box that is no whole pixels", "boxes that are no whole pixels"),
+    Trait.THIN: ("box thinner than a pixel", "boxes thinner than a pixel"),
     Trait.SPARE_CLASS: ("class without objects", "classes without objects"),
     Trait.CLASS_ORDER: ("place in the order of the classes", "places in the order of the classes"),
     Trait.UNION: ("union of splits", "unions of splits"),

@@ -14,7 +14,9 @@ from detflow.data.judging.decisions import (
     format_table,
     read_quoted,
 )
+from detflow.data.judging.rulings import NOTHING_TELLS
 from detflow.data.rules import RULES
+from detflow.text import count_noun
 
 QUESTIONS_NAME = "questions.csv"
 _MAX_CANDIDATES = 50
@@ -25,6 +27,7 @@ def count_questions(audit: Audit) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for code, topic in OPEN_CODES.items():
         counts[topic.value] += audit.counts.get(code, 0)
+    counts[Topic.CORNERS.value] += sum(1 for _ in _ask_about_corners(audit))
     return {topic.value: counts[topic.value] for topic in Topic if counts[topic.value]}
 
 
@@ -32,6 +35,7 @@ def render_questions(audit: Audit) -> str:
     """Returns the table of all questions, sorted."""
     images = frozenset(audit.files.images)
     rows = [_ask(finding, images) for finding in audit.findings() if finding.code in OPEN_CODES]
+    rows += _ask_about_corners(audit)
     order = [topic.value for topic in Topic]
     rows.sort(key=lambda row: (order.index(row["question"]), row["annotation"], row["about"]))
     return format_table(rows)
@@ -69,3 +73,17 @@ def _list_candidates(topic: Topic, finding: Finding, images: frozenset[str]) -> 
         yield f"class {read_quoted(finding.expected)}"
         yield f"class {read_quoted(finding.value)}"
     yield from ANSWERS[topic]
+
+
+def _ask_about_corners(audit: Audit) -> Iterator[dict[str, str]]:
+    """Yields a row for each tool of which nothing tells what its corners count."""
+    for row in audit.decided["corners"]:
+        if row["by"] == NOTHING_TELLS:
+            yield {
+                "question": Topic.CORNERS.value,
+                "about": row["tool"],
+                "annotation": "",
+                "evidence": f"{count_noun(row['boxes'], 'box', 'boxes')}, {row['by']}; "
+                f"taken as {row['frame']}",
+                "candidates": " | ".join(ANSWERS[Topic.CORNERS]),
+            }

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -21,14 +29,15 @@ from starlette.routing import Route
 
 from detflow.artifact import CONTRACT, OUTPUT_NAMES
 from detflow.data.images.pictures import Picture
-from detflow.inference.results import FRAME, describe_detections
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME, describe_detections
 from detflow.pages.colours import class_colour, format_css, to_hex
 from detflow.serving.batching import Batcher, Ticket
 from detflow.serving.bodies import (
     SIGNATURES,
     Item,
+    count_json_bytes,
+    count_pixels,
     decode_item,
-    decoded_bytes,
     parse_instances,
     parse_upload,
     receive_body,
@@ -47,6 +56,7 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_THRESHOLD = "score_threshold"
 _DTYPES = {"uint8": "DT_UINT8", "float32": "DT_FLOAT", "string": "DT_STRING"}
 
 
@@ -96,7 +106,13 @@ class Service:
                 Route(f"{prefix}/metadata", self.tf_metadata),
                 Route(prefix, self.tf_status),
             ]
-        guard = Middleware(Guard, metrics=metrics, token=token, hosts=hosts)
+        guard = Middleware(
+            Guard,
+            metrics=metrics,
+            token=token,
+            hosts=hosts,
+            max_header_bytes=limits.max_header_bytes,
+        )
         handlers = {HTTPException: _answer_http_exception}
         self.app = Starlette(
             routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=self._lifespan
@@ -181,6 +197,8 @@ class Service:
         with self.batcher.admit() as ticket:
             body = await self._receive(request, ticket)
 
+            ticket.hold(count_json_bytes(body))
+
             async def work() -> tuple[bool, list[list[Detection]]]:
                 instances = await self._in_thread(lambda: parse_instances(body, self._limits))
                 _, found = await self._detect(model, instances.items, ticket, upright=False)
@@ -195,19 +213,21 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """Answers with the detections of uploaded files, as `detflow predict` writes them."""
         model = self._store.current
-        threshold = _read_threshold(request.query_params.get("score_threshold", "0"))
+        _require_known(request.query_params.keys())
         with self.batcher.admit() as ticket:
             body = await self._receive(request, ticket)
 
-            async def work() -> list[dict[str, Any]]:
+            async def work() -> tuple[float, list[dict[str, Any]]]:
                 kind = request.headers.get("content-type", "")
-                items = await self._in_thread(lambda: parse_upload(body, kind, self._limits))
-                pictures, found = await self._detect(model, items, ticket, upright=True)
-                return [
-                    _describe(*one, threshold) for one in zip(items, pictures, found, strict=True)
+                upload = await self._in_thread(lambda: parse_upload(body, kind, self._limits))
+                threshold = _choose_threshold(request.query_params, upload.fields)
+                pictures, found = await self._detect(model, upload.items, ticket, upright=True)
+                return threshold, [
+                    _describe(*one, threshold)
+                    for one in zip(upload.items, pictures, found, strict=True)
                 ]
 
-            images = await self._finish(request, work())
+            threshold, images = await self._finish(request, work())
             about = {"name": self._store.name, "version": model.version}
             return JSONResponse(
                 {"model": about, "score_threshold": threshold, "frame": FRAME, "images": images}
@@ -277,9 +297,8 @@ class Service:
         ticket.take_places(len(items) - 1)
         # All headers are judged, and the memory for their pictures is accounted for, before the
         # first picture is decoded.
-        ticket.hold(
-            await self._in_thread(lambda: sum(decoded_bytes(item, self._limits) for item in items))
-        )
+        pixels = await self._in_thread(lambda: [count_pixels(item, self._limits) for item in items])
+        ticket.hold(self._limits.count_bytes(pixels))
         pictures = [
             await self._in_thread(partial(decode_item, item, self._limits, upright=upright))
             for item in items
@@ -333,13 +352,27 @@ def _read_asset(name: str) -> str:
     return files("detflow.serving").joinpath(name).read_text(encoding="utf-8")
 
 
-def _read_threshold(text: str) -> float:
+def _require_known(names: Iterable[str]) -> None:
+    """Refuses fields that would have no effect, which a client would not notice."""
+    for name in names:
+        if name != _THRESHOLD:
+            raise Refusal(400, f"there is no field {name[:50]!r}; expected {_THRESHOLD}")
+
+
+def _choose_threshold(query: Mapping[str, str], fields: Mapping[str, str]) -> float:
+    """Returns the threshold of the query or the form, else that of `detflow predict`."""
+    _require_known(fields)
+    if _THRESHOLD in query and _THRESHOLD in fields:
+        raise Refusal(400, f"{_THRESHOLD} stands in the address and in the form; expected one")
+    text = {**query, **fields}.get(_THRESHOLD)
+    if text is None:
+        return DEFAULT_SCORE_THRESHOLD
     try:
         threshold = float(text)
     except ValueError:
         threshold = -1.0
     if not 0.0 <= threshold <= 1.0:
-        raise Refusal(400, f"score_threshold is {text[:50]!r}; expected a number from 0 to 1")
+        raise Refusal(400, f"{_THRESHOLD} is {text[:50]!r}; expected a number from 0 to 1")
     return threshold
 
 

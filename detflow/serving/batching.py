@@ -23,6 +23,9 @@ from detflow.types import Detection
 
 Pixels = npt.NDArray[np.uint8]
 
+# Values of all pictures of a batch, three a pixel; a single picture may have more.
+_MAX_BATCH_VALUES = 3 * 2_000_000
+
 
 @dataclass(eq=False, slots=True)
 class _Entry:
@@ -110,13 +113,20 @@ class Batcher:
                 return
 
     def _next_batch(self) -> list[_Entry]:
-        """Takes the oldest entries of one model: after a reload, the old model's come first."""
+        """Takes the oldest entries of one model: after a reload, the old model's come first.
+
+        Large pictures go alone: the memory for the work on them was accounted for one by one.
+        """
         batch: list[_Entry] = []
+        pixels = 0
         while (
             self._queue
             and len(batch) < self._limits.max_batch
             and (not batch or self._queue[0].model is batch[0].model)
         ):
+            pixels += self._queue[0].pixels.size
+            if batch and pixels > _MAX_BATCH_VALUES:
+                break
             batch.append(self._queue.popleft())
         # The detector runs images of one size together only where they follow each other.
         return sorted(batch, key=lambda entry: entry.pixels.shape)
@@ -169,13 +179,18 @@ class Ticket:
         """Accounts for memory.
 
         Raises:
-            Refusal: Less memory is free.
+            Refusal: Less memory is free, or there never is so much.
         """
         batcher = self._batcher
-        if batcher._held_bytes + num_bytes > batcher._limits.max_held_bytes:
-            raise Refusal.busy(
-                f"the memory for requests is full: {batcher._limits.max_held_bytes:,} bytes"
+        most = batcher._limits.max_held_bytes
+        if self.held_bytes + num_bytes > most:
+            raise Refusal(
+                413,
+                f"the request needs {self.held_bytes + num_bytes:,} bytes of memory, "
+                f"and {most:,} are allowed",
             )
+        if batcher._held_bytes + num_bytes > most:
+            raise Refusal.busy(f"the memory for requests is full: {most:,} bytes")
         batcher._take(0, num_bytes)
         self.held_bytes += num_bytes
 

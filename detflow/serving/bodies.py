@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import File, FormParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
 from starlette.requests import Request
 
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME
 from detflow.data.images.header import ImageFault, read_image_size
 from detflow.data.images.pictures import Picture, decode_picture
 from detflow.data.records.example import decode_example
-from detflow.serving.limits import Limits, Refusal
+from detflow.serving.limits import CHANNELS, Limits, Refusal
 
-# Each list in the JSON becomes an object of at least 56 bytes. This bound keeps a body that is
-# nothing but brackets from filling the memory.
-_MAX_JSON_LISTS = 2_000_000
-# Channels of a decoded picture, RGB; each has one byte a pixel.
-_CHANNELS = 3
+# What a sign of JSON becomes in CPython 3.11 to 3.13, in bytes, with its place in a list or an
+# object around it: a list 72 + 8 and 32 for its first entries, an object with its first key
+# 64 + 160 + 8, a text 41 + 8 beside its letters of up to 4 bytes each, a number behind a comma
+# 32 + 8.
+_LIST_BYTES, _OBJECT_BYTES, _TEXT_BYTES, _ENTRY_BYTES = 112, 232, 49, 40
+_MAX_LETTER_BYTES = 4
+_MAX_FIELDS = 8
+_WHITE_SPACE = str.maketrans("", "", " \t\r\n\v\f")
 # The signatures of the exported SavedModel by the input that each takes.
 SIGNATURES = {
     "serving_default": INPUT_NAME,
@@ -65,6 +68,19 @@ class Instances:
     columnar: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Files that were uploaded.
+
+    Attributes:
+        items: The pictures.
+        fields: The form's other fields, by name.
+    """
+
+    items: Sequence[Item]
+    fields: Mapping[str, str]
+
+
 async def receive_body(request: Request, limits: Limits, hold: Callable[[int], None]) -> bytes:
     """Receives a whole body.
 
@@ -99,6 +115,20 @@ async def receive_body(request: Request, limits: Limits, hold: Callable[[int], N
         raise Refusal(408, f"the body took longer than {limits.body_s:g} s") from None
 
 
+def count_json_bytes(body: bytes) -> int:
+    """Returns how much memory a JSON body takes at most once it is read, from its signs alone."""
+    texts = body.count(b'"') // 2
+    # Without a letter beyond ASCII and without an escape, a letter takes a byte.
+    is_plain = body.isascii() and b"\\u" not in body
+    return (
+        _LIST_BYTES * body.count(b"[")
+        + _OBJECT_BYTES * body.count(b"{")
+        + _TEXT_BYTES * texts
+        + _ENTRY_BYTES * body.count(b",")
+        + (len(body) * (1 if is_plain else _MAX_LETTER_BYTES) if texts else 0)
+    )
+
+
 def parse_instances(body: bytes, limits: Limits) -> Instances:
     """Reads TF Serving's predict request.
 
@@ -108,12 +138,6 @@ def parse_instances(body: bytes, limits: Limits) -> Instances:
     Raises:
         Refusal: The request does not have that form, or holds too much.
     """
-    if body.count(b"[") + body.count(b"{") > _MAX_JSON_LISTS:
-        raise Refusal(
-            413,
-            f"the JSON has more than {_MAX_JSON_LISTS:,} lists; "
-            "send a picture as a file in b64, not as its pixels",
-        )
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -138,12 +162,15 @@ def parse_instances(body: bytes, limits: Limits) -> Instances:
     _check_count(len(values), limits)
     is_example = EXAMPLE_INPUT_NAME in (SIGNATURES[signature], name)
     return Instances(
-        [_read_instance(value, f"instance {i}", is_example) for i, value in enumerate(values)],
+        [
+            _read_instance(value, f"instance {i}", is_example, limits)
+            for i, value in enumerate(values)
+        ],
         columnar,
     )
 
 
-def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
+def parse_upload(body: bytes, content_type: str, limits: Limits) -> Upload:
     """Reads an upload: `multipart/form-data` with files, or a body that is one file (`image/…`).
 
     Raises:
@@ -151,7 +178,7 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
     """
     kind, options = parse_options_header(content_type)
     if kind.startswith(b"image/") or kind == b"application/octet-stream":
-        return [Item("image", body)]
+        return Upload([Item("image", body)], {})
     if kind != b"multipart/form-data":
         raise Refusal(
             415,
@@ -161,6 +188,7 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
     if b"boundary" not in options:
         raise Refusal(400, "multipart/form-data without a boundary")
     items: list[Item] = []
+    fields: dict[str, str] = {}
 
     def add(file: File) -> None:
         _check_count(len(items) + 1, limits)
@@ -168,18 +196,26 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
         name = (file.file_name or b"").decode("utf-8", "replace")
         items.append(Item(name or f"file {len(items)}", file.file_object.read()))
 
+    def add_field(field: Field) -> None:
+        name = (field.field_name or b"").decode("utf-8", "replace")
+        if name in fields:
+            raise Refusal(400, f"the form has the field {name[:50]!r} twice")
+        if len(fields) == _MAX_FIELDS:
+            raise Refusal(400, f"the form has more than {_MAX_FIELDS} fields")
+        fields[name] = (field.value or b"").decode("utf-8", "replace")
+
     # A form that is cut off between two parts lacks nothing but its end.
     ends: list[bool] = []
-    # The body is in memory already, and this bound keeps the parser from copying it to the disk.
-    parser = FormParser(
-        "multipart/form-data",
-        on_field=None,
-        on_file=add,
-        on_end=lambda: ends.append(True),
-        boundary=options[b"boundary"],
-        config={"MAX_MEMORY_FILE_SIZE": limits.max_body_bytes + 1},
-    )
     try:
+        # The body is in memory already; this bound keeps the parser from copying it to the disk.
+        parser = FormParser(
+            "multipart/form-data",
+            on_field=add_field,
+            on_file=add,
+            on_end=lambda: ends.append(True),
+            boundary=options[b"boundary"],
+            config={"MAX_MEMORY_FILE_SIZE": limits.max_body_bytes + 1},
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
@@ -188,20 +224,31 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> list[Item]:
         raise Refusal(400, "the form is cut off")
     if not items:
         raise Refusal(400, "the form holds no file")
-    return items
+    return Upload(items, fields)
 
 
-def decoded_bytes(item: Item, limits: Limits) -> int:
-    """Returns how much memory a picture takes once it is decoded, by its header.
+def count_pixels(item: Item, limits: Limits) -> int:
+    """Returns how many pixels a picture has, by its header.
 
     Raises:
-        Refusal: It has too many pixels, or no header of a supported kind.
+        Refusal: It has too many, is too long for its width, or has no header of a supported kind.
     """
     if not isinstance(item.content, bytes):
-        return item.content.nbytes
+        return item.content.size // CHANNELS
     with _refusals(item):
         size = read_image_size(item.content, limits.max_pixels)
-    return size.width * size.height * _CHANNELS
+    _check_sides(size.width, size.height, item.name, limits)
+    return size.width * size.height
+
+
+def _check_sides(width: int, height: int, name: str, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise Refusal(413, f"{name}: {width}x{height} has more than {limits.max_pixels:,} pixels")
+    if max(width, height) > limits.max_aspect * min(width, height):
+        raise Refusal(
+            413,
+            f"{name}: {width}x{height} is more than {limits.max_aspect:g} times as long as wide",
+        )
 
 
 def decode_item(item: Item, limits: Limits, *, upright: bool) -> Picture:
@@ -257,19 +304,27 @@ def _only_input(named: dict[str, Any]) -> tuple[str, Any]:
     return next(iter(named.items()))
 
 
-def _read_instance(value: Any, name: str, is_example: bool) -> Item:
+def _read_instance(value: Any, name: str, is_example: bool, limits: Limits) -> Item:
     if isinstance(value, dict) and "b64" not in value:
         input_name, value = _only_input(value)
         is_example = is_example or input_name == EXAMPLE_INPUT_NAME
     if isinstance(value, dict):
-        try:
-            content = base64.b64decode(value["b64"], validate=True)
-        except (TypeError, ValueError, binascii.Error):
-            raise Refusal(400, f"{name}: b64 is not base64") from None
+        content = _decode_base64(value["b64"], name)
         return Item(name, _unpack_example(content, name) if is_example else content)
     if isinstance(value, list):
-        return Item(name, _read_pixels(value, name))
+        return Item(name, _read_pixels(value, name, limits))
     raise Refusal(400, f"{name}: expected a file as {{'b64': …}}, or pixels [height][width][3]")
+
+
+def _decode_base64(text: object, name: str) -> bytes:
+    """Decodes as TF Serving does: white space is passed over, and padding may be missing."""
+    if not isinstance(text, str):
+        raise Refusal(400, f"{name}: b64 is not a text")
+    letters = text.translate(_WHITE_SPACE).rstrip("=")
+    try:
+        return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
+    except ValueError:
+        raise Refusal(400, f"{name}: b64 is not base64") from None
 
 
 def _unpack_example(content: bytes, name: str) -> bytes:
@@ -282,16 +337,27 @@ def _unpack_example(content: bytes, name: str) -> bytes:
     return encoded[0]
 
 
-def _read_pixels(value: list[Any], name: str) -> npt.NDArray[np.uint8]:
+def _read_pixels(value: list[Any], name: str, limits: Limits) -> npt.NDArray[np.uint8]:
     expected = Refusal(
         400, f"{name}: expected pixels [height][width][3] of whole numbers from 0 to 255"
     )
-    try:
-        pixels = np.array(value)
-    except (ValueError, OverflowError):
-        raise expected from None
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size or pixels.dtype.kind not in "iu":
+    if not (value and isinstance(value[0], list) and value[0]):
         raise expected
-    if pixels.min() < 0 or pixels.max() > 255:
-        raise expected
-    return pixels.astype(np.uint8)
+    height, width = len(value), len(value[0])
+    _check_sides(width, height, name, limits)
+    pixels = np.empty((height, width, CHANNELS), np.uint8)
+    for row, target in zip(value, pixels, strict=True):
+        # NumPy would make something of texts, fractions and rows of several lengths.
+        if (
+            not isinstance(row, list)
+            or len(row) != width
+            or set(map(type, row)) != {list}
+            or set(map(len, row)) != {CHANNELS}
+            or set(map(type, chain.from_iterable(row))) != {int}
+        ):
+            raise expected
+        try:
+            target[:] = np.array(row, np.uint8)
+        except OverflowError:
+            raise expected from None
+    return pixels

@@ -8,6 +8,7 @@ import hmac
 import logging
 import time
 from collections.abc import Collection
+from itertools import chain
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -41,15 +42,22 @@ class Guard:
         hosts: Names that the Host header may have, in lower case and without a port; None allows
             all. Where the server listens on the loopback only, this keeps a web page from reaching
             it through a host name that resolves to the loopback (DNS rebinding).
+        max_header_bytes: Most bytes of a request line with its headers; more get 431.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, token: str | None, hosts: Collection[str] | None
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        token: str | None,
+        hosts: Collection[str] | None,
+        max_header_bytes: int,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._token = None if token is None else token.encode()
         self._hosts = hosts
+        self._max_header_bytes = max_header_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request; see the ASGI specification."""
@@ -78,6 +86,10 @@ class Guard:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            # h11 bounds only headers that arrive in several pieces.
+            lines = (scope["raw_path"], scope["query_string"], *chain(*scope["headers"]))
+            if sum(map(len, lines)) > self._max_header_bytes:
+                raise Refusal(431, f"the headers have more than {self._max_header_bytes:,} bytes")
             self._check(Headers(scope=scope), scope["path"])
             await self._app(scope, receive, send)
         except ClientDisconnect:
@@ -112,7 +124,7 @@ class Guard:
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         response = JSONResponse({"error": refusal.reason}, refusal.status, refusal.headers)
-        lingers = refusal.status in (408, 413, 415) and "expect" not in Headers(scope=scope)
+        lingers = refusal.status in (408, 413, 415, 431) and "expect" not in Headers(scope=scope)
         if not lingers:
             await response(scope, receive, send)
             return

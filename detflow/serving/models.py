@@ -24,11 +24,13 @@ from detflow.label_map import LabelMap
 from detflow.publish import digest_file
 from detflow.serving.limits import Refusal
 from detflow.serving.metrics import Metrics
+from detflow.text import first_line
 from detflow.types import Detection
 
 _log = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 3
+_TRIAL_SHAPE = (120, 160, 3)
 
 
 class DetectorLike(Protocol):
@@ -128,7 +130,15 @@ class ArtifactSource:
         card = self.verify()
         exported = manifest_path.stat().st_mtime
         digest = digest_file(manifest_path)["sha256"]
-        return ServedModel(self._load_detector(self.path), str(int(exported)), digest, card)
+        detector = self._load_detector(self.path)
+        if list(detector.label_map) != card["classes"]:
+            raise ArtifactError(
+                f"the model names {len(detector.label_map)} classes and model.json "
+                f"{len(card['classes'])}, which are not the same",
+                path=self.path,
+            )
+        _try(detector, self.path)
+        return ServedModel(detector, str(int(exported)), digest, card)
 
 
 def load_export(path: Path, threads: int = 0) -> DetectorLike:
@@ -136,6 +146,23 @@ def load_export(path: Path, threads: int = 0) -> DetectorLike:
     from detflow.inference.load import load_verified
 
     return load_verified(ArtifactDir(path), threads=threads)
+
+
+def _try(detector: DetectorLike, path: Path) -> None:
+    """Runs one picture through a detector that is to serve.
+
+    Raises:
+        ArtifactError: It cannot be run, or finds a class that has no name.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, _TRIAL_SHAPE, np.uint8)
+    try:
+        list(detector.detect([noise]))
+    except DetflowError:
+        raise
+    except Exception as error:
+        raise ArtifactError(
+            f"the model fails on the first picture: {first_line(error)}", path=path
+        ) from error
 
 
 class ModelStore:

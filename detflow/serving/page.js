@@ -67,7 +67,7 @@ async function detect(file) {
   const began = performance.now();
   try {
     if (!state.classes.length) await loadSettings();
-    const answer = await ask("predict", { method: "POST", body: form });
+    const answer = await ask("predict?score_threshold=0", { method: "POST", body: form });
     // Another picture was chosen meanwhile, so this answer is no longer wanted.
     if (turn !== state.turn) return;
     state.answer = answer.images[0];

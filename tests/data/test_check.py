@@ -124,7 +124,8 @@ def test_records_and_a_dataset_in_one_folder_are_both_judged(sound, tmp_path):
     assert found.refusal is None
     assert "8 found = 8 usable" in found.text
     assert f"records: {sound.root / 'records'}\nrecords       8 images" in found.text
-    assert [part["subject"] for part in found.content["parts"]] == ["dataset", "records"]
+    assert found.content["annotations_found"] == 8
+    assert [part["images"] for part in found.content["records"]] == [8]
 
     sound.write("annotations/evil.xml", "<!DOCTYPE annotation><annotation/>")
     assert isinstance(check(sound.root).refusal, DataError)

@@ -281,3 +281,53 @@ def test_problems_of_a_dataset_are_told(voc_set, tmp_path):
     with pytest.raises(detflow.DataError) as caught:
         detflow.convert(voc_set.root, tmp_path / "out", to="coco", jobs=1)
     assert "leaves the dataset" in caught.value.__notes__[0]
+
+
+def test_boxes_that_a_dialect_has_to_change_are_counted(voc_set, tmp_path):
+    for name in "ab":
+        voc_set.add(name)
+    for path in voc_set.root.rglob("*.xml"):
+        path.unlink()
+    labels = {"a": "0 0.5 0.5 0.5 0.001\n0 0.5 0.5 0.5 0.5\n", "b": "0 0.5 0.5 0.33 0.33\n"}
+    for name, text in labels.items():
+        voc_set.write(f"images/{name}.txt", text)
+    voc_set.write("data.yaml", "names: [cat]\n")
+    lost = {
+        to: detflow.convert(voc_set.root, tmp_path / to, to=to, jobs=1)["lost"] for to in DIALECTS
+    }
+    assert lost == {
+        "voc": {"thin": 1},
+        "coco": {},
+        "yolo": {},
+        "csv": {"thin": 1, "fraction": 1},
+    }
+
+
+def test_crowds_come_through_every_dialect_that_has_a_place_for_them(voc_set, tmp_path):
+    voc_set.add("a")
+    [path] = voc_set.root.rglob("*.xml")
+    path.unlink()
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg", "width": 64, "height": 48}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 30, 40], "iscrowd": 1},
+            {"id": 2, "image_id": 7, "category_id": 3, "bbox": [5, 5, 9, 9], "difficult": 1},
+        ],
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+    voc_set.write("train.json", json.dumps(content))
+    source = voc_set.root
+    for to in ("voc", "coco", "voc", "coco"):
+        target = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        assert detflow.convert(source, target, to=to, jobs=1)["lost"] == {}
+        source = target
+    detflow.make_records(source, tmp_path / "records", split="train=1", jobs=1, report=False)
+    detflow.convert(tmp_path / "records", tmp_path / "last", to="coco")
+    [path] = (tmp_path / "last/annotations").iterdir()
+    found = json.loads(path.read_text())["annotations"]
+    assert [(one["bbox"], one["iscrowd"], one.get("difficult", 0)) for one in found] == [
+        ([1, 2, 30, 40], 1, 0),
+        ([5, 5, 9, 9], 0, 1),
+    ]
+    lost = detflow.convert(source, tmp_path / "yolo", to="yolo", jobs=1)["lost"]
+    assert lost == {"difficult": 1, "crowd": 1}

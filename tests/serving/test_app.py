@@ -9,6 +9,7 @@ import time
 import httpx
 import pytest
 
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.pages.colours import format_css
 
 JPEG = {"content-type": "image/jpeg"}
@@ -84,7 +85,8 @@ def test_uploads_are_answered_as_predict_writes_them(served, kit):
     ]
     # Upright, its blue half is the right one, where the rule does not look.
     assert (second["exif_orientation"], second["detections"][0]["name"]) == (3, "red")
-    whole = served.client.post("/predict", content=kit.encode(), headers=JPEG).json()
+    whole = served.client.post("/predict?score_threshold=0", content=kit.encode(), headers=JPEG)
+    whole = whole.json()
     assert [found["score"] for found in whole["images"][0]["detections"]] == [0.9, 0.2]
 
 
@@ -282,13 +284,37 @@ def test_a_thousand_at_once_are_answered_or_told_to_come_again(served_dir, kit, 
 
 
 def test_bodies_and_pictures_find_room_or_are_refused(served_dir, kit):
-    with kit.running(served_dir, max_held_bytes=10_000, max_body_bytes=10_000) as server:
-        answer = server.client.post("/predict", content=kit.encode(size=(100, 60)), headers=JPEG)
-        assert (answer.status_code, answer.json()["error"]) == (
+    # A picture of 40 × 20 takes 800 × 3 bytes, and work on it 800 × 20.
+    bounds = {"max_held_bytes": 20_000, "max_body_bytes": 1_000, "max_pixels": 800}
+    with kit.running(served_dir, **bounds) as server:
+        (detector,) = server.detectors
+        detector.gate.clear()
+        statuses = []
+        posts = [
+            threading.Thread(
+                target=lambda: statuses.append(
+                    server.client.post("/predict", content=kit.encode(), headers=JPEG)
+                )
+            )
+            for _ in range(2)
+        ]
+        for post in posts:
+            post.start()
+        kit.wait_until(lambda: statuses)
+        assert (statuses[0].status_code, statuses[0].json()["error"]) == (
             429,
-            "the memory for requests is full: 10,000 bytes",
+            "the memory for requests is full: 20,000 bytes",
         )
-        assert server.client.post("/predict", content=kit.encode(), headers=JPEG).status_code == 200
+        detector.gate.set()
+        for post in posts:
+            post.join()
+        assert statuses[1].status_code == 200
+        files = [("image", (str(i), kit.encode(), "image/jpeg")) for i in range(2)]
+        answer = server.client.post("/predict", files=files)
+        assert (answer.status_code, "20,000 are allowed" in answer.json()["error"]) == (413, True)
+        body = b'{"instances": [' + b"[]," * 300 + b"[]]}"
+        answer = server.client.post("/v1/models/cells:predict", content=body)
+        assert (answer.status_code, "20,000 are allowed" in answer.json()["error"]) == (413, True)
         assert kit.metric(server.client, "detflow_held_bytes") == 0
 
 
@@ -299,11 +325,45 @@ def test_no_pixel_is_decoded_before_the_whole_request_has_found_room(served_dir,
     monkeypatch.setattr(
         bodies, "decode_picture", lambda *args, **kwargs: decoded.append(args) or 1 / 0
     )
-    with kit.running(served_dir, max_held_bytes=20_000, max_body_bytes=20_000) as server:
+    bounds = {"max_held_bytes": 60_000, "max_body_bytes": 2_000, "max_pixels": 2_400}
+    with kit.running(served_dir, **bounds) as server:
         files = [("image", (str(i), kit.encode(size=(60, 40)), "image/jpeg")) for i in range(3)]
         answer = server.client.post("/predict", files=files)
-        assert (answer.status_code, decoded) == (429, [])
+        assert (answer.status_code, decoded) == (413, [])
         assert kit.metric(server.client, "detflow_held_bytes") == 0
+
+
+def test_large_pictures_go_through_the_network_alone(served_dir, kit):
+    with kit.running(served_dir, max_delay_s=0.5) as server:
+        (detector,) = server.detectors
+        sizes = [(40, 20), (1600, 1200), (1600, 1200), (40, 20)]
+        files = [
+            ("image", (str(i), kit.encode(size=size), "image/png")) for i, size in enumerate(sizes)
+        ]
+        assert server.client.post("/predict", files=files).status_code == 200
+        # The third would be too much beside the first two.
+        assert [len(batch) for batch in detector.batches] == [2, 2]
+
+
+def test_the_threshold_is_predict_s_unless_the_form_or_the_address_has_one(served, kit):
+    files = {"f": ("a.png", kit.encode())}
+    scores = lambda answer: [  # noqa: E731
+        found["score"] for found in answer.json()["images"][0]["detections"]
+    ]
+    whole = served.client.post("/predict", files=files)
+    assert whole.json()["score_threshold"] == DEFAULT_SCORE_THRESHOLD
+    assert scores(whole) == [0.9]
+    lower = served.client.post("/predict", files=files, data={"score_threshold": "0.1"})
+    assert scores(lower) == [0.9, 0.2]
+    for path, fields, reason in (
+        ("/predict", {"threshold": "0.1"}, "there is no field 'threshold'"),
+        ("/predict?treshold=1", {}, "there is no field 'treshold'"),
+        ("/predict?score_threshold=0", {"score_threshold": "0"}, "expected one"),
+        ("/predict", {"score_threshold": "2"}, "from 0 to 1"),
+    ):
+        answer = served.client.post(path, files=files, data=fields)
+        assert answer.status_code == 400
+        assert reason in answer.json()["error"]
 
 
 def test_clients_that_leave_give_their_places_back(served_dir, kit):

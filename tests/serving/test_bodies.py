@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import tracemalloc
 from contextlib import suppress
 
 import numpy as np
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detflow.data.records.example import encode_example
-from detflow.serving.bodies import Item, decode_item, decoded_bytes, parse_instances, parse_upload
+from detflow.serving.bodies import (
+    Item,
+    count_json_bytes,
+    count_pixels,
+    decode_item,
+    parse_instances,
+    parse_upload,
+)
 from detflow.serving.limits import Limits, Refusal
 
 LIMITS = Limits(max_instances=4, max_queue=8, max_pixels=10_000)
@@ -87,7 +95,6 @@ def test_examples_are_unpacked():
         (b"", 400, "not JSON"),
         (b"\xff\xfe", 400, "not JSON"),
         (b"[" * 100_000, 400, "not JSON"),
-        (b"[" * 2_000_001, 413, "b64"),
         (b"[1]", 400, "a JSON object"),
         (b"{}", 400, "either instances or inputs"),
         (b'{"instances": [], "inputs": []}', 400, "either instances or inputs"),
@@ -95,7 +102,8 @@ def test_examples_are_unpacked():
         (b'{"instances": {"b64": ""}}', 400, "at least one"),
         (b'{"instances": [1]}', 400, "instance 0: expected a file"),
         (b'{"instances": [{"b64": "%"}]}', 400, "instance 0: b64 is not base64"),
-        (b'{"instances": [{"b64": 7}]}', 400, "instance 0: b64 is not base64"),
+        (b'{"instances": [{"b64": 7}]}', 400, "instance 0: b64 is not a text"),
+        (b'{"instances": [{"b64": "QUJDR"}]}', 400, "instance 0: b64 is not base64"),
         (b'{"instances": [{"picture": {"b64": ""}}]}', 400, "inputs named 'picture'"),
         (b'{"instances": [{}]}', 400, "inputs named"),
         (
@@ -126,6 +134,26 @@ def test_examples_are_unpacked():
         (b'{"instances": [[[[1, 2, ' + b"9" * 40 + b"]]]]}", 400, "expected pixels"),
         (b'{"instances": [[[["a", "b", {}]]]]}', 400, "expected pixels"),
         (b'{"instances": [[]]}', 400, "expected pixels"),
+        (b'{"instances": [[[]]]}', 400, "expected pixels"),
+        (b'{"instances": [[[[1, 2, 3]], [[1, 2, 3], [1, 2, 3]]]]}', 400, "expected pixels"),
+        (b'{"instances": [[[[1, 2, true]]]]}', 400, "expected pixels"),
+        (b'{"instances": [[[[1, 2, "3"]]]]}', 400, "expected pixels"),
+        (b'{"instances": [[[[1, 2, -1]]]]}', 400, "expected pixels"),
+        (
+            b'{"instances": [[' + b"[[0,0,0]]," * 600 + b"[[0,0,0]]]]}",
+            413,
+            "1x601 is more than 500",
+        ),
+        (
+            b'{"instances": [['
+            + b"["
+            + b"[0,0,0]," * 100
+            + b"[0,0,0]],"
+            + b"[[0]]," * 100
+            + b"[]]]}",
+            413,
+            "101x102 has more than 10,000 pixels",
+        ),
         (json.dumps({"instances": [{"b64": ""}] * 5}).encode(), 413, "more than 4 pictures"),
     ],
 )
@@ -160,8 +188,51 @@ def test_an_upload_is_a_form_of_files_or_a_file():
         (b'Content-Disposition: form-data; name="note"', b"hello"),
         file_part("", b"two"),
     )
-    assert [(item.name, item.content) for item in found] == [("a.jpg", b"one"), ("file 1", b"two")]
-    assert parse_upload(b"file", "image/jpeg", LIMITS)[0].content == b"file"
+    assert [(item.name, item.content) for item in found.items] == [
+        ("a.jpg", b"one"),
+        ("file 1", b"two"),
+    ]
+    assert found.fields == {"note": "hello"}
+    assert parse_upload(b"file", "image/jpeg", LIMITS).items[0].content == b"file"
+
+
+@pytest.mark.parametrize("break_line", ["\n", "\r\n", " \t"])
+@pytest.mark.parametrize("padding", ["", "=", "=="])
+def test_base64_may_be_broken_into_lines_and_lack_its_padding(break_line, padding):
+    """That is what TF Serving takes (absl::Base64Unescape)."""
+    content = b"a picture's file of some length" + b"x" * (2 - len(padding))
+    text = base64.b64encode(content).decode()
+    assert text.count("=") == len(padding)
+    lines = break_line.join(text[i : i + 10] for i in range(0, len(text), 10))
+    for written in (lines, lines.replace("=", ""), lines + break_line):
+        assert parse(instances=[{"b64": written}]).items[0].content == content
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 900 + b"]" * 900,
+        b"[" + b"[]," * 20_000 + b"[]]",
+        b"[" + b"{}," * 20_000 + b"{}]",
+        b"[" + b'{"a":0},' * 20_000 + b"{}]",
+        b"[" + b'"ab",' * 20_000 + b'"c"]',
+        b"[" + b'"' + b"x" * 50_000 + b'\\u4e2d"]',
+        json.dumps([{f"key {i}": i for i in range(20_000)}]).encode(),
+        json.dumps(np.zeros((100, 100, 3), int).tolist()).encode(),
+        b"[" + b"123456789," * 20_000 + b"1]",
+        b"[" + b"1.5," * 20_000 + b"1]",
+    ],
+    ids=range(10),
+)
+def test_a_body_s_signs_bound_the_memory_that_it_takes_when_read(body):
+    tracemalloc.start()
+    try:
+        content = json.loads(body)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert content
+    assert taken <= count_json_bytes(body)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +280,7 @@ def test_any_form_is_read_or_refused(garbage):
     head, content = file_part("a", garbage)
     for body in (garbage, b"--limit\r\n" + garbage, b"--limit\r\n" + head + b"\r\n\r\n" + content):
         with suppress(Refusal):
-            assert parse_upload(body, "multipart/form-data; boundary=limit", LIMITS)
+            assert parse_upload(body, "multipart/form-data; boundary=limit", LIMITS).items
 
 
 def test_a_picture_is_turned_only_where_that_is_asked_for(kit):
@@ -222,7 +293,7 @@ def test_a_picture_is_turned_only_where_that_is_asked_for(kit):
 def test_too_many_pixels_are_refused_from_the_header(kit):
     # Of what follows the header there is nothing.
     header = kit.encode(size=(200, 60))[:60]
-    for read in (decoded_bytes, lambda item, limits: decode_item(item, limits, upright=True)):
+    for read in (count_pixels, lambda item, limits: decode_item(item, limits, upright=True)):
         with pytest.raises(Refusal) as caught:
             read(Item("bomb.png", header), LIMITS)
         assert caught.value.status == 413
@@ -234,13 +305,44 @@ def test_the_header_tells_how_much_memory_a_picture_will_take(kind):
     file = io.BytesIO()
     Image.new("RGB", (40, 20)).save(file, kind)
     item = Item("picture", file.getvalue())
-    assert (
-        decoded_bytes(item, LIMITS)
-        == decode_item(item, LIMITS, upright=True).pixels.nbytes
-        == 40 * 20 * 3
-    )
+    assert count_pixels(item, LIMITS) == 40 * 20
+    assert decode_item(item, LIMITS, upright=True).pixels.nbytes == 40 * 20 * 3
     pixels = Item("pixels", np.zeros((5, 7, 3), np.uint8))
-    assert decoded_bytes(pixels, LIMITS) == 5 * 7 * 3
+    assert count_pixels(pixels, LIMITS) == 5 * 7
+
+
+def test_a_picture_that_is_a_line_is_refused(kit):
+    with pytest.raises(Refusal, match="501x1 is more than 500 times as long") as caught:
+        count_pixels(Item("line", kit.encode(size=(501, 1))), LIMITS)
+    assert caught.value.status == 413
+    assert count_pixels(Item("strip", kit.encode(size=(500, 1))), LIMITS) == 500
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([(b'Content-Disposition: form-data; name="a"', b"1")] * 2, "the field 'a' twice"),
+        (
+            [(f'Content-Disposition: form-data; name="{i}"'.encode(), b"1") for i in range(9)],
+            "more than 8 fields",
+        ),
+    ],
+)
+def test_fields_of_a_form_are_bounded(parts, reason):
+    with pytest.raises(Refusal, match=reason):
+        multipart(file_part("a", b"x"), *parts)
+
+
+def test_a_boundary_of_any_length_is_read_or_refused():
+    """RFC 2046 allows 70 characters."""
+    for length in (70, 257, 5_000):
+        mark = "b" * length
+        body = f'--{mark}\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\nx\r\n'
+        with suppress(Refusal):
+            found = parse_upload(
+                f"{body}--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}", LIMITS
+            )
+            assert found.items[0].content == b"x"
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0 cut"])

@@ -53,7 +53,9 @@ def test_requests_in_flight_finish_on_the_model_that_they_came_for(tmp_path, kit
         assert sorted(found) == [0.0, 0.0, 0.0, 0.2]
 
 
-@pytest.mark.parametrize("fault", ["flipped", "missing", "no manifest", "gone"])
+@pytest.mark.parametrize(
+    "fault", ["flipped", "missing", "no manifest", "gone", "fewer names", "fails"]
+)
 def test_a_bad_export_is_refused_and_the_old_one_goes_on(fault, tmp_path, kit, caplog):
     path = kit.publish_export(tmp_path / "cells")
     with kit.running(path) as server:
@@ -63,8 +65,15 @@ def test_a_bad_export_is_refused_and_the_old_one_goes_on(fault, tmp_path, kit, c
             (path / "weights.json").unlink()
         elif fault == "no manifest":
             (path / "model.json").write_text("{")
+        elif fault == "gone":
+            shutil.rmtree(path)
+        elif fault == "fewer names":
+            # As a person may: the names say nothing of a class that the network finds.
+            shutil.rmtree(path)
+            kit.publish_export(path, shift=0.1, names=kit.classes[:2])
         else:
             shutil.rmtree(path)
+            kit.publish_export(path, shift="left")
         kit.wait_until(lambda: server.client.get("/readyz").json()["newer_export_refused"])
         ready = server.client.get("/readyz")
         assert ready.status_code == 200
@@ -88,14 +97,15 @@ def test_an_export_that_is_replaced_while_it_loads_is_not_mixed_with_the_next(tm
     def load(folder):
         loads.append(json.loads((folder / "weights.json").read_text())["shift"])
         if len(loads) == 1:
-            kit.publish_export(path, shift=0.4)
-        return loads[-1]
+            kit.publish_export(path, shift=0.3)
+        return kit.detector(loads[-1])
 
     model = ArtifactSource(path, load).load()
-    assert (loads, model.detector) == ([0.0, 0.4], 0.4)
+    assert (loads, model.detector.shift) == ([0.0, 0.3], 0.3)
 
     def load_and_replace(folder):
-        kit.publish_export(path, shift=0.4)
+        kit.publish_export(path, shift=0.3)
+        return kit.detector(0.3)
 
     with pytest.raises(ArtifactError, match="was replaced 3 times while it was being loaded"):
         ArtifactSource(path, load_and_replace).load()
@@ -109,7 +119,7 @@ def test_an_export_is_read_whole_once_at_the_start_and_again_when_it_changes(
     monkeypatch.setattr(
         ArtifactDir, "verify", lambda folder: verified.append(folder.path) or verify(folder)
     )
-    source = ArtifactSource(path, lambda folder: "detector")
+    source = ArtifactSource(path, lambda folder: kit.detector(0.0))
     assert source.verify()["checkpoint"] == {"step": 10}
     assert source.load().card["checkpoint"] == {"step": 10}
     assert verified == [path]

@@ -198,6 +198,9 @@ def test_headers_have_a_time_and_a_size(served):
     with socket.create_connection(("127.0.0.1", served.port)) as large:
         large.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Large: " + b"x" * 20_000)
         assert large.recv(100).startswith(b"HTTP/1.1 400 ")
+    # One piece has them all, and so nothing is incomplete.
+    headers = {f"X-{i}": "x" * 1_000 for i in range(20)}
+    assert served.client.get("/healthz", headers=headers).status_code in (400, 431)
     for garbage in (
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"GET\r\n\r\n",
@@ -253,8 +256,11 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
 def test_limits_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match="max_batch is 0"):
         Limits(max_batch=0)
-    with pytest.raises(ConfigError, match="no room for a body"):
-        Limits(max_body_bytes=10, max_held_bytes=9)
+    with pytest.raises(
+        ConfigError, match="no room for a body of 10 bytes and a picture of 2 pixels"
+    ):
+        Limits(max_body_bytes=10, max_pixels=2, max_held_bytes=55)
+    assert Limits(max_body_bytes=10, max_pixels=2, max_held_bytes=56).count_bytes([2, 1]) == 49
 
 
 @pytest.mark.tf

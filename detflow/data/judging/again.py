@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice, tee
 from typing import NamedTuple
 
+from detflow.data.judging.answers import answer_judgement
 from detflow.data.judging.batch import Judgement, build_judgement
 from detflow.data.judging.collect import Collected
+from detflow.data.judging.decisions import Decision
 from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import recall_image
 from detflow.data.judging.provisional import KnownImage
 from detflow.data.judging.reading import read_files
-from detflow.data.judging.rulings import Rulings
+from detflow.data.judging.rulings import Ruling, Rulings
 from detflow.data.judging.testimony import Group
 from detflow.data.sources.source import AnnotationSource, RawAnnotation
 from detflow.data.workers.processes import OrderedMap
@@ -50,6 +52,7 @@ class AgainJudge:
         classes: The classes that may occur; None allows any.
         renames: The new name of each class that is renamed.
         rulings: What the whole set has decided.
+        decided: What a person has decided, by the annotation's name.
     """
 
     source: Folder
@@ -57,6 +60,7 @@ class AgainJudge:
     classes: Sequence[str] | None
     renames: Mapping[str, str]
     rulings: Rulings
+    decided: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
 
     def __call__(self, tasks: Sequence[AgainTask]) -> list[Judgement]:
         """Returns the judgements."""
@@ -80,9 +84,16 @@ class AgainJudge:
         group = Group.of(annotation)
         ruling = self.rulings.find(group)
         image = recall_image(known)
-        return build_judgement(
-            annotation, image, known.hash, self.classes, self.renames, group, ruling
-        )
+
+        def judge(ruling: Ruling) -> Judgement:
+            return build_judgement(
+                annotation, image, known.hash, self.classes, self.renames, group, ruling
+            )
+
+        judgement = judge(ruling)
+        for decision in self.decided.get(annotation.name, ()):
+            judgement, ruling = answer_judgement(decision, judgement, ruling, judge)
+        return judgement
 
 
 def judge_again(
@@ -104,10 +115,16 @@ def judge_again(
         progress: Told how far it is.
     """
     kept = collected.provisional
-    count = sum(1 for _ in kept.find_changed(judge.rulings))
+    count = 0
+    unanswered = dict(judge.decided)
+    for number, _ in kept.find_changed(judge.rulings, judge.decided):
+        count += 1
+        unanswered.pop(kept.names[number], None)
+    for decisions in unanswered.values():
+        raise decisions[0].refuse("nothing of the kind is open about it")
     if not count:
         return
-    changed, numbered = tee(kept.find_changed(judge.rulings))
+    changed, numbered = tee(kept.find_changed(judge.rulings, judge.decided))
     tasks = (
         AgainTask(name := kept.names[number], recall(name), collected.find_image(number, look))
         for number, look in changed

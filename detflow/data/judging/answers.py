@@ -1,13 +1,17 @@
-"""What becomes of pairs where a person has decided which image an annotation belongs to."""
+"""What becomes of pairs and judgements where a person has decided what the evidence does not."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from detflow.data.findings import Finding
+from detflow.data.judging.batch import Judgement
 from detflow.data.judging.classes import normalise_class
 from detflow.data.judging.decisions import DROP, OPEN_CODES, Decision, Topic, read_quoted
+from detflow.data.judging.rulings import BY_DECISION, Ruling
+from detflow.data.judging.testimony import Habit
 from detflow.data.sources.pairing import Pairs
 
 
@@ -89,6 +93,67 @@ def answer_classes(
         if normalise_class(name) not in renamed:
             raise decision.refuse("no usable annotation has this class")
         yield note_decision(".", "", decision)
+
+
+def answer_judgement(
+    decision: Decision, judgement: Judgement, ruling: Ruling, judge: Callable[[Ruling], Judgement]
+) -> tuple[Judgement, Ruling]:
+    """Returns a judgement as a person has decided it, and the ruling that gives it.
+
+    Args:
+        decision: The answer.
+        judgement: The judgement without it.
+        ruling: The ruling that has led to that.
+        judge: Judges the annotation under another ruling.
+
+    Raises:
+        DataError: The question is not open, or the boxes cannot be scaled.
+    """
+    if not _asks(judgement, decision.topic):
+        raise decision.refuse("nothing of the kind is open about it")
+    name = judgement.annotation
+    if decision.answer == DROP:
+        note = note_decision(name, "", decision)
+        return replace(judgement, line=None, class_counts=(), findings=(note,)), ruling
+    if decision.topic is Topic.EXIF:
+        habit = Habit(decision.answer)
+        ruling = ruling._replace(habit=habit, is_habit_ordered=True)
+    else:
+        ruling = ruling._replace(scales=True)
+    again = judge(ruling)
+    if _asks(again, decision.topic):
+        raise decision.refuse("nothing tells how to scale its boxes")
+    note = note_decision(name, judgement.image, decision)
+    return replace(again, findings=(*again.findings, note)), ruling
+
+
+def find_dropped(decided: Mapping[str, Iterable[Decision]]) -> frozenset[str]:
+    """Returns the annotations that a person leaves out."""
+    return frozenset(
+        name
+        for name, decisions in decided.items()
+        if any(decision.answer == DROP for decision in decisions)
+    )
+
+
+def require_asked(decisions: Mapping[str, Decision], corners: Iterable[Mapping[str, Any]]) -> None:
+    """Refuses answers about the corners of tools that are not asked about.
+
+    Args:
+        decisions: The answers, by the tool.
+        corners: What was decided about each tool, and by what; see `rulings.decide`.
+
+    Raises:
+        DataError: Something else tells what a tool's corners count, or the tool has written none.
+    """
+    answered = {row["tool"] for row in corners if row["by"] == BY_DECISION}
+    for tool, decision in decisions.items():
+        if tool not in answered:
+            raise decision.refuse("nothing is open about the corners of this tool")
+
+
+def _asks(judgement: Judgement, topic: Topic) -> bool:
+    return any(OPEN_CODES.get(finding.code) is topic for finding in judgement.findings)
 
 
 def note_decision(name: str, image: str, decision: Decision) -> Finding:

@@ -18,7 +18,7 @@ from detflow.data.findings import Finding, name_annotation
 from detflow.data.images.duplicates import find_duplicates
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
 from detflow.data.judging.again import AgainJudge, judge_again
-from detflow.data.judging.answers import answer_classes, answer_images
+from detflow.data.judging.answers import answer_classes, answer_images, find_dropped, require_asked
 from detflow.data.judging.batch import (
     Batch,
     BatchJudge,
@@ -213,7 +213,7 @@ def audit_dataset(
                 is_paired=False,
                 renames=renames,
             ),
-            options.orders,
+            replace(options.orders, frames=decisions.frames),
             decisions,
             store,
             workers,
@@ -280,11 +280,19 @@ def _judge_all(
         judge.read_all()
     images = judge.pair_all()
     rulings, decided = decide(judge.evidence, orders)
+    require_asked(decisions.by_topic[Topic.CORNERS], decided["corners"])
     again = AgainJudge(
-        files.source, batch_judge.dialect, batch_judge.classes, batch_judge.renames, rulings
+        files.source,
+        batch_judge.dialect,
+        batch_judge.classes,
+        batch_judge.renames,
+        rulings,
+        decisions.judged,
     )
     judge_again(collected, again, judge.recall, workers, progress)
-    return judge.annotations, images, decided
+    dropped = find_dropped(decisions.judged)
+    annotations = [name for name in judge.annotations if name not in dropped]
+    return annotations, images, decided
 
 
 class _Pass:

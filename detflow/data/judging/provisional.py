@@ -8,7 +8,7 @@ was found in it stays here, some forty bytes for each.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -128,19 +128,24 @@ class Provisional:
         """Returns where a judgement's findings begin in their file, and how long they are."""
         return self._starts[number], self._lengths[number]
 
-    def find_changed(self, rulings: Rulings) -> Iterator[tuple[int, Look]]:
+    def find_changed(
+        self, rulings: Rulings, decided: Collection[str] = ()
+    ) -> Iterator[tuple[int, Look]]:
         """Yields the number of each judgement that may be another one now, and its image's look.
 
         Args:
             rulings: What the whole set has decided.
+            decided: The names of annotations about which a person has decided.
         """
         changed: dict[int, Look] = {}
+        looks: dict[int, Look] = {}
         for kind, index in self._known.items():
             if kind is not None:
                 group, ruling, rest, look = kind
+                looks[index] = look
                 if ruling.changes(rulings.find(group), rest):
                     changed[index] = look
-        if changed:
+        if changed or decided:
             for number, index in enumerate(self.kinds):
-                if index in changed:
-                    yield number, changed[index]
+                if index in changed or (index in looks and self.names[number] in decided):
+                    yield number, looks[index]

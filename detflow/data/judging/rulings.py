@@ -29,6 +29,12 @@ from detflow.types import CornerFrame
 # LabelImg, VoTT and CVAT write "Unknown" into <source><database>, Label Studio "MyDatabase" and
 # Roboflow its address. None of them counts from 1 (docs/decisions/0008-corners.md).
 _ZERO_BASED_TOOLS = re.compile(r"(unknown|mydatabase|roboflow)\b", re.IGNORECASE)
+NOTHING_TELLS = "nothing tells"
+"""The grounds on which corners are taken for VOC's."""
+
+BY_DECISION = "--decisions"
+"""The grounds of what a person has decided."""
+
 # A side wins if the other one has less than one vote in so many.
 _OUTVOTED = 20
 # A folder with fewer annotations is judged as the whole set is.
@@ -123,11 +129,13 @@ class Orders:
         corners: What undeclared corners count; None leaves it to the evidence.
         exif: Whether EXIF's turn is followed; None leaves it to the evidence.
         scale_boxes: Whether to scale boxes that were drawn on another rendition.
+        frames: What the corners of a tool count where nothing else tells, by the tool.
     """
 
     corners: CornerFrame | None = None
     exif: Habit | None = None
     scale_boxes: bool = False
+    frames: Mapping[str, CornerFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +246,8 @@ def _decide_frames(
             frame, grounds = orders.corners, "--corners"
         else:
             frame, grounds = decide_frame(tool, tally)
+            if grounds == NOTHING_TELLS and tool in orders.frames:
+                frame, grounds = orders.frames[tool], BY_DECISION
         frames[tool] = frame
         described.append(
             {"tool": tool, "boxes": tally.undecided, "frame": frame.value, "by": grounds}
@@ -262,7 +272,7 @@ def decide_frame(tool: str, tally: Tally) -> tuple[CornerFrame, str]:
         grounds = f"{tally.fractional:,} of {tally.undecided:,} boxes have fractions of pixels"
         return CornerFrame.ZERO_BASED, grounds
     frame = find_default_frame(tool)
-    grounds = "nothing tells" if frame is CornerFrame.VOC else "the tool named in <source>"
+    grounds = NOTHING_TELLS if frame is CornerFrame.VOC else "the tool named in <source>"
     return frame, grounds
 
 

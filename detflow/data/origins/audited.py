@@ -117,6 +117,6 @@ class AuditedOrigin:
 def carry_columns(columns: ObjectColumns) -> list[CarriedObject]:
     """Returns the objects of columns."""
     return [
-        CarriedObject(name, box, bool(difficult), bool(truncated), pose=pose)
+        CarriedObject.from_record(name, box, bool(difficult), bool(truncated), pose)
         for name, box, difficult, truncated, pose in zip(*columns, strict=True)
     ]

@@ -127,10 +127,5 @@ class RecordedOrigin:
 def carry_object(item: ObjectAnnotation) -> CarriedObject:
     """Returns a sample's object."""
     box = item.box
-    return CarriedObject(
-        item.name,
-        (box.ymin, box.xmin, box.ymax, box.xmax),
-        item.difficult,
-        item.truncated,
-        pose=item.pose,
-    )
+    edges = box.ymin, box.xmin, box.ymax, box.xmax
+    return CarriedObject.from_record(item.name, edges, item.difficult, item.truncated, item.pose)

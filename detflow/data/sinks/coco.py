@@ -137,7 +137,8 @@ def _format_box(item: CarriedObject, size: ImageSize) -> str:
 def _describe_traits(item: CarriedObject) -> dict[str, Any]:
     # Programs that draw masks take an annotation without this field for damaged.
     traits: dict[str, Any] = {"segmentation": [], "iscrowd": int(item.crowd)}
-    if item.difficult:
+    # A crowd is difficult for everybody.
+    if item.difficult and not item.crowd:
         traits["difficult"] = 1
     if item.truncated:
         traits["truncated"] = 1

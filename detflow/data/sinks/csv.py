@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from detflow.data.sinks.numbers import format_corners
 from detflow.data.sinks.sink import CarriedImage, CarriedObject, ListWriter, SetPlan, Trait
 from detflow.types import ImageSize
 
@@ -69,20 +70,20 @@ class _Lists:
                 image.size.width,
                 image.size.height,
                 item.name,
-                *_round_corners(item, image.size),
+                *_format_corners(item, image.size),
             )
             for item in image.objects
         )
 
 
-def _round_corners(item: CarriedObject, size: ImageSize) -> tuple[int, int, int, int]:
+def _format_corners(item: CarriedObject, size: ImageSize) -> tuple[str, str, str, str]:
     """Returns xmin, ymin, xmax, ymax as VOC counts them; a box keeps at least a pixel."""
     ymin, xmin, ymax, xmax = item.box
-    left, right = _round_edges(xmin, xmax, size.width)
-    top, bottom = _round_edges(ymin, ymax, size.height)
-    return left + 1, top + 1, right, bottom
+    left, right = format_corners(*_round_edges(xmin, xmax, size.width), size.width)
+    top, bottom = format_corners(*_round_edges(ymin, ymax, size.height), size.height)
+    return left, top, right, bottom
 
 
-def _round_edges(low: float, high: float, side: int) -> tuple[int, int]:
+def _round_edges(low: float, high: float, side: int) -> tuple[float, float]:
     first = min(round(low * side), side - 1)
-    return first, max(round(high * side), first + 1)
+    return first / side, max(round(high * side), first + 1) / side

@@ -12,6 +12,8 @@ from detflow.data.sources.names import split_extension
 # XML cannot hold control characters or lone surrogates; other characters would confuse a shell or a
 # list of names.
 _UNSAFE = re.compile(r"[^\w.=#@+,() -]+")
+# VOC's lists have a number behind a name: whether the class is in the image.
+_NUMBER_BEHIND = re.compile(r" (?=[+-]?[0-9]+$)")
 # A file name has at most 255 bytes; a number and a suffix have to fit as well.
 _MAX_BYTES = 200
 # Names that Windows keeps for devices.
@@ -66,7 +68,7 @@ def choose_split_names(splits: Iterable[str]) -> dict[str, str]:
 
 def to_safe_name(name: str) -> str:
     """Returns a name without what a file system, a list or a reader of sets would stumble over."""
-    safe = _UNSAFE.sub("_", name).strip(" ")
+    safe = _NUMBER_BEHIND.sub("_", _UNSAFE.sub("_", name).strip(" "))
     # A name that ends like an image's would lose its end where suffixes are left out.
     while (parts := split_extension(safe))[1]:
         safe = f"{parts[0]}_{parts[1][1:]}"

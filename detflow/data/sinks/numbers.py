@@ -29,6 +29,36 @@ def format_edge(edge: float, side: int, first: int = 0) -> str:
     return repr(exact)
 
 
+def format_corners(low: float, high: float, side: int) -> tuple[str, str]:
+    """Returns the two corners of a box on one axis as VOC counts them.
+
+    A box of one pixel has the same number twice, which readers take for a box without area; its
+    maximum is then greater by less than a float32 can tell. One that is thinner would have its
+    corners in the wrong order: it is made one pixel thick.
+
+    Args:
+        low: The lower edge as a share of the side, rounded to float32.
+        high: The higher edge, likewise.
+        side: The image's side in pixels.
+    """
+    first, last = format_edge(low, side, first=1), format_edge(high, side)
+    if float(first) > float(last):
+        start = min(max((low + high) / 2 * side - 0.5, 0.0), side - 1.0)
+        low, high = (
+            struct.unpack("<f", _to_float32(edge / side))[0] for edge in (start, start + 1)
+        )
+        first, last = format_edge(low, side, first=1), format_edge(high, side)
+    if float(first) < float(last):
+        return first, last
+    if float(first) > float(last):
+        last = first
+    for digits in range(1, _MOST_DIGITS):
+        text = f"{Decimal(last) + Decimal(1).scaleb(-digits):f}"
+        if _to_float32(float(text) / side) == _to_float32(high):
+            return first, text
+    return first, last
+
+
 def format_origin_and_length(low: float, high: float, side: int) -> tuple[str, str]:
     """Returns an edge and a length in pixels, as COCO has them, that give both edges again.
 
@@ -62,6 +92,15 @@ def format_centre_and_length(low: float, high: float) -> tuple[str, str]:
 
     first, last = _shorten(Decimal(low), Decimal(high), 6, fits)
     return _format((first + last) / 2), _format(last - first)
+
+
+def is_thin(box: tuple[float, float, float, float], size: ImageSize) -> bool:
+    """Whether a box is thinner than a pixel, by more than the rounding to float32."""
+    ymin, xmin, ymax, xmax = box
+    return any(
+        (high - low) * side < 1.0 - side * 2.0**-23
+        for low, high, side in ((xmin, xmax, size.width), (ymin, ymax, size.height))
+    )
 
 
 def is_whole(box: tuple[float, float, float, float], size: ImageSize) -> bool:

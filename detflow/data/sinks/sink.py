@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from detflow.data.sources.source import CROWD_POSE
 from detflow.label_map import LabelMap
 from detflow.types import ImageSize
 
@@ -33,6 +34,9 @@ class Trait(StrEnum):
 
     FRACTION = "fraction"
     """A box whose edges are no whole pixels."""
+
+    THIN = "thin"
+    """A box that is thinner than a pixel."""
 
     SPARE_CLASS = "spare_class"
     """A class without objects."""
@@ -52,7 +56,7 @@ class CarriedObject(NamedTuple):
         box: ymin, xmin, ymax, xmax as shares of the image, rounded to float32.
         difficult: VOC's flag.
         truncated: VOC's flag.
-        crowd: COCO's flag: the box stands for many objects.
+        crowd: COCO's flag: the box stands for many objects. Such an object is difficult, too.
         pose: VOC's free text; empty where there is none.
         score: A detection's score; None for a labelled object.
     """
@@ -64,6 +68,24 @@ class CarriedObject(NamedTuple):
     crowd: bool = False
     pose: str = ""
     score: float | None = None
+
+    @classmethod
+    def from_record(
+        cls,
+        name: str,
+        box: tuple[float, float, float, float],
+        difficult: bool,
+        truncated: bool,
+        pose: str,
+    ) -> CarriedObject:
+        """Returns an object as records have it, whose pose says whether it is a crowd."""
+        crowd = difficult and pose == CROWD_POSE
+        return cls(name, box, difficult, truncated, crowd, "" if crowd else pose)
+
+    @property
+    def record_pose(self) -> str:
+        """The pose as VOC and records have it."""
+        return CROWD_POSE if self.crowd else self.pose
 
 
 class CarriedImage(NamedTuple):

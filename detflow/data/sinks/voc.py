@@ -13,7 +13,7 @@ from typing import IO
 
 from lxml import etree
 
-from detflow.data.sinks.numbers import format_edge
+from detflow.data.sinks.numbers import format_corners
 from detflow.data.sinks.sink import CarriedImage, CarriedObject, ListWriter, SetPlan, Trait
 from detflow.data.sources.voc.read import TOOL
 from detflow.types import Box, ImageSize, ObjectAnnotation
@@ -32,6 +32,7 @@ class VocSink:
         {
             Trait.DIFFICULT,
             Trait.TRUNCATED,
+            Trait.CROWD,
             Trait.POSE,
             Trait.NEGATIVE,
             Trait.FRACTION,
@@ -93,9 +94,9 @@ def _to_annotations(objects: Sequence[CarriedObject]) -> list[ObjectAnnotation]:
         ObjectAnnotation(
             item.name,
             Box(*item.box),
-            difficult=item.difficult,
+            difficult=item.difficult or item.crowd,
             truncated=item.truncated,
-            pose=_NOT_XML.sub("", item.pose),
+            pose=_NOT_XML.sub("", item.record_pose),
         )
         for item in objects
     ]
@@ -119,12 +120,14 @@ def write_annotation(filename: str, size: ImageSize, objects: Sequence[ObjectAnn
         flags = {"truncated": int(entry.truncated), "difficult": int(entry.difficult)}
         _add_fields(element, name=entry.name, pose=entry.pose or "Unspecified", **flags)
         box = entry.box
+        left, right = format_corners(box.xmin, box.xmax, size.width)
+        top, bottom = format_corners(box.ymin, box.ymax, size.height)
         _add_fields(
             etree.SubElement(element, "bndbox"),
-            xmin=format_edge(box.xmin, size.width, first=1),
-            ymin=format_edge(box.ymin, size.height, first=1),
-            xmax=format_edge(box.xmax, size.width),
-            ymax=format_edge(box.ymax, size.height),
+            xmin=left,
+            ymin=top,
+            xmax=right,
+            ymax=bottom,
         )
     return etree.tostring(root, encoding="utf-8", xml_declaration=True, pretty_print=True)
 

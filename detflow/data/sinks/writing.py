@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detflow.data.sinks.names import choose_names, choose_split_names
-from detflow.data.sinks.numbers import is_whole
+from detflow.data.sinks.numbers import is_thin, is_whole
 from detflow.data.sinks.origin import ImageReader, Origin
 from detflow.data.sinks.sink import CarriedImage, SetPlan, Sink, Trait
 from detflow.data.workers.processes import OrderedMap
@@ -151,10 +151,12 @@ def _find_traits(image: CarriedImage, held: frozenset[Trait]) -> Iterator[Trait]
     if not image.objects:
         yield Trait.NEGATIVE
     for item in image.objects:
-        # The only one that takes time to find.
-        if Trait.FRACTION not in held and not is_whole(item.box, image.size):
+        # What takes time to find is looked for only where it is lost.
+        if Trait.THIN not in held and is_thin(item.box, image.size):
+            yield Trait.THIN
+        elif Trait.FRACTION not in held and not is_whole(item.box, image.size):
             yield Trait.FRACTION
-        if item.difficult:
+        if item.difficult and not item.crowd:
             yield Trait.DIFFICULT
         if item.truncated:
             yield Trait.TRUNCATED

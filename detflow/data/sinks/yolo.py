@@ -26,6 +26,7 @@ class YoloSink:
         {
             Trait.NEGATIVE,
             Trait.FRACTION,
+            Trait.THIN,
             Trait.SPARE_CLASS,
             Trait.CLASS_ORDER,
             Trait.UNION,

@@ -29,6 +29,12 @@ from detflow.data.sources.splits import SplitBy, Splits
 from detflow.storage.interface import Folder
 from detflow.types import CornerFrame
 
+CROWD_POSE = "Crowd"
+"""The pose of a difficult object that stands for many (COCO's `iscrowd`).
+
+VOC and records have no flag of their own for it, and a free text.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetFiles:

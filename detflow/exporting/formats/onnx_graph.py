@@ -80,14 +80,12 @@ class _ChosenCanvas(NamedTuple):
         size: [2] float32: its height and width.
         height: Its height.
         width: Its width.
-        thrice: Three times its height: the pixels of a column, channel by channel.
         block: Divides height and width.
     """
 
     size: str
     height: _Side
     width: _Side
-    thrice: _Side
     block: int
 
 
@@ -98,7 +96,7 @@ def _add_canvas(
     block = math.gcd(_BLOCK, *itertools.chain(*canvas_sizes))
     if len(canvas_sizes) == 1:
         height, width = canvas_sizes[0]
-        return _ChosenCanvas(graph.constant(canvas_sizes[0]), height, width, 3 * height, block)
+        return _ChosenCanvas(graph.constant(canvas_sizes[0]), height, width, block)
     add, integers = graph.add, graph.integers
     sizes = graph.constant(canvas_sizes, np.int64)
     products = add("Mul", sizes, add("Gather", image_size, integers(1, 0)))
@@ -109,7 +107,6 @@ def _add_canvas(
         add("Cast", chosen, to=TensorProto.FLOAT),
         rows,
         columns,
-        add("Mul", rows, integers(3)),
         block,
     )
 
@@ -127,7 +124,7 @@ def add_resize(graph: Graph, canvas_sizes: Sequence[tuple[int, int]]) -> str:
     add, integers, shape = graph.add, graph.integers, graph.shape
     image_size = add("Slice", add("Shape", INPUT_NAME), integers(1), integers(3))
     sides = add("Cast", image_size, to=TensorProto.FLOAT)
-    canvas, height, width, thrice, block = _add_canvas(graph, image_size, canvas_sizes)
+    canvas, height, width, block = _add_canvas(graph, image_size, canvas_sizes)
     scale = add("ReduceMin", add("Div", canvas, sides), keepdims=1)
     fitted = add(
         "Max", add("Min", add("Round", add("Mul", sides, scale)), canvas), graph.constant([1.0])
@@ -140,13 +137,16 @@ def add_resize(graph: Graph, canvas_sizes: Sequence[tuple[int, int]]) -> str:
         _Axis(graph, *axis, block)
         for axis in zip((height, width), image_sides, fitted_sides, strict=True)
     )
-    # [N, h, w·3] → [N, height, w·3] → [N, w, 3·height] → [N, width, 3·height] → [N, 3, height,
-    # width].
-    rows = add("Reshape", INPUT_NAME, integers(0, 0, -1))
-    squeezed = tall.product(rows, shape(0, height, -1))
-    turned = add("Reshape", add("Transpose", squeezed, perm=[0, 2, 1]), shape(0, -1, thrice))
-    canvases = add("Transpose", wide.product(turned, shape(0, width, thrice)), perm=[0, 2, 1])
-    canvases = add("Reshape", canvases, shape(0, 3, height, width))
+    # [N, h, w·3] → [N, rows, w·3] → [N, w, 3·rows] → [N, columns, 3·rows] → [N, 3, rows, columns];
+    # rows and columns are those that the image covers, to the end of a block.
+    squeezed = tall.product(add("Reshape", INPUT_NAME, integers(0, 0, -1)))
+    turned = add("Transpose", squeezed, perm=[0, 2, 1])
+    thrice = add("Mul", tall.num_rows, integers(3))
+    turned = add("Reshape", turned, shape(0, -1, thrice))
+    canvases = add("Transpose", wide.product(turned), perm=[0, 2, 1])
+    canvases = add("Reshape", canvases, shape(0, 3, tall.num_rows, wide.num_rows))
+    none = integers(0, 0, 0, 0, 0, 0)
+    canvases = add("Pad", canvases, add("Concat", none, tall.missing, wide.missing, axis=0))
     # The mean is subtracted where the image covers the canvas. The rest is zero, which is what the
     # mean becomes.
     covered = add(
@@ -165,80 +165,63 @@ def add_resize(graph: Graph, canvas_sizes: Sequence[tuple[int, int]]) -> str:
 class _Axis:
     """The resize along one axis, with the weights of `geometry.triangle_weights`.
 
-    The output rows form blocks of up to eight. Each block is the product of its weights with the
-    input rows that it needs. All blocks need equally many, so that one batched product computes
-    all of them.
+    The output rows that the image covers form blocks of up to eight. Each block is the product of
+    its weights with the input rows that it needs. All blocks need equally many, and none more than
+    there are, so that one batched product computes all of them and holds little more than the
+    image, however long and thin that is.
 
     Attributes:
+        num_rows: [1] int64: number of rows of all blocks.
+        missing: [1] int64: number of rows of the canvas behind them.
         covered: [side] float32: 1 where the image covers the canvas, else 0.
     """
 
     def __init__(self, graph: Graph, side: _Side, image_side: str, fitted: str, block: int) -> None:
-        add, constant = graph.add, graph.constant
+        add, constant, integers = graph.add, graph.constant, graph.integers
         one, half, zero = constant(1.0), constant(0.5), constant(0.0)
         step = add("Div", one, add("Div", fitted, image_side))
         reach = add("Max", step, one)
-        outputs, middles, begins = _add_rows(graph, side, block)
-        centres = add("Mul", middles, step)
-        # The first of the input rows that a block needs, and their number.
-        first = add("Sub", add("Sub", add("Mul", begins, step), reach), half)
-        first = add("Max", add("Floor", first), zero)
+        num_blocks = add("Ceil", add("Div", fitted, constant(float(block))))
+        # [blocks, 1, 1] and [blocks, block, 1].
+        begins = add("Range", zero, add("Squeeze", num_blocks, integers(0)), one)
+        begins = add("Reshape", add("Mul", begins, constant(float(block))), integers(-1, 1, 1))
+        outputs = add("Add", begins, constant(np.arange(block).reshape(1, block, 1)))
+        centres = add("Mul", add("Add", outputs, half), step)
         num_rows = add(
             "Add", add("Mul", step, constant(block - 1.0)), add("Mul", reach, constant(2.0))
         )
-        num_rows = add(
-            "Squeeze", add("Add", add("Ceil", num_rows), constant(2.0)), graph.integers(0)
-        )
-        rows = add("Add", first, add("Range", zero, num_rows, one))
+        num_rows = add("Min", add("Add", add("Ceil", num_rows), constant(2.0)), image_side)
+        # The first of the input rows that a block needs. The last blocks begin early enough to
+        # find as many rows as the others.
+        first = add("Sub", add("Sub", add("Mul", add("Add", begins, half), step), reach), half)
+        first = add("Max", add("Floor", first), zero)
+        first = add("Min", first, add("Sub", image_side, num_rows))
+        rows = add("Add", first, add("Range", zero, add("Squeeze", num_rows, integers(0)), one))
         distance = add("Abs", add("Sub", add("Add", rows, half), centres))
         weights = add("Max", add("Sub", one, add("Div", distance, reach)), zero)
-        inside = add("Cast", add("Less", rows, image_side), to=TensorProto.FLOAT)
         covered = add("Cast", add("Less", outputs, fitted), to=TensorProto.FLOAT)
-        weights = add("Mul", add("Mul", weights, inside), covered)
+        weights = add("Mul", weights, covered)
         # Rows that the image does not cover have no weights; they are divided by 1 and stay 0.
-        total = add("ReduceSum", weights, graph.integers(2), keepdims=1)
+        total = add("ReduceSum", weights, integers(2), keepdims=1)
         total = add("Add", total, add("Sub", one, covered))
         self._graph = graph
         self._weights = add("Div", weights, total)
-        last = add("Sub", image_side, one)
-        self._rows = add(
-            "Cast",
-            add("Reshape", add("Min", rows, last), graph.integers(0, -1)),
-            to=TensorProto.INT64,
+        self._rows = add("Cast", add("Reshape", rows, integers(0, -1)), to=TensorProto.INT64)
+        self.num_rows = add(
+            "Cast", add("Mul", num_blocks, constant(float(block))), to=TensorProto.INT64
         )
-        self.covered = covered
+        whole = integers(side) if isinstance(side, int) else side
+        self.missing = add("Sub", whole, self.num_rows)
+        covered = add("Reshape", covered, integers(-1))
+        self.covered = add("Pad", covered, add("Concat", integers(0), self.missing, axis=0))
 
-    def product(self, values: str, shape: str) -> str:
-        """Adds the product with values [N, rows, columns].
-
-        Args:
-            values: The tensor's name.
-            shape: The name of the result's shape, [N, side, columns].
-        """
-        add = self._graph.add
+    def product(self, values: str) -> str:
+        """Adds the product with values [N, rows, columns]; its result is [N, num_rows, columns]."""
+        add, integers = self._graph.add, self._graph.integers
         gathered = add("Cast", add("Gather", values, self._rows, axis=1), to=TensorProto.FLOAT)
+        columns = add("Slice", add("Shape", values), integers(2), integers(3))
+        shape = add("Concat", integers(0), self.num_rows, columns, axis=0)
         return add("Reshape", add("MatMul", self._weights, gathered), shape)
-
-
-def _add_rows(graph: Graph, side: _Side, block: int) -> tuple[str, str, str]:
-    """Adds the numbers of the output rows, their middles, and the first middle of each block.
-
-    The first two are [side / block, block, 1], the last is [side / block, 1, 1].
-    """
-    add, constant = graph.add, graph.constant
-    if isinstance(side, int):
-        rows = np.arange(side, dtype=np.float32).reshape(-1, block, 1)
-        return constant(rows), constant(rows + 0.5), constant(rows[:, :1] + 0.5)
-    end = add("Squeeze", add("Cast", side, to=TensorProto.FLOAT), graph.integers(0))
-    outputs = add(
-        "Reshape", add("Range", constant(0.0), end, constant(1.0)), graph.integers(-1, block, 1)
-    )
-    middles = add("Add", outputs, constant(0.5))
-    return (
-        outputs,
-        middles,
-        add("Slice", middles, graph.integers(0), graph.integers(1), graph.integers(1)),
-    )
 
 
 def add_suppression(graph: Graph, config: EvaluateConfig, num_classes: int, ratio: str) -> None:

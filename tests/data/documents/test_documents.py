@@ -58,13 +58,14 @@ def test_json_has_the_numbers_and_every_finding():
     assert (empty["refusal"], empty["findings"]) == ("set: nothing is usable", [])
 
 
-def test_json_of_several_parts_names_each():
-    found = json.loads(render("json", judge(), judge((), "set/records", subject="records")))
-    assert [(part["subject"], part["path"]) for part in found["parts"]] == [
-        ("dataset", "set"),
-        ("records", "set/records"),
-    ]
-    assert len(found["parts"][0]["findings"]) == 4
+def test_json_of_a_dataset_has_the_records_that_lie_in_it():
+    records = judge(FINDINGS[:1], "set/records", subject="records")
+    found = json.loads(render("json", judge(), records, records))
+    assert (found["annotations_found"], len(found["findings"])) == (5, 4)
+    assert [len(part["findings"]) for part in found["records"]] == [1, 1]
+    found = json.loads(render("json", records, records))
+    assert list(found) == ["records"]
+    assert [part["annotations_found"] for part in found["records"]] == [5, 5]
 
 
 def test_json_keeps_names_exactly():

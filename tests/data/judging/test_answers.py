@@ -57,8 +57,9 @@ def test_an_image_is_asked_for_answered_and_written(open_set, run, tmp_path):
     table, records = tmp_path / "questions.csv", tmp_path / "records"
     code, out, _ = run("check", open_set.root, "--questions", table)
     assert code == 0
-    assert "questions     image 1: a person can answer them; see --decisions" in out
-    [row] = read_table(table.read_text())
+    assert "questions     image 1, corners 1: a person can answer them; see --decisions" in out
+    row, corners = read_table(table.read_text())
+    assert corners["question"] == "corners"
     assert row == {
         "question": "image",
         "about": "",
@@ -72,7 +73,7 @@ def test_an_image_is_asked_for_answered_and_written(open_set, run, tmp_path):
     assert (records / "questions.csv").read_bytes() == table.read_bytes()
     assert find_image(records, "annotations/open") is None
 
-    filled = answer(tmp_path / "filled.csv", [row], image="b/open.jpg")
+    filled = answer(tmp_path / "filled.csv", [row, corners], image="b/open.jpg", corners="voc")
     code, out, err = run(
         "make-records", open_set.root, "--output", records, "--decisions", filled, "--strict"
     )
@@ -81,7 +82,7 @@ def test_an_image_is_asked_for_answered_and_written(open_set, run, tmp_path):
     assert not (records / "questions.csv").exists()
     manifest = json.loads((records / "manifest.json").read_text())
     assert manifest["decisions"] == {
-        "counts": {"image": 1},
+        "counts": {"corners: voc": 1, "image": 1},
         "tables": [hashlib.sha256(filled.read_bytes()).hexdigest()],
     }
     assert manifest["questions"] == {}
@@ -187,3 +188,121 @@ def test_a_class_that_looks_misspelt_is_asked_for_and_may_be_right(voc_set, run,
         code, _, err = run("check", voc_set.root, "--decisions", filled)
         assert code == 3
         assert cause in err
+
+
+@pytest.fixture
+def turned_set(voc_set):
+    """Pictures that EXIF turns by a half, which neither sizes nor boxes can decide."""
+    for number in range(4):
+        voc_set.add(f"image{number}")
+    exif = voc_set.draw().getexif()
+    exif[0x0112] = 3
+    for seed, name in enumerate(("one", "two", "three")):
+        voc_set.add(name, image=voc_set.encode(voc_set.draw(seed=80 + seed), exif=exif))
+    return voc_set
+
+
+def find_box(records, key):
+    manifest = read_manifest(records)
+    samples = (one for name in manifest.splits for one in read_samples(records, manifest, name))
+    return next(
+        (
+            tuple(round(value, 1) for value in sample.objects[0].box.to_voc(sample.size))
+            for sample in samples
+            if sample.key == f"annotations/{key}"
+        ),
+        None,
+    )
+
+
+def test_exif_is_followed_ignored_or_dropped_one_by_one(turned_set, run, tmp_path):
+    table, records = tmp_path / "questions.csv", tmp_path / "records"
+    assert run("check", turned_set.root, "--questions", table)[0] == 0
+    rows = [row for row in read_table(table.read_text()) if row["question"] == "exif"]
+    assert [row["annotation"] for row in rows] == [
+        "annotations/one.xml",
+        "annotations/three.xml",
+        "annotations/two.xml",
+    ]
+    assert rows[0]["candidates"] == "follow | ignore | drop"
+    for row, word in zip(rows, ("follow", "drop", "ignore"), strict=True):
+        row["answer"] = word
+    filled = answer(tmp_path / "filled.csv", rows)
+    code, out, err = run(
+        "make-records", turned_set.root, "--output", records, "--decisions", filled
+    )
+    assert (code, err) == (0, "")
+    assert "annotations   6 found = 6 usable + 0 quarantined" in out
+    ledger = [json.loads(line) for line in (records / "ledger.jsonl").read_text().splitlines()]
+    found = {
+        (line["path"].partition("/")[2], line["code"])
+        for line in ledger
+        if line["code"].startswith(("exif", "decided"))
+    }
+    assert found == {
+        ("one.xml", "exif_applied"),
+        ("one.xml", "decided"),
+        ("two.xml", "exif_removed"),
+        ("two.xml", "decided"),
+        ("three.xml", "decided"),
+    }
+    assert find_box(records, "three") is None
+    assert find_box(records, "one") == find_box(records, "two") == (10, 10, 30, 30)
+    manifest = json.loads((records / "manifest.json").read_text())
+    assert manifest["decisions"]["counts"] == {
+        "exif: drop": 1,
+        "exif: follow": 1,
+        "exif: ignore": 1,
+    }
+
+
+def test_boxes_are_scaled_where_a_person_says_so(voc_set, run, tmp_path):
+    for number in range(8):
+        voc_set.add(f"image{number}")
+    for name in ("big", "other"):
+        voc_set.add(name, voc_set.object(box=(21, 21, 60, 60)), size=(128, 96))
+    table, records = tmp_path / "t.csv", tmp_path / "records"
+    table.write_text("question,annotation,answer\nboxes,annotations/big.xml,scale\n")
+    code, _, err = run("make-records", voc_set.root, "--output", records, "--decisions", table)
+    assert (code, err) == (0, "")
+    assert find_box(records, "big") == (11, 11, 30, 30)
+    assert find_box(records, "other") is None
+    [row] = [
+        row
+        for row in read_table((records / "questions.csv").read_text())
+        if row["question"] == "boxes"
+    ]
+    assert (row["annotation"], row["candidates"]) == ("annotations/other.xml", "scale | drop")
+
+
+def test_corners_that_nothing_tells_are_asked_for_by_tool(open_set, run, tmp_path):
+    table, records = tmp_path / "questions.csv", tmp_path / "records"
+    assert run("check", open_set.root, "--questions", table)[0] == 0
+    [row] = [row for row in read_table(table.read_text()) if row["question"] == "corners"]
+    assert (row["about"], row["annotation"]) == ("", "")
+    assert row["evidence"] == "8 boxes, nothing tells; taken as voc"
+    filled = answer(tmp_path / "filled.csv", [row], corners="zero-based")
+    assert run("make-records", open_set.root, "--output", records, "--decisions", filled)[0] == 0
+    assert find_box(records, "image0") == (11, 11, 30, 30)
+    assert (
+        json.loads((records / "manifest.json").read_text())["decided"]["corners"][0]["by"]
+        == "--decisions"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "cause"),
+    [
+        ("exif,,annotations/image0.xml,follow", "nothing of the kind is open about it"),
+        ("boxes,,annotations/image0.xml,scale", "nothing of the kind is open about it"),
+        ("boxes,,annotations/open.xml,drop", "nothing of the kind is open about it"),
+        ("corners,labeltool,,voc", "nothing is open about the corners of this tool"),
+    ],
+)
+def test_an_answer_to_what_is_not_asked_is_refused(open_set, run, tmp_path, row, cause):
+    table = tmp_path / "t.csv"
+    table.write_text(f"question,about,annotation,answer\n{row}\n")
+    code, _, err = run("check", open_set.root, "--decisions", table)
+    assert code == 3
+    assert err.startswith(f"detflow: error: {table}:2: ")
+    assert cause in err

@@ -45,6 +45,8 @@ def test_many_images_of_one_name_take_no_longer_each():
         ("", "_"),
         ("photo.jpg", "photo_jpg"),
         ("end.", "end_"),
+        ("photo 1", "photo_1"),
+        ("photo 1 of 2 -1", "photo 1 of 2_-1"),
         ("ż" * 300, "ż" * 100),
     ],
 )

@@ -1,10 +1,12 @@
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.sinks.numbers import (
     format_centre_and_length,
+    format_corners,
     format_edge,
     format_origin_and_length,
 )
@@ -22,6 +24,25 @@ def to_float32(number):
 @given(edges, sides, st.sampled_from([0, 1]))
 def test_an_edge_in_pixels_is_read_as_it_was(edge, side, first):
     assert to_float32((float(format_edge(edge, side, first)) - first) / side) == edge
+
+
+@given(pairs, sides)
+def test_corners_are_in_order_and_keep_what_has_at_least_a_pixel(pair, side):
+    first, last = map(float, format_corners(*pair, side))
+    assert first < last
+    read = [to_float32((first - 1) / side), to_float32(last / side)]
+    if (pair[1] - pair[0]) * side >= 1.0:
+        assert read == pair
+    else:
+        # A pixel thick, around the same place, inside of the image.
+        assert (read[1] - read[0]) * side == pytest.approx(1.0, abs=0.01)
+        assert 0.0 <= read[0] < read[1] <= 1.0
+        assert (read[0] - pair[0]) * side <= 1.0
+        assert (pair[1] - read[1]) * side <= 1.0
+
+
+def test_one_pixel_is_told_from_none():
+    assert format_corners(to_float32(4 / 64), to_float32(5 / 64), 64) == ("5", "5.0000001")
 
 
 @given(pairs, sides)

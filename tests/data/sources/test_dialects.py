@@ -86,7 +86,10 @@ def test_the_same_scenes_give_the_same_records(drawn, write):
 
 
 @pytest.mark.parametrize(("write", "suffix"), list(zip(WRITERS, cycle(["zip", "gztar", "tar"]))))
-def test_an_archive_gives_the_records_of_its_folder(drawn, write, suffix, tmp_path):
+def test_an_archive_gives_the_records_of_its_folder(drawn, write, suffix, tmp_path, monkeypatch):
+    # A folder of its own: other processes come and go in the machine's.
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     write(drawn)
     archive = Path(shutil.make_archive(tmp_path / "packed" / "things", suffix, drawn.root))
     before = set(os.listdir(tempfile.gettempdir()))

@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any, NamedTuple
 
 from detflow.data.findings import Corners, Finding
@@ -19,12 +20,13 @@ from detflow.data.sources.claims import claim_image
 from detflow.data.sources.coco.outlines import box_outline, is_number
 from detflow.data.sources.coco.stream import JsonStream, MalformedJson
 from detflow.data.sources.entries import name_entries
-from detflow.data.sources.source import FileContent, RawAnnotation, RawObject
+from detflow.data.sources.source import CROWD_POSE, FileContent, RawAnnotation, RawObject
 from detflow.text import count_noun
 from detflow.types import CornerFrame
 
 MAX_JSON_BYTES = 1_500_000_000
 MAX_OBJECTS = 20_000
+_MAX_POSE = 200
 
 _SECTIONS = ("images", "annotations", "categories")
 _USES_ZERO = re.compile(rb'"category_id"\s*:\s*"?0(?!\.?\d)')
@@ -46,15 +48,32 @@ class _Image(NamedTuple):
     size: tuple[int, int] | None
 
 
+class _Traits(NamedTuple):
+    """COCO's flag, and the fields of detflow's own that `sinks.coco` writes beside it."""
+
+    is_crowd: bool = False
+    difficult: bool = False
+    truncated: bool = False
+    pose: str = ""
+
+
+_NO_TRAITS = _Traits()
+
+
 class _Object(NamedTuple):
     """An element of `annotations`, as small as it can be: a file may hold a million."""
 
     line: int
     category: int | None
     corners: Corners | None
-    is_crowd: bool
+    traits: _Traits
     is_outline: bool
     fault: str
+
+    @property
+    def is_crowd(self) -> bool:
+        """COCO's own flag."""
+        return self.traits.is_crowd
 
 
 @dataclass(slots=True)
@@ -185,23 +204,34 @@ def _read_objects(stream: JsonStream, content: _Content, path: str) -> None:
             content.annotation_ids.add(annotation_id)
 
 
+def _read_traits(element: Mapping[str, Any]) -> _Traits:
+    pose = element.get("pose")
+    is_crowd, difficult, truncated = (
+        element.get(name) in (1, True) for name in ("iscrowd", "difficult", "truncated")
+    )
+    pose = intern(" ".join(pose.split())[:_MAX_POSE]) if isinstance(pose, str) else ""
+    traits = _Traits(is_crowd, difficult, truncated, pose)
+    # Nearly all objects share one value, so that a million of them cost nothing for it.
+    return _NO_TRAITS if traits == _NO_TRAITS else traits
+
+
 def _read_object(line: int, element: Mapping[str, Any]) -> _Object:
     category = _to_id(element.get("category_id"))
-    is_crowd = element.get("iscrowd") in (1, True)
+    traits = _read_traits(element)
     if not isinstance(category, int):
         fault = f"category_id {_show(element.get('category_id'))}"
-        return _Object(line, None, None, is_crowd, is_outline=False, fault=fault)
+        return _Object(line, None, None, traits, is_outline=False, fault=fault)
     box = element.get("bbox")
     if box:
         if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             return _Object(
-                line, category, None, is_crowd, is_outline=False, fault=f"bbox {_show(box)}"
+                line, category, None, traits, is_outline=False, fault=f"bbox {_show(box)}"
             )
         x, y, width, height = box
         corners = (float(x), float(y), float(x + width), float(y + height))
-        return _Object(line, category, corners, is_crowd, is_outline=False, fault="")
+        return _Object(line, category, corners, traits, is_outline=False, fault="")
     hull = box_outline(element.get("segmentation"))
-    return _Object(line, category, hull, is_crowd, is_outline=True, fault="")
+    return _Object(line, category, hull, traits, is_outline=True, fault="")
 
 
 def _assemble(content: _Content, path: str) -> FileContent:
@@ -277,9 +307,9 @@ def _build(
                     found.line,
                     name,
                     found.corners,
-                    found.is_crowd,
-                    truncated=False,
-                    pose="",
+                    found.is_crowd or found.traits.difficult,
+                    found.traits.truncated,
+                    CROWD_POSE if found.is_crowd else found.traits.pose,
                 )
             )
             continue

@@ -8,7 +8,13 @@ from typing import Any
 
 from detflow.data.findings import Finding
 from detflow.data.records.example import Feature, decode_typed_example
-from detflow.data.sources.source import FileContent, ImageNames, RawAnnotation, RawObject
+from detflow.data.sources.source import (
+    CROWD_POSE,
+    FileContent,
+    ImageNames,
+    RawAnnotation,
+    RawObject,
+)
 from detflow.label_map import LabelMap
 from detflow.types import CornerFrame
 
@@ -150,15 +156,16 @@ def _read_objects(
             raise _Fault("box_not_normalised", f"{class_name}: {max(corners):g}", index + 1)
         xmin, ymin, xmax, ymax = corners
         pose = _to_text(poses[index]) if poses else ""
+        is_crowd = bool(crowd and crowd[index])
         objects.append(
             RawObject(
                 index + 1,
                 1,
                 class_name,
                 (xmin, ymin, xmax, ymax),
-                bool(difficult and difficult[index]) or bool(crowd and crowd[index]),
+                bool(difficult and difficult[index]) or is_crowd,
                 bool(truncated and truncated[index]),
-                pose,
+                CROWD_POSE if is_crowd else pose,
             )
         )
     return tuple(objects), sum(map(bool, crowd))
