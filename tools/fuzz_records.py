@@ -10,6 +10,7 @@ finding, a case that takes longer than five seconds, and a wrong label that nobo
 the last one every accepted annotation is read again by a second reader (`fuzz/reader.py`), which
 shares no code with detflow. What is accepted must be exactly what that reader says, each deviation
 from the file must stand in the ledger, and what is not accepted must have a finding that says why.
+Each eighth case is a whole dataset whose truth is known (`fuzz/sets.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import contextlib
 import faulthandler
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -33,6 +35,7 @@ from types import FrameType
 
 from fuzz.checks import Wrong, check_labels, check_record, check_refusal
 from fuzz.mutations import make_hostile, mutate_image, mutate_xml
+from fuzz.sets import SetCase, build_set_case, check_set, write_set
 from fuzz.sound import SOUND_IMAGE, build_image, build_xml
 from PIL import Image
 
@@ -48,6 +51,8 @@ from detflow.text import count_noun
 from detflow.types import CornerFrame
 
 SECONDS_PER_CASE = 5.0
+# Whole datasets cost more than single pairs.
+_SET_EVERY = 8
 _BACKSTOP_SECONDS = 30.0  # For a hang inside C code, which no signal interrupts.
 
 
@@ -138,6 +143,31 @@ def check_case(root: Path, case: Case) -> tuple[AuditedSample | None, list[Findi
     return sample, findings, ""
 
 
+def check_set_case(root: Path, case: SetCase) -> tuple[bool, str]:
+    """Audits a whole dataset and compares it with what was drawn.
+
+    Returns:
+        Whether something was mended, and the code of a refusal, which is "" where there is none.
+
+    Raises:
+        Wrong: The result must not be.
+    """
+    dataset, work_dir = root / "many", root / "work"
+    work_dir.mkdir(exist_ok=True)
+    try:
+        write_set(case, dataset)
+        audit = audit_dataset(
+            LocalFolder.of(dataset),
+            AuditOptions(fractions={"train": 1.0}),
+            work_dir,
+            ProcessMap(None, 1),
+            lambda what, done, total: None,
+        )
+        return audit.count(Action.REPAIRED) > 0, check_set(case, audit)
+    finally:
+        shutil.rmtree(dataset, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raises `TookTooLong` in the block after so many seconds.
@@ -159,14 +189,38 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def check_in_time(root: Path, case: Case) -> tuple[AuditedSample | None, list[Finding], str]:
+def build_any(seed: int, number: int) -> Case | SetCase:
+    """Builds a case; each eighth one is a whole dataset."""
+    is_set = number % _SET_EVERY == _SET_EVERY - 1
+    return build_set_case(seed, number) if is_set else build_case(seed, number)
+
+
+def check_any(root: Path, case: Case | SetCase) -> tuple[bool, bool, str]:
+    """Checks a case.
+
+    Returns:
+        Whether something was accepted, whether something of it was mended, and the code of the
+        refusal, which is "" where there is none.
+
+    Raises:
+        Wrong: The result must not be.
+    """
+    if isinstance(case, SetCase):
+        changed, code = check_set_case(root, case)
+        return not code, changed, code
+    sample, findings, code = check_case(root, case)
+    repaired = any(finding.action is Action.REPAIRED for finding in findings)
+    return sample is not None, sample is not None and repaired, code
+
+
+def check_in_time(root: Path, case: Case | SetCase) -> tuple[bool, bool, str]:
     """Runs a case under the time limit, twice if needed: a busy machine can starve it once."""
     try:
         with time_limit(SECONDS_PER_CASE):
-            return check_case(root, case)
+            return check_any(root, case)
     except TookTooLong:
         with time_limit(SECONDS_PER_CASE):
-            return check_case(root, case)
+            return check_any(root, case)
 
 
 def run_cases(
@@ -177,10 +231,10 @@ def run_cases(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for number in range(first, first + count):
-            case = build_case(seed, number)
+            case = build_any(seed, number)
             start = time.perf_counter()
             try:
-                sample, findings, code = check_in_time(root, case)
+                accepted, changed, code = check_in_time(root, case)
             except TookTooLong:
                 tally.failures.append(f"case {number}: hangs")
             except Wrong as error:
@@ -188,10 +242,8 @@ def run_cases(
             except Exception:  # noqa: BLE001  This is what the tool looks for.
                 tally.failures.append(f"case {number}: crashes\n{traceback.format_exc(limit=-4)}")
             else:
-                tally.accepted += sample is not None
-                tally.changed += sample is not None and any(
-                    finding.action is Action.REPAIRED for finding in findings
-                )
+                tally.accepted += accepted
+                tally.changed += changed
                 if code:
                     tally.refused[code] += 1
             tally.slowest = max(tally.slowest, (time.perf_counter() - start, number))
@@ -221,10 +273,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if options.keep:
-        case = build_case(options.seed, options.first)
         options.keep.mkdir(parents=True, exist_ok=True)
-        (options.keep / "a.xml").write_bytes(case.xml)
-        (options.keep / case.image_name).write_bytes(case.image)
+        case = build_any(options.seed, options.first)
+        if isinstance(case, SetCase):
+            write_set(case, options.keep)
+        else:
+            (options.keep / "a.xml").write_bytes(case.xml)
+            (options.keep / case.image_name).write_bytes(case.image)
 
     def show(done: int) -> None:
         if sys.stderr.isatty() and done % 100 == 0:

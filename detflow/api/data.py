@@ -39,7 +39,7 @@ from detflow.types import PIXEL_FRAMES, CornerFrame, Sample
 
 _AUDIT = AuditOptions()
 _RECORDS = RecordOptions()
-_AUDIT_NAMES = ("dialect", "max_pixels", "split_by", "seed", "allow_leaks")
+_AUDIT_NAMES = ("dialect", "max_pixels", "max_side", "split_by", "seed", "allow_leaks")
 
 
 def check(
@@ -57,6 +57,7 @@ def check(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    max_side: int | None = _AUDIT.max_side,
     corners: str | None = None,
     exif: str | None = None,
     scale_boxes: bool = False,
@@ -94,6 +95,8 @@ def check(
         max_bad: How many annotations may be unusable: a number, or a share such as "1.5%". None
             allows half of them.
         max_pixels: Images with more pixels are refused.
+        max_side: Images with a longer side, in pixels, become smaller in records. None leaves all
+            as they are.
         corners: What the corners of boxes count where the dialect leaves it open: "voc" for pixels
             from 1, "zero-based" for edges from 0, "labelimg" for the same with 1 written for 0.
             None lets the evidence of the whole set decide.
@@ -132,6 +135,7 @@ def check(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        max_side=max_side,
         corners=corners,
         exif=exif,
         scale_boxes=scale_boxes,
@@ -162,6 +166,7 @@ def make_records(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    max_side: int | None = _AUDIT.max_side,
     corners: str | None = None,
     exif: str | None = None,
     scale_boxes: bool = False,
@@ -192,6 +197,7 @@ def make_records(
         strict: As in `check`.
         max_bad: As in `check`.
         max_pixels: As in `check`.
+        max_side: As in `check`.
         corners: As in `check`.
         exif: As in `check`.
         scale_boxes: As in `check`.
@@ -229,6 +235,7 @@ def make_records(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        max_side=max_side,
         corners=corners,
         exif=exif,
         scale_boxes=scale_boxes,
@@ -265,6 +272,7 @@ def convert(
     strict: bool = _RECORDS.strict,
     max_bad: int | str | None = None,
     max_pixels: int = _AUDIT.max_pixels,
+    max_side: int | None = _AUDIT.max_side,
     corners: str | None = None,
     exif: str | None = None,
     scale_boxes: bool = False,
@@ -295,6 +303,7 @@ def convert(
         strict: As in `check`.
         max_bad: As in `check`.
         max_pixels: As in `check`.
+        max_side: As in `check`.
         corners: As in `check`.
         exif: As in `check`.
         scale_boxes: As in `check`.
@@ -324,6 +333,7 @@ def convert(
         strict=strict,
         max_bad=max_bad,
         max_pixels=max_pixels,
+        max_side=max_side,
         corners=corners,
         exif=exif,
         scale_boxes=scale_boxes,

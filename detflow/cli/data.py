@@ -106,6 +106,12 @@ _DATASET_OPTIONS = (
         help="Images with more pixels are refused.",
     ),
     click.option(
+        "--max-side",
+        metavar="PIXELS",
+        type=click.IntRange(16),
+        help="Make images with a longer side smaller; check proposes a value.",
+    ),
+    click.option(
         "--corners",
         type=click.Choice(["voc", "zero-based", "labelimg"]),
         help="What corners count: pixels from 1, edges from 0, or those with 1 written for 0.  "

@@ -21,6 +21,7 @@ from detflow.data.records.lint.text import format_report
 from detflow.data.records.manifest import MANIFEST_NAME
 from detflow.data.records.mirror import mirror_records
 from detflow.data.rules import Action, Severity
+from detflow.data.shrinking import propose_max_side
 from detflow.data.sources.detect import find_dialects
 from detflow.data.sources.layout import find_files, walk_dataset
 from detflow.data.sources.opening import open_dataset
@@ -282,4 +283,8 @@ def _judge_dataset(
         if questions_path is not None:
             publish_file(questions_path, render_questions(audit))
         text = format_summary(content, audit.examples)
+        proposal = None if options.audit.max_side else propose_max_side(audit)
+        if proposal is not None:
+            content["max_side_proposal"] = proposal.to_json()
+            text += f"\nproposed      {proposal}"
         yield Verdict("dataset", str(dataset), text, content, refusal, _Ledger(audit))

@@ -168,7 +168,7 @@ def publish_records(
             )
         audit = audit_dataset(source, audit_options, staging.scratch, workers, progress)
         require_acceptable(audit, options, dataset, announce)
-        with _space_for(audit, output, copies=1 if fixed_dir is None else 2):
+        with _space_for(audit, output, options.audit.max_side, 1 if fixed_dir is None else 2):
             splits = write_shards(audit, options.audit.seed, staging, workers, progress)
             if fixed_dir is not None:
                 origin = AuditedOrigin(audit, keeps_lossless=False)
@@ -238,14 +238,18 @@ def _publish_fixed(dataset: Location, target: Path) -> AbstractContextManager[Pa
 
 
 @contextmanager
-def _space_for(audit: Audit, output: Location, copies: int) -> Iterator[None]:
+def _space_for(audit: Audit, output: Location, max_side: int | None, copies: int) -> Iterator[None]:
     """Refuses to write what cannot fit; if the disk fills up later, says how much was needed."""
     if isinstance(output, Url):
         yield
         return
     # An image's annotation and its lines of index and ledger are smaller than this, unless it is
-    # crowded.
-    needed = sum(copies * summary.image_bytes + _TEXT_BYTES for summary in audit.samples.values())
+    # crowded. A JPEG that was made smaller has less than a byte a pixel.
+    most = float("inf") if max_side is None else max_side * max_side
+    needed = sum(
+        copies * round(min(summary.image_bytes, most)) + _TEXT_BYTES
+        for summary in audit.samples.values()
+    )
     require_space(output, needed)
     try:
         yield
@@ -359,6 +363,7 @@ def describe_audit(audit: Audit, options: RecordOptions) -> dict[str, Any]:
         "unions": {name: list(parts) for name, parts in audit.splits.unions.items()},
         "split_rule": rule,
         "seed": options.audit.seed,
+        "max_side": options.audit.max_side,
         "repairs": audit.count_by_code(Action.REPAIRED),
         "quarantined": dict(sorted(Counter(audit.quarantined.values()).items())),
         "noted": audit.count_by_code(Action.NOTED),

@@ -195,7 +195,7 @@ def _write_shard(
                 key=audited.key,
                 source_id=source_id,
                 filename=audited.image,
-                size=audited.size,
+                size=audited.record_size,
                 encoded=encoded,
                 encoded_sha256=encoded_sha256,
                 columns=audited.columns,

@@ -44,21 +44,34 @@ class LocalFolder(Folder):
         return self.root.name
 
     @override
-    def walk(self, skip: Callable[[str], bool]) -> Iterator[Entry]:
+    def walk(
+        self,
+        skip: Callable[[str], bool],
+        on_error: Callable[[Entry, OSError], None] | None = None,
+    ) -> Iterator[Entry]:
         # Links to folders inside are passed over: what they lead to is met anyway.
         folders = [""]
         while folders:
             folder = folders.pop()
-            with os.scandir(self.root / folder) as entries:
+            try:
+                scan = os.scandir(self.root / folder)
+            except PermissionError as error:
+                if on_error is None or not folder:
+                    raise
+                on_error(Entry(folder, is_folder=True), error)
+                continue
+            with scan as entries:
                 for entry in entries:
                     if skip(entry.name):
                         continue
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_symlink():
                         if not Path(entry.path).resolve().is_relative_to(self.root):
-                            yield Entry(path, os.readlink(entry.path), entry.is_dir())
+                            yield Entry(path, os.readlink(entry.path), os.path.isdir(entry.path))
                             continue
-                        if entry.is_dir():
+                        if not os.path.exists(entry.path) and on_error is not None:
+                            on_error(Entry(path), _leads_nowhere(path))
+                        if not os.path.isfile(entry.path):
                             continue
                     if entry.is_dir():
                         folders.append(path)
@@ -70,6 +83,8 @@ class LocalFolder(Folder):
         try:
             descriptor = os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
+            if os.path.islink(f"{self.root}/{path}"):
+                raise _leads_nowhere(path) from None
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
         try:
             # A read allocates what it is asked for.
@@ -111,6 +126,10 @@ class LocalFolder(Folder):
     @override
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
+
+
+def _leads_nowhere(path: str) -> OSError:
+    return OSError(errno.ELOOP, "the link leads nowhere", path)
 
 
 def open_folder(location: Location) -> Folder:

@@ -43,11 +43,18 @@ class Folder(Protocol):
     def name(self) -> str:
         """Name of the folder."""
 
-    def walk(self, skip: Callable[[str], bool]) -> Iterator[Entry]:
+    def walk(
+        self,
+        skip: Callable[[str], bool],
+        on_error: Callable[[Entry, OSError], None] | None = None,
+    ) -> Iterator[Entry]:
         """Yields all files below, in any order.
 
         Args:
             skip: Tells by the name of a file or folder whether it is passed over.
+            on_error: Told of what is there and cannot be opened: a folder without permission, a
+                link that leads nowhere. Without it, the first such folder raises the error, and
+                such links are passed over.
         """
 
     def read(self, path: str, limit: int) -> bytes:
@@ -55,6 +62,7 @@ class Folder(Protocol):
 
         Raises:
             FileNotFoundError: There is none; its `filename` is the path.
+            OSError: It is there and cannot be read, or is a link that leads nowhere.
         """
 
     def read_many(self, paths: Iterable[str], limit: int) -> Iterator[bytes]:

@@ -67,7 +67,11 @@ class ObjectFolder(Folder):
         return self.url.name
 
     @override
-    def walk(self, skip: Callable[[str], bool]) -> Iterator[Entry]:
+    def walk(
+        self,
+        skip: Callable[[str], bool],
+        on_error: Callable[[Entry, OSError], None] | None = None,
+    ) -> Iterator[Entry]:
         # Keys that are no plain path lead outside: clients may resolve them to another object.
         with _faults(self.url):
             keys = _file_system(self.url.scheme).find(self.url.key)

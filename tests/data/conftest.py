@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,6 +53,7 @@ class VocSet:
     def __init__(self, root):
         self.root = root
         self.count = 0
+        self.denied = set()
 
     def write(self, path, content):
         target = self.root / path
@@ -83,6 +86,27 @@ class VocSet:
 @pytest.fixture
 def voc_set(tmp_path):
     return VocSet(tmp_path / "set")
+
+
+@pytest.fixture
+def deny(voc_set, monkeypatch):
+    """Takes the permission to open files and folders of a set; root would be let in anyway."""
+
+    def deny(*paths):
+        denied = {str(voc_set.root / path) for path in paths}
+
+        def guard(function):
+            def guarded(path=".", *arguments, **options):
+                if os.fspath(path) in denied:
+                    raise PermissionError(errno.EACCES, "no", path)
+                return function(path, *arguments, **options)
+
+            return guarded
+
+        monkeypatch.setattr(os, "open", guard(os.open))
+        monkeypatch.setattr(os, "scandir", guard(os.scandir))
+
+    return deny
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ _ACCOUNTS = {
     "form of the name": {"name_unicode"},
     "flag": {"flag_unreadable"},
     "box": {"box_inverted", "box_clipped"},
+    "form": {"box_form"},
+    "outline": {"box_from_outline"},
     "left out": {"box_zero_area", "box_outside", "object_duplicate"},
 }
 _SIZE_CODES = {"size_missing", "size_zero", "size_swapped", "size_wrong", "exif_applied"}

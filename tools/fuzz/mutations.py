@@ -102,6 +102,12 @@ _FILENAMES = (
     "a b.jpg",
     *["%2e%2e/a.jpg", "a.jpg.xml", "~", "CON", "con.jpg", "á.jpg"],
 )
+_MISNAMED = (
+    *(("object", name) for name in ("Object", "OBJECT", "obj", "item", "objects")),
+    *(("bndbox", name) for name in ("Bndbox", "bbox", "box", "bounding_box", "BNDBOX", "region")),
+    *((tag, name) for tag in ("xmin", "ymax") for name in (tag.upper(), f"{tag[0]}_{tag[1:]}")),
+    *(("name", "Name"), ("size", "Size"), ("filename", "Filename"), ("annotation", "Annotation")),
+)
 _TAG_PATTERN = re.compile(r"</?([A-Za-z]+)[^>]*>")
 
 
@@ -117,6 +123,8 @@ def mutate_xml(rng: random.Random, text: str) -> bytes:
 
 def _encode(rng: random.Random, text: str) -> bytes:
     draw = rng.random()
+    if draw < 0.1:
+        return _misdeclare(rng, text)
     if draw < 0.86:
         return text.encode("utf-8", "surrogatepass")
     if draw < 0.90:
@@ -147,6 +155,20 @@ def _encode(rng: random.Random, text: str) -> bytes:
         )
     except (UnicodeError, LookupError):
         return (f'<?xml version="1.0" encoding="{declared}"?>' + body).encode("utf-8", "replace")
+
+
+def _misdeclare(rng: random.Random, text: str) -> bytes:
+    """Writes a head or an encoding as tools do that did not look."""
+    body = re.sub(r"^<\?xml[^>]*\?>", "", text)
+    says = rng.choice(("utf-8", "utf-16", "latin-1", "ISO-8859-1", "windows-1252", "gbk", "ascii"))
+    is_in = rng.choice(("utf-8", "utf-8", "latin-1", "gbk", "utf-16", "utf-16-le"))
+    declaration = rng.choice((f'<?xml version="1.0" encoding="{says}"?>\n', ""))
+    before = rng.choice(("", "", "\n", " \r\n", "\ufeff\ufeff", "\ufeff \ufeff"))
+    text = before + declaration + body
+    try:
+        return text.encode(is_in)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _replace_value(rng: random.Random, text: str, tags: str, values: tuple[str, ...]) -> str:
@@ -232,6 +254,50 @@ def _rename_tag(rng: random.Random, text: str) -> str:
     return re.sub(rf"(</?){old}\b", rf"\g<1>{new}", text, count=rng.choice((0, 1, 2)))
 
 
+def _misname(rng: random.Random, text: str) -> str:
+    """Names elements as people and tools do, sometimes only the first of them."""
+    old, new = rng.choice(_MISNAMED)
+    count = rng.choice((0, 1))
+    if rng.random() < 0.3:
+        space = rng.choice((' xmlns:q="u"', ' xmlns:q="u"', ' xmlns:q="u"', ""))
+        text = re.sub(rf"<{old}>", f"<q:{old}{space}>", text, count=count)
+        return re.sub(rf"</{old}>", f"</q:{old}>", text, count=count)
+    text = re.sub(rf"<{old}>", f"<{new}>", text, count=count)
+    return re.sub(rf"</{old}>", f"</{new}>", text, count=count)
+
+
+def _reshape_box(rng: random.Random, text: str) -> str:
+    """Writes boxes in other forms than VOC's."""
+
+    def reshape(match: re.Match[str]) -> str:
+        fields = dict(re.findall(r"<(\w+)>([^<]*)</\1>", match[0]))
+        if sorted(fields) != ["xmax", "xmin", "ymax", "ymin"]:
+            return match[0]
+        x0, y0, x1, y1 = (fields[tag] for tag in ("xmin", "ymin", "xmax", "ymax"))
+        corners = "".join(f"<{tag}>{value}</{tag}>" for tag, value in fields.items())
+        return rng.choice(
+            (
+                "<bndbox " + " ".join(f'{tag}="{value}"' for tag, value in fields.items()) + "/>",
+                corners,
+                f"<bbox>{corners}</bbox>",
+                f"<bbox>{x0} {y0} {x1} {y1}</bbox>",
+                f"<polygon><x1>{x0}</x1><y1>{y0}</y1><x2>{x1}</x2><y2>{y0}</y2>"
+                f"<x3>{x1}</x3><y3>{y1}</y3></polygon>",
+                f"<polygon><pt><x>{x0}</x><y>{y1}</y></pt><pt><x>{x1}</x><y>{y0}</y></pt>"
+                f"<pt><x>{x1}</x><y>{y1}</y></pt></polygon>",
+                f"<robndbox><cx>40</cx><cy>30</cy><w>{x0}</w><h>9.5</h>"
+                f"<angle>{rng.choice((0, 0.5, 1.5708, 3, 30))}</angle></robndbox>",
+            )
+        )
+
+    return re.sub(r"<bndbox>.*?</bndbox>", reshape, text, count=rng.choice((0, 1)))
+
+
+def _move_out(rng: random.Random, text: str) -> str:
+    """Leaves a box where it belongs to no object."""
+    return re.sub(r"(<bndbox>.*?</bndbox>)</object>", r"</object>\1", text, count=1)
+
+
 def _insert_piece(rng: random.Random, text: str) -> str:
     place = rng.randrange(len(text) + 1)
     return text[:place] + rng.choice(_PIECES) + text[place:]
@@ -315,6 +381,7 @@ _TEXT_MUTATIONS: tuple[Callable[[random.Random, str], str], ...] = (
         _insert_into_value,
     ),
     *(_insert_into_value, _nest_object, _wrap, _cut),
+    *(_misname, _misname, _reshape_box, _reshape_box, _move_out),
 )
 
 
@@ -345,6 +412,8 @@ def mutate_image(rng: random.Random, data: bytes) -> bytes:
     """A few mutations of a picture's bytes: blind ones, or of the size in its header."""
     for _ in range(rng.choice((0, 1, 1, 2, 4))):
         data = _lie_about_size(rng, data) if rng.random() < 0.2 else mutate_bytes(rng, data)
+    if rng.random() < 0.15 and data.startswith(b"\xff\xd8"):
+        data = _add_extra_bytes(rng, data)
     if rng.random() < 0.05:
         other, _ = build_image(rng)
         data = rng.choice(
@@ -355,6 +424,15 @@ def mutate_image(rng: random.Random, data: bytes) -> bytes:
             )
         )
     return data
+
+
+def _add_extra_bytes(rng: random.Random, data: bytes) -> bytes:
+    """Puts bytes that mean nothing into a JPEG."""
+    extra = rng.choice((bytes(rng.choice((1, 9, 900))), rng.randbytes(rng.choice((1, 4, 20, 90)))))
+    extra = extra.replace(b"\xff", b"\xfe")
+    table, end = data.find(b"\xff\xdb"), data.rfind(b"\xff\xd9")
+    place = rng.choice((table, end, end, len(data)))
+    return data if place < 0 else data[:place] + extra + data[place:]
 
 
 def _lie_about_size(rng: random.Random, data: bytes) -> bytes:

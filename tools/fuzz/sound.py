@@ -101,6 +101,8 @@ def build_image(rng: random.Random) -> tuple[bytes, str]:
     image_format, mode, suffix, options = rng.choice(kinds)
     buffer = io.BytesIO()
     converted = picture.convert("L").convert("I;16") if mode == "I;16" else picture.convert(mode)
+    if mode in ("RGBA", "LA") and rng.random() < 0.5:
+        converted.putalpha(0)
     converted.save(
         buffer, image_format, **{key: value for key, value in options.items() if value is not None}
     )

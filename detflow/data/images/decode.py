@@ -6,18 +6,21 @@ training, evaluation, export and prediction see the same pixels.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageFile
 
+from detflow.data.images.extra_bytes import clean_header, cut_extra_bytes
 from detflow.data.images.header import (
     DEFAULT_MAX_PIXELS,
     ORIENTATION_TAG,
     ImageFault,
     check_pixels,
+    drop_png_texts,
     find_format,
     open_header,
     pillow_faults,
@@ -37,6 +40,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Each scan of a progressive JPEG may have some.
+_MAX_CUTS = 4
 Grey = npt.NDArray[np.uint8]
 """A small grey rendition, uint8 of shape (height, width): what a perceptual hash is made of."""
 
@@ -52,6 +57,7 @@ class ImageFacts:
         orientation: The EXIF orientation, 1 to 8; 1 where it has none.
         is_plain_jpeg: Whether every consumer decodes it alike (but for EXIF).
         grey: A small rendition of the stored pixels.
+        remarks: What was passed over to show the picture: codes of rules, each with what is there.
     """
 
     format: str
@@ -60,6 +66,7 @@ class ImageFacts:
     orientation: int
     is_plain_jpeg: bool
     grey: Grey
+    remarks: tuple[tuple[str, str], ...] = ()
 
     @property
     def turned_size(self) -> ImageSize:
@@ -89,6 +96,7 @@ def read_image_facts(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image
         orientation=orientation,
         is_plain_jpeg=False,
         grey=_shrink(rgb),
+        remarks=(("alpha_zero", f"{image_format} {image.mode}"),) if _is_unseen(image) else (),
     )
 
 
@@ -126,15 +134,12 @@ def decode_pixels(
         check_pixels(header.size.width, header.size.height, max_pixels)
         orientation = read_orientation(header.exif) if upright else 1
         if header.is_plain:
-            try:
+            # What this refuses, the slower way below refuses or proves to be harmless.
+            with contextlib.suppress(ValueError):
                 # The same integer transform and the same upsampling as Pillow's.
                 pixels = simplejpeg.decode_jpeg(
                     data, colorspace="RGB", fastdct=False, fastupsample=False, strict=True
                 )
-            except ValueError as error:
-                if "subsampling" not in str(error):
-                    raise ImageFault("image_undecodable", str(error)) from None
-            else:
                 return _turn_pixels(pixels, orientation), orientation
     facts = read_image_facts(data, max_pixels)
     orientation = facts.orientation if upright else 1
@@ -154,19 +159,15 @@ def _read_jpeg_facts(data: bytes, max_pixels: int) -> ImageFacts:
         raise ImageFault("image_unsupported", header.kind, "8 bit")
     plain = header.is_plain
     grey: Grey | None = None
+    extra = ""
     if plain:
         try:
-            # This walks all entropy-coded data, so that damage is found, and keeps a rendition that
-            # is just large enough for a perceptual hash.
-            decoded = simplejpeg.decode_jpeg(
-                data, colorspace="GRAY", min_height=16, min_width=17, min_factor=1, strict=True
-            )
-            grey = decoded[:, :, 0]
+            grey = _decode_small(data)
         except ValueError as error:
-            if "subsampling" not in str(error):
-                raise ImageFault("image_undecodable", str(error)) from None
-            # TurboJPEG's interface cannot name the sampling pattern; libjpeg, and so Pillow, may
+            # TurboJPEG's interface cannot name every sampling pattern; libjpeg, and so Pillow, may
             # read it all the same.
+            if "subsampling" not in str(error):
+                grey, extra = _decode_without_extra(data, str(error))
             plain = False
     if grey is None:
         grey = _shrink(_to_eight_bit(_open(data, "jpeg", max_pixels)[0]))
@@ -177,24 +178,77 @@ def _read_jpeg_facts(data: bytes, max_pixels: int) -> ImageFacts:
         orientation=read_orientation(header.exif),
         is_plain_jpeg=plain,
         grey=grey,
+        remarks=(("jpeg_extra_bytes", extra),) if extra else (),
     )
+
+
+def _decode_without_extra(data: bytes, warning: str) -> tuple[Grey, str]:
+    """Decodes a file that the decoder warns of, without what means nothing.
+
+    Returns:
+        What `_decode_small` returns, and what was left out.
+
+    Raises:
+        ImageFault: It is damaged, or may be.
+    """
+    cleaned, what = clean_header(data)
+    faults = [what] if what else []
+    for _ in range(_MAX_CUTS):
+        try:
+            return _decode_small(cleaned), " and ".join(faults)
+        except ValueError as error:
+            cut = cut_extra_bytes(cleaned, str(error))
+        if cut is None:
+            break
+        cleaned = cut[0]
+        faults.append(cut[1])
+    raise ImageFault("image_undecodable", warning)
+
+
+def _decode_small(data: bytes) -> Grey:
+    """Walks all entropy-coded data, so that damage is found.
+
+    Returns:
+        A rendition that is just large enough for a perceptual hash.
+
+    Raises:
+        ValueError: It is damaged, or sampled in an unknown way.
+    """
+    decoded: Grey = simplejpeg.decode_jpeg(
+        data, colorspace="GRAY", min_height=16, min_width=17, min_factor=1, strict=True
+    )
+    return decoded[:, :, 0]
 
 
 def _open(data: bytes, image_format: str, max_pixels: int | None) -> tuple[Image.Image, int]:
     """Decodes a file with Pillow; returns the stored pixels and the EXIF orientation."""
-    with pillow_faults(image_format):
-        image = open_header(data, image_format, max_pixels)
-        num_frames = getattr(image, "n_frames", 1)
-        if num_frames > 1 and image_format != "jpeg":
-            raise ImageFault(
-                "image_unsupported", f"{image_format} with {num_frames} frames", "one frame"
-            )
-        orientation = to_orientation(image.getexif().get(ORIENTATION_TAG))
-        image.load()
+    if image_format == "jpeg":
+        data, _ = clean_header(data)
+    try:
+        image, orientation = _load(data, image_format, max_pixels)
+    except ImageFault:
+        # Pillow bounds what texts and profiles may hold, and none of them is about the pixels.
+        bare = drop_png_texts(data) if image_format == "png" else data
+        if bare is data:
+            raise
+        image, orientation = _load(bare, image_format, max_pixels)
     if image_format == "tiff" and orientation != 1:
         # Pillow turns a TIFF, and only a TIFF, while it loads it: turn it back. All turns but 6 and
         # 8 undo themselves.
         return image.transpose(_TURNS[{6: 8, 8: 6}.get(orientation, orientation)]), orientation
+    return image, orientation
+
+
+def _load(
+    data: bytes, image_format: str, max_pixels: int | None
+) -> tuple[ImageFile.ImageFile, int]:
+    with pillow_faults(image_format):
+        image = open_header(data, image_format, max_pixels)
+        # Counting the frames would walk all of them.
+        if image_format != "jpeg" and getattr(image, "is_animated", False):
+            raise ImageFault("image_unsupported", f"{image_format} with several frames", "one")
+        orientation = to_orientation(image.getexif().get(ORIENTATION_TAG))
+        image.load()
     return image, orientation
 
 
@@ -211,7 +265,8 @@ def decode_image(data: bytes, turn: int, max_pixels: int | None = None) -> Image
 def _to_eight_bit(image: Image.Image) -> Image.Image:
     """Returns the image as "L" or "RGB".
 
-    Alpha is laid over white, 16 bits are scaled by 1/257, palettes are resolved.
+    Alpha is laid over white, unless it hides everything; 16 bits are scaled by 1/257, palettes are
+    resolved.
     """
     if image.mode == "1":
         return image.convert("L")
@@ -225,10 +280,26 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if _has_alpha(image):
         rgba = image.convert("RGBA")
+        if _is_unseen(rgba):
+            # A picture that nobody could see says nothing by its alpha: other decoders, and the
+            # annotator, go by its colours.
+            return rgba.convert("RGB")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+
+
+def _is_unseen(image: Image.Image) -> bool:
+    """Whether alpha is 0 everywhere."""
+    if not _has_alpha(image):
+        return False
+    with_alpha = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+    return with_alpha.getchannel("A").getextrema() == (0, 0)
 
 
 def _shrink(image: Image.Image) -> Grey:

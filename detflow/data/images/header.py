@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from detflow.data.images.extra_bytes import clean_header
 from detflow.data.rules import UPLOAD_RULES, Rule
 from detflow.types import ImageSize
 
@@ -37,6 +39,29 @@ IMAGE_SUFFIXES = {
     ".avif": "heif",
 }
 
+UNREAD_SUFFIXES = frozenset(
+    {
+        *(".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c", ".jxl", ".jxr", ".wdp", ".hif"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".pcx", ".psd", ".exr", ".hdr", ".dds"),
+        *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raw", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+        *(".dcm", ".ico", ".svg", ".eps", ".xcf", ".sgi", ".rgb", ".ras", ".fits", ".mpo", ".apng"),
+    }
+)
+"""Extensions of pictures that detflow does not read."""
+_UNREAD = (
+    (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"II\xbc", "JPEG XR"),
+    *((b"P%d" % kind + space, "PNM") for kind in range(1, 8) for space in (b"\n", b" ", b"\r")),
+    (b"8BPS", "PSD"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"DDS ", "DDS"),
+    (b"BPG\xfb", "BPG"),
+    (b"\0\0\1\0", "ICO"),
+    (b"\x0a\x05\x01", "PCX"),
+)
 _JPEG_MAX_SIDE = 65_500
 _PILLOW_FORMATS = {
     "jpeg": "JPEG",
@@ -47,6 +72,9 @@ _PILLOW_FORMATS = {
     "gif": "GIF",
 }
 ORIENTATION_TAG = 0x0112
+_PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+# What Pillow may say of the file object, which has another address in every run.
+_OBJECT = re.compile(r"<[^<>]* object at 0x[0-9a-fA-F]+>")
 # Start-of-frame markers: baseline, extended and progressive Huffman are what every decoder reads.
 _PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -56,7 +84,8 @@ class ImageFault(Exception):
     """An image that cannot be used.
 
     Attributes:
-        code: The code of a rule for pictures; the rules for datasets have the same three.
+        code: The code of a rule for pictures; the rules for datasets have the same three,
+            and one for a file that cannot be read.
         value: What is there.
         expected: What should be.
     """
@@ -161,6 +190,11 @@ def find_format(head: bytes) -> str | None:
     return None
 
 
+def find_unread_format(head: bytes) -> str | None:
+    """Returns the name of a format that is known and not read; None where none is announced."""
+    return next((name for magic, name in _UNREAD if head.startswith(magic)), None)
+
+
 def read_image_size(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageSize:
     """Reads the stored size from the header.
 
@@ -190,6 +224,15 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
     Raises:
         ImageFault: The header is damaged.
     """
+    header = _find_jpeg_header(data)
+    if header is None:
+        header = _find_jpeg_header(clean_header(data)[0])
+    if header is None:
+        raise ImageFault("image_undecodable", "the JPEG header is damaged")
+    return header
+
+
+def _find_jpeg_header(data: bytes) -> JpegHeader | None:
     adobe_transform = exif = frame = None
     for marker, start, end in find_segments(data):
         if marker == 0xEE and data[start : start + 5] == b"Adobe" and end - start >= 12:
@@ -210,7 +253,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
             )
         elif marker == 0xDA and frame is not None:
             return JpegHeader(*frame, adobe_transform=adobe_transform, exif=exif)
-    raise ImageFault("image_undecodable", "the JPEG header is damaged")
+    return None
 
 
 def find_segments(data: bytes) -> list[tuple[int, int, int]]:
@@ -286,6 +329,9 @@ def require_format(data: bytes) -> str:
     """
     image_format = find_format(data[:16])
     if image_format is None:
+        unread = find_unread_format(data[:16])
+        if unread is not None:
+            raise ImageFault("image_unsupported", unread, "a JPEG, PNG, WebP, BMP, TIFF or GIF")
         what = "an empty file" if not data else f"it begins with {data[:8].hex(' ')}"
         raise ImageFault("image_undecodable", what, "a JPEG, PNG, WebP, BMP, TIFF or GIF")
     if image_format not in _PILLOW_FORMATS:
@@ -306,6 +352,20 @@ def open_header(data: bytes, image_format: str, max_pixels: int | None) -> Image
     return image
 
 
+def drop_png_texts(data: bytes) -> bytes:
+    """Leaves texts and profiles out of a PNG; the same object where it has none."""
+    pieces = [data[:8]]
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if kind not in _PNG_TEXTS or end > len(data):
+            pieces.append(data[position:end])
+        position = end
+    bare = b"".join(pieces)
+    return data if len(bare) == len(data) else bare
+
+
 @contextlib.contextmanager
 def pillow_faults(image_format: str) -> Iterator[None]:
     """Turns whatever Pillow raises in the block into an `ImageFault`."""
@@ -321,7 +381,11 @@ def pillow_faults(image_format: str) -> Iterator[None]:
             raise
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  Damaged files make Pillow raise almost anything.
+        except UnidentifiedImageError:
+            # Its text has the address of the file object, which is another one in every run.
             raise ImageFault(
-                "image_undecodable", f"{image_format}: {error or type(error).__name__}"
+                "image_undecodable", f"{image_format}: the header cannot be read"
             ) from None
+        except Exception as error:  # noqa: BLE001  Damaged files make Pillow raise almost anything.
+            reason = _OBJECT.sub("the file", str(error)) or type(error).__name__
+            raise ImageFault("image_undecodable", f"{image_format}: {reason}") from None

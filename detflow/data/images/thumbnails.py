@@ -48,7 +48,8 @@ def read_thumbnail(
     """
     try:
         data = source.read(image, MAX_IMAGE_BYTES + 1)
-    except FileNotFoundError:
+    except OSError:
+        # It is gone, or must not be read: the findings say so.
         return None
     if len(data) > MAX_IMAGE_BYTES:
         return None

@@ -14,7 +14,7 @@ from detflow.data.judging.decisions import Decision
 from detflow.data.judging.entries import restore_annotation
 from detflow.data.judging.pair import recall_image
 from detflow.data.judging.provisional import KnownImage
-from detflow.data.judging.reading import read_files
+from detflow.data.judging.reading import UnreadableFile, read_content, read_files
 from detflow.data.judging.rulings import Ruling, Rulings
 from detflow.data.judging.testimony import Group
 from detflow.data.sources.source import AnnotationSource, RawAnnotation
@@ -51,6 +51,7 @@ class AgainJudge:
         dialect: How files are read.
         classes: The classes that may occur; None allows any.
         renames: The new name of each class that is renamed.
+        max_side: Images with a longer side become smaller; 0 leaves all as they are.
         rulings: What the whole set has decided.
         decided: What a person has decided, by the annotation's name.
     """
@@ -59,6 +60,7 @@ class AgainJudge:
     dialect: AnnotationSource
     classes: Sequence[str] | None
     renames: Mapping[str, str]
+    max_side: int
     rulings: Rulings
     decided: Mapping[str, tuple[Decision, ...]] = field(default_factory=dict)
 
@@ -68,10 +70,10 @@ class AgainJudge:
         files = read_files(self.source, paths, self.dialect.max_file_bytes)
         return [self._judge(self._restore(task, files), task.image) for task in tasks]
 
-    def _restore(self, task: AgainTask, files: Iterator[bytes]) -> RawAnnotation:
+    def _restore(self, task: AgainTask, files: Iterator[bytes | UnreadableFile]) -> RawAnnotation:
         if task.kept is not None:
             return restore_annotation(task.kept)
-        annotations = self.dialect.read(next(files), task.path).annotations
+        annotations = read_content(self.dialect, next(files), task.path)[0].annotations
         if len(annotations) != 1:
             raise DataError(
                 "the file changed while the dataset was being read",
@@ -87,7 +89,14 @@ class AgainJudge:
 
         def judge(ruling: Ruling) -> Judgement:
             return build_judgement(
-                annotation, image, known.hash, self.classes, self.renames, group, ruling
+                annotation,
+                image,
+                known.hash,
+                self.classes,
+                self.renames,
+                self.max_side,
+                group,
+                ruling,
             )
 
         judgement = judge(ruling)

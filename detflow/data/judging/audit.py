@@ -55,6 +55,7 @@ from detflow.data.sources.own_images import describe_own_image, find_own_images,
 from detflow.data.sources.pairing import pair_images
 from detflow.data.sources.source import AnnotationSource, DatasetFiles, ImageNames
 from detflow.data.sources.splits import DEFAULT_FRACTIONS, SplitBy, Splits, ValidationShare
+from detflow.data.sources.unread import name_unread_images
 from detflow.data.workers.processes import OrderedMap
 from detflow.label_map import LabelMap
 from detflow.progress import Progress
@@ -76,6 +77,8 @@ class AuditOptions:
             dataset declares, or else those that are found, sorted.
         renames: The new name of each class that is renamed; see `classes.settle_names`.
         max_pixels: Images with more pixels are refused from their header.
+        max_side: Images with a longer side, in pixels, become smaller in the records; None leaves
+            all as they are.
         split_by: Where the splits come from.
         fractions: The share of each split by its name, where a seed decides.
         seed: The seed of the random split and of the order of the records.
@@ -90,6 +93,7 @@ class AuditOptions:
     classes: tuple[str, ...] | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
     max_pixels: int = DEFAULT_MAX_PIXELS
+    max_side: int | None = None
     split_by: SplitBy = SplitBy.AUTO
     fractions: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_FRACTIONS))
     seed: int = 0
@@ -209,6 +213,7 @@ def audit_dataset(
                 files.source,
                 dialect,
                 options.max_pixels,
+                options.max_side or 0,
                 classes,
                 is_paired=False,
                 renames=renames,
@@ -286,6 +291,7 @@ def _judge_all(
         batch_judge.dialect,
         batch_judge.classes,
         batch_judge.renames,
+        batch_judge.max_side,
         rulings,
         decisions.judged,
     )
@@ -418,7 +424,7 @@ class _Pass:
             taken = {image: name for name, image in have_one}
             pairs, dropped = answer_images(pairs, self._claims, taken, answers)
             self.annotations = [name for name in self.annotations if name not in dropped]
-        self._collected.log.extend(pairs.findings)
+        self._collected.log.extend(name_unread_images(pairs.findings, self._files.unread))
         self.annotations = [name for name in self.annotations if name not in pairs.copies]
         waiting = list(pairs.images.items())
         judge = replace(self._judge, is_paired=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
@@ -20,7 +19,7 @@ from detflow.data.judging.pair import (
     judge_pair,
 )
 from detflow.data.judging.provisional import Basis, Look
-from detflow.data.judging.reading import read_files
+from detflow.data.judging.reading import UnreadableFile, read_content, read_files
 from detflow.data.judging.rulings import Ruling, Rulings
 from detflow.data.judging.sample import ClassCount
 from detflow.data.judging.testimony import Group, Tally, testify
@@ -132,6 +131,7 @@ class BatchJudge:
         source: The dataset's folder.
         dialect: How files are read.
         max_pixels: Images with more are refused.
+        max_side: Images with a longer side become smaller; 0 leaves all as they are.
         classes: The classes that may occur; None allows any.
         is_paired: Whether a task's images have been decided. Otherwise they are images of the
             files' own names, and count only where the annotation claims them.
@@ -141,6 +141,7 @@ class BatchJudge:
     source: Folder
     dialect: AnnotationSource
     max_pixels: int
+    max_side: int
     classes: Sequence[str] | None
     is_paired: bool
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -156,11 +157,12 @@ class BatchJudge:
         limit = self.dialect.max_file_bytes
         files = list(read_files(self.source, (task.path for task in tasks), limit))
         contents = [
-            self.dialect.read(data, task.path) for data, task in zip(files, tasks, strict=True)
+            read_content(self.dialect, data, task.path)
+            for data, task in zip(files, tasks, strict=True)
         ]
         pairs = [
             (annotation, task.image)
-            for content, task in zip(contents, tasks, strict=True)
+            for (content, _), task in zip(contents, tasks, strict=True)
             for annotation in content.annotations
             if task.image is not None
             and (self.is_paired or claims_own_image(annotation.name, annotation.names))
@@ -169,13 +171,13 @@ class BatchJudge:
         judgements = {judgement.annotation: judgement for judgement in judged}
         readings = [
             FileReading(
-                hashlib.sha256(data).digest(),
+                digest,
                 tuple(
                     _describe_reading(raw, judgements.get(raw.name)) for raw in content.annotations
                 ),
                 content.findings,
             )
-            for data, content in zip(files, contents, strict=True)
+            for content, digest in contents
         ]
         return BatchReading(readings, tallies)
 
@@ -191,7 +193,11 @@ class BatchJudge:
         images = []
         judged = []
         for data, (annotation, path) in zip(files, pairs, strict=True):
-            if self.is_paired or not is_stranger(annotation.name, annotation.size, path, data):
+            if (
+                self.is_paired
+                or isinstance(data, UnreadableFile)
+                or not is_stranger(annotation.name, annotation.size, path, data)
+            ):
                 images.append(examine_image(data, path, self.max_pixels))
                 judged.append(annotation)
         hashes = [perceptual_hash(image.facts.grey) if image.facts else b"" for image in images]
@@ -204,7 +210,13 @@ class BatchJudge:
         shared = {group: (group, rulings.find(group)) for group in groups}
         judgements = [
             build_judgement(
-                annotation, image, image_hash, self.classes, self.renames, *shared[group]
+                annotation,
+                image,
+                image_hash,
+                self.classes,
+                self.renames,
+                self.max_side,
+                *shared[group],
             )
             for annotation, image, image_hash, group in zip(
                 judged, images, hashes, groups, strict=True
@@ -219,6 +231,7 @@ def build_judgement(
     image_hash: bytes,
     classes: Sequence[str] | None,
     renames: Mapping[str, str],
+    max_side: int,
     group: Group,
     ruling: Ruling,
 ) -> Judgement:
@@ -230,16 +243,17 @@ def build_judgement(
         image_hash: The image's perceptual hash.
         classes: The classes that may occur; None allows any.
         renames: The new name of each class that is renamed.
+        max_side: Images with a longer side become smaller; 0 leaves all as they are.
         group: The annotation's group.
         ruling: What is taken as given.
     """
     annotation, renamed = settle_names(annotation, renames)
-    sample, findings = judge_pair(annotation, image, classes, ruling)
+    sample, findings = judge_pair(annotation, image, classes, ruling, max_side)
     basis = None
     facts = image.facts
     if facts is not None and annotation.objects is not None:
         rest = find_rest(annotation, facts)
-        look = Look(facts.format, facts.kind, facts.orientation, facts.is_plain_jpeg)
+        look = Look(facts.format, facts.kind, facts.orientation, facts.is_plain_jpeg, facts.remarks)
         basis = Basis(group, ruling, rest, look, facts.size.width, facts.size.height)
     return Judgement(
         annotation=annotation.name,

@@ -77,6 +77,12 @@ def mend_box(case: Case, raw: RawObject, size: ImageSize, frame: CornerFrame) ->
     return box
 
 
+def is_tiny(box: Corners, size: ImageSize) -> bool:
+    """Whether a normalised box, [ymin, xmin, ymax, xmax], is less than 2 pixels high or wide."""
+    ymin, xmin, ymax, xmax = box
+    return (ymax - ymin) * size.height < _TINY_PX or (xmax - xmin) * size.width < _TINY_PX
+
+
 def to_pixels(raw: RawObject, size: ImageSize, frame: CornerFrame) -> tuple[RawObject, CornerFrame]:
     """Returns an object with corners in pixels, and what those count."""
     if frame is not CornerFrame.FRACTIONS:

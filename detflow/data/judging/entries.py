@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from detflow.data.findings import Finding
-from detflow.data.judging.reading import read_files
+from detflow.data.judging.reading import read_content, read_files
 from detflow.data.sources.filed import find_file_split
 from detflow.data.sources.source import AnnotationSource, DatasetFiles, ImageNames, RawAnnotation
 
@@ -92,10 +92,10 @@ def read_entries(
     """
     contents = read_files(files.source, files.annotations, dialect.max_file_bytes)
     for path, data in zip(files.annotations, contents, strict=True):
-        content = dialect.read(data, path)
+        content, digest = read_content(dialect, data, path)
         yield EntryFile(
             path,
-            hashlib.sha256(data).digest(),
+            digest,
             {raw.entry: (raw.names, raw.size, store.add(raw)) for raw in content.annotations},
             content.findings,
             frozenset(map(_digest_content, content.annotations)),

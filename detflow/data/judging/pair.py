@@ -13,10 +13,11 @@ from detflow.data.findings import Corners, Finding
 from detflow.data.images.decode import ImageFacts, read_image_facts
 from detflow.data.images.header import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault
 from detflow.data.images.transcode import Treatment
-from detflow.data.judging.boxes import mend_box, place_box, to_pixels
+from detflow.data.judging.boxes import is_tiny, mend_box, place_box, to_pixels
 from detflow.data.judging.case import Case
 from detflow.data.judging.classes import KnownClasses, index_classes
 from detflow.data.judging.provisional import KnownImage
+from detflow.data.judging.reading import UnreadableFile
 from detflow.data.judging.rendition import find_drawn
 from detflow.data.judging.rulings import Rest, Ruling
 from detflow.data.judging.sample import AuditedSample, ClassCount
@@ -50,14 +51,17 @@ class ExaminedImage:
     fault: ImageFault | None
 
 
-def examine_image(data: bytes, path: str, max_pixels: int) -> ExaminedImage:
+def examine_image(data: bytes | UnreadableFile, path: str, max_pixels: int) -> ExaminedImage:
     """Decodes an image file completely.
 
     Args:
-        data: The file's bytes.
+        data: The file's bytes, or why there are none.
         path: Its path inside the dataset.
         max_pixels: An image with more pixels cannot be used.
     """
+    if isinstance(data, UnreadableFile):
+        nothing = hashlib.sha256(b"").digest()
+        return ExaminedImage(path, 0, nothing, None, ImageFault("file_unreadable", data.reason))
     sha256 = hashlib.sha256(data).digest()
     try:
         if len(data) > MAX_IMAGE_BYTES:
@@ -77,6 +81,7 @@ def recall_image(known: KnownImage) -> ExaminedImage:
         orientation=look.orientation,
         is_plain_jpeg=look.is_plain_jpeg,
         grey=_NO_RENDITION,
+        remarks=look.remarks,
     )
     return ExaminedImage(known.path, known.num_bytes, known.sha256, facts, None)
 
@@ -86,6 +91,7 @@ def judge_pair(
     image: ExaminedImage,
     classes: Sequence[str] | None,
     ruling: Ruling,
+    max_side: int = 0,
 ) -> tuple[AuditedSample | None, tuple[Finding, ...]]:
     """Judges an annotation with its image.
 
@@ -94,12 +100,13 @@ def judge_pair(
         image: The image that belongs to it.
         classes: The classes that may occur; None allows any.
         ruling: What the whole set has decided.
+        max_side: The longest side, in pixels, that an image may have in the records; 0 allows any.
 
     Returns:
         The sample, or None where it cannot be used, and all findings.
     """
     case = Case(annotation, image.path)
-    sample = _judge(case, image, classes, ruling)
+    sample = _judge(case, image, classes, ruling, max_side)
     return sample, tuple(case.findings)
 
 
@@ -128,7 +135,7 @@ def find_rest(annotation: RawAnnotation, facts: ImageFacts) -> Rest:
 
 
 def _judge(
-    case: Case, image: ExaminedImage, classes: Sequence[str] | None, ruling: Ruling
+    case: Case, image: ExaminedImage, classes: Sequence[str] | None, ruling: Ruling, max_side: int
 ) -> AuditedSample | None:
     annotation, facts, fault = case.annotation, image.facts, image.fault
     if fault is not None:
@@ -143,7 +150,11 @@ def _judge(
     if drawn is None:
         return None
     objects, frame = drawn
-    treatment = _decide_treatment(case, facts, turn)
+    for code, value in facts.remarks:
+        case.note(code, value=value)
+    treatment = _decide_treatment(
+        case, facts, turn, max_side if max_side < max(size.width, size.height) else 0
+    )
     kept = []
     boxes = []
     unknown: dict[str, str] = {}
@@ -161,6 +172,8 @@ def _judge(
         return None
     if not objects:
         case.note("no_objects")
+    if treatment.max_side:
+        _note_shrinking(case, kept, boxes, size, treatment.shrink(size), frame)
     return AuditedSample(
         annotation.name,
         image.path,
@@ -170,6 +183,22 @@ def _judge(
         treatment,
         _drop_duplicates(case, kept, round_to_record(boxes), size, frame),
     )
+
+
+def _note_shrinking(
+    case: Case,
+    objects: Sequence[RawObject],
+    boxes: Sequence[Corners],
+    size: ImageSize,
+    stored: ImageSize,
+    frame: CornerFrame,
+) -> None:
+    """Notes that an image becomes smaller, and which boxes become tiny by that."""
+    case.note("image_shrunk", value=f"{size}, {stored} in the records")
+    for raw, box in zip(objects, boxes, strict=True):
+        if not is_tiny(box, size) and is_tiny(box, stored):
+            value = f"{raw.name}, in the records"
+            case.note_box("box_tiny", *to_pixels(raw, size, frame), value=value)
 
 
 def _note_unknown_class(
@@ -213,14 +242,17 @@ def _drop_duplicates(
     )
 
 
-def _decide_treatment(case: Case, facts: ImageFacts, turn: int) -> Treatment:
+def _decide_treatment(case: Case, facts: ImageFacts, turn: int, max_side: int) -> Treatment:
     suffix = split_extension(case.image)[1]
     if IMAGE_SUFFIXES.get(suffix.lower()) != facts.format:
         expected = f"named {suffix or 'without an extension'}"
         case.note_image("extension_wrong", value=facts.kind, expected=expected)
     if not facts.is_plain_jpeg:
         case.note("image_transcoded", value=facts.kind)
-    transcode = turn != 1 or not facts.is_plain_jpeg
+    transcode = turn != 1 or not facts.is_plain_jpeg or max_side > 0
     return Treatment(
-        transcode=transcode, turn=turn, drop_exif=facts.orientation != 1 and not transcode
+        transcode=transcode,
+        turn=turn,
+        drop_exif=facts.orientation != 1 and not transcode,
+        max_side=max_side,
     )

@@ -25,6 +25,7 @@ class Look(NamedTuple):
     kind: str
     orientation: int
     is_plain_jpeg: bool
+    remarks: tuple[tuple[str, str], ...] = ()
 
 
 class Basis(NamedTuple):

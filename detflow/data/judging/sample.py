@@ -24,7 +24,7 @@ class AuditedSample:
         image: The image's path inside the dataset.
         image_bytes: The size of the image file.
         image_sha256: The SHA-256 of the image file as audited, in hexadecimal.
-        size: The size of the image in the record.
+        size: The size of the image as it was judged: turned, but not yet made smaller.
         treatment: How the file's bytes become the record's.
         columns: Its objects, with every repair made.
     """
@@ -36,6 +36,11 @@ class AuditedSample:
     size: ImageSize
     treatment: Treatment
     columns: ObjectColumns
+
+    @property
+    def record_size(self) -> ImageSize:
+        """The size of the image in the record."""
+        return self.treatment.shrink(self.size)
 
     @property
     def objects(self) -> tuple[ObjectAnnotation, ...]:
@@ -50,7 +55,8 @@ class AuditedSample:
     def to_json(self) -> bytes:
         """Returns one line without its line break."""
         names, boxes, *rest = self.columns
-        treatment = (self.treatment.transcode, self.treatment.turn, self.treatment.drop_exif)
+        how = self.treatment
+        treatment = (how.transcode, how.turn, how.drop_exif, how.max_side)
         head = (
             self.annotation,
             self.image,

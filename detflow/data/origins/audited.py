@@ -55,9 +55,11 @@ class AuditedReader:
         if self.keeps_lossless and audited.treatment == _ONLY_TRANSCODED:
             suffix = find_lossless_suffix(data)
             if suffix is not None:
-                return LoadedImage(data, suffix, audited.size, objects, is_encoded_anew=False)
+                return LoadedImage(
+                    data, suffix, audited.record_size, objects, is_encoded_anew=False
+                )
         encoded = encode_record_jpeg(data, audited.treatment)
-        return LoadedImage(encoded, ".jpg", audited.size, objects, encoded is not data)
+        return LoadedImage(encoded, ".jpg", audited.record_size, objects, encoded is not data)
 
 
 class AuditedOrigin:

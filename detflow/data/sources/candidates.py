@@ -11,6 +11,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from detflow.data.images.header import IMAGE_SUFFIXES
@@ -168,7 +169,7 @@ class CandidateFinder:
         self, annotation: str, claim: Claim
     ) -> tuple[tuple[str, ...], str | None, Sequence[str], Sequence[str]]:
         filename, source_path, _, _, _ = claim
-        tail = split_path(source_path)[-1:] if source_path else []
+        tail = split_path(source_path or "")[-1:]
         place = place_of(annotation, claim)
         lesser: Sequence[str] = ()
         for parts, code in ((split_path(filename or ""), None), (tail, "paired_by_path")):
@@ -225,13 +226,17 @@ class CandidateFinder:
         return owned, pool, lesser
 
     def _find_pool(self, annotation: str, stem: str, claim: Claim) -> tuple[Sequence[str], bool]:
+        key = fold(stem)
+        pool = self.images.find(key)
+        if len(pool) <= _MAX_COMPARED:
+            return pool, True
         filename, source_path, folder, _, _ = claim
         hints = [
             *split_path(filename or "")[-2:-1],
             *split_path(source_path or "")[-2:-1],
             *split_path(folder or "")[-1:],
         ]
-        return self.images.find_near(fold(stem), place_of(annotation, claim), hints)
+        return self.images.find_near(key, place_of(annotation, claim), hints)
 
 
 def place_of(annotation: str, claim: Claim) -> str:
@@ -266,9 +271,11 @@ def agreement(claim: Claim, image: str) -> tuple[int, int, int]:
     )
 
 
-def split_path(path: str) -> list[str]:
+# Each path is asked for several times in a row.
+@lru_cache(maxsize=256)
+def split_path(path: str) -> tuple[str, ...]:
     """Returns the parts of a path from any machine."""
-    return [part for part in _SEPARATORS.split(path) if part not in ("", ".")]
+    return tuple(part for part in _SEPARATORS.split(path) if part not in ("", "."))
 
 
 def is_unsafe(filename: str) -> bool:

@@ -21,6 +21,7 @@ from detflow.data.sources.tfrecord.source import TFRECORD
 from detflow.data.sources.voc.source import VOC
 from detflow.data.sources.yolo.source import YOLO
 from detflow.errors import ConfigError
+from detflow.storage.faults import read_readable
 from detflow.storage.interface import Entry, Folder
 from detflow.text import count_noun
 
@@ -120,7 +121,7 @@ def find_dialects(source: Folder, entries: Iterable[Entry]) -> list[Seen]:
         elif root == "annotations" and _CVAT_CHILD.search(text):
             found["cvat"].append(path)
     for path in _sample(by_suffix[".json"], per_folder=_MAX_LOOKS):
-        if is_coco(source.read(path, _HEAD_BYTES)):
+        if is_coco(_read_head(source, path)):
             found["coco"].append(path)
     for path in _sample(by_suffix[".csv"], per_folder=_MAX_LOOKS):
         if read_head(source.read(path, _HEAD_BYTES)) is not None:
@@ -182,7 +183,12 @@ def _sample(paths: Sequence[str], per_folder: int = _LOOKS_PER_FOLDER) -> list[s
 
 
 def _read_text(source: Folder, path: str) -> str:
-    return source.read(path, _HEAD_BYTES).replace(b"\0", b"").decode("utf-8", "replace")
+    return _read_head(source, path).replace(b"\0", b"").decode("utf-8", "replace")
+
+
+def _read_head(source: Folder, path: str) -> bytes:
+    """Returns a file's first bytes; none of a file that cannot be read, which judging names."""
+    return read_readable(source, path, _HEAD_BYTES) or b""
 
 
 def _own_name(path: str) -> str:

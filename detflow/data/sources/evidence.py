@@ -23,6 +23,7 @@ from detflow.data.images.header import (
     require_format,
     to_orientation,
 )
+from detflow.storage.faults import read_readable
 from detflow.storage.interface import Folder
 
 _HEAD_BYTES = 1 << 18
@@ -91,7 +92,7 @@ class SizeReader:
         """Returns the size of each image; None where its header cannot be read."""
         sizes = []
         for path in images:
-            data = self.source.read(path, _HEAD_BYTES)
+            data = read_readable(self.source, path, _HEAD_BYTES) or b""
             size = read_header_size(data)
             if size is None and len(data) == _HEAD_BYTES:
                 # A TIFF may have its header at the end, a JPEG a long profile in front.
@@ -107,8 +108,10 @@ class DigestReader:
     source: Folder
 
     def __call__(self, files: Sequence[str]) -> list[bytes]:
-        """Returns the SHA-256 of each file."""
-        return [
-            hashlib.sha256(data).digest()
-            for data in self.source.read_many(files, MAX_IMAGE_BYTES + 1)
-        ]
+        """Returns the SHA-256 of each file; of one that cannot be read, that of its path."""
+        digests = []
+        for path in files:
+            data = read_readable(self.source, path, MAX_IMAGE_BYTES + 1)
+            content = path.encode("utf-8", "surrogateescape") if data is None else data
+            digests.append(hashlib.sha256(content).digest())
+        return digests

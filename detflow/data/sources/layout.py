@@ -15,20 +15,29 @@ from detflow.data.sources.names import (
     split_extension,
 )
 from detflow.data.sources.source import AnnotationSource, DatasetFiles
+from detflow.data.sources.unread import is_unread_image
+from detflow.storage.faults import is_fault_of_file, name_fault
 from detflow.storage.interface import Entry, Folder
 
 # VOC's masks are named like the images, and so are labelme2voc's pictures of them
 # (SegmentationClassPNG, SegmentationObjectVisualization, …); __MACOSX holds shadows of every file
 # in a zip made on a Mac, @eaDir the thumbnails of a network drive.
 _PASSED_OVER = re.compile(r"Segmentation(Class|Object)\w*|__MACOSX|@eaDir")
-_HEAD_BYTES = 32
+# As much as a declaration and a comment may take before an annotation begins.
+_HEAD_BYTES = 1_024
 # What may name classes or declare splits beside annotations of some dialect.
 _SIDE_SUFFIXES = (".yaml", ".yml", ".names", ".labels", ".pbtxt")
 
 
 def walk_dataset(source: Folder) -> list[Entry]:
-    """Lists a dataset's folder; hidden files and folders and links to folders are passed over."""
-    return sorted(source.walk(_is_passed_over))
+    """Lists a dataset's folder; hidden files and folders and links to folders are passed over.
+
+    A folder that cannot be opened is in the list, and leads nowhere outside. A link that leads
+    nowhere is in it as a file: reading it says what is wrong.
+    """
+    closed: list[Entry] = []
+    found = list(source.walk(_is_passed_over, lambda entry, error: closed.append(entry)))
+    return sorted([*found, *closed])
 
 
 def find_files(
@@ -45,6 +54,7 @@ def find_files(
     annotations: list[str] = []
     images: list[str] = []
     split_lists: list[str] = []
+    unread: list[str] = []
     findings: list[Finding] = []
     for path, outside, is_folder in walk_dataset(source) if entries is None else entries:
         suffix = split_extension(path.rpartition("/")[2])[1].lower()
@@ -52,6 +62,8 @@ def find_files(
             is_wanted = dialect.has_name(path) or suffix in IMAGE_SUFFIXES or may_list_split(path)
             if is_folder or is_wanted:
                 findings.append(Finding("link_outside", path, value=f"to {outside}"))
+        elif is_folder:
+            findings.append(Finding("folder_unreadable", path, value="permission denied"))
         elif dialect.has_name(path):
             annotations.append(path)
         elif suffix in IMAGE_SUFFIXES:
@@ -62,17 +74,26 @@ def find_files(
             sides.append(path)
         else:
             # Some sets leave the extensions out.
-            head = source.read(path, _HEAD_BYTES)
+            try:
+                head = source.read(path, _HEAD_BYTES)
+            except OSError as error:
+                if not is_fault_of_file(error):
+                    raise
+                findings.append(Finding("file_unseen", path, value=name_fault(error)))
+                continue
             if find_format(head) is not None:
                 images.append(path)
             elif dialect.has_head(head):
                 annotations.append(path)
+            elif is_unread_image(path, head):
+                unread.append(path)
     return DatasetFiles(
         source=source,
         annotations=tuple(sorted(annotations)),
         images=tuple(sorted(images)),
         split_lists=tuple(sorted(_drop_labels(split_lists, annotations, images))),
         sides=tuple(sorted(sides)),
+        unread=tuple(sorted(unread)),
         findings=tuple(sorted(findings, key=lambda finding: finding.path)),
     )
 

@@ -93,7 +93,7 @@ def describe_own_image(annotation: str, names: ImageNames, image: str) -> Findin
     """
     actual = name_of(image)
     written = split_path(names.filename or "")[-1:]
-    if written == [actual]:
+    if written == (actual,):
         return None
     if written:
         same = fold(written[0]) == fold(actual)

@@ -47,6 +47,7 @@ class DatasetFiles:
         split_lists: Text files that may declare splits.
         findings: Links and keys that lead out of the dataset.
         sides: Files that may name classes or declare splits: other texts, YAML, label maps.
+        unread: Pictures of formats that are not read.
     """
 
     source: Folder
@@ -55,6 +56,7 @@ class DatasetFiles:
     split_lists: tuple[str, ...]
     findings: tuple[Finding, ...]
     sides: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class ImageNames(NamedTuple):
@@ -190,7 +192,7 @@ class AnnotationSource(Protocol):
         """Whether a file holds annotations by its name alone, whatever is in it."""
 
     def has_head(self, head: bytes) -> bool:
-        """Whether a file whose name says nothing holds annotations by its first 32 bytes."""
+        """Whether a file whose name says nothing holds annotations by its first bytes."""
 
     def read(self, data: bytes, path: str) -> FileContent:
         """Reads a file; whatever is wrong with it becomes a finding.

@@ -88,7 +88,7 @@ def test_a_picture_is_turned_upright(orientation, tmp_path):
     ("mode", "suffix", "expected"),
     [
         ("L", "png", (90, 90, 90)),
-        ("RGBA", "png", (255, 255, 255)),
+        ("RGBA", "png", (10, 20, 30)),
         ("1", "png", (255, 255, 255)),
         ("CMYK", "tiff", (255, 255, 255)),
     ],

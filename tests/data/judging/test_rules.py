@@ -1,5 +1,6 @@
 """Each rule for datasets is provoked by a fault of its kind; a rule without one fails here."""
 
+import io
 import json
 
 import pytest
@@ -11,7 +12,8 @@ from detflow.data.records.example import encode_example
 from detflow.data.records.tfrecord import frame_record
 from detflow.data.rules import RULES
 from detflow.data.sources.splits import SplitBy
-from detflow.data.sources.voc.read import MAX_OBJECTS, MAX_XML_BYTES
+from detflow.data.sources.voc.parse import MAX_XML_BYTES
+from detflow.data.sources.voc.read import MAX_OBJECTS
 from detflow.data.sources.yolo.read import MAX_LABEL_BYTES
 
 FOLDERS = {"split_by": SplitBy.AUTO}
@@ -33,6 +35,16 @@ def document(content):
     def plant(voc):
         voc.add("sound")
         voc.write("annotations/a.xml", content)
+
+    return plant
+
+
+def declared(head):
+    """Plants something before an annotation that has its image."""
+
+    def plant(voc):
+        file = voc.add("a")
+        file.write_text(head + file.read_text())
 
     return plant
 
@@ -179,6 +191,19 @@ def link_outside(voc):
     (voc.root / "images" / "link.jpg").symlink_to(voc.root.parent / "outside.jpg")
 
 
+def unreadable(path):
+    """Plants a file or folder that must not be opened."""
+
+    def plant(voc):
+        voc.add("a")
+        voc.add("b")
+        if not (voc.root / path).exists():
+            voc.write(path, b"")
+        voc.denied.add(path)
+
+    return plant
+
+
 def two_images(seeds=(0, 1), widths=(64, 64)):
     """Plants an annotation, and two images of its name."""
 
@@ -226,6 +251,18 @@ def png(voc):
     voc.add("a", image=voc.encode(voc.draw(), "PNG"), suffix=".png")
 
 
+def hidden():
+    """A PNG that alpha hides completely."""
+    file = io.BytesIO()
+    Image.new("RGBA", (64, 48), (200, 20, 20, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def extra_bytes(voc):
+    sound = voc.encode(voc.draw())
+    voc.add("a", image=sound[:-2] + bytes(40) + sound[-2:])
+
+
 def no_objects(voc):
     voc.write("a.jpg", voc.encode(voc.draw()))
     voc.write("a.xml", voc.xml())
@@ -255,6 +292,7 @@ def widths(voc):
 
 SOUND_BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
 NAMED = f"<name>cat</name>{SOUND_BOX}"
+OUTLINE = "<polygon><x1>1</x1><y1>1</y1><x2>9</x2><y2>5</y2><x3>5</x3><y3>9</y3></polygon>"
 
 
 def decide(topic, about, answer):
@@ -270,6 +308,14 @@ FAULTS = {
     "xml_malformed": (document("<annotation"), {}),
     "xml_too_large": (document(b" " * (MAX_XML_BYTES + 1)), {}),
     "xml_not_voc": (document("<annotations/>"), {}),
+    "xml_head_wrong": (declared("\n<?xml version='1.0'?>"), {}),
+    "encoding_wrong": (declared("<?xml version='1.0' encoding='utf-16'?>"), {}),
+    "tag_misspelt": (body(NAMED.replace("bndbox", "BndBox")), {}),
+    "box_astray": (document(f"<annotation>{SOUND_BOX}</annotation>"), {}),
+    "box_form": (body("<name>cat</name><bndbox xmin='1' ymin='2' xmax='30' ymax='40'/>"), {}),
+    "box_from_outline": (body(f"<name>cat</name>{OUTLINE}"), {}),
+    "box_empty": (box(("nan", "nan", "nan", "nan")), {}),
+    "object_deleted": (body(f"{NAMED}<deleted>1</deleted>"), {}),
     "field_has_children": (body(f"<name>c<b/></name>{SOUND_BOX}"), {}),
     "field_twice": (body(f"<name>cat</name>{NAMED}"), {}),
     "object_nested": (body(f"{NAMED}<object/>"), {}),
@@ -288,6 +334,9 @@ FAULTS = {
     "object_duplicate": (lambda voc: voc.add("a", voc.object(), voc.object()), {}),
     "path_unsafe": (names("a.jpg", filename="../a.jpg"), {}),
     "link_outside": (link_outside, {}),
+    "file_unreadable": (unreadable("annotations/a.xml"), {}),
+    "file_unseen": (unreadable("annotations/a.pdf"), {}),
+    "folder_unreadable": (unreadable("annotations"), {}),
     "paired_by_case": (names("a.jpg", filename="A.JPG"), {}),
     "paired_by_extension": (names("a.jpg", filename="a"), {}),
     "paired_by_path": (names("b.jpg", filename="gone.jpg", path="C:\\photos\\b.jpg"), {}),
@@ -308,6 +357,9 @@ FAULTS = {
     "image_unsupported": (image(b"\0\0\0\x18ftypheic\0\0\0\0"), {}),
     "image_too_large": (lambda voc: voc.add("a"), {"max_pixels": 64}),
     "image_transcoded": (png, {}),
+    "alpha_zero": (image(hidden(), ".png"), {}),
+    "image_shrunk": (lambda voc: voc.add("a"), {"max_side": 32}),
+    "jpeg_extra_bytes": (extra_bytes, {}),
     "extension_wrong": (lambda voc: voc.add("a", suffix=".png"), {}),
     "exif_applied": (turned((48, 64)), {}),
     "exif_removed": (turned((64, 48)), {}),
@@ -374,9 +426,11 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("code", RULES)
-def test_a_fault_of_its_kind_provokes_the_rule(voc_set, audit, code):
+def test_a_fault_of_its_kind_provokes_the_rule(voc_set, audit, deny, code):
     plant, options = FAULTS[code]
     plant(voc_set)
+    if voc_set.denied:
+        deny(*voc_set.denied)
     result = audit(**options)
     findings = [finding for finding in result.findings() if finding.code == code]
     # Two files of one key, and two splits that lack each other's class, are two faults.

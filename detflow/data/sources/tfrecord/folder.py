@@ -70,8 +70,12 @@ class RecordFolder(Folder):
         return self.base.name
 
     @override
-    def walk(self, skip: Callable[[str], bool]) -> Iterator[Entry]:
-        return self.base.walk(skip)
+    def walk(
+        self,
+        skip: Callable[[str], bool],
+        on_error: Callable[[Entry, OSError], None] | None = None,
+    ) -> Iterator[Entry]:
+        return self.base.walk(skip, on_error)
 
     @override
     def read(self, path: str, limit: int) -> bytes:

@@ -10,7 +10,8 @@ from typing_extensions import override
 from detflow.data.sources.declared import declared_splits
 from detflow.data.sources.source import AnnotationSource, DatasetFiles, FileContent
 from detflow.data.sources.splits import SplitBy, Splits
-from detflow.data.sources.voc.read import MAX_XML_BYTES, read_annotation
+from detflow.data.sources.voc.parse import MAX_XML_BYTES, is_annotation_head
+from detflow.data.sources.voc.read import read_annotation
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Voc(AnnotationSource):
 
     @override
     def has_head(self, head: bytes) -> bool:
-        return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<annotation")
+        return is_annotation_head(head)
 
     @override
     def read(self, data: bytes, path: str) -> FileContent:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.data.sources.voc.read import MAX_OBJECTS, MAX_XML_BYTES, read_annotation
+from detflow.data.sources.voc.parse import MAX_XML_BYTES
+from detflow.data.sources.voc.read import MAX_OBJECTS, read_annotation
 
 LABELIMG = """<annotation verified="yes">
 	<folder>images</folder>
@@ -103,7 +104,8 @@ def test_latin_1():
         b"",
         b"\0\0\0",
         LABELIMG[:-20].encode(),
-        b'<?xml version="1.0" encoding="klingon"?><annotation/>',
+        '<?xml version="1.0" encoding="klingon"?><annotation><name>ä</name></annotation>'.encode(),
+        b'<?xml version="1.0" encoding="utf-7"?><annotation><b></annotation>',
         with_object(f"<name>&undeclared;</name>{BOX}").encode(),
         b"<annotation>" + b"<a>" * 5000 + b"</a>" * 5000 + b"</annotation>",
         b"<annotation><filename>a\0b</filename></annotation>",
