@@ -1,4 +1,4 @@
-"""TensorFlow's own errors of reading images and of writing files, as the project's."""
+"""TensorFlow's own errors of images, checkpoints and files, as the project's."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from os import PathLike, fspath
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
-from detflow.errors import DataError
+from detflow.errors import ArtifactError, DataError
 from detflow.text import first_line
 
 # TensorFlow folds the system's errors into a few classes; these are what writing can meet.
@@ -34,6 +35,27 @@ def decode_faults(filename: str) -> Iterator[None]:
             f"the image cannot be decoded: {first_line(error.message or type(error).__name__)}",
             path=filename,
         ) from None
+
+
+@contextlib.contextmanager
+def checkpoint_faults(path: str | PathLike[str], cause: str) -> Iterator[None]:
+    """Turns what TensorFlow raises of a checkpoint inside the block into an ArtifactError.
+
+    Args:
+        path: The checkpoint.
+        cause: What is wrong then; TensorFlow's reason follows behind a colon.
+    """
+    try:
+        yield
+    except (
+        tf.errors.OpError,
+        AssertionError,
+        DecodeError,
+        IndexError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ArtifactError(f"{cause}: {first_line(error)}", path=path) from None
 
 
 @contextlib.contextmanager

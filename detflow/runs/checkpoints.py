@@ -19,7 +19,7 @@ import tf_keras
 
 from detflow.config.schema import ExperimentConfig
 from detflow.errors import ArtifactError
-from detflow.process.tensorflow_faults import write_faults
+from detflow.process.tensorflow_faults import checkpoint_faults, write_faults
 from detflow.publish import digest_file, publish_directory, publish_file
 from detflow.runs.plan import Plan
 from detflow.runs.record import RunRecord
@@ -34,10 +34,11 @@ from detflow.runs.states import (
     read_state,
     write_state,
 )
-from detflow.text import first_line
 
 # What TensorFlow adds to the name of a variable in a checkpoint.
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+_UNFIT = "the checkpoint does not fit the model"
 
 _log = logging.getLogger(__name__)
 
@@ -299,7 +300,7 @@ def require_finite(path: Path, remedy: str, shown: Path | None = None) -> None:
         ArtifactError: The checkpoint cannot be opened, is empty, or a number in it is not finite.
     """
     shown = shown or path
-    with _read_faults(shown):
+    with checkpoint_faults(shown, _UNFIT):
         reader = tf.train.load_checkpoint(os.fspath(path / CHECKPOINT_PREFIX))
         types = reader.get_variable_to_dtype_map()
         floats = sorted(name for name, dtype in types.items() if dtype.is_floating)
@@ -321,20 +322,10 @@ def find_not_finite(variables: Sequence[tf.Variable]) -> list[str]:
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: Path, *, partial: bool) -> None:
-    with _read_faults(path):
+    with checkpoint_faults(path, _UNFIT):
         status = checkpoint.read(os.fspath(path / CHECKPOINT_PREFIX))
         status.assert_existing_objects_matched()
         if partial:
             status.expect_partial()
         else:
             status.assert_consumed()
-
-
-@contextlib.contextmanager
-def _read_faults(path: Path) -> Iterator[None]:
-    """Raises ArtifactError for what TensorFlow raises of a checkpoint that it cannot read."""
-    try:
-        yield
-    except (tf.errors.OpError, ValueError, AssertionError, IndexError) as error:
-        reason = first_line(error)
-        raise ArtifactError(f"the checkpoint does not fit the model: {reason}", path=path) from None

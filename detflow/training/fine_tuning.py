@@ -18,7 +18,8 @@ from detflow.inference.trained import TrainedModel
 from detflow.models.base import DetectionModel
 from detflow.models.build import build_model
 from detflow.process.tensorflow_settings import fix_order_of_sums
-from detflow.runs.checkpoints import WeightAverage
+from detflow.runs.checkpoints import WeightAverage, find_not_finite
+from detflow.runs.states import describe_not_finite
 from detflow.training.augment.pipeline import without_mixing
 from detflow.training.display import TrainingDisplay
 from detflow.training.inputs import TrainingImages
@@ -112,6 +113,11 @@ def fine_tune(
                     path=trained.checkpoint_path,
                 )
             display.step(step + 1, loss)
+    if bad := find_not_finite(average.averages):
+        raise ArtifactError(
+            f"after the fine-tuning {describe_not_finite(bad, len(average.averages))}",
+            path=trained.checkpoint_path,
+        )
     average.assign_to_served()
     round_kernels(exact)
     model.network = exact

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from detflow.runs.run_dir import RunDir
@@ -14,9 +15,9 @@ def test_a_lost_curve_comes_back_from_tensorboard_bit_by_bit_or_stays_empty(tmp_
     run = RunDir(tmp_path)
     journal = Journal(run, 0, ["box"], ["AP"])
     # As TensorFlow gives them: float32.
-    third = float.fromhex("0x1.555556p-2")
     for step in range(1, 41):
-        journal.step(step, [step * third, third / step], third)
+        losses = [float(np.float32(value)) for value in (step / 3, 1 / (3 * step))]
+        journal.step(step, losses, float(np.float32(1 / 3)))
     journal.evaluated(40, {"AP": 1 / 3}, [])
     journal.flush()
     written = run.losses_path.read_text().splitlines()

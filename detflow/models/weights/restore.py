@@ -18,16 +18,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from detflow.errors import ArtifactError
 from detflow.models.base import ClassAxis, DetectionModel
 from detflow.models.build import build_model
 from detflow.models.weights.sources import InitialWeights
+from detflow.process.tensorflow_faults import checkpoint_faults
 from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.states import read_state
-from detflow.text import first_line
 
 _MAX_NAMES = 4
 _REASONS = {
@@ -185,18 +184,13 @@ class _CheckpointGraph:
 
     def __init__(self, prefix: Path) -> None:
         self._prefix = prefix
-        try:
+        with checkpoint_faults(prefix, "not an object checkpoint of TensorFlow 2"):
             self._reader = tf.train.load_checkpoint(os.fspath(prefix))
             self._shapes = self._reader.get_variable_to_shape_map()
             self._types = self._reader.get_variable_to_dtype_map()
             graph = TrackableObjectGraph.FromString(
                 self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
             )
-        except (tf.errors.OpError, ValueError, IndexError, TypeError, DecodeError) as error:
-            reason = first_line(error)
-            raise ArtifactError(
-                f"not an object checkpoint of TensorFlow 2: {reason}", path=prefix
-            ) from None
         self._nodes = graph.nodes
 
     def part(self, name: str) -> Any:
@@ -227,12 +221,8 @@ class _CheckpointGraph:
         found = tuple(self._shapes[key])
         if found != shape:
             return found
-        try:
+        with checkpoint_faults(self._prefix, f"{key} cannot be read"):
             return self._reader.get_tensor(key)  # type: ignore[no-any-return]
-        except (tf.errors.OpError, ValueError, IndexError) as error:
-            raise ArtifactError(
-                f"{key} cannot be read: {first_line(error)}", path=self._prefix
-            ) from None
 
 
 def _open_run(checkpoint_path: Path) -> _ModelGraph:
