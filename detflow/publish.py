@@ -4,6 +4,9 @@ A folder is built under a hidden name beside its destination, flushed to the dis
 Where the destination exists the two are exchanged in one step, so a reader sees the complete old
 folder or the complete new one. A process that dies leaves only a hidden folder; the next process
 that publishes to the same destination removes it.
+
+A hidden folder belongs to whoever holds its lock *and* finds it under its name: between opening a
+folder and locking it another process may have removed it, or given it another name.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, Locked,
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _MAX_JSON_BYTES = 64 << 20
+# How often something is tried again that only another process's progress can have prevented.
+_MAX_ATTEMPTS = 100
 _PLAIN_NAME = re.compile(r"[^/\\\0]+(/[^/\\\0]+)*")
 
 
@@ -80,30 +85,77 @@ def publish_directory(final: Path, resume: str | None = None) -> Iterator[Path]:
         EnvironmentFault: The disk refuses, before the block is entered where that can be known.
         Locked: Another process is building the same.
     """
-    final = Path(os.path.abspath(final))
     with environment_faults(final):
+        final = Path(os.path.abspath(final))
         final.parent.mkdir(parents=True, exist_ok=True)
-        staging = final.parent / f".{final.name}.tmp-{resume or uuid.uuid4().hex[:12]}"
-        sweep(final.parent, final.name, keep=staging.name)
-        staging.mkdir(exist_ok=resume is not None)
-        lock = os.open(staging, os.O_RDONLY)
-        try:
-            # The lock is held until the block ends, because sweep() takes a folder whose lock is
-            # free for the leftover of a dead process.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise Locked(
-                "another process is writing the same", path=final, remedy="wait for it"
-            ) from None
+        _settle(final)
+        staging, lock = _open_staging(final, resume)
+        complete = _name_hidden(final)
         try:
             yield staging
             _fsync_tree(staging)
-            _move_into_place(staging, final)
+            # The exchange leaves the old folder where the new one was. Under the name of `resume`
+            # a process that builds the same would build in it while it is removed here.
+            os.rename(staging, complete)
+            _move_into_place(complete, final)
             _fsync(final.parent)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            if _is_at(lock, staging):
+                shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(complete, ignore_errors=True)
             os.close(lock)
+
+
+def _open_staging(final: Path, resume: str | None) -> tuple[Path, int]:
+    """Returns a hidden folder beside `final` and the descriptor that holds its lock.
+
+    The lock is held until the folder is published, because sweep() takes a folder whose lock is
+    free for the leftover of a dead process.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        staging = _name_hidden(final, resume)
+        sweep(final.parent, final.name, keep=staging.name)
+        # Not exist_ok: to pathlib a folder that vanishes meanwhile is a file in the way.
+        with contextlib.suppress(FileExistsError):
+            staging.mkdir()
+        lock = _lock(staging)
+        if lock is not None:
+            return staging, lock
+        if resume is not None and staging.exists():
+            break
+    raise Locked("another process is writing the same", path=final, remedy="wait for it")
+
+
+def _lock(path: Path) -> int | None:
+    """Returns a descriptor that holds the lock of what has this name; None where another has it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_held = _is_at(descriptor, path)
+    except BlockingIOError:
+        is_held = False
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if is_held:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tells whether an open file or folder has this name, still."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _name_hidden(final: Path, resume: str | None = None, kind: str = "tmp") -> Path:
+    return final.parent / f".{final.name}.{kind}-{resume or uuid.uuid4().hex[:12]}"
 
 
 def publish_file(final: Path, content: bytes | str) -> None:
@@ -115,7 +167,7 @@ def publish_file(final: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with environment_faults(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        staging = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
+        staging = _name_hidden(final)
         try:
             with open(staging, "xb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +182,7 @@ def publish_file(final: Path, content: bytes | str) -> None:
 
 def remove_directory(directory: Path) -> None:
     """Removes a published folder so that its name never stands for a part of it."""
-    hidden = directory.parent / f".{directory.name}.tmp-{uuid.uuid4().hex[:12]}"
+    hidden = _name_hidden(directory)
     os.rename(directory, hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
@@ -149,16 +201,15 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
     for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
         if entry.name == keep or not leftover.fullmatch(entry.name) or entry.is_symlink():
             continue
-        descriptor = os.open(entry, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = _lock(entry)
+        if descriptor is None:
+            # Its writer is alive, or it is gone.
+            continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
-        except BlockingIOError:
-            # Its writer is alive.
-            continue
         finally:
             os.close(descriptor)
 
@@ -316,31 +367,69 @@ def _digest_values(value: Mapping[str, Any]) -> str:
 def _move_into_place(staging: Path, final: Path) -> None:
     """Renames `staging` to `final`.
 
-    An existing `final` is exchanged with it, so that `staging` then holds the old content.
+    An existing `final` is exchanged with it, so that `staging` then holds the old content. Whoever
+    publishes to the same name meanwhile comes before or after; each folder stays whole.
     """
-    if not final.exists() and not final.is_symlink():
-        os.rename(staging, final)
-        return
-    if not final.is_dir() or final.is_symlink():
-        raise EnvironmentFault(
-            "the destination exists and is not a folder", path=final, remedy="choose another one"
-        )
+    for _ in range(_MAX_ATTEMPTS):
+        if os.path.lexists(final):
+            if not final.is_dir() or final.is_symlink():
+                raise EnvironmentFault(
+                    "the destination exists and is not a folder",
+                    path=final,
+                    remedy="choose another one",
+                )
+            moved = _exchange(staging, final)
+        else:
+            moved = _rename_to_free_name(staging, final)
+        if moved:
+            return
+    raise Locked("other processes keep writing it", path=final, remedy="wait for them")
+
+
+def _exchange(staging: Path, final: Path) -> bool:
+    """Exchanges two folders; False where `final` has changed meanwhile and all is as it was."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if (
-        libc.renameat2(
-            _AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(final), _RENAME_EXCHANGE
-        )
-        == 0
-    ):
-        return
+    names = (_AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(final))
+    if libc.renameat2(*names, _RENAME_EXCHANGE) == 0:
+        return True
     code = ctypes.get_errno()
+    if code == errno.ENOENT and staging.exists():
+        return False
     if code not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
         raise OSError(code, os.strerror(code), str(final))
     # Some file systems, NFS among them, cannot exchange: for an instant nothing has the final name.
-    aside = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:12]}"
-    os.rename(final, aside)
-    os.rename(staging, final)
-    shutil.rmtree(aside, ignore_errors=True)
+    # The old folder then has a name from which a later process puts it back if this one dies.
+    try:
+        os.rename(final, _name_hidden(final, kind="old"))
+    except FileNotFoundError:
+        return False
+    try:
+        return _rename_to_free_name(staging, final)
+    finally:
+        _settle(final)
+
+
+def _rename_to_free_name(staging: Path, final: Path) -> bool:
+    """Renames a folder; False where another one got the name first."""
+    try:
+        os.rename(staging, final)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+def _settle(final: Path) -> None:
+    """Puts a folder that was moved aside back to its name, or removes it if the name is taken."""
+    aside = re.compile(rf"\.{re.escape(final.name)}\.old-[0-9a-f]{{12}}", re.DOTALL)
+    for name in sorted(filter(aside.fullmatch, os.listdir(final.parent))):
+        # One that is about to be removed must not be put back later, without a part of its files.
+        gone = _name_hidden(final)
+        with contextlib.suppress(FileNotFoundError):
+            if not _rename_to_free_name(final.parent / name, final):
+                os.rename(final.parent / name, gone)
+                shutil.rmtree(gone, ignore_errors=True)
 
 
 def _fsync_tree(root: Path) -> None:

@@ -111,7 +111,9 @@ class Box:
         if frame is CornerFrame.FRACTIONS:
             xmin, ymin, xmax, ymax = corners
             return ymin, xmin, ymax, xmax
-        left, top, right, bottom = Box.to_edges(corners, size, frame)
+        if frame is not CornerFrame.ZERO_BASED:
+            corners = Box.to_edges(corners, size, frame)
+        left, top, right, bottom = corners
         return top / size.height, left / size.width, bottom / size.height, right / size.width
 
     @staticmethod

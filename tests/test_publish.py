@@ -1,6 +1,11 @@
+import contextlib
+import ctypes
+import errno
 import fcntl
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detflow import publish
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, Locked
 from detflow.publish import (
     digest_files,
@@ -100,6 +106,176 @@ with publish_directory(Path({str(final)!r}), resume="0123456789ab") as staging:
         (staging / "b.txt").write_text("whole")
     assert sorted(path.name for path in final.iterdir()) == ["a.txt", "b.txt"]
     assert leftovers(tmp_path) == []
+
+
+FILES = ["a.txt", "b.txt"]
+REQUEST = "0123456789ab"
+
+
+def write_set(final, content, resume=REQUEST):
+    with publish_directory(final, resume) as staging:
+        for name in FILES:
+            (staging / name).write_text(content)
+
+
+def read_set(final):
+    """Returns what the files of a set say; more than one word would be a mixture."""
+    assert sorted(path.name for path in final.iterdir()) == FILES
+    return {(final / name).read_text() for name in FILES}
+
+
+def test_the_same_may_be_built_again_while_the_old_set_is_removed(tmp_path, monkeypatch):
+    final = tmp_path / "set"
+    write_set(final, "old")
+    remove, other = shutil.rmtree, contextlib.ExitStack()
+
+    def remove_beside_another_writer(path, **options):
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        staging = other.enter_context(publish_directory(final, REQUEST))
+        assert list(staging.iterdir()) == []
+        for name in FILES:
+            (staging / name).write_text("second")
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_beside_another_writer)
+    write_set(final, "first")
+    assert read_set(final) == {"first"}
+    other.close()
+    assert read_set(final) == {"second"}
+    assert os.listdir(tmp_path) == ["set"]
+
+
+def test_a_folder_that_was_published_while_it_was_waited_for_is_not_built_in(tmp_path, monkeypatch):
+    final, lock = tmp_path / "set", fcntl.flock
+    first = contextlib.ExitStack()
+    (first.enter_context(publish_directory(final, REQUEST)) / "a.txt").write_text("first")
+
+    def lock_late(descriptor, operation):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        first.close()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with publish_directory(final, REQUEST) as staging:
+        assert list(staging.iterdir()) == []
+        (staging / "a.txt").write_text("second")
+        assert (final / "a.txt").read_text() == "first"
+    assert (final / "a.txt").read_text() == "second"
+
+
+def refuse_exchange(monkeypatch):
+    class Libc:
+        def renameat2(self, *names):
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Libc())
+
+
+def counted(function, counter, step, interrupt):
+    def call(*args, **options):
+        if next(counter) == step:
+            interrupt()
+        return function(*args, **options)
+
+    return call
+
+
+def interrupt_at(monkeypatch, step, interrupt):
+    """Calls `interrupt` before the step-th of all calls that touch the disk."""
+    counter = itertools.count()
+    for module, name in [
+        *((os, name) for name in ("mkdir", "open", "rename", "fsync", "listdir", "rmdir")),
+        (publish, "_exchange"),
+        (publish, "_settle"),
+        (shutil, "rmtree"),
+    ]:
+        monkeypatch.setattr(module, name, counted(getattr(module, name), counter, step, interrupt))
+    return counter
+
+
+def count_steps(final, exchange):
+    with pytest.MonkeyPatch.context() as patch:
+        if not exchange:
+            refuse_exchange(patch)
+        counter = interrupt_at(patch, -1, lambda: None)
+        write_set(final, "old")
+        return next(counter)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_the_old_set_survives_a_fault_at_any_step(tmp_path, monkeypatch, exchange):
+    final = tmp_path / "set"
+    write_set(final, "old")
+
+    def fail():
+        raise OSError(errno.EIO, "fault")
+
+    for step in range(count_steps(final, exchange)):
+        with monkeypatch.context() as patch, contextlib.suppress(EnvironmentFault, OSError):
+            if not exchange:
+                refuse_exchange(patch)
+            interrupt_at(patch, step, fail)
+            write_set(final, f"new {step}")
+        content = read_set(final) if final.exists() else None
+        with contextlib.suppress(RuntimeError), publish_directory(final):
+            # What was moved aside is back before anything is built.
+            assert read_set(final) in ({"old"}, {f"new {step}"})
+            assert content in (None, read_set(final))
+            raise RuntimeError
+        write_set(final, "old")
+        assert os.listdir(tmp_path) == ["set"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_the_old_set_survives_a_kill_at_any_step(tmp_path, exchange):
+    final = tmp_path / "set"
+    write_set(final, "old")
+    for step in range(count_steps(final, exchange)):
+        child = os.fork()
+        if child == 0:
+            with pytest.MonkeyPatch.context() as patch:
+                if not exchange:
+                    refuse_exchange(patch)
+                interrupt_at(patch, step, lambda: os._exit(9))
+                with contextlib.suppress(BaseException):
+                    write_set(final, "new")
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        assert not exchange or read_set(final) in ({"old"}, {"new"})
+        with contextlib.suppress(RuntimeError), publish_directory(final, REQUEST):
+            assert read_set(final) in ({"old"}, {"new"})
+            raise RuntimeError
+        write_set(final, "old")
+        assert os.listdir(tmp_path) == ["set"]
+
+
+@pytest.mark.parametrize("resume", [REQUEST, None])
+@pytest.mark.parametrize("exchange", [True, False])
+def test_processes_that_write_one_set_at_once_leave_it_whole(
+    tmp_path, monkeypatch, resume, exchange
+):
+    if not exchange:
+        refuse_exchange(monkeypatch)
+    final = tmp_path / "set"
+    write_set(final, "old")
+    children = []
+    for word in ("first", "second"):
+        children.append(os.fork())
+        if children[-1] == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                published = 0
+                while published < 8:
+                    with contextlib.suppress(Locked):
+                        write_set(final, word, resume)
+                        published += 1
+                code = 0
+            os._exit(code)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert codes == [0, 0]
+    assert read_set(final) in ({"first"}, {"second"})
+    assert os.listdir(tmp_path) == ["set"]
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""The class names inside an exported file, for one that was copied without its label map."""
+"""The class names inside an exported file, which no file beside it can change."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ detector gives, from 0."""
 _MAX_LABELS_BYTES = 16 << 20
 
 
-def read_onnx_labels(path: Path) -> LabelMap:
-    """Reads the property `class_names` of an ONNX file.
+def read_onnx_labels(path: Path) -> LabelMap | None:
+    """Reads the property `class_names` of an ONNX file; None where it has none.
 
     Raises:
-        ArtifactError: It has none.
+        ArtifactError: It is no ONNX file, or the names are damaged.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -45,11 +45,11 @@ def read_onnx_labels(path: Path) -> LabelMap:
     return to_label_map(names, path)
 
 
-def read_tflite_labels(path: Path) -> LabelMap:
-    """Reads the `labels.txt` that is packed into a TFLite file.
+def read_tflite_labels(path: Path) -> LabelMap | None:
+    """Reads the `labels.txt` that is packed into a TFLite file; None where there is none.
 
     Raises:
-        ArtifactError: There is none.
+        ArtifactError: The names are damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -61,24 +61,17 @@ def read_tflite_labels(path: Path) -> LabelMap:
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
         # What zipfile raises of a file without an archive, without this member, or with a damaged
         # one: no names can be read.
-        return to_label_map([], path)
+        return None
     return to_label_map(text.removesuffix("\n").split("\n"), path)
 
 
-def to_label_map(names: Iterable[str], path: Path) -> LabelMap:
-    """Makes a label map of what a file holds.
+def to_label_map(names: Iterable[str], path: Path) -> LabelMap | None:
+    """Makes a label map of what a file holds; None where it holds no names.
 
     Raises:
-        ArtifactError: There are no names, or they are not those of classes.
+        ArtifactError: They are not the names of classes.
     """
     try:
-        label_map = LabelMap(tuple(names))
+        return LabelMap(tuple(names)) or None
     except ValueError as error:
         raise ArtifactError(f"its class names are damaged: {error}", path=path) from None
-    if not label_map:
-        raise ArtifactError(
-            "the label map is missing, and there are no class names inside",
-            path=path,
-            remedy="put label_map.pbtxt beside it",
-        )
-    return label_map

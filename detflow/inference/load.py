@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from detflow.artifact import ArtifactDir
+from detflow.artifact import LABEL_MAP_NAME, ArtifactDir
 from detflow.errors import ArtifactError, environment_faults
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS
@@ -58,9 +58,9 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
     Args:
         path: An exported folder, whose files are compared with its manifest first; a file or folder
             of one format, such as `model.onnx` or `saved_model`, with `label_map.pbtxt` beside it
-            or beside its folder, which formats that hold the class names can do without (inside an
-            exported folder it must be one that the manifest lists); a model directory, whose best
-            checkpoint is meant; or a checkpoint's folder.
+            or beside its folder where no class names are inside (in an exported folder the file
+            must be one that the manifest lists); a model directory, whose best checkpoint is meant;
+            or a checkpoint's folder.
         threads: Threads of one operation; 0 takes one a core, as a model directory and its
             checkpoints always do.
 
@@ -103,7 +103,14 @@ def load_verified(artifact: ArtifactDir, *, threads: int = 0) -> Detector:
         file = artifact.path / entry.path
         if artifact.lists(card, entry.path) and candidate.is_installed():
             run = candidate.load(file, entry, threads=threads)
-            return Detector(run, read_label_map(artifact.label_map_path), file)
+            label_map = read_label_map(artifact.label_map_path)
+            if candidate.read_names(file) not in (None, label_map):
+                raise ArtifactError(
+                    f"{entry.path} holds other class names than {LABEL_MAP_NAME}",
+                    path=artifact.path,
+                    remedy="export again",
+                )
+            return Detector(run, label_map, file)
     raise ArtifactError("the exported folder holds no format that detflow runs", path=artifact.path)
 
 

@@ -103,7 +103,7 @@ def load_saved_model(path: Path, input_name: str, *, threads: int = 0) -> AnyRun
     return eager_outputs(run, path, has_variables=True)
 
 
-def read_graph_labels(path: Path) -> LabelMap:
+def read_graph_labels(path: Path) -> LabelMap | None:
     """Reads the constant `class_names` of a frozen graph that `load_frozen_graph` has accepted.
 
     Raises:

@@ -5,6 +5,7 @@ import zipfile
 import pytest
 
 from detflow.errors import ArtifactError
+from detflow.inference.formats.onnx import Onnx
 from detflow.inference.labels import read_onnx_labels, read_tflite_labels
 from detflow.label_map import LabelMap
 
@@ -37,8 +38,6 @@ def test_names_of_any_kind_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("properties", "message"),
     [
-        ({}, "no class names inside"),
-        ({"class_names": "[]"}, "no class names inside"),
         ({"class_names": "disc"}, "no JSON list of names"),
         ({"class_names": "[1, 2]"}, "no JSON list of names"),
         ({"class_names": "[" * 100_000}, "no JSON list of names"),
@@ -55,7 +54,6 @@ def test_an_onnx_file_s_names_are_judged(properties, message, tmp_path):
     [
         (b"", "class names are damaged: a class name is empty"),
         (b"a\na\n", "appear twice"),
-        (b"\xff\n", "no class names inside"),
         (bytes(17 << 20), "more than 16,777,216 bytes"),
     ],
 )
@@ -64,9 +62,36 @@ def test_a_tflite_file_s_names_are_judged(content, message, tmp_path):
         read_tflite_labels(write_tflite(tmp_path / "model.tflite", content))
 
 
+@pytest.mark.parametrize("properties", [{}, {"class_names": "[]"}])
+def test_an_onnx_file_may_hold_no_names(properties, tmp_path):
+    assert read_onnx_labels(write_onnx(tmp_path / "model.onnx", **properties)) is None
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x05\x06" + bytes(18)])
-def test_what_is_no_model_has_no_names(content, tmp_path):
+def test_what_is_no_archive_has_no_names(content, tmp_path):
     path = tmp_path / "model"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match="no class names inside"):
-        read_tflite_labels(path)
+    assert read_tflite_labels(path) is None
+    assert read_tflite_labels(write_tflite(path, b"\xff\n")) is None
+
+
+@pytest.mark.parametrize("folder", ["", "inner"])
+def test_names_inside_win_over_a_label_map_that_lies_there(folder, tmp_path, caplog):
+    """It may be that of another model: four classes became person, car, dog and cat."""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    path = write_onnx(tmp_path / folder / "model.onnx", class_names='["a", "b"]')
+    beside = tmp_path / "label_map.pbtxt"
+    beside.write_text(LabelMap(("person", "car")).to_pbtxt())
+    assert Onnx().read_labels(path) == LabelMap(("a", "b"))
+    assert (
+        f"{beside} has other classes than model.onnx holds: 'person', 'car' instead of 'a', 'b'"
+        in caplog.text
+    )
+    caplog.clear()
+    beside.write_text(LabelMap(("a", "b")).to_pbtxt())
+    assert Onnx().read_labels(path) == LabelMap(("a", "b"))
+    assert caplog.text == ""
+    assert Onnx().read_labels(write_onnx(path)) == LabelMap(("a", "b"))
+    beside.unlink()
+    with pytest.raises(ArtifactError, match="there are no class names inside"):
+        Onnx().read_labels(path)

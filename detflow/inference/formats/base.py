@@ -7,6 +7,7 @@ module of the same name in `detflow.exporting.formats`.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from detflow.artifact import LABEL_MAP_NAME
-from detflow.errors import EnvironmentFault
+from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.inference.detector import Runner
 from detflow.label_map import LabelMap, read_label_map
+
+_log = logging.getLogger(__name__)
+
+_MAX_NAMED = 5
 
 TENSORFLOW: Final = "tensorflow"
 """The runtime that takes seconds to import; every other one must run without it."""
@@ -127,21 +132,42 @@ class Format(ABC):
         """
 
     def read_labels(self, path: Path) -> LabelMap:
-        """Reads the label map beside a file, or beside its folder, or else inside the file.
+        """Reads the class names of a file that `load` has accepted.
+
+        Names inside the file win over a label map beside it or beside its folder, which may belong
+        to another model; one that differs is warned of.
 
         Raises:
-            ArtifactError: There is none, or it is damaged.
+            ArtifactError: There are none, or they are damaged.
         """
-        label_map_path = find_label_map(path.parent, path.parent.parent)
-        return read_label_map(label_map_path) if label_map_path.is_file() else self.read_names(path)
+        inside = self.read_names(path)
+        beside_path = find_label_map(path.parent, path.parent.parent)
+        beside = read_label_map(beside_path) if beside_path.is_file() else None
+        if inside is None:
+            if beside is None:
+                raise ArtifactError(
+                    "the label map is missing, and there are no class names inside",
+                    path=path,
+                    remedy=f"put {LABEL_MAP_NAME} beside it",
+                )
+            return beside
+        if beside is not None and beside != inside:
+            _log.warning(
+                "%s has other classes than %s holds: %s instead of %s; those inside count",
+                beside_path,
+                path.name,
+                _list_names(beside),
+                _list_names(inside),
+            )
+        return inside
 
-    def read_names(self, path: Path) -> LabelMap:
-        """Reads the class names inside a file that `load` has accepted.
+    def read_names(self, path: Path) -> LabelMap | None:
+        """Reads the class names inside a file that `load` has accepted; None where it has none.
 
         Raises:
-            ArtifactError: There are none, or they are damaged. Files of most formats hold names.
+            ArtifactError: They are damaged. Files of most formats hold names.
         """
-        return read_label_map(path.parent / LABEL_MAP_NAME)
+        return None
 
     def snippet(self, entry: EntryPoint) -> str | None:
         """Returns about ten lines of Python that run an entry on photo.jpg; None shows none.
@@ -149,6 +175,12 @@ class Format(ABC):
         They run as they stand, inside the exported folder.
         """
         return None
+
+
+def _list_names(label_map: LabelMap) -> str:
+    names = label_map.names[:_MAX_NAMED]
+    more = f", and {len(label_map) - len(names)} more" if len(label_map) > len(names) else ""
+    return ", ".join(map(repr, names)) + more
 
 
 def find_label_map(*folders: Path) -> Path:

@@ -60,7 +60,7 @@ class Frozen(Format):
         return cut_frozen_graph(path, canvas_size)
 
     @override
-    def read_names(self, path: Path) -> LabelMap:
+    def read_names(self, path: Path) -> LabelMap | None:
         from detflow.inference.tensorflow import read_graph_labels
 
         return read_graph_labels(path)

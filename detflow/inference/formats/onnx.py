@@ -95,7 +95,7 @@ class Onnx(Format):
         return lambda: session.run(None, {CANVASES_NAME: canvas})
 
     @override
-    def read_names(self, path: Path) -> LabelMap:
+    def read_names(self, path: Path) -> LabelMap | None:
         return read_onnx_labels(path)
 
     @override

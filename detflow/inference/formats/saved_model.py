@@ -7,9 +7,14 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME
+from detflow.artifact import (
+    ENCODED_INPUT_NAME,
+    EXAMPLE_INPUT_NAME,
+    INPUT_NAME,
+    LABEL_MAP_NAME,
+)
 from detflow.inference.detector import Runner
-from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format, find_label_map
+from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
 from detflow.label_map import LabelMap, read_label_map
 
 _GRAPH_NAME = "saved_model.pb"
@@ -57,8 +62,9 @@ class SavedModel(Format):
         return cut_saved_model(path, canvas_size)
 
     @override
-    def read_labels(self, path: Path) -> LabelMap:
-        return read_label_map(find_label_map(path / "assets", path.parent))
+    def read_names(self, path: Path) -> LabelMap | None:
+        inside = path / "assets" / LABEL_MAP_NAME
+        return read_label_map(inside) if inside.is_file() else None
 
     @override
     def snippet(self, entry: EntryPoint) -> str | None:

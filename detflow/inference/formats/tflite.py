@@ -89,7 +89,7 @@ class Tflite(Format):
         return lambda: signature(**{name: canvas})
 
     @override
-    def read_names(self, path: Path) -> LabelMap:
+    def read_names(self, path: Path) -> LabelMap | None:
         return read_tflite_labels(path)
 
     @override
