@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -111,7 +111,8 @@ def _known_values(field: FieldInfo) -> list[str]:
 class _PlainLoader(yaml.SafeLoader):
     """Reads a word without quotes as text unless it is plainly something else."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+_PlainLoader.yaml_implicit_resolvers = {}
 
 
 class _FlowLists(yaml.SafeDumper):
