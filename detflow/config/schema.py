@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -26,6 +27,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from detflow.config.backbones import BACKBONES
 from detflow.config.presets import PRESETS
+from detflow.text import hide_credentials
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
@@ -112,10 +114,20 @@ def _refuse_others(value: object, noun: str, reads_text: bool) -> None:
         raise ValueError(f"expected {noun}")
 
 
+def _refuse_credentials(place: str) -> str:
+    """Keeps passwords out of what is printed and of run.json, which hold the configuration."""
+    if hide_credentials(place) != place:
+        raise ValueError("the URL carries credentials; leave them to the environment")
+    return place
+
+
+PlaceText = Annotated[str, AfterValidator(_refuse_credentials)]
+
+
 class DataConfig(_Section):
     """Which records are trained on and which choose the best checkpoint."""
 
-    records: str
+    records: PlaceText
     """Folder that `detflow make-records` wrote, or its URL. A relative path starts at the working
     directory."""
     train_split: str = "train"
@@ -325,7 +337,7 @@ class TrainConfig(_Section):
     weights themselves."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Seed of the initial weights, the order of images and the augmentation."""
-    init_from: str | None = None
+    init_from: PlaceText | None = None
     """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow
     checkpoint, its .tar.gz, an http(s) address, or a published name (docs/training.md). Variables
     of the same name and shape are taken."""

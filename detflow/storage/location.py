@@ -13,7 +13,6 @@ EXTRAS: Final = {"s3": "s3", "gs": "gcs", "memory": None}
 """The schemes of URLs, each with detflow's extra that brings its library; `memory` is a store
 inside this process, for tests."""
 
-_CREDENTIALS = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/\s?#]*@")
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
 
@@ -44,20 +43,18 @@ class Url:
             known = ", ".join(f"{name}://" for name in EXTRAS if EXTRAS[name])
             raise ConfigError(
                 f"no URL that detflow reads: {scheme}://",
-                path=hide_credentials(text),
+                path=text,
                 remedy=f"use a path, or {known}",
             )
         if "@" in parts[0]:
             remedy = "leave them to the environment, a profile or the machine's role"
-            raise ConfigError(
-                "the URL carries credentials", path=hide_credentials(text), remedy=remedy
-            )
+            raise ConfigError("the URL carries credentials", path=text, remedy=remedy)
         # Clients resolve dots before they send a request, so that such a key would lead out of the
         # prefix.
         if any(part in ("", ".", "..") for part in parts) or _CONTROL.search(key) or "::" in text:
             raise ConfigError(
                 "a part of the URL is empty, dots or a control character",
-                path=hide_credentials(text),
+                path=text,
                 remedy="write it plainly",
             )
         return cls(scheme, key)
@@ -104,9 +101,7 @@ def require_local(text: str) -> Path:
         ConfigError: It is a URL. A path of that name would be a folder `s3:`.
     """
     if is_url(text):
-        raise ConfigError(
-            "a URL does not work here", path=hide_credentials(text), remedy="name a local path"
-        )
+        raise ConfigError("a URL does not work here", path=text, remedy="name a local path")
     return Path(text)
 
 
@@ -117,8 +112,3 @@ def parse_location(text: str) -> Location:
         ConfigError: It is a URL that detflow does not read.
     """
     return Url.parse(text) if is_url(text) else Path(text)
-
-
-def hide_credentials(text: str) -> str:
-    """Leaves out of a text what may be a password in its URLs: all before the last @ of a host."""
-    return _CREDENTIALS.sub(r"\1", text)
