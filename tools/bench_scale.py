@@ -78,7 +78,11 @@ class SyntheticFolder:
     def __init__(self, count: int) -> None:
         self._count = count
 
-    def walk(self, skip: Callable[[str], bool]) -> Iterator[Any]:
+    def walk(
+        self,
+        skip: Callable[[str], bool],
+        on_error: Callable[[Any, OSError], None] | None = None,
+    ) -> Iterator[Any]:
         """Yields an annotation and an image for each number, in folders of ten thousand."""
         from detflow.storage.interface import Entry
 
