@@ -2,7 +2,7 @@
 
 import pytest
 
-from detflow.artifact import CONTRACT, ArtifactDir
+from detflow.artifact import CONTRACT, TFLITE_CONTRACT, ArtifactDir
 from detflow.exporting.run import describe_card
 
 pytestmark = pytest.mark.tf
@@ -23,6 +23,7 @@ def test_the_checkpoint_is_named_with_its_metrics(card):
 def test_classes_contract_and_thresholds_are_told(card):
     assert card["classes"] == ["disc", "Ringe & Ösen", "it's"]
     assert card["contract"] == CONTRACT
+    assert card["tflite_contract"] == TFLITE_CONTRACT
     assert card["thresholds"] == {"score_threshold": 0.3, "nms_iou": 0.6, "max_detections": 100}
 
 

@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from detflow.artifact import LABEL_MAP_NAME
+from detflow.artifact import CONTRACT, LABEL_MAP_NAME
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.inference.detector import Runner
 from detflow.label_map import LabelMap, read_label_map
@@ -50,6 +50,23 @@ class EntryPoint:
         return f"{self.path} {self.signature}".rstrip()
 
 
+class Tensor(NamedTuple):
+    """An input or output as a file declares it; the dtype is called as NumPy calls it."""
+
+    name: str
+    dtype: str
+
+
+class Tensors(NamedTuple):
+    """The inputs and outputs that a file declares, in its order.
+
+    Where a file has no order, as a graph or a signature, the order is the contract's.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
 class Format(ABC):
     """What an exported folder holds for one kind of runtime.
 
@@ -62,6 +79,7 @@ class Format(ABC):
         is_default: Whether it is exported where no format is asked for.
         needs_one_stage: Whether it takes networks of one stage only.
         canvas: Which of the model's canvases it knows: all, or the first alone.
+        holds_names: Whether its files hold the class names; an export without them is refused.
         extra: The extra of this package that its runtime belongs to; empty for one that is always
             there.
     """
@@ -74,6 +92,7 @@ class Format(ABC):
     is_default: bool = False
     needs_one_stage: bool = False
     canvas: Literal["all", "first"] = "all"
+    holds_names: bool = False
     extra: str = ""
 
     @property
@@ -169,10 +188,23 @@ class Format(ABC):
         """
         return None
 
-    def snippet(self, entry: EntryPoint) -> str | None:
-        """Returns about ten lines of Python that run an entry on photo.jpg; None shows none.
+    def read_tensors(self, path: Path, entry: EntryPoint) -> Tensors | None:
+        """Reads what a file that `load` has accepted declares; None where that is not known."""
+        return None
 
-        They run as they stand, inside the exported folder.
+    def expected_tensors(self, entry: EntryPoint) -> Tensors:
+        """Returns what `read_tensors` has to read."""
+        inputs, outputs = CONTRACT["inputs"], CONTRACT["outputs"]
+        return Tensors(
+            (Tensor(entry.input_name, inputs[entry.input_name]["dtype"]),),
+            tuple(Tensor(name, tensor["dtype"]) for name, tensor in outputs.items()),
+        )
+
+    def snippet(self, entry: EntryPoint) -> str | None:
+        """Returns a few lines of Python that run an entry on photo.jpg; None shows none.
+
+        They run as they stand, inside the exported folder, and print what `detflow predict` finds:
+        of each detection its class name, its score, and its box in the frame of the upright photo.
         """
         return None
 
