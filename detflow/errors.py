@@ -7,16 +7,19 @@ An error is one line: path, place, cause, remedy. Everything that a user can mee
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import ClassVar
 
-from detflow.text import escape_unprintable
+from detflow.text import escape_unprintable, hide_credentials
 
 
 class DetflowError(Exception):
     """A fault that the user can act on.
+
+    Passwords in URLs are left out of all that it says.
 
     Args:
         cause: What is wrong, with the value and what was expected.
@@ -35,11 +38,12 @@ class DetflowError(Exception):
         place: str | int | None = None,
         remedy: str | None = None,
     ) -> None:
+        cause = hide_credentials(cause)
         super().__init__(cause)
         self.cause = cause
-        self.path = None if path is None else fspath(path)
+        self.path = None if path is None else hide_credentials(fspath(path))
         self.place = place
-        self.remedy = remedy
+        self.remedy = None if remedy is None else hide_credentials(remedy)
 
     def __str__(self) -> str:
         where = ":".join(str(part) for part in (self.path, self.place) if part is not None)
@@ -93,14 +97,68 @@ _MACHINE_ERRNOS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a file of that name is in the way",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "links lead to one another in a circle",
+    errno.ESTALE: "the network file system has lost the file",
+    errno.ENFILE: "too many open files in the whole system",
+    errno.ENOENT: "no such file or folder",
+    errno.EISDIR: "it is a folder, not a file",
+    errno.ENOTEMPTY: "the folder is not empty",
 }
+# A file that is missing, a lock that is held and a connection that ended mean something to callers.
+_MEANINGFUL = (
+    FileNotFoundError,
+    BlockingIOError,
+    ConnectionError,
+    TimeoutError,
+    InterruptedError,
+    ChildProcessError,
+    ProcessLookupError,
+)
+
+
+def translate_fault(
+    error: Exception, path: str | PathLike[str] | None = None, remedy: str | None = None
+) -> EnvironmentFault | None:
+    """Returns what the machine refused, also by a number that nobody thought of; None of a defect.
+
+    Args:
+        error: What was raised.
+        path: What is named where the operating system names no file.
+        remedy: What the user can do.
+    """
+    if isinstance(error, MemoryError):
+        return EnvironmentFault("out of memory", path=path, remedy=remedy)
+    if isinstance(error, RuntimeError):
+        # So pathlib says ELOOP before Python 3.13.
+        is_circle = str(error).startswith("Symlink loop")
+        error = OSError(errno.ELOOP, "", path) if is_circle else error
+    if not isinstance(error, OSError):
+        return None
+    if error.filename is None and error.errno == errno.ENOENT and not _has_working_directory():
+        return EnvironmentFault("the working directory is gone", path=path, remedy="change to one")
+    # A number stands for a file that was open already.
+    is_named = isinstance(error.filename, str | bytes | PathLike)
+    where = error.filename if is_named else path
+    cause = _MACHINE_ERRNOS.get(error.errno or 0) or (error.strerror or str(error)).strip()
+    return EnvironmentFault(
+        cause or type(error).__name__,
+        path=None if where is None else os.fsdecode(where),
+        remedy=remedy,
+    )
+
+
+def _has_working_directory() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 @contextmanager
 def environment_faults(path: str | PathLike[str], remedy: str | None = None) -> Iterator[None]:
     """Turns what the machine refuses inside the block into `EnvironmentFault`.
 
-    Other errors pass through.
+    A missing file, a held lock and an ended connection pass through, as do errors of no number.
 
     Args:
         path: What the error names where the operating system names no file of its own.
@@ -111,11 +169,10 @@ def environment_faults(path: str | PathLike[str], remedy: str | None = None) -> 
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _MACHINE_ERRNOS:
+    except (OSError, RuntimeError, MemoryError) as error:
+        is_plain = isinstance(error, OSError) and error.errno is None
+        is_meant = isinstance(error, _MEANINGFUL) and _has_working_directory()
+        fault = None if is_plain or is_meant else translate_fault(error, path, remedy)
+        if fault is None:
             raise
-        raise EnvironmentFault(
-            _MACHINE_ERRNOS[error.errno], path=error.filename or path, remedy=remedy
-        ) from error
-    except MemoryError as error:
-        raise EnvironmentFault("out of memory", path=path, remedy=remedy) from error
+        raise fault from error

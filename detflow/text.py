@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import re
 from collections.abc import Iterable
+
+# pathlib makes one slash of two.
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/(?:/|(?=[^/\\\s?#:@]*:)))[^/\\\s?#]*@")
 
 PLAIN_ERRORS = "detflow-plain"
 """The name of the codec error handler that writes what an encoding lacks in plain characters."""
@@ -17,6 +21,11 @@ def first_line(error: Exception | str) -> str:
     """
     lines = str(error).strip().splitlines()
     return lines[0].rstrip() if lines else type(error).__name__
+
+
+def hide_credentials(text: str) -> str:
+    """Leaves out of a text what may be a password: in its URLs all before the last @ of a host."""
+    return _CREDENTIALS.sub(r"\1", text)
 
 
 def find_nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -111,7 +111,9 @@ class Box:
         if frame is CornerFrame.FRACTIONS:
             xmin, ymin, xmax, ymax = corners
             return ymin, xmin, ymax, xmax
-        left, top, right, bottom = Box.to_edges(corners, size, frame)
+        if frame is not CornerFrame.ZERO_BASED:
+            corners = Box.to_edges(corners, size, frame)
+        left, top, right, bottom = corners
         return top / size.height, left / size.width, bottom / size.height, right / size.width
 
     @staticmethod
@@ -185,6 +187,8 @@ class ObjectAnnotation:
             miss.
         truncated: VOC's flag: the object goes on outside of the box.
         pose: VOC's free text ("Unspecified", "Left", …); empty where the annotation has none.
+        crowd: COCO's flag: the box stands for many objects; evaluation counts it neither as a hit
+            nor as a miss, and training passes it over.
     """
 
     name: str
@@ -192,6 +196,7 @@ class ObjectAnnotation:
     difficult: bool = False
     truncated: bool = False
     pose: str = ""
+    crowd: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -134,7 +134,7 @@ class SyntheticWorkers:
         names = [count.name for count in counts for _ in range(count.objects)]
         zeros, box = [0] * len(names), (0.125, 0.25, 0.5, 0.75)
         columns = ObjectColumns(
-            names, [box] * len(names), zeros, zeros, ["Unspecified"] * len(names)
+            names, [box] * len(names), zeros, zeros, ["Unspecified"] * len(names), zeros
         )
         sha256 = draw.randbytes(32)
         line = AuditedSample(

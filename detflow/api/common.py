@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypeAlias
 
 from detflow.errors import ConfigError
 from detflow.progress import Progress, show_progress
-from detflow.storage.location import Location, Url, parse_location
+from detflow.storage.location import EXTRAS, Location, Url, parse_location, require_local
 
 if TYPE_CHECKING:
     from detflow.data.workers.processes import OrderedMap
@@ -26,7 +26,24 @@ def to_location(place: Place) -> Location:
     Raises:
         ConfigError: It is a URL that detflow does not read.
     """
-    return place if isinstance(place, Url) else parse_location(os.fspath(place))
+    return place if isinstance(place, Url) else parse_location(_write_out(place))
+
+
+def to_path(place: Place) -> Path:
+    """Returns a path.
+
+    Raises:
+        ConfigError: It is a URL.
+    """
+    return require_local(str(place) if isinstance(place, Url) else _write_out(place))
+
+
+def _write_out(place: str | os.PathLike[str]) -> str:
+    text = os.fspath(place)
+    if isinstance(place, PurePath) and text.partition(":/")[0] in EXTRAS:
+        # pathlib has made one slash of two; it would be a folder named `s3:`.
+        raise ConfigError("a Path cannot hold a URL", path=text, remedy="pass the URL as text")
+    return text
 
 
 @contextlib.contextmanager

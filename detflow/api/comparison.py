@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detflow.api.common import Place, progress_shown, to_location
+from detflow.api.common import Place, progress_shown, to_location, to_path
 from detflow.api.data import build_options, notes_of_problems
 from detflow.data.comparison.run import Difference, compare_folders
 from detflow.data.conversion import ALL_IN_ONE_SPLIT
@@ -89,14 +89,14 @@ def run_comparison(
     if old is not None and model is not None:
         raise ConfigError("name the old set or a model, and not both")
     if model is not None:
-        found = _find_trained_records(Path(model), new)
+        found = _find_trained_records(to_path(model), new)
         if isinstance(found, Difference):
             return found
         old = found
     if old is None:
         raise ConfigError("name the old set, or a model")
     with notes_of_problems() as announce, progress_shown(shows_progress) as shown:
-        page_path = None if page is None else Path(page)
+        page_path = None if page is None else to_path(page)
         return compare_folders(old, new, options, page_path, shown, announce)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from detflow.api.common import Place, open_runner, progress_shown, to_location
+from detflow.api.common import Place, open_runner, progress_shown, to_location, to_path
 from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult, check_location
@@ -144,8 +144,8 @@ def check(
         decisions=decisions,
     )
     location = to_location(path)
-    page = None if report is None else Path(report)
-    table = None if questions is None else Path(questions)
+    page = None if report is None else to_path(report)
+    table = None if questions is None else to_path(questions)
     with progress_shown(progress) as shown:
         return check_location(location, options, page, table, shown, with_findings=with_findings)
 
@@ -242,8 +242,8 @@ def make_records(
         max_unpacked=max_unpacked,
         jobs=jobs,
         decisions=decisions,
-        keep_splits=None if keep_splits is None else Path(keep_splits),
-        write_fixed=None if write_fixed is None else Path(write_fixed),
+        keep_splits=None if keep_splits is None else to_path(keep_splits),
+        write_fixed=None if write_fixed is None else to_path(write_fixed),
         report=report,
     )
     source, target = to_location(dataset), to_location(output)
@@ -340,7 +340,7 @@ def convert(
         jobs=jobs,
         decisions=decisions,
     )
-    return run_conversion(to_location(source), Path(output), to, options, progress).content
+    return run_conversion(to_location(source), to_path(output), to, options, progress).content
 
 
 def run_conversion(
@@ -419,11 +419,11 @@ def init(
     """
     from detflow.training.fit import fit_source
 
-    if output is not None and Path(output).exists():
+    if output is not None and to_path(output).exists():
         raise ConfigError("the file exists", path=output, remedy="name another file")
-    text = fit_source(Path(source), build_options(val_from=val_from, report=False))
+    text = fit_source(to_path(source), build_options(val_from=val_from, report=False))
     if output is not None:
-        publish_file(Path(output), text)
+        publish_file(to_path(output), text)
     return parse_config(text)
 
 
@@ -441,7 +441,7 @@ def build_options(**choices: Any) -> RecordOptions:
     if "split" in choices:
         audit["fractions"] = _read_fractions(choices.pop("split"))
     if "decisions" in choices:
-        audit["decisions"] = read_decisions([Path(path) for path in choices.pop("decisions")])
+        audit["decisions"] = read_decisions([to_path(path) for path in choices.pop("decisions")])
     if audit.get("dialect") is not None:
         audit["dialect"] = DIALECTS[_require_known("dialect", audit["dialect"], DIALECTS)]
     if (classes := choices.pop("classes", None)) is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from detflow.api.common import Place, progress_shown, to_location
+from detflow.api.common import Place, progress_shown, to_location, to_path
 from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.storage.location import Location, is_url
@@ -227,7 +227,7 @@ def export(
         str(to_location(checkpoint)),
         location,
         formats=names if isinstance(names, str) else ",".join(names),
-        images=None if images is None else Path(images),
+        images=None if images is None else to_path(images),
         split=split,
         score_threshold=score_threshold,
         max_detections=max_detections,
@@ -279,7 +279,7 @@ def predict(
         return predict_files(
             [os.fspath(source) for source in several],
             to_location(model),
-            None if output is None else Path(output),
+            None if output is None else to_path(output),
             score_threshold=score_threshold,
             overlays=overlays,
             formats=tuple(formats),

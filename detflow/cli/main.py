@@ -12,7 +12,7 @@ import click
 from detflow.cli import data, model, serve, train
 from detflow.cli.output import prepare_streams, print_text, print_usage_error
 from detflow.cli.stranger import find_stranger
-from detflow.errors import DetflowError
+from detflow.errors import DetflowError, translate_fault
 from detflow.process.ending import immediate_exit
 from detflow.version import __version__
 
@@ -90,6 +90,13 @@ def run(arguments: Sequence[str]) -> int:
             print_text(note, err=True)
         print_text(f"detflow: error: {error}", err=True)
         return error.exit_code
+    except (OSError, RuntimeError, MemoryError) as error:
+        # What no place further down has said better; any other exception is a defect of detflow.
+        fault = translate_fault(error)
+        if fault is None or "--debug" in arguments:
+            raise
+        print_text(f"detflow: error: {fault}", err=True)
+        return fault.exit_code
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

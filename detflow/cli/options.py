@@ -44,9 +44,25 @@ class LocationType(click.ParamType[Any]):
         )
 
 
-PATH = click.Path(path_type=Path)
-EXISTING = click.Path(exists=True, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+class LocalType(click.Path):
+    """A path; a URL is refused, which would be a folder named `s3:`."""
+
+    @override
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        from detflow.storage.location import require_local
+
+        require_local(os.fspath(value))
+        return super().convert(value, param, ctx)
+
+
+PATH = LocalType(path_type=Path)
+EXISTING = LocalType(exists=True, path_type=Path)
+FOLDER = LocalType(exists=True, file_okay=False, path_type=Path)
 LOCATION = LocationType(PATH)
 EXISTING_LOCATION = LocationType(EXISTING)
 

@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from detflow.text import PLAIN_ERRORS, escape_lines
+from detflow.text import PLAIN_ERRORS, escape_lines, hide_credentials
 
 
 def prepare_streams() -> None:
@@ -33,7 +33,7 @@ def print_text(text: str, *, err: bool = False) -> None:
         err: Whether to print on stderr.
     """
     # click.echo would write UTF-8 where the encoding is ASCII.
-    print(escape_lines(text), file=sys.stderr if err else sys.stdout, flush=True)
+    print(escape_lines(hide_credentials(text)), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def print_data(text: str, *, end: str = "\n") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -15,6 +16,22 @@ from detflow.errors import ConfigError
 from detflow.text import find_nearest, first_line
 
 _MAX_CONFIG_BYTES = 1 << 20
+_MAX_DEPTH = 20
+
+# What a word without quotes is, apart from text, with the characters that it can begin with. These
+# are the spellings on which YAML 1.1 and 1.2 agree, and 1e-3, which is a number to everybody: by
+# 1.1, which PyYAML follows, yes is true, 010 is 8, 1:30 is 90 and 2026-11-29 a date.
+_WORDS = (
+    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", [*"~nN", ""]),
+    ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("tag:yaml.org,2002:int", r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "tag:yaml.org,2002:float",
+        r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+)
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -91,9 +108,20 @@ def _known_values(field: FieldInfo) -> list[str]:
     return tables[0] if tables else list(get_args(field.annotation)) if is_literal else []
 
 
-class _FlowLists(yaml.SafeDumper):
-    """Writes lists on one line: they are pairs and short."""
+class _PlainLoader(yaml.SafeLoader):
+    """Reads a word without quotes as text unless it is plainly something else."""
 
+
+_PlainLoader.yaml_implicit_resolvers = {}
+
+
+class _FlowLists(yaml.SafeDumper):
+    """Writes lists on one line: they are pairs and short. Quotes what any YAML takes for a word."""
+
+
+for _tag, _pattern, _first in _WORDS:
+    for _class in (_PlainLoader, _FlowLists):
+        _class.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 _FlowLists.add_representer(
     list,
@@ -110,16 +138,12 @@ def _plain(value: Any) -> Any:
 def _load_yaml(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...], int]]:
     """Returns the document and the line number of each key, by its path of keys."""
     try:
-        # Aliases can make a small file describe a huge document; a configuration needs none.
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                line = None if event.start_mark is None else event.start_mark.line + 1
-                raise ConfigError("YAML aliases are not supported", path=path, place=line)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _require_plain(text, path)
+        node = yaml.compose(text, Loader=_PlainLoader)
         lines: dict[tuple[str, ...], int] = {}
         if node is not None:
             _collect_lines(node, (), lines, path)
-        return yaml.safe_load(text), lines
+        return yaml.load(text, Loader=_PlainLoader), lines  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise ConfigError(
@@ -129,6 +153,27 @@ def _load_yaml(text: str, path: Path | None) -> tuple[Any, dict[tuple[str, ...],
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"not valid YAML: {first_line(error)}", path=path) from None
+
+
+def _require_plain(text: str, path: Path | None) -> None:
+    """Refuses what a configuration needs none of.
+
+    Aliases can make a small file describe a huge document, tags make other types than settings
+    have, and depth costs time and stack.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_PlainLoader):
+        line = None if event.start_mark is None else event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError("YAML aliases are not supported", path=path, place=line)
+        if (tag := getattr(event, "tag", None)) is not None:
+            cause = f"not valid YAML for a configuration: the tag {tag!r} is not supported"
+            raise ConfigError(cause, path=path, place=line, remedy="leave it out")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            cause = f"not valid YAML for a configuration: nested more than {_MAX_DEPTH} deep"
+            raise ConfigError(cause, path=path, place=line)
 
 
 def _collect_lines(

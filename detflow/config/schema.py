@@ -7,25 +7,30 @@ prints.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
 from detflow.config.backbones import BACKBONES
 from detflow.config.presets import PRESETS
+from detflow.text import hide_credentials
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -67,11 +72,62 @@ class OneOf:
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _require_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuses what pydantic would make a number of although it is none.
+
+        That is true for 1, and text such as 010, which is 8 to some programs.
+        """
+        field = cls.model_fields[str(info.field_name)]
+        kinds = _list_kinds(field.annotation)
+        if kinds <= {int, float, ByteSize, type(None)}:
+            noun = "a number" if float in kinds else "a whole number"
+            reads_text = ByteSize in kinds or _reads_text(field.annotation, field.metadata)
+            _refuse_others(value, noun, reads_text)
+        return value
+
+
+def _list_kinds(annotation: Any) -> set[Any]:
+    """Returns the types that a setting's value consists of."""
+    if get_origin(annotation) is Annotated:
+        return _list_kinds(get_args(annotation)[0])
+    if get_origin(annotation) is Literal or not get_args(annotation):
+        return {annotation}
+    return {kind for part in get_args(annotation) for kind in _list_kinds(part)} - {Ellipsis}
+
+
+def _reads_text(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
+    """Tells whether a setting has a reader of text of its own."""
+    return any(isinstance(entry, BeforeValidator) for entry in metadata) or any(
+        isinstance(part, BeforeValidator) or _reads_text(part) for part in get_args(annotation)
+    )
+
+
+def _refuse_others(value: object, noun: str, reads_text: bool) -> None:
+    if isinstance(value, list | tuple):
+        for part in value:
+            _refuse_others(part, noun, reads_text)
+    elif isinstance(value, bool) or (
+        isinstance(value, str) and not reads_text and not _PLAIN_NUMBER.fullmatch(value)
+    ):
+        raise ValueError(f"expected {noun}")
+
+
+def _refuse_credentials(place: str) -> str:
+    """Keeps passwords out of what is printed and of run.json, which hold the configuration."""
+    if hide_credentials(place) != place:
+        raise ValueError("the URL carries credentials; leave them to the environment")
+    return place
+
+
+PlaceText = Annotated[str, AfterValidator(_refuse_credentials)]
+
 
 class DataConfig(_Section):
     """Which records are trained on and which choose the best checkpoint."""
 
-    records: str
+    records: PlaceText
     """Folder that `detflow make-records` wrote, or its URL. A relative path starts at the working
     directory."""
     train_split: str = "train"
@@ -281,7 +337,7 @@ class TrainConfig(_Section):
     weights themselves."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Seed of the initial weights, the order of images and the augmentation."""
-    init_from: str | None = None
+    init_from: PlaceText | None = None
     """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow
     checkpoint, its .tar.gz, an http(s) address, or a published name (docs/training.md). Variables
     of the same name and shape are taken."""

@@ -160,7 +160,7 @@ def publish_records(
         fixed_dir = (
             None
             if options.write_fixed is None
-            else stack.enter_context(_publish_fixed(dataset, options.write_fixed))
+            else stack.enter_context(_publish_fixed(dataset, output, options.write_fixed))
         )
         if workers is None:
             workers = stack.enter_context(
@@ -223,7 +223,17 @@ def _require_replaceable(dataset: Location, output: Location) -> None:
     require_replaceable(output, MANIFEST_NAME)
 
 
-def _publish_fixed(dataset: Location, target: Path) -> AbstractContextManager[Path]:
+def _publish_fixed(
+    dataset: Location, output: Location, target: Path
+) -> AbstractContextManager[Path]:
+    if isinstance(output, Path):
+        fixed, records = target.resolve(), output.resolve()
+        if fixed.is_relative_to(records) or records.is_relative_to(fixed):
+            raise ConfigError(
+                "--write-fixed and --output lie in one another, and each replaces its whole folder",
+                path=target,
+                remedy="choose another folder",
+            )
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ConfigError(
             "--write-fixed needs a new or empty folder", path=target, remedy="choose another one"

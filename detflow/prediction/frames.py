@@ -13,7 +13,7 @@ import numpy as np
 
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
 from detflow.data.images.pictures import Picture, PictureFile, find_pictures, read_picture
-from detflow.errors import DataError
+from detflow.errors import ConfigError, DataError
 from detflow.progress import Progress
 
 VIDEO_SUFFIXES: Final = frozenset(
@@ -56,17 +56,34 @@ class Frame:
         return self.file.name if self.index is None else f"{self.file.name}/{self.index:06}"
 
 
-def find_media(sources: Sequence[str]) -> list[PictureFile]:
+def find_media(sources: Sequence[str], output: Path | None = None) -> list[PictureFile]:
     """Returns the pictures and videos of all sources, each file once.
 
     Args:
         sources: Files, folders and patterns, each as `find_pictures` takes it.
+        output: A folder that the predictions are to replace. It is not searched, so that they do
+            not find themselves the next time.
 
     Raises:
-        DataError: A source holds none.
+        ConfigError: A source lies in `output`.
+        DataError: A source holds none, or none but in `output`.
     """
     found = (file for source in sources for file in find_pictures(source, VIDEO_SUFFIXES))
-    return list({file.path.absolute(): file for file in found}.values())
+    files = list({file.path.absolute(): file for file in found}.values())
+    if output is None:
+        return files
+    replaced = output.resolve()
+    for source in sources:
+        if os.path.exists(source) and Path(source).resolve().is_relative_to(replaced):
+            raise ConfigError(
+                "--output would replace the source", path=source, remedy="choose another folder"
+            )
+    folders = {file.path.parent for file in files}
+    inside = {folder for folder in folders if folder.resolve().is_relative_to(replaced)}
+    kept = [file for file in files if file.path.parent not in inside]
+    if not kept:
+        raise DataError("there is no image but in the output folder", path=output)
+    return kept
 
 
 def read_frames(

@@ -135,7 +135,7 @@ def predict(
         EnvironmentFault: The disk refuses.
     """
     require_formats(formats)
-    files = find_media(sources)
+    files = find_media(sources, output)
     with contextlib.ExitStack() as stack:
         staging = None
         if output is not None:

@@ -43,18 +43,18 @@ class Url:
             known = ", ".join(f"{name}://" for name in EXTRAS if EXTRAS[name])
             raise ConfigError(
                 f"no URL that detflow reads: {scheme}://",
-                path=_shown(text),
+                path=text,
                 remedy=f"use a path, or {known}",
             )
         if "@" in parts[0]:
             remedy = "leave them to the environment, a profile or the machine's role"
-            raise ConfigError("the URL carries credentials", path=_shown(text), remedy=remedy)
+            raise ConfigError("the URL carries credentials", path=text, remedy=remedy)
         # Clients resolve dots before they send a request, so that such a key would lead out of the
         # prefix.
         if any(part in ("", ".", "..") for part in parts) or _CONTROL.search(key) or "::" in text:
             raise ConfigError(
                 "a part of the URL is empty, dots or a control character",
-                path=_shown(text),
+                path=text,
                 remedy="write it plainly",
             )
         return cls(scheme, key)
@@ -94,6 +94,17 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
+def require_local(text: str) -> Path:
+    """Returns a path where only a file system will do.
+
+    Raises:
+        ConfigError: It is a URL. A path of that name would be a folder `s3:`.
+    """
+    if is_url(text):
+        raise ConfigError("a URL does not work here", path=text, remedy="name a local path")
+    return Path(text)
+
+
 def parse_location(text: str) -> Location:
     """Reads a path or a URL.
 
@@ -101,9 +112,3 @@ def parse_location(text: str) -> Location:
         ConfigError: It is a URL that detflow does not read.
     """
     return Url.parse(text) if is_url(text) else Path(text)
-
-
-def _shown(text: str) -> str:
-    """Leaves out what may be a password."""
-    scheme, _, rest = text.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

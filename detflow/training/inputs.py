@@ -103,8 +103,10 @@ class TrainingImages:
                 canvas, ratio = decoders[bucket](tf.constant(sample.encoded))
             pixels = canvas.numpy().reshape(-1)
             self._images[index, : len(pixels)] = pixels
-            kept = sorted(sample.objects, key=lambda item: -item.box.area)[:max_boxes]
-            self.num_boxes_left_out += len(sample.objects) - len(kept)
+            # A crowd's box is no example of one object.
+            objects = [item for item in sample.objects if not item.crowd]
+            kept = sorted(objects, key=lambda item: -item.box.area)[:max_boxes]
+            self.num_boxes_left_out += len(objects) - len(kept)
             boxes = np.array(
                 [[o.box.ymin, o.box.xmin, o.box.ymax, o.box.xmax] for o in kept], np.float32
             ).reshape(-1, 4)

@@ -25,6 +25,67 @@ def test_the_resolved_text_reads_back_to_the_same():
     assert parse_config(format_config(config)) == config
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.steps=yes", "train.steps: expected a whole number, got 'yes'"),
+        ("train.steps=true", "train.steps: expected a whole number, got True"),
+        ("train.steps=010", "train.steps: expected a whole number, got '010'"),
+        ("train.steps='010'", "train.steps: expected a whole number, got '010'"),
+        ("train.steps=1:30", "train.steps: expected a whole number, got '1:30'"),
+        ("train.steps=1_000", "train.steps: expected a whole number, got '1_000'"),
+        ("train.steps=0b11", "train.steps: expected a whole number, got '0b11'"),
+        ("train.steps=0o17", "train.steps: expected a whole number, got '0o17'"),
+        ("train.steps=2026-11-29", "train.steps: expected a whole number, got '2026-11-29'"),
+        ("train.learning_rate=on", "train.learning_rate: expected a number, got 'on'"),
+        ("train.learning_rate=01.5", "train.learning_rate: expected a number, got '01.5'"),
+        ("model.input_size=[256, 0400]", "model.input_size: expected a whole number"),
+        ("model.input_size=[256, true]", "model.input_size: expected a whole number"),
+        ("model.more_input_sizes=[[256, yes]]", "model.more_input_sizes: expected a whole"),
+        ("data.overfit=yes", "data.overfit: expected a whole number, got 'yes'"),
+        ("train.time_budget=1:30", "train.time_budget: expected a duration"),
+        ("train.time_budget=yes", "train.time_budget: expected a duration"),
+        ("train.time_budget=true", "train.time_budget: expected a number, got True"),
+        ("data.records=!!timestamp 2026-11-29", "the tag 'tag:yaml.org,2002:timestamp' is not"),
+        ("data.records=!!int '5'", "the tag 'tag:yaml.org,2002:int' is not supported"),
+        ("data.records=!own 5", "the tag '!own' is not supported"),
+        ("data.records=" + "[" * 100_000, "nested more than 20 deep"),
+        ("data.<<={records: a}", "unknown setting data.<<"),
+    ],
+)
+def test_a_spelling_that_programs_read_differently_is_refused(setting, message):
+    with pytest.raises(ConfigError) as error:
+        parse_config(MINIMAL, [setting])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("data.records=yes", "yes"),
+        ("data.records=010", "010"),
+        ("data.records=1:30", "1:30"),
+        ("data.records=2026-11-29", "2026-11-29"),
+        ("data.records='1e3'", "1e3"),
+        ("train.steps=0x10", 16),
+        ("train.steps='600'", 600),
+        ("train.steps=+7", 7),
+        ("train.learning_rate=1e-3", 0.001),
+        ("train.learning_rate=.5", 0.5),
+        ("train.time_budget=90", 90.0),
+        ("train.time_budget=1m30", 90.0),
+        ("data.overfit=~", None),
+        ("augment.enabled=off", False),
+        ("augment.enabled=True", True),
+    ],
+)
+def test_a_plain_spelling_is_read_and_written_back(setting, value):
+    config = parse_config(MINIMAL, [setting])
+    section, _, name = setting.partition("=")[0].partition(".")
+    assert getattr(getattr(config, section), name) == value
+    assert parse_config(format_config(config)) == config
+
+
 def test_overrides_come_after_the_file_and_are_yaml():
     config = parse_config(
         "train:\n  steps: 5\n", ["data.records=a=b", "train.steps=7", "augment.enabled=no"]

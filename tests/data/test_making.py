@@ -311,3 +311,14 @@ def test_classes_keep_the_order_that_the_user_gives(voc_set, tmp_path):
         .read_text()
         .startswith("item {\n  id: 1\n  name: 'dog'")
     )
+
+
+@pytest.mark.parametrize(
+    ("output", "fixed"), [("out", "out/fixed"), ("out", "out"), ("out/records", "out")]
+)
+def test_the_mended_set_and_the_records_do_not_lie_in_one_another(voc_set, tmp_path, output, fixed):
+    voc_set.add("1")
+    options = RecordOptions(jobs=1, write_fixed=tmp_path / fixed)
+    with pytest.raises(ConfigError, match="lie in one another"):
+        publish_records(voc_set.root, tmp_path / output, options)
+    assert not list(tmp_path.glob("out/**/*"))

@@ -332,7 +332,10 @@ class _Pass:
         self._odd_paths: dict[str, str] = {}
         # Where the store keeps annotations of files that hold many, by name.
         self._kept: dict[str, int] = {}
-        self.annotations: list[str] = []
+        # A dialect may have set files aside when it looked at the dataset.
+        self.annotations = [
+            finding.annotation for finding in files.findings if finding.action is Action.QUARANTINED
+        ]
         self.evidence = Evidence()
         self._rulings = Rulings(orders)
 

@@ -14,17 +14,23 @@ _TINY_PX = 2.0
 _ROUNDING_PX = 0.1
 
 
-def is_in_order(corners: Corners, size: ImageSize, frame: CornerFrame) -> bool:
-    """Whether `mend_box` would change and note nothing, which is so for nearly every box.
+def place_box(corners: Corners, size: ImageSize, frame: CornerFrame) -> Corners | None:
+    """Returns a box as ymin, xmin, ymax, xmax in shares; None where `mend_box` has to look at it.
+
+    Nearly every box is in order: it lies inside and has at least 2 pixels a side.
 
     Args:
         corners: The corners as written.
         size: The image's size.
         frame: What they count.
     """
-    left, top, right, bottom = Box.to_edges(corners, size, frame)
+    left, top, right, bottom = edges = Box.to_edges(corners, size, frame)
     is_inside = left >= 0.0 and top >= 0.0 and right <= size.width and bottom <= size.height
-    return is_inside and right - left >= _TINY_PX and bottom - top >= _TINY_PX
+    if not (is_inside and right - left >= _TINY_PX and bottom - top >= _TINY_PX):
+        return None
+    if frame is CornerFrame.FRACTIONS:
+        return Box.normalise(corners, size, frame)
+    return Box.normalise(edges, size, CornerFrame.ZERO_BASED)
 
 
 def mend_box(case: Case, raw: RawObject, size: ImageSize, frame: CornerFrame) -> Box | None:

@@ -13,7 +13,7 @@ from detflow.data.findings import Corners, Finding
 from detflow.data.images.decode import ImageFacts, read_image_facts
 from detflow.data.images.header import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, ImageFault
 from detflow.data.images.transcode import Treatment
-from detflow.data.judging.boxes import is_in_order, is_tiny, mend_box, to_pixels
+from detflow.data.judging.boxes import is_tiny, mend_box, place_box, to_pixels
 from detflow.data.judging.case import Case
 from detflow.data.judging.classes import KnownClasses, index_classes
 from detflow.data.judging.provisional import KnownImage
@@ -26,7 +26,7 @@ from detflow.data.judging.turn import decide_turn
 from detflow.data.records.schema import ObjectColumns, round_to_record
 from detflow.data.sources.names import split_extension
 from detflow.data.sources.source import RawAnnotation, RawObject
-from detflow.types import Box, CornerFrame, ImageSize
+from detflow.types import CornerFrame, ImageSize
 
 _NO_RENDITION = np.zeros((0, 0), np.uint8)
 _MAX_SUGGESTED = 20
@@ -162,9 +162,9 @@ def _judge(
     for raw in objects:
         if known is not None and raw.name not in known:
             _note_unknown_class(case, raw, known, unknown)
-        elif is_in_order(raw.corners, size, frame):
+        elif (shares := place_box(raw.corners, size, frame)) is not None:
             kept.append(raw)
-            boxes.append(Box.normalise(raw.corners, size, frame))
+            boxes.append(shares)
         elif (box := mend_box(case, raw, size, frame)) is not None:
             kept.append(raw)
             boxes.append((box.ymin, box.xmin, box.ymax, box.xmax))
@@ -236,9 +236,11 @@ def _drop_duplicates(
     return ObjectColumns(
         names=[raw.name for raw in kept],
         boxes_yxyx=[box for _, box in first],
-        difficult=[int(raw.difficult) for raw in kept],
+        # Every reader knows this flag, and leaves such objects out of an evaluation.
+        difficult=[int(raw.difficult or raw.crowd) for raw in kept],
         truncated=[int(raw.truncated) for raw in kept],
         poses=[raw.pose for raw in kept],
+        crowds=[int(raw.crowd) for raw in kept],
     )
 
 

@@ -15,8 +15,8 @@ from detflow.data.judging.rulings import Pattern, Ruling
 from detflow.data.judging.testimony import (
     Sides,
     are_fractions,
+    count_far_outside,
     fit,
-    is_far_outside,
     is_proven_stale,
     is_size,
 )
@@ -68,7 +68,7 @@ def find_drawn(
             return _scale_or_set_aside(case, "size_conflict", scaled, size, ruling)
         sides = (facts.size.height, facts.size.width)
         _note_size(case, "size_swapped" if written == sides else "size_wrong", facts)
-    far = sum(is_far_outside(raw.corners, size.width, size.height) for raw in objects)
+    far = count_far_outside(objects, size.width, size.height)
     if objects and (far * 2 >= len(objects) or ruling.pattern is Pattern.FAR):
         others = "" if far * 2 >= len(objects) else ", and so it is in the rest of the set"
         value = f"{far} of {len(objects)} far outside of {size}{others}"

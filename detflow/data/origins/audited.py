@@ -18,7 +18,7 @@ from detflow.data.sources.splits import SplitBy
 from detflow.label_map import LabelMap
 from detflow.storage.interface import Folder
 
-_WITHOUT_FLAGS = frozenset({"YOLO", "CSV"})
+_WITHOUT_FLAGS = frozenset({"YOLO", "CSV", "CVAT"})
 _ONLY_TRANSCODED = Treatment(transcode=True)
 
 
@@ -120,5 +120,5 @@ def carry_columns(columns: ObjectColumns) -> list[CarriedObject]:
     """Returns the objects of columns."""
     return [
         CarriedObject.from_record(name, box, bool(difficult), bool(truncated), pose)
-        for name, box, difficult, truncated, pose in zip(*columns, strict=True)
+        for name, box, difficult, truncated, pose, _ in zip(*columns, strict=True)
     ]

@@ -33,6 +33,7 @@ class ObjectColumns(NamedTuple):
         difficult: VOC's flag of each object, 0 or 1.
         truncated: VOC's flag of each object, 0 or 1.
         poses: VOC's free text of each object.
+        crowds: COCO's flag of each object, 0 or 1.
     """
 
     names: Sequence[str]
@@ -40,6 +41,7 @@ class ObjectColumns(NamedTuple):
     difficult: Sequence[int]
     truncated: Sequence[int]
     poses: Sequence[str]
+    crowds: Sequence[int]
 
     @classmethod
     def of(cls, objects: Sequence[ObjectAnnotation]) -> ObjectColumns:
@@ -60,13 +62,14 @@ class ObjectColumns(NamedTuple):
             difficult=[int(entry.difficult) for entry in objects],
             truncated=[int(entry.truncated) for entry in objects],
             poses=[entry.pose for entry in objects],
+            crowds=[int(entry.crowd) for entry in objects],
         )
 
     def to_objects(self) -> tuple[ObjectAnnotation, ...]:
         """Returns the objects."""
         return tuple(
-            ObjectAnnotation(name, Box(*box), bool(difficult), bool(truncated), pose)
-            for name, box, difficult, truncated, pose in zip(*self, strict=True)
+            ObjectAnnotation(name, Box(*box), bool(difficult), bool(truncated), pose, bool(crowd))
+            for name, box, difficult, truncated, pose, crowd in zip(*self, strict=True)
         )
 
 
@@ -132,7 +135,7 @@ def encode_record(
     Raises:
         KeyError: A class has no id.
     """
-    names, boxes, difficult, truncated, poses = columns
+    names, boxes, difficult, truncated, poses, crowds = columns
     ymin, xmin, ymax, xmax = zip(*boxes, strict=True) if boxes else ((), (), (), ())
     # Areas are in square pixels, as in COCO's annotations.
     areas = [
@@ -156,7 +159,7 @@ def encode_record(
         "image/object/difficult": (int, difficult),
         "image/object/truncated": (int, truncated),
         "image/object/view": (bytes, [_to_bytes(pose) for pose in poses]),
-        "image/object/is_crowd": (int, (0,) * len(names)),
+        "image/object/is_crowd": (int, crowds),
         "image/object/area": (float, areas),
     }
     return encode_example(features)
@@ -187,6 +190,7 @@ def decode_sample(data: bytes, label_map: LabelMap) -> Sample:
             features["image/object/difficult"],
             features["image/object/truncated"],
             features["image/object/view"],
+            features["image/object/is_crowd"],
         )
         objects = tuple(
             ObjectAnnotation(
@@ -195,8 +199,9 @@ def decode_sample(data: bytes, label_map: LabelMap) -> Sample:
                 difficult=bool(difficult),
                 truncated=bool(truncated),
                 pose=_to_text(view),
+                crowd=bool(crowd),
             )
-            for name, box, difficult, truncated, view in zip(*columns, strict=True)
+            for name, box, difficult, truncated, view, crowd in zip(*columns, strict=True)
         )
         (encoded,), (height,), (width,) = (
             features["image/encoded"],

@@ -77,7 +77,7 @@ class _Lists:
 
 
 def _format_corners(item: CarriedObject, size: ImageSize) -> tuple[str, str, str, str]:
-    """Returns xmin, ymin, xmax, ymax as VOC counts them; a box keeps at least a pixel."""
+    """Returns xmin, ymin, xmax, ymax as VOC counts them; a box has two pixels or more."""
     ymin, xmin, ymax, xmax = item.box
     left, right = format_corners(*_round_edges(xmin, xmax, size.width), size.width)
     top, bottom = format_corners(*_round_edges(ymin, ymax, size.height), size.height)
@@ -85,5 +85,11 @@ def _format_corners(item: CarriedObject, size: ImageSize) -> tuple[str, str, str
 
 
 def _round_edges(low: float, high: float, side: int) -> tuple[float, float]:
-    first = min(round(low * side), side - 1)
-    return first / side, max(round(high * side), first + 1) / side
+    """Returns whole pixels, two or more where the image has them.
+
+    Nothing in CSV says how corners count, and a box of one pixel, whose corners are equal, has no
+    area to readers that count from 0.
+    """
+    least = min(2, side)
+    first = min(round(low * side), side - least)
+    return first / side, max(round(high * side), first + least) / side

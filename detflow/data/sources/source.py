@@ -85,6 +85,7 @@ class RawObject(NamedTuple):
         difficult: VOC's flag.
         truncated: VOC's flag.
         pose: VOC's free text.
+        crowd: COCO's flag: the box stands for many objects.
     """
 
     number: int
@@ -94,6 +95,7 @@ class RawObject(NamedTuple):
     difficult: bool
     truncated: bool
     pose: str
+    crowd: bool = False
 
 
 @dataclass(frozen=True, slots=True)

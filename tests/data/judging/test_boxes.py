@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detflow.data.judging.boxes import is_in_order, mend_box
+from detflow.data.judging.boxes import mend_box, place_box
 from detflow.data.judging.case import Case
 from detflow.data.judging.rulings import Orders
 from detflow.data.records.schema import to_record_box
@@ -81,7 +81,9 @@ def mend(corners, frame, size=SIZE):
     annotation = RawAnnotation("a.txt", "", ImageNames("a.jpg", None), None, None, (entry,))
     case = Case(annotation, "a.jpg")
     box = mend_box(case, entry, size, frame)
-    assert is_in_order(corners, size, frame) <= (case.findings == [])
+    placed = place_box(corners, size, frame)
+    if placed is not None:
+        assert (to_record_box(Box(*placed)), case.findings) == (box, [])
     return box, [(one.code, one.before, one.after, one.frame) for one in case.findings]
 
 
@@ -136,7 +138,7 @@ def test_no_corners_make_a_wrong_box(corners):
     case = Case(annotation, "a.jpg")
     box = mend_box(case, entry, SIZE, CornerFrame.VOC)
     xmin, ymin, xmax, ymax = corners
-    if is_in_order(tuple(corners), SIZE, CornerFrame.VOC):
+    if place_box(tuple(corners), SIZE, CornerFrame.VOC) is not None:
         assert (case.findings, box) == ([], record_box(*corners))
     if box is None:
         assert case.findings[-1].code in ("box_zero_area", "box_outside")

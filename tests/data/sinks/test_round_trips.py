@@ -136,11 +136,11 @@ def read_back(folder, work_dir):
 
 
 def to_whole(box, size):
-    """A box in whole pixels, at least one wide and high, as shares in float32."""
+    """A box in whole pixels, at least two wide and high, as shares in float32."""
     whole = []
     for axis, side in ((0, size.height), (1, size.width)):
-        low = min(round(box[axis] * side), side - 1)
-        whole.append((low / side, max(round(box[axis + 2] * side), low + 1) / side))
+        low = min(round(box[axis] * side), side - 2)
+        whole.append((low / side, max(round(box[axis + 2] * side), low + 2) / side))
     return tuple(float(np.float32(whole[axis][end])) for end in (0, 1) for axis in (0, 1))
 
 

@@ -166,7 +166,7 @@ class DrawnSet:
                 for sample in read_samples(out, read_manifest(out), split)
             }
         ledger = [json.loads(line) for line in (out / "ledger.jsonl").read_text().splitlines()]
-        return SimpleNamespace(manifest=manifest, splits=splits, ledger=ledger)
+        return SimpleNamespace(manifest=manifest, splits=splits, ledger=ledger, path=out)
 
     @property
     def truth(self):

@@ -1,5 +1,6 @@
 """The same scenes give the same records, whatever dialect they are written in."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from detflow.data.judging.audit import AuditOptions
+from detflow.data.judging.rulings import Orders
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.data.sources.detect import DIALECTS
+from detflow.types import CornerFrame
 
 
 def write_coco(drawn):
@@ -92,13 +95,12 @@ def test_an_archive_gives_the_records_of_its_folder(drawn, write, suffix, tmp_pa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     write(drawn)
     archive = Path(shutil.make_archive(tmp_path / "packed" / "things", suffix, drawn.root))
-    before = set(os.listdir(tempfile.gettempdir()))
     made = drawn.make(dataset=archive)
     assert made.splits == drawn.truth
     assert made.manifest["dataset"] == "things"
     unpacked = drawn.make()
     assert made.manifest["fingerprint"] == unpacked.manifest["fingerprint"]
-    assert set(os.listdir(tempfile.gettempdir())) - before == set()
+    assert os.listdir(tmp_path / "temporary") == []
 
 
 def test_commands_take_archives(drawn, tmp_path, command):
@@ -165,7 +167,9 @@ def test_a_table_of_everything_beside_its_parts_is_named_and_passed_over(drawn):
 def test_raccoons_tables_have_the_boxes_of_its_xml(shared_data, tmp_path):
     boxes = {}
     for dialect in ("voc", "csv"):
-        audit = AuditOptions(dialect=DIALECTS[dialect])
+        # The XML names LabelImg's habit, which a table cannot.
+        orders = Orders(corners=CornerFrame.VOC)
+        audit = AuditOptions(dialect=DIALECTS[dialect], orders=orders)
         out = tmp_path / dialect
         publish_records(shared_data("raccoon"), out, RecordOptions(audit=audit, report=False))
         manifest = read_manifest(out)
@@ -181,3 +185,25 @@ def test_raccoons_tables_have_the_boxes_of_its_xml(shared_data, tmp_path):
     assert len(boxes["voc"]) == 200
     assert boxes["csv"] == boxes["voc"]
     assert splits == {"train": 160, "test": 40}
+
+
+def test_a_crowd_stays_one_and_counts_for_nothing(drawn, tmp_path, command):
+    drawn.draw_images()
+    drawn.write_coco("{split}.json")
+    content = json.loads((drawn.root / "train.json").read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    drawn.write("train.json", json.dumps(content))
+    made = drawn.make()
+    assert made.splits == drawn.truth
+    [note] = [line for line in made.ledger if line["code"] == "object_crowd"]
+    assert note["value"] == "1 of 2 objects"
+    manifest = read_manifest(made.path)
+    samples = {sample.filename: sample for sample in read_samples(made.path, manifest, "train")}
+    flags = [(one.crowd, one.difficult) for one in samples["train/images/a.jpg"].objects]
+    assert flags == [(True, True), (False, False)]
+    for number, source in enumerate((drawn.root, made.path)):
+        out = tmp_path / str(number)
+        done = command("convert", source, "--to", "coco", "--output", out, "--jobs", 1)
+        assert done.returncode == 0, done.stderr
+        written = json.loads(next(out.rglob("*train*.json")).read_text())
+        assert sorted(one["iscrowd"] for one in written["annotations"]) == [0, 0, 1]

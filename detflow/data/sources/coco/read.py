@@ -26,6 +26,7 @@ from detflow.types import CornerFrame
 
 MAX_JSON_BYTES = 1_500_000_000
 MAX_OBJECTS = 20_000
+MAX_ELEMENTS = 10_000_000
 _MAX_POSE = 200
 
 _SECTIONS = ("images", "annotations", "categories")
@@ -86,6 +87,17 @@ class _Content:
     sections: set[str] = field(default_factory=set)
     annotation_ids: set[_Id] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
+    num_elements: int = 0
+
+    def count(self, line: int) -> None:
+        """Counts an element: the smallest take a hundred times their size of memory.
+
+        Raises:
+            MalformedJson: There are too many.
+        """
+        self.num_elements += 1
+        if self.num_elements > MAX_ELEMENTS:
+            raise MalformedJson(f"more than {MAX_ELEMENTS:,} images and objects", line)
 
     def refuse(self, path: str, line: int, value: str) -> None:
         """Sets an element aside that belongs to no entry."""
@@ -157,6 +169,7 @@ def _read_sections(data: bytes, path: str) -> _Content:
 
 def _read_categories(stream: JsonStream, content: _Content, path: str) -> None:
     for line, element in stream.read_elements():
+        content.count(line)
         found = element if isinstance(element, dict) else {}
         category_id, name = _to_id(found.get("id")), found.get("name")
         if not isinstance(category_id, int) or not isinstance(name, str) or not name.strip():
@@ -170,6 +183,7 @@ def _read_categories(stream: JsonStream, content: _Content, path: str) -> None:
 
 def _read_images(stream: JsonStream, content: _Content, path: str) -> None:
     for line, element in stream.read_elements():
+        content.count(line)
         found = element if isinstance(element, dict) else {}
         image_id, filename = _to_id(found.get("id")), found.get("file_name")
         if image_id is None:
@@ -190,6 +204,7 @@ def _read_size(element: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _read_objects(stream: JsonStream, content: _Content, path: str) -> None:
     for line, element in stream.read_elements():
+        content.count(line)
         found = element if isinstance(element, dict) else {}
         image_id = _to_id(found.get("image_id"))
         if image_id is None:
@@ -310,6 +325,7 @@ def _build(
                     found.is_crowd or found.traits.difficult,
                     found.traits.truncated,
                     CROWD_POSE if found.is_crowd else found.traits.pose,
+                    found.is_crowd,
                 )
             )
             continue

@@ -23,6 +23,7 @@ from detflow.types import CornerFrame
 
 MAX_CSV_BYTES = 256_000_000
 MAX_OBJECTS = 20_000
+MAX_ROWS = 5_000_000
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _NEEDED = ("filename", "class", *_CORNERS)
@@ -117,7 +118,10 @@ def read_table(data: bytes, path: str) -> FileContent:
     images: dict[str, _Image] = {}
     findings: list[Finding] = []
     try:
-        for line, row in _read_rows(text, delimiter, skip_first=columns is not _BARE):
+        rows = _read_rows(text, delimiter, skip_first=columns is not _BARE)
+        for number, (line, row) in enumerate(rows, start=1):
+            if number > MAX_ROWS:
+                raise csv.Error(f"line {line}: more than {MAX_ROWS:,} rows")
             filename = row[columns["filename"]].strip() if len(row) > columns["filename"] else ""
             if not filename:
                 entry = f"?line {line}"

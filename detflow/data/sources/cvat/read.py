@@ -24,6 +24,7 @@ from detflow.types import CornerFrame
 
 MAX_XML_BYTES = 256_000_000
 MAX_OBJECTS = 20_000
+MAX_SHAPES = 5_000_000
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]*)?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 _SHAPES = frozenset(
@@ -88,6 +89,7 @@ def read_images(data: bytes, path: str) -> FileContent:
     if fault is not None:
         return FileContent((), (fault,))
     images: list[_Image] = []
+    num_shapes = 0
     try:
         for element in _parse(data, ("image", "track")):
             if element.tag == "track":
@@ -95,6 +97,11 @@ def read_images(data: bytes, path: str) -> FileContent:
                 finding = Finding("video_unsupported", path, _line(element), value=value)
                 return FileContent((), (finding,))
             images.append(_read_image(element))
+            num_shapes += 1 + len(images[-1].shapes)
+            if num_shapes > MAX_SHAPES:
+                value = f"more than {MAX_SHAPES:,} images and shapes"
+                finding = Finding("file_too_large", path, _line(element), value=value)
+                return FileContent((), (finding,))
     except etree.XMLSyntaxError as error:
         finding = Finding("file_malformed", path, error.lineno or 1, value=error.msg or "empty")
         return FileContent((), (finding,))

@@ -166,6 +166,7 @@ def _read_objects(
                 bool(difficult and difficult[index]) or is_crowd,
                 bool(truncated and truncated[index]),
                 CROWD_POSE if is_crowd else pose,
+                is_crowd,
             )
         )
     return tuple(objects), sum(map(bool, crowd))

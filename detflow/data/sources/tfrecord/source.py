@@ -21,6 +21,7 @@ from detflow.label_map import LabelMap
 # A message of protobuf's has at most so many.
 _MAX_RECORD_BYTES = 2**31 - 1
 _MAX_MAP_BYTES = 4 << 20
+_MAX_RECORDS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class TfRecord(AnnotationSource):
                 findings.append(Finding("file_malformed", path, value="packed by gzip: unpack it"))
                 continue
             for record in list_records(root, path):
+                if len(annotations) + len(findings) >= _MAX_RECORDS:
+                    raise DataError(f"more than {_MAX_RECORDS:,} records", path=path)
                 if record.fault is not None:
                     value = record.fault
                     findings.append(Finding("file_malformed", record.annotation, value=value))

@@ -59,11 +59,8 @@ class Yolo(AnnotationSource):
         self, files: DatasetFiles, classes: Sequence[str] | None
     ) -> tuple[AnnotationSource, DatasetFiles]:
         kept = _find_labels(files)
-        findings = [
-            Finding("file_passed_over", path, value="no image has its name")
-            for path in files.annotations
-            if path not in kept
-        ]
+        others = [path for path in files.annotations if path not in kept]
+        findings = []
         scopes = []
         for path in files.sides:
             if is_list_of_classes(path) or path.lower().endswith((".yaml", ".yml")):
@@ -73,6 +70,16 @@ class Yolo(AnnotationSource):
             scopes = [Scope("", tuple(enumerate(classes)))]
         if not scopes and kept:
             findings.append(Finding("class_names_missing", "."))
+        lists = {
+            find_declared(scope, written, (), others)
+            for scope in scopes
+            for _, written in scope.splits
+        }
+        findings += [
+            Finding("file_passed_over", path, value="no image has its name")
+            for path in others
+            if path not in lists
+        ]
         for scope in scopes:
             findings += _find_same_names(scope)
         # Whoever disagrees is told here, and not in a worker.
@@ -81,6 +88,7 @@ class Yolo(AnnotationSource):
         return replace(self, scopes=tuple(scopes)), replace(
             files,
             annotations=tuple(path for path in files.annotations if path in kept),
+            sides=(*files.sides, *others),
             findings=(*files.findings, *findings),
         )
 

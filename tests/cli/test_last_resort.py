@@ -1,0 +1,101 @@
+import errno
+import os
+
+import pytest
+
+from detflow.cli import data
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(
+            OSError(number, os.strerror(number))
+            for number in (
+                errno.ELOOP,
+                errno.ENAMETOOLONG,
+                errno.ESTALE,
+                errno.EIO,
+                errno.EMFILE,
+                errno.ENOENT,
+                errno.EUCLEAN,
+                errno.EREMOTEIO,
+            )
+        ),
+        OSError("a library's own words"),
+        OSError(),
+        MemoryError(),
+    ],
+)
+def test_what_nobody_thought_of_is_one_line(run, monkeypatch, error):
+    def fail(**arguments):
+        raise error
+
+    monkeypatch.setattr(data.config, "callback", fail)
+    done = run("config", "c.yaml")
+    assert (done.code, done.out) == (5, "")
+    assert done.err.startswith("detflow: error: ")
+    assert done.err.count("\n") == 1
+    with pytest.raises(type(error)):
+        run("--debug", "config", "c.yaml")
+
+
+def test_a_working_directory_that_is_gone(run, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (tmp_path / "set").mkdir()
+    for arguments in (
+        ("check", "."),
+        ("make-records", tmp_path / "set", "--output", "out"),
+        ("check", tmp_path / "set", "--report", "r.html"),
+        ("config", "c.yaml"),
+    ):
+        done = run(*arguments)
+        assert done.code in (2, 3, 5)
+        assert done.err.splitlines()[-1].startswith(("detflow: error: ", "Error: "))
+
+
+def test_links_in_a_circle_and_names_too_long(run, tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for place in (tmp_path / "a", tmp_path / "a" / "x", tmp_path / ("n" * 300)):
+        for arguments in (
+            ("check", place),
+            ("config", place),
+            ("init", place),
+            ("make-records", tmp_path, "--output", place),
+            ("convert", tmp_path, "--to", "voc", "--output", place),
+            ("check", tmp_path, "--decisions", place),
+            ("evaluate", "--model", place, "--records", place),
+        ):
+            done = run(*arguments)
+            assert done.code in (2, 3, 4, 5), arguments
+            assert done.err.splitlines()[-1].startswith(("detflow: error: ", "Error: "))
+
+
+def test_no_password_is_shown(run, tmp_path):
+    url = "https://user:secret@host/x"
+    (tmp_path / "c.yaml").write_text(f"data:\n  records: {url}\n")
+    for arguments in (
+        ("config", tmp_path / "c.yaml"),
+        ("config", tmp_path / "c.yaml", "--set", f"data.records={url}"),
+        (
+            "config",
+            tmp_path / "c.yaml",
+            "--set",
+            "data.records=x",
+            "--set",
+            f"train.init_from={url}",
+        ),
+        ("config", tmp_path / "c.yaml", "--set", url),
+        ("check", url),
+        ("check", tmp_path, "--dialect", url),
+        ("check", tmp_path, "--classes", f"@{url}"),
+        ("predict", url, "--model", tmp_path, "--output", tmp_path / "out"),
+        ("make-records", tmp_path, "--output", url),
+    ):
+        done = run(*arguments)
+        assert done.code in (2, 3), arguments
+        assert "secret" not in done.err + done.out
+        assert done.err
