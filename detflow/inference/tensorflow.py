@@ -22,8 +22,8 @@ from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
 from detflow.inference.detector import Detector, Outputs
-from detflow.inference.formats.base import Tensor, Tensors
 from detflow.inference.labels import to_label_map
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
 from detflow.models.precision import count_gpus, cpu_flags, uses_onednn
 from detflow.text import first_line

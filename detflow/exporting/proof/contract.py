@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detflow.errors import ArtifactError
-from detflow.inference.formats.base import EntryPoint, Format, Tensor, Tensors
+from detflow.inference.formats.base import EntryPoint, Format
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
 
 

@@ -12,11 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from detflow.artifact import CONTRACT, LABEL_MAP_NAME
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.inference.detector import Runner
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap, read_label_map
 
 _log = logging.getLogger(__name__)
@@ -48,23 +49,6 @@ class EntryPoint:
     def name(self) -> str:
         """The entry's name in messages and in the card."""
         return f"{self.path} {self.signature}".rstrip()
-
-
-class Tensor(NamedTuple):
-    """An input or output as a file declares it; the dtype is called as NumPy calls it."""
-
-    name: str
-    dtype: str
-
-
-class Tensors(NamedTuple):
-    """The inputs and outputs that a file declares, in its order.
-
-    Where a file has no order, as a graph or a signature, the order is the contract's.
-    """
-
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
 
 
 class Format(ABC):

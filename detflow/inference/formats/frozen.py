@@ -9,7 +9,8 @@ from typing_extensions import override
 
 from detflow.artifact import CLASS_NAMES_NODE, ENCODED_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
 from detflow.inference.detector import Runner
-from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format, Tensors
+from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
+from detflow.inference.tensors import Tensors
 from detflow.label_map import LabelMap
 
 _SNIPPET = """import numpy as np

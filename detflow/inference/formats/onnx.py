@@ -23,8 +23,9 @@ from detflow.artifact import (
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
 from detflow.inference.detector import Outputs, Runner
-from detflow.inference.formats.base import EntryPoint, Format, Tensor, Tensors
+from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.labels import read_onnx_labels
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
 from detflow.text import first_line
 

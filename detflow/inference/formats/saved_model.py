@@ -14,7 +14,8 @@ from detflow.artifact import (
     LABEL_MAP_NAME,
 )
 from detflow.inference.detector import Runner
-from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format, Tensors
+from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
+from detflow.inference.tensors import Tensors
 from detflow.label_map import LabelMap, read_label_map
 
 _GRAPH_NAME = "saved_model.pb"

@@ -19,8 +19,9 @@ from detflow.artifact import INPUT_NAME, OUTPUT_NAMES, TFLITE_CONTRACT
 from detflow.errors import ArtifactError
 from detflow.geometry import Images, boxes_to_image, fit_to_canvas
 from detflow.inference.detector import Outputs, Runner
-from detflow.inference.formats.base import EntryPoint, Format, Tensor, Tensors
+from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.labels import read_tflite_labels
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line

@@ -9,7 +9,7 @@ from detflow.artifact import CONTRACT
 from detflow.errors import ArtifactError
 from detflow.exporting.proof.contract import FileFacts, read_facts, require_contract
 from detflow.inference.formats import FORMATS, find_format
-from detflow.inference.formats.base import Tensor, Tensors
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap, read_label_map
 
 CLASSES = LabelMap(("cat", "dog"))
