@@ -3,6 +3,7 @@
 import pytest
 
 from detflow.artifact import CONTRACT, TFLITE_CONTRACT, ArtifactDir
+from detflow.exporting.recorded import describe_recorded
 from detflow.exporting.run import describe_card
 
 pytestmark = pytest.mark.tf
@@ -117,7 +118,8 @@ def test_the_summary_names_classes(card, export_dir):
 
 
 def test_the_summary_has_a_line_for_each_entry_and_the_time_of_each_format(card, export_dir):
-    _, *lines = describe_card(card, export_dir).splitlines()
+    _, *lines, recorded = describe_card(card, export_dir).splitlines()
+    assert recorded == describe_recorded(card["parity"]["recorded"])
     assert len(lines) == sum(len(found["entries"]) for found in card["formats"].values())
     timed = [line for line in lines if line.endswith(" s")]
     assert len(timed) == len(card["formats"])
