@@ -90,6 +90,52 @@ CONTRACT: Final[dict[str, Any]] = {
     },
 }
 
+TFLITE_CONTRACT: Final[dict[str, Any]] = {
+    # The keys are the names in the file's signature; the order is that of the operation
+    # TFLite_Detection_PostProcess, and so are the tensors' names, by which some readers find them.
+    "inputs": {
+        "image": {
+            "tensor": "normalized_input_image_tensor",
+            "dtype": "uint8",
+            "shape": [1, "height", "width", 3],
+            "meaning": (
+                "RGB canvas of one size: the image is scaled to fit, keeps its aspect and lies in "
+                "the top left corner; the rest is filled with the mean colour (124, 116, 104)"
+            ),
+        },
+    },
+    "outputs": {
+        "boxes": {
+            "tensor": "TFLite_Detection_PostProcess",
+            "dtype": "float32",
+            "shape": [1, "K", 4],
+            "meaning": (
+                "[ymin, xmin, ymax, xmax], normalised by the canvas, not by the image: divided by "
+                "the image's share of the canvas' height and width they are normalised by the image"
+            ),
+        },
+        "classes": {
+            "tensor": "TFLite_Detection_PostProcess:1",
+            "dtype": "float32",
+            "shape": [1, "K"],
+            "meaning": "counted from 0: lines of labels.txt; ids of label_map.pbtxt less 1",
+        },
+        "scores": {
+            "tensor": "TFLite_Detection_PostProcess:2",
+            "dtype": "float32",
+            "shape": [1, "K"],
+            "meaning": "0 to 1, from high to low",
+        },
+        "count": {
+            "tensor": "TFLite_Detection_PostProcess:3",
+            "dtype": "float32",
+            "shape": [1],
+            "meaning": "valid entries; the rest is padding",
+        },
+    },
+}
+"""What a TFLite file takes and gives."""
+
 
 class ArtifactDir:
     """Names inside an exported folder. Making one touches nothing on disk."""

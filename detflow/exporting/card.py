@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from detflow.artifact import CONTRACT
+from detflow.artifact import CONTRACT, TFLITE_CONTRACT
 from detflow.errors import ArtifactError
 from detflow.exporting.formats.base import Notes
 from detflow.exporting.proof.compare import LIMITS, Gate
@@ -16,6 +16,7 @@ from detflow.exporting.proof.gate import Proof, Reference
 from detflow.exporting.proof.images import ProofImages
 from detflow.exporting.proof.recorded import RecordedAp
 from detflow.inference.formats.base import EntryPoint, Format
+from detflow.inference.formats.tflite import Tflite
 from detflow.inference.trained import TrainedModel
 from detflow.publish import FileDigest
 
@@ -75,6 +76,7 @@ def build_card(
         "format_version": FORMAT_VERSION,
         "classes": list(trained.label_map),
         "contract": CONTRACT,
+        **_describe_tflite(results),
         "thresholds": {
             "score_threshold": serving.score_threshold,
             "nms_iou": serving.nms_iou,
@@ -115,6 +117,14 @@ def build_card(
         },
         "files": dict(files),
     }
+
+
+def _describe_tflite(results: Sequence[FormatResult]) -> dict[str, Any]:
+    """Returns the contract that TFLite files keep, where there are any."""
+    has_any = any(
+        isinstance(result.format, Tflite) and result.failure is None for result in results
+    )
+    return {"tflite_contract": TFLITE_CONTRACT} if has_any else {}
 
 
 def _describe_size(size: tuple[int, int]) -> dict[str, int]:

@@ -91,6 +91,7 @@ def render_card(card: Mapping[str, Any], name: str, examples: Iterable[Example])
         shown_score=_SHOWN_SCORE,
         classes=classes[:_MAX_CLASSES],
         contract=card["contract"],
+        tflite_contract=card.get("tflite_contract"),
         origin=_list_origin(card),
         versions=card["versions"],
     )

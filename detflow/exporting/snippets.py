@@ -1,4 +1,4 @@
-"""Ten lines of code for each way into a format; the card shows them, and a test runs each."""
+"""A few lines of code for each way into a format; the card shows them, and a test runs each."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
@@ -22,6 +23,7 @@ from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
 from detflow.inference.detector import Detector, Outputs
 from detflow.inference.labels import to_label_map
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
 from detflow.models.precision import count_gpus, cpu_flags, uses_onednn
 from detflow.text import first_line
@@ -126,6 +128,29 @@ def read_graph_labels(path: Path) -> LabelMap | None:
     return to_label_map(names, path)
 
 
+def read_graph_tensors(path: Path) -> Tensors:
+    """Reads the inputs of a frozen graph, and those of the contract's outputs that it has."""
+    graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    nodes = {node.name: node for node in graph.node}
+    return Tensors(
+        tuple(_describe_node(node) for node in graph.node if node.op == "Placeholder"),
+        tuple(_describe_node(nodes[name]) for name in OUTPUT_NAMES if name in nodes),
+    )
+
+
+def read_signature_tensors(path: Path, signature: str) -> Tensors:
+    """Reads a signature of a SavedModel's folder as a server does that knows it by name."""
+    saved = SavedModelProto.FromString((path / "saved_model.pb").read_bytes())
+    declared = saved.meta_graphs[0].signature_def[signature]
+    inputs, outputs = (
+        {name: Tensor(name, tf.as_dtype(tensor.dtype).name) for name, tensor in part.items()}
+        for part in (declared.inputs, declared.outputs)
+    )
+    # Outputs have no order there: the contract's, and after it what it does not know.
+    ordered = [outputs.pop(name) for name in OUTPUT_NAMES if name in outputs]
+    return Tensors(tuple(inputs.values()), (*ordered, *outputs.values()))
+
+
 def cut_frozen_graph(path: Path, canvas_size: tuple[int, int]) -> Callable[[], object]:
     """Loads the part of a frozen graph between the normalised canvas and the suppression.
 
@@ -177,6 +202,12 @@ def eager_outputs(
             raise ArtifactError(f"the model cannot run: {first_line(error)}", path=source) from None
 
     return run
+
+
+def _describe_node(node: tf.compat.v1.NodeDef) -> Tensor:
+    """Describes a node's first output."""
+    kind = node.attr["dtype" if "dtype" in node.attr else "T"].type
+    return Tensor(node.name, tf.as_dtype(kind).name)
 
 
 def _set_threads(threads: int) -> None:

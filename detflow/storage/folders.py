@@ -31,7 +31,7 @@ class LocalFolder(Folder):
     @classmethod
     def of(cls, path: Path) -> LocalFolder:
         """Makes one of any path."""
-        return cls(path.resolve())
+        return cls(Path(os.path.realpath(path)))
 
     @property
     @override
@@ -66,7 +66,9 @@ class LocalFolder(Folder):
                         continue
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.is_symlink():
-                        if not Path(entry.path).resolve().is_relative_to(self.root):
+                        # Unlike Path.resolve, this goes on where links lead in a circle.
+                        target = Path(os.path.realpath(entry.path))
+                        if not target.is_relative_to(self.root):
                             yield Entry(path, os.readlink(entry.path), os.path.isdir(entry.path))
                             continue
                         if not os.path.exists(entry.path) and on_error is not None:

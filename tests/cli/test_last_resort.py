@@ -2,6 +2,7 @@ import errno
 import os
 
 import pytest
+from PIL import Image
 
 from detflow.cli import data
 
@@ -99,3 +100,24 @@ def test_no_password_is_shown(run, tmp_path):
         assert done.code in (2, 3), arguments
         assert "secret" not in done.err + done.out
         assert done.err
+
+
+def test_links_in_a_circle_inside_a_dataset_are_findings(run, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    Image.new("RGB", (40, 30)).save(folder / "a.jpg")
+    (folder / "a.xml").write_text(
+        "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>3</ymin><xmax>9</xmax>"
+        "<ymax>9</ymax></bndbox></object></annotation>"
+    )
+    before = run("check", folder, "--jobs", 1)
+    assert before.code == 0
+    (folder / "x").symlink_to("y")
+    (folder / "y").symlink_to("x")
+    (folder / "self").symlink_to(folder)
+    (folder / "l.jpg").symlink_to("l.jpg")
+    done = run("check", folder, "--jobs", 1)
+    assert done.code == 0
+    assert "1 usable" in done.out
+    for name in ("x", "y"):
+        assert f"  {name}: the link leads nowhere\n" in done.out

@@ -2,7 +2,8 @@
 
 import pytest
 
-from detflow.artifact import CONTRACT, ArtifactDir
+from detflow.artifact import CONTRACT, TFLITE_CONTRACT, ArtifactDir
+from detflow.exporting.recorded import describe_recorded
 from detflow.exporting.run import describe_card
 
 pytestmark = pytest.mark.tf
@@ -23,6 +24,7 @@ def test_the_checkpoint_is_named_with_its_metrics(card):
 def test_classes_contract_and_thresholds_are_told(card):
     assert card["classes"] == ["disc", "Ringe & Ösen", "it's"]
     assert card["contract"] == CONTRACT
+    assert card["tflite_contract"] == TFLITE_CONTRACT
     assert card["thresholds"] == {"score_threshold": 0.3, "nms_iou": 0.6, "max_detections": 100}
 
 
@@ -116,7 +118,8 @@ def test_the_summary_names_classes(card, export_dir):
 
 
 def test_the_summary_has_a_line_for_each_entry_and_the_time_of_each_format(card, export_dir):
-    _, *lines = describe_card(card, export_dir).splitlines()
+    _, *lines, recorded = describe_card(card, export_dir).splitlines()
+    assert recorded == describe_recorded(card["parity"]["recorded"])
     assert len(lines) == sum(len(found["entries"]) for found in card["formats"].values())
     timed = [line for line in lines if line.endswith(" s")]
     assert len(timed) == len(card["formats"])

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from typing_extensions import override
 
+from detflow.artifact import TFLITE_CONTRACT
 from detflow.errors import DataError
 from detflow.exporting.formats.base import FormatWriter, Job, Notes
 from detflow.exporting.formats.tflite_file import join_models, pack_file
@@ -44,14 +45,11 @@ _INT8: Final = Gate(
     Tolerance(score_threshold=0.3, min_iou=0.75, max_score_difference=0.15, min_share=0.9), 0.02
 )
 
-# Names of the file's tensors. Some readers look for these, which the detectors have that
-# TFLite_Detection_PostProcess was made for.
+# Names of the file's tensors.
 _TENSOR_NAMES: Final = {
-    INPUT: "normalized_input_image_tensor",
-    **{
-        name: f"TFLite_Detection_PostProcess{suffix}"
-        for name, suffix in zip(OUTPUTS, ("", ":1", ":2", ":3"), strict=True)
-    },
+    name: tensor["tensor"]
+    for part in ("inputs", "outputs")
+    for name, tensor in TFLITE_CONTRACT[part].items()
 }
 # Seed of the draws from the training images.
 _SEED: Final = 1

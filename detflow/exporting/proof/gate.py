@@ -11,6 +11,7 @@ from typing import Final
 from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError, DataError
 from detflow.exporting.proof.compare import Agreement, Gate, build_comparison
+from detflow.exporting.proof.contract import require_contract
 from detflow.exporting.proof.images import ProofImages
 from detflow.exporting.proof.process import Candidate, FreshProcess, ProofImage
 from detflow.inference.detector import Outputs, to_detections
@@ -179,7 +180,8 @@ class _Examination:
         self, candidate: Candidate, limit: int | None
     ) -> Iterator[tuple[ProofImage, Outputs, Outputs]]:
         """Yields images, the checkpoint's outputs and the candidate's."""
-        self._fresh.load(candidate)
+        facts = self._fresh.load(candidate)
+        require_contract(candidate.format, candidate.entry, facts, self._label_map)
         pairs = zip(self._proof.images, self._reference.outputs, strict=True)
         for image, expected in itertools.islice(pairs, limit):
             yield image, expected, self._fresh.run(candidate, image)

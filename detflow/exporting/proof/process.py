@@ -25,6 +25,7 @@ import numpy.typing as npt
 from detflow.artifact import ENCODED_INPUT_NAME, INPUT_NAME
 from detflow.data.records.example import encode_example
 from detflow.errors import ArtifactError, DetflowError
+from detflow.exporting.proof.contract import FileFacts, read_facts
 from detflow.inference.detector import Outputs
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
 from detflow.types import ImageSize, ObjectAnnotation
@@ -94,10 +95,14 @@ class _Question(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """What it answers; a run has its seconds, and a question that failed has a fault."""
+    """What it answers.
+
+    A run has outputs and seconds, a loaded file has facts, and a question that failed has a fault.
+    """
 
     outputs: Outputs | None
     seconds: float
+    facts: FileFacts | None
     fault: str | None
 
 
@@ -149,14 +154,18 @@ class FreshProcess:
         self._process.terminate()
         self._process.wait()
 
-    def load(self, candidate: Candidate) -> None:
+    def load(self, candidate: Candidate) -> FileFacts:
         """Loads a candidate; one that was loaded under its name before is forgotten.
+
+        Returns:
+            What its file says of itself.
 
         Raises:
             ArtifactError: It cannot be loaded there.
         """
-        self._ask(_Question(candidate.name, candidate))
+        answer = self._ask(_Question(candidate.name, candidate))
         self._loaded.add(candidate.name)
+        return answer.facts or FileFacts(None, None)
 
     def run(self, candidate: Candidate, image: ProofImage) -> Outputs:
         """Runs a candidate on one image, and loads it before where that is not done.
@@ -209,10 +218,11 @@ def answer_questions(descriptor: int, runtime: str) -> None:
             name, content = connection.recv()
         except EOFError:
             return
-        outputs, seconds, fault = None, 0.0, None
+        outputs, seconds, facts, fault = None, 0.0, None, None
         try:
             if isinstance(content, Candidate):
                 runners[name] = content.format.load(content.path, content.entry)
+                facts = read_facts(content.format, content.path, content.entry)
             else:
                 start = time.perf_counter()
                 outputs = runners[name](content)
@@ -223,4 +233,4 @@ def answer_questions(descriptor: int, runtime: str) -> None:
             fault = "it needs Model Garden to run"
         if runtime != TENSORFLOW and TENSORFLOW in sys.modules:
             fault = "it needs TensorFlow to run"
-        connection.send(_Answer(outputs, seconds, fault))
+        connection.send(_Answer(outputs, seconds, facts, fault))

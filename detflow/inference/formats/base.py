@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from detflow.artifact import LABEL_MAP_NAME
+from detflow.artifact import CONTRACT, LABEL_MAP_NAME
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.inference.detector import Runner
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap, read_label_map
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Format(ABC):
         is_default: Whether it is exported where no format is asked for.
         needs_one_stage: Whether it takes networks of one stage only.
         canvas: Which of the model's canvases it knows: all, or the first alone.
+        holds_names: Whether its files hold the class names; an export without them is refused.
         extra: The extra of this package that its runtime belongs to; empty for one that is always
             there.
     """
@@ -74,6 +76,7 @@ class Format(ABC):
     is_default: bool = False
     needs_one_stage: bool = False
     canvas: Literal["all", "first"] = "all"
+    holds_names: bool = False
     extra: str = ""
 
     @property
@@ -169,10 +172,23 @@ class Format(ABC):
         """
         return None
 
-    def snippet(self, entry: EntryPoint) -> str | None:
-        """Returns about ten lines of Python that run an entry on photo.jpg; None shows none.
+    def read_tensors(self, path: Path, entry: EntryPoint) -> Tensors | None:
+        """Reads what a file that `load` has accepted declares; None where that is not known."""
+        return None
 
-        They run as they stand, inside the exported folder.
+    def expected_tensors(self, entry: EntryPoint) -> Tensors:
+        """Returns what `read_tensors` has to read."""
+        inputs, outputs = CONTRACT["inputs"], CONTRACT["outputs"]
+        return Tensors(
+            (Tensor(entry.input_name, inputs[entry.input_name]["dtype"]),),
+            tuple(Tensor(name, tensor["dtype"]) for name, tensor in outputs.items()),
+        )
+
+    def snippet(self, entry: EntryPoint) -> str | None:
+        """Returns a few lines of Python that run an entry on photo.jpg; None shows none.
+
+        They run as they stand, inside the exported folder, and print what `detflow predict` finds:
+        of each detection its class name, its score, and its box in the frame of the upright photo.
         """
         return None
 

@@ -7,22 +7,24 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from detflow.artifact import ENCODED_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
+from detflow.artifact import CLASS_NAMES_NODE, ENCODED_INPUT_NAME, INPUT_NAME, OUTPUT_NAMES
 from detflow.inference.detector import Runner
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
+from detflow.inference.tensors import Tensors
 from detflow.label_map import LabelMap
 
 _SNIPPET = """import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 graph = tf.compat.v1.GraphDef.FromString(tf.io.read_file("{path}").numpy())
 function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-names = [{outputs}]
-detect = function.prune("image_tensor:0", [f"{{name}}:0" for name in names])
-photo = np.asarray(Image.open("photo.jpg").convert("RGB"))
-boxes, scores, classes, count = detect(tf.constant(photo[np.newaxis]))
-print(int(count[0]), boxes[0, 0].numpy(), float(scores[0, 0]), int(classes[0, 0]))
+tensors = [{outputs}]
+detect = function.prune("image_tensor:0", [f"{{name}}:0" for name in [*tensors, "{labels}"]])
+photo = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
+boxes, scores, classes, count, names = (x.numpy() for x in detect(tf.constant(photo[np.newaxis])))
+for i in range(int(count[0])):
+    print(names[int(classes[0, i]) - 1].decode(), scores[0, i], boxes[0, i])
 """
 
 
@@ -37,6 +39,7 @@ class Frozen(Format):
         EntryPoint("frozen_inference_graph_encoded.pb", ENCODED_INPUT_NAME),
     )
     suffixes = (".pb",)
+    holds_names = True
     is_default = True
 
     @override
@@ -66,8 +69,14 @@ class Frozen(Format):
         return read_graph_labels(path)
 
     @override
+    def read_tensors(self, path: Path, entry: EntryPoint) -> Tensors | None:
+        from detflow.inference.tensorflow import read_graph_tensors
+
+        return read_graph_tensors(path)
+
+    @override
     def snippet(self, entry: EntryPoint) -> str | None:
         if entry != self.entries[0]:
             return None
         outputs = ", ".join(f'"{name}"' for name in OUTPUT_NAMES)
-        return _SNIPPET.format(path=entry.path, outputs=outputs)
+        return _SNIPPET.format(path=entry.path, outputs=outputs, labels=CLASS_NAMES_NODE)

@@ -25,6 +25,7 @@ from detflow.geometry import Images
 from detflow.inference.detector import Outputs, Runner
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.labels import read_onnx_labels
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
 from detflow.text import first_line
 
@@ -35,24 +36,31 @@ _ONNXRUNTIME_SNIPPET = """import json
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("{path}")
 names = json.loads(session.get_modelmeta().custom_metadata_map["{labels}"])
-photo = np.asarray(Image.open("photo.jpg").convert("RGB"))
+photo = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
 boxes, scores, classes, count = session.run(None, {{"image_tensor": photo[np.newaxis]}})
 for i in range(int(count[0])):
     print(names[int(classes[0, i]) - 1], scores[0, i], boxes[0, i])
 """
 
-_OPENCV_SNIPPET = """import cv2
+_OPENCV_SNIPPET = """import ast
+import re
+from pathlib import Path
 
+import cv2
+
+text = Path("label_map.pbtxt").read_text(encoding="utf-8")
+names = [ast.literal_eval(name) for name in re.findall("name: ('.*')", text)]
 net = cv2.dnn.readNetFromONNX("{path}")
-photo = cv2.imread("photo.jpg", cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-net.setInput(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)[None], "image_tensor")
-names = [{outputs}]
-boxes, scores, classes, count = net.forward(names)
-print(int(count[0]), boxes[0, 0], scores[0, 0], int(classes[0, 0]))
+# OpenCV turns a phone's photo upright by itself.
+net.setInput(cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)[None], "image_tensor")
+tensors = [{outputs}]
+boxes, scores, classes, count = net.forward(tensors)
+for i in range(int(count[0])):
+    print(names[int(classes[0, i]) - 1], scores[0, i], boxes[0, i])
 """
 
 
@@ -68,6 +76,7 @@ class Onnx(Format):
         EntryPoint("model.onnx", INPUT_NAME, OPENCV_SIGNATURE, is_optional=True),
     )
     suffixes = (".onnx",)
+    holds_names = True
 
     @override
     def load(self, path: Path, entry: EntryPoint, *, threads: int = 0) -> Runner:
@@ -97,6 +106,10 @@ class Onnx(Format):
     @override
     def read_names(self, path: Path) -> LabelMap | None:
         return read_onnx_labels(path)
+
+    @override
+    def read_tensors(self, path: Path, entry: EntryPoint) -> Tensors | None:
+        return _read_tensors(path)
 
     @override
     def snippet(self, entry: EntryPoint) -> str | None:
@@ -200,6 +213,24 @@ def _require_contract(inputs: list[str], outputs: list[str], path: Path) -> None
             f"and gives {', '.join(outputs)}",
             path=path,
         )
+
+
+def _read_tensors(path: Path) -> Tensors:
+    """Reads the inputs and outputs of a file's graph."""
+    import onnx
+
+    graph = onnx.load(os.fspath(path), load_external_data=False).graph
+    inputs, outputs = (
+        tuple(
+            Tensor(
+                value.name,
+                onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            )
+            for value in values
+        )
+        for values in (graph.input, graph.output)
+    )
+    return Tensors(inputs, outputs)
 
 
 def _cut_network(path: Path) -> bytes:

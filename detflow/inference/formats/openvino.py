@@ -20,16 +20,23 @@ from detflow.inference.formats.base import EntryPoint, Format
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line
 
-_SNIPPET = """import numpy as np
-import openvino
-from PIL import Image
+_SNIPPET = """import ast
+import re
+from pathlib import Path
 
+import numpy as np
+import openvino
+from PIL import Image, ImageOps
+
+text = Path("label_map.pbtxt").read_text(encoding="utf-8")
+names = [ast.literal_eval(name) for name in re.findall("name: ('.*')", text)]
 # Some processors would compute in bfloat16; the export was proved in float32.
 model = openvino.compile_model("{path}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
-photo = np.asarray(Image.open("photo.jpg").convert("RGB"))
+photo = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
 found = model({{"image_tensor": photo[np.newaxis]}})
-boxes, scores = found["detection_boxes"], found["detection_scores"]
-print(int(found["num_detections"][0]), boxes[0, 0], scores[0, 0])
+for i in range(int(found["num_detections"][0])):
+    name = names[int(found["detection_classes"][0, i]) - 1]
+    print(name, found["detection_scores"][0, i], found["detection_boxes"][0, i])
 """
 
 

@@ -15,17 +15,27 @@ from detflow.artifact import (
 )
 from detflow.inference.detector import Runner
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
+from detflow.inference.tensors import Tensors
 from detflow.label_map import LabelMap, read_label_map
 
 _GRAPH_NAME = "saved_model.pb"
 
-_SNIPPET = """import tensorflow as tf
+_SNIPPET = """import ast
+import re
+from pathlib import Path
 
-model = tf.saved_model.load("{path}")
-photo = tf.io.decode_jpeg(tf.io.read_file("photo.jpg"), channels=3, dct_method="INTEGER_ACCURATE")
-found = model.signatures["serving_default"](image_tensor=photo[tf.newaxis])
-boxes, scores = found["detection_boxes"], found["detection_scores"]
-print(int(found["num_detections"][0]), boxes[0, 0].numpy(), float(scores[0, 0]))
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+text = Path("{path}/assets/label_map.pbtxt").read_text(encoding="utf-8")
+names = [ast.literal_eval(name) for name in re.findall("name: ('.*')", text)]
+detect = tf.saved_model.load("{path}").signatures["serving_default"]
+photo = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
+found = {{k: v[0].numpy() for k, v in detect(image_tensor=tf.constant(photo[np.newaxis])).items()}}
+for i in range(int(found["num_detections"])):
+    name = names[int(found["detection_classes"][i]) - 1]
+    print(name, found["detection_scores"][i], found["detection_boxes"][i])
 """
 
 
@@ -41,6 +51,7 @@ class SavedModel(Format):
         EntryPoint("saved_model", EXAMPLE_INPUT_NAME, "tf_example"),
     )
     is_default = True
+    holds_names = True
 
     @override
     def find(self, path: Path) -> Path | None:
@@ -65,6 +76,12 @@ class SavedModel(Format):
     def read_names(self, path: Path) -> LabelMap | None:
         inside = path / "assets" / LABEL_MAP_NAME
         return read_label_map(inside) if inside.is_file() else None
+
+    @override
+    def read_tensors(self, path: Path, entry: EntryPoint) -> Tensors | None:
+        from detflow.inference.tensorflow import read_signature_tensors
+
+        return read_signature_tensors(path, entry.signature or "serving_default")
 
     @override
     def snippet(self, entry: EntryPoint) -> str | None:

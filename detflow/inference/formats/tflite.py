@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from detflow.artifact import INPUT_NAME, OUTPUT_NAMES
+from detflow.artifact import INPUT_NAME, OUTPUT_NAMES, TFLITE_CONTRACT
 from detflow.errors import ArtifactError
 from detflow.geometry import Images, boxes_to_image, fit_to_canvas
 from detflow.inference.detector import Outputs, Runner
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.labels import read_tflite_labels
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line
@@ -29,28 +30,30 @@ TflitePrecision: TypeAlias = Literal["float32", "float16", "dynamic", "int8"]
 """Numbers of a file: floats; float16 weights; int8 weights and float activations ("dynamic"); int8
 weights and activations."""
 
-INPUT: Final = "image"
+(INPUT,) = TFLITE_CONTRACT["inputs"]
 """The input in the file's signature: a canvas, uint8 [1, height, width, 3], RGB."""
 
-OUTPUTS: Final = ("boxes", "classes", "scores", "count")
-"""The outputs in the file's signature, in the order of the operation TFLite_Detection_PostProcess,
-all float32: boxes [1, K, 4], [ymin, xmin, ymax, xmax] normalised by the canvas; classes [1, K],
-counted from 0; scores [1, K]; count [1]."""
+OUTPUTS: Final = tuple(TFLITE_CONTRACT["outputs"])
+"""The outputs in the file's signature, in the order of the operation TFLite_Detection_PostProcess:
+boxes, classes, scores, count."""
 
-_SNIPPET = """import numpy as np
+_SNIPPET = """import zipfile
+
+import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image
+from PIL import Image, ImageOps
 
+names = zipfile.ZipFile("{path}").read("labels.txt").decode().split("\\n")
 detect = Interpreter("{path}").get_signature_runner()
 _, height, width, _ = detect.get_input_details()["image"]["shape"]
-photo = Image.open("photo.jpg").convert("RGB")
-scale = min(height / photo.height, width / photo.width)
-size = (round(photo.width * scale), round(photo.height * scale))
+photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+fitted = ImageOps.contain(photo, (width, height), Image.Resampling.BILINEAR)
 canvas = Image.new("RGB", (width, height), (124, 116, 104))
-canvas.paste(photo.resize(size, Image.Resampling.BILINEAR))
+canvas.paste(fitted)
 found = detect(image=np.asarray(canvas)[np.newaxis])
-boxes, scores, classes = found["boxes"], found["scores"], found["classes"]
-print(int(found["count"][0]), boxes[0, 0], scores[0, 0], int(classes[0, 0]) + 1)
+boxes = found["boxes"][0] * ([height / fitted.height, width / fitted.width] * 2)
+for i in range(int(found["count"][0])):
+    print(names[int(found["classes"][0, i])], found["scores"][0, i], boxes[i].clip(0, 1))
 """
 
 
@@ -65,6 +68,7 @@ class Tflite(Format):
     runtime = "litert"
     runtime_title = "LiteRT"
     suffixes = (".tflite",)
+    holds_names = True
     needs_one_stage = True
     canvas = "first"
 
@@ -91,6 +95,21 @@ class Tflite(Format):
     @override
     def read_names(self, path: Path) -> LabelMap | None:
         return read_tflite_labels(path)
+
+    @override
+    def read_tensors(self, path: Path, entry: EntryPoint) -> Tensors | None:
+        return _read_tensors(path)
+
+    @override
+    def expected_tensors(self, entry: EntryPoint) -> Tensors:
+        inputs, outputs = (
+            tuple(
+                Tensor(_join_names(name, tensor["tensor"]), tensor["dtype"])
+                for name, tensor in TFLITE_CONTRACT[part].items()
+            )
+            for part in ("inputs", "outputs")
+        )
+        return Tensors(inputs, outputs)
 
     @override
     def snippet(self, entry: EntryPoint) -> str | None:
@@ -148,6 +167,38 @@ def load_tflite(path: Path, *, threads: int = 0) -> Runner:
 def to_uint8(canvases: npt.NDArray[np.float32]) -> Images:
     """Rounds canvases to the whole grey levels that a TFLite file takes."""
     return np.clip(np.round(canvases), 0.0, 255.0).astype(np.uint8)
+
+
+def _read_tensors(path: Path) -> Tensors:
+    """Reads the inputs and outputs of a file, in the order in which readers by number find them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter: Any = Interpreter(model_path=os.fspath(path))
+    signature = interpreter.get_signature_runner()
+    inputs, outputs = (
+        tuple(
+            Tensor(
+                _join_names(names.get(tensor["index"], ""), tensor["name"]),
+                np.dtype(tensor["dtype"]).name,
+            )
+            for tensor in tensors
+        )
+        for names, tensors in (
+            (_number_names(signature.get_input_details()), interpreter.get_input_details()),
+            (_number_names(signature.get_output_details()), interpreter.get_output_details()),
+        )
+    )
+    return Tensors(inputs, outputs)
+
+
+def _number_names(details: dict[str, Any]) -> dict[int, str]:
+    """Returns the names in a signature by the numbers of their tensors."""
+    return {tensor["index"]: name for name, tensor in details.items()}
+
+
+def _join_names(name: str, tensor: str) -> str:
+    """Names a tensor by its name in the signature and its own."""
+    return f"{name} ({tensor})"
 
 
 def _start_interpreter(threads: int, **model: str | bytes) -> Any:

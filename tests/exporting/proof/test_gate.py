@@ -8,6 +8,7 @@ import pytest
 from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError
 from detflow.exporting.proof.compare import Gate, Tolerance
+from detflow.exporting.proof.contract import FileFacts
 from detflow.exporting.proof.gate import Reference, examine, list_candidates
 from detflow.exporting.proof.images import ProofImages
 from detflow.exporting.proof.process import ProofImage
@@ -34,21 +35,29 @@ def outputs(score):
 
 
 class Rote:
-    """Gives one answer, except for entries that are said to fail."""
+    """Gives one answer, except for entries that are said to fail.
 
-    def __init__(self, answer, failing=()):
+    Its files say of themselves what they have to, unless they are said to say something else.
+    """
+
+    def __init__(self, answer, failing=(), facts=None):
         self._answer = answer
         self._failing = failing
+        self._facts = facts
 
     def load(self, candidate):
         if candidate.entry.signature in self._failing:
             raise ArtifactError("it does not load", path=candidate.name)
+        expected = candidate.format.expected_tensors(candidate.entry)
+        return self._facts or FileFacts(LabelMap(("disc",)), expected)
 
     def run(self, candidate, image):
         return self._answer
 
 
-def prove(tmp_path, expected, actual, objects, name="tflite", failing=(), ap=1.0, gate=GATE):
+def prove(
+    tmp_path, expected, actual, objects, name="tflite", failing=(), ap=1.0, gate=GATE, facts=None
+):
     image = ProofImage("photo.jpg", np.zeros((8, 8, 3), np.uint8), b"", objects)
     metrics = None if objects is None else {"AP": ap, "AP50": ap}
     reference = Reference("ckpt-7", [expected], metrics)
@@ -56,7 +65,7 @@ def prove(tmp_path, expected, actual, objects, name="tflite", failing=(), ap=1.0
     return examine(
         list_candidates(find_format(name), ArtifactDir(tmp_path)),
         gate,
-        Rote(actual, failing),
+        Rote(actual, failing, facts),
         proof,
         reference,
         LabelMap(("disc",)),
@@ -111,3 +120,18 @@ def test_an_entry_that_has_to_work_takes_its_format_with_it(tmp_path):
     assert "it does not load" in str(proof.failure)
     proof = prove(tmp_path, outputs(0.4), outputs(0.4), None, "saved_model", ("tf_example",))
     assert str(proof.failure).startswith("saved_model tf_example: it does not load")
+
+
+def test_a_file_that_names_another_class_fails_although_it_detects_alike(tmp_path):
+    found = prove(
+        tmp_path,
+        outputs(0.4),
+        outputs(0.4),
+        None,
+        facts=FileFacts(LabelMap(("square",)), None),
+    )
+    assert str(found.failure) == (
+        "model.tflite: its class names are not the checkpoint's: id 1 is 'square' instead of 'disc'"
+    )
+    assert found.failure.exit_code == 4
+    assert found.agreements == {}
