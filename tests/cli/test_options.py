@@ -70,7 +70,7 @@ def test_an_option_that_is_given_is_turned_into_the_field_s_unit():
 
 def test_every_limit_of_the_server_has_an_option_or_none_on_purpose():
     fields = {parameter.name for parameter in options("serve").values()}
-    without = {"max_connections", "max_header_bytes", "header_s"}
+    without = {"max_aspect", "max_connections", "max_header_bytes", "header_s"}
     assert set(Limits.__slots__) - fields == without
 
 

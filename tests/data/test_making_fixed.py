@@ -25,7 +25,7 @@ def dirty(voc_set):
         )
         voc_set.add(
             "png",
-            voc_set.object("cat", (-4, 1, 99, 48.5)),
+            voc_set.object("cat", (-4, 1, 66, 48.5)),
             image=voc_set.encode(voc_set.draw(seed=start + 50), "PNG"),
             **folders,
         )
