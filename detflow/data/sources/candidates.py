@@ -32,6 +32,7 @@ file with many annotations has a name of its own, but they have not).
 Plain tuples of strings cost the garbage collector nothing, named ones do.
 """
 
+_ANY_SEPARATORS = re.compile(r"[\\/¥₩]+")
 _SEPARATORS = re.compile(r"[\\/]+")
 # More paths of one name than this are not compared one by one: each file would meet all others.
 _MAX_COMPARED = 64
@@ -281,12 +282,13 @@ def split_path(path: str) -> tuple[str, ...]:
 def is_unsafe(filename: str) -> bool:
     """Whether a POSIX path leaves its folder.
 
-    A drive letter leads nowhere here; the last part behind it is a name like any other.
+    A drive letter leads nowhere here; the last part behind it is a name like any other. In
+    Japanese and Korean encodings the byte of the backslash is read as the sign of the currency.
     """
     return (
         filename.startswith("/")
         or "\0" in filename
-        or (".." in filename and ".." in _SEPARATORS.split(filename))
+        or (".." in filename and ".." in _ANY_SEPARATORS.split(filename))
     )
 
 

@@ -103,6 +103,9 @@ def test_nothing_is_guessed(filename, images, code):
         "x/../a.jpg",
         "..",
         r"..\a.jpg",
+        # A backslash of Shift_JIS and of EUC-KR, as XML parsers read it.
+        "..¥a.jpg",
+        "x₩..₩a.jpg",
         "/etc/passwd",
         "/a.jpg",
         "//host/a.jpg",
