@@ -19,9 +19,10 @@ from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.formats.tflite import Tflite
 from detflow.inference.trained import TrainedModel
 from detflow.publish import FileDigest
+from detflow.version import __version__
 
 FORMAT_VERSION = 3
-_PACKAGES = ("detflow", "tensorflow", "tf-keras", "tf-models-official", "numpy")
+_PACKAGES = ("tensorflow", "tf-keras", "tf-models-official", "numpy")
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def build_card(
         },
         "versions": {
             "python": platform.python_version(),
+            "detflow": __version__,
             **{name: version(name) for name in _PACKAGES},
         },
         "files": dict(files),

@@ -97,6 +97,8 @@ class _ListReader:
     def read(self) -> Splits:
         """Returns what the lists declare, with all findings about them."""
         finder = EntryFinder(self._annotations, self._pairs)
+        if not self._files.split_lists:
+            return Splits(SplitBy.LISTS, {})
         lists = [
             found
             for path in self._files.split_lists

@@ -42,10 +42,16 @@ def read_folders(
     Returns:
         The splits, and what is to be told where they are not used.
     """
-    places = [
-        (_folders_of(name), _folders_of(pairs[name]) if name in pairs else None)
-        for name in annotations
-    ]
+    # Annotations of one folder share one place: a large set would fill the memory otherwise.
+    known: dict[tuple[str, str | None], _Place] = {}
+    places = []
+    for name in annotations:
+        own, theirs = _folder_of(name), _folder_of(pairs[name]) if name in pairs else None
+        place = known.get((own, theirs))
+        if place is None:
+            place = _split(own), None if theirs is None else _split(theirs)
+            known[own, theirs] = place
+        places.append(place)
     counts = Counter(places)
     named = _name_places(counts)
     exact = {kind.word for kind in named.values() if kind.is_exact}
@@ -108,8 +114,12 @@ def _name_unused(
     return (Finding("split_unused", folders[0], value=value),)
 
 
-def _folders_of(path: str) -> _Folders:
-    return tuple(path.split("/")[:-1])
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _split(folder: str) -> _Folders:
+    return tuple(folder.split("/")) if folder else ()
 
 
 def _shared_start(paths: Collection[_Folders]) -> int:
