@@ -211,10 +211,11 @@ def test_old_predictions_are_replaced_and_anything_else_is_not(pictures_dir, onn
     predict([str(pictures_dir)], onnx_dir, tmp_path / "out")
     predict([source], onnx_dir, tmp_path / "out")
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 1
-    before = content(pictures_dir)
-    with pytest.raises(ConfigError, match=r"holds no predictions\.json"):
-        predict([source], onnx_dir, pictures_dir)
-    assert content(pictures_dir) == before
+    for output, reason in ((pictures_dir, "would replace the source"), (onnx_dir, "holds no pred")):
+        before = content(output)
+        with pytest.raises(ConfigError, match=reason):
+            predict([source], onnx_dir, output)
+        assert content(output) == before
 
 
 def test_a_damaged_model_publishes_nothing(pictures_dir, onnx_dir, tmp_path):

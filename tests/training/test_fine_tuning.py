@@ -41,14 +41,14 @@ def tuned(trained, samples, canvases):
 
 
 @pytest.mark.slow
-def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases, tuned):
+def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases):
     files = {
         path: (path.stat().st_mtime_ns, path.read_bytes())
         for path in trained.run.path.rglob("*")
         if path.is_file()
     }
     before = weights(trained.serving.model)
-    again = fine_tune(trained, samples, canvases, 3)
+    tuned = fine_tune(trained, samples, canvases, 3)
     for value, expected in zip(weights(trained.serving.model), before, strict=True):
         np.testing.assert_array_equal(value, expected)
     assert files == {
@@ -56,16 +56,6 @@ def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases
         for path in trained.run.path.rglob("*")
         if path.is_file()
     }
-    # A batch depends on the seed and the step alone; with another one all weights would differ by
-    # about the learning rate. The last bits of the measured ranges are not asked for: other tests
-    # of this process have run networks of the same shapes, and oneDNN may take their primitives
-    # (docs/decisions/0003). Where a gradient is no more than a rounding error, AdamW makes a step
-    # of it all the same.
-    close = [
-        np.isclose(value, expected, rtol=0.0, atol=1e-6).ravel()
-        for value, expected in zip(weights(again.model), weights(tuned.model), strict=True)
-    ]
-    assert np.mean(np.concatenate(close)) > 0.95
     changed = [
         (value != expected).any()
         for value, expected in zip(weights(tuned.model), before, strict=True)
@@ -73,6 +63,30 @@ def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases
     assert np.mean(changed) > 0.9
     assert (tuned.steps, tuned.learning_rate, tuned.images) == (3, 2e-4, 3)
     assert 0 < tuned.seconds < 300
+
+
+def test_a_batch_depends_on_the_seed_and_the_step_alone(trained, samples, canvases, monkeypatch):
+    """Weights are not compared.
+
+    Int8's rounding makes whole steps of a last bit, and last bits may differ in a process that has
+    run other networks of the same shapes (docs/decisions/0003).
+    """
+
+    def take(*arrays):
+        batches[-1].append([np.array(array) for array in arrays])
+        return Losses(0.5, {})
+
+    batches = []
+    monkeypatch.setattr(fine_tuning, "build_step", lambda *_: take)
+    for _ in range(2):
+        batches.append([])
+        fine_tune(trained, samples, canvases, 2)
+    first, second = batches
+    assert len(first) == len(second) == 2
+    for one, other in zip(first, second, strict=True):
+        for array, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(array, same)
+    assert not np.array_equal(first[0][1], first[1][1])
 
 
 @pytest.mark.slow
