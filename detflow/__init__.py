@@ -1,4 +1,4 @@
-"""Train and deploy object detectors from a folder of images and VOC XML.
+"""Train and deploy object detectors from a folder of images and annotations.
 
 The names in `__all__` are the whole public interface; docs/api.md describes them. Every module
 below this one is private and may change without notice. A name is loaded when it is first used, so

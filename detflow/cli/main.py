@@ -23,7 +23,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 @click.version_option(__version__, prog_name="detflow")
 @click.option("--debug", is_flag=True, help="Show the Python traceback of an error.")
 def cli(debug: bool) -> None:
-    """Train and deploy object detectors from a folder of images and VOC XML.
+    """Train and deploy object detectors from a folder of images and annotations.
 
     \b
     Exit codes: 0 ok, 1 sets differ (diff), 2 config or usage, 3 bad input, 4 corrupt artifact or

@@ -24,7 +24,6 @@ _MAX_EXTRA = 64
 _READ_AHEAD = 8
 _MAX_SCANS = 64
 _SEQUENTIAL = frozenset({0xC0, 0xC1})
-_END = b"\xff\xd9"
 
 
 def clean_header(data: bytes) -> tuple[bytes, str]:

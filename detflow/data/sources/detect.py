@@ -58,7 +58,7 @@ class Seen(NamedTuple):
     paths: tuple[str, ...]
 
     def __str__(self) -> str:
-        """For example: "COCO: 2 files (train.json, val.json)"."""
+        """Names the dialect and its first files, as "COCO: 2 files (train.json, val.json)" does."""
         named = ", ".join(self.paths[:_MAX_NAMED])
         more = ", …" if len(self.paths) > _MAX_NAMED else ""
         return f"{DIALECTS[self.key].name}: {count_noun(len(self.paths), 'file')} ({named}{more})"

@@ -195,6 +195,7 @@ class AnnotationSource(Protocol):
 
     def has_head(self, head: bytes) -> bool:
         """Whether a file whose name says nothing holds annotations by its first bytes."""
+        return False
 
     def read(self, data: bytes, path: str) -> FileContent:
         """Reads a file; whatever is wrong with it becomes a finding.
@@ -225,3 +226,4 @@ class AnnotationSource(Protocol):
 
     def declare_classes(self, files: DatasetFiles) -> tuple[str, ...] | None:
         """Returns the classes in the order of their ids; None where only the objects name them."""
+        return None

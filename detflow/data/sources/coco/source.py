@@ -37,10 +37,6 @@ class Coco(AnnotationSource):
         return path.lower().endswith(".json")
 
     @override
-    def has_head(self, head: bytes) -> bool:
-        return False
-
-    @override
     def prepare(
         self, files: DatasetFiles, classes: Sequence[str] | None
     ) -> tuple[AnnotationSource, DatasetFiles]:

@@ -26,10 +26,6 @@ class Csv(AnnotationSource):
         return path.lower().endswith(".csv")
 
     @override
-    def has_head(self, head: bytes) -> bool:
-        return False
-
-    @override
     def read(self, data: bytes, path: str) -> FileContent:
         return read_table(data, path)
 
@@ -42,10 +38,6 @@ class Csv(AnnotationSource):
         split_by: SplitBy,
     ) -> Splits | None:
         return declare_filed_splits(files, annotations, images, split_by)
-
-    @override
-    def declare_classes(self, files: DatasetFiles) -> tuple[str, ...] | None:
-        return None
 
 
 CSV = Csv()

@@ -27,10 +27,6 @@ class Cvat(AnnotationSource):
         return path.lower().endswith(".xml")
 
     @override
-    def has_head(self, head: bytes) -> bool:
-        return False
-
-    @override
     def read(self, data: bytes, path: str) -> FileContent:
         return read_images(data, path)
 

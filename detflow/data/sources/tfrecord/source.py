@@ -47,10 +47,6 @@ class TfRecord(AnnotationSource):
         return is_record_name(path.rpartition("/")[2])
 
     @override
-    def has_head(self, head: bytes) -> bool:
-        return False
-
-    @override
     def prepare(
         self, files: DatasetFiles, classes: Sequence[str] | None
     ) -> tuple[AnnotationSource, DatasetFiles]:

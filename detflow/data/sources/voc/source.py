@@ -47,9 +47,5 @@ class Voc(AnnotationSource):
     ) -> Splits | None:
         return declared_splits(files, annotations, images, split_by)
 
-    @override
-    def declare_classes(self, files: DatasetFiles) -> tuple[str, ...] | None:
-        return None
-
 
 VOC = Voc()

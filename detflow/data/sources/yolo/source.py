@@ -51,10 +51,6 @@ class Yolo(AnnotationSource):
         return "labels" in folders or not may_list_split(path)
 
     @override
-    def has_head(self, head: bytes) -> bool:
-        return False
-
-    @override
     def prepare(
         self, files: DatasetFiles, classes: Sequence[str] | None
     ) -> tuple[AnnotationSource, DatasetFiles]:
