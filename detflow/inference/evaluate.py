@@ -35,9 +35,15 @@ class Evaluation:
 def evaluate_detector(
     detector: Detector, samples: Iterable[Sample], label_map: LabelMap
 ) -> Evaluation:
-    """Judges a detector on samples; arguments and errors are those of `detect_samples`."""
-    _, images = detect_samples(detector, samples, label_map)
-    return Evaluation(images, coco_metrics(images, label_map))
+    """Judges a detector on samples; arguments and errors are those of `detect_samples`.
+
+    Returns:
+        The images in the order of the samples, and the metrics, which `detflow evaluate` gives too.
+    """
+    pairs = _detect(detector, samples, label_map)
+    images = [image for _, image in pairs]
+    by_id = [image for _, image in sorted(pairs, key=_id_of)]
+    return Evaluation(images, coco_metrics(by_id, label_map))
 
 
 def detect_samples(
@@ -60,6 +66,18 @@ def detect_samples(
         ConfigError: The detector was trained on other classes than the samples have.
         DataError: An image cannot be decoded.
     """
+    pairs = sorted(_detect(detector, samples, label_map), key=_id_of)
+    return [sample for sample, _ in pairs], [image for _, image in pairs]
+
+
+def _id_of(pair: tuple[Sample, EvaluatedImage]) -> int:
+    return pair[0].source_id
+
+
+def _detect(
+    detector: Detector, samples: Iterable[Sample], label_map: LabelMap
+) -> list[tuple[Sample, EvaluatedImage]]:
+    """Does the work of `detect_samples`; the pairs are in the order of the samples."""
     if set(detector.label_map) != set(label_map):
         raise ConfigError(
             f"the model knows the classes {', '.join(detector.label_map)}; "
@@ -84,6 +102,7 @@ def detect_samples(
         ]
         for of_image in detector.detect(pixels())
     ]
-    pairs = sorted(zip(judged, detections, strict=True), key=lambda pair: pair[0].source_id)
-    images = [EvaluatedImage(sample.size, sample.objects, of_image) for sample, of_image in pairs]
-    return [sample for sample, _ in pairs], images
+    return [
+        (sample, EvaluatedImage(sample.size, sample.objects, of_image))
+        for sample, of_image in zip(judged, detections, strict=True)
+    ]

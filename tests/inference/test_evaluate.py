@@ -58,6 +58,17 @@ def test_samples_stand_in_the_order_of_their_ids_and_lose_their_pictures(tiny_re
         assert [one.name for one in image.detections] == [one.name for one in sample.objects]
 
 
+def test_images_of_an_evaluation_stand_in_the_order_of_the_samples(tiny_records):
+    """A checkpoint's state has AP on the first ones, and an export is proved on the same ones."""
+    manifest = read_manifest(tiny_records)
+    samples = list(read_samples(tiny_records, manifest, "train"))
+    assert sorted(samples, key=lambda sample: sample.source_id) != samples
+    evaluation = evaluate_detector(
+        detector_of_truth(samples, manifest.label_map), iter(samples), manifest.label_map
+    )
+    assert [image.objects for image in evaluation.images] == [one.objects for one in samples]
+
+
 def test_classes_in_another_order_are_matched_by_name(tiny_records):
     manifest = read_manifest(tiny_records)
     samples = list(read_samples(tiny_records, manifest, "train"))
