@@ -43,18 +43,17 @@ def format_corners(low: float, high: float, side: int) -> tuple[str, str]:
     """
     first, last = format_edge(low, side, first=1), format_edge(high, side)
     if float(first) > float(last):
+        # Two short decimals may cross although the edges do not.
+        first, last = repr(low * side + 1), repr(high * side)
+    if float(first) > float(last):
         start = min(max((low + high) / 2 * side - 0.5, 0.0), side - 1.0)
-        low, high = (
-            struct.unpack("<f", _to_float32(edge / side))[0] for edge in (start, start + 1)
-        )
-        first, last = format_edge(low, side, first=1), format_edge(high, side)
+        first = last = format_edge(_round_to_float32(start / side), side, first=1)
     if float(first) < float(last):
         return first, last
-    if float(first) > float(last):
-        last = first
+    last_edge = _to_float32(float(last) / side)
     for digits in range(1, _MOST_DIGITS):
         text = f"{Decimal(last) + Decimal(1).scaleb(-digits):f}"
-        if _to_float32(float(text) / side) == _to_float32(high):
+        if _to_float32(float(text) / side) == last_edge:
             return first, text
     return first, last
 
@@ -127,6 +126,11 @@ def _shorten(
 def _format(number: Decimal) -> str:
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _round_to_float32(number: float) -> float:
+    rounded: float = struct.unpack("<f", _to_float32(number))[0]
+    return rounded
 
 
 def _to_float32(number: float) -> bytes:
