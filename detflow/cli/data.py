@@ -403,15 +403,15 @@ def diff(
     equal, 1 where they differ, and as always where something is wrong. The options are for
     datasets.
     """
-    from detflow.api.comparison import run_comparison
     from detflow.api.data import build_options
+    from detflow.api.difference import run_diff
     from detflow.data.conversion import ALL_IN_ONE_SPLIT
 
     if len(sets) != (2 if model is None else 1):
         raise click.UsageError("name OLD and NEW, or --model and NEW")
     options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
     old = sets[0] if model is None else None
-    found = run_comparison(old, sets[-1], model, options, page, shows_progress=True)
+    found = run_diff(old, sets[-1], model, options, page, shows_progress=True)
     _print_result(found.content, found.text, as_json)
     if not found.is_equal:
         raise click.exceptions.Exit(1)
