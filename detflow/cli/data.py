@@ -226,14 +226,14 @@ def diff(
     datasets.
     """
     from detflow.api.choices import build_options
-    from detflow.api.comparison import run_comparison
+    from detflow.api.difference import run_diff
     from detflow.data.conversion import ALL_IN_ONE_SPLIT
 
     if len(sets) != (2 if model is None else 1):
         raise click.UsageError("name OLD and NEW, or --model and NEW")
     options = build_options(**{"split": ALL_IN_ONE_SPLIT, **read_choices(choices)})
     old = sets[0] if model is None else None
-    found = run_comparison(old, sets[-1], model, options, page, shows_progress=True)
+    found = run_diff(old, sets[-1], model, options, page, shows_progress=True)
     _print_result(found.content, found.text, as_json)
     if not found.is_equal:
         raise click.exceptions.Exit(1)
