@@ -153,6 +153,7 @@ def _describe_format(
         },
         "refused": dict(passed.proof.refused),
         "gate": asdict(result.gate),
+        **({"rounding": asdict(passed.proof.rounding)} if passed.proof.rounding else {}),
         **_describe_metrics(passed.proof, reference),
         **passed.notes,
         **_describe_rungs(result, reference),

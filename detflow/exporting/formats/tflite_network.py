@@ -38,10 +38,12 @@ class Halves(NamedTuple):
     Attributes:
         network: From a canvas to tensors; the half that is quantised.
         tail: From these tensors to the outputs.
+        name: Tells halves of one model from others.
     """
 
     network: _Function
     tail: _Function
+    name: str
 
 
 Split: TypeAlias = Callable[[DenseModel, EvaluateConfig], Halves]
@@ -50,7 +52,7 @@ Split: TypeAlias = Callable[[DenseModel, EvaluateConfig], Halves]
 
 def split_after_head(model: DenseModel, config: EvaluateConfig) -> Halves:
     """Puts the whole network into the first half."""
-    return _split(model, config, model.network, lambda outputs: outputs)
+    return _split("whole", model, config, model.network, lambda outputs: outputs)
 
 
 def split_before_head(model: DenseModel, config: EvaluateConfig) -> Halves:
@@ -60,7 +62,7 @@ def split_before_head(model: DenseModel, config: EvaluateConfig) -> Halves:
         tf_keras.Model(model.network.input, features),
         tf_keras.Model(features, model.network.output),
     )
-    return _split(model, config, body, lambda levels: head(levels, training=False))
+    return _split("body", model, config, body, lambda levels: head(levels, training=False))
 
 
 def suppress(boxes: tf.Tensor, scores: tf.Tensor, config: EvaluateConfig) -> dict[str, tf.Tensor]:
@@ -123,7 +125,11 @@ def convert(converter: Any) -> bytes:
 
 
 def _split(
-    model: DenseModel, config: EvaluateConfig, first: tf_keras.Model, rest: Callable[[Any], Any]
+    name: str,
+    model: DenseModel,
+    config: EvaluateConfig,
+    first: tf_keras.Model,
+    rest: Callable[[Any], Any],
 ) -> Halves:
     """Splits a model behind `first`; `rest` leads from its outputs to those of the network."""
     joints = [f"joint_{number}" for number in range(len(tf.nest.flatten(first.output)))]
@@ -142,7 +148,7 @@ def _split(
     # Only the traced function knows the shapes of a network for several canvases.
     outputs = network.structured_outputs
     specs = [tf.TensorSpec(outputs[name].shape, outputs[name].dtype, name=name) for name in joints]
-    return Halves(network, _trace(finish, *specs))
+    return Halves(network, _trace(finish, *specs), name)
 
 
 def _trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> _Function:

@@ -60,6 +60,16 @@ class Gate:
     max_ap_drop: float
 
 
+EXACT: Final = Gate(None, 0.005)
+"""The gate of formats that TensorFlow runs: it computes there what it computed here."""
+
+SAME_NETWORK: Final = Gate(
+    Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005
+)
+"""The gate of formats that another library runs on the same pixels: it rounds elsewhere, so a
+detection at a threshold falls to one side or to the other."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well a format agrees with its checkpoint.
