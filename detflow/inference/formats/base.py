@@ -29,7 +29,10 @@ Canvas: TypeAlias = Literal["all", "first"]
 alone, in whole grey levels."""
 
 TENSORFLOW: Final = "tensorflow"
-"""The runtime that takes seconds to import; every other one must run without it."""
+"""The runtime that takes seconds to import; others than these two must run without it."""
+
+MODEL_GARDEN: Final = "tf-models-official"
+"""TensorFlow with what builds a network; every other runtime must run without it."""
 
 
 @dataclass(frozen=True)
