@@ -39,6 +39,7 @@ __all__ = [
     "load_detector",
     "make_records",
     "predict",
+    "push",
     "read_samples",
     "train",
 ]
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from detflow.api.data import check, convert, init, make_records, read_samples
     from detflow.api.difference import diff
     from detflow.api.model import evaluate, export, load_detector, predict, train
+    from detflow.api.publishing import push
     from detflow.config.schema import ExperimentConfig
     from detflow.errors import (
         ArtifactError,
@@ -66,6 +68,7 @@ _HOMES = {
     "detflow.api.difference": ("diff",),
     "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
     "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),
+    "detflow.api.publishing": ("push",),
     "detflow.config.schema": ("ExperimentConfig",),
     "detflow.errors": (
         "ArtifactError",

@@ -8,7 +8,7 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from detflow.digests import digest_file, digest_files, seal
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.exporting.card import FormatResult, Rung, build_card
 from detflow.exporting.formats.base import FormatWriter, Job, find_writer
+from detflow.exporting.layouts import Layout, Served, to_model_name, write_layouts
 from detflow.exporting.page import NUM_EXAMPLES, draw_example, render_card
 from detflow.exporting.proof.gate import Reference, list_candidates
 from detflow.exporting.proof.images import (
@@ -53,6 +54,7 @@ class ExportOptions:
         max_detections: Most detections of one image.
         max_ap_drop: How much AP a format may lose.
         timing: How long each format is timed.
+        layouts: What servers find in the folder.
     """
 
     formats: Sequence[Format]
@@ -62,6 +64,7 @@ class ExportOptions:
     max_detections: int | None = None
     max_ap_drop: float | None = None
     timing: Timing = field(default_factory=Timing)
+    layouts: Sequence[Layout] = ()
 
 
 def build_artifact(
@@ -119,7 +122,15 @@ def build_artifact(
         ]
     if all(result.failure is not None for result in results):
         raise _nothing_passed(results)
-    return _write_card(artifact, trained, proof, references["all"], recorded, results)
+    served = Served(
+        to_model_name(trained.run.path.resolve().name),
+        trained.state.step,
+        trained.label_map,
+        trained.serving.config.max_detections,
+    )
+    passed = [result.format.name for result in results if result.failure is None]
+    layouts = write_layouts(artifact, options.layouts, served, passed)
+    return _write_card(artifact, trained, proof, references["all"], recorded, results, layouts)
 
 
 def _export_format(
@@ -179,9 +190,11 @@ def _write_card(
     reference: Reference,
     recorded: RecordedAp,
     results: Sequence[FormatResult],
+    layouts: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Writes the page and `model.json`, whose content is returned."""
-    card = build_card(trained, proof, reference, recorded, results, digest_files(artifact.path))
+    digests = digest_files(artifact.path)
+    card = build_card(trained, proof, reference, recorded, results, layouts, digests)
     pictures = zip(proof.images, reference.outputs, strict=True)
     examples = [
         draw_example(image, outputs, trained.label_map)

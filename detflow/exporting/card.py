@@ -60,6 +60,7 @@ def build_card(
     reference: Reference,
     recorded: RecordedAp,
     results: Sequence[FormatResult],
+    layouts: Mapping[str, Sequence[str]],
     files: Mapping[str, FileDigest],
 ) -> dict[str, Any]:
     """Returns the content of `model.json`.
@@ -70,6 +71,7 @@ def build_card(
         reference: The checkpoint on these images.
         recorded: Its AP beside the one that its state has.
         results: The formats, in the order in which they were written.
+        layouts: The models of each server's layout in the folder.
         files: Digests of every other file in the folder.
     """
     serving = trained.serving.config
@@ -112,6 +114,7 @@ def build_card(
             for result in results
             if result.failure is not None
         },
+        "layouts": {name: list(models) for name, models in layouts.items()},
         "versions": {
             "python": platform.python_version(),
             "detflow": __version__,

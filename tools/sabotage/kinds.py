@@ -37,12 +37,14 @@ class Sabotage:
         meaning: What goes wrong, for a person.
         apply: Yields the sabotaged job; the files are written inside of it.
         is_inside: Whether a format's file holds what is sabotaged.
+        is_rehearsed: Whether the network shows it that is not converted.
     """
 
     name: str
     meaning: str
     apply: _Apply
     is_inside: Callable[[Format], bool]
+    is_rehearsed: bool
 
 
 KINDS: Final[list[Sabotage]] = []
@@ -56,7 +58,10 @@ def _kind(
 
     def add(function: Callable[[Scene], Iterator[Job]]) -> None:
         meaning = (function.__doc__ or "").rstrip(".")
-        KINDS.append(Sabotage(function.__name__, meaning, contextmanager(function), is_inside))
+        rehearsed = is_inside is not _is_int8
+        KINDS.append(
+            Sabotage(function.__name__, meaning, contextmanager(function), is_inside, rehearsed)
+        )
 
     return add
 

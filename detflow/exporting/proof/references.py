@@ -38,14 +38,19 @@ def measure_references(
         DataError: There is no image.
         ArtifactError: The records are damaged.
     """
-    detect = _load(trained.serving, trained)
-    reference = measure_reference(lambda image: detect(image.pixels[np.newaxis]), proof, trained)
+    reference = measure_reference(detect_as_it_is(trained), proof, trained)
     references: dict[Canvas, Reference] = {"all": reference}
     if any(written.canvas == "first" for written in formats):
         first = detect_on_bytes(trained, trained.serving.model)
         outputs = [first(image) for image in proof.images]
         references["first"] = dataclasses.replace(reference, outputs=outputs)
     return references
+
+
+def detect_as_it_is(trained: TrainedModel) -> Callable[[ProofImage], Outputs]:
+    """Returns a checkpoint as a function of an image."""
+    detect = _load(trained.serving, trained)
+    return lambda image: detect(image.pixels[np.newaxis])
 
 
 def detect_on_bytes(
