@@ -348,7 +348,9 @@ class TrainConfig(_Section):
     """SHA-256 that the archive, or a file of the checkpoint, of train.init_from must have."""
     freeze: tuple[str, ...] = ()
     """Parts that are not trained, the statistics of their batch norms included: backbone,
-    backbone.level1 to level5, decoder, head, or a pattern such as backbone.level[12]."""
+    backbone.level1 to level5, decoder, head, or a pattern such as backbone.level[12];
+    backbone.depthwise stands for its depthwise kernels, and backbone.statistics for nothing but
+    the statistics of its batch norms."""
 
 
 class AugmentConfig(_Section):
