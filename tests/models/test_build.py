@@ -79,7 +79,7 @@ def require_classes_by_name(model, prefix):
         variable.assign_add(random.normal(0, 0.3, variable.shape))
     boxes, scores = model.predict(canvas)
     tf.train.Checkpoint(**model.parts).write(str(prefix))
-    weights = InitialWeights("there", prefix, is_run=False, digests={}, classes=("a", "b"))
+    weights = InitialWeights("there", prefix, kind="checkpoint", digests={}, classes=("a", "b"))
     report = restore_initial_weights(weights, model, ("b", "a"))
     assert all(part.restored == part.total for part in report.parts.values())
     new_boxes, new_scores = model.predict(canvas)
