@@ -28,6 +28,8 @@ FASTER_RCNN = {
 }
 # Each preset as small as it goes.
 SMALLEST = {
+    "retinanet_lite0": {"width_multiplier": 1},
+    "retinanet_mobilenet_v2_light": {"width_multiplier": 0.35},
     "retinanet_mobilenet_v2": {"width_multiplier": 0.35},
     "retinanet_mobilenet_v3": {"width_multiplier": 0.35, "backbone": "mobilenet_v3_small"},
     "retinanet_spinenet49_mobile": {"width_multiplier": 1, "backbone": "spinenet49xs_mobile"},

@@ -121,7 +121,8 @@ def measure_statistics(
     for norm, (total, squares), count in zip(norms, sums, counts, strict=True):
         mean = total / count
         variance = np.maximum(squares / count - np.square(mean), 0.0)
-        bias = norm.beta.numpy()
+        # The first convolution's norm also takes away what detflow's input differs by.
+        bias = norm.beta.numpy() - norm.moving_mean.numpy()
         norm.gamma.assign(np.sqrt(variance + norm.epsilon))
         norm.beta.assign(mean)
         norm.moving_mean.assign(mean - bias)
