@@ -28,6 +28,7 @@ _EVALUATIONS = 8
 _EVALUATION_SHARE = 0.06
 _WARMUP_SHARE = 0.12
 _WARMUP_STEPS = 100
+_SHORT_WARMUP_STEPS = 30
 FROZEN = ("backbone.level[12]", "backbone.depthwise", "backbone.statistics")
 # A mosaic shows objects at half to the whole of their size, four images on a canvas. It helps where
 # images hold few and large objects.
@@ -152,12 +153,19 @@ def choose_length(beginning: Beginning, num_images: int, clock: Clock) -> list[C
                 f"({rate:.1f} images/s, measured); `--time-budget 12m` fits them to a clock instead"
             )
     why = f"{steps * BATCH_SIZE / max(1, num_images):.0f} epochs: {why}"
+    is_open = clock.budget is not None and rate is None
     warmup = int(np.clip(round(_WARMUP_SHARE * steps), 10, _WARMUP_STEPS))
     return [
         *choices,
         Choice("train.steps", steps, why),
         Choice("train.batch_size", BATCH_SIZE, "the default"),
-        Choice("train.warmup_steps", warmup, "about an eighth of the steps, at most 100"),
+        Choice(
+            "train.warmup_steps",
+            _SHORT_WARMUP_STEPS if is_open else warmup,
+            "short: nobody knows how many steps the clock allows"
+            if is_open
+            else f"about an eighth of the steps, at most {_WARMUP_STEPS}",
+        ),
     ]
 
 
