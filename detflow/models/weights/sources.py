@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from detflow.config.schema import ModelConfig, TrainConfig
+from detflow.digests import FileDigest, digest_file
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, environment_faults
 from detflow.models.weights.published import PUBLISHED, Kind, Package, find_by_digest
-from detflow.publish import FileDigest, digest_file
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, is_checkpoint, read_state
 from detflow.storage.download import Fetched, fetch_files, is_archive, require_digest, unpack_file
