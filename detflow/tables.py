@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detflow.text import escape_unprintable
+from detflow.text import count_noun, escape_unprintable
 
 
 def format_metric(value: float | None) -> str:
@@ -42,7 +42,7 @@ def format_interval(interval: tuple[float, float] | None, *, signed: bool = Fals
     low, high = interval
     if signed:
         return f"{format_difference(low)} to {format_difference(high)}"
-    return f"{low:.3f}–{high:.3f}"
+    return f"{low:.2f}–{high:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def print_evaluation(
     console = Console(highlight=False)
     table = Table(title=_to_cell(title), title_justify="left")
     table.add_column("class", overflow="fold")
-    for name in ("objects", "AP", "range", "AP50", "precision", "recall", "F1"):
+    for name in ("objects", "AP", "range", "AP50", "prec.", "recall", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = (
         rows
@@ -88,18 +88,18 @@ def print_evaluation(
     )
     for row in shown:
         table.add_row(*_cells(row))
-    if len(rows) > len(shown):
-        table.add_row(f"… and {len(rows) - len(shown):,} better ones", style="dim")
     table.add_section()
     table.add_row(*_cells(total), style="bold")
     console.print(table)
+    if len(rows) > len(shown):
+        console.print(f"and {count_noun(len(rows) - len(shown), 'better class', 'better classes')}")
     for heading, values in rest:
         line = "  ".join(f"{name} {format_metric(value)}" for name, value in values.items())
         console.print(_to_cell(f"{heading} {line}".strip()), soft_wrap=True)
 
 
 # A terminal of 24 lines holds the table with its frame, and the lines below it.
-_MAX_ROWS = 12
+_MAX_ROWS = 11
 
 
 def _to_cell(text: str) -> Text:

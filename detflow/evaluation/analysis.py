@@ -14,7 +14,8 @@ from detflow.metrics.confusion import ConfusionMatrix, confusion_matrix
 from detflow.metrics.curves import Curve, class_curves, overall_curve
 from detflow.metrics.errors import DetectionError, ErrorCost, ErrorType, error_costs, find_errors
 from detflow.metrics.intervals import (
-    LEVEL,
+    LEVEL_TEXT,
+    MAX_DRAWS,
     DrawnPrecision,
     Interval,
     describe_method,
@@ -146,6 +147,7 @@ def analyse(
     subject: Subject,
     score_threshold: float | None = None,
     evaluators: Sequence[Evaluator] = EVALUATORS,
+    max_draws: int = MAX_DRAWS,
 ) -> Analysis:
     """Measures everything.
 
@@ -156,13 +158,14 @@ def analyse(
         score_threshold: Least score of a detection for confusion, errors and pictures; None takes
             the threshold with the best F1 over all classes.
         evaluators: What yields the metrics.
+        max_draws: How often the images are drawn for the intervals.
     """
     coco = CocoEvaluation(images, label_map)
     matches = coco.matches()
     overall, curves = overall_curve(matches), class_curves(matches, label_map)
     if score_threshold is None:
         score_threshold = overall.best.threshold if overall.best else _FALLBACK_THRESHOLD
-    drawn = draw_precision(coco.rankings())
+    drawn = draw_precision(coco.rankings(), max_draws)
     intervals = find_intervals(drawn, label_map)
     evidence = Evidence(images, label_map, coco, matches, overall, curves, intervals)
     measures = [measure for evaluator in evaluators for measure in evaluator(evidence)]
@@ -265,15 +268,18 @@ def print_analysis(analysis: Analysis) -> None:
     )
     title = (
         f"{analysis.subject.split}: {count_noun(len(analysis.images), 'image')}, "
-        f"{count_objects(analysis)}; precision, recall, F1 at score "
-        f"{analysis.score_threshold:.2f}; {LEVEL:.0%} of draws of the images have AP in the range"
+        f"{count_objects(analysis)}; precision, recall, F1 at score {analysis.score_threshold:.2f}"
+    )
+    draws = (
+        f"range: where AP lies in {LEVEL_TEXT} of "
+        f"{count_noun(analysis.drawn.num_draws, 'draw')} of the images"
     )
     in_table = ("AP", "AP50")
     rest = {
         measure.name: measure.value for measure in analysis.measures if measure.name not in in_table
     }
     costs = {kind.value: cost.ap50 for kind, cost in analysis.costs.items()}
-    print_evaluation(title, rows, total, [("", rest), ("AP50 lost to:", costs)])
+    print_evaluation(title, rows, total, [(draws, {}), ("", rest), ("AP50 lost to:", costs)])
 
 
 def count_objects(analysis: Analysis) -> str:

@@ -14,7 +14,7 @@ from detflow.evaluation.analysis import Analysis, Subject, analyse
 from detflow.evaluation.entrants import ExportFacts, read_entrant
 from detflow.evaluation.gallery import image_of
 from detflow.evaluation.splits import SplitReader, open_split
-from detflow.metrics.intervals import LEVEL, MIN_IMAGES, Interval, find_differences
+from detflow.metrics.intervals import LEVEL_TEXT, MIN_IMAGES, Interval, find_differences
 from detflow.progress import Progress
 from detflow.storage.location import Location
 from detflow.tables import format_metric
@@ -146,7 +146,7 @@ class ModelComparison:
                 raise ArtifactError(
                     f"AP {format_metric(difference.first)} is below the "
                     f"{format_metric(difference.other)} of {other}: the difference is "
-                    f"{interval.low:+.3f} to {interval.high:+.3f} at {LEVEL:.0%}",
+                    f"{interval.low:+.3f} to {interval.high:+.3f} at {LEVEL_TEXT}",
                     path=self.analyses[0].subject.model,
                 )
 

@@ -17,7 +17,7 @@ from detflow.evaluation.comparison import (
 )
 from detflow.evaluation.comparison_text import MEANING, choose_rows, describe_outcomes
 from detflow.evaluation.gallery import BadImage, describe_errors, draw_errors, worst_images
-from detflow.metrics.intervals import LEVEL
+from detflow.metrics.intervals import LEVEL_TEXT
 from detflow.pages.charts import Bar, Chart
 from detflow.pages.render import Section, render_page
 from detflow.tables import format_difference, format_interval, format_metric
@@ -54,7 +54,7 @@ def render_comparison(
         num_images=len(found.samples),
         num_objects=first.num_counted,
         split=found.split,
-        level=f"{LEVEL:.0%}",
+        level=LEVEL_TEXT,
         models=_build_models(found),
         pairs=pairs,
         meaning=MEANING,
@@ -78,7 +78,7 @@ def _tell_verdict(found: ModelComparison, pair: Pair) -> str:
     other = LETTERS[pair.place]
     if difference.verdict is Verdict.TOO_FEW:
         return f"Too few images have objects to tell {LETTERS[0]} from {other}."
-    between = f"{format_interval(difference.interval, signed=True)} of AP at {LEVEL:.0%}"
+    between = f"{format_interval(difference.interval, signed=True)} of AP at {LEVEL_TEXT}"
     if difference.verdict is Verdict.UNCLEAR:
         return f"These images cannot tell {LETTERS[0]} from {other} ({between})."
     return f"{LETTERS[0]} is {difference.verdict.value} than {other} ({between})."

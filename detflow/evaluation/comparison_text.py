@@ -15,14 +15,14 @@ from detflow.evaluation.comparison import (
     Verdict,
 )
 from detflow.evaluation.entrants import ExportFacts
-from detflow.metrics.intervals import LEVEL, describe_method
+from detflow.metrics.intervals import LEVEL_TEXT, describe_method
 from detflow.tables import format_difference, format_interval, format_metric, print_line, print_rows
 from detflow.text import count_noun
 
 _MAX_CLASSES = 12
 
 MEANING: Final = (
-    f"{LEVEL:.0%}: where the difference lies when the images are drawn again, the same ones for "
+    f"{LEVEL_TEXT}: where the difference lies when the images are drawn again, the same ones for "
     f"both. {Verdict.UNCLEAR.value}: 0 lies inside, and these images cannot tell. Of ten such "
     "lines one says better or worse by chance."
 )
@@ -115,7 +115,7 @@ def print_comparison(found: ModelComparison) -> None:
         rows, num_more = choose_rows(pair)
         print_line("")
         print_rows(
-            ("metric", LETTERS[0], other, f"{LETTERS[0]} - {other}", f"{LEVEL:.0%}", "A is"),
+            ("metric", LETTERS[0], other, f"{LETTERS[0]} - {other}", LEVEL_TEXT, "A is"),
             [_build_row(one) for one in rows],
         )
         if num_more:

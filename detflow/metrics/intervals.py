@@ -22,6 +22,9 @@ from detflow.metrics.ranking import Ranking, Weights, average_precisions
 LEVEL: Final = 0.9
 """The share of the draws that an interval holds."""
 
+LEVEL_TEXT: Final = f"{100 * LEVEL:.0f} %"
+"""The same for people."""
+
 MAX_DRAWS: Final = 1000
 """How often the images are drawn, unless there is very much to compute."""
 
