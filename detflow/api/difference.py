@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detflow.api.choices import build_options, notes_of_problems
 from detflow.api.common import Place, progress_shown, to_location, to_path
-from detflow.api.data import build_options, notes_of_problems
 from detflow.data.conversion import ALL_IN_ONE_SPLIT
 from detflow.data.difference.run import Difference, compare_folders
 from detflow.data.making import RecordOptions
