@@ -14,9 +14,10 @@ from typing_extensions import override
 
 from detflow.config.reading import flatten_config
 from detflow.config.schema import TrackingConfig
+from detflow.digests import read_json_object
 from detflow.distributed.steps import TakenStep
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
-from detflow.publish import publish_file, read_json_object
+from detflow.publish import publish_file
 from detflow.runs.run_dir import RunDir
 from detflow.training.loop import Action, Course
 from detflow.training.trackers.base import Messenger, TrackedRun, Tracker
