@@ -24,7 +24,7 @@ class WandbTracker:
 
     def start(self, run: TrackedRun) -> Tracked:
         """Begins the run, or goes on with it."""
-        is_left_open = "WANDB_MODE" not in os.environ and wandb.api.api_key is None
+        is_left_open = "WANDB_MODE" not in os.environ and not wandb.login(prompt=False)
         self._run = wandb.init(
             project=run.project,
             name=run.name,
@@ -37,7 +37,8 @@ class WandbTracker:
         )
         # A resumed run takes steps again that W&B, which counts upwards, has heard of.
         self._run.define_metric("*", step_metric="step")
-        place = self._run.url or f"{Path(self._run.dir).parent} (offline: `wandb sync` uploads it)"
+        folder = Path(self._run.dir).parent
+        place = f"{folder} (offline: `wandb sync` uploads it)" if self._run.offline else self._run.url
         return Tracked(self._run.id, place)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
