@@ -38,7 +38,9 @@ class WandbTracker:
         # A resumed run takes steps again that W&B, which counts upwards, has heard of.
         self._run.define_metric("*", step_metric="step")
         folder = Path(self._run.dir).parent
-        place = f"{folder} (offline: `wandb sync` uploads it)" if self._run.offline else self._run.url
+        place = (
+            f"{folder} (offline: `wandb sync` uploads it)" if self._run.offline else self._run.url
+        )
         return Tracked(self._run.id, place)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
