@@ -49,6 +49,7 @@ from detflow.training.gains import Gains
 from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
 from detflow.training.loop import Action, Course, run_loop
+from detflow.training.photos import read_photos
 from detflow.training.preflight import Start
 from detflow.training.provenance import accept, fingerprint_start
 from detflow.training.resuming import describe_best, describe_changes
@@ -117,6 +118,12 @@ def train(
             start.machine.precision,
             team,
             start.initial,
+            lambda: read_photos(
+                start.training_samples(),
+                start.num_training,
+                config.model.input_size,
+                config.train.seed,
+            ),
             serves=team.is_chief,
         )
         first, checkpoints, is_finished = _restore_or_start(run, start, team, state, display)
