@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -47,10 +48,13 @@ class OverlayVideo:
         self.path = path
         self.size = size
         self._last = -1
+        self._has_ended = False
         name = find_encoder()
         with contextlib.ExitStack() as stack, self._faults():
-            file = stack.enter_context(open(path, "wb", buffering=0))
-            self._output: OutputContainer = stack.enter_context(av.open(file, "w", format="mp4"))
+            # FFmpeg could take a relative path for a network address, but never an absolute one.
+            self._output: OutputContainer = stack.enter_context(
+                av.open(os.path.abspath(path), "w", format="mp4")
+            )
             stream: Any = self._output.add_stream(name, options=_ENCODERS[name])
             # Both sides are even, because two by two pixels share their colour.
             stream.width, stream.height = (side + side % 2 for side in size)
@@ -82,13 +86,15 @@ class OverlayVideo:
             self._output.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Writes what is left.
+        """Writes what is left; does nothing after an error.
 
         Raises:
             OSError: The disk refuses.
         """
+        has_ended, self._has_ended = self._has_ended, True
         with self._stack, self._faults():
-            self._output.mux(self._stream.encode(None))
+            if not has_ended:
+                self._output.mux(self._stream.encode(None))
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -97,6 +103,7 @@ class OverlayVideo:
         try:
             yield
         except av.FFmpegError as error:
+            self._has_ended = True
             if isinstance(error, OSError):
                 raise
             raise EnvironmentFault(
