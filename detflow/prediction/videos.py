@@ -154,7 +154,7 @@ def read_video(
                     "r",
                     format=container.demuxer,
                     io_open=_open_no_other_file,
-                    # Decodes nothing yet, or few frames; what is somewhat too large has its size told.
+                    # Few frames are decoded yet, and what is too large has its size told.
                     options={"max_pixels": str(max(_PROBED_PIXELS, limits.max_pixels))},
                 )
             )
