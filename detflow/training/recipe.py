@@ -44,6 +44,7 @@ from detflow.training.actions import (
 from detflow.training.budget import Intervals, Stopwatch
 from detflow.training.display import TrainingDisplay
 from detflow.training.forecast import forecast
+from detflow.training.gains import Gains
 from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
 from detflow.training.loop import Action, Course, run_loop
@@ -336,7 +337,10 @@ def _list_actions(
     actions += [
         KeepJournal(journal, side_by_side.draw),
         ShowProgress(
-            display, size, lambda one: checkpoints.state_after(one.step, one.metrics).best_step
+            display,
+            size,
+            lambda one: checkpoints.state_after(one.step, one.metrics).best_step,
+            Gains(label_map).judge,
         ),
         Checkpointer(
             checkpoints,
