@@ -51,7 +51,8 @@ def _count_bytes(node: tf.compat.v1.NodeDef) -> int:
         return 0
     tensor = node.attr["value"].tensor
     size: int = tf.as_dtype(tensor.dtype).size if tensor.dtype else 0
-    return size * math.prod(max(side.size, 0) for side in tensor.tensor_shape.dim)
+    sides: list[int] = [max(side.size, 0) for side in tensor.tensor_shape.dim]
+    return size * math.prod(sides)
 
 
 @contextlib.contextmanager
