@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from detflow.api.common import Place, progress_shown, to_location, to_path
 from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
+from detflow.process.libraries import require_library
 from detflow.storage.location import Location, is_url
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def train(
         Locked: Another process trains in the same model directory.
     """
     began = time.monotonic()
+    require_library("tensorflow", "training")
     settings = read_settings(
         config, records=records, overrides=overrides, time_budget=time_budget, overfit=overfit
     )

@@ -14,6 +14,7 @@ from detflow.cli.output import prepare_streams, print_text, print_usage_error
 from detflow.cli.stranger import find_stranger
 from detflow.errors import DetflowError, translate_fault
 from detflow.process.ending import immediate_exit
+from detflow.process.libraries import translate_missing
 from detflow.version import __version__
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -90,6 +91,13 @@ def run(arguments: Sequence[str]) -> int:
             print_text(note, err=True)
         print_text(f"detflow: error: {error}", err=True)
         return error.exit_code
+    except ImportError as error:
+        # A place that has not looked before whether the library of an extra is there.
+        missing = translate_missing(error)
+        if missing is None or "--debug" in arguments:
+            raise
+        print_text(f"detflow: error: {missing}", err=True)
+        return missing.exit_code
     except (OSError, RuntimeError, MemoryError) as error:
         # What no place further down has said better; any other exception is a defect of detflow.
         fault = translate_fault(error)

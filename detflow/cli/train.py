@@ -104,9 +104,12 @@ def train(
     from detflow.api.model import choose_model_dir, list_overrides
     from detflow.config.reading import read_config
     from detflow.distributed.start import Processes, TrainCommand, from_anywhere, start_training
-    from detflow.process.age import process_start
+    from detflow.process.libraries import require_library
+    from detflow.process.platform import process_start
 
     require_ray(runner, ray_address)
+    if runner == "local":
+        require_library("tensorflow", "training")
     settings = list_overrides(records, overrides, time_budget, overfit)
     config = read_config(config_path, settings)
     target = choose_model_dir(config_path, model_dir)

@@ -12,6 +12,7 @@ from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage
+from detflow.process.libraries import require_library
 from detflow.progress import Progress
 from detflow.storage.location import Location
 from detflow.storage.publishing import publish_folder, require_replaceable
@@ -49,6 +50,8 @@ def evaluate_model(
         ArtifactError: Model or records are damaged.
         EnvironmentFault: The disk refuses.
     """
+    if output is not None:
+        require_library("matplotlib", "an evaluation's page")
     records_dir = mirror_records(records, [split])
     manifest = read_manifest(records_dir)
     splits = resolve_split(manifest, split)

@@ -13,6 +13,7 @@ from detflow.errors import ArtifactError, ConfigError
 from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_formats
 from detflow.exporting.recorded import describe_recorded
 from detflow.inference.load import local_model
+from detflow.process.libraries import require_library
 from detflow.runs.states import find_checkpoint, read_state
 from detflow.storage.location import Location, parse_location
 from detflow.storage.publishing import publish_folder, require_replaceable
@@ -69,6 +70,7 @@ def export_model(
         ArtifactError: The checkpoint is damaged, or no format passed.
         EnvironmentFault: The disk refuses.
     """
+    require_library("tensorflow", "an export")
     parse_formats(formats)
     location, word = _resolve(ckpt, model_dir)
     with local_model(location) as path:

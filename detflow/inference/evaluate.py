@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
-from detflow.errors import ConfigError
+from detflow.data.images.decode import decode_pixels
+from detflow.data.images.header import ImageFault
+from detflow.errors import ConfigError, DataError
 from detflow.inference.detector import Detector
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, coco_metrics
-from detflow.models import preprocess
-from detflow.process.tensorflow_faults import decode_faults
 from detflow.types import Sample
 
 
@@ -91,9 +90,7 @@ def _detect(
         for sample in samples:
             # Without its encoded image a sample is small enough to be kept.
             judged.append(dataclasses.replace(sample, encoded=b""))
-            with decode_faults(sample.filename):
-                picture = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
-            yield picture
+            yield _decode(sample)
 
     detections = [
         [
@@ -106,3 +103,13 @@ def _detect(
         (sample, EvaluatedImage(sample.size, sample.objects, of_image))
         for sample, of_image in zip(judged, detections, strict=True)
     ]
+
+
+def _decode(sample: Sample) -> npt.NDArray[np.uint8]:
+    """Returns a sample's pixels, as training decodes them, but without TensorFlow."""
+    size = sample.size
+    try:
+        pixels, _ = decode_pixels(sample.encoded, size.width * size.height, upright=False)
+    except ImageFault as error:
+        raise DataError(f"the image cannot be decoded: {error}", path=sample.filename) from None
+    return pixels

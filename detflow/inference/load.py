@@ -14,7 +14,9 @@ from detflow.artifact import LABEL_MAP_NAME, ArtifactDir
 from detflow.errors import ArtifactError, environment_faults
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS
+from detflow.inference.formats.base import TENSORFLOW
 from detflow.label_map import read_label_map
+from detflow.process.libraries import require_library
 from detflow.publish import DIGEST_KEY, read_json_object
 from detflow.runs.run_dir import STATE_NAME
 from detflow.storage.folders import open_folder
@@ -81,6 +83,7 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
                 export.verify_part(file)
             run = candidate.load(file, candidate.entries[0], threads=threads)
             return Detector(run, candidate.read_labels(file), file)
+    require_library(TENSORFLOW, "a model directory or checkpoint")
     from detflow.inference.tensorflow import load_checkpoint_detector
 
     return load_checkpoint_detector(path)
@@ -111,6 +114,9 @@ def load_verified(artifact: ArtifactDir, *, threads: int = 0) -> Detector:
                     remedy="export again",
                 )
             return Detector(run, label_map, file)
+    for candidate in FORMATS:
+        if artifact.lists(card, candidate.entries[0].path):
+            candidate.require_installed()
     raise ArtifactError("the exported folder holds no format that detflow runs", path=artifact.path)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from detflow.geometry import choose_canvas
 from detflow.label_map import LabelMap
 from detflow.models import preprocess
 from detflow.models.anchors import best_anchor_iou, build_anchors
+from detflow.process.platform import reserve_space
 from detflow.process.tensorflow_faults import decode_faults
 from detflow.types import Sample
 
@@ -244,7 +244,7 @@ def _allocate(shape: tuple[int, ...], max_bytes: int, scratch_dir: Path) -> npt.
     # A file without a name leaves nothing behind, however the process ends. Its space is reserved
     # at once: a full disk must not show as a crash in the middle of training.
     with environment_faults(scratch_dir, remedy), tempfile.TemporaryFile(dir=scratch_dir) as file:
-        os.posix_fallocate(file.fileno(), 0, num_bytes)
+        reserve_space(file.fileno(), num_bytes)
         return np.memmap(file, np.uint8, "r+", shape=shape)
 
 

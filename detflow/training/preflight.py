@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
+from detflow.process.platform import count_cores
 from detflow.runs.plan import Plan
 from detflow.runs.record import RunRecord, with_steps
 from detflow.runs.run_dir import RunDir
@@ -131,7 +131,7 @@ def prepare_start(
         config = config.model_copy(
             update={"augment": config.augment.model_copy(update={"enabled": False})}
         )
-    threads = config.runtime.threads or len(os.sched_getaffinity(0))
+    threads = config.runtime.threads or count_cores()
     machine = _describe_machine(config, threads, topology)
     require_divisible(config.train.batch_size, machine.replicas)
     if topology and not topology.is_chief:
