@@ -76,6 +76,7 @@ def test_a_lock_installs_what_its_commands_need(
             "pip install '.[train]' in the checkout of detflow\n"
         )
     with capsys.disabled():
-        print(
-            f"\n{lock}: {size / 1e9:.2f} GB in {seconds:.0f} s, detflow --help {help_seconds:.2f} s"
+        sys.stdout.write(
+            f"\n{lock}: {size / 1e9:.2f} GB in {seconds:.0f} s, "
+            f"detflow --help in {help_seconds:.2f} s\n"
         )

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from detflow.digests import FileDigest, digest_file
 from detflow.process.platform import open_to_read
-from detflow.publish import FileDigest, digest_file
 from detflow.storage.interface import Entry, Folder
 from detflow.storage.location import Location, Url
 
