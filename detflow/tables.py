@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from detflow.progress import erase_status
 from detflow.text import escape_unprintable
 
 
@@ -53,7 +54,7 @@ def print_evaluation(
         total: The numbers of all classes.
         rest: Lines below the table: for each a heading, and values by their names.
     """
-    console = Console(highlight=False)
+    console = _open_console()
     table = Table(title=_to_cell(title), title_justify="left")
     table.add_column("class", overflow="fold")
     for name in ("objects", "AP", "AP50", "precision", "recall", "F1"):
@@ -100,7 +101,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_to_cell, row))
-    Console(highlight=False).print(table)
+    _open_console().print(table)
 
 
 def print_settings(rows: Iterable[tuple[str, str, str]]) -> None:
@@ -111,4 +112,9 @@ def print_settings(rows: Iterable[tuple[str, str, str]]) -> None:
     table.add_column("meaning")
     for row in rows:
         table.add_row(*map(_to_cell, row))
-    Console(highlight=False).print(table)
+    _open_console().print(table)
+
+
+def _open_console() -> Console:
+    erase_status(is_done=True)
+    return Console(highlight=False)

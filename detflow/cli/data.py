@@ -108,8 +108,7 @@ def _print_check(found: CheckResult, document: str) -> None:
 )
 @dataset_options
 @runner_options(
-    "Where the work is done: processes of this machine, or a Ray cluster (docs/cluster.md). "
-    "The result is the same."
+    "Where the work is done: processes of this machine, or a Ray cluster. The result is the same."
 )
 @click.option(
     "--report/--no-report",

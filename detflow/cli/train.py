@@ -19,6 +19,7 @@ from detflow.cli.options import (
     set_option,
 )
 from detflow.cli.output import print_text
+from detflow.cli.talk import is_debug
 
 if TYPE_CHECKING:
     from detflow.config.schema import ExperimentConfig
@@ -34,7 +35,7 @@ _PROCESSES = "detflow.distributed.start:Processes"
     "config_path",
     type=PATH,
     required=True,
-    help="YAML file; see configs/ and `detflow config --explain`.",
+    help="YAML file, as `detflow init` writes one; `detflow config --explain` lists the settings.",
 )
 @click.option(
     "--records", type=LOCATION, help="Records directory, instead of the file's data.records."
@@ -119,7 +120,7 @@ def train(
             f"--model-dir={from_anywhere(target)}",
             *(["--accept-changes"] if accept_changes else []),
         ),
-        is_debug=click.get_current_context().find_root().params["debug"],
+        is_debug=is_debug(sys.argv),
     )
     sys.exit(
         start_training(

@@ -59,6 +59,7 @@ from detflow.types import Sample
 
 # For the first fit of a time budget an evaluation of so many images is timed.
 _TIMED_IMAGES = 16
+_STOPPING = "stopping after this step and saving; again: leave at once"
 # An overfitted detector that finds less than this has a fault in its data or its settings.
 _LEARNT_AP50 = 0.9
 
@@ -104,7 +105,7 @@ def train(
     display = TrainingDisplay(silent=silent or not is_chief)
     team = join_team(start.topology, display.note)
     # Only now: joining a cluster makes TensorFlow take SIGTERM for itself.
-    with stop_request() as stop:
+    with stop_request(lambda: display.note(_STOPPING)) as stop:
         start = _agree_on_start(team, start)
         config, plan = start.config, start.plan
         tf_keras.utils.set_random_seed(config.train.seed)

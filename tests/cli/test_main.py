@@ -7,6 +7,7 @@ import click
 import pytest
 
 from detflow.cli.main import cli
+from detflow.cli.talk import WORKFLOW
 from detflow.config.reading import read_config
 from detflow.errors import ConfigError
 
@@ -28,9 +29,13 @@ def test_help_is_documentation():
 
 def test_the_list_of_commands_says_all_of_each_at_80_columns():
     context = click.Context(cli, terminal_width=80, **cli.context_settings)
-    listed = cli.get_help(context).partition("Commands:")[2]
+    listed = cli.get_help(context).partition("\nPrepare:")[2]
     assert listed.count("\n  ") == len(commands())
     assert "..." not in listed
+
+
+def test_every_command_has_its_place_in_the_workflow():
+    assert {name for names in WORKFLOW.values() for name in names} == set(dict(commands()))
 
 
 def test_the_readme_lists_every_command():
@@ -103,8 +108,8 @@ def test_nothing_heavy_is_imported_for(arguments, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("nonsense",), 2, "No such command"),
-        (("train",), 2, "Missing option"),
+        (("nonsense",), 2, "detflow: error: there is no command nonsense; detflow --help lists"),
+        (("train",), 2, "detflow: error: --config is missing; detflow train --help lists"),
         (
             ("train", "--config", "none.yaml"),
             2,
