@@ -20,7 +20,7 @@ from detflow.progress import choose_talk, show_status, tell_status
 WORKFLOW = {
     "Prepare": ("check", "make-records", "convert", "diff"),
     "Train": ("init", "config", "train", "runs"),
-    "Judge": ("evaluate", "benchmark"),
+    "Judge": ("evaluate", "compare", "benchmark"),
     "Ship": ("export", "predict", "serve"),
 }
 """The commands in the order in which a person needs them."""

@@ -28,12 +28,14 @@ class Evaluated:
         metrics: As from `metrics.coco_metrics`; None for what could not be measured.
         images: Truth and detections of each image, as `metrics.EvaluatedImage`.
         seconds: What it took.
+        rankings: The ranking of each class, as `metrics.Ranking`; empty where nobody kept them.
     """
 
     step: int
     metrics: Mapping[str, float | None]
     images: Sequence[Any]
     seconds: float
+    rankings: Sequence[Any] = ()
 
 
 NO_TIME_TO_EVALUATE = "the time budget leaves no time to evaluate; the same command makes up for it"

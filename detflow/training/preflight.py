@@ -17,7 +17,7 @@ from detflow.errors import ConfigError, DataError
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
-from detflow.models.weights.sources import InitialWeights, find_initial_weights
+from detflow.models.weights.sources import InitialWeights, find_initial_weights, require_fitting
 from detflow.process.platform import count_cores
 from detflow.runs.plan import Plan
 from detflow.runs.record import RunRecord, with_steps
@@ -158,6 +158,8 @@ def prepare_start(
         config = with_steps(config, plan.total)
     # Only the first step needs them: a run goes on without.
     initial = None if newest else find_initial_weights(config.train)
+    if initial:
+        require_fitting(initial, config.model)
     changes: list[str] = []
     if before:
         digests = initial.digests if initial else None

@@ -44,9 +44,11 @@ from detflow.training.actions import (
 from detflow.training.budget import Intervals, Stopwatch
 from detflow.training.display import TrainingDisplay
 from detflow.training.forecast import forecast
+from detflow.training.gains import Gains
 from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
 from detflow.training.loop import Action, Course, run_loop
+from detflow.training.photos import read_photos
 from detflow.training.preflight import Start
 from detflow.training.provenance import accept, fingerprint_start
 from detflow.training.resuming import describe_best, describe_changes
@@ -115,6 +117,12 @@ def train(
             start.machine.precision,
             team,
             start.initial,
+            lambda: read_photos(
+                start.training_samples(),
+                start.num_training,
+                config.model.input_size,
+                config.train.seed,
+            ),
             serves=team.is_chief,
         )
         first, checkpoints, is_finished = _restore_or_start(run, start, team, state, display)
@@ -337,7 +345,10 @@ def _list_actions(
     actions += [
         KeepJournal(journal, side_by_side.draw),
         ShowProgress(
-            display, size, lambda one: checkpoints.state_after(one.step, one.metrics).best_step
+            display,
+            size,
+            lambda one: checkpoints.state_after(one.step, one.metrics).best_step,
+            Gains(label_map).judge,
         ),
         Checkpointer(
             checkpoints,
