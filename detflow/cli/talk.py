@@ -118,7 +118,7 @@ def talking() -> Iterator[None]:
     finder, last_resort = _TellSlowImports(), logging.lastResort
     level = logging.getLogger("detflow").level
     sys.meta_path.insert(0, finder)
-    logging.lastResort = _Warnings(logging.INFO)  # type: ignore[assignment]
+    logging.lastResort = _Warnings(logging.INFO)
     try:
         with show_status():
             tell_status("starting")
