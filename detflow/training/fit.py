@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -104,12 +105,14 @@ def fit_config(
     ]
 
 
-def fit_source(source: Path, options: RecordOptions) -> str:
+def fit_source(source: Path, options: RecordOptions, folder: Path | None = None) -> str:
     """Fits a configuration to a records directory, or to a dataset by way of temporary records.
 
     Args:
         source: The records directory, or the dataset's folder.
         options: How a dataset is judged.
+        folder: The folder that the configuration is for, where its paths start; None for the
+            working directory.
 
     Returns:
         The configuration as YAML text.
@@ -127,12 +130,18 @@ def fit_source(source: Path, options: RecordOptions) -> str:
                 path=source,
                 remedy="pass it to make-records",
             )
-        return _fit_records(source, source)
-    with tempfile.TemporaryDirectory(prefix="detflow-init-") as folder:
-        publish_records(source, Path(folder) / "records", options)
+        return _fit_records(source, _seen_from(folder, source))
+    with tempfile.TemporaryDirectory(prefix="detflow-init-") as temporary:
+        publish_records(source, Path(temporary) / "records", options)
         name = Path("records") / drop_archive_suffix(source.resolve().name)
         chosen = "" if val_from is None else f" --val-from {val_from}"
-        return _fit_records(Path(folder) / "records", name, chosen)
+        return _fit_records(Path(temporary) / "records", _seen_from(folder, name), chosen)
+
+
+def _seen_from(folder: Path | None, path: Path) -> Path:
+    if folder is None or path.is_absolute():
+        return path
+    return Path(os.path.relpath(path, folder))
 
 
 def _fit_records(records: Path, name: Path, chosen: str = "") -> str:
