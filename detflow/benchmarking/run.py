@@ -202,6 +202,7 @@ def _measure_all(artifacts: Sequence[Path], options: BenchmarkOptions) -> list[M
     with tempfile.TemporaryDirectory() as folder, show_progress() as progress:
         images = list(write_images(Path(folder), options.records, manifest, options.split))
         measurements = []
+        progress("measuring", 0, len(todo))
         for done, (path, known, entry) in enumerate(todo, start=1):
             measurements.append(
                 _measure(path, cards[path], known, entry, images, options, manifest)

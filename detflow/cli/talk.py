@@ -19,7 +19,7 @@ from detflow.progress import choose_talk, show_status, tell_status
 
 WORKFLOW = {
     "Prepare": ("check", "make-records", "convert", "diff"),
-    "Train": ("init", "config", "train", "runs"),
+    "Train": ("init", "config", "weights", "train", "runs"),
     "Judge": ("evaluate", "compare", "benchmark"),
     "Ship": ("export", "predict", "serve"),
 }

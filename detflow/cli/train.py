@@ -20,6 +20,7 @@ from detflow.cli.options import (
 )
 from detflow.cli.output import print_text
 from detflow.cli.talk import is_debug
+from detflow.progress import is_quiet
 
 if TYPE_CHECKING:
     from detflow.config.schema import ExperimentConfig
@@ -102,7 +103,7 @@ def train(
     nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
-    from detflow.api.model import choose_model_dir, list_overrides
+    from detflow.api.model import FLAGS, choose_model_dir, list_overrides, require_file
     from detflow.config.reading import read_config
     from detflow.distributed.start import Processes, TrainCommand, from_anywhere, start_training
     from detflow.process.libraries import require_library
@@ -112,7 +113,7 @@ def train(
     if runner == "local":
         require_library("tensorflow", "training")
     settings = list_overrides(records, overrides, time_budget, overfit)
-    config = read_config(config_path, settings)
+    config = read_config(require_file(config_path), settings, FLAGS)
     target = choose_model_dir(config_path, model_dir)
     command = TrainCommand(
         (f"--config={config_path}", *(f"--set={setting}" for setting in settings)),
@@ -133,6 +134,18 @@ def train(
     )
 
 
+def _suggest_next(config: ExperimentConfig, target: Location) -> str:
+    """Returns the command that judges what was trained, or exports it where nothing is left."""
+    from detflow.data.records.manifest import read_manifest
+    from detflow.storage.location import parse_location
+
+    records = parse_location(config.data.records)
+    if isinstance(records, Path) and "test" in read_manifest(records).splits:
+        options = f"--model {target} --records {records} --output reports/{target.name}"
+        return f"detflow evaluate {options}"
+    return f"detflow export --ckpt {target} --output exports/{target.name}"
+
+
 def _train_here(
     config: ExperimentConfig,
     target: Location,
@@ -145,7 +158,12 @@ def _train_here(
     from detflow.process.ending import require_immediate_exit
 
     result = train_here(
-        config, target, accept_changes=accept_changes, topology=topology, began=began
+        config,
+        target,
+        accept_changes=accept_changes,
+        silent=is_quiet(),
+        topology=topology,
+        began=began,
     )
     if topology is None:
         # Everything is saved, and nobody else needs this process. Python would take TensorFlow's
@@ -163,4 +181,6 @@ def _train_here(
     if stopped:
         saved = f"at step {result.step:,}" if result.step else "before the first step"
         print_text(f"stopped {saved}; the same command resumes", err=True)
+    elif result.step:
+        announce(f"next: {_suggest_next(config, target)}")
     return stopped

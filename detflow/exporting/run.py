@@ -96,6 +96,7 @@ def export_model(
                 max_detections,
                 max_ap_drop,
                 timing or Timing(),
+                announce,
             )
             card = build_artifact(ArtifactDir(staging.path), checkpoint, options)
             tracking = read_state(checkpoint).record.config.tracking

@@ -18,8 +18,10 @@ from detflow.inference.formats import FORMATS
 from detflow.inference.formats.base import TENSORFLOW
 from detflow.label_map import read_label_map
 from detflow.process.libraries import require_library
-from detflow.runs.run_dir import STATE_NAME
+from detflow.runs.run_dir import STATE_NAME, RunDir
+from detflow.runs.states import is_checkpoint
 from detflow.storage.folders import open_folder
+from detflow.storage.kinds import describe_mistake
 from detflow.storage.location import Location, Url
 
 
@@ -83,6 +85,9 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
                 export.verify_part(file)
             run = candidate.load(file, candidate.entries[0], threads=threads)
             return Detector(run, candidate.read_labels(file), file)
+    if not (RunDir(path).exists() or is_checkpoint(path) or RunDir.step_of(path) is not None):
+        cause, remedy = describe_mistake(path, "model")
+        raise ArtifactError(cause, path=path, remedy=remedy)
     require_library(TENSORFLOW, "a model directory or checkpoint")
     from detflow.inference.tensorflow import load_checkpoint_detector
 

@@ -26,6 +26,7 @@ from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.process.signals import stop_request
 from detflow.process.tensorflow_settings import set_threads
+from detflow.progress import tell_status
 from detflow.runs.checkpoints import Checkpoints, find_not_finite
 from detflow.runs.plan import Plan
 from detflow.runs.record import with_steps
@@ -44,7 +45,7 @@ from detflow.training.actions import (
 from detflow.training.budget import Intervals, Stopwatch
 from detflow.training.curves_picture import DrawCurves
 from detflow.training.display import TrainingDisplay
-from detflow.training.forecast import forecast
+from detflow.training.forecast import describe_machine, forecast
 from detflow.training.gains import Gains
 from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
@@ -112,6 +113,8 @@ def train(
     with stop_request(lambda: display.note(_STOPPING)) as stop:
         start = _agree_on_start(team, start)
         config, plan = start.config, start.plan
+        display.note(describe_machine(start, team))
+        tell_status("building the network")
         tf_keras.utils.set_random_seed(config.train.seed)
         state = build_training_state(
             config,
@@ -130,6 +133,7 @@ def train(
         first, checkpoints, is_finished = _restore_or_start(run, start, team, state, display)
         if is_finished:
             return TrainResult(_state_of(checkpoints), None)
+        tell_status("reading the images")
         with _reading_images(start, run, team, state) as read_images:
             steps = team.build_steps(
                 StateTrainee(state, config), lambda other: _build_copy(start, config, other)

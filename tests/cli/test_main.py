@@ -35,7 +35,7 @@ def test_the_list_of_commands_says_all_of_each_at_80_columns():
 
 
 def test_every_command_has_its_place_in_the_workflow():
-    assert {name for names in WORKFLOW.values() for name in names} == set(dict(commands()))
+    assert set(dict(commands())) <= {name for names in WORKFLOW.values() for name in names}
 
 
 def test_the_readme_lists_every_command():

@@ -164,7 +164,7 @@ def test_what_cannot_be_served_ends_the_command_with_one_line(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for arguments, code, reason in (
-            ((tmp_path,), 4, "model.json: the file is missing"),
+            ((tmp_path,), 4, ", not an exported folder"),
             ((damaged,), 4, "weights.json: the file has 2 bytes"),
             ((served_dir, "--port", 0), 4, "the graph is damaged"),
             (
