@@ -223,7 +223,9 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
     """Makes paths of a file that start at its folder start at the working directory."""
     for section, key in _PATHS:
         settings = values.get(section)
-        place = settings.get(key) if isinstance(settings, dict) else None
+        if not isinstance(settings, dict):
+            continue
+        place = settings.get(key)
         if isinstance(place, str) and _is_relative_path(place, folder, key):
             settings[key] = os.path.normpath(os.path.join(folder, place))
 
