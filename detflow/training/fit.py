@@ -26,6 +26,8 @@ from detflow.training.fit_recipe import (
     choose_mosaic,
     choose_parts,
     choose_repeats,
+    compare_with_scratch,
+    prefers_scratch,
 )
 from detflow.training.fit_shapes import Boxes, choose_anchor, choose_canvases
 from detflow.training.fit_text import Choice, format_choices
@@ -106,16 +108,16 @@ def fit_config(
     beginning = beginning or Beginning(None)
     train = choose_train_split(manifest)
     boxes = Boxes(samples)
-    num_images = manifest.splits[train].images
+    info = manifest.splits[train]
     canvases, chosen = choose_canvases(boxes)
     eval_split = _choose_eval_split(manifest)
-    choices = [
+    mosaic = choose_mosaic(boxes, canvases)
+    shared = [
         Choice("data.records", str(records), "where make-records put them"),
         Choice(
             "data.train_split",
             train,
-            f"{count_noun(num_images, 'image')}, "
-            f"{count_noun(manifest.splits[train].objects, 'object')}",
+            f"{count_noun(info.images, 'image')}, {count_noun(info.objects, 'object')}",
         ),
         eval_split,
         Choice(
@@ -124,36 +126,48 @@ def fit_config(
             f"the fullest image has {count_noun(boxes.most, 'object')}",
         ),
         choose_repeats(boxes.image_shares),
-        *choose_weights(beginning),
         *chosen,
         *choose_anchor(boxes, canvases),
-        *choose_parts(beginning),
-        choose_mosaic(boxes, canvases),
+        mosaic,
         Choice(
             "augment.vertical_flip",
             False,
             "set it to true where images have no up and no down, as under a microscope",
         ),
     ]
-    num_evaluated = manifest.splits[eval_split.value].images if eval_split.value else 0
-    clock = Clock(time_budget)
+    clock, num_evaluated = Clock(time_budget), 0
+    if eval_split.value is not None:
+        num_evaluated = manifest.splits[eval_split.value].images
     if measure is not None:
-        speed = measure(_parse(choices), math.ceil(boxes.num_objects / max(1, num_images)))
-        clock = Clock(
-            time_budget,
-            speed.images_per_second,
-            speed.start_seconds,
-            num_evaluated / speed.evaluated_per_second,
-        )
-    length = choose_length(beginning, num_images, clock)
+        objects = math.ceil(boxes.num_objects / max(1, info.images))
+
+        def measure_from(some: Beginning) -> Speed:
+            choices = [*shared, *choose_weights(some), *choose_parts(some)]
+            return measure(parse_config(format_choices(_in_order(choices), [])), objects)
+
+        speed = measure_from(beginning)
+        if beginning.is_automatic and beginning.source is not None and not mosaic.value:
+            fresh = measure_from(Beginning(None))
+            if prefers_scratch(speed, fresh):
+                beginning, speed = compare_with_scratch(speed, fresh), fresh
+        clock = Clock.of(time_budget, speed, num_evaluated)
+    parts = choose_parts(beginning)
+    length = choose_length(beginning, info.images, clock)
     steps = next(choice.value for choice in length if choice.name == "train.steps")
-    choices += [*length, *choose_intervals(steps, num_evaluated, clock)]
+    return _in_order(
+        [
+            *shared,
+            *choose_weights(beginning),
+            *parts,
+            *length,
+            *choose_intervals(steps, num_evaluated, clock),
+        ]
+    )
+
+
+def _in_order(choices: Sequence[Choice]) -> list[Choice]:
+    """Returns choices section by section."""
     return sorted(choices, key=lambda choice: _SECTIONS.index(choice.name.split(".")[0]))
-
-
-def _parse(choices: Sequence[Choice]) -> ExperimentConfig:
-    ordered = sorted(choices, key=lambda choice: _SECTIONS.index(choice.name.split(".")[0]))
-    return parse_config(format_choices(ordered, []))
 
 
 def fit_source(source: Path, options: RecordOptions, fit: FitOptions = FitOptions()) -> str:

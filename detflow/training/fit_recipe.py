@@ -16,7 +16,12 @@ from detflow.training.fit_shapes import Boxes, Canvases
 from detflow.training.fit_text import Choice
 from detflow.training.fit_weights import Beginning
 
-BATCH_SIZE = 8
+_BATCH_SIZE, _FINE_TUNING_BATCH_SIZE = 8, 4
+# Importing TensorFlow and Model Garden, reading the records.
+_IMPORT_SECONDS = 8.0
+# So many times as many images a second from scratch are worth more than weights where images hold
+# many small objects: chess was better with weights at 2.2 times, and worse at 4.5 and more.
+_SCRATCH_RATIO = 2.5
 # Twice the epochs were better by AP .018 on BCCD (docs/decisions/0007-fitted-configuration.md).
 _EPOCHS = 120
 _MIN_STEPS, _MAX_STEPS = 1_500, 20_000
@@ -67,6 +72,31 @@ class Clock:
     images_per_second: float | None = None
     start_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, budget: float | None, speed: Speed, num_evaluated: int) -> Clock:
+        """Returns what follows from a measured speed."""
+        return cls(
+            budget,
+            speed.images_per_second,
+            speed.start_seconds + _IMPORT_SECONDS,
+            num_evaluated / speed.evaluated_per_second,
+        )
+
+
+def prefers_scratch(weights: Speed, fresh: Speed) -> bool:
+    """Tells whether a set of many small objects learns more from scratch in the same time."""
+    return fresh.images_per_second >= _SCRATCH_RATIO * weights.images_per_second
+
+
+def compare_with_scratch(weights: Speed, fresh: Speed) -> Beginning:
+    """Returns the beginning from scratch, with the speeds that speak for it."""
+    return Beginning(
+        None,
+        why=f"images hold many small objects, and this machine trains a small network from scratch "
+        f"with {fresh.images_per_second:.1f} images/s, one from weights with "
+        f"{weights.images_per_second:.1f}: more steps are worth more than features here",
+    )
 
 
 def choose_parts(beginning: Beginning) -> list[Choice]:
@@ -129,36 +159,41 @@ def choose_repeats(shares: dict[str, float]) -> Choice:
 
 def choose_length(beginning: Beginning, num_images: int, clock: Clock) -> list[Choice]:
     """Chooses budget, steps and warm-up; the reason of the steps says how long they take."""
-    choices = []
-    rate = clock.images_per_second
+    choices, rate = [], clock.images_per_second
+    is_fresh = beginning.source is None
+    size = _BATCH_SIZE if is_fresh else _FINE_TUNING_BATCH_SIZE
     if clock.budget is not None:
         choices.append(
             Choice("train.time_budget", clock.budget, "seconds, as asked for by --time-budget")
         )
     if clock.budget is not None and rate is not None:
-        steps = max(1, round((clock.budget - clock.start_seconds) * rate / BATCH_SIZE))
+        steps = max(1, round((clock.budget - clock.start_seconds) * rate / size))
         why = f"what about fits into the budget at {rate:.1f} images/s, measured on this machine"
     else:
         epochs, least = (
-            (_EPOCHS, _MIN_STEPS)
-            if beginning.source is None
-            else (_FINE_TUNING_EPOCHS, _FINE_TUNING_MIN_STEPS)
+            (_EPOCHS, _MIN_STEPS) if is_fresh else (_FINE_TUNING_EPOCHS, _FINE_TUNING_MIN_STEPS)
         )
-        steps = int(np.clip(round(epochs * num_images / BATCH_SIZE, -2), least, _MAX_STEPS))
+        steps = int(np.clip(round(epochs * num_images / size, -2), least, _MAX_STEPS))
         why = "a time budget fits them to the clock" if clock.budget else "the default length"
         if rate is not None:
-            seconds = clock.start_seconds + steps * BATCH_SIZE / rate
+            seconds = clock.start_seconds + steps * size / rate
             why += (
                 f"; on this machine that takes about {max(1, round(seconds / 60))} min "
                 f"({rate:.1f} images/s, measured); `--time-budget 12m` fits them to a clock instead"
             )
-    why = f"{steps * BATCH_SIZE / max(1, num_images):.0f} epochs: {why}"
+    why = f"{steps * size / max(1, num_images):.0f} epochs: {why}"
     is_open = clock.budget is not None and rate is None
     warmup = int(np.clip(round(_WARMUP_SHARE * steps), 10, _WARMUP_STEPS))
     return [
         *choices,
         Choice("train.steps", steps, why),
-        Choice("train.batch_size", BATCH_SIZE, "the default"),
+        Choice(
+            "train.batch_size",
+            size,
+            "the default"
+            if is_fresh
+            else "small: statistics of norms are there already, and twice the steps learn more",
+        ),
         Choice(
             "train.warmup_steps",
             _SHORT_WARMUP_STEPS if is_open else warmup,
