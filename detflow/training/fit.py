@@ -152,7 +152,7 @@ def fit_config(
                 beginning, speed = compare_with_scratch(speed, fresh), fresh
         clock = Clock.of(time_budget, speed, num_evaluated)
     parts = choose_parts(beginning)
-    length = choose_length(beginning, info.images, clock)
+    length = choose_length(beginning, info.images, clock, is_dense=not mosaic.value)
     steps = next(choice.value for choice in length if choice.name == "train.steps")
     return _in_order(
         [

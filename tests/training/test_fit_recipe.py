@@ -52,14 +52,17 @@ def values(choices):
 
 def test_a_measured_clock_decides_the_steps_and_what_depends_on_them():
     clock = Clock(300.0, images_per_second=8.0, start_seconds=20.0, evaluation_seconds=9.0)
-    length = choose_length(WEIGHTS, 100, clock)
+    few = values(choose_length(WEIGHTS, 100, clock))
+    assert (few["train.steps"], few["train.batch_size"]) == (280, 8)
+    length = choose_length(WEIGHTS, 100, clock, is_dense=True)
     assert values(length) == {
         "train.time_budget": 300.0,
+        "train.learning_rate": 0.002,
         "train.steps": 560,
         "train.batch_size": 4,
         "train.warmup_steps": 67,
     }
-    assert "22 epochs: what about fits into the budget at 8.0 images/s" in length[1].why
+    assert "22 epochs: what about fits into the budget at 8.0 images/s" in length[2].why
     # Two evaluations would take as long as 18 s of the 300; a clock may end a few steps later.
     intervals = choose_intervals(560, 76, clock)
     assert values(intervals)["evaluate.every_steps"] == 300
@@ -73,7 +76,7 @@ def test_without_a_budget_the_reason_says_how_long_it_takes_here():
     assert "on this machine that takes about 80 min (20.0 images/s, measured)" in steps.why
     # Nothing measured: a warm-up that is short for whatever the clock comes to.
     unknown = values(choose_length(WEIGHTS, 800, short))
-    assert (unknown["train.steps"], unknown["train.warmup_steps"]) == (12_000, 30)
+    assert (unknown["train.steps"], unknown["train.warmup_steps"]) == (6_000, 30)
 
 
 def test_scratch_is_for_machines_on_which_it_is_far_faster():
