@@ -55,6 +55,32 @@ class FitOptions:
     probe: bool = True
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Canvases, and what follows from them.
+
+    Attributes:
+        choices: The settings of canvases, anchors and mosaics.
+        area: Of the first canvas in pixels.
+        is_dense: Whether images hold many or small objects, so that mosaics are off.
+    """
+
+    choices: list[Choice]
+    area: int
+    is_dense: bool
+
+    @classmethod
+    def choose(cls, boxes: Boxes, affordable: float = math.inf) -> Shape:
+        """Chooses them; arguments are those of `choose_canvases`."""
+        canvases, chosen = choose_canvases(boxes, affordable)
+        mosaic = choose_mosaic(boxes, canvases)
+        return cls(
+            [*chosen, *choose_anchor(boxes, canvases), mosaic],
+            math.prod(canvases[0]),
+            not mosaic.value,
+        )
+
+
 def read_time_budget(value: str | float | None) -> float | None:
     """Reads a time budget as `train.time_budget` does: 5m, 1h30m, seconds.
 
@@ -109,10 +135,9 @@ def fit_config(
     train = choose_train_split(manifest)
     boxes = Boxes(samples)
     info = manifest.splits[train]
-    canvases, chosen = choose_canvases(boxes)
     eval_split = _choose_eval_split(manifest)
-    mosaic = choose_mosaic(boxes, canvases)
-    shared = [
+    num_evaluated = 0 if eval_split.value is None else manifest.splits[eval_split.value].images
+    first = [
         Choice("data.records", str(records), "where make-records put them"),
         Choice(
             "data.train_split",
@@ -126,41 +151,42 @@ def fit_config(
             f"the fullest image has {count_noun(boxes.most, 'object')}",
         ),
         choose_repeats(boxes.image_shares),
-        *chosen,
-        *choose_anchor(boxes, canvases),
-        mosaic,
-        Choice(
-            "augment.vertical_flip",
-            False,
-            "set it to true where images have no up and no down, as under a microscope",
-        ),
     ]
-    clock, num_evaluated = Clock(time_budget), 0
-    if eval_split.value is not None:
-        num_evaluated = manifest.splits[eval_split.value].images
+    shape, clock = Shape.choose(boxes), Clock(time_budget)
     if measure is not None:
         objects = math.ceil(boxes.num_objects / max(1, info.images))
 
         def measure_from(some: Beginning) -> Speed:
-            choices = [*shared, *choose_weights(some), *choose_parts(some)]
+            choices = [*first, *shape.choices, *choose_weights(some), *choose_parts(some)]
             return measure(parse_config(format_choices(_in_order(choices), [])), objects)
 
         speed = measure_from(beginning)
-        if beginning.is_automatic and beginning.source is not None and not mosaic.value:
+        if beginning.is_automatic and beginning.source is not None and shape.is_dense:
             fresh = measure_from(Beginning(None))
             if prefers_scratch(speed, fresh):
                 beginning, speed = compare_with_scratch(speed, fresh), fresh
         clock = Clock.of(time_budget, speed, num_evaluated)
+        affordable = shape.area * clock.share_of_least_images()
+        if affordable < shape.area:
+            smaller = Shape.choose(boxes, affordable)
+            clock = clock.on_area(smaller.area / shape.area)
+            shape = smaller
     parts = choose_parts(beginning)
-    length = choose_length(beginning, info.images, clock, is_dense=not mosaic.value)
+    length = choose_length(beginning, info.images, clock, is_dense=shape.is_dense)
     steps = next(choice.value for choice in length if choice.name == "train.steps")
     return _in_order(
         [
-            *shared,
+            *first,
+            *shape.choices,
             *choose_weights(beginning),
             *parts,
             *length,
             *choose_intervals(steps, num_evaluated, clock),
+            Choice(
+                "augment.vertical_flip",
+                False,
+                "set it to true where images have no up and no down, as under a microscope",
+            ),
         ]
     )
 

@@ -6,6 +6,8 @@ This file imports no TensorFlow.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +24,8 @@ _BATCH_SIZE = 8
 _DENSE_BATCH_SIZE, _DENSE_LEARNING_RATE = 4, 0.002
 # Importing TensorFlow and Model Garden, reading the records.
 _IMPORT_SECONDS = 8.0
+# Where a clock allows fewer images than this, a smaller canvas is better.
+_LEAST_IMAGES = 2_000
 # So many times as many images a second from scratch are worth more than weights where images hold
 # many small objects: chess was better with weights at 2.2 times, and worse at 4.5 and more.
 _SCRATCH_RATIO = 2.5
@@ -84,6 +88,24 @@ class Clock:
             speed.images_per_second,
             speed.start_seconds + _IMPORT_SECONDS,
             num_evaluated / speed.evaluated_per_second,
+        )
+
+    def share_of_least_images(self) -> float:
+        """Returns how many images a budget allows, as a share of the least for a large canvas.
+
+        It is infinite where nothing is measured, or there is no budget.
+        """
+        if self.budget is None or self.images_per_second is None:
+            return math.inf
+        return (self.budget - self.start_seconds) * self.images_per_second / _LEAST_IMAGES
+
+    def on_area(self, ratio: float) -> Clock:
+        """Returns what holds on canvases of so many times the area; speed follows the pixels."""
+        rate = self.images_per_second
+        return dataclasses.replace(
+            self,
+            images_per_second=None if rate is None else rate / ratio,
+            evaluation_seconds=self.evaluation_seconds * ratio,
         )
 
 

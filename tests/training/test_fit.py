@@ -210,6 +210,30 @@ def test_what_is_measured_decides_between_weights_and_scratch_where_objects_are_
         assert len(asked) == 1
 
 
+def test_a_clock_that_allows_few_images_gets_a_smaller_canvas():
+    weights = Beginning("efficientnet-lite0-imagenet", {"preset": "retinanet_lite0"}, "", True)
+    samples = [sample(ImageSize(416, 416), 31.0)] * 10
+
+    def fit_at(rate):
+        choices = fit_config(
+            manifest({"train": 100, "val": 10}),
+            "out",
+            samples,
+            weights,
+            300.0,
+            lambda config, objects: Speed(rate, 10.0, 50.0),
+        )
+        return parse_config(format_choices(choices, []))
+
+    assert fit_at(8.0).model.input_size == (288, 288)
+    smaller = fit_at(5.5)
+    assert smaller.model.input_size == (224, 224)
+    # The same pixels a second are more images.
+    assert smaller.train.steps == pytest.approx(282 * 5.5 * (288 / 224) ** 2 / 4, abs=1)
+    # However slow, an object keeps 16 pixels a side.
+    assert fit_at(0.5).model.input_size == (224, 224)
+
+
 def test_init_names_the_weights_that_it_can_have(monkeypatch):
     monkeypatch.setenv("DETFLOW_OFFLINE", "1")
     assert choose_beginning(None, offline=False).source == "efficientnet-lite0-imagenet"
