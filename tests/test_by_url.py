@@ -72,7 +72,7 @@ def test_the_bytes_are_those_of_a_local_conversion(pictures_dir, voc_url, memory
 
     def look(what, done, total):
         if what == "writing records":
-            with pytest.raises(ArtifactError, match="not records"):
+            with pytest.raises(ArtifactError, match="no records directory"):
                 mirror_records(memory / "records")
             seen.append(done)
 
