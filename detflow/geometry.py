@@ -26,8 +26,8 @@ of a canvas."""
 STDDEV_RGB: Final = (58.395, 57.12, 57.375)
 """Deviation of ImageNet's RGB values."""
 
-# A JPEG is decoded at an eighth for half of what all of it costs; docs/decisions/0010 has what
-# remains of the detections.
+# A JPEG is decoded at an eighth for half of what all of it costs; docs/decisions/0010 says what
+# becomes of the detections.
 _REDUCTIONS = (8, 4, 2)
 _KEPT_DETAIL = 1.5
 # Output rows, or columns, that one matrix product makes: they share most of their input.
