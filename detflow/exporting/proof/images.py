@@ -75,7 +75,7 @@ def find_proof_images(
     data: DataConfig,
     limit: int,
     label_map: LabelMap,
-    canvas_sizes: Sequence[tuple[int, int]],
+    canvas_sizes: Sequence[tuple[int, int]] = (),
 ) -> ProofImages:
     """Finds the images that an export is proved on.
 
