@@ -45,7 +45,7 @@ FROZEN = ("backbone.level[12]", "backbone.depthwise", "backbone.statistics")
 # A mosaic shows objects at half to the whole of their size, four images on a canvas. It helps where
 # images hold few and large objects.
 _MOSAIC = 0.5
-_MOSAIC_OBJECTS, _MOSAIC_SIDE_PX = 5.0, 32.0
+_MOSAIC_OBJECTS, _MOSAIC_SIDE_PX = 5.0, 24.0
 # A class is rare where it is in less than this share of the images that the typical class is in.
 _RARE = 0.5
 
