@@ -25,7 +25,7 @@ _DENSE_BATCH_SIZE, _DENSE_LEARNING_RATE = 4, 0.002
 # Importing TensorFlow and Model Garden, reading the records.
 _IMPORT_SECONDS = 8.0
 # Where a clock allows fewer images than this, a smaller canvas is better.
-_LEAST_IMAGES = 2_000
+_LEAST_IMAGES = 1_500
 # So many times as many images a second from scratch are worth more than weights where images hold
 # many small objects: chess was better with weights at 2.2 times, and worse at 4.5 and more.
 _SCRATCH_RATIO = 2.5
