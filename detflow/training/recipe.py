@@ -62,7 +62,7 @@ from detflow.training.trackers.choice import Track
 from detflow.types import Sample
 
 # For the first fit of a time budget an evaluation of so many images is timed.
-_TIMED_IMAGES = 16
+_TIMED_IMAGES = 8
 # An overfitted detector that finds less than this has a fault in its data or its settings.
 _LEARNT_AP50 = 0.9
 
