@@ -267,6 +267,7 @@ def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -
         ((sample.size, sample.objects) for sample in samples),
         beginning,
         fit.time_budget,
+        # A light installation has nothing to train with, and so nothing to measure.
         measure if fit.probe and can_measure else None,
     )
     why = "" if can_measure else " This machine's speed was not measured: that needs TensorFlow."

@@ -63,7 +63,7 @@ from detflow.training.trackers.choice import Track
 from detflow.types import Sample
 
 # For the first fit of a time budget an evaluation of so many images is timed.
-_TIMED_IMAGES = 16
+_TIMED_IMAGES = 8
 _STOPPING = "stopping after this step and saving; again: leave at once"
 # An overfitted detector that finds less than this has a fault in its data or its settings.
 _LEARNT_AP50 = 0.9
@@ -301,7 +301,10 @@ def _list_actions(
     )
     serving = ServingModel(state.served, config.evaluate)
     detector = Detector(
-        eager_outputs(serving.detect_traced, run.path, has_variables=True), label_map, run.path
+        eager_outputs(serving.detect_traced, run.path, has_variables=True),
+        label_map,
+        run.path,
+        serving.model.canvas_sizes,
     )
 
     def evaluate(samples: Iterable[Sample]) -> Evaluation:
