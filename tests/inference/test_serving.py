@@ -1,5 +1,7 @@
 """Images of several sizes and aspects, on the canvases of one model."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,6 +22,22 @@ def trained(canvases_dir):
     return load_trained_model(canvases_dir)
 
 
+@pytest.fixture(scope="module")
+def of_canvas(trained):
+    """Returns the model of one canvas alone, with the same weights."""
+
+    @functools.cache
+    def build(canvas):
+        config = trained.config.model.model_copy(
+            update={"input_size": canvas, "more_input_sizes": ()}
+        )
+        alone = build_model(config, len(trained.label_map))
+        alone.network.set_weights(trained.serving.model.network.get_weights())
+        return ServingModel(alone, trained.serving.config)
+
+    return build
+
+
 def draw(height, width, seed=1):
     coarse = np.random.default_rng(seed).integers(
         0, 256, (height // 9 + 1, width // 9 + 1, 3), np.uint8
@@ -30,12 +48,11 @@ def draw(height, width, seed=1):
 @pytest.mark.parametrize(
     ("size", "canvas"), list(zip(SIZES, [(64, 96), (96, 64), (64, 96), (64, 96)], strict=True))
 )
-def test_an_image_is_detected_on_as_by_a_model_of_its_canvas_alone(trained, size, canvas):
-    config = trained.config.model.model_copy(update={"input_size": canvas, "more_input_sizes": ()})
-    alone = build_model(config, len(trained.label_map))
-    alone.network.set_weights(trained.serving.model.network.get_weights())
+def test_an_image_is_detected_on_as_by_a_model_of_its_canvas_alone(
+    trained, of_canvas, size, canvas
+):
     images = np.stack([draw(*size), draw(*size, seed=2)])
-    expected = ServingModel(alone, trained.serving.config).detect_traced(images)
+    expected = of_canvas(canvas).detect_traced(images)
     found = trained.serving.detect_traced(images)
     assert (expected["num_detections"].numpy().max() > 0) == (min(size) > 1)
     for name in OUTPUT_NAMES:

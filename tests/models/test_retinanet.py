@@ -155,7 +155,7 @@ def test_an_image_is_learnt():
     truth = [10 / 64, 30 / 96, 42 / 64, 70 / 96]
     optimizer = tf.keras.optimizers.legacy.Adam(3e-3)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         with tf.GradientTape() as tape:
             losses = model.losses(

@@ -5,7 +5,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -178,7 +178,6 @@ def test_labels_do_not_cover_each_other():
         assert (drawn == class_colour(class_id)).all(axis=-1).sum() > 0.6 * alone
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     st.integers(1, 120),
     st.integers(1, 120),
