@@ -44,6 +44,7 @@ sys.path.append(str(STAND_INS))
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+CANVASES = {"input_size": [64, 96], "more_input_sizes": [[96, 64]]}
 RUN_CLASSES = ("disc", "Ringe & Ösen", "it's")
 
 
@@ -318,10 +319,20 @@ def small_model_dir(records_dir, build_once):
 
 
 @pytest.fixture(scope="session")
+def small_canvases_dir(records_dir, build_once):
+    """The same for the small network on two canvases."""
+
+    def fill(path):
+        with build_small_networks():
+            write_run(path, records_dir, CANVASES | {"max_level": 5})
+
+    return build_once("small canvases", fill)
+
+
+@pytest.fixture(scope="session")
 def canvases_dir(records_dir, build_once):
     """The same for a model of two canvases, one for portrait and one for landscape images."""
-    canvases = {"input_size": [64, 96], "more_input_sizes": [[96, 64]]}
-    return build_once("canvases", lambda path: write_run(path, records_dir, canvases))
+    return build_once("canvases", lambda path: write_run(path, records_dir, CANVASES))
 
 
 def make_record(config, classes=RUN_CLASSES, fingerprint="0" * 64, **changes):
@@ -334,6 +345,22 @@ def make_record(config, classes=RUN_CLASSES, fingerprint="0" * 64, **changes):
     machine = {"threads": 2, "precision": "float32"}
     record = RunRecord(config, LabelMap(tuple(classes)), fingerprint, machine, plan, detflow="1")
     return dataclasses.replace(record, **changes)
+
+
+@pytest.fixture(scope="session")
+def trained(model_dir):
+    """The better checkpoint, loaded. No test changes it."""
+    from detflow.inference.trained import load_trained_model
+
+    return load_trained_model(model_dir)
+
+
+@pytest.fixture(scope="session")
+def trained_canvases(canvases_dir):
+    """The same of the model of two canvases."""
+    from detflow.inference.trained import load_trained_model
+
+    return load_trained_model(canvases_dir)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from detflow.artifact import OUTPUT_NAMES
 from detflow.inference.serving import ServingModel
-from detflow.inference.trained import load_trained_model
 from detflow.models.build import build_model
 
 pytestmark = pytest.mark.tf
@@ -18,8 +17,8 @@ SIZES = [(72, 96), (90, 60), (50, 50), (1, 300)]
 
 
 @pytest.fixture(scope="module")
-def trained(canvases_dir):
-    return load_trained_model(canvases_dir)
+def trained(trained_canvases):
+    return trained_canvases
 
 
 @pytest.fixture(scope="module")

@@ -81,8 +81,8 @@ def test_a_checkpoint_is_enough_by_itself(run_copy, tmp_path):
     assert load_trained_model(tmp_path / "ckpt-10").label_map.names == names
 
 
-def test_numbers_that_are_not_finite_are_not_served(model_dir, tmp_path):
-    trained = load_trained_model(model_dir)
+def test_numbers_that_are_not_finite_are_not_served(small_model_dir, small_network, tmp_path):
+    trained = load_trained_model(small_model_dir)
     network = trained.serving.model.network
     average = WeightAverage(network, 0.9)
     average.averages[3].assign(average.averages[3] * float("nan"))

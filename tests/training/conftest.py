@@ -8,6 +8,26 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+def _find_variables(state):
+    """Whatever changes with the steps, also what the optimiser calls no variable of its own."""
+    import tensorflow as tf
+
+    scaler = state.optimizer
+    parts = (
+        scaler,
+        getattr(scaler, "inner_optimizer", None),
+        getattr(scaler, "_loss_scale", None),
+    )
+    more = [
+        value
+        for part in parts
+        if part is not None
+        for value in vars(part).values()
+        if isinstance(value, tf.Variable)
+    ]
+    return [*state.variables, *more]
+
+
 class Workshop:
     """Builds and compiles once for trainings of equal settings.
 
@@ -35,9 +55,9 @@ class Workshop:
         key = (network, config.model_dump_json(), tuple(label_map), precision, serves)
         if key not in self._states:
             state = self._build_state(*arguments, serves=serves)
-            self._states[key] = state, [variable.numpy() for variable in state.variables]
+            self._states[key] = state, [variable.numpy() for variable in _find_variables(state)]
         state, values = self._states[key]
-        for variable, value in zip(state.variables, values, strict=True):
+        for variable, value in zip(_find_variables(state), values, strict=True):
             variable.assign(value)
         state.schedule.follow(Plan.fixed(config.train.steps))
         return state

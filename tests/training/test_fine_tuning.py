@@ -7,7 +7,6 @@ from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, DataError
 from detflow.inference.serving import ServingModel
-from detflow.inference.trained import load_trained_model
 from detflow.models.base import Losses
 from detflow.training import fine_tuning
 from detflow.training.fine_tuning import fine_tune
@@ -21,9 +20,8 @@ def samples(records_dir):
 
 
 @pytest.fixture(scope="module")
-def trained(canvases_dir):
-    """Of two canvases."""
-    return load_trained_model(canvases_dir)
+def trained(trained_canvases):
+    return trained_canvases
 
 
 @pytest.fixture(scope="module")

@@ -128,8 +128,10 @@ def classifier_of(model):
     ]
 
 
-def test_a_run_whose_classes_stand_in_another_order_gives_each_class_its_own_rows(model_dir):
-    source = load_trained_model(model_dir)
+def test_a_run_whose_classes_stand_in_another_order_gives_each_class_its_own_rows(
+    model_dir, trained
+):
+    source = trained
     model = build(source.config.model, 3)
     names = source.label_map.names
     order = (names[2], names[0], names[1])
