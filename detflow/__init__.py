@@ -44,8 +44,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from detflow.api.comparison import diff
     from detflow.api.data import check, convert, init, make_records, read_samples
+    from detflow.api.difference import diff
     from detflow.api.model import evaluate, export, load_detector, predict, train
     from detflow.config.schema import ExperimentConfig
     from detflow.errors import (
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from detflow.types import Box, Detection, Sample
 
 _HOMES = {
-    "detflow.api.comparison": ("diff",),
+    "detflow.api.difference": ("diff",),
     "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
     "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),
     "detflow.config.schema": ("ExperimentConfig",),

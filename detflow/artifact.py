@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from detflow.digests import FileDigest, read_sealed_object, verify_files
 from detflow.errors import ArtifactError
-from detflow.publish import FileDigest, read_sealed_object, verify_files
 
 MANIFEST_NAME: Final = "model.json"
 """The file that makes a folder an export."""

@@ -25,7 +25,7 @@ from PIL import Image
 import detflow.models  # noqa: F401  (sets TensorFlow's environment)
 from detflow.config.reading import parse_config
 from detflow.data.making import RecordOptions, publish_records
-from detflow.publish import seal
+from detflow.digests import seal
 
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the
 # tests start.
@@ -408,7 +408,7 @@ def run_record():
 @pytest.fixture(scope="session")
 def save_state():
     """Publishes a checkpoint whose weights are nothing that TensorFlow could read."""
-    from detflow.publish import digest_file
+    from detflow.digests import digest_file
     from detflow.runs.states import CHECKPOINT_FILES, CheckpointState, write_state
 
     def save(run, record, step=8, **entries):

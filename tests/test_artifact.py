@@ -5,8 +5,8 @@ import json
 import pytest
 
 from detflow.artifact import ArtifactDir
+from detflow.digests import digest_files, seal
 from detflow.errors import ArtifactError
-from detflow.publish import digest_files, seal
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from detflow.data.check import check_location
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
+from detflow.digests import digest_files
 from detflow.errors import ArtifactError, ConfigError, DataError
-from detflow.publish import digest_files
 from detflow.runs.run_dir import RunDir
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Url

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detflow.api.choices import build_options, notes_of_problems
 from detflow.api.common import Place, open_runner, progress_shown, to_location, to_path
 from detflow.config.reading import parse_config
 from detflow.config.schema import ExperimentConfig
@@ -20,26 +20,19 @@ from detflow.data.conversion import (
     require_new,
 )
 from detflow.data.judging.audit import AuditOptions
-from detflow.data.judging.classes import read_class_names, read_renames
-from detflow.data.judging.decisions import read_decisions
-from detflow.data.judging.rulings import Orders
-from detflow.data.judging.testimony import Habit
-from detflow.data.making import BadLimit, RecordOptions, publish_records
+from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples as read_local_samples
 from detflow.data.sinks.dialects import find_sink
-from detflow.data.sources.detect import DIALECTS
-from detflow.data.sources.splits import SplitBy, ValidationShare, parse_fractions
 from detflow.data.workers.processes import open_workers
-from detflow.errors import ConfigError, DataError
+from detflow.errors import ConfigError
 from detflow.publish import publish_file
 from detflow.storage.location import Location
-from detflow.types import PIXEL_FRAMES, CornerFrame, Sample
+from detflow.types import Sample
 
 _AUDIT = AuditOptions()
 _RECORDS = RecordOptions()
-_AUDIT_NAMES = ("dialect", "max_pixels", "max_side", "split_by", "seed", "allow_leaks")
 
 
 def check(
@@ -359,18 +352,6 @@ def run_conversion(
             return publish_set(PredictedOrigin(predictions), {}, sink, output, workers, shown)
 
 
-@contextmanager
-def notes_of_problems() -> Iterator[Callable[[str], None]]:
-    """Yields what takes problems as lines; a `DataError` of the block gets them as notes."""
-    problems: list[str] = []
-    try:
-        yield problems.append
-    except DataError as error:
-        for problem in problems:
-            error.add_note(problem)
-        raise
-
-
 def read_samples(records: Place, split: str = "train") -> Iterator[Sample]:
     """Yields the images of a split with their objects, in the order of the records.
 
@@ -425,61 +406,3 @@ def init(
     if output is not None:
         publish_file(to_path(output), text)
     return parse_config(text)
-
-
-def build_options(**choices: Any) -> RecordOptions:
-    """Builds the options from the keyword arguments of `check` or `make_records`.
-
-    Args:
-        **choices: Those that were given; the others keep the defaults of `AuditOptions` and
-            `RecordOptions`.
-
-    Raises:
-        ConfigError: A value cannot be chosen.
-    """
-    audit = {name: choices.pop(name) for name in _AUDIT_NAMES if name in choices}
-    if "split" in choices:
-        audit["fractions"] = _read_fractions(choices.pop("split"))
-    if "decisions" in choices:
-        audit["decisions"] = read_decisions([to_path(path) for path in choices.pop("decisions")])
-    if audit.get("dialect") is not None:
-        audit["dialect"] = DIALECTS[_require_known("dialect", audit["dialect"], DIALECTS)]
-    if (classes := choices.pop("classes", None)) is not None:
-        audit["classes"] = read_class_names(classes)
-    if (rename := choices.pop("rename", None)) is not None:
-        audit["renames"] = read_renames(rename.items() if isinstance(rename, Mapping) else rename)
-    if (val_from := choices.pop("val_from", None)) is not None:
-        audit["val_from"] = ValidationShare.parse(val_from)
-    if "split_by" in audit:
-        audit["split_by"] = SplitBy(_require_known("split_by", audit["split_by"], list(SplitBy)))
-    audit["orders"] = _read_orders(choices)
-    if choices.get("max_bad") is not None:
-        choices["max_bad"] = BadLimit.parse(str(choices["max_bad"]))
-    return RecordOptions(audit=AuditOptions(**audit), **choices)
-
-
-def _read_orders(choices: dict[str, Any]) -> Orders:
-    """Takes out of the choices what decides in the place of the set's evidence."""
-    corners, exif = choices.pop("corners", None), choices.pop("exif", None)
-    return Orders(
-        corners=None
-        if corners is None
-        else CornerFrame(_require_known("corners", corners, PIXEL_FRAMES)),
-        exif=None if exif is None else Habit(_require_known("exif", exif, list(Habit))),
-        scale_boxes=choices.pop("scale_boxes", False),
-    )
-
-
-def _require_known(name: str, value: str, known: Iterable[str]) -> str:
-    known = list(known)
-    if value not in known:
-        raise ConfigError(f"{name} is {value!r}", remedy=f"choose from {', '.join(known)}")
-    return value
-
-
-def _read_fractions(split: str | Mapping[str, float]) -> dict[str, float]:
-    return parse_fractions(
-        split
-        if isinstance(split, str)
-        else ",".join(f"{name}={share}" for name, share in split.items())
-    )

@@ -20,11 +20,12 @@ from detflow.artifact import INPUT_NAME, ArtifactDir
 from detflow.benchmarking.images import write_images
 from detflow.benchmarking.measurement import Measurement
 from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
+from detflow.digests import digest_files
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.inference.formats import find_format
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.progress import show_progress
-from detflow.publish import digest_files, publish_directory, require_replaceable
+from detflow.publish import publish_directory, require_replaceable
 from detflow.tables import format_metric, print_rows
 from detflow.text import count_noun
 

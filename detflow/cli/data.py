@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from detflow.cli.dataset_options import RECORDS, conversion_options, dataset_options, read_choices
 from detflow.cli.options import (
     EXISTING,
     EXISTING_LOCATION,
@@ -19,198 +18,20 @@ from detflow.cli.options import (
     PATH,
     FieldOption,
     announce,
-    given,
     require_ray,
     runner_options,
     set_option,
 )
 from detflow.cli.output import print_data, print_text
-from detflow.text import first_line
 
 if TYPE_CHECKING:
     from detflow.data.check import CheckResult
     from detflow.storage.location import Location
 
-_AUDIT = "detflow.data.judging.audit:AuditOptions"
-_RECORDS = "detflow.data.making:RecordOptions"
-
-_DATASET_OPTIONS = (
-    click.option(
-        "--dialect",
-        type=click.Choice(["voc", "coco", "yolo", "csv", "cvat", "tfrecord"]),
-        help="How the annotations are written.  [default: found by looking]",
-    ),
-    click.option(
-        "--classes",
-        metavar="A,B,…|@FILE",
-        help="Class names in the order of their ids; no other may occur. One with a comma stands "
-        "in quotes; a file has one a line.  [default: all, sorted]",
-    ),
-    click.option(
-        "--rename",
-        multiple=True,
-        metavar="OLD=NEW",
-        help="Rename a class, all at once; those that get one name become one. May be repeated.",
-    ),
-    click.option(
-        "--decisions",
-        type=PATH,
-        metavar="FILE",
-        multiple=True,
-        help="Table of questions with a person's answers, as check --questions writes it. May be "
-        "repeated.",
-    ),
-    click.option(
-        "--split-by",
-        cls=FieldOption,
-        field=f"{_AUDIT}.split_by",
-        show=lambda rule: rule.value,
-        type=click.Choice(["auto", "lists", "folders", "seed"]),
-        help="Where the splits come from; auto takes lists, else folders, else the seed.",
-    ),
-    click.option(
-        "--seed",
-        cls=FieldOption,
-        field=f"{_AUDIT}.seed",
-        type=click.IntRange(0),
-        help="Seed of the random split and of the records' order.",
-    ),
-    click.option(
-        "--val-from",
-        metavar="SPLIT=SHARE",
-        help="Take a validation split from another one, as train=0.1, where there is none.",
-    ),
-    click.option(
-        "--allow-leaks",
-        is_flag=True,
-        default=None,
-        help="Allow the same image in two splits.",
-    ),
-    click.option(
-        "--strict",
-        is_flag=True,
-        default=None,
-        help="Mend nothing: any repair or quarantine fails the run.",
-    ),
-    click.option(
-        "--max-bad",
-        metavar="N|P%",
-        help="How many annotations may be unusable.  [default: half of them]",
-    ),
-    click.option(
-        "--max-pixels",
-        cls=FieldOption,
-        field=f"{_AUDIT}.max_pixels",
-        show="{:,}".format,
-        type=click.IntRange(1),
-        help="Images with more pixels are refused.",
-    ),
-    click.option(
-        "--max-side",
-        metavar="PIXELS",
-        type=click.IntRange(16),
-        help="Make images with a longer side smaller; check proposes a value.",
-    ),
-    click.option(
-        "--corners",
-        type=click.Choice(["voc", "zero-based", "labelimg"]),
-        help="What corners count: pixels from 1, edges from 0, or those with 1 written for 0.  "
-        "[default: by the set]",
-    ),
-    click.option(
-        "--exif",
-        type=click.Choice(["follow", "ignore"]),
-        help="Whether boxes lie on pictures as EXIF turns them.  [default: by the set]",
-    ),
-    click.option(
-        "--scale-boxes",
-        is_flag=True,
-        default=None,
-        help="Scale boxes drawn on another rendition or in other units, where the scale is known.",
-    ),
-    click.option(
-        "--max-unpacked",
-        cls=FieldOption,
-        field=f"{_RECORDS}.max_unpacked",
-        show="{:,}".format,
-        type=click.IntRange(1),
-        help="An archive whose files have more bytes together is refused.",
-    ),
-    click.option(
-        "--jobs",
-        type=click.IntRange(1),
-        help="Number of processes; the result never depends on it.  [default: by size]",
-    ),
-)
-
-
-def _dataset_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds what make-records and check have in common; `_read_choices` reads it."""
-    return _add_dataset_options(command, f"{_AUDIT}.fractions")
-
-
-def _add_dataset_options(command: Callable[..., None], fractions: str) -> Callable[..., None]:
-    """Adds the options of a dataset.
-
-    Args:
-        command: What gets them.
-        fractions: Where the default of `--split` stands, as `FieldOption` takes it.
-    """
-    split = click.option(
-        "--split",
-        cls=FieldOption,
-        field=fractions,
-        show=lambda shares: ",".join(f"{name}={share:g}" for name, share in shares.items()),
-        help="Fractions of a random split.",
-    )
-    for option in reversed((*_DATASET_OPTIONS, split)):
-        command = option(command)
-    return command
-
-
-def _conversion_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options of a dataset that is not divided unless that is asked for."""
-    return _add_dataset_options(command, "detflow.data.conversion:ALL_IN_ONE_SPLIT")
-
-
-def _read_choices(choices: dict[str, Any]) -> dict[str, Any]:
-    """Returns the options as the front door's functions take them."""
-    found = given(choices)
-    if not found.get("decisions"):
-        found.pop("decisions", None)
-    if "classes" in found:
-        found["classes"] = _read_names(found["classes"])
-    if "rename" in found:
-        found["rename"] = [_read_rename(text) for text in found["rename"]]
-    return found
-
-
-def _read_names(text: str) -> list[str]:
-    """Returns the names in a line of comma-separated values, or in the lines of an @file."""
-    if text.startswith("@"):
-        try:
-            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(
-                f"--classes {text}: the file cannot be read: {first_line(error)}"
-            ) from None
-        return [line for line in lines if line.strip()]
-    try:
-        return next(csv.reader([text], skipinitialspace=True, strict=True), [])
-    except csv.Error as error:
-        raise click.UsageError(f"--classes {text!r}: {error}") from None
-
-
-def _read_rename(text: str) -> tuple[str, str]:
-    old, equals, new = text.partition("=")
-    if not equals or "=" in new:
-        raise click.UsageError(f"--rename {text!r} is not OLD=NEW with one =")
-    return old, new
-
 
 @click.command(short_help="Judge a dataset or TFRecord files and change nothing.")
 @click.argument("path", type=EXISTING_LOCATION)
-@_dataset_options
+@dataset_options
 @click.option(
     "--report",
     type=PATH,
@@ -252,13 +73,13 @@ def check(
     --max-bad set the bar higher); with 3 if a dataset cannot be used, 4 if TFRecord files cannot;
     with 2 if an option is wrong, 5 if the machine refuses.
     """
-    from detflow.api.data import build_options
+    from detflow.api.choices import build_options
     from detflow.data.check import open_check
     from detflow.progress import show_progress
 
     if as_json and document not in ("text", "json"):
         raise click.UsageError(f"--json goes with --format json, not with {document}")
-    options = build_options(**_read_choices(choices))
+    options = build_options(**read_choices(choices))
     with ExitStack() as stack:
         with show_progress() as progress:
             found = stack.enter_context(open_check(path, options, report, questions, progress))
@@ -285,7 +106,7 @@ def _print_check(found: CheckResult, document: str) -> None:
     type=LOCATION,
     help="Records directory, a path or URL; it is replaced as a whole.",
 )
-@_dataset_options
+@dataset_options
 @runner_options(
     "Where the work is done: processes of this machine, or a Ray cluster (docs/cluster.md). "
     "The result is the same."
@@ -293,7 +114,7 @@ def _print_check(found: CheckResult, document: str) -> None:
 @click.option(
     "--report/--no-report",
     cls=FieldOption,
-    field=f"{_RECORDS}.report",
+    field=f"{RECORDS}.report",
     show=lambda report: "report" if report else "no-report",
     help="Write report.html, a page with pictures of what was found.",
 )
@@ -327,12 +148,12 @@ def make_records(
     require_ray(runner, ray_address)
     # The other processes start, and import what they need, while this one does.
     with open_runner(runner, ray_address, dataset, output, choices["jobs"]) as workers:
-        from detflow.api.data import build_options
+        from detflow.api.choices import build_options
         from detflow.data.making import publish_records
         from detflow.data.terminal import format_summary
         from detflow.progress import show_progress
 
-        options = build_options(**_read_choices(choices))
+        options = build_options(**read_choices(choices))
         with show_progress() as progress:
             manifest = publish_records(dataset, output, options, progress, announce, workers)
     if as_json:
@@ -359,7 +180,7 @@ def _print_result(content: dict[str, Any], text: str, as_json: bool) -> None:
 @click.option(
     "--output", required=True, type=PATH, metavar="DIR", help="A new or empty folder to write."
 )
-@_conversion_options
+@conversion_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON on stdout.")
 def convert(source: Location, to: str, output: Path, as_json: bool, **choices: Any) -> None:
     """Write SOURCE in the dialect of another tool: a dataset, records, or predictions.
@@ -368,10 +189,11 @@ def convert(source: Location, to: str, output: Path, as_json: bool, **choices: A
     passed on byte for byte, but for those that decoders read differently or that EXIF turns.
     Splits, classes and flags go with them; what the dialect has no place for is counted.
     """
-    from detflow.api.data import build_options, run_conversion
+    from detflow.api.choices import build_options
+    from detflow.api.data import run_conversion
     from detflow.data.conversion import ALL_IN_ONE_SPLIT
 
-    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
+    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **read_choices(choices)})
     done = run_conversion(source, output, to, options, shows_progress=True)
     _print_result(done.content, done.text, as_json)
 
@@ -384,7 +206,7 @@ def convert(source: Location, to: str, output: Path, as_json: bool, **choices: A
     metavar="DIR",
     help="A model directory instead of OLD: the records that it was trained on.",
 )
-@_conversion_options
+@conversion_options
 @click.option(
     "--page", type=PATH, metavar="FILE", help="Write a page with pictures of what changed."
 )
@@ -403,15 +225,15 @@ def diff(
     equal, 1 where they differ, and as always where something is wrong. The options are for
     datasets.
     """
-    from detflow.api.comparison import run_comparison
-    from detflow.api.data import build_options
+    from detflow.api.choices import build_options
+    from detflow.api.difference import run_diff
     from detflow.data.conversion import ALL_IN_ONE_SPLIT
 
     if len(sets) != (2 if model is None else 1):
         raise click.UsageError("name OLD and NEW, or --model and NEW")
-    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **_read_choices(choices)})
+    options = build_options(**{"split": ALL_IN_ONE_SPLIT, **read_choices(choices)})
     old = sets[0] if model is None else None
-    found = run_comparison(old, sets[-1], model, options, page, shows_progress=True)
+    found = run_diff(old, sets[-1], model, options, page, shows_progress=True)
     _print_result(found.content, found.text, as_json)
     if not found.is_equal:
         raise click.exceptions.Exit(1)
@@ -436,7 +258,7 @@ def init(source: Path, output: Path | None, val_from: str | None) -> None:
     is judged as make-records does it by default; the configuration then expects its records in
     records/NAME.
     """
-    from detflow.api.data import build_options
+    from detflow.api.choices import build_options
     from detflow.publish import publish_file
     from detflow.training.fit import fit_source
 

@@ -38,9 +38,10 @@ from detflow.data.sources.seen import describe_unread
 from detflow.data.sources.splits import SplitBy
 from detflow.data.versions import find_versions
 from detflow.data.workers.processes import OrderedMap, choose_jobs, open_workers
+from detflow.digests import seal
 from detflow.errors import ConfigError, DataError, EnvironmentFault
 from detflow.progress import Progress
-from detflow.publish import publish_directory, require_space, seal
+from detflow.publish import publish_directory, require_space
 from detflow.storage.archives import DEFAULT_MAX_UNPACKED
 from detflow.storage.location import Location, Url
 from detflow.storage.publishing import publish_folder, require_replaceable

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from detflow.data.findings import Finding
 from detflow.data.judging.audit import Audit
+from detflow.data.judging.deciding import NOTHING_TELLS
 from detflow.data.judging.decisions import (
     ANSWERS,
     OPEN_CODES,
@@ -14,7 +15,6 @@ from detflow.data.judging.decisions import (
     format_table,
     read_quoted,
 )
-from detflow.data.judging.rulings import NOTHING_TELLS
 from detflow.data.rules import RULES
 from detflow.text import count_noun
 

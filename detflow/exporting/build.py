@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from detflow.artifact import INPUT_NAME, ArtifactDir
 from detflow.config.reading import format_config
+from detflow.digests import digest_file, digest_files, seal
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.exporting.card import FormatResult, Rung, build_card
 from detflow.exporting.formats.base import FormatWriter, Job, find_writer
@@ -34,7 +35,7 @@ from detflow.inference.formats.base import Format
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import TrainedModel, load_trained_model
-from detflow.publish import digest_file, digest_files, require_space, seal
+from detflow.publish import require_space
 
 # Each file holds the weights once. Its graph, the card and the label map take no more than this.
 _GRAPH_BYTES: Final = 8 << 20

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from detflow.artifact import CONTRACT, TFLITE_CONTRACT
+from detflow.digests import FileDigest
 from detflow.errors import ArtifactError
 from detflow.exporting.formats.base import Notes
 from detflow.exporting.proof.compare import LIMITS, Gate
@@ -18,7 +19,6 @@ from detflow.exporting.proof.recorded import RecordedAp
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.formats.tflite import Tflite
 from detflow.inference.trained import TrainedModel
-from detflow.publish import FileDigest
 from detflow.version import __version__
 
 FORMAT_VERSION = 3

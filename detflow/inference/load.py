@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detflow.artifact import LABEL_MAP_NAME, ArtifactDir
+from detflow.digests import DIGEST_KEY, read_json_object
 from detflow.errors import ArtifactError, environment_faults
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS
 from detflow.label_map import read_label_map
-from detflow.publish import DIGEST_KEY, read_json_object
 from detflow.runs.run_dir import STATE_NAME
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url

@@ -18,9 +18,10 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config.schema import ExperimentConfig
+from detflow.digests import digest_file
 from detflow.errors import ArtifactError
 from detflow.process.tensorflow_faults import checkpoint_faults, write_faults
-from detflow.publish import digest_file, publish_directory, publish_file
+from detflow.publish import publish_directory, publish_file
 from detflow.runs.plan import Plan
 from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from detflow.config.schema import ExperimentConfig
+from detflow.digests import DIGEST_KEY
 from detflow.errors import ArtifactError
 from detflow.label_map import LabelMap
-from detflow.publish import DIGEST_KEY
 from detflow.runs.plan import Plan
 
 _ENTRIES = (

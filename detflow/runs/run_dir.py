@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detflow.config.reading import format_config
+from detflow.digests import read_sealed_object, seal
 from detflow.errors import ArtifactError, ConfigError, DataError, Locked, environment_faults
 from detflow.label_map import LabelMap, read_label_map
-from detflow.publish import publish_file, read_sealed_object, remove_directory, seal, sweep
+from detflow.publish import publish_file, remove_directory, sweep
 from detflow.runs.record import RunRecord
 from detflow.storage.cache import find_cached
 from detflow.storage.location import Location

@@ -20,8 +20,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from detflow.config.schema import EvaluateConfig, TrainConfig
+from detflow.digests import FileDigest, read_sealed_object, seal, verify_files
 from detflow.errors import ArtifactError
-from detflow.publish import FileDigest, read_sealed_object, seal, verify_files
 from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import STATE_NAME, RunDir
 from detflow.text import count_noun

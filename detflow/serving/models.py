@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from detflow.artifact import ArtifactDir
+from detflow.digests import digest_file
 from detflow.errors import ArtifactError, DetflowError
 from detflow.label_map import LabelMap
-from detflow.publish import digest_file
 from detflow.serving.limits import Refusal
 from detflow.serving.metrics import Metrics
 from detflow.text import first_line

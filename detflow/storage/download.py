@@ -22,18 +22,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from detflow.digests import FileDigest, digest_file, digest_files, read_json_object, verify_files
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, environment_faults
 from detflow.progress import show_download
-from detflow.publish import (
-    FileDigest,
-    digest_file,
-    digest_files,
-    publish_directory,
-    publish_file,
-    read_json_object,
-    require_space,
-    verify_files,
-)
+from detflow.publish import publish_directory, publish_file, require_space
 from detflow.storage.cache import cache_directory
 from detflow.storage.unpacking import unpack
 

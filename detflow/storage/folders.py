@@ -13,7 +13,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from detflow.publish import FileDigest, digest_file
+from detflow.digests import FileDigest, digest_file
 from detflow.storage.interface import Entry, Folder
 from detflow.storage.location import Location, Url
 

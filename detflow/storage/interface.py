@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from detflow.publish import FileDigest
+from detflow.digests import FileDigest
 from detflow.storage.location import Location
 
 

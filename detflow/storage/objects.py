@@ -23,8 +23,8 @@ from typing import Any
 
 from typing_extensions import override
 
+from detflow.digests import FileDigest, digest_file, is_plain_name
 from detflow.errors import EnvironmentFault
-from detflow.publish import FileDigest, digest_file, is_plain_name
 from detflow.storage.interface import Entry, Folder
 from detflow.storage.location import EXTRAS, Url
 from detflow.text import first_line

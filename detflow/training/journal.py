@@ -21,8 +21,8 @@ from detflow.config.schema import ExperimentConfig
 from detflow.errors import environment_faults
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import Metrics
-from detflow.training.comparison import SHOWN_SCORE
 from detflow.training.curves import append_rows, mend_losses, mend_results
+from detflow.training.side_by_side import SHOWN_SCORE
 
 # TensorBoard needs no point for every step.
 _SUMMARY_STEPS = 20

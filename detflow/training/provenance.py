@@ -14,10 +14,10 @@ from importlib.metadata import version
 from typing import Any
 
 from detflow.config.schema import ExperimentConfig
+from detflow.digests import FileDigest
 from detflow.errors import ConfigError
 from detflow.label_map import LabelMap
 from detflow.models.precision import Precision, uses_onednn
-from detflow.publish import FileDigest
 from detflow.runs.plan import Plan
 from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir

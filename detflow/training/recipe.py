@@ -42,7 +42,6 @@ from detflow.training.actions import (
     WeightCheck,
 )
 from detflow.training.budget import Intervals, Stopwatch
-from detflow.training.comparison import NUM_COMPARED, Comparisons
 from detflow.training.display import TrainingDisplay
 from detflow.training.forecast import forecast
 from detflow.training.inputs import TrainingImages
@@ -51,6 +50,7 @@ from detflow.training.loop import Action, Course, run_loop
 from detflow.training.preflight import Start
 from detflow.training.provenance import accept, fingerprint_start
 from detflow.training.resuming import describe_best, describe_changes
+from detflow.training.side_by_side import NUM_COMPARED, SideBySide
 from detflow.training.state import TrainingState, build_training_state
 from detflow.training.step import images_per_step, rows_of_step
 from detflow.training.steps import StateTrainee
@@ -293,7 +293,7 @@ def _list_actions(
             return evaluate_detector(detector, samples, label_map)
 
     few = itertools.islice(start.evaluation_samples(), NUM_COMPARED)
-    comparisons = Comparisons(few, label_map)
+    side_by_side = SideBySide(few, label_map)
     lines = list(forecast(start, team, run, state, images))
     evaluations = checkpoints.state.evaluations if checkpoints.state else ()
     journal = Journal(
@@ -334,7 +334,7 @@ def _list_actions(
             )
         )
     actions += [
-        KeepJournal(journal, comparisons.draw),
+        KeepJournal(journal, side_by_side.draw),
         ShowProgress(
             display, size, lambda one: checkpoints.state_after(one.step, one.metrics).best_step
         ),

@@ -21,11 +21,11 @@ from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
+from detflow.digests import seal
 from detflow.errors import ArtifactError, ConfigError
 from detflow.inference.evaluate import evaluate_detector
 from detflow.inference.formats import find_format
 from detflow.inference.load import load_detector
-from detflow.publish import seal
 
 pytestmark = pytest.mark.tf
 

@@ -10,7 +10,7 @@ from PIL import Image
 import detflow
 from detflow.data.images.decode import decode_rgb
 from detflow.data.images.transcode import Treatment, encode_record_jpeg
-from detflow.publish import digest_files
+from detflow.digests import digest_files
 
 DIALECTS = ("voc", "coco", "yolo", "csv")
 CLASSES = ("Ringe & Ösen", "a, b", "it's: 1")

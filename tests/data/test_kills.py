@@ -11,7 +11,7 @@ import pytest
 
 import detflow.data.shards as shards_module
 from detflow.data.making import RecordOptions, publish_records
-from detflow.publish import digest_files
+from detflow.digests import digest_files
 
 
 def run_until(dataset, output, jobs, function, number):

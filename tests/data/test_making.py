@@ -13,8 +13,9 @@ from detflow.data.making import BadLimit, RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest, read_memberships
 from detflow.data.records.reading import read_samples
 from detflow.data.sources.splits import SplitBy
+from detflow.digests import digest_files
 from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
-from detflow.publish import digest_files, publish_directory
+from detflow.publish import publish_directory
 
 
 def test_bccd(shared_data, tmp_path):

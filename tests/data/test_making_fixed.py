@@ -5,8 +5,8 @@ from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
+from detflow.digests import digest_files
 from detflow.errors import ConfigError
-from detflow.publish import digest_files
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 from detflow.data.making import RecordOptions, publish_records
-from detflow.publish import digest_files
+from detflow.digests import digest_files
 
 
 def test_bytes_do_not_depend_on_the_number_of_processes_or_on_what_was_there(voc_set, tmp_path):

@@ -9,10 +9,10 @@ from PIL import Image
 
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
+from detflow.digests import seal
 from detflow.errors import ArtifactError, ConfigError, DataError, EnvironmentFault
 from detflow.evaluation.run import evaluate_model
 from detflow.metrics.coco import EvaluatedImage
-from detflow.publish import seal
 from detflow.types import Detection
 
 # As the fixture model_dir has them.

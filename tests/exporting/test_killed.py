@@ -16,7 +16,7 @@ from pathlib import Path
 from detflow.artifact import ArtifactDir
 from detflow.exporting.run import export_model
 from detflow.inference.formats import FORMATS
-from detflow.publish import digest_files, seal
+from detflow.digests import digest_files, seal
 
 model_dir, folder = map(Path, sys.argv[1:3])
 stride = int(sys.argv[3])

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 
 from detflow.artifact import ArtifactDir
+from detflow.digests import digest_files, seal
 from detflow.errors import ArtifactError, DetflowError
 from detflow.inference import load
 from detflow.inference.formats import FORMATS
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.load import load_detector, load_verified
 from detflow.label_map import LabelMap
-from detflow.publish import digest_files, seal
 
 pytestmark = pytest.mark.tf
 

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
+from detflow.digests import seal
 from detflow.errors import ArtifactError
 from detflow.inference.trained import load_trained_model
 from detflow.label_map import LabelMap, read_label_map
-from detflow.publish import seal
 from detflow.runs.checkpoints import Checkpoints, WeightAverage
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint
@@ -120,7 +120,7 @@ HOSTILE = """
 import contextlib, json, pathlib, random, sys
 from detflow.inference.trained import load_trained_model
 from detflow.errors import DetflowError
-from detflow.publish import digest_file, seal
+from detflow.digests import digest_file, seal
 
 checkpoint, trials = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 names = ("ckpt.index", "ckpt.data-00000-of-00001")

@@ -6,9 +6,9 @@ import pytest
 
 from detflow.config.reading import parse_config
 from detflow.config.schema import EvaluateConfig, TrainConfig
+from detflow.digests import seal
 from detflow.errors import ArtifactError
 from detflow.label_map import LabelMap
-from detflow.publish import seal
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import (
     CheckpointState,

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detflow.digests import digest_files, seal
 from detflow.label_map import LabelMap
-from detflow.publish import digest_files, publish_directory, seal
+from detflow.publish import publish_directory
 from detflow.serving.app import Service
 from detflow.serving.limits import Limits
 from detflow.serving.metrics import Metrics

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from detflow import publish
+from detflow.digests import digest_file
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
-from detflow.publish import digest_file
 from detflow.storage import download
 from detflow.storage.cache import cache_directory
 from detflow.storage.download import DownloadLimits, unpack_file

@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 from detflow.data.records.manifest import compute_fingerprint, read_manifest
+from detflow.digests import seal
 from detflow.distributed.topology import Topology
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.label_map import LabelMap
-from detflow.publish import seal
 from detflow.runs.plan import Plan
 from detflow.runs.run_dir import RunDir
 from detflow.training import preflight

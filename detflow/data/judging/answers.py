@@ -9,8 +9,9 @@ from typing import Any
 from detflow.data.findings import Finding
 from detflow.data.judging.batch import Judgement
 from detflow.data.judging.classes import normalise_class
+from detflow.data.judging.deciding import BY_DECISION
 from detflow.data.judging.decisions import DROP, OPEN_CODES, Decision, Topic, read_quoted
-from detflow.data.judging.rulings import BY_DECISION, Ruling
+from detflow.data.judging.rulings import Ruling
 from detflow.data.judging.testimony import Habit
 from detflow.data.sources.pairing import Pairs
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detflow.digests import read_json_object, require_sealed
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.label_map import LabelMap
-from detflow.publish import read_json_object, require_sealed
 from detflow.text import find_nearest
 
 FORMAT_VERSION = 2

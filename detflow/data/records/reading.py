@@ -14,8 +14,8 @@ from detflow.data.records.manifest import (
 )
 from detflow.data.records.schema import decode_sample
 from detflow.data.records.tfrecord import read_records
+from detflow.digests import digest_file
 from detflow.errors import ArtifactError
-from detflow.publish import digest_file
 from detflow.types import Sample
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from detflow.config.schema import TrainConfig
+from detflow.digests import FileDigest, digest_file
 from detflow.errors import ArtifactError, ConfigError, environment_faults
-from detflow.publish import FileDigest, digest_file
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, is_checkpoint, read_state
 from detflow.storage.download import Fetched, fetch_files, is_archive, require_digest, unpack_file

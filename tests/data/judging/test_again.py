@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from detflow.data.judging import audit as audit_module
+from detflow.data.judging import sweep
 from detflow.data.judging.audit import AuditOptions, audit_dataset
 from detflow.data.sources.splits import SplitBy
 from detflow.data.workers.processes import ProcessMap, open_workers
@@ -72,7 +72,7 @@ def test_the_bytes_depend_neither_on_batches_nor_on_when_the_evidence_came(
     }
     assert len(expected[2]) == 7
     for size in (1, 2, 3):
-        monkeypatch.setattr(audit_module, "_BATCH_FILES", size)
+        monkeypatch.setattr(sweep, "_BATCH_FILES", size)
         assert run(mixed_set, tmp_path / f"batches of {size}", one) == expected
         assert run(mixed_set, tmp_path / f"at once {size}", all_at_once) == expected
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from detflow.data.judging.rulings import Orders, decide_frame
+from detflow.data.judging.deciding import decide_frame
+from detflow.data.judging.rulings import Orders
 from detflow.data.judging.testimony import Tally
 from detflow.data.records.schema import to_record_box
 from detflow.data.sinks.voc import write_annotation

@@ -5,8 +5,8 @@ import pytest
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import read_manifest, resolve_split
+from detflow.digests import seal
 from detflow.errors import ArtifactError, ConfigError
-from detflow.publish import seal
 
 
 def test_splits_have_names(records):

@@ -16,8 +16,8 @@ import detflow.data.workers.ray as cluster_module
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.versions import find_versions
 from detflow.data.workers.ray import open_cluster
+from detflow.digests import digest_files
 from detflow.errors import EnvironmentFault
-from detflow.publish import digest_files
 from detflow.storage.folders import open_folder
 
 COPIES = 4

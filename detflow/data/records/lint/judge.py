@@ -24,10 +24,10 @@ from detflow.data.records.manifest import (
 from detflow.data.records.tfrecord import scan_records
 from detflow.data.rules import DETFLOW, RECORD_RULES
 from detflow.data.workers.processes import OrderedMap
+from detflow.digests import digest_file
 from detflow.errors import ArtifactError, DataError
 from detflow.label_map import LabelMap
 from detflow.progress import Progress
-from detflow.publish import digest_file
 
 _CHUNK = 16
 

@@ -21,8 +21,8 @@ from detflow.data.images.header import IMAGE_SUFFIXES, find_format
 from detflow.data.records.example import Feature, decode_typed_example
 from detflow.data.records.tfrecord import find_offsets, read_record_at, scan_records
 from detflow.data.sources.names import split_extension
+from detflow.digests import FileDigest
 from detflow.errors import ArtifactError, DataError
-from detflow.publish import FileDigest
 from detflow.storage.interface import Entry, Folder
 from detflow.storage.location import Location
 

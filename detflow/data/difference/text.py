@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from detflow.data.comparison.objects import Change, ObjectChange
-from detflow.data.comparison.sets import Comparison, ImageChange
+from detflow.data.difference.objects import Change, ObjectChange
+from detflow.data.difference.sets import ImageChange, SetDifference
 from detflow.data.sinks.origin import Origin
 from detflow.data.sinks.sink import CarriedObject
 from detflow.text import count_noun, escape_unprintable
@@ -18,7 +18,7 @@ _MAX_CLASSES = 20
 _PIXEL_DIGITS = 3
 
 
-def describe_comparison(found: Comparison) -> dict[str, Any]:
+def describe_difference(found: SetDifference) -> dict[str, Any]:
     """Returns a comparison as what `json.dumps` takes."""
     old, new = found.old.entries, found.new.entries
     return {
@@ -52,7 +52,7 @@ def describe_comparison(found: Comparison) -> dict[str, Any]:
     }
 
 
-def count_images(found: Comparison) -> dict[str, int]:
+def count_images(found: SetDifference) -> dict[str, int]:
     """Returns how many images differ in what; one may count in several."""
     return {
         "added": len(found.added),
@@ -64,12 +64,12 @@ def count_images(found: Comparison) -> dict[str, int]:
     }
 
 
-def list_classes(found: Comparison) -> list[str]:
+def list_classes(found: SetDifference) -> list[str]:
     """Returns the classes of both sets, the new set's first."""
     return [*found.new.label_map, *found.lost_classes]
 
 
-def format_comparison(found: Comparison) -> str:
+def format_difference(found: SetDifference) -> str:
     """Returns a comparison as lines for a terminal."""
     old, new = found.old.entries, found.new.entries
     lines = [
@@ -156,7 +156,7 @@ def _format_set(origin: Origin, objects: Counter[str]) -> str:
     )
 
 
-def _format_classes(found: Comparison) -> list[str]:
+def _format_classes(found: SetDifference) -> list[str]:
     lines = []
     if found.new_classes:
         lines.append(f"{'classes':<13} added: {_name_some(found.new_classes)}")
@@ -167,7 +167,7 @@ def _format_classes(found: Comparison) -> list[str]:
     return lines
 
 
-def _format_objects(found: Comparison) -> list[str]:
+def _format_objects(found: SetDifference) -> list[str]:
     lines = []
     totals = [(change.value, found.count_objects(change)) for change in Change]
     if any(number for _, number in totals):
@@ -195,7 +195,7 @@ def _name_some(names: Sequence[str]) -> str:
     return f"{', '.join(map(escape_unprintable, names[:_MAX_NAMED]))}{more}"
 
 
-def _describe_change(found: Comparison, change: ImageChange) -> dict[str, Any]:
+def _describe_change(found: SetDifference, change: ImageChange) -> dict[str, Any]:
     return {
         "old": found.old.entries[change.old].image,
         "new": found.new.entries[change.new].image,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detflow.data.comparison.sets import compare_sets
-from detflow.data.comparison.text import describe_comparison, format_comparison
 from detflow.data.conversion import open_set
+from detflow.data.difference.sets import compare_sets
+from detflow.data.difference.text import describe_difference, format_difference
 from detflow.data.making import RecordOptions
 from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import environment_faults
@@ -67,8 +67,8 @@ def compare_folders(
         )
         found = compare_sets(before, after, workers, progress)
         if page is not None:
-            from detflow.data.comparison.page import render_comparison
+            from detflow.data.difference.page import render_difference
 
-            publish_file(page, render_comparison(found, str(old), str(new)))
-    content = {"old_path": str(old), "new_path": str(new), **describe_comparison(found)}
-    return Difference(found.is_equal, format_comparison(found), content)
+            publish_file(page, render_difference(found, str(old), str(new)))
+    content = {"old_path": str(old), "new_path": str(new), **describe_difference(found)}
+    return Difference(found.is_equal, format_difference(found), content)

@@ -1,4 +1,4 @@
-from detflow.data.comparison.images import ImagePair, pair_images
+from detflow.data.difference.images import ImagePair, pair_images
 from detflow.data.sinks.origin import OriginEntry
 
 

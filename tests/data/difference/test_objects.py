@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detflow.data.comparison.objects import Change, compare_objects
+from detflow.data.difference.objects import Change, compare_objects
 from detflow.data.sinks.sink import CarriedObject
 from detflow.types import ImageSize
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detflow.data.comparison.objects import Change, ObjectChange
-from detflow.data.comparison.sets import Comparison, ImageChange
-from detflow.data.comparison.text import count_images, describe_object_change, list_classes
+from detflow.data.difference.objects import Change, ObjectChange
+from detflow.data.difference.sets import ImageChange, SetDifference
+from detflow.data.difference.text import count_images, describe_object_change, list_classes
 from detflow.data.images.thumbnails import shrink_jpeg
 from detflow.data.sinks.origin import Origin
 from detflow.data.sinks.sink import CarriedObject
@@ -43,7 +43,7 @@ class _Row:
     changes: Sequence[int]
 
 
-def render_comparison(found: Comparison, old: str, new: str) -> str:
+def render_difference(found: SetDifference, old: str, new: str) -> str:
     """Returns the page.
 
     Args:
@@ -63,7 +63,7 @@ def render_comparison(found: Comparison, old: str, new: str) -> str:
     names = [found.new.entries[place].image for place in found.added]
     lost = [found.old.entries[place].image for place in found.removed]
     return render_page(
-        "comparison.html.j2",
+        "difference.html.j2",
         name=f"{old} → {new}",
         sections=sections,
         is_equal=found.is_equal,
@@ -85,7 +85,7 @@ def render_comparison(found: Comparison, old: str, new: str) -> str:
     )
 
 
-def _build_row(found: Comparison, name: str) -> _Row:
+def _build_row(found: SetDifference, name: str) -> _Row:
     counts = found.by_class[name]
     return _Row(
         name,
@@ -95,7 +95,7 @@ def _build_row(found: Comparison, name: str) -> _Row:
     )
 
 
-def _build_card(found: Comparison, change: ImageChange) -> _Card:
+def _build_card(found: SetDifference, change: ImageChange) -> _Card:
     old, new = found.old.entries[change.old], found.new.entries[change.new]
     facts = []
     if change.is_renamed:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detflow.api.choices import build_options, notes_of_problems
 from detflow.api.common import Place, progress_shown, to_location, to_path
-from detflow.api.data import build_options, notes_of_problems
-from detflow.data.comparison.run import Difference, compare_folders
 from detflow.data.conversion import ALL_IN_ONE_SPLIT
+from detflow.data.difference.run import Difference, compare_folders
 from detflow.data.making import RecordOptions
 from detflow.data.records.manifest import MANIFEST_NAME, read_manifest
 from detflow.data.records.mirror import mirror_records
@@ -74,10 +74,10 @@ def diff(
         jobs=jobs,
     )
     places = [None if place is None else to_location(place) for place in (old, new)]
-    return run_comparison(places[0], to_location(new), model, options, page, progress).content
+    return run_diff(places[0], to_location(new), model, options, page, progress).content
 
 
-def run_comparison(
+def run_diff(
     old: Location | None,
     new: Location,
     model: str | os.PathLike[str] | None,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from detflow.data.comparison.images import ImagePair, ImagePairs, name_of, pair_images
-from detflow.data.comparison.objects import Change, ObjectChange, compare_objects
+from detflow.data.difference.images import ImagePair, ImagePairs, name_of, pair_images
+from detflow.data.difference.objects import Change, ObjectChange, compare_objects
 from detflow.data.images.decode import decode_rgb
 from detflow.data.sinks.origin import ImageFacts, ImageReader, Origin
 from detflow.data.sinks.sink import CarriedObject
@@ -44,7 +44,7 @@ class ImageChange(NamedTuple):
 
 
 @dataclass(slots=True)
-class Comparison:
+class SetDifference:
     """What differs between two sets.
 
     Attributes:
@@ -108,7 +108,9 @@ class Comparison:
         return sum(change in item.changes for one in self.changes for item in one.objects)
 
 
-def compare_sets(old: Origin, new: Origin, workers: OrderedMap, progress: Progress) -> Comparison:
+def compare_sets(
+    old: Origin, new: Origin, workers: OrderedMap, progress: Progress
+) -> SetDifference:
     """Compares two sets.
 
     Memory holds names and a digest of each image, and the objects that differ.
@@ -132,7 +134,7 @@ def compare_sets(old: Origin, new: Origin, workers: OrderedMap, progress: Progre
         [facts.digest for facts in new_facts],
     )
     pairs = _pair_by_pixels(old, new, old_facts, new_facts, pairs, workers)
-    found = Comparison(
+    found = SetDifference(
         old, new, old.declares_splits and new.declares_splits, old.has_flags and new.has_flags
     )
     found.removed, found.added = pairs.removed, pairs.added
@@ -228,7 +230,7 @@ class _PairResult(NamedTuple):
 
 
 def _compare_pairs(
-    found: Comparison,
+    found: SetDifference,
     pairs: Sequence[ImagePair],
     new_facts: Sequence[ImageFacts],
     workers: OrderedMap,
@@ -287,7 +289,7 @@ def _count_names(objects: Sequence[CarriedObject]) -> Counter[str]:
     return Counter(item.name for item in objects)
 
 
-def _count(found: Comparison, changes: Sequence[ObjectChange]) -> None:
+def _count(found: SetDifference, changes: Sequence[ObjectChange]) -> None:
     for item in changes:
         names = {one.name for one in (item.old, item.new) if one is not None}
         for name in names:

@@ -26,7 +26,7 @@ _GAP_PX = 8
 _MAX_BOXES = 100
 
 
-class Comparisons:
+class SideBySide:
     """Pictures of the first samples of an evaluation.
 
     They are decoded, and their truth is drawn, once for all evaluations.
