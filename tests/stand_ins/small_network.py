@@ -24,11 +24,15 @@ class Head(tf_keras.layers.Layer):
         self._box_regressor = tf_keras.layers.Conv2D(4 * num_anchors, 1, name="boxes")
 
     def call(self, features):
-        count = tf.shape(features)[0]
-        return (
-            tf.reshape(self._classifier(features), [count, -1, self._num_classes]),
-            tf.reshape(self._box_regressor(features), [count, -1, 4]),
-        )
+        logits, deltas = self._classifier(features), self._box_regressor(features)
+        return _as_rows(logits, self._num_classes), _as_rows(deltas, 4)
+
+
+def _as_rows(tensor, depth):
+    height, width, channels = tensor.shape[1:]
+    if height is None:
+        return tf.reshape(tensor, [tf.shape(tensor)[0], -1, depth])
+    return tf.reshape(tensor, [-1, height * width * channels // depth, depth])
 
 
 def build_retinanet_network(config, num_classes):
