@@ -19,7 +19,7 @@ def laid_out(name, analysis):
     figure = Figure(figsize=(5.8, 4.6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     PLOTS[name](figure, analysis, LIGHT)
-    canvas.draw()
+    figure.draw_without_rendering()
     return figure, canvas.get_renderer()
 
 
