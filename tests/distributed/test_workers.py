@@ -247,8 +247,13 @@ def test_ray_trains_as_one_process_does(workers, alone, start, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     options = ["--runner=ray", "--ray-address=local"]
-    process, model_dir, log = start(workers, f"ray {workers}", options=options)
-    assert wait(process, log) == 0, log.read_text()
+    for _ in range(3):
+        process, model_dir, log = start(workers, f"ray {workers}", options=options)
+        code = wait(process, log)
+        # Ray gives a node half a minute to start, which a loaded machine may not keep.
+        if "The current node timed out during startup" not in log.read_text():
+            break
+    assert code == 0, log.read_text()
     assert ("2 workers ended with equal weights" in log.read_text()) == (workers == 2)
     assert_same_curve(alone, model_dir)
 

@@ -18,7 +18,8 @@ class Head(tf_keras.layers.Layer):
         self._classifier = tf_keras.layers.Conv2D(
             num_classes * num_anchors,
             1,
-            bias_initializer=tf_keras.initializers.Constant(-3.0),
+            # Scores begin above the threshold of what counts as a detection, and not at it.
+            bias_initializer=tf_keras.initializers.Constant(-2.0),
             name="scores",
         )
         self._box_regressor = tf_keras.layers.Conv2D(4 * num_anchors, 1, name="boxes")
