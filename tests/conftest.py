@@ -319,17 +319,6 @@ def small_model_dir(records_dir, build_once):
 
 
 @pytest.fixture(scope="session")
-def small_canvases_dir(records_dir, build_once):
-    """The same for the small network on two canvases."""
-
-    def fill(path):
-        with build_small_networks():
-            write_run(path, records_dir, CANVASES | {"max_level": 5})
-
-    return build_once("small canvases", fill)
-
-
-@pytest.fixture(scope="session")
 def canvases_dir(records_dir, build_once):
     """The same for a model of two canvases, one for portrait and one for landscape images."""
     return build_once("canvases", lambda path: write_run(path, records_dir, CANVASES))

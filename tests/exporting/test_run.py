@@ -173,11 +173,9 @@ def test_a_writer_is_asked_for_better_files_as_long_as_the_gate_refuses(mixed):
 
 
 @pytest.mark.slow
-def test_options_and_words_choose_what_is_exported(
-    small_model_dir, small_network, pictures_dir, tmp_path, capfd
-):
+def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_path, capfd):
     output = tmp_path / "artifact"
-    arguments = ["--ckpt", "last", "--model-dir", small_model_dir, "--images", pictures_dir]
+    arguments = ["--ckpt", "last", "--model-dir", model_dir, "--images", pictures_dir]
     options = ["--score-threshold", "0.5", "--max-detections", "7", "--json"]
     command = ["export", *arguments, "--output", output, "--formats", "onnx", *options]
     cli.main(list(map(str, command)), standalone_mode=False)
@@ -198,13 +196,11 @@ def test_options_and_words_choose_what_is_exported(
 
 
 @pytest.mark.slow
-def test_a_model_of_several_canvases_is_exported_to_light_runtimes(
-    small_canvases_dir, small_network, tmp_path
-):
+def test_a_model_of_several_canvases_is_exported_to_light_runtimes(canvases_dir, tmp_path):
     # The gates run the formats on portrait and landscape images in processes of their own.
     output = tmp_path / "artifact"
     card = export_model(
-        str(small_canvases_dir), output, formats="onnx,tflite", max_ap_drop=1.0, timing=QUICK
+        str(canvases_dir), output, formats="onnx,tflite", max_ap_drop=1.0, timing=QUICK
     )
     assert card["failed"] == {}
     assert all(found["refused"] == {} for found in card["formats"].values())
