@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from detflow.config.backbones import BACKBONES
@@ -223,7 +223,6 @@ VALUES = st.one_of(
 
 
 # A machine that others use too may take long for any example.
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(SETTINGS), VALUES), max_size=4), st.text(max_size=20))
 @example([], "")
 @example([(["train", "steps"], 7), (["data", "train_split"], "\x85: \N{BOM}é")], "# of a user")
