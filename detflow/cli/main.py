@@ -9,7 +9,7 @@ from types import FrameType
 
 import click
 
-from detflow.cli import compare, data, model, serve, train
+from detflow.cli import compare, data, model, serve, train, weights
 from detflow.cli.output import prepare_streams, print_text, print_usage_error
 from detflow.cli.stranger import find_stranger
 from detflow.errors import DetflowError, translate_fault
@@ -40,6 +40,7 @@ for _command in (
     data.init,
     data.config,
     train.train,
+    weights.weights,
     model.runs,
     model.evaluate,
     compare.compare,
