@@ -448,6 +448,18 @@ class RuntimeConfig(_Section):
     keeping them: this takes less memory and slower steps, with the same gradients."""
 
 
+class TrackingConfig(_Section):
+    """Who else is told about the run."""
+
+    trackers: tuple[Literal["mlflow", "wandb"], ...] = ()
+    """Trackers of experiments that get settings, losses, evaluations and files. MLflow is where
+    MLFLOW_TRACKING_URI says; W&B takes its own variables. One that fails never stops a run."""
+    project: str = "detflow"
+    """Experiment of MLflow or project of W&B that the run belongs to."""
+    name: str | None = None
+    """Name of the run there; null takes the model directory's."""
+
+
 class ExperimentConfig(_Section):
     """Everything that decides a training run."""
 
@@ -458,6 +470,7 @@ class ExperimentConfig(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -31,6 +31,7 @@ from detflow.training.provenance import (
     find_changes,
     refuse_changes,
 )
+from detflow.training.trackers.choice import require_trackers
 from detflow.types import Detection, Sample
 
 
@@ -131,6 +132,7 @@ def prepare_start(
         config = config.model_copy(
             update={"augment": config.augment.model_copy(update={"enabled": False})}
         )
+    require_trackers(config.tracking)
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
     machine = _describe_machine(config, threads, topology)
     require_divisible(config.train.batch_size, machine.replicas)

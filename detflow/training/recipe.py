@@ -42,6 +42,7 @@ from detflow.training.actions import (
     WeightCheck,
 )
 from detflow.training.budget import Intervals, Stopwatch
+from detflow.training.curves_picture import DrawCurves
 from detflow.training.display import TrainingDisplay
 from detflow.training.forecast import forecast
 from detflow.training.gains import Gains
@@ -57,6 +58,7 @@ from detflow.training.state import TrainingState, build_training_state
 from detflow.training.step import images_per_step, rows_of_step
 from detflow.training.steps import StateTrainee
 from detflow.training.time_budget import TimeBudget
+from detflow.training.trackers.choice import Track
 from detflow.types import Sample
 
 # For the first fit of a time budget an evaluation of so many images is timed.
@@ -359,6 +361,11 @@ def _list_actions(
     ]
     if config.train.patience:
         actions.append(EarlyStop(config.train.patience, lambda: checkpoints.state))
+    actions.append(DrawCurves(run.losses_path, run.results_path, run.curves_path))
+    actions += [
+        Track(name, run, state.model.loss_names, run.list_figures, display.note)
+        for name in config.tracking.trackers
+    ]
     return actions
 
 
