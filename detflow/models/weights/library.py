@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from detflow.digests import (
     FileDigest,
@@ -149,7 +149,12 @@ def read_fetched_folder(path: Path) -> FetchedFolder:
     """
     content = read_sealed_object(path / FOLDER_NAME)
     name, digests, files = (content.get(key) for key in ("name", "fetched", "files"))
-    if name not in PUBLISHED or not _are_digests(digests) or not _are_digests(files):
+    if (
+        not isinstance(name, str)
+        or name not in PUBLISHED
+        or not _are_digests(digests)
+        or not _are_digests(files)
+    ):
         raise ArtifactError(
             "not the description of fetched weights that are known here",
             path=path / FOLDER_NAME,
@@ -201,7 +206,7 @@ def _list_package_files(package: Package) -> Iterator[Path]:
     yield from (Path(str(file.locate())) for file in files if file.name == package.file)
 
 
-def _are_digests(value: object) -> bool:
+def _are_digests(value: object) -> TypeGuard[dict[str, FileDigest]]:
     return isinstance(value, dict) and all(
         isinstance(digest, dict) and set(digest) == {"bytes", "sha256"} for digest in value.values()
     )
