@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -54,17 +55,23 @@ class Boxes:
         names: Class of each box.
         all_sizes: [images, 2] float64, (height, width).
         most: Number of objects in the fullest image.
+        num_objects: Number of all objects; the arrays may hold a part of them.
+        image_shares: Share of the images that have each class, by its name.
     """
 
     def __init__(self, samples: Iterable[tuple[ImageSize, Sequence[ObjectAnnotation]]]) -> None:
         corners, image_sizes, self.names, all_sizes, self.most = [], [], [], [], 0
+        images_of = Counter[str]()
         for size, objects in samples:
             all_sizes.append((size.height, size.width))
+            images_of.update(dict.fromkeys((item.name for item in objects), 1))
             self.most = max(self.most, len(objects))
             for item in objects:
                 corners.append((item.box.ymin, item.box.xmin, item.box.ymax, item.box.xmax))
                 image_sizes.append((size.height, size.width))
                 self.names.append(item.name)
+        self.num_objects = len(corners)
+        self.image_shares = {name: count / len(all_sizes) for name, count in images_of.items()}
         every = max(1, math.ceil(len(corners) / _MAX_BOXES))
         self.corners = np.array(corners[::every], np.float64).reshape(-1, 4)
         self.image_sizes = np.array(image_sizes[::every], np.float64).reshape(-1, 2)

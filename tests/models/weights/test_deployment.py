@@ -1,4 +1,4 @@
-"""The backbones that weights fit, trained for a minute on real photos and exported as everything."""
+"""The backbones that weights fit, trained for a minute on photos and exported as everything."""
 
 import pytest
 
