@@ -26,6 +26,8 @@ from detflow.training.fit_recipe import (
     choose_mosaic,
     choose_parts,
     choose_repeats,
+    compare_with_scratch,
+    prefers_scratch,
 )
 from detflow.training.fit_shapes import Boxes, choose_anchor, choose_canvases
 from detflow.training.fit_text import Choice, format_choices
@@ -51,6 +53,32 @@ class FitOptions:
     start_from: str | None = None
     offline: bool = False
     probe: bool = True
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Canvases, and what follows from them.
+
+    Attributes:
+        choices: The settings of canvases, anchors and mosaics.
+        area: Of the first canvas in pixels.
+        is_dense: Whether images hold many or small objects, so that mosaics are off.
+    """
+
+    choices: list[Choice]
+    area: int
+    is_dense: bool
+
+    @classmethod
+    def choose(cls, boxes: Boxes, affordable: float = math.inf) -> Shape:
+        """Chooses them; arguments are those of `choose_canvases`."""
+        canvases, chosen = choose_canvases(boxes, affordable)
+        mosaic = choose_mosaic(boxes, canvases)
+        return cls(
+            [*chosen, *choose_anchor(boxes, canvases), mosaic],
+            math.prod(canvases[0]),
+            not mosaic.value,
+        )
 
 
 def read_time_budget(value: str | float | None) -> float | None:
@@ -106,16 +134,15 @@ def fit_config(
     beginning = beginning or Beginning(None)
     train = choose_train_split(manifest)
     boxes = Boxes(samples)
-    num_images = manifest.splits[train].images
-    canvases, chosen = choose_canvases(boxes)
+    info = manifest.splits[train]
     eval_split = _choose_eval_split(manifest)
-    choices = [
+    num_evaluated = 0 if eval_split.value is None else manifest.splits[eval_split.value].images
+    first = [
         Choice("data.records", str(records), "where make-records put them"),
         Choice(
             "data.train_split",
             train,
-            f"{count_noun(num_images, 'image')}, "
-            f"{count_noun(manifest.splits[train].objects, 'object')}",
+            f"{count_noun(info.images, 'image')}, {count_noun(info.objects, 'object')}",
         ),
         eval_split,
         Choice(
@@ -124,36 +151,49 @@ def fit_config(
             f"the fullest image has {count_noun(boxes.most, 'object')}",
         ),
         choose_repeats(boxes.image_shares),
-        *choose_weights(beginning),
-        *chosen,
-        *choose_anchor(boxes, canvases),
-        *choose_parts(beginning),
-        choose_mosaic(boxes, canvases),
-        Choice(
-            "augment.vertical_flip",
-            False,
-            "set it to true where images have no up and no down, as under a microscope",
-        ),
     ]
-    num_evaluated = manifest.splits[eval_split.value].images if eval_split.value else 0
-    clock = Clock(time_budget)
+    shape, clock = Shape.choose(boxes), Clock(time_budget)
     if measure is not None:
-        speed = measure(_parse(choices), math.ceil(boxes.num_objects / max(1, num_images)))
-        clock = Clock(
-            time_budget,
-            speed.images_per_second,
-            speed.start_seconds,
-            num_evaluated / speed.evaluated_per_second,
-        )
-    length = choose_length(beginning, num_images, clock)
+        objects = math.ceil(boxes.num_objects / max(1, info.images))
+
+        def measure_from(some: Beginning) -> Speed:
+            choices = [*first, *shape.choices, *choose_weights(some), *choose_parts(some)]
+            return measure(parse_config(format_choices(_in_order(choices), [])), objects)
+
+        speed = measure_from(beginning)
+        if beginning.is_automatic and beginning.source is not None and shape.is_dense:
+            fresh = measure_from(Beginning(None))
+            if prefers_scratch(speed, fresh):
+                beginning, speed = compare_with_scratch(speed, fresh), fresh
+        clock = Clock.of(time_budget, speed, num_evaluated)
+        affordable = shape.area * clock.share_of_least_images()
+        if affordable < shape.area:
+            smaller = Shape.choose(boxes, affordable)
+            clock = clock.on_area(smaller.area / shape.area)
+            shape = smaller
+    parts = choose_parts(beginning)
+    length = choose_length(beginning, info.images, clock, is_dense=shape.is_dense)
     steps = next(choice.value for choice in length if choice.name == "train.steps")
-    choices += [*length, *choose_intervals(steps, num_evaluated, clock)]
+    return _in_order(
+        [
+            *first,
+            *shape.choices,
+            *choose_weights(beginning),
+            *parts,
+            *length,
+            *choose_intervals(steps, num_evaluated, clock),
+            Choice(
+                "augment.vertical_flip",
+                False,
+                "set it to true where images have no up and no down, as under a microscope",
+            ),
+        ]
+    )
+
+
+def _in_order(choices: Sequence[Choice]) -> list[Choice]:
+    """Returns choices section by section."""
     return sorted(choices, key=lambda choice: _SECTIONS.index(choice.name.split(".")[0]))
-
-
-def _parse(choices: Sequence[Choice]) -> ExperimentConfig:
-    ordered = sorted(choices, key=lambda choice: _SECTIONS.index(choice.name.split(".")[0]))
-    return parse_config(format_choices(ordered, []))
 
 
 def fit_source(source: Path, options: RecordOptions, fit: FitOptions = FitOptions()) -> str:

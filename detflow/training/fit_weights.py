@@ -35,12 +35,14 @@ class Beginning:
         model: Settings under `model` that decide what the weights fit.
         why: The reason for the weights.
         is_mobile: Whether the backbone is one whose levels are frozen by the recipe.
+        is_automatic: Whether the user left the choice to init.
     """
 
     source: str | None
     model: Mapping[str, Any] = field(default_factory=lambda: {"preset": _SCRATCH_PRESET})
     why: str = ""
     is_mobile: bool = False
+    is_automatic: bool = False
 
 
 def choose_beginning(start_from: str | None, *, offline: bool) -> Beginning:
@@ -66,13 +68,14 @@ def choose_beginning(start_from: str | None, *, offline: bool) -> Beginning:
             _BETTER,
             "a detector's backbone learns faster than a classifier's; fetched "
             f"({PUBLISHED[_BETTER].num_bytes or 0:,} bytes), or in the cache before",
+            is_automatic=True,
         )
     why = "no network was to be used" if offline else "better weights could not be fetched"
     try:
         find_initial_weights(TrainConfig(init_from=_BUNDLED))
     except EnvironmentFault as fault:
         return Beginning(None, why=f"{why}, and {fault.cause}: from scratch")
-    return _published(_BUNDLED, f"it came with the installation; {why}")
+    return _published(_BUNDLED, f"it came with the installation; {why}", is_automatic=True)
 
 
 def choose_weights(beginning: Beginning) -> list[Choice]:
@@ -91,13 +94,16 @@ def _fetch(name: str) -> bool:
     return True
 
 
-def _published(name: str, why: str, source: str | None = None) -> Beginning:
+def _published(
+    name: str, why: str, source: str | None = None, *, is_automatic: bool = False
+) -> Beginning:
     entry = PUBLISHED[name]
     return Beginning(
         source or name,
         {"preset": entry.preset},
         f"{entry.data}, licence {entry.licence}: {why}",
         is_mobile=entry.kind in ("lite0", "tflite"),
+        is_automatic=is_automatic,
     )
 
 
