@@ -20,6 +20,9 @@ def list_weights() -> list[dict[str, Any]]:
         trained on; its `licence`; its `quality` as published; its `urls`, or the `package` that
         brings it; whether it is `here`, so that no network is needed; and whether it was `tried`
         with detflow, or its address is all that is known.
+
+    Raises:
+        EnvironmentFault: The cache of downloads cannot be read.
     """
     return list(describe_weights())
 

@@ -122,8 +122,14 @@ def fetch_files(
 
 
 def is_fetched(urls: Sequence[str]) -> bool:
-    """Tells whether the cache has the files of some addresses, as `fetch_files` puts them there."""
-    return (_entry_of(urls) / MANIFEST_NAME).is_file()
+    """Tells whether the cache has the files of some addresses, as `fetch_files` puts them there.
+
+    Raises:
+        EnvironmentFault: The cache cannot be read.
+    """
+    path = _entry_of(urls) / MANIFEST_NAME
+    with environment_faults(path):
+        return path.is_file()
 
 
 def require_digest(digests: Mapping[str, FileDigest], sha256: str | None) -> None:
