@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from detflow.config.reading import parse_config
@@ -246,7 +247,8 @@ def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -
         ((sample.size, sample.objects) for sample in samples),
         beginning,
         fit.time_budget,
-        measure if fit.probe else None,
+        # A light installation has nothing to train with, and so nothing to measure.
+        measure if fit.probe and find_spec("tensorflow") else None,
     )
     return format_choices(
         choices,

@@ -62,7 +62,7 @@ from detflow.training.trackers.choice import Track
 from detflow.types import Sample
 
 # For the first fit of a time budget an evaluation of so many images is timed.
-_TIMED_IMAGES = 16
+_TIMED_IMAGES = 8
 # An overfitted detector that finds less than this has a fault in its data or its settings.
 _LEARNT_AP50 = 0.9
 
@@ -296,7 +296,10 @@ def _list_actions(
     )
     serving = ServingModel(state.served, config.evaluate)
     detector = Detector(
-        eager_outputs(serving.detect_traced, run.path, has_variables=True), label_map, run.path
+        eager_outputs(serving.detect_traced, run.path, has_variables=True),
+        label_map,
+        run.path,
+        serving.model.canvas_sizes,
     )
 
     def evaluate(samples: Iterable[Sample]) -> Evaluation:

@@ -199,7 +199,7 @@ def test_what_is_measured_decides_between_weights_and_scratch_where_objects_are_
     config, asked = fit_at(slow, many)
     assert asked == [("retinanet_lite0", True, 12), ("retinanet_resnet10", False, 12)]
     assert config.train.init_from == "efficientnet-lite0-imagenet"
-    assert config.train.steps == round((300 - 18) * 10 / 4)
+    assert config.train.steps == round((300 - 18 - 2 * 10 / 50) * 10 / 4)
     config, _ = fit_at(fast, many)
     assert (config.train.init_from, config.model.preset) == (None, "retinanet_resnet10")
     # Few and large objects, or weights that the user chose: nothing to compare.
@@ -225,11 +225,11 @@ def test_a_clock_that_allows_few_images_gets_a_smaller_canvas():
         )
         return parse_config(format_choices(choices, []))
 
-    assert fit_at(8.0).model.input_size == (288, 288)
-    smaller = fit_at(5.5)
-    assert smaller.model.input_size == (224, 224)
+    assert fit_at(6.0).model.input_size == (288, 288)
+    smaller = fit_at(5.0)
+    assert smaller.model.input_size == (256, 256)
     # The same pixels a second are more images.
-    assert smaller.train.steps == pytest.approx(282 * 5.5 * (288 / 224) ** 2 / 4, abs=1)
+    assert smaller.train.steps == pytest.approx(282 * 5.0 * (288 / 256) ** 2 / 4, abs=2)
     # However slow, an object keeps 16 pixels a side.
     assert fit_at(0.5).model.input_size == (224, 224)
 
