@@ -10,6 +10,7 @@ import click
 
 from detflow.cli.options import PATH
 from detflow.cli.output import print_data, print_text
+from detflow.cli.talk import talk_options
 
 
 @click.group(invoke_without_command=True, short_help="List published weights, or fetch some.")
@@ -44,6 +45,7 @@ def weights(context: click.Context, as_json: bool) -> None:
     metavar="FOLDER",
     help="Folder to publish, for train.init_from; fetched weights there are replaced.",
 )
+@talk_options
 def fetch(name: str, folder: Path) -> None:
     """Download the weights NAME into a folder that train.init_from takes, here or elsewhere.
 
