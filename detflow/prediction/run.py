@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detflow.data.images.pictures import Picture, reduce_picture
 from detflow.errors import DataError
 from detflow.inference.detections import COLUMNS, Detections, import_optional
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
@@ -20,12 +21,10 @@ from detflow.progress import Progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.storage.location import Location
 from detflow.text import count_noun
-from detflow.types import ImageSize
 
 if TYPE_CHECKING:
     import pandas
 
-    from detflow.geometry import Images
     from detflow.inference.detector import Detector
 
 
@@ -151,6 +150,7 @@ def predict(
             lambda path, reason: failed.append((str(path), reason)),
             progress,
             limits=Limits(every, max_frames),
+            canvas_sizes=detector.canvas_sizes,
         )
         for frame, found in _detect(detector, frames):
             kept = found.above(score_threshold)
@@ -175,12 +175,10 @@ def _detect(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Frame
     """Yields the frames with what is on them; the detector reads a batch ahead."""
     ahead: deque[Frame] = deque()
 
-    def read() -> Iterator[Images]:
+    def read() -> Iterator[Picture]:
         for frame in frames:
             ahead.append(frame)
-            yield frame.picture.pixels
+            yield reduce_picture(frame.picture, detector.canvas_sizes)
 
-    for found in detector.detect(read()):
-        frame = ahead.popleft()
-        height, width = frame.picture.pixels.shape[:2]
-        yield frame, Detections(ImageSize(width, height), tuple(found))
+    for found in detector.detect_pictures(read()):
+        yield ahead.popleft(), found
