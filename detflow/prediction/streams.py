@@ -116,19 +116,20 @@ def _read_camera(number: int, limits: Limits) -> Iterator[VideoFrame]:
 
 def _read_stream(source: LiveSource, limits: Limits) -> Iterator[VideoFrame]:
     index = attempt = 0
+    last = 0.0
     began: float | None = None
     while True:
         reason = "it ended"
         count = 0
-        offset = 0.0 if began is None else time.monotonic() - began
+        # What a server had in store comes faster than it plays.
+        offset = 0.0 if began is None else max(last, time.monotonic() - began)
         try:
             for frame in _read_connection(source.address, limits):
                 if began is None:
                     began = time.monotonic()
                 # Numbers and times go on where the connection before broke off.
-                yield VideoFrame(
-                    index + frame.index, round(offset + frame.time_s, 6), frame.picture
-                )
+                last = round(offset + frame.time_s, 6)
+                yield VideoFrame(index + frame.index, last, frame.picture)
                 count = frame.index + limits.every
                 attempt = 0
         except _EndedError:
