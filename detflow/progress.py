@@ -6,12 +6,13 @@ Everything goes to stderr, and most of it only where that is a terminal.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal, TypeAlias
+from typing import Literal, TextIO, TypeAlias
 
 from detflow.text import escape_unprintable
 
@@ -37,6 +38,7 @@ class _Status:
         self._mode: Literal["off", "line", "lines"] = "off"
         self._text = ""
         self._began = self._opened = 0.0
+        self._stream: TextIO = sys.stderr
         self._pauses = 0
         self._is_drawn = self._is_ticking = False
         self._is_over = threading.Event()
@@ -46,13 +48,24 @@ class _Status:
         """Shows what is told during the block, where stderr is a terminal."""
         self._opened = time.monotonic()
         self._is_over, self._is_ticking = threading.Event(), False
-        self.use("line" if sys.stderr.isatty() else "off")
-        try:
-            yield
-        finally:
-            self.erase(is_done=True)
-            self._is_over.set()
-            self._mode = "off"
+        with contextlib.ExitStack() as stack:
+            # A way of its own: where native code is kept from talking, stderr leads nowhere.
+            self._stream = sys.stderr
+            with contextlib.suppress(OSError, ValueError):
+                descriptor = os.dup(sys.stderr.fileno())
+                encoding, errors = sys.stderr.encoding, sys.stderr.errors
+                self._stream = stack.enter_context(
+                    open(descriptor, "w", encoding=encoding, errors=errors)
+                )
+            self.use("line" if sys.stderr.isatty() else "off")
+            try:
+                yield
+            finally:
+                self.erase(is_done=True)
+                with self._lock:
+                    self._is_over.set()
+                    self._mode = "off"
+                    self._stream = sys.stderr
 
     def use(self, mode: Literal["off", "line", "lines"]) -> None:
         """Chooses between one line that changes, lines that stay, and nothing."""
@@ -67,8 +80,7 @@ class _Status:
             self._text, self._began = escape_unprintable(text), time.monotonic()
             if self._mode == "lines":
                 after = self._began - self._opened
-                sys.stderr.write(f"detflow: {after:.1f} s: {self._text}\n")
-                sys.stderr.flush()
+                self._write(f"detflow: {after:.1f} s: {self._text}\n")
                 return
             self._draw()
             if not self._is_ticking:
@@ -85,8 +97,7 @@ class _Status:
             if is_done:
                 self._text = ""
             if self._is_drawn:
-                sys.stderr.write("\r\x1b[2K")
-                sys.stderr.flush()
+                self._write("\r\x1b[2K")
                 self._is_drawn = False
 
     @contextlib.contextmanager
@@ -104,9 +115,13 @@ class _Status:
         seconds = time.monotonic() - self._began
         clock = f" {seconds:.0f} s" if seconds >= _TIMED_SECONDS else ""
         line = f"{self._text}…{clock}"[: shutil.get_terminal_size().columns - 1]
-        sys.stderr.write(f"\r\x1b[2K{line}")
-        sys.stderr.flush()
+        self._write(f"\r\x1b[2K{line}")
         self._is_drawn = True
+
+    def _write(self, text: str) -> None:
+        sys.stderr.flush()
+        self._stream.write(text)
+        self._stream.flush()
 
     def _tick(self) -> None:
         is_over = self._is_over

@@ -1,5 +1,6 @@
 import io
 import logging
+import os
 import sys
 
 import pytest
@@ -8,7 +9,8 @@ from detflow.cli import data, output
 from detflow.cli.main import cli
 from detflow.cli.talk import talking
 from detflow.errors import ConfigError
-from detflow.progress import erase_status, is_quiet, show_progress, tell_status
+from detflow.process.quiet import native_stderr_closed
+from detflow.progress import choose_talk, erase_status, is_quiet, show_progress, tell_status
 
 
 class Terminal(io.StringIO):
@@ -62,6 +64,24 @@ def test_the_line_comes_back_with_the_time_until_a_result_is_printed(open_termin
         count = len(drawn)
         tell_status("done")
         assert drawn[count:] == ["done"] * (len(drawn) - count)
+
+
+def test_the_line_is_seen_while_native_code_is_kept_from_talking(tmp_path, capfd):
+    with capfd.disabled(), open(tmp_path / "terminal", "w+") as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            with talking():
+                choose_talk("verbose")
+                with native_stderr_closed():
+                    tell_status("converting")
+                    os.write(2, b"native talk")
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        assert "converting" in (said := file.read())
+        assert "native" not in said
 
 
 def test_a_library_that_is_slow_to_import_is_named(open_terminal, monkeypatch):
