@@ -36,7 +36,9 @@ __all__ = [
     "diff",
     "evaluate",
     "export",
+    "fetch_weights",
     "init",
+    "list_weights",
     "load_detector",
     "make_records",
     "predict",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from detflow.api.difference import diff
     from detflow.api.model import evaluate, export, load_detector, predict, train
     from detflow.api.publishing import push
+    from detflow.api.weights import fetch_weights, list_weights
     from detflow.config.schema import ExperimentConfig
     from detflow.errors import (
         ArtifactError,
@@ -72,6 +75,7 @@ _HOMES = {
     "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
     "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),
     "detflow.api.publishing": ("push",),
+    "detflow.api.weights": ("fetch_weights", "list_weights"),
     "detflow.config.schema": ("ExperimentConfig",),
     "detflow.errors": (
         "ArtifactError",

@@ -7,7 +7,6 @@ only what the store does not have yet.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from detflow.errors import ArtifactError, ConfigError, DetflowError, EnvironmentFault
+from detflow.process.libraries import describe_install, is_installed
 from detflow.text import first_line
 
 PREFIX: Final = "hub:"
@@ -72,8 +72,8 @@ def upload_files(
         ArtifactError: The hub's answer makes no sense.
         EnvironmentFault: The library is not installed, the hub cannot be reached, or it refuses.
     """
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise EnvironmentFault("huggingface_hub is not installed", remedy="pip install '.[hub]'")
+    if not is_installed("huggingface_hub"):
+        raise EnvironmentFault("huggingface_hub is not installed", remedy=describe_install("hub"))
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils.logging import set_verbosity_error

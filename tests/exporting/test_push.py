@@ -298,7 +298,7 @@ def test_the_command_prints_where_it_is(hub, export, capsys):
 def test_without_the_library_the_remedy_is_told(export, monkeypatch):
     from detflow.storage import hub as hub_module
 
-    monkeypatch.setattr(hub_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(hub_module, "is_installed", lambda name: False)
     with pytest.raises(EnvironmentFault, match=r"pip install '\.\[hub\]'"):
         push_export(export, "hub:someone/pets")
 

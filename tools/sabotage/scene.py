@@ -80,7 +80,12 @@ def load_subject(model_dir: Path, formats: tuple[Format, ...]) -> Subject:
     trained = load_trained_model(model_dir)
     others = [path for path in trained.run.path.glob("ckpt-*") if path != trained.checkpoint_path]
     proof = find_proof_images(
-        None, None, trained.config.data, NUM_MEASURED_IMAGES, trained.label_map
+        None,
+        None,
+        trained.config.data,
+        NUM_MEASURED_IMAGES,
+        trained.label_map,
+        trained.serving.model.canvas_sizes,
     )
     references = measure_references(trained, proof, formats)
     if not others:

@@ -48,13 +48,13 @@ class Job:
         trained: The checkpoint.
         artifact: The folder to write into. The label map and the configuration are there already.
         training_samples: Reads the training's samples in order, from the start at each call.
-        shared: What one writer has made and another one can use, by name.
+        shared: What writers of several formats need and one of them has computed, by what it is.
     """
 
     trained: TrainedModel
     artifact: ArtifactDir
     training_samples: Callable[[], Iterator[Sample]]
-    shared: dict[str, bytes] = field(default_factory=dict)
+    shared: dict[Any, Any] = field(default_factory=dict)
 
 
 class FormatWriter(ABC, Generic[_FormatT]):

@@ -105,7 +105,7 @@ class Writer(FormatWriter[Tflite]):
     def _write_once(self, job: Job) -> Draft:
         """Writes floats, float16 weights, or int8 weights with float activations ("dynamic")."""
         model = _require_dense(job.trained.serving.model)
-        halves = split_after_head(model, job.trained.serving.config)
+        halves = _divide(job, model, split_after_head)
         converter = build_converter(halves.network, model.network.variables)
         if self.format.precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -124,7 +124,7 @@ class Writer(FormatWriter[Tflite]):
         files = [sample.encoded for sample in samples]
 
         def write(rung: str, model: DenseModel, split: Split, num_images: int) -> Draft:
-            used, halves = files[:num_images], split(model, job.trained.serving.config)
+            used, halves = files[:num_images], _divide(job, model, split)
             converter = build_converter(halves.network, model.network.variables)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: (
@@ -172,17 +172,17 @@ class Writer(FormatWriter[Tflite]):
         """
         trained, canvas_size = job.trained, job.trained.serving.model.input_size
         name = f"{trained.run.path.name} {trained.checkpoint_path.name}"
-        tail = convert(build_converter(halves.tail, halves.tail.variables))
 
         def join(network: bytes) -> bytes:
             metadata = {METADATA_NAME: build_metadata(name, canvas_size)}
-            return join_models(network, tail, _TENSOR_NAMES, metadata)
+            return join_models(network, halves.converted_tail, _TENSOR_NAMES, metadata)
 
+        twin = None
         if self.format.precision == "float32":
-            joined, twin = join(_convert_to_floats(job, model, halves)), None
+            joined = join(halves.converted_network)
         else:
             joined = join(convert(converter))
-            twin = Twin(join(_convert_to_floats(job, model, halves)), model)
+            twin = Twin(join(halves.converted_network), model)
         labels = "".join(f"{label}\n" for label in trained.label_map)
         path = job.artifact.path / self.format.entries[0].path
         path.write_bytes(pack_file(joined, LABELS_NAME, labels))
@@ -203,21 +203,17 @@ class Writer(FormatWriter[Tflite]):
         return Draft(notes, twin)
 
 
-def _convert_to_floats(job: Job, model: DenseModel, halves: Halves) -> bytes:
-    """Converts a model's first half in floats; of the checkpoint's each once in an export."""
-    converter = build_converter(halves.network, model.network.variables)
-    if model is not job.trained.serving.model:
-        return convert(converter)
-    key = f"tflite {halves.name}"
-    if key not in job.shared:
-        job.shared[key] = convert(converter)
-    return job.shared[key]
-
-
 def _require_dense(model: DetectionModel) -> DenseModel:
     if not isinstance(model, DenseModel):
         raise TypeError(f"{type(model).__name__} has two stages; see Format.needs_one_stage")
     return model
+
+
+def _divide(job: Job, model: DenseModel, split: Split) -> Halves:
+    """Cuts a model into halves, once for the files of all precisions."""
+    halves: Halves = job.shared.get((model, split)) or split(model, job.trained.serving.config)
+    job.shared[model, split] = halves
+    return halves
 
 
 def _draw_training_samples(job: Job, limit: int) -> list[Sample]:

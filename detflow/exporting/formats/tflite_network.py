@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, TypeAlias
 
 import tensorflow as tf
 import tf_keras
@@ -32,18 +34,27 @@ _CLASS_SPACING: Final = 4.0
 _Function: TypeAlias = tf.types.experimental.ConcreteFunction
 
 
-class Halves(NamedTuple):
+@dataclass(frozen=True)
+class Halves:
     """A detector in two functions.
 
     Attributes:
         network: From a canvas to tensors; the half that is quantised.
         tail: From these tensors to the outputs.
-        name: Tells halves of one model from others.
     """
 
     network: _Function
     tail: _Function
-    name: str
+
+    @cached_property
+    def converted_network(self) -> bytes:
+        """The network as a TFLite file in floats."""
+        return convert(build_converter(self.network, self.network.variables))
+
+    @cached_property
+    def converted_tail(self) -> bytes:
+        """The tail as a TFLite file, the same for every precision of the network."""
+        return convert(build_converter(self.tail, self.tail.variables))
 
 
 Split: TypeAlias = Callable[[DenseModel, EvaluateConfig], Halves]
@@ -52,7 +63,7 @@ Split: TypeAlias = Callable[[DenseModel, EvaluateConfig], Halves]
 
 def split_after_head(model: DenseModel, config: EvaluateConfig) -> Halves:
     """Puts the whole network into the first half."""
-    return _split("whole", model, config, model.network, lambda outputs: outputs)
+    return _split(model, config, model.network, lambda outputs: outputs)
 
 
 def split_before_head(model: DenseModel, config: EvaluateConfig) -> Halves:
@@ -62,7 +73,7 @@ def split_before_head(model: DenseModel, config: EvaluateConfig) -> Halves:
         tf_keras.Model(model.network.input, features),
         tf_keras.Model(features, model.network.output),
     )
-    return _split("body", model, config, body, lambda levels: head(levels, training=False))
+    return _split(model, config, body, lambda levels: head(levels, training=False))
 
 
 def suppress(boxes: tf.Tensor, scores: tf.Tensor, config: EvaluateConfig) -> dict[str, tf.Tensor]:
@@ -125,7 +136,6 @@ def convert(converter: Any) -> bytes:
 
 
 def _split(
-    name: str,
     model: DenseModel,
     config: EvaluateConfig,
     first: tf_keras.Model,
@@ -148,7 +158,7 @@ def _split(
     # Only the traced function knows the shapes of a network for several canvases.
     outputs = network.structured_outputs
     specs = [tf.TensorSpec(outputs[name].shape, outputs[name].dtype, name=name) for name in joints]
-    return Halves(network, _trace(finish, *specs), name)
+    return Halves(network, _trace(finish, *specs))
 
 
 def _trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> _Function:

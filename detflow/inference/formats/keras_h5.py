@@ -19,6 +19,7 @@ from detflow.inference.detector import Runner
 from detflow.inference.formats.base import MODEL_GARDEN, EntryPoint, Format
 from detflow.inference.tensors import Tensors
 from detflow.label_map import LabelMap
+from detflow.process.libraries import is_installed
 
 WEIGHTS_NAME: Final = "model_weights.h5"
 """The file."""
@@ -56,9 +57,15 @@ class KerasH5(Format):
     entries = (EntryPoint(WEIGHTS_NAME, INPUT_NAME),)
     suffixes = (".h5", ".hdf5")
     holds_names = True
+    extra = "train"
+
+    @override
+    def is_installed(self) -> bool:
+        return is_installed("official")
 
     @override
     def load(self, path: Path, entry: EntryPoint, *, threads: int = 0) -> Runner:
+        self.require_installed()
         from detflow.inference.hdf5 import build_serving
         from detflow.inference.tensorflow import eager_outputs, set_threads
 

@@ -17,7 +17,6 @@ from detflow.inference.formats import find_format
 from detflow.inference.formats.onnx import load_with_onnxruntime, load_with_opencv
 from detflow.inference.formats.openvino import has_openvino, load_openvino
 from detflow.inference.load import load_detector
-from detflow.inference.trained import load_trained_model
 from detflow.label_map import LabelMap
 
 pytestmark = pytest.mark.tf
@@ -29,8 +28,8 @@ SIZES = [(1, 1), (1, 400), (37, 20), (64, 64), (300, 500), (90, 61)]
 
 
 @pytest.fixture(scope="module")
-def reference(model_dir):
-    return load_trained_model(model_dir).serving.detect_traced
+def reference(trained):
+    return trained.serving.detect_traced
 
 
 @pytest.fixture(
