@@ -7,6 +7,7 @@ only what the store does not have yet.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -75,11 +76,10 @@ def upload_files(
     if not is_installed("huggingface_hub"):
         raise EnvironmentFault("huggingface_hub is not installed", remedy=describe_install("hub"))
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.utils import disable_progress_bars
-    from huggingface_hub.utils.logging import set_verbosity_error
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     # Its voice would be a second one on the terminal.
-    set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     disable_progress_bars()
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     additions = [
@@ -130,7 +130,7 @@ def _translate(error: Exception, path: str) -> DetflowError:
 
 def _http_error() -> type[Exception]:
     """Returns the class of all errors of the library that huggingface_hub speaks HTTP through."""
-    from huggingface_hub import errors
+    from huggingface_hub.errors import HfHubHTTPError
 
-    found: type[Exception] = errors.HTTPError
+    found: type[Exception] = HfHubHTTPError.__bases__[0]
     return found
