@@ -342,11 +342,15 @@ def test_a_killed_export_leaves_no_folder_and_no_process(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: list(tmp_path.glob(f".out.tmp-*/{stage}")))
+    # TensorFlow alone takes a busy machine minutes; what is waited for ends with the process.
+    wait_for(
+        lambda: list(tmp_path.glob(f".out.tmp-*/{stage}")) or process.poll() is not None, 600.0
+    )
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not output.exists()
-    # The fresh process sees that its parent is gone when it has imported TensorFlow, at the latest.
+    # The kernel ends the fresh processes with their parent.
     marker = f"DETFLOW_TEST={tmp_path}".encode()
     wait_for(
         lambda: not any(marker in read_environment(entry) for entry in Path("/proc").glob("[0-9]*"))
@@ -357,8 +361,8 @@ def test_a_killed_export_leaves_no_folder_and_no_process(
     assert ArtifactDir(output).verify()
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + 60
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
