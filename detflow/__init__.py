@@ -31,6 +31,7 @@ __all__ = [
     "Sample",
     "__version__",
     "check",
+    "compare",
     "convert",
     "diff",
     "evaluate",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from detflow.api.comparison import compare
     from detflow.api.data import check, convert, init, make_records, read_samples
     from detflow.api.difference import diff
     from detflow.api.model import evaluate, export, load_detector, predict, train
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from detflow.types import Box, Detection, Sample
 
 _HOMES = {
+    "detflow.api.comparison": ("compare",),
     "detflow.api.difference": ("diff",),
     "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
     "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),

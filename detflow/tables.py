@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detflow.text import escape_unprintable
+from detflow.text import count_noun, escape_unprintable
 
 
 def format_metric(value: float | None) -> str:
@@ -26,13 +26,36 @@ def format_change(change: float | None) -> str:
     return "n/a" if change is None else f"{round(change, 4) + 0.0:+.4f}"
 
 
+def format_difference(difference: float | None) -> str:
+    """Formats the difference of two models' metrics with its sign, as precise as the metrics."""
+    # Adding zero turns minus zero into zero.
+    return "n/a" if difference is None else f"{round(difference, 3) + 0.0:+.3f}"
+
+
+def format_interval(interval: tuple[float, float] | None, *, signed: bool = False) -> str:
+    """Formats where a metric, or with its sign the difference of two, lies.
+
+    What too few images can tell reads n/a.
+    """
+    if interval is None:
+        return "n/a"
+    low, high = interval
+    if signed:
+        return f"{format_difference(low)} to {format_difference(high)}"
+    return f"{low:.2f}–{high:.2f}"
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationRow:
-    """One line of an evaluation's table; None stands for what could not be measured."""
+    """One line of an evaluation's table; None stands for what could not be measured.
+
+    `interval` is where AP lies, as text.
+    """
 
     name: str
     objects: int
     ap: float | None
+    interval: str
     ap50: float | None
     precision: float | None
     recall: float | None
@@ -56,7 +79,7 @@ def print_evaluation(
     console = Console(highlight=False)
     table = Table(title=_to_cell(title), title_justify="left")
     table.add_column("class", overflow="fold")
-    for name in ("objects", "AP", "AP50", "precision", "recall", "F1"):
+    for name in ("objects", "AP", "range", "AP50", "prec.", "recall", "F1"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = (
         rows
@@ -65,18 +88,18 @@ def print_evaluation(
     )
     for row in shown:
         table.add_row(*_cells(row))
-    if len(rows) > len(shown):
-        table.add_row(f"… and {len(rows) - len(shown):,} better ones", style="dim")
     table.add_section()
     table.add_row(*_cells(total), style="bold")
     console.print(table)
+    if len(rows) > len(shown):
+        console.print(f"and {count_noun(len(rows) - len(shown), 'better class', 'better classes')}")
     for heading, values in rest:
         line = "  ".join(f"{name} {format_metric(value)}" for name, value in values.items())
         console.print(_to_cell(f"{heading} {line}".strip()), soft_wrap=True)
 
 
 # A terminal of 24 lines holds the table with its frame, and the lines below it.
-_MAX_ROWS = 12
+_MAX_ROWS = 11
 
 
 def _to_cell(text: str) -> Text:
@@ -85,12 +108,19 @@ def _to_cell(text: str) -> Text:
 
 
 def _cells(row: EvaluationRow) -> tuple[Text, ...]:
-    values = (row.ap, row.ap50, row.precision, row.recall, row.f1)
+    values = (row.ap50, row.precision, row.recall, row.f1)
     return (
         _to_cell(row.name),
         Text(f"{row.objects:,}"),
+        Text(format_metric(row.ap)),
+        Text(row.interval),
         *(Text(format_metric(value)) for value in values),
     )
+
+
+def print_line(text: str) -> None:
+    """Prints a line for people; one that is too long goes on below, from a blank on."""
+    Console(highlight=False).print(_to_cell(text))
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

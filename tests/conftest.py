@@ -551,7 +551,7 @@ def mixed_records(tmp_path_factory):
     return root / "records"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def voc_writer():
     """Makes records of a drawn dataset from (folder, images by split, objects an image).
 

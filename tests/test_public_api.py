@@ -12,6 +12,7 @@ import detflow
 
 FUNCTIONS = {
     "check",
+    "compare",
     "convert",
     "diff",
     "evaluate",

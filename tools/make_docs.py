@@ -68,7 +68,7 @@ adds the traceback.
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Data", "", ("check", "make_records", "convert", "diff", "read_samples")),
     ("Training", "", ("init", "train", "Action")),
-    ("Models", "", ("evaluate", "export", "predict", "load_detector", "Detector")),
+    ("Models", "", ("evaluate", "compare", "export", "predict", "load_detector", "Detector")),
     (
         "Values",
         "Boxes are shares of the upright image, from its top left corner.",

@@ -9,7 +9,7 @@ from types import FrameType
 
 import click
 
-from detflow.cli import data, model, serve, train
+from detflow.cli import compare, data, model, serve, train
 from detflow.cli.output import prepare_streams, print_text, print_usage_error
 from detflow.cli.stranger import find_stranger
 from detflow.errors import DetflowError, translate_fault
@@ -42,6 +42,7 @@ for _command in (
     train.train,
     model.runs,
     model.evaluate,
+    compare.compare,
     model.export,
     model.predict,
     model.benchmark,

@@ -15,6 +15,7 @@ from detflow.cli.options import (
     LOCATION,
     PATH,
     FieldOption,
+    announce,
     given,
 )
 from detflow.cli.output import print_data, print_text
@@ -189,6 +190,7 @@ def export(
         score_threshold=score_threshold,
         max_detections=max_detections,
         max_ap_drop=max_ap_drop,
+        announce=announce,
         **given({"formats": formats}),
     )
     if as_json:

@@ -13,7 +13,16 @@ from detflow.metrics.coco import CocoEvaluation, EvaluatedImage, Matches
 from detflow.metrics.confusion import ConfusionMatrix, confusion_matrix
 from detflow.metrics.curves import Curve, class_curves, overall_curve
 from detflow.metrics.errors import DetectionError, ErrorCost, ErrorType, error_costs, find_errors
-from detflow.tables import EvaluationRow, print_evaluation
+from detflow.metrics.intervals import (
+    LEVEL_TEXT,
+    MAX_DRAWS,
+    DrawnPrecision,
+    Interval,
+    describe_method,
+    draw_precision,
+    find_intervals,
+)
+from detflow.tables import EvaluationRow, format_interval, print_evaluation
 from detflow.text import count_noun
 
 # Used where no detection is right anywhere, so that no threshold is better than another.
@@ -47,6 +56,11 @@ class ClassCounts:
     objects: int
     difficult: int
 
+    @property
+    def counted(self) -> int:
+        """How many of the objects are hits or misses."""
+        return self.objects - self.difficult
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -67,6 +81,9 @@ class Analysis:
         confusion: Which class was taken for which, at that threshold.
         errors: What was wrong, at that threshold.
         costs: What each kind of error costs, over all detections.
+        drawn: Average precision over draws of the images.
+        intervals: How far AP and AP50 can be trusted, by the names of `coco_metrics`; None stands
+            for too few images.
     """
 
     subject: Subject
@@ -83,6 +100,23 @@ class Analysis:
     confusion: ConfusionMatrix
     errors: Sequence[DetectionError]
     costs: Mapping[ErrorType, ErrorCost]
+    drawn: DrawnPrecision
+    intervals: Mapping[str, Interval | None]
+
+    @property
+    def num_objects(self) -> int:
+        """How many objects there are."""
+        return sum(count.objects for count in self.counts.values())
+
+    @property
+    def num_counted(self) -> int:
+        """How many of them count: those that are not difficult."""
+        return self.num_objects - self.num_difficult
+
+    @property
+    def num_difficult(self) -> int:
+        """How many objects are difficult, so that they are neither hits nor misses."""
+        return sum(count.difficult for count in self.counts.values())
 
     def error_classes(self, error: DetectionError) -> tuple[int, ...]:
         """Returns the ids of the classes that an error hurts.
@@ -113,6 +147,7 @@ def analyse(
     subject: Subject,
     score_threshold: float | None = None,
     evaluators: Sequence[Evaluator] = EVALUATORS,
+    max_draws: int = MAX_DRAWS,
 ) -> Analysis:
     """Measures everything.
 
@@ -123,13 +158,16 @@ def analyse(
         score_threshold: Least score of a detection for confusion, errors and pictures; None takes
             the threshold with the best F1 over all classes.
         evaluators: What yields the metrics.
+        max_draws: How often the images are drawn for the intervals.
     """
     coco = CocoEvaluation(images, label_map)
     matches = coco.matches()
     overall, curves = overall_curve(matches), class_curves(matches, label_map)
     if score_threshold is None:
         score_threshold = overall.best.threshold if overall.best else _FALLBACK_THRESHOLD
-    evidence = Evidence(images, label_map, coco, matches, overall, curves)
+    drawn = draw_precision(coco.rankings(), max_draws)
+    intervals = find_intervals(drawn, label_map)
+    evidence = Evidence(images, label_map, coco, matches, overall, curves, intervals)
     measures = [measure for evaluator in evaluators for measure in evaluator(evidence)]
     return Analysis(
         subject=subject,
@@ -153,6 +191,8 @@ def analyse(
         confusion=confusion_matrix(images, label_map, score_threshold),
         errors=find_errors(matches, images, score_threshold),
         costs=error_costs(matches, images, label_map),
+        drawn=drawn,
+        intervals=intervals,
     )
 
 
@@ -164,7 +204,9 @@ def describe_analysis(analysis: Analysis) -> dict[str, Any]:
         **asdict(analysis.subject),
         "num_images": len(analysis.images),
         "num_objects": {name: count.objects for name, count in analysis.counts.items()},
+        "num_difficult": analysis.num_difficult,
         "metrics": dict(analysis.metrics),
+        "intervals": {**describe_method(analysis.drawn), "of": _list_ends(analysis.intervals)},
         "classes": {
             name: {
                 **asdict(analysis.counts[name]),
@@ -196,32 +238,76 @@ def describe_analysis(analysis: Analysis) -> dict[str, Any]:
     }
 
 
+def _list_ends(intervals: Mapping[str, Interval | None]) -> dict[str, list[float] | None]:
+    return {
+        name: None if interval is None else [interval.low, interval.high]
+        for name, interval in intervals.items()
+    }
+
+
 def print_analysis(analysis: Analysis) -> None:
     """Prints one screen on the terminal."""
     rows = [
-        _build_row(analysis, name, analysis.counts[name].objects, metrics, analysis.curves[name])
+        _build_row(
+            analysis,
+            name,
+            analysis.counts[name].counted,
+            metrics,
+            analysis.intervals[f"AP/{name}"],
+            analysis.curves[name],
+        )
         for name, metrics in analysis.class_metrics.items()
     ]
-    objects = sum(count.objects for count in analysis.counts.values())
-    total = _build_row(analysis, "all", objects, analysis.metrics, analysis.overall)
+    total = _build_row(
+        analysis,
+        "all",
+        analysis.num_counted,
+        analysis.metrics,
+        analysis.intervals["AP"],
+        analysis.overall,
+    )
     title = (
-        f"{analysis.subject.split}: {count_noun(len(analysis.images), 'image')}; "
-        f"precision, recall, F1 at score {analysis.score_threshold:.2f}"
+        f"{analysis.subject.split}: {count_noun(len(analysis.images), 'image')}, "
+        f"{count_objects(analysis)}; precision, recall, F1 at score {analysis.score_threshold:.2f}"
+    )
+    draws = (
+        f"range: where AP lies in {LEVEL_TEXT} of "
+        f"{count_noun(analysis.drawn.num_draws, 'draw')} of the images"
     )
     in_table = ("AP", "AP50")
     rest = {
         measure.name: measure.value for measure in analysis.measures if measure.name not in in_table
     }
     costs = {kind.value: cost.ap50 for kind, cost in analysis.costs.items()}
-    print_evaluation(title, rows, total, [("", rest), ("AP50 lost to:", costs)])
+    print_evaluation(title, rows, total, [(draws, {}), ("", rest), ("AP50 lost to:", costs)])
+
+
+def count_objects(analysis: Analysis) -> str:
+    """Returns how many objects count, and how many there are besides."""
+    counted = count_noun(analysis.num_counted, "object")
+    if not analysis.num_difficult:
+        return counted
+    return f"{counted} (and {analysis.num_difficult:,} difficult, which no number counts)"
 
 
 def _build_row(
-    analysis: Analysis, name: str, objects: int, metrics: Mapping[str, float | None], curve: Curve
+    analysis: Analysis,
+    name: str,
+    objects: int,
+    metrics: Mapping[str, float | None],
+    interval: Interval | None,
+    curve: Curve,
 ) -> EvaluationRow:
     point = curve.at(analysis.score_threshold)
     return EvaluationRow(
-        name, objects, metrics["AP"], metrics["AP50"], point.precision, point.recall, point.f1
+        name,
+        objects,
+        metrics["AP"],
+        format_interval(interval),
+        metrics["AP50"],
+        point.precision,
+        point.recall,
+        point.f1,
     )
 
 

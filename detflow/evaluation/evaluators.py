@@ -13,6 +13,7 @@ from typing import TypeAlias
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import CocoEvaluation, EvaluatedImage, Matches
 from detflow.metrics.curves import Curve
+from detflow.metrics.intervals import Interval
 from detflow.metrics.voc import voc_metrics
 
 
@@ -27,6 +28,7 @@ class Evidence:
         matches: Which detection found which object at IoU .5, as COCO matches.
         overall: Precision and recall over the score threshold, all classes pooled.
         curves: The same for each class by its name.
+        intervals: How far AP and AP50 can be trusted, by the names of `coco_metrics`.
     """
 
     images: Sequence[EvaluatedImage]
@@ -35,6 +37,7 @@ class Evidence:
     matches: Matches
     overall: Curve
     curves: Mapping[str, Curve]
+    intervals: Mapping[str, Interval | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,9 @@ class Measure:
         class_name: The key of `by_class` in metrics.json and its column in results.csv.
         is_higher_better: False for an error or a time.
         is_in_class_table: Whether the page's table of classes has a column for it.
+        intervals: How far the value over all classes can be trusted, under the key "", and those
+            of classes under their names; empty where nobody has looked. None stands for too few
+            images.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Measure:
     class_name: str = ""
     is_higher_better: bool = True
     is_in_class_table: bool = False
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
 
 
 Evaluator: TypeAlias = Callable[[Evidence], Iterator[Measure]]
@@ -83,6 +90,11 @@ def evaluate_coco(evidence: Evidence) -> Iterator[Measure]:
     values, classes = evidence.coco.metrics(), evidence.coco.class_metrics()
     for name, (title, meaning, is_in_class_table) in _COCO_TEXTS.items():
         by_class = {of: metrics[name] for of, metrics in classes.items() if name in metrics}
+        intervals = {
+            of: evidence.intervals[key]
+            for of, key in {"": name, **{of: f"{name}/{of}" for of in by_class}}.items()
+            if key in evidence.intervals
+        }
         yield Measure(
             name,
             title,
@@ -91,6 +103,7 @@ def evaluate_coco(evidence: Evidence) -> Iterator[Measure]:
             by_class,
             name,
             is_in_class_table=is_in_class_table,
+            intervals=intervals,
         )
 
 

@@ -82,6 +82,7 @@ def _class_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
     yield [
         *("class", "id", "images", "objects", "difficult"),
         *metrics,
+        *(f"{name}_{end}" for name in ("AP", "AP50") for end in ("low", "high")),
         *("score_threshold", *points),
         *("best_threshold", *(f"best_{name}" for name in points)),
         *(f"errors_{kind.value}" for kind in ErrorType),
@@ -92,6 +93,8 @@ def _class_rows(analysis: Analysis) -> Iterator[Sequence[Any]]:
         yield [
             *(name, analysis.label_map.id_of(name), *asdict(analysis.counts[name]).values()),
             *analysis.class_metrics[name].values(),
+            *(analysis.intervals[f"AP/{name}"] or (None, None)),
+            *(analysis.intervals[f"AP50/{name}"] or (None, None)),
             *asdict(curve.at(analysis.score_threshold)).values(),
             *best.values(),
             *(errors[name][kind] for kind in ErrorType),

@@ -51,7 +51,7 @@ def _rank(analysis: Analysis, errors: Iterable[DetectionError]) -> list[BadImage
     weights = _class_weights(analysis)
     by_image: defaultdict[int, list[tuple[float, DetectionError]]] = defaultdict(list)
     for error in errors:
-        by_image[_image_of(analysis, error)].append((_cost(analysis, error, weights), error))
+        by_image[image_of(analysis, error)].append((_cost(analysis, error, weights), error))
     bad = []
     for index, rated in by_image.items():
         rated.sort(key=lambda pair: -pair[0])
@@ -59,7 +59,8 @@ def _rank(analysis: Analysis, errors: Iterable[DetectionError]) -> list[BadImage
     return sorted(bad, key=lambda image: (-image.cost, image.index))
 
 
-def _image_of(analysis: Analysis, error: DetectionError) -> int:
+def image_of(analysis: Analysis, error: DetectionError) -> int:
+    """Returns the place among the analysis' images of the one that an error is on."""
     matches = analysis.matches
     return int(
         matches.truth_images[error.truth]

@@ -19,9 +19,10 @@ from detflow.evaluation.gallery import (
 from detflow.evaluation.plots import MAX_BARS
 from detflow.metrics.curves import Curve
 from detflow.metrics.errors import ErrorType
+from detflow.metrics.intervals import LEVEL_TEXT
 from detflow.pages.charts import Chart, build_stack
 from detflow.pages.render import Section, render_page
-from detflow.tables import format_metric
+from detflow.tables import format_interval, format_metric
 
 _MAX_CLASS_ROWS = 200
 _MAX_CONFUSIONS = 12
@@ -69,6 +70,7 @@ def render_evaluation(
         name=f"{PurePath(analysis.subject.model).name} on {analysis.subject.split}",
         sections=sections,
         subject=analysis.subject,
+        level=LEVEL_TEXT,
         story=_tell_story(analysis),
         score_threshold=f"{analysis.score_threshold:.2f}",
         tiles=_build_tiles(analysis),
@@ -90,9 +92,11 @@ class _Story:
 
     Attributes:
         ap: COCO's AP, as text.
+        range: How far it can be trusted, as text; empty where too few images can tell.
         ap50: AP at IoU .5, as text.
         images: How many images there are.
-        objects: How many objects they have.
+        objects: How many objects count.
+        difficult: How many do not.
         classes: How many classes there are.
         found: Share of the objects that are found from the threshold on; None without objects.
         right: Share of the detections that are right; None without detections.
@@ -101,9 +105,11 @@ class _Story:
     """
 
     ap: str
+    range: str
     ap50: str
     images: int
     objects: int
+    difficult: int
     classes: int
     found: float | None
     right: float | None
@@ -121,9 +127,11 @@ def _tell_story(analysis: Analysis) -> _Story:
     costliest = max(costs, key=lambda kind: costs[kind], default=None)
     return _Story(
         format_metric(analysis.metrics["AP"]),
+        format_interval(interval) if (interval := analysis.intervals["AP"]) else "",
         format_metric(analysis.metrics["AP50"]),
         len(analysis.images),
-        sum(count.objects for count in analysis.counts.values()),
+        analysis.num_counted,
+        analysis.num_difficult,
         len(analysis.label_map),
         point.recall,
         point.precision,
@@ -150,7 +158,10 @@ def _build_tiles(analysis: Analysis) -> list[_Tile]:
 
 
 def _explain(measure: Measure) -> str:
-    return measure.meaning if measure.is_higher_better else f"{measure.meaning}; lower is better"
+    meaning = measure.meaning
+    if interval := measure.intervals.get(""):
+        meaning += f"; {format_interval(interval)} at {LEVEL_TEXT}"
+    return meaning if measure.is_higher_better else f"{meaning}; lower is better"
 
 
 # --- Classes --------------------------------------------------------------------------------------
@@ -175,7 +186,6 @@ class _ClassTable:
     rows: Sequence[_ClassRow]
     num_classes: int
     objects: int
-    difficult: int
     total: Sequence[str]
     num_bars: int
 
@@ -186,17 +196,17 @@ def _build_class_table(analysis: Analysis) -> _ClassTable:
     if len(names) > _MAX_CLASS_ROWS:
         names = _sort_by_ap(analysis, names)[:_MAX_CLASS_ROWS]
     measured = sum(metrics["AP"] is not None for metrics in analysis.class_metrics.values())
-    total = [measure.value for measure in measures]
+    columns = []
+    for measure in measures:
+        columns.append(measure.class_name.replace("_", " "))
+        if _has_range(measure):
+            columns.append("range")
     return _ClassTable(
-        [
-            *(measure.class_name.replace("_", " ") for measure in measures),
-            *("precision", "recall", "F1", "best score"),
-        ],
+        [*columns, "precision", "recall", "F1", "best score"],
         [_build_class_row(analysis, name, measures) for name in names],
         len(analysis.label_map),
-        sum(count.objects for count in analysis.counts.values()),
-        sum(count.difficult for count in analysis.counts.values()),
-        _format_numbers(total, analysis.overall, analysis.score_threshold),
+        analysis.num_counted,
+        _format_numbers(measures, "", analysis.overall, analysis.score_threshold),
         min(measured, MAX_BARS),
     )
 
@@ -208,22 +218,32 @@ def _build_class_row(analysis: Analysis, name: str, measures: Sequence[Measure])
     soft = round(1000 * max(0.0, (ap50 or 0.0) - (ap or 0.0)))
     label = f"AP {format_metric(ap)}, AP50 {format_metric(ap50)}"
     chart = build_stack([(strong, "accent"), (soft, "accent-soft")], label, 1000)
-    values = [measure.by_class.get(name) for measure in measures]
     return _ClassRow(
         name,
         analysis.label_map.id_of(name),
-        analysis.counts[name].objects,
-        _format_numbers(values, analysis.curves[name], analysis.score_threshold),
+        analysis.counts[name].counted,
+        _format_numbers(measures, name, analysis.curves[name], analysis.score_threshold),
         chart,
     )
 
 
+def _has_range(measure: Measure) -> bool:
+    """Tells whether a column of ranges follows; more than AP's would make the table too wide."""
+    return measure.name == "AP" and bool(measure.intervals)
+
+
 def _format_numbers(
-    values: Sequence[float | None], curve: Curve, score_threshold: float
+    measures: Sequence[Measure], name: str, curve: Curve, score_threshold: float
 ) -> list[str]:
+    """Returns the cells of a class, or of all classes where there is no name."""
+    shown = []
+    for measure in measures:
+        shown.append(format_metric(measure.by_class.get(name) if name else measure.value))
+        if _has_range(measure):
+            shown.append(format_interval(measure.intervals[name]))
     point, best = curve.at(score_threshold), curve.best
-    numbers = (*values, point.precision, point.recall, point.f1)
-    return [*map(format_metric, numbers), f"{best.threshold:.2f}" if best else "n/a"]
+    shown += map(format_metric, (point.precision, point.recall, point.f1))
+    return [*shown, f"{best.threshold:.2f}" if best else "n/a"]
 
 
 def _sort_by_ap(analysis: Analysis, names: Sequence[str]) -> list[str]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
-from detflow.data.records.mirror import mirror_records
-from detflow.data.records.reading import read_samples, verify_shards
-from detflow.errors import DataError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
+from detflow.evaluation.splits import open_split
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage
 from detflow.progress import Progress
@@ -49,22 +46,15 @@ def evaluate_model(
         ArtifactError: Model or records are damaged.
         EnvironmentFault: The disk refuses.
     """
-    records_dir = mirror_records(records, [split])
-    manifest = read_manifest(records_dir)
-    splits = resolve_split(manifest, split)
-    if not sum(manifest.splits[name].images for name in splits):
-        raise DataError(
-            f"split {split} has no images to judge on",
-            path=str(records),
-            remedy="choose another split",
-        )
-    verify_shards(records_dir, manifest, splits)
+    reader = open_split(records, split)
+    label_map, fingerprint = reader.manifest.label_map, reader.manifest.fingerprint
 
     def judge() -> tuple[Analysis, list[Sample]]:
-        samples = _counted_samples(records_dir, manifest, split, progress)
-        source, judged, images = _detect(model, samples, manifest.label_map)
-        subject = Subject(str(model), source, str(records), split, manifest.fingerprint)
-        return analyse(images, manifest.label_map, subject, score_threshold), judged
+        total = reader.num_images
+        samples = reader.read_counted(lambda number: progress("detecting", number, total))
+        source, judged, images = _detect(model, samples, label_map)
+        subject = Subject(str(model), source, str(records), split, fingerprint)
+        return analyse(images, label_map, subject, score_threshold), judged
 
     if output is None:
         analysis, _ = judge()
@@ -81,7 +71,7 @@ def evaluate_model(
             MARKER_NAME,
             analysis,
             samples,
-            _picture_reader(records_dir, manifest, split, samples),
+            lambda wanted: reader.read_pictures(samples, wanted),
         )
     return analysis
 
@@ -96,41 +86,11 @@ def _detect(
     with local_model(model) as path:
         detector = load_detector(path)
         judged, images = detect_samples(detector, samples, label_map)
-        return _name_source(model, path, detector.source), judged, images
+        return name_source(model, path, detector.source), judged, images
 
 
-def _name_source(model: Location, path: Path, source: Path) -> str:
+def name_source(model: Location, path: Path, source: Path) -> str:
     """Returns the place of what ran as the user would name it: inside a URL's folder, as a URL."""
     return (
         str(source) if isinstance(model, Path) else str(model / source.relative_to(path).as_posix())
     )
-
-
-def _counted_samples(
-    records: Path, manifest: RecordsManifest, split: str, progress: Progress
-) -> Iterator[Sample]:
-    """Yields the samples, and tells how many of them have been dealt with."""
-    total = sum(manifest.splits[name].images for name in resolve_split(manifest, split))
-    for number, sample in enumerate(read_samples(records, manifest, split), start=1):
-        yield sample
-        progress("detecting", number, total)
-
-
-def _picture_reader(
-    records: Path, manifest: RecordsManifest, split: str, judged: Sequence[Sample]
-) -> Callable[[Collection[int]], dict[int, bytes]]:
-    """Returns a function from places among the judged samples to the files of their images.
-
-    The records are read again for the few images that are shown.
-    """
-
-    def read(wanted: Collection[int]) -> dict[int, bytes]:
-        places = {judged[index].source_id: index for index in wanted}
-        samples = read_samples(records, manifest, split)
-        return {
-            places[sample.source_id]: sample.encoded
-            for sample in samples
-            if sample.source_id in places
-        }
-
-    return read

@@ -13,7 +13,8 @@ import tensorflow as tf
 from detflow.errors import ConfigError
 from detflow.inference.detector import Detector
 from detflow.label_map import LabelMap
-from detflow.metrics.coco import EvaluatedImage, coco_metrics
+from detflow.metrics.coco import CocoEvaluation, EvaluatedImage
+from detflow.metrics.ranking import Ranking
 from detflow.models import preprocess
 from detflow.process.tensorflow_faults import decode_faults
 from detflow.types import Sample
@@ -26,10 +27,13 @@ class Evaluation:
     Attributes:
         images: Truth and detections of each image.
         metrics: Values by name, as `metrics.coco_metrics` returns them.
+        rankings: The ranking of each class, for intervals; the images count in the order of their
+            ids.
     """
 
     images: Sequence[EvaluatedImage]
     metrics: Mapping[str, float | None]
+    rankings: Sequence[Ranking] = ()
 
 
 def evaluate_detector(
@@ -43,7 +47,8 @@ def evaluate_detector(
     pairs = _detect(detector, samples, label_map)
     images = [image for _, image in pairs]
     by_id = [image for _, image in sorted(pairs, key=_id_of)]
-    return Evaluation(images, coco_metrics(by_id, label_map))
+    coco = CocoEvaluation(by_id, label_map)
+    return Evaluation(images, coco.metrics(), coco.rankings())
 
 
 def detect_samples(

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detflow.label_map import LabelMap
+from detflow.metrics.ranking import Ranking
 from detflow.types import Box, Detection, ImageSize, ObjectAnnotation
 
 # COCO's summary: average precision at 100 detections an image, average recall at 1, 10 and 100.
@@ -190,20 +191,42 @@ class CocoEvaluation:
             for index, name in enumerate(self._label_map)
         }
 
+    def rankings(self) -> list[Ranking]:
+        """Returns the ranking of each class over objects of all sizes, for other weights."""
+        return [self._rank(index) for index in range(len(self._label_map))]
+
+    def _rank(self, class_index: int) -> Ranking:
+        num_truths = np.zeros(len(self._evaluation.params.imgIds), np.int64)
+        scores, images = [np.zeros(0)], [np.zeros(0, np.int64)]
+        nothing = np.zeros((len(self._evaluation.params.iouThrs), 0), bool)
+        matched, ignored = [nothing], [nothing]
+        for index, one in enumerate(self._of_class(class_index)):
+            if one:
+                num_truths[index] = len(one["gtIgnore"]) - np.count_nonzero(one["gtIgnore"])
+                scores.append(np.asarray(one["dtScores"], np.float64))
+                images.append(np.full(len(one["dtScores"]), index))
+                matched.append(np.asarray(one["dtMatches"]) > 0)
+                ignored.append(np.asarray(one["dtIgnore"], bool))
+        # The sort by which COCO accumulates.
+        order = np.argsort(-np.concatenate(scores), kind="mergesort")
+        is_ignored = np.concatenate(ignored, axis=1)[:, order]
+        hits = np.concatenate(matched, axis=1)[:, order] & ~is_ignored
+        return Ranking(np.concatenate(images)[order], hits, is_ignored, num_truths)
+
+    def _of_class(self, class_index: int) -> list[Any]:
+        """Returns what COCOeval found of a class in each image, over objects of all sizes."""
+        num_images = len(self._evaluation.params.imgIds)
+        start = (class_index * len(_AREAS) + _AREAS["all"]) * num_images
+        return list(self._evaluation.evalImgs[start : start + num_images])
+
     def matches(self) -> Matches:
         """Returns the matching at IoU .5 over objects of all sizes."""
         truths = np.array(self._truth_places, np.int64).reshape(-1, 2)
         results = np.array(self._result_places, np.int64).reshape(-1, 2)
-        num_images, num_areas = len(self._evaluation.params.imgIds), len(_AREAS)
         # Columns: result id, class id, score, truth id or 0, whether it is ignored.
         rows: list[Floats] = []
         for class_index in range(len(self._label_map)):
-            start = (class_index * num_areas + _AREAS["all"]) * num_images
-            of_class = [
-                _match_rows(one, self._at50)
-                for one in self._evaluation.evalImgs[start : start + num_images]
-                if one
-            ]
+            of_class = [_match_rows(one, self._at50) for one in self._of_class(class_index) if one]
             joined = np.concatenate(of_class) if of_class else np.zeros((0, 5))
             # The sort by which COCO accumulates.
             rows.append(joined[np.argsort(-joined[:, 2], kind="mergesort")])

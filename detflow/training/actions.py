@@ -166,7 +166,11 @@ class Evaluator(Action):
                 course.end(NO_TIME_TO_EVALUATE)
             return
         course.evaluation = Evaluated(
-            course.step, evaluation.metrics, evaluation.images, self._stopwatch.now() - began
+            course.step,
+            evaluation.metrics,
+            evaluation.images,
+            self._stopwatch.now() - began,
+            evaluation.rankings,
         )
 
     def _until_interrupted(self, course: Course) -> Iterator[Sample]:
@@ -220,6 +224,8 @@ class ShowProgress(Action):
         display: Where.
         images_per_step: For the rate.
         best_step: Returns the best step once an evaluation counts.
+        judge_gain: Returns a few words about an evaluation beside the best one before, from its
+            step, its AP, its rankings and the best step.
     """
 
     def __init__(
@@ -227,9 +233,12 @@ class ShowProgress(Action):
         display: TrainingDisplay,
         images_per_step: int,
         best_step: Callable[[Evaluated], int | None] = lambda evaluation: None,
+        judge_gain: Callable[
+            [int, float | None, Sequence[Any], int | None], str
+        ] = lambda step, ap, rankings, best: "",
     ) -> None:
         self._display, self._images_per_step = display, images_per_step
-        self._best_step = best_step
+        self._best_step, self._judge_gain = best_step, judge_gain
         self._total: int | None = None
 
     @override
@@ -256,12 +265,11 @@ class ShowProgress(Action):
     @override
     def at_rest(self, course: Course) -> None:
         if evaluation := course.evaluation:
-            self._display.evaluated(
-                course.step,
-                evaluation.metrics,
-                self._best_step(evaluation),
-                evaluation.seconds,
+            best = self._best_step(evaluation)
+            gain = self._judge_gain(
+                course.step, evaluation.metrics["AP"], evaluation.rankings, best
             )
+            self._display.evaluated(course.step, evaluation.metrics, best, evaluation.seconds, gain)
 
     @override
     def close(self) -> None:

@@ -117,9 +117,22 @@ class TrainingDisplay:
         self._live.update(self._task, status=f"evaluating on {num_images:,} images")
 
     def evaluated(
-        self, step: int, metrics: Mapping[str, float | None], best_step: int | None, seconds: float
+        self,
+        step: int,
+        metrics: Mapping[str, float | None],
+        best_step: int | None,
+        seconds: float,
+        gain: str = "",
     ) -> None:
-        """Prints the main metrics of an evaluation, whose time does not lower the rate."""
+        """Prints the main metrics of an evaluation, whose time does not lower the rate.
+
+        Args:
+            step: Of the evaluation.
+            metrics: By name.
+            best_step: The best step so far; None before there is one.
+            seconds: What the evaluation took.
+            gain: What it has more or less than the best one before, in words.
+        """
         self._times = []
         self._live.update(self._task, status=self._status)
         headline = "  ".join(
@@ -133,6 +146,8 @@ class TrainingDisplay:
             else ""
         )
         self.note(f"step {step:,}: {headline}  ({best}, {seconds:.0f} s)")
+        if gain:
+            self.note(f"  AP {gain}")
 
 
 def _clock(seconds: float) -> str:

@@ -28,12 +28,14 @@ class Evaluated:
         metrics: As from `metrics.coco_metrics`; None for what could not be measured.
         images: Truth and detections of each image, as `metrics.EvaluatedImage`.
         seconds: What it took.
+        rankings: The ranking of each class, as `metrics.Ranking`; empty where nobody kept them.
     """
 
     step: int
     metrics: Mapping[str, float | None]
     images: Sequence[Any]
     seconds: float
+    rankings: Sequence[Any] = ()
 
 
 NO_TIME_TO_EVALUATE = "the time budget leaves no time to evaluate; the same command makes up for it"
@@ -113,9 +115,9 @@ class Action:
     """What happens in a training beside its steps; override what you need, the rest does nothing.
 
     The order is: detflow's own actions first (finite check, time budget, evaluator, journal,
-    display, checkpointer, early stop), then those of `train(actions=…)` as they were given. So an
-    action of yours sees a step only after its losses were found finite, and `at_rest` after the
-    step was evaluated and saved, where that was due.
+    display, checkpointer, early stop, the picture of the curves, trackers), then those of
+    `train(actions=…)` as they were given. So an action of yours sees a step only after its losses
+    were found finite, and `at_rest` after the step was evaluated and saved, where that was due.
 
     An action that raises ends the training with its exception, as if the process had been killed
     there: nothing more is saved, `close` is called, and the same command goes on from the last

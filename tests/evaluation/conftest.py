@@ -47,7 +47,7 @@ class Case:
         return Box(float(y), float(x), float(y + height), float(x + width))
 
     def analyse(self, score_threshold=None):
-        return analyse(self.images, self.label_map, self.subject, score_threshold)
+        return analyse(self.images, self.label_map, self.subject, score_threshold, max_draws=60)
 
     def samples(self, filename="images/{}.jpg"):
         return [

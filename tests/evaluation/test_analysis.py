@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -79,9 +80,38 @@ def test_the_table_stays_one_screen(case, capsys, num_classes):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 24
     assert any("all" in line for line in lines)
-    assert ("… and 68 better ones" in "\n".join(lines)) == (num_classes == 80)
+    assert ("and 69 better classes" in "\n".join(lines)) == (num_classes == 80)
     assert "VOC10_mAP" in lines[-2]
     assert lines[-1].startswith("AP50 lost to: classification ")
+    assert "range: where AP lies in 90 % of 60 draws of the images" in lines
+
+
+def test_objects_that_do_not_count_are_counted_apart(case, capsys):
+    one = case(["cat"])
+    item = one.images[0].objects[0]
+    one.images[0].objects[0] = dataclasses.replace(item, difficult=True)
+    analysis = one.analyse()
+    assert (analysis.num_objects, analysis.num_counted, analysis.num_difficult) == (24, 23, 1)
+    print_analysis(analysis)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "6 images, 23 objects (and 1 difficult, which no number counts)" in out
+    assert "all │ 23 │" in out
+
+
+def test_the_document_has_the_intervals_of_the_metrics(case):
+    analysis = case(["cat", "dog"], 20).analyse()
+    found = describe_analysis(analysis)["intervals"]
+    assert (found["level"], found["draws"], found["min_images"]) == (0.9, 60, 5)
+    assert set(found["of"]) == {
+        *("AP", "AP50"),
+        *(f"{metric}/{name}" for metric in ("AP", "AP50") for name in ("cat", "dog")),
+    }
+    for name, (low, high) in found["of"].items():
+        assert low <= analysis.metrics[name] <= high
+    assert [measure.intervals[""] for measure in analysis.measures[:2]] == [
+        analysis.intervals["AP"],
+        analysis.intervals["AP50"],
+    ]
 
 
 def test_the_table_of_nothing(case, capsys):

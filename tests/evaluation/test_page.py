@@ -43,9 +43,11 @@ def test_the_lead_tells_the_story(page, drawn):
     analysis = drawn.analyse()
     point = analysis.overall.at(analysis.score_threshold)
     cost = max(cost.ap50 for cost in analysis.costs.values())
+    low, high = analysis.intervals["AP"]
     assert page.text_of("p[@class='lead']") == (
-        f"AP {analysis.metrics['AP']:.3f}, AP50 {analysis.metrics['AP50']:.3f} on 6 images with 24 "
-        f"objects of 2 classes. From a score of {analysis.score_threshold:.2f} on, "
+        f"AP {analysis.metrics['AP']:.3f} ({low:.2f}–{high:.2f} at 90 %), AP50 "
+        f"{analysis.metrics['AP50']:.3f} on 6 images with 24 objects of 2 classes. "
+        f"From a score of {analysis.score_threshold:.2f} on, "
         f"{100 * point.recall:.1f} % of the objects are found, and {100 * point.precision:.1f} % "
         f"of the detections are right. Most is lost to missed objects: {cost:.3f} of AP50."
     )
@@ -73,6 +75,8 @@ def test_each_class_has_a_row(page, drawn):
         assert cells["objects"] == str(analysis.counts[name].objects)
         for column, key in columns.items():
             assert cells[column] == f"{analysis.class_metrics[name][key]:.3f}"
+        low, high = analysis.intervals[f"AP/{name}"]
+        assert cells["range"] == f"{low:.2f}–{high:.2f}"
         assert cells["best score"] == f"{analysis.curves[name].best.threshold:.2f}"
     assert total[:4] == ["all", "", "24", f"{analysis.metrics['AP']:.3f}"]
 

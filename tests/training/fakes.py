@@ -94,7 +94,7 @@ class At(Action):
 
 
 def evaluation(metrics, images=()):
-    return SimpleNamespace(metrics=metrics, images=list(images))
+    return SimpleNamespace(metrics=metrics, images=list(images), rankings=())
 
 
 def course_of(total, first=0, config=CONFIG):

@@ -1,0 +1,65 @@
+"""Whether an evaluation in a training is better than the best one before, or only looks so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from detflow.label_map import LabelMap
+from detflow.metrics.intervals import (
+    LEVEL_TEXT,
+    DrawnPrecision,
+    Interval,
+    draw_precision,
+    find_differences,
+)
+from detflow.metrics.ranking import Ranking
+from detflow.tables import format_difference, format_interval
+
+DRAWS: Final = 200
+"""How often the images are drawn: enough for a word, and milliseconds for hundreds of images."""
+
+
+class Gains:
+    """Compares the evaluations of a run on the same draws of its images.
+
+    A resumed run knows nothing of the evaluations before.
+
+    Args:
+        label_map: The classes.
+    """
+
+    def __init__(self, label_map: LabelMap) -> None:
+        self._label_map = label_map
+        self._best: tuple[int, float, DrawnPrecision] | None = None
+
+    def judge(
+        self, step: int, ap: float | None, rankings: Sequence[Ranking], best_step: int | None
+    ) -> str:
+        """Returns a few words about an evaluation; none where there is nothing to compare.
+
+        Args:
+            step: Of the evaluation.
+            ap: Its AP.
+            rankings: The ranking of each class.
+            best_step: The best step so far, this one included.
+        """
+        if ap is None or not rankings:
+            return ""
+        drawn, before = draw_precision(rankings, DRAWS), self._best
+        if best_step == step or before is None:
+            self._best = step, ap, drawn
+        if before is None:
+            return ""
+        interval = find_differences(drawn, before[2], self._label_map)["AP"]
+        difference = f"{format_difference(ap - before[1])} on step {before[0]:,}"
+        return f"{difference}, {_tell(interval)}"
+
+
+def _tell(interval: Interval | None) -> str:
+    if interval is None:
+        return "too few images to tell"
+    between = f"{format_interval(interval, signed=True)} at {LEVEL_TEXT}"
+    if interval.low > 0:
+        return f"a gain: {between}"
+    return f"a loss: {between}" if interval.high < 0 else f"not clear: {between}"
