@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from detflow.api.common import Place, progress_shown, to_location, to_path
+from detflow.data.images.cost import DEFAULT_MAX_BYTES
 from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.storage.location import Location, is_url
@@ -245,6 +246,7 @@ def predict(
     overlays: bool = True,
     formats: Collection[str] = ("coco",),
     every: int = 1,
+    max_memory_mb: int = DEFAULT_MAX_BYTES >> 20,
     progress: bool = False,
 ) -> Predictions:
     """Detects objects in the images and videos of files, folders and patterns.
@@ -261,6 +263,8 @@ def predict(
         overlays: Whether to write pictures with the detections drawn over them.
         formats: Further files to write: "coco", "csv", "voc".
         every: 1 takes each frame of a video, 2 every second one.
+        max_memory_mb: Files are passed over that take more MiB while they are read and detected on.
+            The model comes on top, and up to 256 MiB for a batch of small pictures.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
 
     Returns:
@@ -284,6 +288,7 @@ def predict(
             overlays=overlays,
             formats=tuple(formats),
             every=every,
+            max_bytes=max_memory_mb << 20,
             progress=shown,
         )
 

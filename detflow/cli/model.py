@@ -240,6 +240,14 @@ def export(
     metavar="N",
     help="Detect on every Nth frame of a video.",
 )
+@click.option(
+    "--max-memory-mb",
+    cls=FieldOption,
+    field=f"{_PREDICT}.max_memory_mb",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Pass over files that take more MiB while they are read and detected on.",
+)
 def predict(
     sources: tuple[str, ...],
     model: Location,
@@ -248,6 +256,7 @@ def predict(
     overlays: bool,
     formats: str | None,
     every: int | None,
+    max_memory_mb: int | None,
 ) -> None:
     """Detect objects in images, videos, folders and patterns.
 
@@ -259,7 +268,11 @@ def predict(
     from detflow.prediction.files import parse_formats
     from detflow.text import count_noun
 
-    chosen: dict[str, Any] = {"score_threshold": score_threshold, "every": every}
+    chosen: dict[str, Any] = {
+        "score_threshold": score_threshold,
+        "every": every,
+        "max_memory_mb": max_memory_mb,
+    }
     if formats is not None:
         chosen["formats"] = parse_formats(formats)
     result = predict_files(

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from detflow.data.images.cost import DEFAULT_MAX_BYTES, count_picture_bytes
 from detflow.data.images.header import DEFAULT_MAX_PIXELS
 from detflow.data.images.pictures import Picture, PictureFile, find_pictures, read_picture
 from detflow.errors import ConfigError, DataError
@@ -92,6 +93,7 @@ def read_frames(
     failed: Callable[[Path, str], None],
     progress: Progress,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> Iterator[Frame]:
     """Yields all pictures, and the frames of all videos, in the order of the files.
 
@@ -101,13 +103,15 @@ def read_frames(
         failed: Told of each file that cannot be read, or not to its end, and why.
         progress: Told how far it is.
         max_pixels: Larger pictures are not decoded.
+        max_bytes: Neither are those that take more memory while they are read and detected on.
     """
     for done, file in enumerate(files, start=1):
         try:
             if file.path.suffix.lower() in VIDEO_SUFFIXES:
-                yield from _read_video(file, every, progress, max_pixels)
+                most = min(max_pixels, max_bytes // count_picture_bytes([1, 1]))
+                yield from _read_video(file, every, progress, most)
             else:
-                yield Frame(file, read_picture(file.path, max_pixels))
+                yield Frame(file, read_picture(file.path, max_pixels, max_bytes))
         except DataError as error:
             failed(file.path, str(error))
         progress("detecting", done, len(files))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detflow.data.images.cost import DEFAULT_MAX_BYTES
 from detflow.errors import DataError
 from detflow.inference.detections import COLUMNS, Detections, import_optional
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME
@@ -111,6 +112,7 @@ def predict(
     overlays: bool = True,
     formats: Collection[str] = ("coco",),
     every: int = 1,
+    max_bytes: int = DEFAULT_MAX_BYTES,
     progress: Progress = lambda what, done, total: None,
 ) -> Predictions:
     """Detects objects in pictures and videos, and publishes the results as a folder.
@@ -125,6 +127,8 @@ def predict(
         overlays: Whether to draw the detections.
         formats: Further files, out of `FURTHER_FORMATS`.
         every: 1 takes each frame of a video, 2 every second one.
+        max_bytes: A picture or video is passed over that takes more memory while it is read and
+            detected on. The model, and a batch of pictures of less than a megapixel, come on top.
         progress: Told how far it is.
 
     Raises:
@@ -153,7 +157,11 @@ def predict(
         entries: list[dict[str, Any]] = []
         names = FileNames()
         frames = read_frames(
-            files, every, lambda path, reason: failed.append((str(path), reason)), progress
+            files,
+            every,
+            lambda path, reason: failed.append((str(path), reason)),
+            progress,
+            max_bytes=max_bytes,
         )
         for frame, found in _detect(detector, frames):
             kept = found.above(score_threshold)

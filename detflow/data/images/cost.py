@@ -8,6 +8,9 @@ from typing import Final
 CHANNELS: Final = 3
 """Channels of a decoded picture, RGB; each has one byte a pixel."""
 
+DEFAULT_MAX_BYTES: Final = 2 << 30
+"""What reading a picture and detecting on it may take where nobody says otherwise."""
+
 _WORK_BYTES = 20
 """Bytes a pixel that decoding a picture or fitting it into the canvas takes for a moment, beside
 the picture itself. Measured as the peak of a process with 12 megapixels: 18 for the ONNX file's
@@ -27,6 +30,17 @@ def count_picture_bytes(pixels: Sequence[int]) -> int:
         pixels: Number of pixels of each.
     """
     return CHANNELS * sum(pixels) + _WORK_BYTES * max(pixels, default=0)
+
+
+def count_file_bytes(data: bytes, pixels: int) -> int:
+    """Returns the memory for a picture from its file: the bytes, what they hold, and the work.
+
+    Args:
+        data: The file.
+        pixels: Number of its pixels, by its header.
+    """
+    # Some decoders take a copy of the file, and a copy of the picture is made where it is written.
+    return 2 * len(data) + count_text_bytes(data) + count_picture_bytes([pixels, pixels])
 
 
 def count_text_bytes(data: bytes) -> int:
