@@ -126,7 +126,7 @@ def running(path, *, token=None, hosts=None, poll_s=0.05, wait=True, **limits):
         assert not thread.is_alive()
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about"
