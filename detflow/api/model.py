@@ -15,6 +15,7 @@ from detflow.api.common import Place, progress_shown, to_location, to_path
 from detflow.data.images.cost import DEFAULT_MAX_BYTES
 from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
+from detflow.prediction.limits import DEFAULT_MAX_FRAMES
 from detflow.storage.location import Location, is_url
 
 if TYPE_CHECKING:
@@ -244,15 +245,17 @@ def predict(
     *,
     score_threshold: float = DEFAULT_SCORE_THRESHOLD,
     overlays: bool = True,
+    overlay_videos: bool = False,
     formats: Collection[str] = ("coco",),
     every: int = 1,
     max_memory_mb: int = DEFAULT_MAX_BYTES >> 20,
+    max_frames: int = DEFAULT_MAX_FRAMES,
     progress: bool = False,
 ) -> Predictions:
     """Detects objects in the images and videos of files, folders and patterns.
 
-    Files that cannot be read are passed over and named in the result. For images in memory use
-    `load_detector`.
+    Whether a file is an image or a video is seen from its content. Files that cannot be read, or
+    not to their end, are named in the result. For images in memory use `load_detector`.
 
     Args:
         sources: A file, a folder, a pattern such as "photos/**/*.jpg"; or several of them.
@@ -261,10 +264,13 @@ def predict(
             that stand there are replaced. None writes nothing.
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to write pictures with the detections drawn over them.
+        overlay_videos: Whether to write each video as an MP4 with the detections drawn.
         formats: Further files to write: "coco", "csv", "voc".
         every: 1 takes each frame of a video, 2 every second one.
         max_memory_mb: Files are passed over that take more MiB while they are read and detected on.
             The model comes on top, and up to 256 MiB for a batch of small pictures.
+        max_frames: Most frames that are taken of one video; what lies behind is named in the
+            result.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
 
     Returns:
@@ -286,9 +292,11 @@ def predict(
             None if output is None else to_path(output),
             score_threshold=score_threshold,
             overlays=overlays,
+            overlay_videos=overlay_videos,
             formats=tuple(formats),
             every=every,
             max_bytes=max_memory_mb << 20,
+            max_frames=max_frames,
             progress=shown,
         )
 

@@ -17,6 +17,9 @@ from detflow.training.inputs import TrainingImages
 from detflow.training.preflight import Start, score_truth
 from detflow.training.state import TrainingState
 
+# Below this factor nobody needs to hear that an image is repeated.
+_REPEATED = 1.05
+
 
 def forecast(
     start: Start, team: Team, run: RunDir, state: TrainingState, images: TrainingImages
@@ -41,6 +44,12 @@ def forecast(
         counts = zip(model.canvas_sizes, images.bucket_sizes, strict=True)
         shares = ", ".join(f"{height}x{width} {count:,}" for (height, width), count in counts)
         yield f"images by canvas: {shares}"
+    if (most := images.repeat_factors.max(initial=1.0)) >= _REPEATED:
+        repeated = int((images.repeat_factors >= _REPEATED).sum())
+        yield (
+            f"{count_noun(repeated, 'image')} of rare classes {'is' if repeated == 1 else 'are'} "
+            f"seen up to {most:.1f} times an epoch"
+        )
     yield f"{team}{count_noun(start.machine.threads, 'thread')}, {start.machine.precision}"
     yield from team.notes()
     if not is_native(start.machine.precision):

@@ -62,7 +62,7 @@ from detflow.training.trackers.choice import Track
 from detflow.types import Sample
 
 # For the first fit of a time budget an evaluation of so many images is timed.
-_TIMED_IMAGES = 16
+_TIMED_IMAGES = 8
 # An overfitted detector that finds less than this has a fault in its data or its settings.
 _LEARNT_AP50 = 0.9
 
@@ -255,6 +255,7 @@ def _reading_images(
             max_bytes=data.cache_megabytes << 20,
             # The model directory of a process that is not the chief may be on another host.
             scratch_dir=run.path if team.is_chief else Path(tempfile.gettempdir()),
+            repeat_threshold=data.repeat_threshold,
         )
         yield reading.result
 

@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 from detflow.data.images import pictures
 from detflow.errors import DataError
 from detflow.prediction.frames import find_media, read_frames
+from detflow.prediction.limits import MAX_FRAME_PIXELS, fit_frame
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -118,7 +119,6 @@ def test_a_file_that_takes_too_much_is_named_and_passed_over(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "small.png")
     frames = read_frames(
         find_media([str(tmp_path)]),
-        1,
         lambda path, reason: failed.append((path.name, reason)),
         lambda what, done, total: None,
         max_bytes=1_000_000,
@@ -127,3 +127,8 @@ def test_a_file_that_takes_too_much_is_named_and_passed_over(tmp_path):
     assert [(name, "raise --max-memory-mb" in reason) for name, reason in failed] == [
         ("large.png", True)
     ]
+
+
+def test_a_video_s_frame_is_as_large_as_the_memory_allows():
+    assert fit_frame(2 << 30) == MAX_FRAME_PIXELS
+    assert fit_frame(52 * 1_920 * 1_080) == 1_920 * 1_080
