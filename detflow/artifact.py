@@ -137,6 +137,12 @@ TFLITE_CONTRACT: Final[dict[str, Any]] = {
 """What a TFLite file takes and gives."""
 
 
+def read_canvas_sizes(card: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Returns (height, width) of each canvas that an export's manifest names."""
+    sizes = (card["canvas_size"], *card["more_canvas_sizes"])
+    return tuple((size["height"], size["width"]) for size in sizes)
+
+
 class ArtifactDir:
     """Names inside an exported folder. Making one touches nothing on disk."""
 

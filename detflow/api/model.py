@@ -265,7 +265,7 @@ def predict(
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to write pictures with the detections drawn over them.
         overlay_videos: Whether to write each video as an MP4 with the detections drawn.
-        formats: Further files to write: "coco", "csv", "voc".
+        formats: Further files to write: "coco", "csv", "voc", "yolo".
         every: 1 takes each frame of a video, 2 every second one.
         max_memory_mb: Files are passed over that take more MiB while they are read and detected on.
             The model comes on top, and up to 256 MiB for a batch of small pictures.

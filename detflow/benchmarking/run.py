@@ -16,7 +16,7 @@ from typing import IO, Any, Final, cast
 
 import click
 
-from detflow.artifact import INPUT_NAME, ArtifactDir
+from detflow.artifact import INPUT_NAME, ArtifactDir, read_canvas_sizes
 from detflow.benchmarking.images import write_images
 from detflow.benchmarking.measurement import Measurement
 from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
@@ -232,6 +232,7 @@ def _measure(
             "format": measured.name,
             "signature": entry.signature,
             "canvas_size": [canvas["height"], canvas["width"]],
+            "canvas_sizes": read_canvas_sizes(card),
             "threads": threads,
             "images": images,
             "batch": options.batch,

@@ -238,8 +238,8 @@ def export(
     field=f"{_PREDICT}.formats",
     show=",".join,
     metavar="NAMES",
-    help="Further files, with commas between: coco, csv, voc (images with VOC XML, for a "
-    "labelling tool or make-records).",
+    help="Further files, with commas between: coco, csv, yolo (text with scores), voc (images with "
+    "VOC XML, for a labelling tool or make-records).",
 )
 @click.option(
     "--every",

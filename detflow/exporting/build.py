@@ -97,7 +97,14 @@ def build_artifact(
         exact = all(writer.gate.tolerance is None for writer in writers)
         limit = NUM_EXACT_IMAGES if exact else NUM_MEASURED_IMAGES
         label_map = trained.label_map
-        proof = find_proof_images(options.images, options.split, data, limit, label_map)
+        proof = find_proof_images(
+            options.images,
+            options.split,
+            data,
+            limit,
+            label_map,
+            trained.serving.model.canvas_sizes,
+        )
         num_files = sum(len(written.paths) for written in options.formats)
         require_space(artifact.path, num_files * (_weight_bytes(trained) + _GRAPH_BYTES))
 

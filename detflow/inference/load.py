@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from detflow.artifact import LABEL_MAP_NAME, ArtifactDir
+from detflow.artifact import LABEL_MAP_NAME, ArtifactDir, read_canvas_sizes
 from detflow.digests import DIGEST_KEY, read_json_object
 from detflow.errors import ArtifactError, environment_faults
 from detflow.inference.detector import Detector
@@ -77,10 +77,12 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
     for candidate in FORMATS:
         file = candidate.find(path)
         if file is not None:
+            canvas_sizes: tuple[tuple[int, int], ...] = ()
             if export := _find_export(file):
                 export.verify_part(file)
+                canvas_sizes = read_canvas_sizes(export.read_card())
             run = candidate.load(file, candidate.entries[0], threads=threads)
-            return Detector(run, candidate.read_labels(file), file)
+            return Detector(run, candidate.read_labels(file), file, canvas_sizes)
     from detflow.inference.tensorflow import load_checkpoint_detector
 
     return load_checkpoint_detector(path)
@@ -110,7 +112,7 @@ def load_verified(artifact: ArtifactDir, *, threads: int = 0) -> Detector:
                     path=artifact.path,
                     remedy="export again",
                 )
-            return Detector(run, label_map, file)
+            return Detector(run, label_map, file, read_canvas_sizes(card))
     raise ArtifactError("the exported folder holds no format that detflow runs", path=artifact.path)
 
 

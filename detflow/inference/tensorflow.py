@@ -54,6 +54,7 @@ def load_checkpoint_detector(path: Path) -> Detector:
         eager_outputs(trained.serving.detect_traced, source, has_variables=True),
         trained.label_map,
         source,
+        trained.serving.model.canvas_sizes,
     )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from detflow.data.images.cost import DEFAULT_MAX_BYTES
 from detflow.data.images.header import DEFAULT_MAX_PIXELS, find_format
 from detflow.data.images.pictures import (
@@ -35,7 +38,7 @@ class Frame:
 
     Attributes:
         file: The file that it comes from.
-        picture: Its upright pixels.
+        picture: Its upright pixels; those of a large picture file as small as the model needs them.
         index: The frame's number in the video, counted from 0; None for a picture.
         time_s: Seconds from the video's first frame to this one; None for a picture.
     """
@@ -44,6 +47,16 @@ class Frame:
     picture: Picture
     index: int | None = None
     time_s: float | None = None
+
+    def read_whole(self) -> npt.NDArray[np.uint8]:
+        """Returns all upright pixels [height, width, 3]; a file that was read smaller is read anew.
+
+        Raises:
+            DataError: The file cannot be read any more.
+        """
+        if self.picture.reduction == 1:
+            return self.picture.pixels
+        return read_picture(self.file.path, self.picture.size.num_pixels).pixels
 
     @property
     def name(self) -> str:
@@ -93,6 +106,7 @@ def read_frames(
     limits: Limits = ALL_FRAMES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     max_bytes: int = DEFAULT_MAX_BYTES,
+    canvas_sizes: Sequence[tuple[int, int]] = (),
 ) -> Iterator[Frame]:
     """Yields all pictures, and the frames of all videos, in the order of the files.
 
@@ -106,12 +120,17 @@ def read_frames(
         max_pixels: Larger pictures are not decoded.
         max_bytes: Neither are those that take more memory while they are read and detected on.
             What it means for a video stands in `limits`.
+        canvas_sizes: (height, width) of the canvases that pictures are for: large ones are read as
+            small as `read_picture` allows.
     """
     for done, file in enumerate(files, start=1):
         try:
             container = _find_video(file.path)
             if container is None:
-                yield Frame(file, read_picture(file.path, max_pixels, max_bytes))
+                picture = read_picture(
+                    file.path, max_pixels, max_bytes=max_bytes, canvas_sizes=canvas_sizes
+                )
+                yield Frame(file, picture)
             else:
                 for frame in read_video(file.path, container, limits, progress, file.name):
                     yield Frame(file, frame.picture, frame.index, frame.time_s)

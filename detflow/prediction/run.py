@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detflow.data.images.cost import DEFAULT_MAX_BYTES
+from detflow.data.images.pictures import Picture, reduce_picture
 from detflow.errors import DataError
 from detflow.inference.detections import COLUMNS, Detections, import_optional
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
@@ -21,12 +22,10 @@ from detflow.progress import Progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.storage.location import Location
 from detflow.text import count_noun
-from detflow.types import ImageSize
 
 if TYPE_CHECKING:
     import pandas
 
-    from detflow.geometry import Images
     from detflow.inference.detector import Detector
 
 
@@ -156,6 +155,7 @@ def predict(
             progress,
             limits=Limits(every, max_frames, fit_frame(max_bytes)),
             max_bytes=max_bytes,
+            canvas_sizes=detector.canvas_sizes,
         )
         for frame, found in _detect(detector, frames):
             kept = found.above(score_threshold)
@@ -180,12 +180,10 @@ def _detect(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Frame
     """Yields the frames with what is on them; the detector reads a batch ahead."""
     ahead: deque[Frame] = deque()
 
-    def read() -> Iterator[Images]:
+    def read() -> Iterator[Picture]:
         for frame in frames:
             ahead.append(frame)
-            yield frame.picture.pixels
+            yield reduce_picture(frame.picture, detector.canvas_sizes)
 
-    for found in detector.detect(read()):
-        frame = ahead.popleft()
-        height, width = frame.picture.pixels.shape[:2]
-        yield frame, Detections(ImageSize(width, height), tuple(found))
+    for found in detector.detect_pictures(read()):
+        yield ahead.popleft(), found

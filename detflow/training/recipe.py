@@ -296,7 +296,10 @@ def _list_actions(
     )
     serving = ServingModel(state.served, config.evaluate)
     detector = Detector(
-        eager_outputs(serving.detect_traced, run.path, has_variables=True), label_map, run.path
+        eager_outputs(serving.detect_traced, run.path, has_variables=True),
+        label_map,
+        run.path,
+        serving.model.canvas_sizes,
     )
 
     def evaluate(samples: Iterable[Sample]) -> Evaluation:

@@ -49,6 +49,7 @@ class RuleDetector:
 
     def __init__(self, shift):
         self.label_map = LabelMap(CLASSES)
+        self.canvas_sizes = ()
         self.shift = shift
         self.gate = threading.Event()
         self.gate.set()

@@ -26,6 +26,7 @@ from detflow.types import Box, Detection
 
 class Detector:
     label_map = LabelMap(("red", "green", "<b>blue</b>"))
+    canvas_sizes = ()
     def detect(self, images):
         print("detecting", flush=True)
         time.sleep(float(os.environ.get("DELAY", "0")))
