@@ -107,14 +107,14 @@ def read_picture(
 ) -> Picture:
     """Reads a picture as a person sees it.
 
-    The EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB. For
-    `canvas_sizes` see `decode_pixels`.
+    The EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB.
 
     Args:
         path: The file.
         max_pixels: A picture with more pixels is refused.
         max_bytes: A picture is refused that takes more memory while it is read and detected on; see
             `cost.count_file_bytes`. None allows any.
+        canvas_sizes: As in `decode_pixels`.
 
     Raises:
         DataError: It cannot be read, has more than `max_pixels`, takes more than `max_bytes`, is
