@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from detflow.digests import FileDigest, read_sealed_object, verify_files
 from detflow.errors import ArtifactError
+from detflow.storage.kinds import describe_mistake
 
 MANIFEST_NAME: Final = "model.json"
 """The file that makes a folder an export."""
@@ -163,6 +164,9 @@ class ArtifactDir:
         Raises:
             ArtifactError: It is missing, damaged, or was changed.
         """
+        if not self.manifest_path.is_file():
+            cause, remedy = describe_mistake(self.path, "export")
+            raise ArtifactError(cause, path=self.path, remedy=remedy)
         return read_sealed_object(self.manifest_path)
 
     def verify(self) -> dict[str, Any]:

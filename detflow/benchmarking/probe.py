@@ -7,7 +7,6 @@ its report as a second line.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from detflow.geometry import Images
 from detflow.inference.detector import Detector, Runner
 from detflow.inference.formats import find_format
 from detflow.metrics.coco import EvaluatedImage, coco_metrics
+from detflow.process.platform import peak_memory
 
 # An action runs so many times before the next one has its turn. The first runs do not count: for a
 # while after its last run the threads of the former runtime keep the cores busy, waiting for work.
@@ -79,8 +79,7 @@ def _measure(request: dict[str, Any]) -> None:
         len(files),
         request["seconds"],
     )
-    # Linux gives kilobytes.
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak_bytes = peak_memory()
     batch = np.stack([pixels[0]] * request["batch"])
     in_batches = _time_in_turns({"batch": lambda i: run(batch)}, 1, request["seconds"])["batch"]
     milliseconds = {

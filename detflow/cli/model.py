@@ -136,7 +136,8 @@ def evaluate(
     cls=FieldOption,
     field="detflow.exporting.choice:DEFAULT_FORMATS",
     metavar="NAMES",
-    help="Formats with commas between, or all; docs/export.md lists them.",
+    help="Formats with commas between, or all: frozen, saved_model, onnx, tflite, tflite_float16, "
+    "tflite_int8, tflite_dynamic, openvino.",
 )
 @click.option(
     "--images",

@@ -6,19 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import tensorflow as tf
-
 from detflow.data.images.decode import decode_pixels
 from detflow.data.images.header import ImageFault
 from detflow.data.images.pictures import Picture
 from detflow.errors import ConfigError, DataError
-from detflow.geometry import choose_reduction
 from detflow.inference.detector import Detector
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import CocoEvaluation, EvaluatedImage
 from detflow.metrics.ranking import Ranking
-from detflow.models import preprocess
-from detflow.process.tensorflow_faults import decode_faults
 from detflow.types import Sample
 
 
@@ -90,9 +85,6 @@ def decode_sample(sample: Sample, canvas_sizes: Sequence[tuple[int, int]]) -> Pi
     Raises:
         DataError: It cannot be decoded.
     """
-    if choose_reduction((sample.size.height, sample.size.width), canvas_sizes) == 1:
-        with decode_faults(sample.filename):
-            return Picture(preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy(), 1)
     try:
         decoded = decode_pixels(
             sample.encoded, sample.size.num_pixels, upright=False, canvas_sizes=canvas_sizes

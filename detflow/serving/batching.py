@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detflow.process.memory import return_free_pages
+from detflow.process.platform import return_free_pages
 from detflow.serving.limits import Limits, Refusal
 from detflow.serving.metrics import Metrics
 from detflow.serving.models import ServedModel

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from detflow.config.reading import parse_config
@@ -17,6 +18,7 @@ from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_m
 from detflow.data.records.reading import read_samples
 from detflow.data.sources.splits import VALIDATION_NAMES
 from detflow.errors import ConfigError, DataError
+from detflow.process.libraries import is_installed
 from detflow.storage.archives import drop_archive_suffix
 from detflow.text import count_noun, find_nearest
 from detflow.training.fit_recipe import (
@@ -48,12 +50,15 @@ class FitOptions:
         offline: Whether nothing may be fetched.
         probe: Whether this machine's speed is measured; otherwise the configuration is a function
             of the data, the weights at hand and these options.
+        folder: The folder that the configuration is for, where its paths start; None for the
+            working directory.
     """
 
     time_budget: float | None = None
     start_from: str | None = None
     offline: bool = False
     probe: bool = True
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -222,12 +227,26 @@ def fit_source(source: Path, options: RecordOptions, fit: FitOptions = FitOption
                 path=source,
                 remedy="pass it to make-records",
             )
-        return _fit_records(source, source, fit)
-    with tempfile.TemporaryDirectory(prefix="detflow-init-") as folder:
-        publish_records(source, Path(folder) / "records", options)
+        return _fit_records(source, _seen_from(fit.folder, source), fit)
+    with tempfile.TemporaryDirectory(prefix="detflow-init-") as temporary:
+        publish_records(source, Path(temporary) / "records", options)
         name = Path("records") / drop_archive_suffix(source.resolve().name)
         chosen = "" if val_from is None else f" --val-from {val_from}"
-        return _fit_records(Path(folder) / "records", name, fit, chosen)
+        records = Path(temporary) / "records"
+        return _fit_records(records, _seen_from(fit.folder, name), fit, chosen)
+
+
+def _seen_from(folder: Path | None, path: Path) -> Path:
+    if folder is None or path.is_absolute():
+        return path
+    return Path(os.path.relpath(path, folder))
+
+
+def _with_path_from(folder: Path | None, choice: Choice) -> Choice:
+    """Returns the choice of initial weights with a path as it is seen from the configuration."""
+    if choice.name != "train.init_from" or not choice.value or not os.path.exists(choice.value):
+        return choice
+    return dataclasses.replace(choice, value=str(_seen_from(folder, Path(choice.value))))
 
 
 def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -> str:
@@ -241,6 +260,7 @@ def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -
 
         return measure_speed(config, manifest.label_map, objects)
 
+    can_measure = is_installed("tensorflow")
     choices = fit_config(
         manifest,
         name,
@@ -248,12 +268,13 @@ def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -
         beginning,
         fit.time_budget,
         # A light installation has nothing to train with, and so nothing to measure.
-        measure if fit.probe and find_spec("tensorflow") else None,
+        measure if fit.probe and can_measure else None,
     )
+    why = "" if can_measure else " This machine's speed was not measured: that needs TensorFlow."
     return format_choices(
-        choices,
+        [_with_path_from(fit.folder, choice) for choice in choices],
         [
-            f"Fitted to {name} by detflow init{chosen}.",
+            f"Fitted to {name} by detflow init{chosen}.{why}",
             "`detflow config --explain` lists every setting.",
             "",
         ],

@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.config.reading import parse_config
@@ -145,7 +145,6 @@ def test_there_are_three_canvases_where_two_would_not_do():
     assert sorted(height > width for height, width in canvases) == [False, False, True]
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -29,7 +29,7 @@ from detflow.errors import ArtifactError, DetflowError
 from detflow.exporting.proof.contract import FileFacts, read_facts
 from detflow.inference.detector import Outputs
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
-from detflow.process.parent import die_with
+from detflow.process.platform import die_with
 from detflow.types import ImageSize, ObjectAnnotation
 
 _GARDEN: Final = "official"

@@ -17,6 +17,7 @@ from detflow.inference.detector import Runner
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
 from detflow.inference.tensors import Tensors
 from detflow.label_map import LabelMap, read_label_map
+from detflow.process.libraries import is_installed
 
 _GRAPH_NAME = "saved_model.pb"
 
@@ -52,6 +53,7 @@ class SavedModel(Format):
     )
     is_default = True
     holds_names = True
+    extra = "train"
 
     @override
     def find(self, path: Path) -> Path | None:
@@ -59,7 +61,12 @@ class SavedModel(Format):
         return folder if (folder / _GRAPH_NAME).is_file() else None
 
     @override
+    def is_installed(self) -> bool:
+        return is_installed(TENSORFLOW)
+
+    @override
     def load(self, path: Path, entry: EntryPoint, *, threads: int = 0) -> Runner:
+        self.require_installed()
         from detflow.inference.tensorflow import load_saved_model
 
         return load_saved_model(path, entry.input_name, threads=threads)
