@@ -218,8 +218,10 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
             if entry.is_dir():
                 # Under its old name, and locked, it would look as if somebody built in it.
                 gone = entry.with_name(f"{entry.name.rpartition('.')[0]}.gone-{_draw()}")
-                lock.rename(entry, gone)
-                shutil.rmtree(gone, ignore_errors=True)
+                # What a set has left behind, its own process removes at the same time.
+                with contextlib.suppress(FileNotFoundError):
+                    lock.rename(entry, gone)
+                    shutil.rmtree(gone, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
         finally:
