@@ -186,7 +186,9 @@ def compare_models(
     for letter, model in zip(LETTERS, models, strict=False):
         counted = partial(_tell, progress, f"detecting with {letter}", reader.num_images)
         entrant = read_entrant(model, reader, samples, counted)
-        subject = Subject(entrant.model, entrant.source, str(records), split, fingerprint)
+        subject = Subject(
+            entrant.model, entrant.source, str(records), split, fingerprint, entrant.warnings
+        )
         analyses.append(analyse(entrant.images, label_map, subject))
         exports.append(entrant.export)
     pairs = [pair_models(analyses, place) for place in range(1, len(analyses))]

@@ -88,6 +88,7 @@ def _tell_verdict(found: ModelComparison, pair: Pair) -> str:
 class _Model:
     letter: str
     source: str
+    warnings: Sequence[str]
     numbers: Sequence[str]
 
 
@@ -99,6 +100,7 @@ def _build_models(found: ModelComparison) -> list[_Model]:
             _Model(
                 letter,
                 analysis.subject.source,
+                analysis.subject.warnings,
                 [
                     format_metric(analysis.metrics["AP"]),
                     format_interval(analysis.intervals["AP"]),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
-import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
+
+from detflow.data.records.tfrecord import read_records
+from detflow.errors import ArtifactError
 
 
 def count_minutes(folder: Path, step: int) -> float | None:
@@ -20,13 +22,20 @@ def count_minutes(folder: Path, step: int) -> float | None:
     """
     seconds, is_told = 0.0, False
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        times = []
-        # The last event of a process that was killed may be torn.
-        with contextlib.suppress(tf.errors.OpError):
-            for event in tf.compat.v1.train.summary_iterator(os.fspath(path)):
-                if event.step <= step and event.HasField("summary"):
-                    times.append(event.wall_time)
+        times = _read_times(path, step)
         if times:
             seconds += max(times) - min(times)
             is_told = True
     return seconds / 60 if is_told else None
+
+
+def _read_times(path: Path, step: int) -> list[float]:
+    """Returns when the events of the steps up to one were written, in seconds."""
+    times = []
+    # The last event of a process that was killed may be torn; those before it stand.
+    with contextlib.suppress(ArtifactError):
+        for _, data in read_records(path):
+            event = Event.FromString(data)
+            if event.HasField("summary") and event.step <= step:
+                times.append(event.wall_time)
+    return times

@@ -156,9 +156,9 @@ def _describe_choice(card: Mapping[str, Any]) -> str:
     chosen = card["chosen_by"]
     if not chosen:
         return "nothing was evaluated in training: it is the last one"
-    where = "pictures that it was trained on" if chosen["is_training"] else "the validation"
+    where = ": pictures that it was trained on" if chosen["is_training"] else ""
     value = format_metric(chosen["value"])
-    return f"{chosen['metric']} {value} on split {chosen['split']}, {where}"
+    return f"its {chosen['metric']}, {value}, on split {chosen['split']}{where}"
 
 
 def _describe_data(data: Mapping[str, Any]) -> str:
