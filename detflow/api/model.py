@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from detflow.api.common import Place, progress_shown, to_location, to_path
 from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
+from detflow.prediction.limits import DEFAULT_MAX_FRAMES
 from detflow.storage.location import Location, is_url
 
 if TYPE_CHECKING:
@@ -243,14 +244,16 @@ def predict(
     *,
     score_threshold: float = DEFAULT_SCORE_THRESHOLD,
     overlays: bool = True,
+    overlay_videos: bool = False,
     formats: Collection[str] = ("coco",),
     every: int = 1,
+    max_frames: int = DEFAULT_MAX_FRAMES,
     progress: bool = False,
 ) -> Predictions:
     """Detects objects in the images and videos of files, folders and patterns.
 
-    Files that cannot be read are passed over and named in the result. For images in memory use
-    `load_detector`.
+    Whether a file is an image or a video is seen from its content. Files that cannot be read, or
+    not to their end, are named in the result. For images in memory use `load_detector`.
 
     Args:
         sources: A file, a folder, a pattern such as "photos/**/*.jpg"; or several of them.
@@ -259,8 +262,11 @@ def predict(
             that stand there are replaced. None writes nothing.
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to write pictures with the detections drawn over them.
+        overlay_videos: Whether to write each video as an MP4 with the detections drawn.
         formats: Further files to write: "coco", "csv", "voc".
         every: 1 takes each frame of a video, 2 every second one.
+        max_frames: Most frames that are taken of one video; what lies behind is named in the
+            result.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
 
     Returns:
@@ -282,8 +288,10 @@ def predict(
             None if output is None else to_path(output),
             score_threshold=score_threshold,
             overlays=overlays,
+            overlay_videos=overlay_videos,
             formats=tuple(formats),
             every=every,
+            max_frames=max_frames,
             progress=shown,
         )
 

@@ -15,6 +15,7 @@ from detflow.cli.options import (
     LOCATION,
     PATH,
     FieldOption,
+    announce,
     given,
 )
 from detflow.cli.output import print_data, print_text
@@ -189,6 +190,7 @@ def export(
         score_threshold=score_threshold,
         max_detections=max_detections,
         max_ap_drop=max_ap_drop,
+        announce=announce,
         **given({"formats": formats}),
     )
     if as_json:
@@ -219,7 +221,16 @@ def export(
     help="Leave out detections with a lower score.",
 )
 @click.option(
-    "--overlays/--no-overlays", default=True, show_default=True, help="Draw the detections."
+    "--overlays/--no-overlays",
+    default=True,
+    show_default=True,
+    help="Write pictures and frames with the detections drawn.",
+)
+@click.option(
+    "--overlay-video",
+    "overlay_videos",
+    is_flag=True,
+    help="Write each video as an MP4 with the detections drawn, too.",
 )
 @click.option(
     "--formats",
@@ -238,34 +249,63 @@ def export(
     metavar="N",
     help="Detect on every Nth frame of a video.",
 )
+@click.option(
+    "--max-frames",
+    cls=FieldOption,
+    field=f"{_PREDICT}.max_frames",
+    show="{:,}".format,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Take at most N frames of a video.",
+)
 def predict(
     sources: tuple[str, ...],
     model: Location,
     output: Path,
     score_threshold: float | None,
     overlays: bool,
+    overlay_videos: bool,
     formats: str | None,
     every: int | None,
+    max_frames: int | None,
 ) -> None:
     """Detect objects in images, videos, folders and patterns.
 
-    Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own.
-    Files that cannot be read are named and passed over; if none can be read, nothing is written. An
+    Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own, at
+    its presentation time. Whether a file is a picture or a video is seen from its content. Files
+    that cannot be read, or not to their end, are named; if none can be read, nothing is written. An
     exported folder with ONNX or TFLite inside predicts without TensorFlow.
     """
     from detflow.api.model import predict as predict_files
     from detflow.prediction.files import parse_formats
     from detflow.text import count_noun
 
-    chosen: dict[str, Any] = {"score_threshold": score_threshold, "every": every}
+    chosen: dict[str, Any] = {
+        "score_threshold": score_threshold,
+        "every": every,
+        "max_frames": max_frames,
+    }
     if formats is not None:
         chosen["formats"] = parse_formats(formats)
     result = predict_files(
-        sources, model, output, overlays=overlays, progress=True, **given(chosen)
+        sources,
+        model,
+        output,
+        overlays=overlays,
+        overlay_videos=overlay_videos,
+        progress=True,
+        **given(chosen),
     )
-    for _, reason in result.failed:
-        print_text(f"detflow: passed over: {reason}", err=True)
-    passed_over = f", {len(result.failed):,} passed over" if result.failed else ""
+    begun = {str(image.file) for image in result.images}
+    for name, reason in result.failed:
+        what = "read in part" if name in begun else "passed over"
+        print_text(f"detflow: {what}: {reason}", err=True)
+    cut = sum(name in begun for name, _ in result.failed)
+    passed_over = "".join(
+        f", {number:,} {what}"
+        for number, what in ((len(result.failed) - cut, "passed over"), (cut, "read in part"))
+        if number
+    )
     print_text(
         f"{count_noun(result.num_detections, 'detection')} on "
         f"{count_noun(result.num_images, 'image')}{passed_over} → {output}"

@@ -46,6 +46,7 @@ class Backbone:
 # outside its memory (docs/decisions/0003-onednn.md).
 _RESNET = Family("resnet", min_width=0.25)
 _MOBILENET = Family("mobilenet")
+_EFFICIENTNET = Family("efficientnet", min_width=None)
 _SPINENET = Family(
     "spinenet_mobile",
     finest_level=3,
@@ -66,6 +67,9 @@ BACKBONES: dict[str, Backbone] = {
     "mobilenet_v2": Backbone(_MOBILENET, "MobileNetV2"),
     "mobilenet_v3_small": Backbone(_MOBILENET, "MobileNetV3Small"),
     "mobilenet_v3_large": Backbone(_MOBILENET, "MobileNetV3Large"),
+    # EfficientNet-Lite0 is B0 without squeeze and excitation, its activation relu6. B1 and B2 are
+    # not the Lite ones: Model Garden scales stem and last block, and Lite keeps them.
+    "efficientnet_lite0": Backbone(_EFFICIENTNET, "b0"),
     "spinenet49_mobile": Backbone(_SPINENET, "49"),
     "spinenet49s_mobile": Backbone(_SPINENET, "49S"),
     "spinenet49xs_mobile": Backbone(_SPINENET, "49XS"),

@@ -1,7 +1,9 @@
 """The presets: what each sets of the section `model` beside the schema's defaults.
 
 Levels, filters, convolutions and activations are those of Model Garden's published COCO models, so
-that their weights fit. One anchor a cell is enough for ATSS (arXiv:1912.02424, section 4.4.2).
+that their weights fit. `retinanet_lite0` and `retinanet_mobilenet_v2_light` have a backbone that
+weights fit, and the light pyramid and head of `retinanet_resnet10`. One anchor a cell is enough for
+ATSS (arXiv:1912.02424, section 4.4.2).
 """
 
 from __future__ import annotations
@@ -24,9 +26,16 @@ _MOBILENET_GARDEN: ModelPreset = {
     "head": _SEPARABLE,
     "norm_activation": {"activation": "relu6"},
 }
+# What the weights of both backbones were trained with.
+_LIGHT: ModelPreset = {
+    "width_multiplier": 1.0,
+    "garden": {"norm_activation": {"activation": "relu6"}},
+}
 
 PRESETS: dict[str, ModelPreset] = {
     "retinanet_resnet10": {},
+    "retinanet_lite0": {**_LIGHT, "backbone": "efficientnet_lite0"},
+    "retinanet_mobilenet_v2_light": {**_LIGHT, "backbone": "mobilenet_v2"},
     "retinanet_mobilenet_v2": {
         **_MOBILE,
         "backbone": "mobilenet_v2",
@@ -70,3 +79,9 @@ PRESETS: dict[str, ModelPreset] = {
     },
 }
 """By the name that `model.preset` takes."""
+
+TRAINING: Mapping[str, Mapping[str, Any]] = {
+    name: {"learning_rate": 0.001} for name in ("retinanet_lite0", "retinanet_mobilenet_v2_light")
+}
+"""What a preset sets of the section `train`. Weights that are good already, and what a mobile
+network computes with few multiplications, take half the learning rate of a resnet from scratch."""

@@ -79,6 +79,15 @@ def format_config(config: ExperimentConfig) -> str:
     )
 
 
+def flatten_config(config: ExperimentConfig) -> dict[str, Any]:
+    """Returns every setting's value, as JSON has it, by its dotted name such as `train.steps`."""
+    return {
+        f"{section}.{name}": value
+        for section, values in config.model_dump(mode="json").items()
+        for name, value in values.items()
+    }
+
+
 def explain_config() -> Iterator[tuple[str, str, str]]:
     """Yields (name, default, description) of every setting, in the order of the schema."""
     for section_name in ExperimentConfig.model_fields:

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from detflow.config.backbones import BACKBONES
-from detflow.config.presets import PRESETS
+from detflow.config.presets import PRESETS, TRAINING
 from detflow.text import hide_credentials
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -150,8 +150,9 @@ class ModelConfig(_Section):
     """The network, made of Model Garden's parts."""
 
     preset: Annotated[str, OneOf(PRESETS)] = "retinanet_resnet10"
-    """Starting point that gives the other settings of this section their defaults; docs/training.md
-    says which one to choose."""
+    """Starting point that gives the other settings of this section their defaults, and
+    train.learning_rate that of a fine-tuning where weights are made for it; docs/training.md says
+    which one to choose."""
     architecture: Literal["retinanet", "faster_rcnn", "yolo"] = "retinanet"
     """How boxes are made from the backbone's features: retinanet and yolo take one pass;
     faster_rcnn proposes boxes and then judges each."""
@@ -447,6 +448,18 @@ class RuntimeConfig(_Section):
     keeping them: this takes less memory and slower steps, with the same gradients."""
 
 
+class TrackingConfig(_Section):
+    """Who else is told about the run."""
+
+    trackers: tuple[Literal["mlflow", "wandb"], ...] = ()
+    """Trackers of experiments that get settings, losses, evaluations and files. MLflow is where
+    MLFLOW_TRACKING_URI says; W&B takes its own variables. One that fails never stops a run."""
+    project: str = "detflow"
+    """Experiment of MLflow or project of W&B that the run belongs to."""
+    name: str | None = None
+    """Name of the run there; null takes the model directory's."""
+
+
 class ExperimentConfig(_Section):
     """Everything that decides a training run."""
 
@@ -457,3 +470,15 @@ class ExperimentConfig(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_training_from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        model, train = values.get("model", {}), values.get("train", {})
+        preset = str(model.get("preset")) if isinstance(model, dict) else ""
+        if not isinstance(train, dict) or preset not in TRAINING:
+            return values
+        return {**values, "train": {**TRAINING[preset], **train}}

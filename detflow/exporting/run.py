@@ -5,6 +5,7 @@ The folder holds one detector in several formats, each proved in a fresh process
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_form
 from detflow.exporting.facts import describe_quality, describe_threshold, list_warnings
 from detflow.exporting.recorded import describe_recorded
 from detflow.inference.load import local_model
+from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, read_state
 from detflow.storage.location import Location, parse_location
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.tables import format_change, format_metric
 from detflow.text import count_noun
+from detflow.training.trackers.choice import track_export
 
 if TYPE_CHECKING:
     from detflow.exporting.proof.latency import Timing
@@ -38,6 +41,7 @@ def export_model(
     max_detections: int | None = None,
     max_ap_drop: float | None = None,
     timing: Timing | None = None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Exports a checkpoint; the folder holds the formats that passed their gate.
 
@@ -58,6 +62,7 @@ def export_model(
         max_ap_drop: How much of the checkpoint's AP a format may lose; None for the formats' own
             limits.
         timing: How long each format is timed; None for as long as a good median takes.
+        announce: Told what the run's trackers say.
 
     Returns:
         The content of the published `model.json`. Formats that did not pass stand under `failed`;
@@ -91,7 +96,10 @@ def export_model(
                 max_ap_drop,
                 timing or Timing(),
             )
-            return build_artifact(ArtifactDir(staging.path), checkpoint, options)
+            card = build_artifact(ArtifactDir(staging.path), checkpoint, options)
+            tracking = read_state(checkpoint).record.config.tracking
+            track_export(RunDir(checkpoint.parent), tracking, staging.path, announce)
+            return card
 
 
 def find_failure(card: dict[str, Any], output: Location) -> ArtifactError | None:

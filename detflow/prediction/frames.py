@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-import numpy as np
-
-from detflow.data.images.header import DEFAULT_MAX_PIXELS
-from detflow.data.images.pictures import Picture, PictureFile, find_pictures, read_picture
+from detflow.data.images.header import DEFAULT_MAX_PIXELS, find_format
+from detflow.data.images.pictures import (
+    Picture,
+    PictureFile,
+    find_pictures,
+    is_animated_gif,
+    read_picture,
+)
 from detflow.errors import ConfigError, DataError
+from detflow.prediction.containers import (
+    AUDIO_SUFFIXES,
+    HEAD_BYTES,
+    VIDEO_SUFFIXES,
+    Container,
+    find_container,
+)
+from detflow.prediction.limits import ALL_FRAMES, Limits
+from detflow.prediction.videos import read_video
 from detflow.progress import Progress
-
-VIDEO_SUFFIXES: Final = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"}
-)
-# How a video file begins, and at which byte. FFmpeg goes by the content, and some of its formats
-# are playlists that name other files and hosts; a file that begins otherwise never reaches it.
-_CONTAINERS: Final = (
-    (4, b"ftyp"),
-    (8, b"AVI LIST"),
-    (0, b"\x1a\x45\xdf\xa3"),
-    (0, b"\x00\x00\x01\xba"),
-    (0, b"\x00\x00\x01\xb3"),
-    (0, b"G"),
-)
-# Some files do not say how many frames they hold, and OpenCV guesses it from the duration. A video
-# that ends this share earlier than guessed is not called damaged.
-_GUESSED_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +36,7 @@ class Frame:
         file: The file that it comes from.
         picture: Its upright pixels.
         index: The frame's number in the video, counted from 0; None for a picture.
-        time_s: Seconds from the video's start to the frame; None for a picture.
+        time_s: Seconds from the video's first frame to this one; None for a picture.
     """
 
     file: PictureFile
@@ -68,7 +62,11 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
         ConfigError: A source lies in `output`.
         DataError: A source holds none, or none but in `output`.
     """
-    found = (file for source in sources for file in find_pictures(source, VIDEO_SUFFIXES))
+    found = (
+        file
+        for source in sources
+        for file in find_pictures(source, VIDEO_SUFFIXES, _is_unnamed_video)
+    )
     files = list({file.path.absolute(): file for file in found}.values())
     if output is None:
         return files
@@ -88,87 +86,66 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
 
 def read_frames(
     files: Sequence[PictureFile],
-    every: int,
     failed: Callable[[Path, str], None],
     progress: Progress,
+    *,
+    limits: Limits = ALL_FRAMES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Iterator[Frame]:
     """Yields all pictures, and the frames of all videos, in the order of the files.
 
+    A file's content decides which of the two it is.
+
     Args:
         files: As from `find_media`.
-        every: 1 takes each frame of a video, 2 every second one.
         failed: Told of each file that cannot be read, or not to its end, and why.
         progress: Told how far it is.
+        limits: What is taken of each video.
         max_pixels: Larger pictures are not decoded.
     """
     for done, file in enumerate(files, start=1):
         try:
-            if file.path.suffix.lower() in VIDEO_SUFFIXES:
-                yield from _read_video(file, every, progress, max_pixels)
-            else:
+            container = _find_video(file.path)
+            if container is None:
                 yield Frame(file, read_picture(file.path, max_pixels))
+            else:
+                for frame in read_video(file.path, container, limits, progress, file.name):
+                    yield Frame(file, frame.picture, frame.index, frame.time_s)
         except DataError as error:
             failed(file.path, str(error))
         progress("detecting", done, len(files))
 
 
-def _read_video(
-    file: PictureFile, every: int, progress: Progress, max_pixels: int
-) -> Iterator[Frame]:
-    import cv2
+def _find_video(path: Path) -> Container | None:
+    """Returns the container of a video; None for what may be a picture.
 
-    _require_container(file.path)
-    # FFmpeg and OpenCV write about damage to stderr; here it becomes an error of one line.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    # FFmpeg could take a relative path for a network address, but never an absolute one.
-    video = cv2.VideoCapture(os.path.abspath(file.path), cv2.CAP_FFMPEG)
-    with contextlib.ExitStack() as stack:
-        stack.callback(cv2.utils.logging.setLogLevel, level)
-        stack.callback(video.release)
-        if not video.isOpened():
-            raise DataError("not a video that can be decoded", path=file.path)
-        width, height = (
-            int(video.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        )
-        if width * height > max_pixels:
-            raise DataError(
-                f"image too large: {width}x{height}, {width * height:,} pixels; "
-                f"expected at most {max_pixels:,}",
-                path=file.path,
-            )
-        expected = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
-        index = 0
-        while video.grab():
-            if index % every == 0:
-                time_s = video.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
-                decoded, pixels = video.retrieve()
-                if not decoded:
-                    break
-                yield Frame(
-                    file,
-                    Picture(np.ascontiguousarray(pixels[:, :, ::-1]), 1),
-                    index,
-                    round(time_s, 6),
-                )
-            index += 1
-            progress(file.name, index, max(index, expected))
-        if not index:
-            raise DataError("no frame of the video can be decoded", path=file.path)
-        if index < expected * (1.0 - _GUESSED_SHARE):
-            raise DataError(
-                f"the video can be decoded for {index:,} of its {expected:,} frames", path=file.path
-            )
+    Raises:
+        DataError: It has a video's name and is neither.
+    """
+    head = _read_head(path)
+    container = find_container(head)
+    if container is not None and container.demuxer == "gif":
+        return container if is_animated_gif(path) else None
+    if container is None and path.suffix.lower() in VIDEO_SUFFIXES and not find_format(head[:16]):
+        raise DataError(f"not a video: it begins with {head[:8].hex(' ') or 'nothing'}", path=path)
+    return container
 
 
-def _require_container(path: Path) -> None:
+def _read_head(path: Path) -> bytes:
     if not path.is_file():
         raise DataError("not a regular file", path=path)
     try:
         with open(path, "rb") as file:
-            head = file.read(16)
+            return file.read(HEAD_BYTES)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", path=path) from error
-    if not any(head[start : start + len(mark)] == mark for start, mark in _CONTAINERS):
-        raise DataError(f"not a video: it begins with {head[:8].hex(' ') or 'nothing'}", path=path)
+
+
+def _is_unnamed_video(path: Path) -> bool:
+    """Whether a file of another extension holds a video nevertheless."""
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        return False
+    try:
+        return find_container(_read_head(path)) is not None
+    except DataError:
+        return False

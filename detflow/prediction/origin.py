@@ -195,7 +195,6 @@ def _read_video(path: str) -> Iterator[Frame]:
     faults: list[str] = []
     yield from read_frames(
         [PictureFile(Path(path), Path(path).name)],
-        1,
         lambda _, reason: faults.append(reason),
         lambda what, done, total: None,
     )

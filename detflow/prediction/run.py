@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from detflow.errors import DataError
 from detflow.inference.detections import COLUMNS, Detections, import_optional
-from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME
-from detflow.prediction.files import (
-    COCO_RESULTS_NAME,
-    CSV_NAME,
-    OVERLAYS_NAME,
-    PREDICTIONS_NAME,
-    VOC_NAME,
-    FileNames,
-    describe_frame,
-    require_formats,
-    write_coco_results,
-    write_csv,
-    write_overlay,
-    write_voc,
-)
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
+from detflow.prediction.files import PREDICTIONS_NAME, require_formats
+from detflow.prediction.folder import PredictionFolder
 from detflow.prediction.frames import Frame, find_media, read_frames
+from detflow.prediction.limits import DEFAULT_MAX_FRAMES, Limits
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.storage.location import Location
@@ -40,8 +28,6 @@ if TYPE_CHECKING:
     from detflow.geometry import Images
     from detflow.inference.detector import Detector
 
-_FORMAT_VERSION = 2
-
 
 @dataclass(frozen=True, slots=True)
 class PredictedImage:
@@ -51,7 +37,7 @@ class PredictedImage:
         file: The file.
         detections: What was detected, with the size of the upright image.
         frame: The frame's number in the video, counted from 0; None for a picture.
-        time_s: Seconds from the video's start to the frame; None for a picture.
+        time_s: Seconds from the video's first frame to this one; None for a picture.
     """
 
     file: Path
@@ -109,8 +95,10 @@ def predict(
     *,
     score_threshold: float = DEFAULT_SCORE_THRESHOLD,
     overlays: bool = True,
+    overlay_videos: bool = False,
     formats: Collection[str] = ("coco",),
     every: int = 1,
+    max_frames: int = DEFAULT_MAX_FRAMES,
     progress: Progress = lambda what, done, total: None,
 ) -> Predictions:
     """Detects objects in pictures and videos, and publishes the results as a folder.
@@ -123,8 +111,10 @@ def predict(
             writes nothing.
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to draw the detections.
+        overlay_videos: Whether to write each video as an MP4 with the detections drawn.
         formats: Further files, out of `FURTHER_FORMATS`.
         every: 1 takes each frame of a video, 2 every second one.
+        max_frames: Most frames that are taken of one video.
         progress: Told how far it is.
 
     Raises:
@@ -137,12 +127,18 @@ def predict(
     require_formats(formats)
     files = find_media(sources, output)
     with contextlib.ExitStack() as stack:
-        staging = None
+        folder = None
         if output is not None:
             require_replaceable(output, PREDICTIONS_NAME)
             # The destination is opened first: what it refuses, it refuses before a runtime is
             # imported.
-            staging = stack.enter_context(publish_directory(output))
+            folder = PredictionFolder(
+                stack.enter_context(publish_directory(output)),
+                overlays=overlays,
+                overlay_videos=overlay_videos,
+                formats=formats,
+            )
+            stack.callback(folder.close)
         from detflow.inference.load import load_detector, local_model
 
         # Once a model is loaded, its files are no longer needed.
@@ -150,47 +146,28 @@ def predict(
             detector = load_detector(path)
         failed: list[tuple[str, str]] = []
         images: list[PredictedImage] = []
-        entries: list[dict[str, Any]] = []
-        names = FileNames()
         frames = read_frames(
-            files, every, lambda path, reason: failed.append((str(path), reason)), progress
+            files,
+            lambda path, reason: failed.append((str(path), reason)),
+            progress,
+            limits=Limits(every, max_frames),
         )
         for frame, found in _detect(detector, frames):
             kept = found.above(score_threshold)
             images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
-            if staging is None:
-                continue
-            entry = describe_frame(frame, kept, len(images))
-            stem = names.choose(frame.name, is_frame=frame.index is not None)
-            if overlays:
-                entry["overlay"] = f"{OVERLAYS_NAME}/{stem}.jpg"
-                write_overlay(staging / entry["overlay"], frame, kept)
-            if "voc" in formats:
-                write_voc(staging / VOC_NAME, stem, frame, kept)
-            entries.append(entry)
+            if folder is not None:
+                folder.add(frame, kept)
         if not images:
             raise DataError(
                 f"no image can be read, {count_noun(len(files), 'file')} tried; {failed[0][1]}"
             )
-        if staging is not None:
-            report = {
-                "format_version": _FORMAT_VERSION,
-                "model": str(model),
-                "classes": list(detector.label_map),
-                "score_threshold": score_threshold,
-                "frame": FRAME,
-                "images": entries,
-                "failed": [{"file": name, "reason": reason} for name, reason in failed],
-            }
-            (staging / PREDICTIONS_NAME).write_text(
-                json.dumps(report, indent=1) + "\n", encoding="utf-8"
+        if folder is not None:
+            folder.finish(
+                model=str(model),
+                classes=list(detector.label_map),
+                score_threshold=score_threshold,
+                failed=failed,
             )
-            if "coco" in formats:
-                write_coco_results(
-                    staging / COCO_RESULTS_NAME, [image.detections for image in images]
-                )
-            if "csv" in formats:
-                write_csv(staging / CSV_NAME, entries)
     return Predictions(images, failed)
 
 

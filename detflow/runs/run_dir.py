@@ -53,6 +53,7 @@ class RunDir:
         self.label_map_path = path / "label_map.pbtxt"
         self.losses_path = path / "losses.csv"
         self.results_path = path / "results.csv"
+        self.curves_path = path / "results.png"
         # The step whose loss was not a number.
         self.failure_path = path / "failure.json"
         self.tensorboard_dir = path / "tensorboard"
@@ -60,6 +61,20 @@ class RunDir:
         # never believes it.
         self.checkpoint_pointer_path = path / "checkpoint"
         self._lock_path = path / ".lock"
+
+    def list_figures(self) -> list[Path]:
+        """Returns the files that show what a run is and how it went."""
+        return [
+            self.config_path,
+            self.label_map_path,
+            self.losses_path,
+            self.results_path,
+            self.curves_path,
+        ]
+
+    def tracker_path(self, name: str) -> Path:
+        """Returns where the run keeps what a tracker calls it."""
+        return self.path / f"tracker-{name}.json"
 
     def checkpoint_path(self, step: int) -> Path:
         """Returns where the checkpoint of a step is, or would be."""

@@ -61,13 +61,15 @@ class Journal:
         self._losses_path = run.losses_path
         self._results_path = run.results_path
         self._loss_columns = ("step", "loss", *loss_names, "learning_rate")
+        # TensorBoard shows tags with the same beginning together.
+        self._loss_tags = ("loss/total", *(f"loss/{name}" for name in loss_names), "learning_rate")
         self._metric_names = tuple(metric_names)
         self._pending: list[tuple[Any, ...]] = []
         self.notes = mend_losses(
             run.losses_path,
             self._loss_columns,
             start,
-            lambda steps: _read_scalars(run.tensorboard_dir, self._loss_columns[1:], steps),
+            lambda steps: _read_scalars(run.tensorboard_dir, self._loss_tags, steps),
         ) + mend_results(run.results_path, ("step", *self._metric_names), evaluations)
         with environment_faults(run.tensorboard_dir):
             self._writer = tf.summary.create_file_writer(os.fspath(run.tensorboard_dir))
@@ -88,7 +90,7 @@ class Journal:
         row = (step, *losses, learning_rate)
         self._pending.append(row)
         if step % _SUMMARY_STEPS == 0:
-            self._write_scalars(dict(zip(self._loss_columns[1:], row[1:], strict=True)), step)
+            self._write_scalars(dict(zip(self._loss_tags, row[1:], strict=True)), step)
 
     def evaluated(
         self,
@@ -107,8 +109,7 @@ class Journal:
             self._results_path, [(step, *(metrics.get(name) for name in self._metric_names))]
         )
         self._write_scalars(
-            {f"evaluation/{name}": value for name, value in metrics.items() if value is not None},
-            step,
+            {_tag(name): value for name, value in metrics.items() if value is not None}, step
         )
 
         for name, picture in pictures:
@@ -143,6 +144,11 @@ class Journal:
                 step,
                 about,
             )
+
+
+def _tag(metric: str) -> str:
+    """Returns where TensorBoard shows a metric: those of single classes apart, as they are many."""
+    return f"evaluation of classes/{metric}" if "/" in metric else f"evaluation/{metric}"
 
 
 def _read_scalars(

@@ -115,9 +115,9 @@ class Action:
     """What happens in a training beside its steps; override what you need, the rest does nothing.
 
     The order is: detflow's own actions first (finite check, time budget, evaluator, journal,
-    display, checkpointer, early stop), then those of `train(actions=…)` as they were given. So an
-    action of yours sees a step only after its losses were found finite, and `at_rest` after the
-    step was evaluated and saved, where that was due.
+    display, checkpointer, early stop, the picture of the curves, trackers), then those of
+    `train(actions=…)` as they were given. So an action of yours sees a step only after its losses
+    were found finite, and `at_rest` after the step was evaluated and saved, where that was due.
 
     An action that raises ends the training with its exception, as if the process had been killed
     there: nothing more is saved, `close` is called, and the same command goes on from the last

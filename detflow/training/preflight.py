@@ -18,7 +18,7 @@ from detflow.errors import ConfigError, DataError
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
-from detflow.models.weights.sources import InitialWeights, find_initial_weights
+from detflow.models.weights.sources import InitialWeights, find_initial_weights, require_fitting
 from detflow.runs.plan import Plan
 from detflow.runs.record import RunRecord, with_steps
 from detflow.runs.run_dir import RunDir
@@ -31,6 +31,7 @@ from detflow.training.provenance import (
     find_changes,
     refuse_changes,
 )
+from detflow.training.trackers.choice import require_trackers
 from detflow.types import Detection, Sample
 
 
@@ -131,6 +132,7 @@ def prepare_start(
         config = config.model_copy(
             update={"augment": config.augment.model_copy(update={"enabled": False})}
         )
+    require_trackers(config.tracking)
     threads = config.runtime.threads or len(os.sched_getaffinity(0))
     machine = _describe_machine(config, threads, topology)
     require_divisible(config.train.batch_size, machine.replicas)
@@ -158,6 +160,8 @@ def prepare_start(
         config = with_steps(config, plan.total)
     # Only the first step needs them: a run goes on without.
     initial = None if newest else find_initial_weights(config.train)
+    if initial:
+        require_fitting(initial, config.model)
     changes: list[str] = []
     if before:
         digests = initial.digests if initial else None

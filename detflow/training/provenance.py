@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from detflow.config.reading import flatten_config
 from detflow.config.schema import ExperimentConfig
 from detflow.digests import FileDigest
 from detflow.errors import ConfigError
@@ -37,6 +38,9 @@ _WITHOUT_EFFECT = {
     "checkpoint.max_bytes",
     # It says how a change is met, and is none.
     "train.resume_schedule",
+    "tracking.trackers",
+    "tracking.project",
+    "tracking.name",
 }
 
 
@@ -77,7 +81,7 @@ def find_changes(
     Returns:
         One line a difference that would change the weights.
     """
-    old, new = _flatten(before.config), _flatten(config)
+    old, new = flatten_config(before.config), flatten_config(config)
     compared = set(new) - _WITHOUT_EFFECT
     budget = new["train.time_budget"]
     if budget is not None and budget == old["train.time_budget"]:
@@ -190,7 +194,7 @@ def refuse_changes(run: RunDir, changes: Sequence[str]) -> None:
 def fingerprint_start(config: ExperimentConfig, data_fingerprint: str, machine: Machine) -> int:
     """Returns a number of 63 bits that processes which train together must have in common."""
     settings = {
-        name: value for name, value in _flatten(config).items() if name not in _WITHOUT_EFFECT
+        name: value for name, value in flatten_config(config).items() if name not in _WITHOUT_EFFECT
     }
     if config.train.time_budget is not None:
         # Only the chief's model directory tells what it comes to.
@@ -219,12 +223,4 @@ def _describe(config: ExperimentConfig, machine: Machine) -> dict[str, Any]:
         "tensorflow": version("tensorflow"),
         # Version 1 was not written down.
         "augmentation": RANDOM_NUMBERS if config.augment.enabled else None,
-    }
-
-
-def _flatten(config: ExperimentConfig) -> Mapping[str, Any]:
-    return {
-        f"{section}.{name}": value
-        for section, values in config.model_dump(mode="json").items()
-        for name, value in values.items()
     }

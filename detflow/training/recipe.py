@@ -42,12 +42,14 @@ from detflow.training.actions import (
     WeightCheck,
 )
 from detflow.training.budget import Intervals, Stopwatch
+from detflow.training.curves_picture import DrawCurves
 from detflow.training.display import TrainingDisplay
 from detflow.training.forecast import forecast
 from detflow.training.gains import Gains
 from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
 from detflow.training.loop import Action, Course, run_loop
+from detflow.training.photos import read_photos
 from detflow.training.preflight import Start
 from detflow.training.provenance import accept, fingerprint_start
 from detflow.training.resuming import describe_best, describe_changes
@@ -56,6 +58,7 @@ from detflow.training.state import TrainingState, build_training_state
 from detflow.training.step import images_per_step, rows_of_step
 from detflow.training.steps import StateTrainee
 from detflow.training.time_budget import TimeBudget
+from detflow.training.trackers.choice import Track
 from detflow.types import Sample
 
 # For the first fit of a time budget an evaluation of so many images is timed.
@@ -115,6 +118,12 @@ def train(
             start.machine.precision,
             team,
             start.initial,
+            lambda: read_photos(
+                start.training_samples(),
+                start.num_training,
+                config.model.input_size,
+                config.train.seed,
+            ),
             serves=team.is_chief,
         )
         first, checkpoints, is_finished = _restore_or_start(run, start, team, state, display)
@@ -352,6 +361,11 @@ def _list_actions(
     ]
     if config.train.patience:
         actions.append(EarlyStop(config.train.patience, lambda: checkpoints.state))
+    actions.append(DrawCurves(run.losses_path, run.results_path, run.curves_path))
+    actions += [
+        Track(name, run, state.model.loss_names, run.list_figures, display.note)
+        for name in config.tracking.trackers
+    ]
     return actions
 
 

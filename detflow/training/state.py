@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -16,6 +16,7 @@ from detflow.models.build import build_model
 from detflow.models.freeze import freeze
 from detflow.models.precision import Precision, network_precision
 from detflow.models.recompute import recompute_blocks
+from detflow.models.weights.foreign import Photos
 from detflow.models.weights.restore import RestoreReport, restore_initial_weights
 from detflow.models.weights.sources import InitialWeights
 from detflow.runs.checkpoints import WeightAverage
@@ -60,6 +61,7 @@ def build_training_state(
     precision: Precision,
     team: Team,
     initial: InitialWeights | None = None,
+    read_photos: Callable[[], Photos] | None = None,
     *,
     serves: bool = False,
 ) -> TrainingState:
@@ -71,12 +73,15 @@ def build_training_state(
         precision: What the network computes in.
         team: Where the variables live.
         initial: Weights to start with; None from scratch.
+        read_photos: See `restore_initial_weights`.
         serves: Whether this process evaluates.
     """
     num_classes = len(label_map)
     with team.scope(), network_precision(precision):
         model = build_model(config.model, num_classes)
-    restored = restore_initial_weights(initial, model, label_map.names) if initial else None
+    restored = (
+        restore_initial_weights(initial, model, label_map.names, read_photos) if initial else None
+    )
     # What is evaluated and exported computes in float32 on one device, whatever training does.
     is_served = not serves or (precision == "float32" and team.num_replicas == 1)
     served = model if is_served else build_model(config.model, num_classes)

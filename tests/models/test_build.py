@@ -28,6 +28,8 @@ FASTER_RCNN = {
 }
 # Each preset as small as it goes.
 SMALLEST = {
+    "retinanet_lite0": {"width_multiplier": 1},
+    "retinanet_mobilenet_v2_light": {"width_multiplier": 0.35},
     "retinanet_mobilenet_v2": {"width_multiplier": 0.35},
     "retinanet_mobilenet_v3": {"width_multiplier": 0.35, "backbone": "mobilenet_v3_small"},
     "retinanet_spinenet49_mobile": {"width_multiplier": 1, "backbone": "spinenet49xs_mobile"},
@@ -79,7 +81,7 @@ def require_classes_by_name(model, prefix):
         variable.assign_add(random.normal(0, 0.3, variable.shape))
     boxes, scores = model.predict(canvas)
     tf.train.Checkpoint(**model.parts).write(str(prefix))
-    weights = InitialWeights("there", prefix, is_run=False, digests={}, classes=("a", "b"))
+    weights = InitialWeights("there", prefix, kind="checkpoint", digests={}, classes=("a", "b"))
     report = restore_initial_weights(weights, model, ("b", "a"))
     assert all(part.restored == part.total for part in report.parts.values())
     new_boxes, new_scores = model.predict(canvas)

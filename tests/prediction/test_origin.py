@@ -15,7 +15,7 @@ def found(name, score, box=BOX):
 
 
 @pytest.fixture
-def predictions(tmp_path):
+def predictions(tmp_path, write_avi):
     """A folder as predict writes it, of a JPEG, a PNG, a turned JPEG and two frames of a video."""
     pixels = np.random.default_rng(4).integers(0, 256, (48, 64, 3), np.uint8)
     picture = Image.fromarray(cv2.GaussianBlur(pixels, (0, 0), 4))
@@ -26,12 +26,7 @@ def predictions(tmp_path):
     picture.save(paths[0], quality=95)
     picture.save(paths[1])
     picture.save(paths[2], quality=95, exif=exif)
-    film = cv2.VideoWriter(
-        str(paths[3]), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48)
-    )
-    for shade in range(4):
-        film.write(np.full((48, 64, 3), 60 * shade, np.uint8))
-    film.release()
+    write_avi(paths[3], [np.full((48, 64, 3), 60 * shade, np.uint8) for shade in range(4)])
     images = [
         {"file": str(paths[0]), "detections": [found("cat", 0.9), found("dog", 0.5)]},
         {"file": str(paths[1]), "detections": []},

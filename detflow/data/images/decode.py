@@ -140,13 +140,14 @@ def decode_pixels(
                 pixels = simplejpeg.decode_jpeg(
                     data, colorspace="RGB", fastdct=False, fastupsample=False, strict=True
                 )
-                return _turn_pixels(pixels, orientation), orientation
+                return turn_pixels(pixels, orientation), orientation
     facts = read_image_facts(data, max_pixels)
     orientation = facts.orientation if upright else 1
     return decode_rgb(data, orientation), orientation
 
 
-def _turn_pixels(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+def turn_pixels(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Returns pixels [height, width, 3] as an EXIF orientation, 1 to 8, wants them seen."""
     if orientation == 1:
         return pixels
     return np.ascontiguousarray(np.asarray(Image.fromarray(pixels).transpose(_TURNS[orientation])))

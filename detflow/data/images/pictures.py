@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from detflow.data.images.decode import decode_pixels
 from detflow.data.images.header import (
@@ -17,6 +18,7 @@ from detflow.data.images.header import (
     IMAGE_SUFFIXES,
     MAX_IMAGE_BYTES,
     ImageFault,
+    pillow_faults,
 )
 from detflow.errors import DataError
 
@@ -48,7 +50,11 @@ class Picture:
     orientation: int
 
 
-def find_pictures(source: str, further_suffixes: Collection[str] = ()) -> list[PictureFile]:
+def find_pictures(
+    source: str,
+    further_suffixes: Collection[str] = (),
+    is_wanted: Callable[[Path], bool] = lambda path: False,
+) -> list[PictureFile]:
     """Finds pictures.
 
     Args:
@@ -56,17 +62,18 @@ def find_pictures(source: str, further_suffixes: Collection[str] = ()) -> list[P
             depth, but not among hidden files nor behind links to folders; or a pattern of the
             shell (`photos/**/*.jpg`) that stands for files or folders.
         further_suffixes: Extensions of other files to look for in folders, in lower case.
+        is_wanted: Asked about a folder's files with further extensions.
 
     Raises:
         DataError: There is none.
     """
     if os.path.exists(source):
-        found = _expand(Path(source), further_suffixes)
+        found = _expand(Path(source), further_suffixes, is_wanted)
     else:
         found = [
             file
             for match in sorted(glob.glob(source, recursive=True))
-            for file in _expand(Path(match), further_suffixes)
+            for file in _expand(Path(match), further_suffixes, is_wanted)
         ]
     if not found:
         exists = os.path.exists(source)
@@ -118,18 +125,35 @@ def decode_picture(
     return Picture(*decode_pixels(data, max_pixels, upright=upright))
 
 
-def _expand(path: Path, further_suffixes: Collection[str]) -> list[PictureFile]:
+def is_animated_gif(path: Path) -> bool:
+    """Whether a GIF has several frames; what cannot be read has not."""
+    try:
+        with (
+            open(path, "rb") as file,
+            pillow_faults("gif"),
+            Image.open(file, formats=("GIF",)) as image,
+        ):
+            return bool(getattr(image, "is_animated", False))
+    except (OSError, ImageFault):
+        return False
+
+
+def _expand(
+    path: Path, further_suffixes: Collection[str], is_wanted: Callable[[Path], bool]
+) -> list[PictureFile]:
     if not path.is_dir():
         return [PictureFile(path, path.name)]
+    suffixes = {*IMAGE_SUFFIXES, *further_suffixes}
     return [
         PictureFile(file, file.relative_to(path).as_posix())
-        for file in _walk(path, {*IMAGE_SUFFIXES, *further_suffixes})
+        for file in _walk(path)
+        if file.suffix.lower() in suffixes or is_wanted(file)
     ]
 
 
-def _walk(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
     for directory, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+            if not name.startswith("."):
                 yield Path(directory, name)

@@ -26,7 +26,12 @@ _MAX_HEADS = 50
 _MAX_SHOWN = 4
 _NAME_FOLDER = "name the folder that holds images and annotations"
 _EXPORT = "export the annotations as Pascal VOC"
-_VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
+_VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
+        *(".mts", ".m2ts", ".flv", ".wmv", ".ogv"),
+    }
+)
 
 
 class _Kind(NamedTuple):

@@ -9,7 +9,7 @@ import tf_keras
 from official.projects.yolo.configs import backbones as yolo_backbones
 from official.projects.yolo.modeling.backbones import yolov7
 from official.vision.configs import backbones, common, decoders
-from official.vision.modeling.backbones import mobilenet, resnet, spinenet_mobile
+from official.vision.modeling.backbones import efficientnet, mobilenet, resnet, spinenet_mobile
 from official.vision.modeling.decoders import fpn
 
 from detflow.config.backbones import BACKBONES
@@ -109,6 +109,20 @@ def _build_mobilenet(
     )
 
 
+def _build_efficientnet(
+    model_id: str | int,
+    images: tf_keras.layers.InputSpec,
+    config: ModelConfig,
+    parameters: GardenParameters,
+    norm: common.NormActivation,
+) -> tf_keras.Model:
+    # The Lite networks, which the table has, are those without squeeze and excitation.
+    chosen = parameters.fill(backbones.EfficientNet, "backbone", model_id=model_id, se_ratio=0.0)
+    return efficientnet.build_efficientnet(
+        images, backbones.Backbone(type="efficientnet", efficientnet=chosen), norm
+    )
+
+
 def _build_spinenet(
     model_id: str | int,
     images: tf_keras.layers.InputSpec,
@@ -145,6 +159,7 @@ def _build_yolo(
 _BUILDERS: dict[str, Callable[..., tf_keras.Model]] = {
     "resnet": _build_resnet,
     "mobilenet": _build_mobilenet,
+    "efficientnet": _build_efficientnet,
     "spinenet_mobile": _build_spinenet,
     "yolov7": _build_yolo,
 }
@@ -177,7 +192,8 @@ def feature_pyramid(
 ) -> dict[str, tf.Tensor]:
     """Runs the backbone on images [B, height, width, 3] and the decoder on its features.
 
-    A MobileNet also returns what comes after its last level, which no decoder takes.
+    MobileNets and EfficientNets also return what comes after their last level, which no decoder
+    takes.
     """
     outputs = backbone(images)
     features = {level: outputs[level] for level in backbone.output_specs}

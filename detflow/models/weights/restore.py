@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,10 +23,13 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from detflow.errors import ArtifactError
 from detflow.models.base import ClassAxis, DetectionModel
 from detflow.models.build import build_model
+from detflow.models.weights.foreign import ForeignGraph, Photos, measure_statistics
+from detflow.models.weights.published import describe_terms
 from detflow.models.weights.sources import InitialWeights
 from detflow.process.tensorflow_faults import checkpoint_faults
 from detflow.runs.checkpoints import WeightAverage, restore_weights
 from detflow.runs.states import read_state
+from detflow.text import count_noun
 
 _MAX_NAMES = 4
 _REASONS = {
@@ -67,11 +70,14 @@ class RestoreReport:
         weights: Where from.
         classes: The classes of the model.
         parts: By the part's name.
+        photos: The images that the statistics of the batch norms are of, where the weights have
+            none.
     """
 
     weights: InitialWeights
     classes: tuple[str, ...]
     parts: Mapping[str, PartReport]
+    photos: Photos | None = None
 
     @property
     def fresh_classes(self) -> list[str]:
@@ -85,6 +91,13 @@ class RestoreReport:
             f"{name} {part.restored} of {part.total} variables" for name, part in self.parts.items()
         )
         yield f"initial weights from {self.weights.source}: {counts}"
+        if terms := self.weights.terms:
+            yield f"they were made from {describe_terms(terms)}"
+        if self.photos:
+            yield (
+                f"batch norms have the statistics of {count_noun(len(self.photos.names), 'image')} "
+                f"of the training split, from {self.photos.names[0]} on"
+            )
         theirs, fresh = self.weights.classes, self.fresh_classes
         if theirs is not None and theirs != self.classes:
             taken = [name for name in self.classes if name not in fresh]
@@ -106,13 +119,18 @@ class RestoreReport:
         return {
             "source": self.weights.source,
             "files": dict(self.weights.digests),
+            "terms": dict(self.weights.terms),
+            "statistics_of": list(self.photos.names) if self.photos else None,
             "restored": restored,
             "fresh_classes": self.fresh_classes,
         }
 
 
 def restore_initial_weights(
-    weights: InitialWeights, model: DetectionModel, classes: tuple[str, ...]
+    weights: InitialWeights,
+    model: DetectionModel,
+    classes: tuple[str, ...],
+    read_photos: Callable[[], Photos] | None = None,
 ) -> RestoreReport:
     """Loads what fits into a model that has been initialised and not trained.
 
@@ -122,15 +140,19 @@ def restore_initial_weights(
     Args:
         weights: A checkpoint of a detflow run, of which the averaged weights are taken, or another
             TensorFlow checkpoint whose objects have Model Garden's names: `backbone`, `decoder`,
-            `head` and so on, at the top or below `model`.
+            `head` and so on, at the top or below `model`; or a file of another program, which holds
+            a backbone.
         model: The model; its `parts` are filled.
         classes: The model's classes.
+        read_photos: Reads images like those that will be trained on; it is called where the weights
+            have no statistics of their batch norms, which then are those of these images.
 
     Raises:
         ArtifactError: The checkpoint is damaged, holds numbers that are not finite, or nothing in
             it fits.
+        ValueError: The weights need images, and there are none.
     """
-    graph = _open_run(weights.path) if weights.is_run else _CheckpointGraph(weights.path)
+    graph = _open(weights, model)
     mapping = _ClassMapping(model.class_axes, classes, weights.classes)
     parts = {name: _restore_part(name, part, graph, mapping) for name, part in model.parts.items()}
     report = RestoreReport(weights, classes, parts)
@@ -141,6 +163,12 @@ def restore_initial_weights(
             remedy="choose a model section like the one it was trained with, or train from scratch "
             "without train.init_from",
         )
+    if isinstance(graph, ForeignGraph) and not graph.has_statistics:
+        if read_photos is None:
+            raise ValueError(f"{weights.source} has no statistics, and there are no images")
+        photos = read_photos()
+        measure_statistics(model.parts["backbone"], photos.canvases)
+        report = replace(report, photos=photos)
     return report
 
 
@@ -223,6 +251,14 @@ class _CheckpointGraph:
             return found
         with checkpoint_faults(self._prefix, f"{key} cannot be read"):
             return self._reader.get_tensor(key)  # type: ignore[no-any-return]
+
+
+def _open(weights: InitialWeights, model: DetectionModel) -> _Graph:
+    if weights.kind == "run":
+        return _open_run(weights.path)
+    if weights.kind == "checkpoint":
+        return _CheckpointGraph(weights.path)
+    return ForeignGraph(weights, model.parts)
 
 
 def _open_run(checkpoint_path: Path) -> _ModelGraph:

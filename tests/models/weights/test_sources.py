@@ -6,7 +6,8 @@ import pytest
 from detflow.config.schema import TrainConfig
 from detflow.errors import ArtifactError, ConfigError
 from detflow.models.weights import sources as weight_sources
-from detflow.models.weights.sources import PUBLISHED, PublishedWeights, find_initial_weights
+from detflow.models.weights.published import PUBLISHED, PublishedWeights
+from detflow.models.weights.sources import find_initial_weights
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def test_a_folder_a_prefix_and_an_index_file_are_checkpoints(folder):
     newest = folder / "ckpt-277200"
     for source in (folder, newest, f"{newest}.index", f"file://{newest}"):
         found = find(source)
-        assert (found.path, found.is_run) == (newest, False)
+        assert (found.path, found.kind) == (newest, "checkpoint")
         assert (
             found.digests["ckpt-277200.data-00000-of-00001"]["sha256"]
             == hashlib.sha256(b"data277200").hexdigest()
@@ -77,7 +78,14 @@ def test_a_published_name_is_its_addresses(folder, monkeypatch):
     monkeypatch.setitem(
         PUBLISHED,
         "tiny",
-        PublishedWeights(("https://example.org/a.index", "https://example.org/a.data"), "all"),
+        PublishedWeights(
+            "all",
+            (),
+            "data",
+            "licence",
+            "none",
+            ("https://example.org/a.index", "https://example.org/a.data"),
+        ),
     )
     assert find("tiny").path == folder / "ckpt-277200"
     find("http://example.org/b.tar.gz", init_sha256="0" * 64)
@@ -90,9 +98,10 @@ def test_a_published_name_is_its_addresses(folder, monkeypatch):
         (
             "resnet50-imagnet",
             ConfigError,
-            "is not a name, an address, a run or a checkpoint; did you mean resnet50-imagenet",
+            "is not a name, an address, a run, a checkpoint, a .pth or a .tflite; "
+            "did you mean resnet50-imagenet",
         ),
-        ("zzz", ConfigError, "published weights: resnet50-imagenet, "),
+        ("zzz", ConfigError, "published weights: efficientnet-lite0-imagenet, "),
         ("ftp://example.org/x", ConfigError, "is not a name, an address"),
         (".", ArtifactError, r"no file ends in \.index"),
     ],

@@ -1,0 +1,1 @@
+"""Trackers of experiments: what tells MLflow, W&B and the like about a run."""
