@@ -29,6 +29,7 @@ class Verdict(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
+    SAME = "the same"
     UNCLEAR = "not clear"
     TOO_FEW = "too few images"
 
@@ -62,6 +63,8 @@ class MetricDifference:
         """Whether the images can tell that the first is better or worse."""
         if self.interval is None:
             return Verdict.TOO_FEW
+        if self.interval == (0.0, 0.0):
+            return Verdict.SAME
         if self.interval.low > 0.0:
             return Verdict.BETTER
         return Verdict.WORSE if self.interval.high < 0.0 else Verdict.UNCLEAR

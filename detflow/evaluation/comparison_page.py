@@ -79,6 +79,8 @@ def _tell_verdict(found: ModelComparison, pair: Pair) -> str:
     if difference.verdict is Verdict.TOO_FEW:
         return f"Too few images have objects to tell {LETTERS[0]} from {other}."
     between = f"{format_interval(difference.interval, signed=True)} of AP at {LEVEL_TEXT}"
+    if difference.verdict is Verdict.SAME:
+        return f"{LETTERS[0]} and {other} have the same AP in every draw of the images."
     if difference.verdict is Verdict.UNCLEAR:
         return f"These images cannot tell {LETTERS[0]} from {other} ({between})."
     return f"{LETTERS[0]} is {difference.verdict.value} than {other} ({between})."
