@@ -60,11 +60,16 @@ def build_config(options: argparse.Namespace) -> ExperimentConfig:
                     "train_split": options.split,
                     "eval_split": None,
                 },
-                "model": {"input_size": options.input_size, "anchor_scale": 2.5},
+                "model": {
+                    "preset": options.preset,
+                    "input_size": options.input_size,
+                    "anchor_scale": 2.5,
+                },
                 "train": {
                     "steps": options.steps,
                     "batch_size": options.batch_size,
                     "warmup_steps": 10,
+                    "freeze": options.freeze,
                 },
                 "checkpoint": {"every_steps": 10**6},
                 "runtime": {"precision": options.precision},
@@ -108,6 +113,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
 def run_tight(options: argparse.Namespace) -> dict[str, float]:
     """Runs the compiled step on one batch, without looking at its losses."""
     from detflow.models.build import build_model
+    from detflow.models.freeze import freeze
     from detflow.models.precision import network_precision, resolve_precision
     from detflow.runs.checkpoints import WeightAverage
     from detflow.training.optimizer import LearningRate, build_optimizer
@@ -117,13 +123,13 @@ def run_tight(options: argparse.Namespace) -> dict[str, float]:
     precision = resolve_precision(config.runtime.precision)
     with network_precision(precision):
         model = build_model(config.model, len(label_map))
+    average = WeightAverage(model.network, config.train.ema_decay)
+    freeze(model.parts, config.train.freeze)
     schedule = LearningRate(config.train)
     optimizer = build_optimizer(
         config.train, schedule, model.network.trainable_variables, precision
     )
-    take_step = build_step(
-        model, optimizer, schedule, WeightAverage(model.network, config.train.ema_decay), config
-    )
+    take_step = build_step(model, optimizer, schedule, average, config)
     import tensorflow as tf
 
     batch = [tf.constant(part) for part in images.batch(1, 0, options.batch_size)[:3]]
@@ -318,6 +324,18 @@ def run_once(name: str, arguments: list[str]) -> dict[str, float]:
         return json.load(result)
 
 
+def compare(medians: dict[str, dict[str, float]]) -> None:
+    """Prints the ratios of those that ran."""
+    speeds = {name: figures["images/s"] for name, figures in medians.items()}
+    print()
+    for one, other in (("ours", "tight"), ("ours", "stock"), ("inputs", "tight")):
+        if one in speeds and other in speeds:
+            print(f"{one} / {other}: {speeds[one] / speeds[other]:.3f}")
+    if "ours" in medians and "stock" in medians:
+        share = medians["ours"]["first step s"] / medians["stock"]["first step s"]
+        print(f"first step, ours / stock: {share:.2f}")
+
+
 def main() -> None:
     """Parses the arguments and runs every contestant, or, inside a child, one."""
     parser = argparse.ArgumentParser(
@@ -336,6 +354,15 @@ def main() -> None:
     )
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--preset", default="retinanet_resnet10", help="model.preset; the stock trainer has its own"
+    )
+    parser.add_argument(
+        "--freeze", nargs="*", default=[], metavar="PART", help="as in train.freeze"
+    )
+    parser.add_argument(
+        "--contestants", nargs="+", choices=CONTESTANTS, help="only these (default: all)"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
@@ -347,7 +374,8 @@ def main() -> None:
         options.result.write_text(json.dumps(figures))
         return
 
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
+    chosen = options.contestants or list(CONTESTANTS)
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
     for _ in range(options.rounds):
         for name, done in runs.items():
             done.append(run_once(name, sys.argv[1:]))
@@ -366,13 +394,7 @@ def main() -> None:
     for name, figures in medians.items():
         first = f"{figures['first step s']:.1f}" if "first step s" in figures else ""
         print(f"| {name} | {figures['images/s']:.1f} | {first} | {figures['peak MB']:,.0f} |")
-    ours = medians["ours"]
-    print(f"\nours / tight: {ours['images/s'] / medians['tight']['images/s']:.3f}")
-    print(f"ours / stock: {ours['images/s'] / medians['stock']['images/s']:.2f}")
-    print(
-        f"first step, ours / stock: {ours['first step s'] / medians['stock']['first step s']:.2f}"
-    )
-    print(f"inputs / tight: {medians['inputs']['images/s'] / medians['tight']['images/s']:.1f}")
+    compare(medians)
     if options.json:
         options.json.write_text(json.dumps({"medians": medians, "runs": runs}, indent=2) + "\n")
 

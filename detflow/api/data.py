@@ -379,8 +379,14 @@ def init(
     output: str | os.PathLike[str] | None = None,
     *,
     val_from: str | None = None,
+    time_budget: str | float | None = None,
+    start_from: str | os.PathLike[str] | None = None,
+    offline: bool = False,
+    probe: bool = True,
 ) -> ExperimentConfig:
-    """Fits a configuration to the data: input size, anchors, splits, and length of the training.
+    """Fits a configuration to the data, the weights that can be had, and this machine.
+
+    It chooses input size, anchors, splits, initial weights, frozen parts, augmentation, length.
 
     Args:
         source: A folder that `make_records` wrote; or a dataset folder, which is judged as
@@ -389,20 +395,29 @@ def init(
         output: A YAML file to write, with the reason for each value as a comment. It must not exist
             yet.
         val_from: As in `check`; for a dataset folder.
+        time_budget: How long the training may take: "5m", or seconds.
+        start_from: "scratch", the name of published weights, or a file or run; None takes the best
+            that can be had.
+        offline: Whether no weights may be fetched.
+        probe: Whether to measure this machine's speed for some seconds, which imports TensorFlow.
 
     Returns:
         The configuration; `train` takes it as it is.
 
     Raises:
-        ConfigError: The file exists, or no validation split can be taken.
+        ConfigError: The file exists, no validation split can be taken, or a training cannot start
+            from the weights.
         DataError: The dataset cannot be used, or there is nothing to train on.
-        ArtifactError: The records are damaged.
+        ArtifactError: The records or the weights are damaged.
+        EnvironmentFault: The weights that were asked for cannot be fetched.
     """
-    from detflow.training.fit import fit_source
+    from detflow.training.fit import FitOptions, fit_source, read_time_budget
 
     if output is not None and to_path(output).exists():
         raise ConfigError("the file exists", path=output, remedy="name another file")
-    text = fit_source(to_path(source), build_options(val_from=val_from, report=False))
+    weights = None if start_from is None else os.fspath(start_from)
+    fit = FitOptions(read_time_budget(time_budget), weights, offline, probe)
+    text = fit_source(to_path(source), build_options(val_from=val_from, report=False), fit)
     if output is not None:
         publish_file(to_path(output), text)
     return parse_config(text)

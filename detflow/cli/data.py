@@ -251,22 +251,51 @@ def diff(
     metavar="SPLIT=SHARE",
     help="As in make-records, for a dataset folder.",
 )
-def init(source: Path, output: Path | None, val_from: str | None) -> None:
+@click.option(
+    "--time-budget",
+    metavar="5m",
+    help="How long the training may take, from the start of its command to its end.",
+)
+@click.option(
+    "--from",
+    "start_from",
+    metavar="WEIGHTS",
+    help="Start from these: scratch, a name of `detflow weights`, or a file or run.  [default: the "
+    "best that can be had]",
+)
+@click.option("--offline", is_flag=True, help="Fetch no weights; DETFLOW_OFFLINE=1 does the same.")
+@click.option(
+    "--probe/--no-probe",
+    default=True,
+    help="Measure this machine's speed for some seconds, or write what follows from the data alone."
+    "  [default: probe]",
+)
+def init(
+    source: Path,
+    output: Path | None,
+    val_from: str | None,
+    time_budget: str | None,
+    start_from: str | None,
+    offline: bool,
+    probe: bool,
+) -> None:
     """Write a configuration that is fitted to the data, with the reason for each value.
 
-    Input size, anchors, split names and length follow from the images and boxes. A dataset folder
-    is judged as make-records does it by default; the configuration then expects its records in
-    records/NAME.
+    Input size, anchors, split names, initial weights, frozen parts, augmentation and length follow
+    from the images and boxes, the weights that can be had, and the speed of this machine. A dataset
+    folder is judged as make-records does it by default; the configuration then expects its records
+    in records/NAME.
     """
     from detflow.api.choices import build_options
     from detflow.publish import publish_file
-    from detflow.training.fit import fit_source
+    from detflow.training.fit import FitOptions, fit_source, read_time_budget
 
-    text = fit_source(source, build_options(val_from=val_from, report=False))
+    fit = FitOptions(read_time_budget(time_budget), start_from, offline, probe)
+    if output is not None and output.exists():
+        raise click.UsageError(f"{output} exists; name another file")
+    text = fit_source(source, build_options(val_from=val_from, report=False), fit)
     if output is None:
         print_data(text, end="")
-    elif output.exists():
-        raise click.UsageError(f"{output} exists; name another file")
     else:
         publish_file(output, text)
 

@@ -141,6 +141,9 @@ class DataConfig(_Section):
     max_boxes: Positive = 300
     """Largest number of boxes of one image to train on. Of an image with more, the largest boxes
     are taken, and the run says so."""
+    repeat_threshold: Share = 0.0
+    """Images with a rare class are seen more often: where a share f of the training images has the
+    class, they come max(1, sqrt(repeat_threshold / f)) times an epoch. 0 repeats none."""
     cache_megabytes: Positive = 4096
     """Decoded training images stay in memory up to this size; larger sets go to a file in the
     model directory."""
@@ -346,7 +349,9 @@ class TrainConfig(_Section):
     """SHA-256 that the archive, or a file of the checkpoint, of train.init_from must have."""
     freeze: tuple[str, ...] = ()
     """Parts that are not trained, the statistics of their batch norms included: backbone,
-    backbone.level1 to level5, decoder, head, or a pattern such as backbone.level[12]."""
+    backbone.level1 to level5, decoder, head, or a pattern such as backbone.level[12];
+    backbone.depthwise stands for its depthwise kernels, and backbone.statistics for nothing but
+    the statistics of its batch norms."""
 
 
 class AugmentConfig(_Section):

@@ -10,10 +10,16 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.errors import ConfigError
+from detflow.models.held_norms import hold_statistics
 from detflow.text import find_nearest
 
 # A cell of the coarsest level there is, 7, has 128 pixels a side.
 _PROBED_SIDE = 256
+_KINDS = {
+    "depthwise": tf_keras.layers.DepthwiseConv2D,
+    "statistics": tf_keras.layers.BatchNormalization,
+}
+_STATISTICS = ".statistics"
 
 
 def find_freezable(
@@ -24,17 +30,30 @@ def find_freezable(
     Names are those of the parts, and `PART.levelL` for the layers of a part whose output has one
     cell for each 2^L pixels of the part's input, where the part is built of layers of which that
     can be told: `backbone.level1` is a ResNet's stem, `backbone.level2` its first group of blocks.
+    `backbone.depthwise` are its depthwise convolutions, `backbone.statistics` its batch norms.
     """
     names: dict[str, list[tf_keras.layers.Layer]] = {}
     for name, part in parts.items():
         names[name] = [part]
         for level, layers in sorted(_levels(part).items()):
             names[f"{name}.level{level}"] = layers
+    for kind, of_kind in _KINDS.items():
+        backbone = parts.get("backbone")
+        layers = (
+            [layer for layer in backbone.submodules if isinstance(layer, of_kind)]
+            if backbone
+            else []
+        )
+        if layers:
+            names[f"backbone.{kind}"] = layers
     return names
 
 
 def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) -> None:
     """Makes parts untrainable; their batch norms compute with the statistics that they have.
+
+    What is frozen costs no backward pass, as far as nothing before it trains. Of
+    `backbone.statistics` the statistics alone stay; factors and offsets train.
 
     Args:
         parts: Of the network, by name.
@@ -45,7 +64,7 @@ def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) 
     """
     if not patterns:
         return
-    names = find_freezable(parts)
+    names, held = find_freezable(parts), set[str]()
     for pattern in patterns:
         matching = fnmatch.filter(names, pattern)
         if not matching:
@@ -55,8 +74,15 @@ def freeze(parts: Mapping[str, tf_keras.layers.Layer], patterns: Sequence[str]) 
                 f"train.freeze: {pattern} is no part of this model",
                 remedy=f"{hint}known here: {', '.join(names)}",
             )
-        for layer in (layer for name in matching for layer in names[name]):
-            layer.trainable = False
+        for name in matching:
+            if name.endswith(_STATISTICS):
+                held.add(name.removesuffix(_STATISTICS))
+                continue
+            for layer in names[name]:
+                layer.trainable = False
+    # Last, when it is known which kernels train.
+    for name in sorted(held):
+        hold_statistics(parts[name])
     if not any(part.trainable_variables for part in parts.values()):
         raise ConfigError("train.freeze leaves nothing to train", remedy="leave out a part")
 

@@ -96,6 +96,7 @@ def fine_tune(
         max_boxes=config.data.max_boxes,
         max_bytes=config.data.cache_megabytes << 20,
         scratch_dir=Path(tempfile.gettempdir()),
+        repeat_threshold=config.data.repeat_threshold,
     )
     average, schedule = WeightAverage(exact, config.train.ema_decay), LearningRate(config.train)
     optimizer = build_optimizer(config.train, schedule, exact.trainable_variables, "float32")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from detflow.config.reading import parse_config
+from detflow.config.schema import ExperimentConfig
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_manifest
 from detflow.data.records.reading import read_samples
@@ -16,15 +18,77 @@ from detflow.data.sources.splits import VALIDATION_NAMES
 from detflow.errors import ConfigError, DataError
 from detflow.storage.archives import drop_archive_suffix
 from detflow.text import count_noun, find_nearest
+from detflow.training.fit_recipe import (
+    Clock,
+    Speed,
+    choose_intervals,
+    choose_length,
+    choose_mosaic,
+    choose_parts,
+    choose_repeats,
+    compare_with_scratch,
+    prefers_scratch,
+)
 from detflow.training.fit_shapes import Boxes, choose_anchor, choose_canvases
 from detflow.training.fit_text import Choice, format_choices
+from detflow.training.fit_weights import Beginning, choose_beginning, choose_weights
 from detflow.types import ImageSize, ObjectAnnotation
 
-_BATCH_SIZE = 8
-# Twice the epochs were better by AP .018 on BCCD (docs/decisions/0007-fitted-configuration.md).
-_EPOCHS = 120
-_MIN_STEPS, _MAX_STEPS = 1_500, 20_000
-_EVALUATIONS = 8
+_SECTIONS = ("data", "model", "train", "augment", "evaluate", "checkpoint", "runtime")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a user says of the training beside the data.
+
+    Attributes:
+        time_budget: Seconds that the training may take; None for as many as its steps need.
+        start_from: `scratch`, or what `train.init_from` takes; None leaves it to init.
+        offline: Whether nothing may be fetched.
+        probe: Whether this machine's speed is measured; otherwise the configuration is a function
+            of the data, the weights at hand and these options.
+    """
+
+    time_budget: float | None = None
+    start_from: str | None = None
+    offline: bool = False
+    probe: bool = True
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Canvases, and what follows from them.
+
+    Attributes:
+        choices: The settings of canvases, anchors and mosaics.
+        area: Of the first canvas in pixels.
+        is_dense: Whether images hold many or small objects, so that mosaics are off.
+    """
+
+    choices: list[Choice]
+    area: int
+    is_dense: bool
+
+    @classmethod
+    def choose(cls, boxes: Boxes, affordable: float = math.inf) -> Shape:
+        """Chooses them; arguments are those of `choose_canvases`."""
+        canvases, chosen = choose_canvases(boxes, affordable)
+        mosaic = choose_mosaic(boxes, canvases)
+        return cls(
+            [*chosen, *choose_anchor(boxes, canvases), mosaic],
+            math.prod(canvases[0]),
+            not mosaic.value,
+        )
+
+
+def read_time_budget(value: str | float | None) -> float | None:
+    """Reads a time budget as `train.time_budget` does: 5m, 1h30m, seconds.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    settings = {"data": {"records": "."}, "train": {"time_budget": value}}
+    return parse_config(json.dumps(settings)).train.time_budget
 
 
 def choose_train_split(manifest: RecordsManifest) -> str:
@@ -46,6 +110,9 @@ def fit_config(
     manifest: RecordsManifest,
     records: Path,
     samples: Iterable[tuple[ImageSize, Sequence[ObjectAnnotation]]],
+    beginning: Beginning | None = None,
+    time_budget: float | None = None,
+    measure: Callable[[ExperimentConfig, int], Speed] | None = None,
 ) -> list[Choice]:
     """Chooses a configuration for a records directory.
 
@@ -53,6 +120,10 @@ def fit_config(
         manifest: Of the records.
         records: Where they are, as it shall stand in the configuration.
         samples: Size and objects of each image of the training split.
+        beginning: The weights to start from; None from scratch.
+        time_budget: Seconds that the training may take, or None.
+        measure: Measures how fast a configuration trains here, with so many objects an image; None
+            for a function of the other arguments alone.
 
     Returns:
         The settings that depend on the data or that a user should think about, section by section.
@@ -60,62 +131,85 @@ def fit_config(
     Raises:
         DataError: There is nothing to train on.
     """
+    beginning = beginning or Beginning(None)
     train = choose_train_split(manifest)
     boxes = Boxes(samples)
-    num_images = manifest.splits[train].images
-    canvases, chosen = choose_canvases(boxes)
-    anchor = choose_anchor(boxes, canvases)
-    steps = int(np.clip(round(_EPOCHS * num_images / _BATCH_SIZE, -2), _MIN_STEPS, _MAX_STEPS))
-    every = max(100, int(round(steps / _EVALUATIONS, -2)))
-    return [
+    info = manifest.splits[train]
+    eval_split = _choose_eval_split(manifest)
+    num_evaluated = 0 if eval_split.value is None else manifest.splits[eval_split.value].images
+    first = [
         Choice("data.records", str(records), "where make-records put them"),
         Choice(
             "data.train_split",
             train,
-            f"{count_noun(num_images, 'image')}, "
-            f"{count_noun(manifest.splits[train].objects, 'object')}",
+            f"{count_noun(info.images, 'image')}, {count_noun(info.objects, 'object')}",
         ),
-        _choose_eval_split(manifest),
+        eval_split,
         Choice(
             "data.max_boxes",
             max(100, math.ceil(boxes.most / 100) * 100),
             f"the fullest image has {count_noun(boxes.most, 'object')}",
         ),
-        *chosen,
-        *anchor,
-        Choice(
-            "train.steps",
-            steps,
-            f"{steps * _BATCH_SIZE / num_images:.0f} epochs; "
-            "`--time-budget 12m` fits them to a clock instead",
-        ),
-        Choice("train.batch_size", _BATCH_SIZE, "the default"),
-        Choice(
-            "augment.vertical_flip",
-            False,
-            "set it to true where images have no up and no down, as under a microscope",
-        ),
-        Choice(
-            "evaluate.every_steps",
-            every,
-            f"about {_EVALUATIONS} evaluations; the best checkpoint is exported",
-        ),
-        Choice("checkpoint.every_steps", every, "a checkpoint with each evaluation"),
+        choose_repeats(boxes.image_shares),
     ]
+    shape, clock = Shape.choose(boxes), Clock(time_budget)
+    if measure is not None:
+        objects = math.ceil(boxes.num_objects / max(1, info.images))
+
+        def measure_from(some: Beginning) -> Speed:
+            choices = [*first, *shape.choices, *choose_weights(some), *choose_parts(some)]
+            return measure(parse_config(format_choices(_in_order(choices), [])), objects)
+
+        speed = measure_from(beginning)
+        if beginning.is_automatic and beginning.source is not None and shape.is_dense:
+            fresh = measure_from(Beginning(None))
+            if prefers_scratch(speed, fresh):
+                beginning, speed = compare_with_scratch(speed, fresh), fresh
+        clock = Clock.of(time_budget, speed, num_evaluated)
+        affordable = shape.area * clock.share_of_least_images()
+        if affordable < shape.area:
+            smaller = Shape.choose(boxes, affordable)
+            clock = clock.on_area(smaller.area / shape.area)
+            shape = smaller
+    parts = choose_parts(beginning)
+    length = choose_length(beginning, info.images, clock, is_dense=shape.is_dense)
+    steps = next(choice.value for choice in length if choice.name == "train.steps")
+    return _in_order(
+        [
+            *first,
+            *shape.choices,
+            *choose_weights(beginning),
+            *parts,
+            *length,
+            *choose_intervals(steps, num_evaluated, clock),
+            Choice(
+                "augment.vertical_flip",
+                False,
+                "set it to true where images have no up and no down, as under a microscope",
+            ),
+        ]
+    )
 
 
-def fit_source(source: Path, options: RecordOptions) -> str:
+def _in_order(choices: Sequence[Choice]) -> list[Choice]:
+    """Returns choices section by section."""
+    return sorted(choices, key=lambda choice: _SECTIONS.index(choice.name.split(".")[0]))
+
+
+def fit_source(source: Path, options: RecordOptions, fit: FitOptions = FitOptions()) -> str:
     """Fits a configuration to a records directory, or to a dataset by way of temporary records.
 
     Args:
         source: The records directory, or the dataset's folder.
         options: How a dataset is judged.
+        fit: What the user says of the training.
 
     Returns:
         The configuration as YAML text.
 
     Raises:
-        ConfigError: The options are for a dataset, and these are records.
+        ConfigError: The options are for a dataset, and these are records; or nothing can start from
+            the weights.
         DataError: The dataset cannot be used, or there is nothing to train on.
         ArtifactError: The records are damaged.
     """
@@ -127,18 +221,33 @@ def fit_source(source: Path, options: RecordOptions) -> str:
                 path=source,
                 remedy="pass it to make-records",
             )
-        return _fit_records(source, source)
+        return _fit_records(source, source, fit)
     with tempfile.TemporaryDirectory(prefix="detflow-init-") as folder:
         publish_records(source, Path(folder) / "records", options)
         name = Path("records") / drop_archive_suffix(source.resolve().name)
         chosen = "" if val_from is None else f" --val-from {val_from}"
-        return _fit_records(Path(folder) / "records", name, chosen)
+        return _fit_records(Path(folder) / "records", name, fit, chosen)
 
 
-def _fit_records(records: Path, name: Path, chosen: str = "") -> str:
+def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -> str:
     manifest = read_manifest(records)
     samples = read_samples(records, manifest, choose_train_split(manifest))
-    choices = fit_config(manifest, name, ((sample.size, sample.objects) for sample in samples))
+    beginning = choose_beginning(fit.start_from, offline=fit.offline)
+
+    def measure(config: ExperimentConfig, objects: int) -> Speed:
+        # TensorFlow takes seconds to import, and without a measurement nothing needs it.
+        from detflow.training.probe import measure_speed
+
+        return measure_speed(config, manifest.label_map, objects)
+
+    choices = fit_config(
+        manifest,
+        name,
+        ((sample.size, sample.objects) for sample in samples),
+        beginning,
+        fit.time_budget,
+        measure if fit.probe else None,
+    )
     return format_choices(
         choices,
         [

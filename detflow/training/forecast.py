@@ -41,6 +41,12 @@ def forecast(
         counts = zip(model.canvas_sizes, images.bucket_sizes, strict=True)
         shares = ", ".join(f"{height}x{width} {count:,}" for (height, width), count in counts)
         yield f"images by canvas: {shares}"
+    if (most := images.repeat_factors.max(initial=1.0)) > 1.0:
+        repeated = int((images.repeat_factors > 1.0).sum())
+        yield (
+            f"{count_noun(repeated, 'image')} of rare classes {'is' if repeated == 1 else 'are'} "
+            f"seen up to {most:.1f} times an epoch"
+        )
     yield f"{team}{count_noun(start.machine.threads, 'thread')}, {start.machine.precision}"
     yield from team.notes()
     if not is_native(start.machine.precision):

@@ -1,14 +1,11 @@
 """From records to training batches, each a pure function of (seed, step).
 
-There is no state of an iterator, so none has to be saved. The order of an epoch is a permutation
-that follows from a hash of (seed, epoch, index); `augment` draws from stateless random operations
-that are keyed by (seed, step). Where there are several canvases the images of each are a bucket,
-with epochs of its own, and a batch is of one bucket.
+`order` says which images a step sees; `augment` draws from stateless random operations that are
+keyed by (seed, step). Where there are several canvases the images of each are a bucket.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import tempfile
@@ -27,6 +24,7 @@ from detflow.label_map import LabelMap
 from detflow.models import preprocess
 from detflow.models.anchors import best_anchor_iou, build_anchors
 from detflow.process.tensorflow_faults import decode_faults
+from detflow.training.order import ImageOrder, repeat_factors
 from detflow.types import Sample
 
 # Decoded images are kept a quarter larger than the canvas, so that zooming in still finds detail.
@@ -61,9 +59,11 @@ class TrainingImages:
         max_boxes: Largest number of boxes of an image; of more, the largest boxes are taken.
         max_bytes: Largest size of decoded images in memory; larger sets go to an unnamed file.
         scratch_dir: Folder of that file.
+        repeat_threshold: As `data.repeat_threshold`.
 
     Attributes:
         names: File name of each image.
+        repeat_factors: [images], how often each image is seen in an epoch.
         bucket_sizes: Number of images of each bucket, in the order of the canvases.
         num_boxes_left_out: Number of boxes above `max_boxes`.
         num_bytes: Size of all decoded images.
@@ -80,6 +80,7 @@ class TrainingImages:
         max_boxes: int,
         max_bytes: int,
         scratch_dir: Path,
+        repeat_threshold: float = 0.0,
     ) -> None:
         self._canvas_sizes = canvas_sizes
         self._shapes = [(*cache_size(size), 3) for size in canvas_sizes]
@@ -116,6 +117,8 @@ class TrainingImages:
         self._members = [
             np.flatnonzero(np.array(buckets) == bucket) for bucket in range(len(canvas_sizes))
         ]
+        self.repeat_factors = repeat_factors(self._classes, repeat_threshold)
+        self._order = ImageOrder(self._members, self.repeat_factors)
         self.bucket_sizes = tuple(len(members) for members in self._members)
 
     def __len__(self) -> int:
@@ -147,11 +150,7 @@ class TrainingImages:
     def batch(
         self, seed: int, step: int, batch_size: int, rows: npt.NDArray[np.int64] | None = None
     ) -> Batch:
-        """Returns the batch of a step, counted from 0.
-
-        A cycle has as many steps as there are images. A bucket has one step of it for each of its
-        images, so that in a cycle each image is seen `batch_size` times. The steps of a bucket walk
-        through its epochs without a break.
+        """Returns the batch of a step, counted from 0; `ImageOrder` says which images it has.
 
         Args:
             seed: The run's seed.
@@ -159,20 +158,7 @@ class TrainingImages:
             batch_size: Number of images of a step.
             rows: Rows of the batch to return, with as many slots as the whole has; None for all.
         """
-        cycle, place = divmod(step, len(self))
-        buckets = bucket_order(seed, cycle, self.bucket_sizes)
-        bucket = int(buckets[place])
-        members = self._members[bucket]
-        count = len(members)
-        number = cycle * count + int(np.count_nonzero(buckets[:place] == bucket))
-        positions = np.arange(number * batch_size, (number + 1) * batch_size)
-        orders = {
-            epoch: epoch_order(seed, epoch, count, bucket)
-            for epoch in set((positions // count).tolist())
-        }
-        indices = members[
-            [orders[position // count][position % count] for position in positions.tolist()]
-        ]
+        bucket, indices = self._order.find(seed, step, batch_size)
         num_slots = max(1, *(len(self._classes[i]) for i in indices))
         if rows is not None:
             indices = indices[rows]
@@ -195,37 +181,6 @@ def cache_size(canvas_size: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def epoch_order(seed: int, epoch: int, num_items: int, bucket: int = 0) -> npt.NDArray[np.int64]:
-    """Returns a permutation of range(num_items) that depends on nothing but its arguments.
-
-    The items are sorted by their hash.
-    """
-    return np.argsort(_hash_items(seed, epoch, num_items, bucket), kind="stable")
-
-
-# A cycle has many batches, and each of them asks for it.
-@functools.lru_cache(maxsize=2)
-def bucket_order(seed: int, cycle: int, bucket_sizes: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Returns the bucket of each step of a cycle; each bucket occurs as often as its size.
-
-    The steps of a bucket of size n are spread over the cycle: one in each n-th part of it, at a
-    random place there. So each part of a training sees the buckets in their proportion. The first
-    steps of a run see every bucket once, since each of them compiles for its canvas.
-
-    Returns:
-        [sum(bucket_sizes)].
-    """
-    # No hash of an order of images has this bucket's number.
-    noise = _hash_items(seed, cycle, sum(bucket_sizes), len(bucket_sizes)) / 2.0**64
-    buckets = np.repeat(np.arange(len(bucket_sizes)), bucket_sizes)
-    part = np.concatenate([np.arange(size) for size in bucket_sizes])
-    if cycle == 0:
-        noise[part == 0] = 0.0
-    return buckets[
-        np.argsort((part + noise) / np.repeat(bucket_sizes, bucket_sizes), kind="stable")
-    ]
-
-
 def _cache_decoder(size: tuple[int, int]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     def decode(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         canvases, ratio = preprocess.fit_to_canvas(
@@ -246,25 +201,3 @@ def _allocate(shape: tuple[int, ...], max_bytes: int, scratch_dir: Path) -> npt.
     with environment_faults(scratch_dir, remedy), tempfile.TemporaryFile(dir=scratch_dir) as file:
         os.posix_fallocate(file.fileno(), 0, num_bytes)
         return np.memmap(file, np.uint8, "r+", shape=shape)
-
-
-def _hash_items(seed: int, epoch: int, num_items: int, bucket: int) -> npt.NDArray[np.uint64]:
-    """Returns a hash of each item's number: splitmix64.
-
-    It is from "Fast splittable pseudorandom number generators" (Steele, Lea, Flood 2014). NumPy's
-    own permutations and random numbers may change between its versions.
-    """
-    key = _splitmix64(
-        _splitmix64(np.array([seed], np.uint64))
-        ^ np.uint64(epoch)
-        ^ (np.uint64(bucket) << np.uint64(48))
-    )
-    return _splitmix64(key ^ np.arange(num_items, dtype=np.uint64))
-
-
-def _splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    state = values + np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: npt.NDArray[np.uint64] = state ^ (state >> np.uint64(31))
-    return result

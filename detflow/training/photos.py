@@ -11,7 +11,7 @@ from detflow.geometry import fit_to_canvas
 from detflow.models.preprocess import decode_jpeg
 from detflow.models.weights.foreign import Photos
 from detflow.process.tensorflow_faults import decode_faults
-from detflow.training.inputs import epoch_order
+from detflow.training.order import epoch_order
 from detflow.types import Sample
 
 # A batch norm's statistics over so many images are as good as those of thousands: each image has

@@ -255,6 +255,7 @@ def _reading_images(
             max_bytes=data.cache_megabytes << 20,
             # The model directory of a process that is not the chief may be on another host.
             scratch_dir=run.path if team.is_chief else Path(tempfile.gettempdir()),
+            repeat_threshold=data.repeat_threshold,
         )
         yield reading.result
 

@@ -78,10 +78,11 @@ def test_a_url_is_taken_where_a_path_is():
 
 
 def test_init_returns_the_configuration_that_it_writes(records_dir, tmp_path):
-    config = detflow.init(records_dir)
+    fast = {"offline": True, "probe": False}
+    config = detflow.init(records_dir, **fast)
     assert isinstance(config, detflow.ExperimentConfig)
     assert config.data.records == str(records_dir)
-    assert detflow.init(str(records_dir), tmp_path / "fitted.yaml") == config
+    assert detflow.init(str(records_dir), tmp_path / "fitted.yaml", **fast) == config
     assert "# " in (tmp_path / "fitted.yaml").read_text()
     with pytest.raises(detflow.ConfigError, match="the file exists; name another"):
         detflow.init(records_dir, tmp_path / "fitted.yaml")

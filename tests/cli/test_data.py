@@ -63,14 +63,18 @@ def test_a_wrong_choice_is_refused(run, tiny_set):
     assert not (tiny_set / "out").exists()
 
 
+# A measurement takes seconds, and the network is none of a test's.
+FAST = ("--no-probe", "--offline")
+
+
 def test_init_writes_a_configuration_once(run, records_dir, tmp_path):
-    printed = run("init", records_dir)
+    printed = run("init", records_dir, *FAST)
     assert (printed.code, printed.err) == (0, "")
     assert f"records: {json.dumps(str(records_dir))}" in printed.out
     target = tmp_path / "fitted.yaml"
-    assert run("init", records_dir, "--output", target).out == ""
+    assert run("init", records_dir, "--output", target, *FAST).out == ""
     assert target.read_text() == printed.out
-    again = run("init", records_dir, "--output", target)
+    again = run("init", records_dir, "--output", target, *FAST)
     assert again.code == 2
     assert "exists; name another file" in again.err
 

@@ -19,6 +19,7 @@ def test_the_levels_of_a_backbone_are_its_strides_and_hold_all_of_its_weights(pa
         *(f"backbone.level{level}" for level in range(1, 6)),
         "decoder",
         "head",
+        "backbone.statistics",
     ]
     by_level = [
         variable.ref()

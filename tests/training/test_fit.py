@@ -1,13 +1,17 @@
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detflow.config.reading import parse_config
 from detflow.data.records.manifest import RecordsManifest, SplitInfo
-from detflow.errors import DataError
+from detflow.errors import ConfigError, DataError
 from detflow.label_map import LabelMap
 from detflow.training.fit import fit_config
+from detflow.training.fit_recipe import Speed
 from detflow.training.fit_text import format_choices
+from detflow.training.fit_weights import Beginning, choose_beginning
 from detflow.types import Box, ImageSize, ObjectAnnotation
 
 
@@ -170,3 +174,70 @@ def test_reasons_are_wrapped_to_the_width_of_a_page():
     text = format_choices(list(describe(samples).values()), ["header"])
     assert max(map(len, text.splitlines())) <= 100
     assert parse_config(text).model.input_size == (192, 256)
+
+
+def test_what_is_measured_decides_between_weights_and_scratch_where_objects_are_many_and_small():
+    weights = Beginning(
+        "efficientnet-lite0-imagenet", {"preset": "retinanet_lite0"}, "", True, True
+    )
+
+    def fit_at(rates, samples, beginning=weights):
+        asked = []
+
+        def measure(config, objects):
+            asked.append((config.model.preset, config.train.freeze != (), objects))
+            return Speed(rates[config.model.preset], 10.0, 50.0)
+
+        info = manifest({"train": 100, "val": 10})
+        choices = fit_config(info, "out", samples, beginning, 300.0, measure)
+        return parse_config(format_choices(choices, [])), asked
+
+    size, object_ = sample(ImageSize(640, 480), 30.0)
+    many = [(size, object_ * 12)] * 100
+    slow = {"retinanet_lite0": 10.0, "retinanet_resnet10": 12.0}
+    fast = {"retinanet_lite0": 10.0, "retinanet_resnet10": 50.0}
+    config, asked = fit_at(slow, many)
+    assert asked == [("retinanet_lite0", True, 12), ("retinanet_resnet10", False, 12)]
+    assert config.train.init_from == "efficientnet-lite0-imagenet"
+    assert config.train.steps == round((300 - 18) * 10 / 4)
+    config, _ = fit_at(fast, many)
+    assert (config.train.init_from, config.model.preset) == (None, "retinanet_resnet10")
+    # Few and large objects, or weights that the user chose: nothing to compare.
+    few = [sample(ImageSize(640, 480), 200.0)] * 100
+    chosen = dataclasses.replace(weights, is_automatic=False)
+    for config, asked in (fit_at(fast, few), fit_at(fast, many, chosen)):
+        assert config.train.init_from == "efficientnet-lite0-imagenet"
+        assert len(asked) == 1
+
+
+def test_a_clock_that_allows_few_images_gets_a_smaller_canvas():
+    weights = Beginning("efficientnet-lite0-imagenet", {"preset": "retinanet_lite0"}, "", True)
+    samples = [sample(ImageSize(416, 416), 31.0)] * 10
+
+    def fit_at(rate):
+        choices = fit_config(
+            manifest({"train": 100, "val": 10}),
+            "out",
+            samples,
+            weights,
+            300.0,
+            lambda config, objects: Speed(rate, 10.0, 50.0),
+        )
+        return parse_config(format_choices(choices, []))
+
+    assert fit_at(8.0).model.input_size == (288, 288)
+    smaller = fit_at(5.5)
+    assert smaller.model.input_size == (224, 224)
+    # The same pixels a second are more images.
+    assert smaller.train.steps == pytest.approx(282 * 5.5 * (288 / 224) ** 2 / 4, abs=1)
+    # However slow, an object keeps 16 pixels a side.
+    assert fit_at(0.5).model.input_size == (224, 224)
+
+
+def test_init_names_the_weights_that_it_can_have(monkeypatch):
+    monkeypatch.setenv("DETFLOW_OFFLINE", "1")
+    assert choose_beginning(None, offline=False).source == "efficientnet-lite0-imagenet"
+    scratch = choose_beginning("scratch", offline=False)
+    assert (scratch.source, scratch.model["preset"]) == (None, "retinanet_resnet10")
+    with pytest.raises(ConfigError, match=r"nowhere\.tflite is not a name, an address, a run"):
+        choose_beginning("nowhere.tflite", offline=True)

@@ -3,13 +3,12 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 
 from detflow.config.schema import ModelConfig
 from detflow.errors import DataError, EnvironmentFault
 from detflow.label_map import LabelMap
-from detflow.training.inputs import TrainingImages, bucket_order, cache_size, epoch_order
+from detflow.training.inputs import TrainingImages, cache_size
+from detflow.training.order import epoch_order
 from detflow.types import Box, ImageSize, ObjectAnnotation, Sample
 
 pytestmark = pytest.mark.tf
@@ -31,7 +30,9 @@ def make_sample(index, objects=(), pixels=None):
     )
 
 
-def make_images(samples, tmp_path, max_boxes=10, max_bytes=1 << 30, canvases=(CANVAS,)):
+def make_images(
+    samples, tmp_path, max_boxes=10, max_bytes=1 << 30, canvases=(CANVAS,), repeat_threshold=0.0
+):
     return TrainingImages(
         samples,
         len(samples),
@@ -40,20 +41,7 @@ def make_images(samples, tmp_path, max_boxes=10, max_bytes=1 << 30, canvases=(CA
         max_boxes=max_boxes,
         max_bytes=max_bytes,
         scratch_dir=tmp_path,
-    )
-
-
-@given(st.integers(0, 2**31 - 1), st.integers(0, 1000), st.integers(1, 500))
-def test_an_epoch_visits_every_item_once(seed, epoch, count):
-    assert sorted(epoch_order(seed, epoch, count)) == list(range(count))
-
-
-def test_the_order_is_the_same_for_ever():
-    assert epoch_order(1, 0, 10).tolist() == [2, 5, 8, 9, 1, 4, 6, 0, 3, 7]
-    assert (
-        epoch_order(1, 1, 10).tolist()
-        != epoch_order(1, 0, 10).tolist()
-        != epoch_order(2, 0, 10).tolist()
+        repeat_threshold=repeat_threshold,
     )
 
 
@@ -62,6 +50,21 @@ def test_steps_walk_through_the_epochs_without_a_break(tmp_path):
     seen = np.concatenate([images.batch(7, step, 3).indices for step in range(5)])
     for epoch in range(3):
         assert sorted(seen[5 * epoch : 5 * epoch + 5]) == list(range(5))
+
+
+def test_images_of_a_rare_class_come_more_often(tmp_path):
+    samples = [
+        make_sample(i, [ObjectAnnotation("b" if i == 3 else "a", Box(0.1, 0.2, 0.5, 0.6))])
+        for i in range(9)
+    ]
+    images = make_images(samples, tmp_path, repeat_threshold=1.0)
+    assert images.repeat_factors[3] == 3.0
+    counts = np.bincount(
+        np.concatenate([images.batch(7, step, 4).indices for step in range(110)]), minlength=9
+    )
+    rest = np.delete(counts, 3)
+    assert rest.min() >= 37
+    assert counts[3] == pytest.approx(3 / np.sqrt(9 / 8) * rest.mean(), abs=2)
 
 
 def test_a_batch_depends_on_seed_and_step_alone(tmp_path):
@@ -77,25 +80,6 @@ def test_a_batch_depends_on_seed_and_step_alone(tmp_path):
     again = images.batch(7, 11, 4)
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-Buckets = st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(sum).map(tuple)
-
-
-@given(st.integers(0, 2**31 - 1), st.integers(0, 1000), Buckets)
-def test_a_cycle_has_a_step_of_a_bucket_for_each_of_its_images_and_spreads_them(seed, cycle, sizes):
-    order = bucket_order(seed, cycle, sizes)
-    assert np.bincount(order, minlength=len(sizes)).tolist() == list(sizes)
-    for bucket, size in enumerate(sizes):
-        # Whatever the part of the cycle, a bucket has its proportion there but for one step at
-        # either end.
-        steps = np.arange(1, len(order) + 1)
-        assert np.abs(np.cumsum(order == bucket) - steps * size / len(order)).max() <= len(sizes)
-
-
-def test_a_run_s_first_steps_see_every_bucket_once():
-    assert bucket_order(3, 0, (90, 3, 0, 7))[:3].tolist() == [0, 1, 3]
-    assert bucket_order(3, 1, (90, 3, 0, 7))[:3].tolist() != [0, 1, 3]
 
 
 def make_mixed(tmp_path, **options):

@@ -54,12 +54,10 @@ def _lay_mosaics(
     centre = tf.round((low + (high - low) * noise.uniform("centre", [2])) * sides) / sides
     partners = draw_partners(noise, batch_size)
     view_noise = noise.uniform("views", [4, NUMBERS_PER_VIEW])
-    rows = tf.where(chosen)[:, 0]
-    centre, partners, view_noise = (
-        tf.gather(value, rows) for value in (centre, partners, view_noise)
-    )
 
-    pixels, tile_boxes, tile_classes = tf.gather(canvases.pixels, rows), [], []
+    # All canvases are drawn, and the chosen ones taken: a number of canvases that is known when the
+    # graph is built costs less than TensorFlow's warnings about one that is not.
+    pixels, tile_boxes, tile_classes = canvases.pixels, [], []
     below = (tf.range(height, dtype=tf.float32)[tf.newaxis, :] + 0.5) / height > centre[:, :1]
     right = (tf.range(width, dtype=tf.float32)[tf.newaxis, :] + 0.5) / width > centre[:, 1:]
     for tile in range(4):
@@ -77,6 +75,7 @@ def _lay_mosaics(
         inside = (below == bool(is_below))[:, :, tf.newaxis] & (right == bool(is_right))[
             :, tf.newaxis, :
         ]
+        inside &= chosen[:, tf.newaxis, tf.newaxis]
         pixels = tf.where(inside[..., tf.newaxis], shown, pixels)
         seen, labels = boxes_in_view(
             tf.gather(originals.boxes, source),
@@ -94,12 +93,11 @@ def _lay_mosaics(
     slots = tf.maximum(tf.shape(canvases.boxes)[1], tf.shape(tiles[0])[1])
     all_boxes, all_classes = _pad_slots(canvases.boxes, canvases.classes, slots)
     mosaic_boxes, mosaic_classes = _pad_slots(*tiles, slots)
-    index = rows[:, tf.newaxis]
     return Canvases(
-        tf.tensor_scatter_nd_update(canvases.pixels, index, pixels),
+        pixels,
         *compact(
-            tf.tensor_scatter_nd_update(all_boxes, index, mosaic_boxes),
-            tf.tensor_scatter_nd_update(all_classes, index, mosaic_classes),
+            tf.where(chosen[:, tf.newaxis, tf.newaxis], mosaic_boxes, all_boxes),
+            tf.where(chosen[:, tf.newaxis], mosaic_classes, all_classes),
         ),
     )
 

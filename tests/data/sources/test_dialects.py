@@ -109,7 +109,7 @@ def test_commands_take_archives(drawn, tmp_path, command):
     done = command("check", archive)
     assert done.returncode == 0, done.stderr
     assert "annotations   4 found = 4 usable" in done.stdout
-    done = command("init", archive)
+    done = command("init", archive, "--no-probe", "--offline")
     assert done.returncode == 0, done.stderr
     assert 'records: "records/things"' in done.stdout
     done = command("make-records", archive, "--output", tmp_path / "out", "--max-unpacked", 999)

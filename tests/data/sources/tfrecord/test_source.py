@@ -190,7 +190,7 @@ def test_commands_take_foreign_records(drawn, tmp_path, command):
     done = command("check", drawn.root, "--json")
     # They are judged as TFRecord files, and once.
     assert (done.returncode, json.loads(done.stdout)["images"]) == (0, 4)
-    done = command("init", drawn.root)
+    done = command("init", drawn.root, "--no-probe", "--offline")
     assert done.returncode == 0, done.stderr
     done = command(
         "convert", drawn.root, "--to", "coco", "--output", tmp_path / "coco", "--jobs", 1

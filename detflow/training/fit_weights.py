@@ -1,0 +1,124 @@
+"""Which weights a fitted configuration starts from, and the model that they go with.
+
+This file imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from detflow.config.schema import TrainConfig
+from detflow.errors import ConfigError, EnvironmentFault
+from detflow.models.weights.published import PUBLISHED, find_by_digest
+from detflow.models.weights.sources import InitialWeights, find_initial_weights
+from detflow.storage.download import DownloadLimits, fetch_files
+from detflow.training.fit_text import Choice
+
+SCRATCH = "scratch"
+"""What `--from` takes for no weights."""
+_BUNDLED, _BETTER = "efficientnet-lite0-imagenet", "mobilenet-v2-openimages"
+_OFFLINE_VARIABLE = "DETFLOW_OFFLINE"
+_SCRATCH_PRESET = "retinanet_resnet10"
+# Where there is no network that is to be known at once.
+_LIMITS = DownloadLimits(max_attempts=1, timeout_seconds=5.0)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a training begins with.
+
+    Attributes:
+        source: As in `train.init_from`; None from scratch.
+        model: Settings under `model` that decide what the weights fit.
+        why: The reason for the weights.
+        is_mobile: Whether the backbone is one whose levels are frozen by the recipe.
+        is_automatic: Whether the user left the choice to init.
+    """
+
+    source: str | None
+    model: Mapping[str, Any] = field(default_factory=lambda: {"preset": _SCRATCH_PRESET})
+    why: str = ""
+    is_mobile: bool = False
+    is_automatic: bool = False
+
+
+def choose_beginning(start_from: str | None, *, offline: bool) -> Beginning:
+    """Chooses the weights to start from.
+
+    Args:
+        start_from: `scratch`, or what `train.init_from` takes; None leaves the choice to this
+            function.
+        offline: Whether nothing may be fetched; the variable DETFLOW_OFFLINE forbids it as well.
+
+    Raises:
+        ConfigError: `start_from` is nothing that a training can start from.
+        ArtifactError: What it names is damaged.
+        EnvironmentFault: It cannot be fetched, or is not installed.
+    """
+    if start_from == SCRATCH:
+        return Beginning(None, why="--from scratch")
+    if start_from is not None:
+        return _describe(find_initial_weights(TrainConfig(init_from=start_from)), start_from)
+    offline = offline or os.environ.get(_OFFLINE_VARIABLE, "") not in ("", "0")
+    if not offline and _fetch(_BETTER):
+        return _published(
+            _BETTER,
+            "a detector's backbone learns faster than a classifier's; fetched "
+            f"({PUBLISHED[_BETTER].num_bytes or 0:,} bytes), or in the cache before",
+            is_automatic=True,
+        )
+    why = "no network was to be used" if offline else "better weights could not be fetched"
+    try:
+        find_initial_weights(TrainConfig(init_from=_BUNDLED))
+    except EnvironmentFault as fault:
+        return Beginning(None, why=f"{why}, and {fault.cause}: from scratch")
+    return _published(_BUNDLED, f"it came with the installation; {why}", is_automatic=True)
+
+
+def choose_weights(beginning: Beginning) -> list[Choice]:
+    """Returns the settings of the model that the weights fit, and the weights."""
+    why = "its backbone is what the weights fit" if beginning.source else "the fastest to train"
+    model = [Choice(f"model.{name}", value, why) for name, value in beginning.model.items()]
+    return [*model, Choice("train.init_from", beginning.source, beginning.why or "from scratch")]
+
+
+def _fetch(name: str) -> bool:
+    entry = PUBLISHED[name]
+    try:
+        fetch_files(entry.urls, entry.sha256, _LIMITS)
+    except EnvironmentFault:
+        return False
+    return True
+
+
+def _published(
+    name: str, why: str, source: str | None = None, *, is_automatic: bool = False
+) -> Beginning:
+    entry = PUBLISHED[name]
+    return Beginning(
+        source or name,
+        {"preset": entry.preset},
+        f"{entry.data}, licence {entry.licence}: {why}",
+        is_mobile=entry.kind in ("lite0", "tflite"),
+        is_automatic=is_automatic,
+    )
+
+
+def _describe(weights: InitialWeights | None, source: str) -> Beginning:
+    """Returns what goes with weights that the user named."""
+    if weights is None:
+        raise ConfigError("--from names nothing", remedy="name weights, a file, or scratch")
+    name = source if source in PUBLISHED else None
+    if name is None and weights.kind in ("lite0", "tflite"):
+        digests = [find_by_digest(digest["sha256"]) for digest in weights.digests.values()]
+        same_kind = (key for key, entry in PUBLISHED.items() if entry.kind == weights.kind)
+        name = next((digest for digest in digests if digest), None) or next(same_kind)
+    if name is not None and PUBLISHED[name].preset:
+        return _published(name, "--from", source)
+    raise ConfigError(
+        f"--from {source}: nobody knows which model these weights fit",
+        remedy="set train.init_from and the section model yourself",
+    )
