@@ -204,6 +204,7 @@ def describe_analysis(analysis: Analysis) -> dict[str, Any]:
     errors_of = analysis.error_counts()
     return {
         **asdict(analysis.subject),
+        "warnings": list(analysis.subject.warnings),
         "num_images": len(analysis.images),
         "num_objects": {name: count.objects for name, count in analysis.counts.items()},
         "num_difficult": analysis.num_difficult,
