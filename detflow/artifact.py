@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from detflow.digests import FileDigest, read_sealed_object, verify_files
 from detflow.errors import ArtifactError
+from detflow.storage.kinds import describe_mistake
 
 MANIFEST_NAME: Final = "model.json"
 """The file that makes a folder an export."""
@@ -21,6 +22,9 @@ MANIFEST_NAME: Final = "model.json"
 LABEL_MAP_NAME: Final = "label_map.pbtxt"
 """The file with the class names and ids, inside an export and beside a file that was copied from
 one."""
+
+SAVED_MODEL_NAME: Final = "saved_model"
+"""The format, and the folder, that holds the weights as variables, in the network's order."""
 
 INPUT_NAME: Final = "image_tensor"
 ENCODED_INPUT_NAME: Final = "encoded_image_string_tensor"
@@ -137,6 +141,12 @@ TFLITE_CONTRACT: Final[dict[str, Any]] = {
 """What a TFLite file takes and gives."""
 
 
+def read_canvas_sizes(card: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Returns (height, width) of each canvas that an export's manifest names."""
+    sizes = (card["canvas_size"], *card["more_canvas_sizes"])
+    return tuple((size["height"], size["width"]) for size in sizes)
+
+
 class ArtifactDir:
     """Names inside an exported folder. Making one touches nothing on disk."""
 
@@ -158,6 +168,9 @@ class ArtifactDir:
         Raises:
             ArtifactError: It is missing, damaged, or was changed.
         """
+        if not self.manifest_path.is_file():
+            cause, remedy = describe_mistake(self.path, "export")
+            raise ArtifactError(cause, path=self.path, remedy=remedy)
         return read_sealed_object(self.manifest_path)
 
     def verify(self) -> dict[str, Any]:

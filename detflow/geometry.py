@@ -26,6 +26,10 @@ of a canvas."""
 STDDEV_RGB: Final = (58.395, 57.12, 57.375)
 """Deviation of ImageNet's RGB values."""
 
+# A JPEG is decoded at an eighth for half of what all of it costs; docs/decisions/0010 says what
+# becomes of the detections.
+_REDUCTIONS = (8, 4, 2)
+_KEPT_DETAIL = 1.5
 # Output rows, or columns, that one matrix product makes: they share most of their input.
 _BAND = 4
 # OpenBLAS gives a product to several threads above so many multiplications (SMP_THRESHOLD_MIN times
@@ -67,6 +71,32 @@ def fitted_size(size: tuple[int, int], canvas_size: tuple[int, int]) -> tuple[in
     sides, canvas = np.array(size, np.float32), np.array(canvas_size, np.float32)
     rows, columns = np.clip(np.round(sides * np.min(canvas / sides)), 1.0, canvas)
     return int(rows), int(columns)
+
+
+def choose_reduction(size: tuple[int, int], canvas_sizes: Sequence[tuple[int, int]]) -> int:
+    """Returns by how much a picture may be made smaller before it is fitted into a canvas.
+
+    What is reduced keeps `_KEPT_DETAIL` times as many rows and columns as the largest canvas takes
+    of it, so that the resize that follows still decides what the network sees.
+
+    Args:
+        size: (height, width) of the upright picture.
+        canvas_sizes: (height, width) of each canvas; where there is none, nothing is reduced.
+
+    Returns:
+        1, 2, 4 or 8: the sides of the blocks of pixels of which each becomes one.
+    """
+    if not canvas_sizes:
+        return 1
+    rows, columns = np.max([fitted_size(size, canvas) for canvas in canvas_sizes], 0) * _KEPT_DETAIL
+    return next(
+        (
+            factor
+            for factor in _REDUCTIONS
+            if -(-size[0] // factor) >= rows and -(-size[1] // factor) >= columns
+        ),
+        1,
+    )
 
 
 def fit_to_canvas(images: Images, canvas_size: tuple[int, int]) -> tuple[Floats, Floats]:

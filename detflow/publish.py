@@ -12,9 +12,7 @@ folder and locking it another process may have removed it, or given it another n
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -23,9 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detflow.errors import ConfigError, EnvironmentFault, Locked, environment_faults
+from detflow.process.platform import EntryLock, exchange_folders, flush_to_disk, lock_entry
 
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 # How often something is tried again that only another process's progress can have prevented.
 _MAX_ATTEMPTS = 100
 
@@ -78,18 +75,18 @@ def publish_directory(final: Path, resume: str | None = None) -> Iterator[Path]:
             _fsync_tree(staging)
             # The exchange leaves the old folder where the new one was. Under the name of `resume`
             # a process that builds the same would build in it while it is removed here.
-            os.rename(staging, complete)
+            lock.rename(staging, complete)
             _move_into_place(complete, final)
-            _fsync(final.parent)
+            flush_to_disk(final.parent)
         finally:
-            if _is_at(lock, staging):
+            if lock.is_at(staging):
                 shutil.rmtree(staging, ignore_errors=True)
             shutil.rmtree(complete, ignore_errors=True)
-            os.close(lock)
+            lock.close()
 
 
-def _open_staging(final: Path, resume: str | None) -> tuple[Path, int]:
-    """Returns a hidden folder beside `final` and the descriptor that holds its lock.
+def _open_staging(final: Path, resume: str | None) -> tuple[Path, EntryLock]:
+    """Returns a hidden folder beside `final` and its lock.
 
     The lock is held until the folder is published, because sweep() takes a folder whose lock is
     free for the leftover of a dead process.
@@ -100,40 +97,12 @@ def _open_staging(final: Path, resume: str | None) -> tuple[Path, int]:
         # Not exist_ok: to pathlib a folder that vanishes meanwhile is a file in the way.
         with contextlib.suppress(FileExistsError):
             staging.mkdir()
-        lock = _lock(staging)
+        lock = lock_entry(staging)
         if lock is not None:
             return staging, lock
         if resume is not None and staging.exists():
             break
     raise Locked("another process is writing the same", path=final, remedy="wait for it")
-
-
-def _lock(path: Path) -> int | None:
-    """Returns a descriptor that holds the lock of what has this name; None where another has it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_held = _is_at(descriptor, path)
-    except BlockingIOError:
-        is_held = False
-    except BaseException:
-        os.close(descriptor)
-        raise
-    if is_held:
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Tells whether an open file or folder has this name, still."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _name_hidden(final: Path, resume: str | None = None, kind: str = "tmp") -> Path:
@@ -149,17 +118,40 @@ def publish_file(final: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with environment_faults(final):
         final.parent.mkdir(parents=True, exist_ok=True)
+        staging, lock = _write_hidden(final, data)
+        try:
+            os.replace(staging, final)
+            flush_to_disk(final.parent)
+        finally:
+            staging.unlink(missing_ok=True)
+            lock.close()
+
+
+def _write_hidden(final: Path, data: bytes) -> tuple[Path, EntryLock]:
+    """Writes a hidden file beside `final`; returns it and its lock.
+
+    The lock is held until the file is published, because sweep() takes a file whose lock is free
+    for the leftover of a dead process.
+    """
+    for _ in range(_MAX_ATTEMPTS):
         staging = _name_hidden(final)
+        lock = None
         try:
             with open(staging, "xb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock = lock_entry(staging)
+                if lock is None:
+                    # It was swept away before it could be locked.
+                    continue
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(staging, final)
-            _fsync(final.parent)
-        finally:
+        except BaseException:
             staging.unlink(missing_ok=True)
+            if lock is not None:
+                lock.close()
+            raise
+        return staging, lock
+    raise Locked("other processes keep writing it", path=final, remedy="wait for them")
 
 
 def remove_directory(directory: Path) -> None:
@@ -183,8 +175,8 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
     for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
         if entry.name == keep or not leftover.fullmatch(entry.name) or entry.is_symlink():
             continue
-        descriptor = _lock(entry)
-        if descriptor is None:
+        lock = lock_entry(entry)
+        if lock is None:
             # Its writer is alive, or it is gone.
             continue
         try:
@@ -193,7 +185,7 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
             else:
                 entry.unlink(missing_ok=True)
         finally:
-            os.close(descriptor)
+            lock.close()
 
 
 def require_space(directory: Path, num_bytes: int) -> None:
@@ -242,17 +234,18 @@ def _move_into_place(staging: Path, final: Path) -> None:
 
 def _exchange(staging: Path, final: Path) -> bool:
     """Exchanges two folders; False where `final` has changed meanwhile and all is as it was."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    names = (_AT_FDCWD, os.fsencode(staging), _AT_FDCWD, os.fsencode(final))
-    if libc.renameat2(*names, _RENAME_EXCHANGE) == 0:
+    try:
+        exchange_folders(staging, final)
+    except OSError as error:
+        if error.errno == errno.ENOENT and staging.exists():
+            return False
+        if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+            raise
+    else:
         return True
-    code = ctypes.get_errno()
-    if code == errno.ENOENT and staging.exists():
-        return False
-    if code not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
-        raise OSError(code, os.strerror(code), str(final))
-    # Some file systems, NFS among them, cannot exchange: for an instant nothing has the final name.
-    # The old folder then has a name from which a later process puts it back if this one dies.
+    # Windows and some file systems, NFS among them, cannot exchange: for an instant nothing has the
+    # final name. The old folder then has a name from which a later process puts it back if this one
+    # dies.
     try:
         os.rename(final, _name_hidden(final, kind="old"))
     except FileNotFoundError:
@@ -289,13 +282,5 @@ def _settle(final: Path) -> None:
 def _fsync_tree(root: Path) -> None:
     for directory, _, names in os.walk(root):
         for name in names:
-            _fsync(Path(directory) / name)
-        _fsync(Path(directory))
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush_to_disk(Path(directory) / name)
+        flush_to_disk(Path(directory))

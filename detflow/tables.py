@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from detflow.progress import erase_status
 from detflow.text import count_noun, escape_unprintable
 
 
@@ -76,7 +77,7 @@ def print_evaluation(
         total: The numbers of all classes.
         rest: Lines below the table: for each a heading, and values by their names.
     """
-    console = Console(highlight=False)
+    console = _open_console()
     table = Table(title=_to_cell(title), title_justify="left")
     table.add_column("class", overflow="fold")
     for name in ("objects", "AP", "range", "AP50", "prec.", "recall", "F1"):
@@ -120,7 +121,7 @@ def _cells(row: EvaluationRow) -> tuple[Text, ...]:
 
 def print_line(text: str) -> None:
     """Prints a line for people; one that is too long goes on below, from a blank on."""
-    Console(highlight=False).print(_to_cell(text))
+    _open_console().print(_to_cell(text))
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -130,7 +131,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_to_cell, row))
-    Console(highlight=False).print(table)
+    _open_console().print(table)
 
 
 def print_settings(rows: Iterable[tuple[str, str, str]]) -> None:
@@ -141,4 +142,9 @@ def print_settings(rows: Iterable[tuple[str, str, str]]) -> None:
     table.add_column("meaning")
     for row in rows:
         table.add_row(*map(_to_cell, row))
-    Console(highlight=False).print(table)
+    _open_console().print(table)
+
+
+def _open_console() -> Console:
+    erase_status(is_done=True)
+    return Console(highlight=False)

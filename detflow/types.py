@@ -66,6 +66,10 @@ class ImageSize:
         """Width times height."""
         return self.width * self.height
 
+    def turned(self, orientation: int) -> ImageSize:
+        """Returns the size after the turn that an EXIF orientation, 1 to 8, asks for."""
+        return ImageSize(self.height, self.width) if orientation >= 5 else self
+
 
 @dataclass(frozen=True, slots=True)
 class Box:

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import re
 import resource
 import shutil
 import signal
+import sys
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -30,14 +32,19 @@ from detflow.digests import seal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Without a deadline: a machine that others use may take longer for an example than for the others.
-# The same examples each time, so that a run does not fail by luck on a change that has nothing to
-# do with it; `tools/test --soak` searches with new ones.
-settings.register_profile("same", deadline=None, derandomize=True)
-settings.register_profile("search", deadline=None)
+# The same few examples each time, so that a run is quick and does not fail by luck on a change that
+# it is not about; `tools/test --soak` searches with many new ones.
+settings.register_profile("same", deadline=None, derandomize=True, max_examples=20)
+settings.register_profile("search", deadline=None, max_examples=300)
 settings.load_profile("same")
+
+STAND_INS = Path(__file__).with_name("stand_ins")
+# pytest imports test files as if they lay in no package; so do we with what stands in for others.
+sys.path.append(str(STAND_INS))
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+CANVASES = {"input_size": [64, 96], "more_input_sizes": [[96, 64]]}
 RUN_CLASSES = ("disc", "Ringe & Ösen", "it's")
 
 
@@ -65,6 +72,18 @@ def pytest_collection_modifyitems(items):
     fast = list(chain(*(tests for tests in files.values() if not any(map(_is_slow, tests)))))
     room = max(0, len(items) // 2 - len(first))
     items[:] = [*first, *fast[:room], *second, *fast[room:]]
+
+
+def pytest_collection_finish():
+    """Lets the garbage collector leave alone what was imported: it stays anyway."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    """Waits for the process that others were forked from: its time is the suite's."""
+    if "forks" in sys.modules:
+        sys.modules["forks"].end_server()
 
 
 def _is_slow(item):
@@ -289,10 +308,20 @@ def model_dir(records_dir, build_once):
 
 
 @pytest.fixture(scope="session")
+def small_model_dir(records_dir, build_once):
+    """The same for the small network."""
+
+    def fill(path):
+        with build_small_networks():
+            write_run(path, records_dir, {"input_size": [64, 64], "max_level": 5})
+
+    return build_once("small run", fill)
+
+
+@pytest.fixture(scope="session")
 def canvases_dir(records_dir, build_once):
     """The same for a model of two canvases, one for portrait and one for landscape images."""
-    canvases = {"input_size": [64, 96], "more_input_sizes": [[96, 64]]}
-    return build_once("canvases", lambda path: write_run(path, records_dir, canvases))
+    return build_once("canvases", lambda path: write_run(path, records_dir, CANVASES))
 
 
 def make_record(config, classes=RUN_CLASSES, fingerprint="0" * 64, **changes):
@@ -305,6 +334,59 @@ def make_record(config, classes=RUN_CLASSES, fingerprint="0" * 64, **changes):
     machine = {"threads": 2, "precision": "float32"}
     record = RunRecord(config, LabelMap(tuple(classes)), fingerprint, machine, plan, detflow="1")
     return dataclasses.replace(record, **changes)
+
+
+@pytest.fixture(scope="session")
+def trained(model_dir):
+    """The better checkpoint, loaded. No test changes it."""
+    from detflow.inference.trained import load_trained_model
+
+    return load_trained_model(model_dir)
+
+
+@pytest.fixture(scope="session")
+def trained_canvases(canvases_dir):
+    """The same of the model of two canvases."""
+    from detflow.inference.trained import load_trained_model
+
+    return load_trained_model(canvases_dir)
+
+
+@contextmanager
+def build_small_networks():
+    """Lets this process and those that it starts compute with the small network."""
+    import small_network
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "detflow.models.retinanet.build_retinanet_network",
+            small_network.build_retinanet_network,
+        )
+        patch.setenv("PYTHONPATH", str(STAND_INS / "site"), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture
+def small_network():
+    """For a test of what surrounds a network; it takes a tenth of the time."""
+    with build_small_networks():
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_network_throughout():
+    """The same for all tests of a module and for what they share."""
+    with build_small_networks():
+        yield
+
+
+@pytest.fixture
+def whole_network(small_network_throughout, monkeypatch):
+    """Puts Model Garden's network back for one test of such a module."""
+    from detflow.models.garden.retinanet import build_retinanet_network
+
+    monkeypatch.setattr("detflow.models.retinanet.build_retinanet_network", build_retinanet_network)
+    monkeypatch.setenv("PYTHONPATH", os.environ["PYTHONPATH"].partition(os.pathsep)[2])
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.digests import (
@@ -72,7 +72,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=50)
 @given(st.dictionaries(st.text(max_size=4).filter("digest".__ne__), VALUES, max_size=4))
 def test_what_is_sealed_is_known_again_however_it_is_laid_out(content):
     for layout in ({}, {"indent": 2}, {"sort_keys": True}, {"ensure_ascii": False}):

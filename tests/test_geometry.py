@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.geometry import (
@@ -71,7 +71,6 @@ Size = st.tuples(st.integers(1, 20_000), st.integers(1, 20_000))
 
 
 @pytest.mark.tf
-@settings(deadline=None)
 @given(
     Size,
     st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=2, max_size=4, unique=True),
@@ -111,7 +110,6 @@ Corners = st.tuples(*[st.integers(0, 6)] * 4)
 Boxes = st.lists(Corners, max_size=4)
 
 
-@settings(deadline=None)
 @given(Boxes, Boxes)
 def test_the_overlap_of_each_pair_is_that_of_the_two_boxes_and_0_without_area(boxes, others):
     overlaps = pairwise_iou(boxes, others)

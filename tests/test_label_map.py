@@ -1,7 +1,7 @@
 import pickle
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from detflow.errors import ArtifactError, DataError
@@ -75,7 +75,6 @@ def test_the_text_is_the_conventional_form():
     )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 2**31 - 1), NAMES, max_size=5), st.booleans())
 @example({1: "\\", 2: "\\\\n", 7: "'\"\n\r\t\0\x0b\x85\u2028é字🙂\\u0041\\x41\\101 # {"}, False)
 def test_any_names_and_ids_survive_the_round_trip(names, is_dense):
@@ -172,7 +171,6 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=40))
 def test_any_text_is_a_label_map_or_an_error_of_one_line(text):
     try:

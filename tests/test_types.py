@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.types import Box, CornerFrame, ImageSize
@@ -31,7 +31,6 @@ def test_voc_corners_are_one_based_and_inclusive():
     assert Box.from_voc(385, 98, 523, 198, size) == Box(97 / 480, 384 / 640, 198 / 480, 523 / 640)
 
 
-@settings(deadline=None)
 @given(st.data(), sides, sides)
 def test_voc_corners_survive_the_round_trip(data, width, height):
     size = ImageSize(width, height)

@@ -416,8 +416,10 @@ def init(
     if output is not None and to_path(output).exists():
         raise ConfigError("the file exists", path=output, remedy="name another file")
     weights = None if start_from is None else os.fspath(start_from)
-    fit = FitOptions(read_time_budget(time_budget), weights, offline, probe)
+    path = None if output is None else to_path(output)
+    folder = None if path is None else path.parent
+    fit = FitOptions(read_time_budget(time_budget), weights, offline, probe, folder)
     text = fit_source(to_path(source), build_options(val_from=val_from, report=False), fit)
-    if output is not None:
-        publish_file(to_path(output), text)
-    return parse_config(text)
+    if path is not None:
+        publish_file(path, text)
+    return parse_config(text, path=path)

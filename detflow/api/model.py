@@ -9,12 +9,15 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from detflow.api.common import Place, progress_shown, to_location, to_path
 from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.prediction.limits import DEFAULT_MAX_FRAMES
+from detflow.process.libraries import require_library
+from detflow.storage.kinds import describe_mistake
 from detflow.storage.location import Location, is_url
 
 if TYPE_CHECKING:
@@ -27,6 +30,16 @@ if TYPE_CHECKING:
 
 Config: TypeAlias = "ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]"
 """A configuration: the object, its sections as dicts, or the path of a YAML file."""
+
+
+FLAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "data.records": "--records",
+        "train.time_budget": "--time-budget",
+        "data.overfit": "--overfit",
+    }
+)
+"""The options that stand for a setting."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,7 @@ def train(
         Locked: Another process trains in the same model directory.
     """
     began = time.monotonic()
+    require_library("tensorflow", "training")
     settings = read_settings(
         config, records=records, overrides=overrides, time_budget=time_budget, overfit=overfit
     )
@@ -263,7 +277,7 @@ def predict(
         score_threshold: Detections with a lower score are left out.
         overlays: Whether to write pictures with the detections drawn over them.
         overlay_videos: Whether to write each video as an MP4 with the detections drawn.
-        formats: Further files to write: "coco", "csv", "voc".
+        formats: Further files to write: "coco", "csv", "voc", "yolo".
         every: 1 takes each frame of a video, 2 every second one.
         max_frames: Most frames that are taken of one video; what lies behind is named in the
             result.
@@ -337,13 +351,26 @@ def read_settings(
     from detflow.config.schema import ExperimentConfig
 
     if isinstance(config, str | os.PathLike):
-        return read_config(Path(config), list_overrides(records, overrides, time_budget, overfit))
+        settings = list_overrides(records, overrides, time_budget, overfit)
+        return read_config(require_file(Path(config)), settings, FLAGS)
     text = (
         format_config(config)
         if isinstance(config, ExperimentConfig)
         else json.dumps(config, default=str)
     )
     return parse_config(text, list_overrides(records, overrides, time_budget, overfit))
+
+
+def require_file(path: Path) -> Path:
+    """Returns the path of a configuration; says what a folder is, and what to do.
+
+    Raises:
+        ConfigError: It is a folder.
+    """
+    if path.is_dir():
+        cause, remedy = describe_mistake(path, "configuration")
+        raise ConfigError(cause, path=path, remedy=remedy)
+    return path
 
 
 def list_overrides(

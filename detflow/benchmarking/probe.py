@@ -7,7 +7,6 @@ its report as a second line.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,12 +17,15 @@ import numpy as np
 
 from detflow.artifact import INPUT_NAME
 from detflow.data.images.decode import decode_pixels
+from detflow.data.images.pictures import decode_picture
 from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, DetflowError
+from detflow.geometry import Images
 from detflow.inference.detector import Detector, Runner
 from detflow.inference.formats import find_format
 from detflow.metrics.coco import EvaluatedImage, coco_metrics
+from detflow.process.platform import peak_memory
 
 # An action runs so many times before the next one has its turn. The first runs do not count: for a
 # while after its last run the threads of the former runtime keep the cores busy, waiting for work.
@@ -55,28 +57,29 @@ def _measure(request: dict[str, Any]) -> None:
     )
     run = measured.load(path, entry, threads=threads)
 
+    def decode(file: bytes) -> Images:
+        return decode_pixels(file, canvas_sizes=request["canvas_sizes"]).pixels
+
     def detect(file: bytes) -> object:
-        pixels, _ = decode_pixels(file)
-        return run(pixels[np.newaxis])
+        return run(decode(file)[np.newaxis])
 
     detect(files[0])
     _tell({"detected": True})
 
-    pixels = [decode_pixels(file)[0] for file in files]
+    pixels = [decode(file) for file in files]
     bare = measured.load_bare_network(path, entry, tuple(request["canvas_size"]), threads=threads)
     # The actions take turns, so that whatever else the machine does slows all of them.
     times = _time_in_turns(
         {
             "end_to_end": lambda i: detect(files[i]),
-            "decode": lambda i: decode_pixels(files[i]),
+            "decode": lambda i: decode(files[i]),
             "detect": lambda i: run(pixels[i][np.newaxis]),
             "network": lambda i: bare(),
         },
         len(files),
         request["seconds"],
     )
-    # Linux gives kilobytes.
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak_bytes = peak_memory()
     batch = np.stack([pixels[0]] * request["batch"])
     in_batches = _time_in_turns({"batch": lambda i: run(batch)}, 1, request["seconds"])["batch"]
     milliseconds = {
@@ -91,7 +94,8 @@ def _measure(request: dict[str, Any]) -> None:
         "peak_bytes": peak_bytes,
     }
     if request["records"] is not None:
-        result["ap"] = _measure_ap(Path(request["records"]), request["split"], run, path)
+        sizes = request["canvas_sizes"]
+        result["ap"] = _measure_ap(Path(request["records"]), request["split"], run, path, sizes)
     _tell(result)
 
 
@@ -100,12 +104,15 @@ def _tell(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _measure_ap(records: Path, split: str, run: Runner, path: Path) -> float | None:
+def _measure_ap(
+    records: Path, split: str, run: Runner, path: Path, canvas_sizes: Sequence[tuple[int, int]]
+) -> float | None:
     manifest = read_manifest(records)
-    detector = Detector(run, manifest.label_map, path)
+    detector = Detector(run, manifest.label_map, path, canvas_sizes)
     images = []
     for sample in read_samples(records, manifest, split):
-        (detections,) = detector.detect([decode_pixels(sample.encoded)[0]])
+        picture = decode_picture(sample.encoded, upright=False, canvas_sizes=canvas_sizes)
+        (detections,) = detector.detect_pictures([picture])
         images.append(EvaluatedImage(sample.size, sample.objects, detections))
     return coco_metrics(images, manifest.label_map)["AP"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -16,7 +17,7 @@ from typing import IO, Any, Final, cast
 
 import click
 
-from detflow.artifact import INPUT_NAME, ArtifactDir
+from detflow.artifact import INPUT_NAME, ArtifactDir, read_canvas_sizes
 from detflow.benchmarking.images import write_images
 from detflow.benchmarking.measurement import Measurement
 from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
@@ -24,10 +25,14 @@ from detflow.digests import digest_files
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.inference.formats import find_format
 from detflow.inference.formats.base import EntryPoint, Format
+from detflow.process.libraries import require_library
+from detflow.process.platform import cpu_name
 from detflow.progress import show_progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.tables import format_metric, print_rows
 from detflow.text import count_noun
+
+_log = logging.getLogger(__name__)
 
 MARKER_NAME: Final = "benchmark.json"
 PLOT_NAME: Final = "benchmark.png"
@@ -87,6 +92,7 @@ def benchmark_artifacts(
     """
     if output is None:
         return _measure_all(artifacts, options)
+    require_library("matplotlib", "a benchmark's plot")
     require_replaceable(output, MARKER_NAME)
     with publish_directory(output) as staging:
         measurements = _measure_all(artifacts, options)
@@ -106,7 +112,7 @@ def describe_benchmark(
     return {
         "format_version": _FORMAT_VERSION,
         "machine": {
-            "processor": _processor(),
+            "processor": cpu_name(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         },
@@ -144,7 +150,7 @@ def print_benchmark(measurements: Sequence[Measurement]) -> None:
                     f"{milliseconds['network']['p50']:.1f}",
                     f"{report['ratio']:.2f}",
                     f"{report['images_per_second']:.0f}",
-                    f"{report['peak_bytes'] / 1e6:.0f}",
+                    f"{report['peak_bytes'] / 1e6:.0f}" if report["peak_bytes"] else "",
                     f"{measurement.cold_start_s:.2f}" if first else "",
                     f"{measurement.bytes / 1e6:.1f}" if first else "",
                     format_metric(measurement.ap) if first else "",
@@ -192,9 +198,11 @@ def _measure_all(artifacts: Sequence[Path], options: BenchmarkOptions) -> list[M
         for path, card in cards.items()
         for known, entry in _find_entries(path, card)
     ]
+    todo = _leave_out_missing(todo)
     with tempfile.TemporaryDirectory() as folder, show_progress() as progress:
         images = list(write_images(Path(folder), options.records, manifest, options.split))
         measurements = []
+        progress("measuring", 0, len(todo))
         for done, (path, known, entry) in enumerate(todo, start=1):
             measurements.append(
                 _measure(path, cards[path], known, entry, images, options, manifest)
@@ -212,6 +220,19 @@ def _find_entries(path: Path, card: Mapping[str, Any]) -> Iterator[tuple[Format,
         for entry in known.entries:
             if entry.input_name == INPUT_NAME and entry.name in described["entries"]:
                 yield known, entry
+
+
+def _leave_out_missing(
+    todo: Sequence[tuple[Path, Format, EntryPoint]],
+) -> list[tuple[Path, Format, EntryPoint]]:
+    """Returns what can be measured here, and tells of formats whose runtime is not installed."""
+    there = [item for item in todo if item[1].is_installed()]
+    missing = dict.fromkeys(known for _, known, _ in todo if not known.is_installed())
+    if not there and missing:
+        next(iter(missing)).require_installed()
+    for known in missing:
+        _log.warning("not measured: %s: %s is not installed", known.name, known.runtime_title)
+    return there
 
 
 def _measure(
@@ -232,6 +253,7 @@ def _measure(
             "format": measured.name,
             "signature": entry.signature,
             "canvas_size": [canvas["height"], canvas["width"]],
+            "canvas_sizes": read_canvas_sizes(card),
             "threads": threads,
             "images": images,
             "batch": options.batch,
@@ -295,14 +317,3 @@ def _read_truth(
                 remedy="name the model's own records",
             )
     return manifest
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )

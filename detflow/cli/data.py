@@ -108,8 +108,7 @@ def _print_check(found: CheckResult, document: str) -> None:
 )
 @dataset_options
 @runner_options(
-    "Where the work is done: processes of this machine, or a Ray cluster (docs/cluster.md). "
-    "The result is the same."
+    "Where the work is done: processes of this machine, or a Ray cluster. The result is the same."
 )
 @click.option(
     "--report/--no-report",
@@ -287,17 +286,34 @@ def init(
     in records/NAME.
     """
     from detflow.api.choices import build_options
+    from detflow.config.reading import parse_config
     from detflow.publish import publish_file
     from detflow.training.fit import FitOptions, fit_source, read_time_budget
 
-    fit = FitOptions(read_time_budget(time_budget), start_from, offline, probe)
+    folder = None if output is None else output.parent
+    fit = FitOptions(read_time_budget(time_budget), start_from, offline, probe, folder)
     if output is not None and output.exists():
         raise click.UsageError(f"{output} exists; name another file")
     text = fit_source(source, build_options(val_from=val_from, report=False), fit)
+    if parse_config(text).data.eval_split is None:
+        announce(
+            "there is no validation split, so that no checkpoint can be the best: "
+            f"{_propose_validation(source)}"
+        )
     if output is None:
         print_data(text, end="")
     else:
         publish_file(output, text)
+        announce(f"wrote {output}; next: detflow train --config {output}")
+
+
+def _propose_validation(source: Path) -> str:
+    """Returns the command that takes a validation split from the training."""
+    from detflow.data.records.manifest import MANIFEST_NAME
+
+    if (source / MANIFEST_NAME).is_file():
+        return "make the records again with --val-from train=0.15"
+    return f"detflow init {source} --val-from train=0.15, and make-records with the same option"
 
 
 @click.command(short_help="Print a configuration with every default filled in.")

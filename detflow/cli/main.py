@@ -9,20 +9,23 @@ from types import FrameType
 
 import click
 
-from detflow.cli import compare, data, model, serve, train
-from detflow.cli.output import prepare_streams, print_text, print_usage_error
+from detflow.cli import compare, data, model, serve, train, weights
+from detflow.cli.output import prepare_streams, print_error, print_text
 from detflow.cli.stranger import find_stranger
+from detflow.cli.talk import Workflow, is_debug, talk_options, talking
+from detflow.cli.usage import describe_usage_error
 from detflow.errors import DetflowError, translate_fault
 from detflow.process.ending import immediate_exit
+from detflow.process.libraries import translate_missing
 from detflow.version import __version__
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
-@click.group(context_settings=_CONTEXT)
+@click.group(cls=Workflow, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="detflow")
-@click.option("--debug", is_flag=True, help="Show the Python traceback of an error.")
-def cli(debug: bool) -> None:
+@talk_options
+def cli() -> None:
     """Train and deploy object detectors from a folder of images and annotations.
 
     \b
@@ -40,6 +43,7 @@ for _command in (
     data.init,
     data.config,
     train.train,
+    weights.weights,
     model.runs,
     model.evaluate,
     compare.compare,
@@ -74,9 +78,10 @@ def run(arguments: Sequence[str]) -> int:
         DetflowError: The command failed, and the traceback was asked for.
     """
     try:
-        return cli.main(list(arguments), standalone_mode=False) or 0
+        with talking():
+            return cli.main(list(arguments), prog_name="detflow", standalone_mode=False) or 0
     except click.ClickException as error:
-        print_usage_error(error)
+        print_error(describe_usage_error(error))
         return 2
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -84,19 +89,26 @@ def run(arguments: Sequence[str]) -> int:
         print_text("detflow: interrupted", err=True)
         return 130
     except DetflowError as error:
-        if "--debug" in arguments:
+        if is_debug(arguments):
             raise
         # An error of a dataset names the files before it; each name is a line.
         for note in getattr(error, "__notes__", ()):
             print_text(note, err=True)
-        print_text(f"detflow: error: {error}", err=True)
+        print_error(str(error))
         return error.exit_code
+    except ImportError as error:
+        # A place that has not looked before whether the library of an extra is there.
+        missing = translate_missing(error)
+        if missing is None or is_debug(arguments):
+            raise
+        print_error(str(missing))
+        return missing.exit_code
     except (OSError, RuntimeError, MemoryError) as error:
         # What no place further down has said better; any other exception is a defect of detflow.
         fault = translate_fault(error)
-        if fault is None or "--debug" in arguments:
+        if fault is None or is_debug(arguments):
             raise
-        print_text(f"detflow: error: {fault}", err=True)
+        print_error(str(fault))
         return fault.exit_code
 
 

@@ -14,6 +14,7 @@ import click
 from typing_extensions import override
 
 from detflow.cli.output import print_text
+from detflow.progress import is_quiet
 
 if TYPE_CHECKING:
     from detflow.storage.location import Location
@@ -177,5 +178,6 @@ def require_ray(runner: str, ray_address: str | None) -> None:
 
 
 def announce(line: str) -> None:
-    """Prints a line on stderr."""
-    print_text(line, err=True)
+    """Prints a line on stderr, unless results and errors alone are asked for."""
+    if not is_quiet():
+        print_text(line, err=True)

@@ -7,10 +7,11 @@ shown with its escapes; for programs JSON and YAML have their own, and are writt
 from __future__ import annotations
 
 import io
+import shutil
 import sys
+import textwrap
 
-import click
-
+from detflow.progress import erase_status
 from detflow.text import PLAIN_ERRORS, escape_lines, hide_credentials
 
 
@@ -32,6 +33,7 @@ def print_text(text: str, *, err: bool = False) -> None:
         text: One or more lines; what is in a line and would not be shown is escaped.
         err: Whether to print on stderr.
     """
+    erase_status(is_done=not err)
     # click.echo would write UTF-8 where the encoding is ASCII.
     print(escape_lines(hide_credentials(text)), file=sys.stderr if err else sys.stdout, flush=True)
 
@@ -43,11 +45,22 @@ def print_data(text: str, *, end: str = "\n") -> None:
         text: The document; its format escapes what has to be.
         end: Printed behind it.
     """
+    erase_status(is_done=True)
     print(text, end=end)
 
 
-def print_usage_error(error: click.ClickException) -> None:
-    """Prints what is wrong with a command line, whose words may be names of files."""
-    text = io.StringIO()
-    error.show(text)
-    print_text(text.getvalue().removesuffix("\n"), err=True)
+def print_error(text: str) -> None:
+    """Prints what is wrong as one line on stderr, which a terminal shows broken at spaces."""
+    line = escape_lines(hide_credentials(f"detflow: error: {text}"))
+    if sys.stderr.isatty():
+        columns = shutil.get_terminal_size().columns
+        line = textwrap.fill(
+            line,
+            columns,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+            drop_whitespace=True,
+        )
+    erase_status()
+    print(line, file=sys.stderr, flush=True)

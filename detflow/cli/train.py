@@ -19,6 +19,8 @@ from detflow.cli.options import (
     set_option,
 )
 from detflow.cli.output import print_text
+from detflow.cli.talk import is_debug
+from detflow.progress import is_quiet
 
 if TYPE_CHECKING:
     from detflow.config.schema import ExperimentConfig
@@ -34,7 +36,7 @@ _PROCESSES = "detflow.distributed.start:Processes"
     "config_path",
     type=PATH,
     required=True,
-    help="YAML file; see configs/ and `detflow config --explain`.",
+    help="YAML file, as `detflow init` writes one; `detflow config --explain` lists the settings.",
 )
 @click.option(
     "--records", type=LOCATION, help="Records directory, instead of the file's data.records."
@@ -101,14 +103,17 @@ def train(
     nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
-    from detflow.api.model import choose_model_dir, list_overrides
+    from detflow.api.model import FLAGS, choose_model_dir, list_overrides, require_file
     from detflow.config.reading import read_config
     from detflow.distributed.start import Processes, TrainCommand, from_anywhere, start_training
-    from detflow.process.age import process_start
+    from detflow.process.libraries import require_library
+    from detflow.process.platform import process_start
 
     require_ray(runner, ray_address)
+    if runner == "local":
+        require_library("tensorflow", "training")
     settings = list_overrides(records, overrides, time_budget, overfit)
-    config = read_config(config_path, settings)
+    config = read_config(require_file(config_path), settings, FLAGS)
     target = choose_model_dir(config_path, model_dir)
     command = TrainCommand(
         (f"--config={config_path}", *(f"--set={setting}" for setting in settings)),
@@ -116,7 +121,7 @@ def train(
             f"--model-dir={from_anywhere(target)}",
             *(["--accept-changes"] if accept_changes else []),
         ),
-        is_debug=click.get_current_context().find_root().params["debug"],
+        is_debug=is_debug(sys.argv),
     )
     sys.exit(
         start_training(
@@ -127,6 +132,18 @@ def train(
             announce,
         )
     )
+
+
+def _suggest_next(config: ExperimentConfig, target: Location) -> str:
+    """Returns the command that judges what was trained, or exports it where nothing is left."""
+    from detflow.data.records.manifest import read_manifest
+    from detflow.storage.location import parse_location
+
+    records = parse_location(config.data.records)
+    if isinstance(records, Path) and "test" in read_manifest(records).splits:
+        options = f"--model {target} --records {records} --output reports/{target.name}"
+        return f"detflow evaluate {options}"
+    return f"detflow export --ckpt {target} --output exports/{target.name}"
 
 
 def _train_here(
@@ -141,7 +158,12 @@ def _train_here(
     from detflow.process.ending import require_immediate_exit
 
     result = train_here(
-        config, target, accept_changes=accept_changes, topology=topology, began=began
+        config,
+        target,
+        accept_changes=accept_changes,
+        silent=is_quiet(),
+        topology=topology,
+        began=began,
     )
     if topology is None:
         # Everything is saved, and nobody else needs this process. Python would take TensorFlow's
@@ -159,4 +181,6 @@ def _train_here(
     if stopped:
         saved = f"at step {result.step:,}" if result.step else "before the first step"
         print_text(f"stopped {saved}; the same command resumes", err=True)
+    elif result.step:
+        announce(f"next: {_suggest_next(config, target)}")
     return stopped

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
@@ -17,6 +19,9 @@ from detflow.text import find_nearest, first_line
 
 _MAX_CONFIG_BYTES = 1 << 20
 _MAX_DEPTH = 20
+# The settings that are places.
+_PATHS = (("data", "records"), ("train", "init_from"))
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 # What a word without quotes is, apart from text, with the characters that it can begin with. These
 # are the spellings on which YAML 1.1 and 1.2 agree, and 1e-3, which is a number to everybody: by
@@ -34,12 +39,16 @@ _WORDS = (
 )
 
 
-def read_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Reads a YAML file.
+def read_config(
+    path: Path, overrides: Sequence[str] = (), flags: Mapping[str, str] = MappingProxyType({})
+) -> ExperimentConfig:
+    """Reads a YAML file, in which relative paths start at the file's folder.
 
     Args:
         path: The file.
-        overrides: `a.b=value` each, the value being YAML; applied after the file.
+        overrides: `a.b=value` each, the value being YAML; applied after the file. Relative paths in
+            them start at the working directory.
+        flags: Which flag an override comes from, by the setting's name; --set for all others.
 
     Raises:
         ConfigError: The file cannot be read, or anything in it is not as the schema says.
@@ -52,24 +61,34 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
         raise ConfigError(f"cannot read the configuration: {error.strerror}", path=path) from error
     except UnicodeDecodeError as error:
         raise ConfigError("the configuration is not UTF-8 text", path=path) from error
-    return parse_config(text, overrides, path=path)
+    return parse_config(text, overrides, path=path, flags=flags)
 
 
 def parse_config(
-    text: str, overrides: Sequence[str] = (), path: Path | None = None
+    text: str,
+    overrides: Sequence[str] = (),
+    path: Path | None = None,
+    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> ExperimentConfig:
-    """Like `read_config`, from text; `path` is named in errors."""
+    """Like `read_config`, from text; relative paths start at `path`'s folder, if it is given."""
     values, lines = _load_yaml(text, path)
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError("a configuration is a mapping of sections", path=path, place=1)
+    if path is not None:
+        _anchor_paths(values, Path(path).parent)
+    blamed: dict[tuple[str, ...], str] = {}
     for override in overrides:
-        _apply_override(values, override)
+        name = override.partition("=")[0]
+        flag = flags.get(name)
+        shown = f"--set {override}" if flag is None else f"{flag} {_plain_text(override)}"
+        _apply_override(values, override, shown)
+        blamed[tuple(name.split("."))] = shown
     try:
         return ExperimentConfig.model_validate(values)
     except ValidationError as error:
-        raise _first_problem(error, lines, path) from None
+        raise _first_problem(error, lines, path, blamed) from None
 
 
 def format_config(config: ExperimentConfig) -> str:
@@ -200,25 +219,55 @@ def _collect_lines(
         _collect_lines(value, name, lines, path)
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    """Makes paths of a file that start at its folder start at the working directory."""
+    for section, key in _PATHS:
+        settings = values.get(section)
+        if not isinstance(settings, dict):
+            continue
+        place = settings.get(key)
+        if isinstance(place, str) and _is_relative_path(place, folder, key):
+            settings[key] = os.path.normpath(os.path.join(folder, place))
+
+
+def _is_relative_path(place: str, folder: Path, key: str) -> bool:
+    if not place or os.path.isabs(place) or _ADDRESS.match(place):
+        return False
+    # Initial weights may be a published name.
+    is_name = key == "init_from" and "/" not in place and not place.startswith(".")
+    return not is_name or os.path.lexists(folder / place)
+
+
+def _plain_text(override: str) -> str:
+    """Returns the value of an override as it was given to a flag."""
+    return override.partition("=")[2].strip('"')
+
+
+def _apply_override(values: dict[str, Any], override: str, shown: str) -> None:
     name, equals, text = override.partition("=")
     keys = name.split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set {override}: expected section.name=value")
-    value, _ = _load_yaml(text, None)
+    try:
+        value, _ = _load_yaml(text, None)
+    except ConfigError as error:
+        raise ConfigError(f"{shown}: {error.cause}", remedy=error.remedy) from None
     section = values
     for key in keys[:-1]:
         inner = section.setdefault(key, {})
         if inner is None:
             inner = section[key] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: {key} is a value, not a section")
+            raise ConfigError(f"{shown}: {key} is a value, not a section")
         section = inner
     section[keys[-1]] = value
 
 
 def _first_problem(
-    error: ValidationError, lines: dict[tuple[str, ...], int], path: Path | None
+    error: ValidationError,
+    lines: dict[tuple[str, ...], int],
+    path: Path | None,
+    blamed: Mapping[tuple[str, ...], str],
 ) -> ConfigError:
     """Returns the error for the first of a validation's problems.
 
@@ -228,18 +277,28 @@ def _first_problem(
     keys = tuple(str(part) for part in problem["loc"])
     line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
     name = ".".join(keys)
+    flag = next((blamed[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in blamed), None)
+    if flag is not None:
+        # The file is not to blame, and its line says something else.
+        path, line = None, None
     if problem["type"] == "extra_forbidden":
         known = list(_section_type(keys[:-1]).model_fields)
         nearest = find_nearest(keys[-1], known, cutoff=0.5)
         remedy = f"did you mean {nearest}?" if nearest else f"known here: {', '.join(known)}"
-        return ConfigError(f"unknown setting {name}", path=path, place=line, remedy=remedy)
+        cause = f"unknown setting {name}"
+        return ConfigError(_blame(flag, cause), path=path, place=line, remedy=remedy)
     if problem["type"] == "missing":
         return ConfigError(
             f"{name} is missing", path=path, place=line, remedy=f"add it, or pass --set {name}=…"
         )
     message = problem["msg"].removeprefix("Value error, ")
     value = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
-    return ConfigError(f"{name}: {message[:1].lower()}{message[1:]}{value}", path=path, place=line)
+    cause = f"{name}: {message[:1].lower()}{message[1:]}{value}"
+    return ConfigError(_blame(flag, cause), path=path, place=line)
+
+
+def _blame(flag: str | None, cause: str) -> str:
+    return cause if flag is None else f"{flag}: {cause}"
 
 
 def _section_type(keys: Sequence[str]) -> type[BaseModel]:

@@ -128,8 +128,8 @@ class DataConfig(_Section):
     """Which records are trained on and which choose the best checkpoint."""
 
     records: PlaceText
-    """Folder that `detflow make-records` wrote, or its URL. A relative path starts at the working
-    directory."""
+    """Folder that `detflow make-records` wrote, or its URL. A relative path starts at the folder of
+    the configuration file, and in --set and --records at the working directory."""
     train_split: str = "train"
     """Split to train on; `train+val` joins two."""
     eval_split: str | None = "val"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from detflow.distributed.topology import TF_CONFIG, format_topology
-from detflow.process.parent import die_with
+from detflow.process.platform import die_with
 from detflow.process.signals import gather_requests
 
 # The other processes may take this long to notice that one is gone and to say so; then they are

@@ -24,7 +24,7 @@ from detflow.config.schema import ExperimentConfig
 from detflow.data.workers.ray import open_cluster
 from detflow.distributed.topology import TF_CONFIG
 from detflow.errors import ConfigError, EnvironmentFault
-from detflow.process.parent import die_with
+from detflow.process.platform import die_with
 from detflow.process.signals import gather_requests
 from detflow.text import count_noun
 

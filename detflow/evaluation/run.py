@@ -9,7 +9,8 @@ from detflow.evaluation.analysis import Analysis, Subject, analyse
 from detflow.evaluation.seen import find_warnings
 from detflow.evaluation.splits import SplitReader, open_split
 from detflow.metrics.coco import EvaluatedImage
-from detflow.progress import Progress
+from detflow.process.libraries import require_library
+from detflow.progress import Progress, tell_status
 from detflow.storage.location import Location
 from detflow.storage.publishing import publish_folder, require_replaceable
 from detflow.types import Sample
@@ -46,6 +47,8 @@ def evaluate_model(
         ArtifactError: Model or records are damaged.
         EnvironmentFault: The disk refuses.
     """
+    if output is not None:
+        require_library("matplotlib", "an evaluation's page")
     reader = open_split(records, split)
     label_map, fingerprint = reader.manifest.label_map, reader.manifest.fingerprint
 
@@ -64,6 +67,7 @@ def evaluate_model(
     with publish_folder(output, MARKER_NAME) as staging:
         analysis, samples = judge()
 
+        tell_status("drawing the page")
         from detflow.evaluation.files import write_evaluation
 
         write_evaluation(
@@ -86,6 +90,7 @@ def _detect(
     with local_model(model) as path:
         detector = load_detector(path)
         judged, images = detect_samples(detector, samples, reader.manifest.label_map)
+        tell_status("computing the metrics")
         source = name_source(model, path, detector.source)
         return source, find_warnings(detector.source, reader), judged, images
 

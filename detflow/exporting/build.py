@@ -8,7 +8,7 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +42,7 @@ from detflow.inference.formats.base import Format
 from detflow.inference.serving import ServingModel
 from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import TrainedModel, load_trained_model
+from detflow.progress import tell_status
 from detflow.publish import require_space
 
 # Each file holds the weights once. Its graph, the card and the label map take no more than this.
@@ -60,6 +61,7 @@ class ExportOptions:
         max_detections: Most detections of one image.
         max_ap_drop: How much AP a format may lose.
         timing: How long each format is timed.
+        announce: Told of each format as it starts and as it passes or fails.
     """
 
     formats: Sequence[Format]
@@ -69,6 +71,7 @@ class ExportOptions:
     max_detections: int | None = None
     max_ap_drop: float | None = None
     timing: Timing = field(default_factory=Timing)
+    announce: Callable[[str], None] = lambda line: None
 
 
 def build_artifact(
@@ -95,6 +98,7 @@ def build_artifact(
             runtime: stack.enter_context(FreshProcess(runtime))
             for runtime in dict.fromkeys(written.runtime for written in options.formats)
         }
+        tell_status("building the network")
         trained = load_trained_model(
             checkpoint,
             score_threshold=options.score_threshold,
@@ -104,12 +108,20 @@ def build_artifact(
         exact = all(writer.gate.tolerance is None for writer in writers)
         limit = NUM_EXACT_IMAGES if exact else NUM_MEASURED_IMAGES
         label_map = trained.label_map
-        proof = find_proof_images(options.images, options.split, data, limit, label_map)
+        proof = find_proof_images(
+            options.images,
+            options.split,
+            data,
+            limit,
+            label_map,
+            trained.serving.model.canvas_sizes,
+        )
         num_files = sum(len(written.paths) for written in options.formats)
         require_space(artifact.path, num_files * (_weight_bytes(trained) + _GRAPH_BYTES))
 
         artifact.label_map_path.write_text(trained.label_map.to_pbtxt(), encoding="utf-8")
         artifact.config_path.write_text(format_config(trained.config), encoding="utf-8")
+        tell_status("measuring the checkpoint")
         references = _measure_references(trained, proof, options.formats)
         recorded = compare_with_state(trained, proof, references["all"])
         measured = _measure(trained, options.images, recorded)
@@ -176,6 +188,8 @@ def _export_format(
     written, gate = writer.format, writer.gate
     if options.max_ap_drop is not None:
         gate = dataclasses.replace(gate, max_ap_drop=options.max_ap_drop)
+    options.announce(f"{written.name}: writing it, then proving it in a process of its own")
+    tell_status(written.name)
     candidates = list_candidates(written, job.artifact)
     rungs: list[Rung] = []
     failure: ArtifactError | None = None
@@ -188,9 +202,11 @@ def _export_format(
             if failure is None:
                 p50_ms = measure_p50_ms(fresh, candidates[0], proof.images, options.timing)
                 seconds = time.monotonic() - began
+                options.announce(f"{written.name}: passed, {seconds:.0f} s")
                 return FormatResult(written, gate, rungs, None, seconds, p50_ms)
     except (ArtifactError, ConfigError, DataError) as error:
         failure = ArtifactError(str(error), path=written.name)
+    options.announce(f"{written.name}: failed, {failure.cause if failure else 'nothing written'}")
     _remove(job.artifact, written.paths)
     return FormatResult(written, gate, rungs, failure, time.monotonic() - began)
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from detflow.artifact import CONTRACT, TFLITE_CONTRACT
 from detflow.inference.formats import find_format
 from detflow.inference.tensors import Tensor
+from detflow.models.weights.published import describe_initial_weights
 from detflow.tables import format_interval, format_metric
 from detflow.text import count_noun
 
@@ -139,7 +140,7 @@ def list_origin(card: Mapping[str, Any]) -> dict[str, str]:
         "checkpoint": f"{checkpoint['name']}, step {checkpoint['step']:,}",
         "chosen by": _describe_choice(card),
         "trained on": _describe_data(card["data"]),
-        "initial weights": describe_initial_weights(card["training"] or {}),
+        "initial weights": _describe_weights(card["training"] or {}),
         "training took": _describe_effort(card),
         "proved on": f"{card['parity']['source'] or 'synthetic pictures'}, {images}",
         "canvas": f"{_format_size(canvas)} pixels; an image is fitted into it and keeps its aspect",
@@ -171,21 +172,8 @@ def _describe_data(data: Mapping[str, Any]) -> str:
     )
 
 
-def describe_initial_weights(training: Mapping[str, Any]) -> str:
-    """Returns what a training began with, and under which licence that is.
-
-    Args:
-        training: The run's record.
-    """
-    initial = training.get("initial_weights")
-    if not initial:
-        return "none: trained from scratch" if training else ""
-    terms = initial.get("terms") or {}
-    described = str(terms.get("name") or initial.get("source", ""))
-    if data := terms.get("data"):
-        described += f"; trained on {data}"
-    licence = terms.get("licence") or "not known to detflow"
-    return f"{described}; licence of the weights: {licence}"
+def _describe_weights(training: Mapping[str, Any]) -> str:
+    return describe_initial_weights(training.get("initial_weights")) if training else ""
 
 
 def _describe_effort(card: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_form
 from detflow.exporting.facts import describe_quality, describe_threshold, list_warnings
 from detflow.exporting.recorded import describe_recorded
 from detflow.inference.load import local_model
+from detflow.process.libraries import require_library
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, read_state
 from detflow.storage.location import Location, parse_location
@@ -75,6 +76,7 @@ def export_model(
         ArtifactError: The checkpoint is damaged, or no format passed.
         EnvironmentFault: The disk refuses.
     """
+    require_library("tensorflow", "an export")
     parse_formats(formats)
     location, word = _resolve(ckpt, model_dir)
     with local_model(location) as path:
@@ -95,6 +97,7 @@ def export_model(
                 max_detections,
                 max_ap_drop,
                 timing or Timing(),
+                announce,
             )
             card = build_artifact(ArtifactDir(staging.path), checkpoint, options)
             tracking = read_state(checkpoint).record.config.tracking

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from typing_extensions import TypeIs
 
 from detflow.data.images.header import DEFAULT_MAX_PIXELS, ImageFault
-from detflow.data.images.pictures import decode_picture, read_picture
+from detflow.data.images.pictures import Picture as DecodedPicture
+from detflow.data.images.pictures import decode_picture, read_picture, reduce_picture
 from detflow.errors import DataError, EnvironmentFault
 from detflow.inference.results import PIXEL_DIGITS
 from detflow.text import first_line
@@ -209,15 +210,25 @@ def read_pixels(image: Picture, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDA
     Raises:
         DataError: It is no image, is damaged or too large; or an array of another form.
     """
+    return read_image(image, max_pixels).pixels
+
+
+def read_image(
+    image: Picture,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    *,
+    canvas_sizes: Sequence[tuple[int, int]] = (),
+) -> DecodedPicture:
+    """Reads one image as `read_pixels` does, as small as `decode_picture` allows for canvases."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise DataError(
                 f"an array {list(image.shape)} of {image.dtype}",
                 remedy="expected [height, width, 3] of uint8, RGB",
             )
-        return image
+        return reduce_picture(DecodedPicture(image, 1), canvas_sizes)
     if isinstance(image, str | os.PathLike):
-        return read_picture(Path(image), max_pixels).pixels
+        return read_picture(Path(image), max_pixels, canvas_sizes=canvas_sizes)
     if not isinstance(image, bytes) and not _is_pillow(image):
         raise DataError(
             f"not an image: {type(image).__name__}",
@@ -225,7 +236,7 @@ def read_pixels(image: Picture, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDA
         )
     try:
         data = image if isinstance(image, bytes) else _encode_png(image)
-        return decode_picture(data, max_pixels).pixels
+        return decode_picture(data, max_pixels, canvas_sizes=canvas_sizes)
     except (ImageFault, OSError, SyntaxError) as error:
         # Pillow decodes an image that it opened only when its pixels are asked for.
         raise DataError(f"the image cannot be read: {first_line(error)}") from None

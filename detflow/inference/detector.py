@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from detflow.data.images.pictures import Picture as DecodedPicture
 from detflow.errors import ArtifactError
 from detflow.geometry import Images
-from detflow.inference.detections import Detections, Picture, is_picture, read_pixels
+from detflow.inference.detections import Detections, Picture, is_picture, read_image
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.label_map import LabelMap
 from detflow.text import first_line
@@ -38,12 +41,21 @@ class Detector:
         run: A function from [N, height, width, 3] uint8 to the outputs of the serving contract.
         label_map: The classes.
         source: The file or folder it was made from, for messages.
+        canvas_sizes: (height, width) of the canvases that the model fits images into. Pictures that
+            are far larger are read smaller; none where the sizes are not known.
     """
 
-    def __init__(self, run: Runner, label_map: LabelMap, source: Path) -> None:
+    def __init__(
+        self,
+        run: Runner,
+        label_map: LabelMap,
+        source: Path,
+        canvas_sizes: Sequence[tuple[int, int]] = (),
+    ) -> None:
         self.run = run
         self.label_map = label_map
         self.source = source
+        self.canvas_sizes = canvas_sizes
 
     @overload
     def predict(self, images: Picture, *, score_threshold: float = ...) -> Detections: ...  # type: ignore[overload-overlap]
@@ -80,19 +92,30 @@ class Detector:
         """
         if is_picture(images) or not isinstance(images, Iterable):
             return self.predict([images], score_threshold=score_threshold)[0]
-        sizes: list[ImageSize] = []
+        pictures = (read_image(image, canvas_sizes=self.canvas_sizes) for image in images)
+        return [found.above(score_threshold) for found in self.detect_pictures(pictures)]
+
+    def detect_pictures(self, pictures: Iterable[DecodedPicture]) -> Iterator[Detections]:
+        """Yields the detections of each picture, in the frame of the picture's own size.
+
+        Args:
+            pictures: Upright pictures, whether or not they were made smaller for `canvas_sizes`.
+
+        Raises:
+            ArtifactError: The model cannot run, or does not keep the serving contract.
+            EnvironmentFault: The memory does not suffice.
+        """
+        # The detector reads a batch ahead, and the pixels are not needed any more.
+        ahead: deque[tuple[ImageSize, int]] = deque()
 
         def read() -> Iterator[Images]:
-            for image in images:
-                pixels = read_pixels(image)
-                sizes.append(ImageSize(pixels.shape[1], pixels.shape[0]))
-                yield pixels
+            for picture in pictures:
+                ahead.append((picture.size, picture.reduction))
+                yield picture.pixels
 
-        # The detector reads a batch ahead, so the sizes are there when the detections are.
-        return [
-            Detections(sizes[number], tuple(found)).above(score_threshold)
-            for number, found in enumerate(self.detect(read()))
-        ]
+        for found in self.detect(read()):
+            size, reduction = ahead.popleft()
+            yield Detections(size, tuple(place_detections(found, size, reduction)))
 
     def detect(self, images: Iterable[Images]) -> Iterator[list[Detection]]:
         """Yields the detections of each image, from the highest score to the lowest.
@@ -112,6 +135,34 @@ class Detector:
                 outputs = self.run(np.stack(batch) if len(batch) > 1 else batch[0][np.newaxis])
                 for row in range(len(batch)):
                     yield to_detections(outputs, self.label_map, self.source, row)
+
+
+def place_detections(
+    found: Iterable[Detection], size: ImageSize, reduction: int
+) -> Iterator[Detection]:
+    """Yields detections on a reduced picture in the frame of the whole one.
+
+    The last column and row of a reduced picture may stand for pixels beyond the picture.
+
+    Args:
+        found: The detections, normalised by the reduced picture.
+        size: The whole picture's size.
+        reduction: As `geometry.choose_reduction` returned it.
+    """
+    down, right = (-(-side // reduction) * reduction / side for side in (size.height, size.width))
+    for one in found:
+        if max(down, right) == 1.0:
+            yield one
+            continue
+        box = one.box
+        ymin, xmin, ymax, xmax = (
+            box.ymin * down,
+            box.xmin * right,
+            box.ymax * down,
+            box.xmax * right,
+        )
+        if ymin < 1.0 and xmin < 1.0:
+            yield dataclasses.replace(one, box=Box(ymin, xmin, min(ymax, 1.0), min(xmax, 1.0)))
 
 
 def to_detections(

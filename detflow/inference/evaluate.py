@@ -6,17 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
-
-from detflow.errors import ConfigError
+from detflow.data.images.decode import decode_pixels
+from detflow.data.images.header import ImageFault
+from detflow.data.images.pictures import Picture
+from detflow.errors import ConfigError, DataError
 from detflow.inference.detector import Detector
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import CocoEvaluation, EvaluatedImage
 from detflow.metrics.ranking import Ranking
-from detflow.models import preprocess
-from detflow.process.tensorflow_faults import decode_faults
 from detflow.types import Sample
 
 
@@ -75,6 +72,28 @@ def detect_samples(
     return [sample for sample, _ in pairs], [image for _, image in pairs]
 
 
+def decode_sample(sample: Sample, canvas_sizes: Sequence[tuple[int, int]]) -> Picture:
+    """Decodes a sample for a detector, as small as its canvases allow.
+
+    Every evaluation, the proof of an export included, sees these pixels, and `detflow predict` sees
+    the same.
+
+    Args:
+        sample: The sample, with its picture in the orientation in which it is stored.
+        canvas_sizes: (height, width) of each canvas; none keeps the picture as it is.
+
+    Raises:
+        DataError: It cannot be decoded.
+    """
+    try:
+        decoded = decode_pixels(
+            sample.encoded, sample.size.num_pixels, upright=False, canvas_sizes=canvas_sizes
+        )
+    except ImageFault as fault:
+        raise DataError(f"the image cannot be decoded: {fault}", path=sample.filename) from None
+    return Picture(decoded.pixels, 1, decoded.reduction, decoded.size)
+
+
 def _id_of(pair: tuple[Sample, EvaluatedImage]) -> int:
     return pair[0].source_id
 
@@ -92,20 +111,18 @@ def _detect(
         )
     judged: list[Sample] = []
 
-    def pixels() -> Iterator[npt.NDArray[np.uint8]]:
+    def pictures() -> Iterator[Picture]:
         for sample in samples:
             # Without its encoded image a sample is small enough to be kept.
             judged.append(dataclasses.replace(sample, encoded=b""))
-            with decode_faults(sample.filename):
-                picture = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
-            yield picture
+            yield decode_sample(sample, detector.canvas_sizes)
 
     detections = [
         [
             dataclasses.replace(detection, class_id=label_map.id_of(detection.name))
             for detection in of_image
         ]
-        for of_image in detector.detect(pixels())
+        for of_image in detector.detect_pictures(pictures())
     ]
     return [
         (sample, EvaluatedImage(sample.size, sample.objects, of_image))

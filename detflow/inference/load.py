@@ -10,14 +10,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from detflow.artifact import LABEL_MAP_NAME, ArtifactDir
+from detflow.artifact import LABEL_MAP_NAME, ArtifactDir, read_canvas_sizes
 from detflow.digests import DIGEST_KEY, read_json_object
 from detflow.errors import ArtifactError, environment_faults
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS
+from detflow.inference.formats.base import TENSORFLOW
 from detflow.label_map import read_label_map
-from detflow.runs.run_dir import STATE_NAME
+from detflow.process.libraries import require_library
+from detflow.runs.run_dir import STATE_NAME, RunDir
+from detflow.runs.states import is_checkpoint
 from detflow.storage.folders import open_folder
+from detflow.storage.kinds import describe_mistake
 from detflow.storage.location import Location, Url
 
 
@@ -77,10 +81,16 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
     for candidate in FORMATS:
         file = candidate.find(path)
         if file is not None:
+            canvas_sizes: tuple[tuple[int, int], ...] = ()
             if export := _find_export(file):
                 export.verify_part(file)
+                canvas_sizes = read_canvas_sizes(export.read_card())
             run = candidate.load(file, candidate.entries[0], threads=threads)
-            return Detector(run, candidate.read_labels(file), file)
+            return Detector(run, candidate.read_labels(file), file, canvas_sizes)
+    if not (RunDir(path).exists() or is_checkpoint(path) or RunDir.step_of(path) is not None):
+        cause, remedy = describe_mistake(path, "model")
+        raise ArtifactError(cause, path=path, remedy=remedy)
+    require_library(TENSORFLOW, "a model directory or checkpoint")
     from detflow.inference.tensorflow import load_checkpoint_detector
 
     return load_checkpoint_detector(path)
@@ -110,7 +120,10 @@ def load_verified(artifact: ArtifactDir, *, threads: int = 0) -> Detector:
                     path=artifact.path,
                     remedy="export again",
                 )
-            return Detector(run, label_map, file)
+            return Detector(run, label_map, file, read_canvas_sizes(card))
+    for candidate in FORMATS:
+        if artifact.lists(card, candidate.entries[0].path):
+            candidate.require_installed()
     raise ArtifactError("the exported folder holds no format that detflow runs", path=artifact.path)
 
 

@@ -25,7 +25,8 @@ from detflow.inference.detector import Detector, Outputs
 from detflow.inference.labels import to_label_map
 from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
-from detflow.models.precision import count_gpus, cpu_flags, uses_onednn
+from detflow.models.precision import count_gpus, uses_onednn
+from detflow.process.platform import cpu_flags
 from detflow.text import first_line
 
 AnyRunner: TypeAlias = Callable[[Images | Sequence[bytes]], Outputs]
@@ -54,6 +55,7 @@ def load_checkpoint_detector(path: Path) -> Detector:
         eager_outputs(trained.serving.detect_traced, source, has_variables=True),
         trained.label_map,
         source,
+        trained.serving.model.canvas_sizes,
     )
 
 

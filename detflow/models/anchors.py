@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from detflow.config.schema import ModelConfig
-from detflow.geometry import pairwise_iou
 
 
 def build_anchors(
@@ -54,22 +53,3 @@ def build_anchors(
                 )
         levels.append(np.stack(shapes, axis=2).reshape(-1, 4))
     return np.concatenate(levels).astype(np.float32), tuple(len(level) for level in levels)
-
-
-def best_anchor_iou(
-    boxes: npt.NDArray[np.float64], anchors: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Returns, for each box, its IoU with the anchor that fits it best.
-
-    Args:
-        boxes: [N, 4], [ymin, xmin, ymax, xmax] normalised by the canvas.
-        anchors: [A, 4], as from `build_anchors`.
-
-    Returns:
-        [N], in [0, 1].
-    """
-    best = np.zeros(len(boxes))
-    # The boxes go in pieces, so that a million of them need no table of all pairs.
-    for start in range(0, len(boxes), 256):
-        best[start : start + 256] = pairwise_iou(boxes[start : start + 256], anchors).max(1)
-    return best

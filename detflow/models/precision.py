@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
+
+from detflow.process.platform import cpu_flags
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -101,14 +102,3 @@ def _gpu_capability() -> tuple[int, int] | None:
         "compute_capability", (0, 0)
     )
     return capability
-
-
-def cpu_flags() -> set[str]:
-    """Returns the processor's features as Linux names them; empty where it names none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return next(
-        (set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set()
-    )

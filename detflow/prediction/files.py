@@ -1,10 +1,10 @@
-"""The files that detections are written to: JSON, COCO's results, CSV, VOC, and overlays."""
+"""The files that detections are written to: JSON, COCO's results, CSV, VOC, YOLO, overlays."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -23,7 +23,9 @@ CSV_NAME: Final = "predictions.csv"
 VOC_NAME: Final = "voc"
 OVERLAYS_NAME: Final = "overlays"
 
-FURTHER_FORMATS: Final = ("coco", "csv", "voc")
+YOLO_NAME: Final = "yolo"
+
+FURTHER_FORMATS: Final = ("coco", "csv", "voc", "yolo")
 """What can be written beside predictions.json."""
 
 _OVERLAY_QUALITY = 90
@@ -78,7 +80,7 @@ def describe_frame(frame: Frame, found: Detections, number: int) -> dict[str, An
     video = {} if frame.index is None else {"frame": frame.index, "time_s": frame.time_s}
     return {
         "id": number,
-        "file": str(frame.file.path),
+        "file": frame.source,
         **video,
         "width": found.size.width,
         "height": found.size.height,
@@ -125,10 +127,49 @@ def write_voc(folder: Path, stem: str, frame: Frame, found: Detections) -> None:
     (annotations / f"{stem}.xml").write_bytes(found.to_voc(f"{stem}.jpg"))
 
 
+def write_yolo(folder: Path, stem: str, found: Detections) -> None:
+    """Writes an image's detections as YOLO's text: class from 0, centre, size, score.
+
+    Lengths are shares of the upright image. An image without detections gets an empty file.
+
+    Args:
+        folder: Gets `labels`.
+        stem: The file's name without suffix.
+        found: The detections.
+    """
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"{one.class_id - 1} "
+        + " ".join(
+            f"{value:.6f}"
+            for value in (
+                (one.box.xmin + one.box.xmax) / 2,
+                (one.box.ymin + one.box.ymax) / 2,
+                one.box.xmax - one.box.xmin,
+                one.box.ymax - one.box.ymin,
+                one.score,
+            )
+        )
+        for one in found
+    ]
+    text = "".join(f"{line}\n" for line in lines)
+    (folder / "labels" / f"{stem}.txt").write_text(text, encoding="utf-8")
+
+
+def write_yolo_names(folder: Path, classes: Sequence[str]) -> None:
+    """Writes YOLO's `data.yaml` with the class names; JSON's texts are YAML's too."""
+    folder.mkdir(exist_ok=True)
+    names = "".join(
+        f"  {number}: {json.dumps(name, ensure_ascii=False)}\n"
+        for number, name in enumerate(classes)
+    )
+    (folder / "data.yaml").write_text(f"names:\n{names}", encoding="utf-8")
+
+
 def write_overlay(path: Path, frame: Frame, found: Detections) -> None:
     """Writes the image with its detections drawn over it, as JPEG."""
     path.parent.mkdir(exist_ok=True)
-    found.draw(frame.picture.pixels).save(path, "JPEG", quality=_OVERLAY_QUALITY)
+    found.draw(frame.read_whole()).save(path, "JPEG", quality=_OVERLAY_QUALITY)
 
 
 class FileNames:

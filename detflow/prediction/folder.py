@@ -17,12 +17,15 @@ from detflow.prediction.files import (
     OVERLAYS_NAME,
     PREDICTIONS_NAME,
     VOC_NAME,
+    YOLO_NAME,
     FileNames,
     describe_frame,
     write_coco_results,
     write_csv,
     write_overlay,
     write_voc,
+    write_yolo,
+    write_yolo_names,
 )
 from detflow.prediction.frames import Frame
 from detflow.prediction.overlay_video import OverlayVideo
@@ -71,6 +74,8 @@ class PredictionFolder:
             self._add_to_video(frame, found)
         if "voc" in self._formats:
             write_voc(self.path / VOC_NAME, stem, frame, found)
+        if "yolo" in self._formats:
+            write_yolo(self.path / YOLO_NAME, stem, found)
 
     def finish(
         self,
@@ -109,6 +114,8 @@ class PredictionFolder:
             write_coco_results(self.path / COCO_RESULTS_NAME, self._found)
         if "csv" in self._formats:
             write_csv(self.path / CSV_NAME, self._entries)
+        if "yolo" in self._formats:
+            write_yolo_names(self.path / YOLO_NAME, classes)
 
     def close(self) -> None:
         """Ends the video that is being written, if one is."""
@@ -123,7 +130,7 @@ class PredictionFolder:
         if self._open is None or (self._open[0], self._open[1].size) != (frame.file.path, size):
             self.close()
             name = f"{OVERLAYS_NAME}/{self._names.choose(frame.file.name, is_frame=True)}.mp4"
-            self._videos.append({"file": str(frame.file.path), "overlay_video": name})
+            self._videos.append({"file": frame.source, "overlay_video": name})
             (self.path / name).parent.mkdir(exist_ok=True)
             self._open = frame.file.path, OverlayVideo(self.path / name, size)
         drawn = np.asarray(found.draw(frame.picture.pixels))

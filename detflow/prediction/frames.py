@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from detflow.data.images.header import DEFAULT_MAX_PIXELS, find_format
 from detflow.data.images.pictures import (
     Picture,
@@ -24,6 +27,7 @@ from detflow.prediction.containers import (
     find_container,
 )
 from detflow.prediction.limits import ALL_FRAMES, Limits
+from detflow.prediction.streams import LiveSource, find_live, read_live
 from detflow.prediction.videos import read_video
 from detflow.progress import Progress
 
@@ -34,7 +38,7 @@ class Frame:
 
     Attributes:
         file: The file that it comes from.
-        picture: Its upright pixels.
+        picture: Its upright pixels; those of a large picture file as small as the model needs them.
         index: The frame's number in the video, counted from 0; None for a picture.
         time_s: Seconds from the video's first frame to this one; None for a picture.
     """
@@ -43,6 +47,21 @@ class Frame:
     picture: Picture
     index: int | None = None
     time_s: float | None = None
+
+    def read_whole(self) -> npt.NDArray[np.uint8]:
+        """Returns all upright pixels [height, width, 3]; a file that was read smaller is read anew.
+
+        Raises:
+            DataError: The file cannot be read any more.
+        """
+        if self.picture.reduction == 1:
+            return self.picture.pixels
+        return read_picture(self.file.path, self.picture.size.num_pixels).pixels
+
+    @property
+    def source(self) -> str:
+        """The file's path, or the address of what is live, without passwords."""
+        return self.file.shown if isinstance(self.file, LiveSource) else str(self.file.path)
 
     @property
     def name(self) -> str:
@@ -54,7 +73,8 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
     """Returns the pictures and videos of all sources, each file once.
 
     Args:
-        sources: Files, folders and patterns, each as `find_pictures` takes it.
+        sources: Files, folders and patterns, each as `find_pictures` takes it; numbers of cameras
+            and addresses of streams.
         output: A folder that the predictions are to replace. It is not searched, so that they do
             not find themselves the next time.
 
@@ -62,11 +82,7 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
         ConfigError: A source lies in `output`.
         DataError: A source holds none, or none but in `output`.
     """
-    found = (
-        file
-        for source in sources
-        for file in find_pictures(source, VIDEO_SUFFIXES, _is_unnamed_video)
-    )
+    found = (file for source in sources for file in _find_files(source))
     files = list({file.path.absolute(): file for file in found}.values())
     if output is None:
         return files
@@ -91,6 +107,7 @@ def read_frames(
     *,
     limits: Limits = ALL_FRAMES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    canvas_sizes: Sequence[tuple[int, int]] = (),
 ) -> Iterator[Frame]:
     """Yields all pictures, and the frames of all videos, in the order of the files.
 
@@ -102,18 +119,29 @@ def read_frames(
         progress: Told how far it is.
         limits: What is taken of each video.
         max_pixels: Larger pictures are not decoded.
+        canvas_sizes: (height, width) of the canvases that pictures are for: large ones are read as
+            small as `read_picture` allows.
     """
     for done, file in enumerate(files, start=1):
         try:
-            container = _find_video(file.path)
-            if container is None:
-                yield Frame(file, read_picture(file.path, max_pixels))
+            container = None if isinstance(file, LiveSource) else _find_video(file.path)
+            if isinstance(file, LiveSource):
+                for frame in read_live(file, limits, progress):
+                    yield Frame(file, frame.picture, frame.index, frame.time_s)
+            elif container is None:
+                picture = read_picture(file.path, max_pixels, canvas_sizes=canvas_sizes)
+                yield Frame(file, picture)
             else:
                 for frame in read_video(file.path, container, limits, progress, file.name):
                     yield Frame(file, frame.picture, frame.index, frame.time_s)
         except DataError as error:
             failed(file.path, str(error))
         progress("detecting", done, len(files))
+
+
+def _find_files(source: str) -> Sequence[PictureFile]:
+    live = find_live(source)
+    return find_pictures(source, VIDEO_SUFFIXES, _is_unnamed_video) if live is None else [live]
 
 
 def _find_video(path: Path) -> Container | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detflow.data.images.pictures import Picture, reduce_picture
 from detflow.errors import DataError
 from detflow.inference.detections import COLUMNS, Detections, import_optional
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
@@ -16,16 +17,15 @@ from detflow.prediction.files import PREDICTIONS_NAME, require_formats
 from detflow.prediction.folder import PredictionFolder
 from detflow.prediction.frames import Frame, find_media, read_frames
 from detflow.prediction.limits import DEFAULT_MAX_FRAMES, Limits
+from detflow.prediction.streams import LiveSource
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.storage.location import Location
 from detflow.text import count_noun
-from detflow.types import ImageSize
 
 if TYPE_CHECKING:
     import pandas
 
-    from detflow.geometry import Images
     from detflow.inference.detector import Detector
 
 
@@ -151,12 +151,18 @@ def predict(
             lambda path, reason: failed.append((str(path), reason)),
             progress,
             limits=Limits(every, max_frames),
+            canvas_sizes=detector.canvas_sizes,
         )
-        for frame, found in _detect(detector, frames):
-            kept = found.above(score_threshold)
-            images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
-            if folder is not None:
-                folder.add(frame, kept)
+        try:
+            for frame, found in _detect(detector, frames):
+                kept = found.above(score_threshold)
+                images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
+                if folder is not None:
+                    folder.add(frame, kept)
+        except KeyboardInterrupt:
+            # A camera never ends by itself: what was seen until then is the result.
+            if not (images and isinstance(files[-1], LiveSource)):
+                raise
         if not images:
             raise DataError(
                 f"no image can be read, {count_noun(len(files), 'file')} tried; {failed[0][1]}"
@@ -175,12 +181,10 @@ def _detect(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Frame
     """Yields the frames with what is on them; the detector reads a batch ahead."""
     ahead: deque[Frame] = deque()
 
-    def read() -> Iterator[Images]:
+    def read() -> Iterator[Picture]:
         for frame in frames:
             ahead.append(frame)
-            yield frame.picture.pixels
+            yield reduce_picture(frame.picture, detector.canvas_sizes)
 
-    for found in detector.detect(read()):
-        frame = ahead.popleft()
-        height, width = frame.picture.pixels.shape[:2]
-        yield frame, Detections(ImageSize(width, height), tuple(found))
+    for found in detector.detect_pictures(read()):
+        yield ahead.popleft(), found

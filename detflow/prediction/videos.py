@@ -15,6 +15,7 @@ from detflow.data.images.pictures import Picture
 from detflow.errors import DataError
 from detflow.prediction.containers import Container, find_missing_end
 from detflow.prediction.limits import Limits
+from detflow.process.libraries import require_library
 from detflow.progress import Progress
 from detflow.text import count_noun
 
@@ -136,7 +137,9 @@ def read_video(
 
     Raises:
         DataError: It is no video, or cannot be decoded to its end; what can be was yielded before.
+        EnvironmentFault: PyAV, an extra, is not installed.
     """
+    require_library("av", "a video")
     import av
 
     with contextlib.ExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,11 +48,49 @@ def gather_requests() -> Iterator[Requests]:
 
 
 @contextmanager
-def stop_request() -> Iterator[StopRequest]:
-    """Remembers the first signal during the block; a second one ends the process."""
+def stop_request(acknowledge: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
+    """Remembers the first signal during the block; a second one ends the process.
+
+    Python runs a handler when the function that is at work returns, and one of TensorFlow's may
+    take a minute. So a thread listens as well: it tells the user, and answers the second signal.
+
+    Args:
+        acknowledge: Called on that thread as soon as the first signal arrives.
+    """
     request = StopRequest()
-    with _signals_handled(request.handle):
+    with _signals_handled(request.handle), _signals_heard(acknowledge):
         yield request
+
+
+@contextmanager
+def _signals_heard(acknowledge: Callable[[], None]) -> Iterator[None]:
+    """Acknowledges the first SIGTERM or SIGINT, and leaves at the second, whatever Python does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+
+    def listen() -> None:
+        count = 0
+        while heard := ours.recv(1):
+            if heard[0] not in (signal.SIGTERM, signal.SIGINT):
+                continue
+            count += 1
+            if count > 1:
+                os._exit(128 + heard[0])
+            acknowledge()
+
+    listener = threading.Thread(target=listen, name="detflow signals", daemon=True)
+    listener.start()
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()
+        listener.join()
+        ours.close()
 
 
 @contextmanager

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from detflow.config.reading import format_config
 from detflow.digests import read_sealed_object, seal
 from detflow.errors import ArtifactError, ConfigError, DataError, Locked, environment_faults
 from detflow.label_map import LabelMap, read_label_map
+from detflow.process.platform import hold_file
 from detflow.publish import publish_file, remove_directory, sweep
 from detflow.runs.record import RunRecord
 from detflow.storage.cache import find_cached
@@ -240,23 +239,15 @@ class RunDir:
         self._refuse_other_things()
         with environment_faults(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            held = hold_file(self._lock_path)
+        if isinstance(held, str):
+            raise Locked(
+                f"another trainer is at work here: {held or 'an unknown process'}",
+                path=self.path,
+                remedy="wait for it or stop it",
+            )
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = (
-                    os.pread(descriptor, 400, 0).decode(errors="replace").strip()
-                    or "an unknown process"
-                )
-                raise Locked(
-                    f"another trainer is at work here: {holder}",
-                    path=self.path,
-                    remedy="wait for it or stop it",
-                ) from None
             with environment_faults(self._lock_path):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                 sweep(self.path)
             if self._copy is None:
                 yield self
@@ -270,5 +261,4 @@ class RunDir:
                     finally:
                         self.share()
         finally:
-            # The file stays: unlinking it would let two trainers lock two files of one name.
-            os.close(descriptor)
+            held.close()

@@ -24,6 +24,7 @@ from detflow.digests import FileDigest, read_sealed_object, seal, verify_files
 from detflow.errors import ArtifactError
 from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import STATE_NAME, RunDir
+from detflow.storage.kinds import describe_mistake
 from detflow.text import count_noun
 
 CHECKPOINT_PREFIX = "ckpt"
@@ -332,9 +333,8 @@ def find_checkpoint(path: Path, name: str = "best") -> tuple[RunDir, Path]:
         return run, resolve_checkpoint(name, run)
     if is_checkpoint(path) or (path.is_dir() and RunDir.step_of(path) is not None):
         return RunDir(path.absolute().parent), path
-    raise ArtifactError(
-        "neither an exported folder, nor a model directory, nor a checkpoint inside one", path=path
-    )
+    cause, remedy = describe_mistake(path, "run")
+    raise ArtifactError(cause, path=path, remedy=remedy)
 
 
 def list_runs(folder: Path) -> Iterator[RunDir]:

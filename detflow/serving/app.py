@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from detflow.artifact import CONTRACT, OUTPUT_NAMES
 from detflow.data.images.pictures import Picture
+from detflow.inference.detector import place_detections
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME, describe_detections
 from detflow.pages.colours import class_colour, format_css, to_hex
 from detflow.serving.batching import Batcher, Ticket
@@ -46,7 +47,7 @@ from detflow.serving.guard import Guard
 from detflow.serving.limits import Limits, Refusal
 from detflow.serving.metrics import Metrics
 from detflow.serving.models import ModelStore, ServedModel
-from detflow.types import Detection, ImageSize
+from detflow.types import Detection
 
 _T = TypeVar("_T")
 
@@ -300,10 +301,23 @@ class Service:
         pixels = await self._in_thread(lambda: [count_pixels(item, self._limits) for item in items])
         ticket.hold(self._limits.count_bytes(pixels))
         pictures = [
-            await self._in_thread(partial(decode_item, item, self._limits, upright=upright))
+            await self._in_thread(
+                partial(
+                    decode_item,
+                    item,
+                    self._limits,
+                    upright=upright,
+                    canvas_sizes=model.detector.canvas_sizes,
+                )
+            )
             for item in items
         ]
-        return pictures, await ticket.detect(model, [picture.pixels for picture in pictures])
+        found = await ticket.detect(model, [picture.pixels for picture in pictures])
+        placed = [
+            list(place_detections(of_one, picture.size, picture.reduction))
+            for picture, of_one in zip(pictures, found, strict=True)
+        ]
+        return pictures, placed
 
     async def _finish(self, request: Request, work: Awaitable[_T]) -> _T:
         """Returns what the work returns, unless the client leaves or the deadline passes first."""
@@ -379,14 +393,14 @@ def _choose_threshold(query: Mapping[str, str], fields: Mapping[str, str]) -> fl
 def _describe(
     item: Item, picture: Picture, found: Sequence[Detection], threshold: float
 ) -> dict[str, Any]:
-    height, width = picture.pixels.shape[:2]
+    size = picture.size
     kept = [detection for detection in found if detection.score >= threshold]
     return {
         "file": item.name,
-        "width": width,
-        "height": height,
+        "width": size.width,
+        "height": size.height,
         "exif_orientation": picture.orientation,
-        "detections": describe_detections(kept, ImageSize(width, height)),
+        "detections": describe_detections(kept, size),
     }
 
 

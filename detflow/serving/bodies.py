@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME
 from detflow.data.images.header import ImageFault, read_image_size
-from detflow.data.images.pictures import Picture, decode_picture
+from detflow.data.images.pictures import Picture, decode_picture, reduce_picture
 from detflow.data.records.example import decode_example
 from detflow.serving.limits import CHANNELS, Limits, Refusal
 
@@ -251,21 +251,26 @@ def _check_sides(width: int, height: int, name: str, limits: Limits) -> None:
         )
 
 
-def decode_item(item: Item, limits: Limits, *, upright: bool) -> Picture:
+def decode_item(
+    item: Item, limits: Limits, *, upright: bool, canvas_sizes: Sequence[tuple[int, int]] = ()
+) -> Picture:
     """Decodes one picture.
 
     Args:
         item: The picture as parsed.
         limits: The bound of its pixels.
         upright: Whether to apply EXIF's orientation.
+        canvas_sizes: (height, width) of the model's canvases: a far larger picture is read smaller.
 
     Raises:
         Refusal: The picture has too many pixels, is damaged or of an unsupported kind.
     """
     if not isinstance(item.content, bytes):
-        return Picture(item.content, 1)
+        return reduce_picture(Picture(item.content, 1), canvas_sizes)
     with _refusals(item):
-        return decode_picture(item.content, limits.max_pixels, upright=upright)
+        return decode_picture(
+            item.content, limits.max_pixels, upright=upright, canvas_sizes=canvas_sizes
+        )
 
 
 @contextlib.contextmanager

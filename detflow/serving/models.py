@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ class DetectorLike(Protocol):
     """What the server needs of a detector; `inference.detector.Detector` has it."""
 
     label_map: LabelMap
+    canvas_sizes: Sequence[tuple[int, int]]
 
     def detect(self, images: Iterable[npt.NDArray[np.uint8]]) -> Iterator[list[Detection]]:
         """Yields the detections of each image [height, width, 3] uint8, RGB."""

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from detflow.errors import ConfigError, EnvironmentFault
+from detflow.process.platform import raise_open_files
 from detflow.serving.app import Service
 from detflow.serving.limits import Limits
 from detflow.serving.metrics import Metrics
@@ -261,11 +261,9 @@ def _fit_open_files(limits: Limits) -> Limits:
     Where that is not allowed, fewer connections are.
     """
     needed = limits.max_connections + _SPARE_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
+    granted = raise_open_files(needed)
+    if granted == needed:
         return limits
-    granted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
     return dataclasses.replace(limits, max_connections=max(1, granted - _SPARE_FILES))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from detflow.digests import FileDigest, digest_file
+from detflow.process.platform import open_to_read
 from detflow.storage.interface import Entry, Folder
 from detflow.storage.location import Location, Url
 
@@ -83,7 +84,7 @@ class LocalFolder(Folder):
     @override
     def read(self, path: str, limit: int) -> bytes:
         try:
-            descriptor = os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_to_read(f"{self.root}/{path}")
         except FileNotFoundError:
             if os.path.islink(f"{self.root}/{path}"):
                 raise _leads_nowhere(path) from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,6 +16,7 @@ from typing_extensions import override
 
 from detflow.distributed.steps import TakenStep
 from detflow.errors import ArtifactError
+from detflow.process.platform import peak_memory
 from detflow.publish import publish_file
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import CheckpointState, Metrics, describe_not_finite
@@ -252,8 +252,7 @@ class ShowProgress(Action):
             self._total = course.total
             self._display.set_steps(course.total)
         self._display.step(step.number, step.losses[0])
-        if step.number == course.first + 1:
-            peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if step.number == course.first + 1 and (peak_bytes := peak_memory()):
             self._display.note(
                 f"memory after the first step: {peak_bytes / 1e6:,.0f} MB at its peak"
             )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from detflow.progress import erase_status, pause_status
 from detflow.tables import format_metric
 from detflow.text import escape_lines
 
@@ -42,6 +43,7 @@ class TrainingDisplay:
             console=self._console,
             disable=not self._console.is_terminal,
         )
+        self._pauses = contextlib.ExitStack()
         self._task = self._live.add_task("train", total=None, status="preparing")
         self._steps: int | None = None
         self._told: int | None = None
@@ -52,6 +54,7 @@ class TrainingDisplay:
 
     def note(self, text: str) -> None:
         """Prints a line."""
+        erase_status()
         self._console.print(escape_lines(text), markup=False)
 
     def start(self, first: int, steps: int | None, batch_size: int) -> None:
@@ -68,11 +71,14 @@ class TrainingDisplay:
         self._live.update(self._task, total=steps, completed=first, status=self._status)
         if not self._console.is_terminal:
             self.note(self._status)
+        if self._console.is_terminal:
+            self._pauses.enter_context(pause_status())
         self._live.start()
 
     def stop(self) -> None:
         """Takes the progress bar away."""
         self._live.stop()
+        self._pauses.close()
 
     @contextlib.contextmanager
     def steps(self, first: int, steps: int | None, batch_size: int) -> Iterator[None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_m
 from detflow.data.records.reading import read_samples
 from detflow.data.sources.splits import VALIDATION_NAMES
 from detflow.errors import ConfigError, DataError
+from detflow.process.libraries import is_installed
 from detflow.storage.archives import drop_archive_suffix
 from detflow.text import count_noun, find_nearest
 from detflow.training.fit_recipe import (
@@ -47,12 +50,15 @@ class FitOptions:
         offline: Whether nothing may be fetched.
         probe: Whether this machine's speed is measured; otherwise the configuration is a function
             of the data, the weights at hand and these options.
+        folder: The folder that the configuration is for, where its paths start; None for the
+            working directory.
     """
 
     time_budget: float | None = None
     start_from: str | None = None
     offline: bool = False
     probe: bool = True
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def fit_config(
     manifest: RecordsManifest,
     records: Path,
     samples: Iterable[tuple[ImageSize, Sequence[ObjectAnnotation]]],
-    beginning: Beginning | None = None,
+    begin: Callable[[bool], Beginning] = lambda _: Beginning(None),
     time_budget: float | None = None,
     measure: Callable[[ExperimentConfig, int], Speed] | None = None,
 ) -> list[Choice]:
@@ -120,7 +126,8 @@ def fit_config(
         manifest: Of the records.
         records: Where they are, as it shall stand in the configuration.
         samples: Size and objects of each image of the training split.
-        beginning: The weights to start from; None from scratch.
+        begin: Returns the weights to start from, where it is told whether images hold many or small
+            objects.
         time_budget: Seconds that the training may take, or None.
         measure: Measures how fast a configuration trains here, with so many objects an image; None
             for a function of the other arguments alone.
@@ -131,7 +138,6 @@ def fit_config(
     Raises:
         DataError: There is nothing to train on.
     """
-    beginning = beginning or Beginning(None)
     train = choose_train_split(manifest)
     boxes = Boxes(samples)
     info = manifest.splits[train]
@@ -153,6 +159,7 @@ def fit_config(
         choose_repeats(boxes.image_shares),
     ]
     shape, clock = Shape.choose(boxes), Clock(time_budget)
+    beginning = begin(shape.is_dense)
     if measure is not None:
         objects = math.ceil(boxes.num_objects / max(1, info.images))
 
@@ -221,18 +228,34 @@ def fit_source(source: Path, options: RecordOptions, fit: FitOptions = FitOption
                 path=source,
                 remedy="pass it to make-records",
             )
-        return _fit_records(source, source, fit)
-    with tempfile.TemporaryDirectory(prefix="detflow-init-") as folder:
-        publish_records(source, Path(folder) / "records", options)
+        return _fit_records(source, _seen_from(fit.folder, source), fit)
+    with tempfile.TemporaryDirectory(prefix="detflow-init-") as temporary:
+        publish_records(source, Path(temporary) / "records", options)
         name = Path("records") / drop_archive_suffix(source.resolve().name)
         chosen = "" if val_from is None else f" --val-from {val_from}"
-        return _fit_records(Path(folder) / "records", name, fit, chosen)
+        records = Path(temporary) / "records"
+        return _fit_records(records, _seen_from(fit.folder, name), fit, chosen)
+
+
+def _seen_from(folder: Path | None, path: Path) -> Path:
+    if folder is None or path.is_absolute():
+        return path
+    return Path(os.path.relpath(path, folder))
+
+
+def _with_path_from(folder: Path | None, choice: Choice) -> Choice:
+    """Returns the choice of initial weights with a path as it is seen from the configuration."""
+    if choice.name != "train.init_from" or not choice.value or not os.path.exists(choice.value):
+        return choice
+    return dataclasses.replace(choice, value=str(_seen_from(folder, Path(choice.value))))
 
 
 def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -> str:
     manifest = read_manifest(records)
     samples = read_samples(records, manifest, choose_train_split(manifest))
-    beginning = choose_beginning(fit.start_from, offline=fit.offline)
+
+    def begin(is_dense: bool) -> Beginning:
+        return choose_beginning(fit.start_from, offline=fit.offline, is_dense=is_dense)
 
     def measure(config: ExperimentConfig, objects: int) -> Speed:
         # TensorFlow takes seconds to import, and without a measurement nothing needs it.
@@ -240,18 +263,21 @@ def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -
 
         return measure_speed(config, manifest.label_map, objects)
 
+    can_measure = is_installed("tensorflow")
     choices = fit_config(
         manifest,
         name,
         ((sample.size, sample.objects) for sample in samples),
-        beginning,
+        begin,
         fit.time_budget,
-        measure if fit.probe else None,
+        # A light installation has nothing to train with, and so nothing to measure.
+        measure if fit.probe and can_measure else None,
     )
+    why = "" if can_measure else " This machine's speed was not measured: that needs TensorFlow."
     return format_choices(
-        choices,
+        [_with_path_from(fit.folder, choice) for choice in choices],
         [
-            f"Fitted to {name} by detflow init{chosen}.",
+            f"Fitted to {name} by detflow init{chosen}.{why}",
             "`detflow config --explain` lists every setting.",
             "",
         ],

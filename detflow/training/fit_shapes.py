@@ -16,16 +16,16 @@ import numpy.typing as npt
 
 from detflow.config.schema import ModelConfig
 from detflow.geometry import choose_canvas, pairwise_iou
-from detflow.models.anchors import best_anchor_iou, build_anchors
 from detflow.training.fit_text import Choice
+from detflow.training.small_boxes import describe_small_boxes
 from detflow.types import ImageSize, ObjectAnnotation
 
 # Canvas areas in pixels, from what trains fast on a CPU to three times that.
 _CANVAS_AREAS = (49_152, 65_536, 86_016, 114_688, 147_456)
 # Least side of a class's median box; the finest level has a cell for every 8 pixels.
 _SMALLEST_SIDE_PX = 20.0
-# Where a clock allows few images, it may be so much less (chess in 5 minutes of a slow core: 350
-# steps on 288x288 gave AP .60 and AP50 .86, 580 on 224x224 gave .61 and .90).
+# Where a clock allows few images, it may be so much less. In 5 minutes of a slow core chess had AP
+# .60 and AP50 .86 on 288x288, .61 and .90 on 224x224; BCCD .55 on 256x352, .53 on 192x256.
 _LEAST_SIDE_PX = 16.0
 _STRIDE = 32
 # Further canvases have about the area of one, a fair share of the images each, and each of them
@@ -237,7 +237,7 @@ def _smallest_class(boxes: Boxes, canvases: Canvases) -> tuple[str, float]:
 def choose_anchor(boxes: Boxes, canvases: Canvases) -> list[Choice]:
     """Chooses one anchor a cell, of the shape and scale that fit the boxes best.
 
-    The reason says what share of each class's boxes the anchors overlap by IoU .5.
+    The reason says which boxes are small for the finest level.
     """
     sides = boxes.sides_px(canvases)
     aspect = float(np.exp(np.median(np.log(sides[:, 1] / sides[:, 0]))))
@@ -261,22 +261,12 @@ def choose_anchor(boxes: Boxes, canvases: Canvases) -> list[Choice]:
     anchor_sides = [
         f"{scale * 2**level:.0f}" for level in range(model.min_level, model.max_level + 1)
     ]
-    chosen, ratios = _fit_into(boxes.image_sizes, canvases)
-    corners, best = boxes.corners * np.concatenate([ratios, ratios], 1), np.zeros(len(ratios))
-    for index, size in enumerate(canvases):
-        best[chosen == index] = best_anchor_iou(
-            corners[chosen == index], build_anchors(model, size)[0]
-        )
-    names = np.array(boxes.names)
-    recall = ", ".join(
-        f"{name} {np.mean(best[names == name] >= 0.5):.0%}" for name in sorted(set(boxes.names))
-    )
     return [
         Choice(
             "model.anchor_scale",
             scale,
-            f"anchors of {', '.join(anchor_sides)} pixels; boxes that one of them overlaps by "
-            f"IoU .5: {recall}",
+            f"anchors of {', '.join(anchor_sides)} pixels fit the boxes best; "
+            f"{describe_small_boxes(sides, boxes.names, model.min_level)}",
         ),
         Choice("model.aspect_ratios", [anchor_aspect], why),
     ]

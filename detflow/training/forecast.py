@@ -9,19 +9,35 @@ import tensorflow as tf
 from detflow.config.schema import ExperimentConfig
 from detflow.distributed.team import Team
 from detflow.models.precision import is_native
+from detflow.process.platform import cpu_name
 from detflow.publish import require_space
 from detflow.runs.run_dir import RunDir
 from detflow.tables import format_metric
 from detflow.text import count_noun
 from detflow.training.inputs import TrainingImages
 from detflow.training.preflight import Start, score_truth
+from detflow.training.small_boxes import describe_small_boxes
 from detflow.training.state import TrainingState
+
+# Below this factor nobody needs to hear that an image is repeated.
+_REPEATED = 1.05
+
+
+def describe_machine(start: Start, team: Team) -> str:
+    """Returns what computes: devices, threads and the precision of numbers."""
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus
+    ]
+    device = ", ".join(dict.fromkeys(names)) or cpu_name() or "CPU"
+    threads = count_noun(start.machine.threads, "thread")
+    return f"training on {device}: {team}{threads}, {start.machine.precision}"
 
 
 def forecast(
     start: Start, team: Team, run: RunDir, state: TrainingState, images: TrainingImages
 ) -> Iterator[str]:
-    """Yields lines for people: images, parameters, machine, memory, disk, anchors and evaluation.
+    """Yields lines for people: images, parameters, memory, disk, small boxes and evaluation.
 
     Raises:
         EnvironmentFault: The checkpoints cannot fit on the disk.
@@ -41,13 +57,12 @@ def forecast(
         counts = zip(model.canvas_sizes, images.bucket_sizes, strict=True)
         shares = ", ".join(f"{height}x{width} {count:,}" for (height, width), count in counts)
         yield f"images by canvas: {shares}"
-    if (most := images.repeat_factors.max(initial=1.0)) > 1.0:
-        repeated = int((images.repeat_factors > 1.0).sum())
+    if (most := images.repeat_factors.max(initial=1.0)) >= _REPEATED:
+        repeated = int((images.repeat_factors >= _REPEATED).sum())
         yield (
             f"{count_noun(repeated, 'image')} of rare classes {'is' if repeated == 1 else 'are'} "
             f"seen up to {most:.1f} times an epoch"
         )
-    yield f"{team}{count_noun(start.machine.threads, 'thread')}, {start.machine.precision}"
     yield from team.notes()
     if not is_native(start.machine.precision):
         yield (
@@ -69,9 +84,9 @@ def forecast(
             f"{images.num_boxes_left_out:,} boxes are left out: "
             f"data.max_boxes is {config.data.max_boxes} an image"
         )
-    recall = images.anchor_recall(config.model, start.label_map)
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in recall.items())
-    yield f"boxes that an anchor overlaps by IoU .5: {shares}"
+    sides, classes = images.box_sides_px()
+    names = [start.label_map.names[index] for index in classes]
+    yield describe_small_boxes(sides, names, config.model.min_level)
     if start.num_evaluation:
         ceiling = score_truth(start.evaluation_samples(), start.label_map)
         yield (

@@ -7,7 +7,6 @@ keyed by (seed, step). Where there are several canvases the images of each are a
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from detflow.config.schema import ModelConfig
 from detflow.errors import environment_faults
 from detflow.geometry import choose_canvas
 from detflow.label_map import LabelMap
 from detflow.models import preprocess
-from detflow.models.anchors import best_anchor_iou, build_anchors
+from detflow.process.platform import reserve_space
 from detflow.process.tensorflow_faults import decode_faults
 from detflow.training.order import ImageOrder, repeat_factors
 from detflow.types import Sample
@@ -124,28 +122,18 @@ class TrainingImages:
     def __len__(self) -> int:
         return len(self.names)
 
-    def anchor_recall(self, config: ModelConfig, label_map: LabelMap) -> dict[str, float]:
-        """Returns the share of boxes that an anchor overlaps by IoU .5 or more.
+    def box_sides_px(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+        """Returns height and width of each box in pixels of its canvas, [N, 2], and its class.
 
-        Args:
-            config: The model's section of the configuration, which says where the anchors are.
-            label_map: The classes.
-
-        Returns:
-            The share for each class that occurs, by its name.
+        Classes are counted from 0.
         """
-        overlaps, labels = [np.zeros(0)], [np.zeros(0, np.int32)]
+        sides, classes = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
         for canvas_size, members in zip(self._canvas_sizes, self._members, strict=True):
-            anchors, _ = build_anchors(config, canvas_size)
             for index in members:
-                overlaps.append(best_anchor_iou(self._boxes[index].astype(np.float64), anchors))
-                labels.append(self._classes[index])
-        best, classes = np.concatenate(overlaps), np.concatenate(labels)
-        return {
-            name: float(np.mean(best[classes == i] >= 0.5))
-            for i, name in enumerate(label_map)
-            if (classes == i).any()
-        }
+                boxes = self._boxes[index].astype(np.float64)
+                sides.append((boxes[:, 2:] - boxes[:, :2]) * canvas_size)
+                classes.append(self._classes[index])
+        return np.concatenate(sides), np.concatenate(classes)
 
     def batch(
         self, seed: int, step: int, batch_size: int, rows: npt.NDArray[np.int64] | None = None
@@ -199,5 +187,5 @@ def _allocate(shape: tuple[int, ...], max_bytes: int, scratch_dir: Path) -> npt.
     # A file without a name leaves nothing behind, however the process ends. Its space is reserved
     # at once: a full disk must not show as a crash in the middle of training.
     with environment_faults(scratch_dir, remedy), tempfile.TemporaryFile(dir=scratch_dir) as file:
-        os.posix_fallocate(file.fileno(), 0, num_bytes)
+        reserve_space(file.fileno(), num_bytes)
         return np.memmap(file, np.uint8, "r+", shape=shape)

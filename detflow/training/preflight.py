@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ from detflow.data.records.manifest import RecordsManifest, read_manifest, resolv
 from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples, verify_shards
 from detflow.distributed.topology import Topology, require_divisible
-from detflow.errors import ConfigError, DataError
+from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.models.precision import count_gpus, resolve_precision
 from detflow.models.weights.sources import InitialWeights, find_initial_weights, require_fitting
+from detflow.process.platform import count_cores
 from detflow.runs.plan import Plan
 from detflow.runs.record import RunRecord, with_steps
 from detflow.runs.run_dir import RunDir
@@ -133,7 +133,7 @@ def prepare_start(
             update={"augment": config.augment.model_copy(update={"enabled": False})}
         )
     require_trackers(config.tracking)
-    threads = config.runtime.threads or len(os.sched_getaffinity(0))
+    threads = config.runtime.threads or count_cores()
     machine = _describe_machine(config, threads, topology)
     require_divisible(config.train.batch_size, machine.replicas)
     if topology and not topology.is_chief:
@@ -249,7 +249,15 @@ def _open_records(config: ExperimentConfig) -> tuple[Path, RecordsManifest]:
     The shards of the splits at hand are compared with the manifest.
     """
     wanted = [split for split in (config.data.train_split, config.data.eval_split) if split]
-    records_dir = mirror_records(parse_location(config.data.records), wanted)
+    place = parse_location(config.data.records)
+    if isinstance(place, Path) and not place.exists():
+        raise ArtifactError(
+            "data.records: no such folder",
+            path=place,
+            remedy="a configuration's relative paths start at its own folder; --records names "
+            "another place",
+        )
+    records_dir = mirror_records(place, wanted)
     manifest = read_manifest(records_dir)
     known = metric_names(manifest.label_map)
     if config.evaluate.metric not in known:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import PurePath
 from typing import Any
 
 from detflow.config.reading import flatten_config
@@ -90,7 +91,9 @@ def find_changes(
     changes = [
         f"{name} was {old.get(name)}, now {new[name]}"
         for name in new
-        if name in compared and old.get(name) != new[name]
+        if name in compared
+        and old.get(name) != new[name]
+        and not (name == "train.init_from" and _is_same_place(old.get(name), new[name]))
     ]
     started = (before.initial_weights or {}).get("files")
     if initial_files and started and started != initial_files:
@@ -103,6 +106,17 @@ def find_changes(
         for name in here
         if before.machine.get(name) != here[name]
     ]
+
+
+def _is_same_place(old: object, new: object) -> bool:
+    """Tells whether two paths may be one as seen from two folders: one ends as the other does."""
+    if not isinstance(old, str) or not isinstance(new, str):
+        return False
+    short, long = sorted(
+        ([part for part in PurePath(path).parts if part not in ("..", ".")] for path in (old, new)),
+        key=len,
+    )
+    return bool(short) and long[-len(short) :] == short
 
 
 def build_record(

@@ -26,6 +26,7 @@ from detflow.label_map import LabelMap
 from detflow.metrics.coco import EvaluatedImage, coco_metrics, metric_names
 from detflow.process.signals import stop_request
 from detflow.process.tensorflow_settings import set_threads
+from detflow.progress import tell_status
 from detflow.runs.checkpoints import Checkpoints, find_not_finite
 from detflow.runs.plan import Plan
 from detflow.runs.record import with_steps
@@ -44,7 +45,7 @@ from detflow.training.actions import (
 from detflow.training.budget import Intervals, Stopwatch
 from detflow.training.curves_picture import DrawCurves
 from detflow.training.display import TrainingDisplay
-from detflow.training.forecast import forecast
+from detflow.training.forecast import describe_machine, forecast
 from detflow.training.gains import Gains
 from detflow.training.inputs import TrainingImages
 from detflow.training.journal import Journal
@@ -62,7 +63,8 @@ from detflow.training.trackers.choice import Track
 from detflow.types import Sample
 
 # For the first fit of a time budget an evaluation of so many images is timed.
-_TIMED_IMAGES = 16
+_TIMED_IMAGES = 8
+_STOPPING = "stopping after this step and saving; again: leave at once"
 # An overfitted detector that finds less than this has a fault in its data or its settings.
 _LEARNT_AP50 = 0.9
 
@@ -108,9 +110,11 @@ def train(
     display = TrainingDisplay(silent=silent or not is_chief)
     team = join_team(start.topology, display.note)
     # Only now: joining a cluster makes TensorFlow take SIGTERM for itself.
-    with stop_request() as stop:
+    with stop_request(lambda: display.note(_STOPPING)) as stop:
         start = _agree_on_start(team, start)
         config, plan = start.config, start.plan
+        display.note(describe_machine(start, team))
+        tell_status("building the network")
         tf_keras.utils.set_random_seed(config.train.seed)
         state = build_training_state(
             config,
@@ -129,6 +133,7 @@ def train(
         first, checkpoints, is_finished = _restore_or_start(run, start, team, state, display)
         if is_finished:
             return TrainResult(_state_of(checkpoints), None)
+        tell_status("reading the images")
         with _reading_images(start, run, team, state) as read_images:
             steps = team.build_steps(
                 StateTrainee(state, config), lambda other: _build_copy(start, config, other)
@@ -296,7 +301,10 @@ def _list_actions(
     )
     serving = ServingModel(state.served, config.evaluate)
     detector = Detector(
-        eager_outputs(serving.detect_traced, run.path, has_variables=True), label_map, run.path
+        eager_outputs(serving.detect_traced, run.path, has_variables=True),
+        label_map,
+        run.path,
+        serving.model.canvas_sizes,
     )
 
     def evaluate(samples: Iterable[Sample]) -> Evaluation:

@@ -45,7 +45,7 @@ class SideBySide:
         self._truths: list[Image.Image] = []
         for number, sample in enumerate(samples, start=1):
             try:
-                pixels, _ = decode_pixels(
+                pixels, *_ = decode_pixels(
                     sample.encoded, sample.size.width * sample.size.height, upright=False
                 )
             except ImageFault as fault:

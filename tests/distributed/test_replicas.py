@@ -52,8 +52,17 @@ for team in (Team(), MirroredTeam(tf.distribute.MirroredStrategy(["CPU:0", "CPU:
 """
 
 
-@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.soak)])
-def test_two_devices_train_as_one_does(parts, tiny_config):
+def test_two_devices_train_as_one_does(small_network, tiny_config):
+    require_same_losses(tiny_config, 1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_devices_train_a_whole_network_as_one_does(parts, tiny_config):
+    require_same_losses(tiny_config, parts)
+
+
+def require_same_losses(tiny_config, parts):
     # Images that show each other, and batches in parts: whatever could go by the wrong rows.
     config = tiny_config(
         train_batch_size=4, train_accumulate_steps=parts, augment_mosaic=0.5, augment_mixup=0.5

@@ -1,3 +1,4 @@
+import functools
 import io
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from detflow.evaluation import plots
 from detflow.evaluation.plots import PLOTS, draw_plot
 from detflow.pages.colours import DARK, LIGHT
 
@@ -17,7 +19,7 @@ def laid_out(name, analysis):
     figure = Figure(figsize=(5.8, 4.6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     PLOTS[name](figure, analysis, LIGHT)
-    canvas.draw()
+    figure.draw_without_rendering()
     return figure, canvas.get_renderer()
 
 
@@ -35,6 +37,18 @@ def shared(one, other):
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
     return width * height if min(width, height) > 0 else 0.0
+
+
+@pytest.fixture(scope="module")
+def long_names(case):
+    """Returns an analysis of so many classes of long names."""
+
+    @functools.cache
+    def analyse(number):
+        names = [f"a class with a rather long name {place}" for place in range(number)]
+        return case(names, 20, 10).analyse()
+
+    return analyse
 
 
 @pytest.mark.parametrize("name", PLOTS)
@@ -57,11 +71,8 @@ def test_a_plot_is_a_png_that_depends_on_the_numbers_alone(case, name):
         ("confusion_matrix", 80),
     ],
 )
-def test_no_text_overlaps_another_or_leaves_the_picture(case, name, num_classes):
-    analysis = case(
-        [f"a class with a rather long name {number}" for number in range(num_classes)], 20, 10
-    ).analyse()
-    figure, renderer = laid_out(name, analysis)
+def test_no_text_overlaps_another_or_leaves_the_picture(long_names, name, num_classes):
+    figure, renderer = laid_out(name, long_names(num_classes))
     [axes, *_] = figure.axes
     texts = [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]
     texts += [*axes.get_xticklabels(), *axes.get_yticklabels()]
@@ -102,8 +113,11 @@ def test_the_mean_of_the_curves_is_ap50(case):
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_names_that_hurt_and_classes_that_cannot_be_measured(case, name, hostile_names):
-    # A warning, say of a missing glyph, is an error here.
+def test_names_that_hurt_and_classes_that_cannot_be_measured(
+    case, name, hostile_names, monkeypatch
+):
+    # A warning, say of a missing glyph, is an error here. Nobody looks at the picture.
+    monkeypatch.setattr(plots, "_DPI", 40)
     draw_plot(name, case(hostile_names).analyse())
     draw_plot(name, case(["cat", "dog"], objects=0).analyse())
     only_truth = case(["cat"])

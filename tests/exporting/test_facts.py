@@ -4,7 +4,6 @@ import pytest
 
 from detflow.exporting.facts import (
     CLASS_HEADS,
-    describe_initial_weights,
     describe_quality,
     describe_threshold,
     list_class_rows,
@@ -102,15 +101,14 @@ def test_a_choice_by_pictures_that_were_trained_on_is_called_that(card_values):
     assert "it is the last one" in list_origin(card_values | {"chosen_by": None})["chosen by"]
 
 
-def test_initial_weights_are_named_with_their_data_and_licence():
+def test_initial_weights_are_named_with_their_data_and_licence(card_values):
     terms = {"name": "lite0", "data": "ImageNet", "licence": "Apache-2.0"}
-    assert describe_initial_weights({"initial_weights": {"source": "x", "terms": terms}}) == (
-        "lite0; trained on ImageNet; licence of the weights: Apache-2.0"
-    )
-    assert describe_initial_weights({"initial_weights": {"source": "runs/a"}}) == (
-        "runs/a; licence of the weights: not known to detflow"
-    )
-    assert describe_initial_weights({"initial_weights": None}) == "none: trained from scratch"
+    initial = {"source": "lite0.pth", "terms": terms}
+    training = card_values["training"] | {"initial_weights": initial}
+    told = list_origin(card_values | {"training": training})["initial weights"]
+    assert all(word in told for word in ("lite0", "ImageNet", "Apache-2.0"))
+    assert list_origin(card_values)["initial weights"] == "none: trained from scratch"
+    assert "initial weights" not in list_origin(card_values | {"training": None})
 
 
 def test_each_entry_of_a_format_has_its_contract():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from detflow.errors import ArtifactError
 from detflow.inference.detector import Detector
@@ -85,3 +86,50 @@ def test_ids_with_gaps_are_those_of_the_label_map(tmp_path):
     detector = Detector(lambda images: outputs_of(len(images), *unknown), labels, tmp_path)
     with pytest.raises(ArtifactError, match="there is no class 2"):
         list(detector.detect(random_images((5, 5))))
+
+
+def find_bright(images):
+    """Finds the rectangle of the bright pixels."""
+    boxes = []
+    for image in images:
+        rows, columns = np.nonzero(image[:, :, 0] > 127)
+        height, width = image.shape[:2]
+        top, left = rows.min() / height, columns.min() / width
+        boxes.append([top, left, (rows.max() + 1) / height, (columns.max() + 1) / width])
+    found = outputs_of(len(images), [[0, 0, 1, 1]], [0.9], [1], 1)
+    return found | {"detection_boxes": np.array(boxes, np.float32)[:, None]}
+
+
+@pytest.mark.parametrize("size", [(1200, 1600), (1193, 1601), (1600, 1199)])
+@pytest.mark.parametrize("form", ["array", "JPEG", "PNG", "Pillow"])
+def test_boxes_stay_in_the_pixels_of_a_picture_that_was_read_smaller(size, form, tmp_path):
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[160:, 400:1120] = 255
+    image = Image.fromarray(pixels)
+    shapes = []
+
+    def run(images):
+        shapes.append(images.shape)
+        return find_bright(images)
+
+    if form in ("JPEG", "PNG"):
+        image.save(tmp_path / "photo", form)
+    source = {"array": pixels, "Pillow": image}.get(form, tmp_path / "photo")
+    detector = Detector(run, LABELS, tmp_path, canvas_sizes=((96, 128),))
+    found = detector.predict(source)
+    assert shapes == [(1, -(-size[0] // 8), -(-size[1] // 8), 3)]
+    assert (found.size.height, found.size.width) == size
+    assert found.boxes_px()[0] == pytest.approx([400, 160, 1120, size[0]], abs=0.1)
+    # What lies beyond the picture is no part of it.
+    assert found[0].box.ymax <= 1.0
+
+
+def test_without_a_known_canvas_pictures_are_read_whole(tmp_path):
+    shapes = []
+
+    def run(images):
+        shapes.append(images.shape)
+        return outputs_of(len(images), [[0, 0, 1, 1]], [0.5], [1], 1)
+
+    Detector(run, LABELS, tmp_path).predict(np.zeros((1200, 1600, 3), np.uint8))
+    assert shapes == [(1, 1200, 1600, 3)]

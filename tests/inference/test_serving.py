@@ -1,12 +1,13 @@
 """Images of several sizes and aspects, on the canvases of one model."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from detflow.artifact import OUTPUT_NAMES
 from detflow.inference.serving import ServingModel
-from detflow.inference.trained import load_trained_model
 from detflow.models.build import build_model
 
 pytestmark = pytest.mark.tf
@@ -16,8 +17,24 @@ SIZES = [(72, 96), (90, 60), (50, 50), (1, 300)]
 
 
 @pytest.fixture(scope="module")
-def trained(canvases_dir):
-    return load_trained_model(canvases_dir)
+def trained(trained_canvases):
+    return trained_canvases
+
+
+@pytest.fixture(scope="module")
+def of_canvas(trained):
+    """Returns the model of one canvas alone, with the same weights."""
+
+    @functools.cache
+    def build(canvas):
+        config = trained.config.model.model_copy(
+            update={"input_size": canvas, "more_input_sizes": ()}
+        )
+        alone = build_model(config, len(trained.label_map))
+        alone.network.set_weights(trained.serving.model.network.get_weights())
+        return ServingModel(alone, trained.serving.config)
+
+    return build
 
 
 def draw(height, width, seed=1):
@@ -30,12 +47,11 @@ def draw(height, width, seed=1):
 @pytest.mark.parametrize(
     ("size", "canvas"), list(zip(SIZES, [(64, 96), (96, 64), (64, 96), (64, 96)], strict=True))
 )
-def test_an_image_is_detected_on_as_by_a_model_of_its_canvas_alone(trained, size, canvas):
-    config = trained.config.model.model_copy(update={"input_size": canvas, "more_input_sizes": ()})
-    alone = build_model(config, len(trained.label_map))
-    alone.network.set_weights(trained.serving.model.network.get_weights())
+def test_an_image_is_detected_on_as_by_a_model_of_its_canvas_alone(
+    trained, of_canvas, size, canvas
+):
     images = np.stack([draw(*size), draw(*size, seed=2)])
-    expected = ServingModel(alone, trained.serving.config).detect_traced(images)
+    expected = of_canvas(canvas).detect_traced(images)
     found = trained.serving.detect_traced(images)
     assert (expected["num_detections"].numpy().max() > 0) == (min(size) > 1)
     for name in OUTPUT_NAMES:

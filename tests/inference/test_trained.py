@@ -81,8 +81,8 @@ def test_a_checkpoint_is_enough_by_itself(run_copy, tmp_path):
     assert load_trained_model(tmp_path / "ckpt-10").label_map.names == names
 
 
-def test_numbers_that_are_not_finite_are_not_served(model_dir, tmp_path):
-    trained = load_trained_model(model_dir)
+def test_numbers_that_are_not_finite_are_not_served(small_model_dir, small_network, tmp_path):
+    trained = load_trained_model(small_model_dir)
     network = trained.serving.model.network
     average = WeightAverage(network, 0.9)
     average.averages[3].assign(average.averages[3] * float("nan"))
@@ -149,18 +149,26 @@ assert refused > trials / 2, refused
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("trials", [3, pytest.param(12, marks=pytest.mark.soak)])
-def test_a_forged_checkpoint_neither_crashes_nor_touches_its_surroundings(
-    trials, run_copy, tmp_path
-):
+def require_harmless(run, trials, tmp_path):
     """In a process of its own: a crash would be TensorFlow's, and the end of this one."""
     (tmp_path / "bystander").write_text("unharmed")
     before = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
     done = subprocess.run(
-        [sys.executable, "-c", HOSTILE, str(run_copy / "ckpt-20"), str(trials)],
+        [sys.executable, "-c", HOSTILE, str(run / "ckpt-20"), str(trials)],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_forged_checkpoint_neither_crashes_nor_touches_its_surroundings(
+    small_model_dir, small_network, tmp_path
+):
+    require_harmless(shutil.copytree(small_model_dir, tmp_path / "run"), 6, tmp_path)
+
+
+@pytest.mark.soak
+def test_a_dozen_forged_checkpoints_of_a_whole_network_do_no_harm(run_copy, tmp_path):
+    require_harmless(run_copy, 12, tmp_path)

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.metrics.voc import voc_metrics
@@ -147,7 +147,6 @@ def brute_force(images, name):
     return (float(eleven), area) if num_truths else (None, None)
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_as_the_development_kit_counts(scene, seed):
     images = scene.random_images(seed, count=5)

@@ -5,7 +5,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -178,7 +178,6 @@ def test_labels_do_not_cover_each_other():
         assert (drawn == class_colour(class_id)).all(axis=-1).sum() > 0.6 * alone
 
 
-@settings(deadline=None, max_examples=30)
 @given(
     st.integers(1, 120),
     st.integers(1, 120),
@@ -209,11 +208,11 @@ def test_five_thousand_objects_take_seconds_not_minutes():
     rng = np.random.default_rng(1)
     corners = rng.uniform(0, 0.95, (5000, 2))
     boxes = [Box(y, x, y + 0.04, x + 0.04) for y, x in corners]
-    start = time.perf_counter()
+    start = time.process_time()
     draw_boxes(
         plain(640, 480), boxes, ["cell"] * 5000, [1] * 5000, scores=rng.uniform(0, 1, 5000).tolist()
     )
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_tensorflow_is_not_needed():

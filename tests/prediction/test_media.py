@@ -194,7 +194,7 @@ def test_damaged_videos_are_named_and_read_as_far_as_they_go(
 
 
 def test_formats_that_do_not_exist_are_refused(onnx_path, pictures_dir, tmp_path):
-    reason = "there is no format 'xml'; choose from coco, csv, voc"
+    reason = "there is no format 'xml'; choose from coco, csv, voc, yolo"
     with pytest.raises(ConfigError, match=reason):
         parse_formats("csv, xml")
     with pytest.raises(ConfigError, match=reason):

@@ -65,7 +65,7 @@ def test_a_full_disk_is_an_error_of_the_disk(shades, small_files, tmp_path):
 def test_each_video_has_one_of_its_own_and_pictures_have_none(shades, tmp_path):
     (tmp_path / "out").mkdir()
     folder = PredictionFolder(
-        tmp_path / "out", overlays=False, overlay_videos=True, formats=("csv",)
+        tmp_path / "out", overlays=False, overlay_videos=True, formats=("csv", "yolo")
     )
     small = [pixels[:47, :63] for pixels in shades]
     for name in ("a/clip.avi", "b/clip.avi"):
@@ -79,6 +79,13 @@ def test_each_video_has_one_of_its_own_and_pictures_have_none(shades, tmp_path):
     folder.add(Frame(file, Picture(small[0], 1), 0, 0.0), BOX)
     folder.add(Frame(file, Picture(shades[1], 1), 1, 0.5), large)
     folder.finish(model="m", classes=["cat"], score_threshold=0.3, failed=[])
+    yolo = tmp_path / "out" / "yolo"
+    assert (yolo / "data.yaml").read_text() == 'names:\n  0: "cat"\n'
+    assert (yolo / "labels" / "c.txt").read_text() == (
+        "0 0.550000 0.550000 0.700000 0.700000 0.900000\n"
+    )
+    assert (yolo / "labels" / "d.ts_000001.txt").read_text() == ""
+    assert len(list((yolo / "labels").iterdir())) == 9
     videos = sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir())
     assert videos == ["clip.avi-2.mp4", "clip.avi.mp4", "d.ts-2.mp4", "d.ts.mp4"]
     frames = read(tmp_path / "out" / "overlays" / "clip.avi.mp4")

@@ -49,6 +49,7 @@ class RuleDetector:
 
     def __init__(self, shift):
         self.label_map = LabelMap(CLASSES)
+        self.canvas_sizes = ()
         self.shift = shift
         self.gate = threading.Event()
         self.gate.set()
@@ -60,7 +61,7 @@ class RuleDetector:
         if self.is_tried:
             self.batches.append([image.shape for image in images])
         self.is_tried = True
-        assert self.gate.wait(30)
+        assert self.gate.wait(300)
         for image in images:
             if image.shape[0] == self.fails_on_height:
                 raise RuntimeError("the network has no opinion")
@@ -105,7 +106,7 @@ def running(path, *, token=None, hosts=None, poll_s=0.05, wait=True, **limits):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers, trust_env=False
+            base_url=f"http://127.0.0.1:{port}", timeout=300, headers=headers, trust_env=False
         ) as client:
             if wait:
                 wait_until(lambda: client.get("/readyz").status_code == 200)
@@ -122,11 +123,11 @@ def running(path, *, token=None, hosts=None, poll_s=0.05, wait=True, **limits):
         for detector in detectors:
             detector.gate.set()
         server.should_exit = True
-        thread.join(30)
+        thread.join(300)
         assert not thread.is_alive()
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about"

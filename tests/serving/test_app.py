@@ -478,7 +478,7 @@ def test_loading_takes_nothing_from_liveness(tmp_path, kit, served_dir, monkeypa
     from detflow.serving.models import ArtifactSource
 
     verify = ArtifactSource.verify
-    monkeypatch.setattr(ArtifactSource, "verify", lambda self: (release.wait(30), verify(self))[1])
+    monkeypatch.setattr(ArtifactSource, "verify", lambda self: (release.wait(300), verify(self))[1])
     with kit.running(served_dir, wait=False) as server:
         assert server.client.get("/healthz").status_code == 200
         for path in ("/readyz", "/v1/models/cells", "/page.json"):
@@ -493,10 +493,10 @@ def test_loading_takes_nothing_from_liveness(tmp_path, kit, served_dir, monkeypa
 
 def test_company_on_its_way_is_waited_for(served_dir, kit):
     """Two clients whose bodies end one after another go through the network together."""
-    with kit.running(served_dir, max_delay_s=20.0) as server:
+    with kit.running(served_dir, max_delay_s=300.0) as server:
         body = kit.encode()
         connections = [
-            socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)
+            socket.create_connection(("127.0.0.1", server.port), timeout=300) for _ in range(2)
         ]
         connections[1].sendall(head(body, "Connection: close") + body[:-1])
         time.sleep(0.1)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -174,7 +174,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name"]), VALUES))
 def test_any_json_is_read_or_refused(request_object):
     with suppress(Refusal):
@@ -274,7 +273,6 @@ def test_other_kinds_of_upload_are_refused(kind, status):
     assert caught.value.status == status
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_form_is_read_or_refused(garbage):
     head, content = file_part("a", garbage)

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -148,40 +149,49 @@ def test_only_what_detflow_made_is_replaced(tmp_path):
         require_replaceable(Url("memory", "bucket"), "manifest.json")
 
 
-def fail(url, settings):
-    """Lists a URL in a process of its own and returns the error."""
-    code = (
-        "import sys\n"
-        "from detflow.storage.folders import open_folder\n"
-        "from detflow.storage.location import Url\n"
-        "from detflow.errors import EnvironmentFault\n"
-        "try: list(open_folder(Url.parse(sys.argv[1])).walk(lambda name: False))\n"
-        "except EnvironmentFault as error: print(error)\n"
-    )
-    environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **settings}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(url)],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
+# Lists URLs, each with its settings in a process of its own: a fork of one that has imported what
+# it takes. Prints the errors.
+LISTING = """
+import json, os, sys
+import s3fs
+from detflow.errors import EnvironmentFault
+from detflow.storage.folders import open_folder
+from detflow.storage.location import Url
+
+for url, settings in json.loads(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        os.environ.update(settings)
+        try:
+            list(open_folder(Url.parse(url)).walk(lambda name: False))
+        except EnvironmentFault as error:
+            print(json.dumps(str(error)), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
 
 
 def test_what_a_store_refuses_is_one_line_with_a_remedy(s3_server):
-    assert "no such bucket" in fail("s3://nowhere/x", {})
     nothing_there = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
-    assert "Could not connect to the endpoint" in fail("s3://b/x", nothing_there)
     nobody = {
         "AWS_ACCESS_KEY_ID": "",
         "AWS_SECRET_ACCESS_KEY": "",
         "HOME": "/nonexistent",
         "AWS_CONFIG_FILE": "/nonexistent",
     }
-    message = fail("s3://b/x", nobody)
-    assert "credentials" in message
-    assert message.count("\n") == 1
+    cases = [("s3://nowhere/x", {}), ("s3://b/x", nothing_there), ("s3://b/x", nobody)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LISTING, json.dumps(cases)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "AWS_EC2_METADATA_DISABLED": "true"},
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    no_bucket, no_store, no_credentials = map(json.loads, done.stdout.splitlines())
+    assert "no such bucket" in no_bucket
+    assert "Could not connect to the endpoint" in no_store
+    assert "credentials" in no_credentials
+    assert "\n" not in no_bucket + no_store + no_credentials
 
 
 def test_a_missing_library_is_named_with_the_extra(monkeypatch):

@@ -7,7 +7,6 @@ from detflow.data.records.manifest import read_manifest
 from detflow.data.records.reading import read_samples
 from detflow.errors import ArtifactError, DataError
 from detflow.inference.serving import ServingModel
-from detflow.inference.trained import load_trained_model
 from detflow.models.base import Losses
 from detflow.training import fine_tuning
 from detflow.training.fine_tuning import fine_tune
@@ -21,9 +20,8 @@ def samples(records_dir):
 
 
 @pytest.fixture(scope="module")
-def trained(canvases_dir):
-    """Of two canvases."""
-    return load_trained_model(canvases_dir)
+def trained(trained_canvases):
+    return trained_canvases
 
 
 @pytest.fixture(scope="module")
@@ -35,27 +33,31 @@ def weights(model):
     return [variable.numpy() for variable in model.network.variables]
 
 
+def files_of(trained):
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in trained.run.path.rglob("*")
+        if path.is_file()
+    }
+
+
 @pytest.fixture(scope="module")
-def tuned(trained, samples, canvases):
+def before(trained):
+    """Files and weights of the run before anything is tuned."""
+    return files_of(trained), weights(trained.serving.model)
+
+
+@pytest.fixture(scope="module")
+def tuned(before, trained, samples, canvases):
     return fine_tune(trained, samples, canvases, 3)
 
 
 @pytest.mark.slow
-def test_a_copy_is_trained_and_the_run_stays_as_it_is(trained, samples, canvases):
-    files = {
-        path: (path.stat().st_mtime_ns, path.read_bytes())
-        for path in trained.run.path.rglob("*")
-        if path.is_file()
-    }
-    before = weights(trained.serving.model)
-    tuned = fine_tune(trained, samples, canvases, 3)
+def test_a_copy_is_trained_and_the_run_stays_as_it_is(before, trained, tuned):
+    files, before = before
     for value, expected in zip(weights(trained.serving.model), before, strict=True):
         np.testing.assert_array_equal(value, expected)
-    assert files == {
-        path: (path.stat().st_mtime_ns, path.read_bytes())
-        for path in trained.run.path.rglob("*")
-        if path.is_file()
-    }
+    assert files == files_of(trained)
     changed = [
         (value != expected).any()
         for value, expected in zip(weights(tuned.model), before, strict=True)

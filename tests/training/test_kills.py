@@ -1,9 +1,9 @@
 """SIGKILL at random moments of a real training process."""
 
-import multiprocessing
 import random
 import time
 
+import forks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -38,15 +38,9 @@ def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(
     kills, tiny_config, tmp_path
 ):
     config = tiny_config(train_steps=STEPS, checkpoint_every_steps=2, evaluate_every_steps=8)
-    # The server has imported TensorFlow and done nothing with it; each training is a fork of it,
-    # which saves the import.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["detflow.training.recipe"])
 
     def start(name):
-        process = context.Process(target=run_training, args=(config, tmp_path / name))
-        process.start()
-        return process
+        return forks.start_process(run_training, config, tmp_path / name)
 
     whole = start("whole")
     began = time.monotonic()

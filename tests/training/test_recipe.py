@@ -32,7 +32,7 @@ from detflow.training.loop import Action
 from detflow.training.preflight import prepare_start
 from detflow.training.recipe import train
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("compiled_once")]
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -253,22 +253,30 @@ CANVASES = {
 
 
 @pytest.mark.slow
+def test_the_settings_of_a_step_make_a_resumed_run_no_other_one(
+    tiny_config, mixed_records, tmp_path, capfd
+):
+    require_exact_resume(STEP_SETTINGS, tiny_config, mixed_records, tmp_path, capfd)
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("whole_network")
 @pytest.mark.parametrize(
     "settings",
     [
         pytest.param(STEP_SETTINGS, id="step"),
-        pytest.param(
-            {**STEP_SETTINGS, "runtime_precision": "bfloat16"},
-            id="bfloat16",
-            marks=pytest.mark.soak,
-        ),
-        pytest.param(CANVASES, id="canvases", marks=pytest.mark.soak),
-        pytest.param({**STEP_SETTINGS, **CANVASES}, id="everything", marks=pytest.mark.soak),
+        pytest.param({**STEP_SETTINGS, "runtime_precision": "bfloat16"}, id="bfloat16"),
+        pytest.param(CANVASES, id="canvases"),
+        pytest.param({**STEP_SETTINGS, **CANVASES}, id="everything"),
     ],
 )
 def test_no_setting_makes_a_resumed_run_another_one(
     settings, tiny_config, mixed_records, tmp_path, capfd
 ):
+    require_exact_resume(settings, tiny_config, mixed_records, tmp_path, capfd)
+
+
+def require_exact_resume(settings, tiny_config, mixed_records, tmp_path, capfd):
     config = tiny_config(
         data_records=mixed_records, train_steps=4, evaluate_every_steps=2, **settings
     )
@@ -349,6 +357,7 @@ def test_weights_that_diverge_are_not_saved_and_the_remedy_leads_on(copy, tiny_c
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("whole_network")
 @pytest.mark.parametrize(
     ("splits", "objects"),
     [
@@ -410,6 +419,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_ends_the_same(
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("whole_network")
 def test_eight_real_images_are_learnt(shared_data, tmp_path, capfd):
     publish_records(shared_data("bccd"), tmp_path / "records", RecordOptions(report=False))
     settings = [

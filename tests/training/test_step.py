@@ -30,7 +30,7 @@ def draw_batch(config):
     return images, boxes, np.arange(count, dtype=np.int32)[:, np.newaxis] % 2
 
 
-def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
+def test_accumulation_steps_along_the_mean_gradient_of_its_batches(small_network, tiny_config):
     settings = {
         "train_optimizer": "sgd",
         "train_momentum": 0,
@@ -122,7 +122,7 @@ def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(
     assert sums_without_order(graph)
 
 
-def test_tensorflow_does_not_join_the_sums_again(tiny_config):
+def test_tensorflow_does_not_join_the_sums_again(small_network, tiny_config):
     config = tiny_config()
     model, schedule = build_model(config), LearningRate(config.train)
     build_step(

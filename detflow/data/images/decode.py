@@ -7,7 +7,9 @@ training, evaluation, export and prediction see the same pixels.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,7 @@ from detflow.data.images.header import (
     require_format,
     to_orientation,
 )
+from detflow.geometry import choose_reduction
 from detflow.types import ImageSize
 
 _TURNS = {
@@ -71,7 +74,7 @@ class ImageFacts:
     @property
     def turned_size(self) -> ImageSize:
         """The size after EXIF's turn."""
-        return ImageSize(self.size.height, self.size.width) if self.orientation >= 5 else self.size
+        return self.size.turned(self.orientation)
 
 
 def read_image_facts(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageFacts:
@@ -110,9 +113,29 @@ def decode_rgb(data: bytes, turn: int = 1) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(decode_image(data, turn).convert("RGB")))
 
 
+class Decoded(NamedTuple):
+    """Pixels for a detector.
+
+    Attributes:
+        pixels: [height, width, 3] uint8, RGB.
+        orientation: The EXIF orientation that was applied; 1 turned nothing.
+        size: The picture's own size, after that turn.
+        reduction: 1, or the sides of the blocks of pixels of which each became one.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    orientation: int
+    size: ImageSize
+    reduction: int
+
+
 def decode_pixels(
-    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True
-) -> tuple[npt.NDArray[np.uint8], int]:
+    data: bytes,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    *,
+    upright: bool = True,
+    canvas_sizes: Sequence[tuple[int, int]] = (),
+) -> Decoded:
     """Decodes a file for a detector.
 
     It does what `read_image_facts` and `decode_rgb` do together, but decodes a plain JPEG once.
@@ -121,10 +144,8 @@ def decode_pixels(
         data: The whole file.
         max_pixels: An image with more pixels is refused from its header.
         upright: Whether to apply the EXIF orientation.
-
-    Returns:
-        Pixels [height, width, 3] uint8, RGB, and the EXIF orientation that was applied; 1 turned
-        nothing.
+        canvas_sizes: (height, width) of the canvases that the picture is for: a large one is
+            decoded as small as `geometry.choose_reduction` allows. None keeps it as it is.
 
     Raises:
         ImageFault: The file is no image, has too many pixels, is damaged or of an unsupported kind.
@@ -133,17 +154,44 @@ def decode_pixels(
         header = read_jpeg_header(data)
         check_pixels(header.size.width, header.size.height, max_pixels)
         orientation = read_orientation(header.exif) if upright else 1
+        size = header.size.turned(orientation)
+        reduction = choose_reduction((size.height, size.width), canvas_sizes)
         if header.is_plain:
             # What this refuses, the slower way below refuses or proves to be harmless.
             with contextlib.suppress(ValueError):
                 # The same integer transform and the same upsampling as Pillow's.
                 pixels = simplejpeg.decode_jpeg(
-                    data, colorspace="RGB", fastdct=False, fastupsample=False, strict=True
+                    data,
+                    colorspace="RGB",
+                    fastdct=False,
+                    fastupsample=False,
+                    min_height=-(-header.size.height // reduction),
+                    min_width=-(-header.size.width // reduction),
+                    min_factor=reduction,
+                    strict=True,
                 )
-                return turn_pixels(pixels, orientation), orientation
+                return Decoded(turn_pixels(pixels, orientation), orientation, size, reduction)
     facts = read_image_facts(data, max_pixels)
     orientation = facts.orientation if upright else 1
-    return decode_rgb(data, orientation), orientation
+    pixels = decode_rgb(data, orientation)
+    return reduce_pixels(pixels, orientation, canvas_sizes)
+
+
+def reduce_pixels(
+    pixels: npt.NDArray[np.uint8], orientation: int, canvas_sizes: Sequence[tuple[int, int]]
+) -> Decoded:
+    """Makes decoded pixels as small as `geometry.choose_reduction` allows: each block its mean.
+
+    Args:
+        pixels: [height, width, 3] uint8, RGB, upright.
+        orientation: The EXIF orientation that was applied to them.
+        canvas_sizes: As in `decode_pixels`.
+    """
+    height, width = pixels.shape[:2]
+    reduction = choose_reduction((height, width), canvas_sizes)
+    if reduction > 1:
+        pixels = np.asarray(Image.fromarray(pixels).reduce(reduction))
+    return Decoded(pixels, orientation, ImageSize(width, height), reduction)
 
 
 def turn_pixels(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:

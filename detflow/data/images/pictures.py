@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from detflow.data.images.decode import decode_pixels
+from detflow.data.images.decode import Decoded, decode_pixels, reduce_pixels
 from detflow.data.images.header import (
     DEFAULT_MAX_PIXELS,
     IMAGE_SUFFIXES,
@@ -21,6 +21,7 @@ from detflow.data.images.header import (
     pillow_faults,
 )
 from detflow.errors import DataError
+from detflow.types import ImageSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,19 @@ class Picture:
     Attributes:
         pixels: [height, width, 3] uint8, RGB.
         orientation: The EXIF orientation that was applied, 1 to 8; 1 turned nothing.
+        reduction: 1, or the sides of the blocks of pixels of which each became one here.
+        full_size: The upright picture's own size; None where that is the size of the pixels.
     """
 
     pixels: npt.NDArray[np.uint8]
     orientation: int
+    reduction: int = 1
+    full_size: ImageSize | None = None
+
+    @property
+    def size(self) -> ImageSize:
+        """The upright picture's own size, whatever was made of it for a detector."""
+        return self.full_size or ImageSize(self.pixels.shape[1], self.pixels.shape[0])
 
 
 def find_pictures(
@@ -86,10 +96,16 @@ def find_pictures(
     return found
 
 
-def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+def read_picture(
+    path: Path,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    *,
+    canvas_sizes: Sequence[tuple[int, int]] = (),
+) -> Picture:
     """Reads a picture as a person sees it.
 
-    The EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB.
+    The EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB. For
+    `canvas_sizes` see `decode_pixels`.
 
     Raises:
         DataError: It cannot be read, has more than `max_pixels`, is damaged or of an unsupported
@@ -104,13 +120,17 @@ def read_picture(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", path=path) from error
     try:
-        return decode_picture(data, max_pixels)
+        return decode_picture(data, max_pixels, canvas_sizes=canvas_sizes)
     except ImageFault as fault:
         raise DataError(str(fault), path=path, remedy=fault.rule.remedy) from None
 
 
 def decode_picture(
-    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, *, upright: bool = True
+    data: bytes,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    *,
+    upright: bool = True,
+    canvas_sizes: Sequence[tuple[int, int]] = (),
 ) -> Picture:
     """Decodes a file's bytes. Alpha lies over white, everything becomes 8-bit RGB.
 
@@ -118,11 +138,23 @@ def decode_picture(
         data: The whole file.
         max_pixels: A picture with more pixels is refused from its header.
         upright: Whether to apply the EXIF orientation.
+        canvas_sizes: As in `decode_pixels`.
 
     Raises:
         ImageFault: It is no image, has too many pixels, is damaged or of an unsupported kind.
     """
-    return Picture(*decode_pixels(data, max_pixels, upright=upright))
+    return _to_picture(decode_pixels(data, max_pixels, upright=upright, canvas_sizes=canvas_sizes))
+
+
+def reduce_picture(picture: Picture, canvas_sizes: Sequence[tuple[int, int]]) -> Picture:
+    """Returns a decoded picture as small as `decode_picture` would have made it."""
+    if picture.reduction > 1:
+        return picture
+    return _to_picture(reduce_pixels(picture.pixels, picture.orientation, canvas_sizes))
+
+
+def _to_picture(decoded: Decoded) -> Picture:
+    return Picture(decoded.pixels, decoded.orientation, decoded.reduction, decoded.size)
 
 
 def is_animated_gif(path: Path) -> bool:

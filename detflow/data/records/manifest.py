@@ -15,6 +15,7 @@ from typing import Any
 from detflow.digests import read_json_object, require_sealed
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.label_map import LabelMap
+from detflow.storage.kinds import describe_mistake
 from detflow.text import find_nearest
 
 FORMAT_VERSION = 2
@@ -249,8 +250,8 @@ def _require_sums(
 
 def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        cause = "this is no records directory: the manifest is missing"
-        raise ArtifactError(cause, path=path, remedy=REMAKE)
+        cause, remedy = describe_mistake(path.parent, "records")
+        raise ArtifactError(cause, path=path.parent, remedy=remedy or REMAKE)
     try:
         # Tools that version data put links in the place of files.
         return read_json_object(path.resolve())

@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 from typing_extensions import override
 
 from detflow.errors import EnvironmentFault
-from detflow.process.parent import die_with
+from detflow.process.platform import count_cores, die_with
 from detflow.storage.location import Location, Url
 
 Item = TypeVar("Item")
@@ -143,11 +143,6 @@ def choose_jobs(dataset: Location) -> int:
             if num_bytes > _SERIAL_BYTES or num_files > _SERIAL_FILES:
                 return cores
     return 1
-
-
-def count_cores() -> int:
-    """Returns how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _import(module: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final, Generic, TypeVar
 
@@ -42,11 +42,13 @@ class Job:
         trained: The checkpoint.
         artifact: The folder to write into. The label map and the configuration are there already.
         training_samples: Reads the training's samples in order, from the start at each call.
+        shared: What writers of several formats need and one of them has computed, by what it is.
     """
 
     trained: TrainedModel
     artifact: ArtifactDir
     training_samples: Callable[[], Iterator[Sample]]
+    shared: dict[Any, Any] = field(default_factory=dict)
 
 
 class FormatWriter(ABC, Generic[_FormatT]):

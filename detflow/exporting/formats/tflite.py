@@ -96,7 +96,7 @@ class Writer(FormatWriter[Tflite]):
     def _write_float(self, job: Job) -> Notes:
         """Writes floats, float16 weights, or int8 weights with float activations ("dynamic")."""
         model = _require_dense(job.trained.serving.model)
-        halves = split_after_head(model, job.trained.serving.config)
+        halves = _divide(job, model, split_after_head)
         converter = build_converter(halves.network, model.network.variables)
         if self.format.precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -115,7 +115,7 @@ class Writer(FormatWriter[Tflite]):
         files = [sample.encoded for sample in samples]
 
         def write(rung: str, model: DenseModel, split: Split, num_images: int) -> dict[str, Any]:
-            used, halves = files[:num_images], split(model, job.trained.serving.config)
+            used, halves = files[:num_images], _divide(job, model, split)
             converter = build_converter(halves.network, model.network.variables)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: (
@@ -158,7 +158,7 @@ class Writer(FormatWriter[Tflite]):
         name = f"{trained.run.path.name} {trained.checkpoint_path.name}"
         joined = join_models(
             convert(converter),
-            convert(build_converter(halves.tail, halves.tail.variables)),
+            halves.converted_tail,
             _TENSOR_NAMES,
             {METADATA_NAME: build_metadata(name, canvas_size)},
         )
@@ -185,6 +185,13 @@ def _require_dense(model: DetectionModel) -> DenseModel:
     if not isinstance(model, DenseModel):
         raise TypeError(f"{type(model).__name__} has two stages; see Format.needs_one_stage")
     return model
+
+
+def _divide(job: Job, model: DenseModel, split: Split) -> Halves:
+    """Cuts a model into halves, once for the files of all precisions."""
+    halves: Halves = job.shared.get((model, split)) or split(model, job.trained.serving.config)
+    job.shared[model, split] = halves
+    return halves
 
 
 def _draw_training_samples(job: Job, limit: int) -> list[Sample]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, TypeAlias
 
 import tensorflow as tf
 import tf_keras
@@ -32,7 +34,8 @@ _CLASS_SPACING: Final = 4.0
 _Function: TypeAlias = tf.types.experimental.ConcreteFunction
 
 
-class Halves(NamedTuple):
+@dataclass(frozen=True)
+class Halves:
     """A detector in two functions.
 
     Attributes:
@@ -42,6 +45,11 @@ class Halves(NamedTuple):
 
     network: _Function
     tail: _Function
+
+    @cached_property
+    def converted_tail(self) -> bytes:
+        """The tail as a TFLite file, the same for every precision of the network."""
+        return convert(build_converter(self.tail, self.tail.variables))
 
 
 Split: TypeAlias = Callable[[DenseModel, EvaluateConfig], Halves]

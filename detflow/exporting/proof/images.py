@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import itertools
@@ -12,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 from PIL import Image
 
 from detflow.config.schema import DataConfig
@@ -27,9 +27,8 @@ from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples
 from detflow.errors import ConfigError, DataError
 from detflow.exporting.proof.process import ProofImage
+from detflow.inference.evaluate import decode_sample
 from detflow.label_map import LabelMap
-from detflow.models import preprocess
-from detflow.process.tensorflow_faults import decode_faults
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Url, parse_location
 from detflow.types import Sample
@@ -79,7 +78,12 @@ class ProofImages:
 
 
 def find_proof_images(
-    chosen: Path | None, split: str | None, data: DataConfig, limit: int, label_map: LabelMap
+    chosen: Path | None,
+    split: str | None,
+    data: DataConfig,
+    limit: int,
+    label_map: LabelMap,
+    canvas_sizes: Sequence[tuple[int, int]] = (),
 ) -> ProofImages:
     """Finds the images that an export is proved on.
 
@@ -90,6 +94,8 @@ def find_proof_images(
         data: The run's data settings.
         limit: Most images; there are never more than `NUM_EXACT_IMAGES` synthetic ones.
         label_map: The checkpoint's classes; the records may have them in another order.
+        canvas_sizes: (height, width) of the model's canvases: far larger images of records are made
+            smaller first, as every evaluation does it.
 
     Raises:
         DataError: The chosen folder has no image.
@@ -106,7 +112,7 @@ def find_proof_images(
         return ProofImages(
             "records",
             f"{records_dir} {name}",
-            _Rereadable(lambda: _from_records(records_dir, manifest, name, limit)),
+            _Rereadable(lambda: _from_records(records_dir, manifest, name, limit, canvas_sizes)),
             name,
             manifest.fingerprint,
             functools.partial(resolve_split, manifest),
@@ -179,12 +185,20 @@ def local_records(records: str, split: str | None = None) -> Path:
 
 
 def _from_records(
-    records_dir: Path, manifest: RecordsManifest, split: str, limit: int
+    records_dir: Path,
+    manifest: RecordsManifest,
+    split: str,
+    limit: int,
+    canvas_sizes: Sequence[tuple[int, int]],
 ) -> Iterator[ProofImage]:
     for sample in itertools.islice(read_samples(records_dir, manifest, split), limit):
-        with decode_faults(sample.filename):
-            pixels = preprocess.decode_jpeg(tf.constant(sample.encoded)).numpy()
-        yield ProofImage(sample.filename, pixels, sample.encoded, sample.objects)
+        picture = decode_sample(sample, canvas_sizes)
+        if picture.reduction == 1:
+            yield ProofImage(sample.filename, picture.pixels, sample.encoded, sample.objects)
+        else:
+            # What takes files gets one of the same pixels.
+            proof = _from_pixels(sample.filename, picture.pixels)
+            yield dataclasses.replace(proof, objects=sample.objects)
 
 
 def _from_files(files: Sequence[PictureFile]) -> Iterator[ProofImage]:

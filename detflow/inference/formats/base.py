@@ -19,6 +19,7 @@ from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.inference.detector import Runner
 from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap, read_label_map
+from detflow.process.libraries import describe_install
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Format(ABC):
         if not self.is_installed():
             raise EnvironmentFault(
                 f"{self.runtime_title} is not installed",
-                remedy=f"pip install '.[{self.extra}]'",
+                remedy=describe_install(self.extra),
             )
 
     def find(self, path: Path) -> Path | None:

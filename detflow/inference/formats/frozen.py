@@ -12,6 +12,7 @@ from detflow.inference.detector import Runner
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
 from detflow.inference.tensors import Tensors
 from detflow.label_map import LabelMap
+from detflow.process.libraries import is_installed
 
 _SNIPPET = """import numpy as np
 import tensorflow as tf
@@ -40,6 +41,7 @@ class Frozen(Format):
     )
     suffixes = (".pb",)
     holds_names = True
+    extra = "train"
     is_default = True
 
     @override
@@ -49,7 +51,12 @@ class Frozen(Format):
         return super().find(path) if is_graph else None
 
     @override
+    def is_installed(self) -> bool:
+        return is_installed(TENSORFLOW)
+
+    @override
     def load(self, path: Path, entry: EntryPoint, *, threads: int = 0) -> Runner:
+        self.require_installed()
         from detflow.inference.tensorflow import load_frozen_graph
 
         return load_frozen_graph(path, entry.input_name, threads=threads)

@@ -12,11 +12,13 @@ from detflow.artifact import (
     EXAMPLE_INPUT_NAME,
     INPUT_NAME,
     LABEL_MAP_NAME,
+    SAVED_MODEL_NAME,
 )
 from detflow.inference.detector import Runner
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
 from detflow.inference.tensors import Tensors
 from detflow.label_map import LabelMap, read_label_map
+from detflow.process.libraries import is_installed
 
 _GRAPH_NAME = "saved_model.pb"
 
@@ -42,16 +44,17 @@ for i in range(int(found["num_detections"])):
 class SavedModel(Format):
     """A SavedModel with one signature for each input of the serving contract."""
 
-    name = "saved_model"
+    name = SAVED_MODEL_NAME
     runtime = TENSORFLOW
     runtime_title = "TensorFlow"
     entries = (
-        EntryPoint("saved_model", INPUT_NAME),
-        EntryPoint("saved_model", ENCODED_INPUT_NAME, "image_bytes"),
-        EntryPoint("saved_model", EXAMPLE_INPUT_NAME, "tf_example"),
+        EntryPoint(SAVED_MODEL_NAME, INPUT_NAME),
+        EntryPoint(SAVED_MODEL_NAME, ENCODED_INPUT_NAME, "image_bytes"),
+        EntryPoint(SAVED_MODEL_NAME, EXAMPLE_INPUT_NAME, "tf_example"),
     )
     is_default = True
     holds_names = True
+    extra = "train"
 
     @override
     def find(self, path: Path) -> Path | None:
@@ -59,7 +62,12 @@ class SavedModel(Format):
         return folder if (folder / _GRAPH_NAME).is_file() else None
 
     @override
+    def is_installed(self) -> bool:
+        return is_installed(TENSORFLOW)
+
+    @override
     def load(self, path: Path, entry: EntryPoint, *, threads: int = 0) -> Runner:
+        self.require_installed()
         from detflow.inference.tensorflow import load_saved_model
 
         return load_saved_model(path, entry.input_name, threads=threads)

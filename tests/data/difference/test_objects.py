@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.difference.objects import Change, compare_objects
@@ -75,7 +75,6 @@ boxes = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 6), st.in
 objects = st.lists(st.builds(lambda n, b: item(n, *b), st.sampled_from("ab"), boxes), max_size=6)
 
 
-@settings(max_examples=50)
 @given(objects, objects)
 def test_every_object_is_accounted_for_once(old, new):
     found = compare_objects(old, new, SIZE)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft4Validator
 from lxml import etree
@@ -204,7 +204,6 @@ def any_finding(draw):
     )
 
 
-@settings(max_examples=25)
 @given(st.lists(any_finding(), max_size=4), names)
 def test_any_names_give_documents_that_can_be_read(findings, path):
     verdict = judge(findings, path.replace("\0", ""), DataError(path, path=path))

@@ -1,7 +1,7 @@
 import hashlib
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import detflow.data.images.duplicates as duplicates_module
@@ -63,7 +63,6 @@ def test_a_chain_is_one_group_and_the_nearest_neighbour_is_named():
     st.lists(st.integers(0, 255), max_size=6),
     st.permutations(range(5)),
 )
-@settings(max_examples=50)
 def test_groups_do_not_depend_on_the_order(bits, others, order):
     hashes = [BASE, flip(BASE, *bits), flip(BASE, *others), digest("x"), flip(digest("x"), *bits)]
     entries = {

@@ -102,6 +102,6 @@ def test_a_bomb_is_not_opened(tmp_path):
     bomb = (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     )
-    start = time.perf_counter()
+    start = time.process_time()
     assert read(tmp_path, bomb) is None
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

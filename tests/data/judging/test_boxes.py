@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.judging.boxes import mend_box, place_box
@@ -131,7 +131,6 @@ def test_fractions_are_judged_in_pixels_and_named_in_zero_based_ones():
         max_size=4,
     )
 )
-@settings(max_examples=300)
 def test_no_corners_make_a_wrong_box(corners):
     entry = RawObject(1, 1, "cat", tuple(corners), False, False, "")
     annotation = RawAnnotation("a.xml", "", ImageNames("a.jpg", None), None, None, (entry,))

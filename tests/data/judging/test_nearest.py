@@ -3,7 +3,7 @@ import random
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.judging import nearest
@@ -59,13 +59,11 @@ def slow_near_misses(totals):
 NAMES = st.text("abAB1 _é", min_size=1, max_size=9)
 
 
-@settings(max_examples=60)
 @given(st.dictionaries(NAMES, st.sampled_from([1, 2, 10, 11, 100]), max_size=12))
 def test_the_index_gives_what_all_pairs_give(totals):
     assert list(find_near_misses(totals)) == list(slow_near_misses(totals))
 
 
-@settings(max_examples=60)
 @given(st.lists(NAMES, min_size=1, max_size=8, unique=True), NAMES)
 def test_the_nearest_of_few_is_the_nearest_of_all(names, name):
     expected = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -145,7 +145,6 @@ def to_whole(box, size):
 
 
 @pytest.mark.parametrize("sink", SINKS, ids=lambda sink: sink.name)
-@settings(max_examples=25)
 @given(drawn=sets())
 def test_what_was_written_is_read_as_it_was(sink, drawn, pictures, tmp_path_factory):
     names, images = drawn

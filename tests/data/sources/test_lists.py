@@ -2,7 +2,7 @@ import codecs
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.data.sources.lists import EntryFinder, read_list
@@ -148,7 +148,6 @@ def test_a_list_that_is_too_large_is_named(read, monkeypatch):
     assert read("aaaa", ["a"]).fault == "it has more than 3 bytes"
 
 
-@settings(max_examples=30)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("lists", numbered=True)

@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from detflow.data.rules import Action
@@ -446,7 +446,6 @@ def facts_of(claims, images):
 
 
 @given(SETS, st.randoms())
-@settings(max_examples=60)
 def test_pairs_do_not_depend_on_the_order_of_files(drawn, random):
     claims, images = drawn
     facts = facts_of(claims, images)
@@ -500,7 +499,6 @@ def check_contradictions(claims, images, pairs):
 
 @given(SETS)
 @example(({"b.xml": (".", "../a.jpg", None, None, True)}, dict.fromkeys(["a.jpg", "b.jpg"], SIDES)))
-@settings(max_examples=60)
 def test_an_image_of_its_own_is_what_pairing_gives(drawn):
     claims, images = drawn
     claims = {name: (*claimed[:4], True) for name, claimed in claims.items()}

@@ -3,10 +3,8 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 
+import forks
 import pytest
 
 from detflow.config.reading import format_config
@@ -17,33 +15,25 @@ pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
 @pytest.fixture
 def serve(tiny_config, tmp_path):
-    """Starts `detflow train` as parameter server 0: (address of the chief, its own) → process."""
+    """Starts `detflow train` as parameter server 0.
+
+    (address of the chief, its own, folder of its output) → process.
+    """
     (tmp_path / "config.yaml").write_text(format_config(tiny_config()))
+    command = ["train", f"--config={tmp_path / 'config.yaml'}", f"--model-dir={tmp_path / 'run'}"]
     processes = []
 
-    def start(chief, own):
-        topology = format_topology(
-            {"chief": [chief], "ps": [own], "worker": ["127.0.0.1:1"]}, "ps", 0
-        )
-        command = [
-            sys.executable,
-            "-m",
-            "detflow",
-            "train",
-            f"--config={tmp_path / 'config.yaml'}",
-            f"--model-dir={tmp_path / 'run'}",
-        ]
-        processes.append(
-            subprocess.Popen(
-                command, env={**os.environ, TF_CONFIG: topology}, stderr=subprocess.PIPE, text=True
-            )
-        )
+    def start(chief, own, folder):
+        folder.mkdir()
+        cluster = {"chief": [chief], "ps": [own], "worker": ["127.0.0.1:1"]}
+        topology = format_topology(cluster, "ps", 0)
+        processes.append(forks.start_command(command, folder, **{TF_CONFIG: topology}))
         return processes[-1]
 
     yield start
     for process in processes:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 def test_a_server_lets_its_chief_save_and_tells_of_a_port_that_is_taken(serve, tmp_path):
@@ -55,15 +45,18 @@ def test_a_server_lets_its_chief_save_and_tells_of_a_port_that_is_taken(serve, t
         free.close()
         chief = socket.create_server(("127.0.0.1", 0))
         address = f"127.0.0.1:{chief.getsockname()[1]}"
-        server, unlucky = serve(address, own), serve(address, taken)
+        server = serve(address, own, tmp_path / "server")
+        unlucky = serve(address, taken, tmp_path / "unlucky")
         # It asks for its chief.
-        chief.settimeout(60)
+        chief.settimeout(600)
         chief.accept()[0].close()
-        server.send_signal(signal.SIGTERM)
-        time.sleep(2)
-        assert server.poll() is None
+        os.kill(server.pid, signal.SIGTERM)
+        server.join(2)
+        assert server.is_alive()
         chief.close()
-        assert server.wait(20) == 128 + signal.SIGTERM
-        assert unlucky.wait(60) == 5
-    assert f"ps 0 cannot listen at {taken}" in unlucky.stderr.read()
+        server.join(600)
+        assert server.exitcode == 128 + signal.SIGTERM
+        unlucky.join(600)
+        assert unlucky.exitcode == 5
+    assert f"ps 0 cannot listen at {taken}" in (tmp_path / "unlucky" / "stderr").read_text()
     assert not (tmp_path / "run").exists()

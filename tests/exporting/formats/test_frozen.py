@@ -24,11 +24,6 @@ def random_batch(*shape):
 
 
 @pytest.fixture(scope="module")
-def trained(model_dir):
-    return load_trained_model(model_dir)
-
-
-@pytest.fixture(scope="module")
 def graph(export_dir):
     return read_graph(export_dir / "frozen_inference_graph.pb")
 
@@ -178,8 +173,8 @@ def test_photos_give_what_their_pixels_give(run_files, trained, shared_data):
 
 
 @pytest.mark.slow
-def test_files_of_several_canvases_give_what_their_pixels_give(canvases_dir, tmp_path):
-    trained = load_trained_model(canvases_dir)
+def test_files_of_several_canvases_give_what_their_pixels_give(trained_canvases, tmp_path):
+    trained = trained_canvases
     path = tmp_path / "graph.pb"
     function = trained.serving.detect_encoded_traced.get_concrete_function()
     write_frozen_graph(function, trained.label_map, path)

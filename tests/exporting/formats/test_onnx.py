@@ -16,7 +16,6 @@ from detflow.exporting.formats import openvino as openvino_export
 from detflow.inference.formats.onnx import load_with_onnxruntime, load_with_opencv
 from detflow.inference.formats.openvino import has_openvino, load_openvino
 from detflow.inference.load import load_detector
-from detflow.inference.trained import load_trained_model
 from detflow.label_map import LabelMap
 
 pytestmark = pytest.mark.tf
@@ -28,8 +27,8 @@ SIZES = [(1, 1), (1, 400), (37, 20), (64, 64), (300, 500), (90, 61)]
 
 
 @pytest.fixture(scope="module")
-def reference(model_dir):
-    return load_trained_model(model_dir).serving.detect_traced
+def reference(trained):
+    return trained.serving.detect_traced
 
 
 @pytest.fixture(

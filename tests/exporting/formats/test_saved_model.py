@@ -10,17 +10,11 @@ from PIL import Image
 from detflow.artifact import ArtifactDir
 from detflow.exporting.formats.base import Job, find_writer
 from detflow.inference.formats import find_format
-from detflow.inference.trained import load_trained_model
 from detflow.label_map import read_label_map
 
 pytestmark = pytest.mark.tf
 
 OUTPUTS = ("detection_boxes", "detection_scores", "detection_classes", "num_detections")
-
-
-@pytest.fixture(scope="module")
-def trained(model_dir):
-    return load_trained_model(model_dir)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from detflow.config.schema import DataConfig
 from detflow.data.records.manifest import read_manifest
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.exporting.proof.images import find_proof_images, read_training_samples
+from detflow.geometry import choose_reduction
 from detflow.label_map import LabelMap
 
 pytestmark = pytest.mark.tf
@@ -85,3 +86,17 @@ def test_records_of_other_classes_are_refused_in_a_line(records_dir, names):
 def test_training_samples_that_are_not_there_are_asked_for():
     with pytest.raises(DataError, match="the training records are not there"):
         next(read_training_samples(None, NOWHERE, LABELS))
+
+
+def test_far_larger_images_are_proved_on_as_every_evaluation_sees_them(records_dir):
+    data = DataConfig(records=str(records_dir))
+    whole = list(find_proof_images(None, None, data, 5, LABELS).images)
+    small = list(find_proof_images(None, None, data, 5, LABELS, ((8, 8),)).images)
+    for one, other in zip(whole, small, strict=True):
+        height, width = one.pixels.shape[:2]
+        factor = choose_reduction((height, width), ((8, 8),))
+        assert factor > 1
+        assert other.pixels.shape[:2] == (-(-height // factor), -(-width // factor))
+        assert (other.name, other.objects) == (one.name, one.objects)
+        # What takes files gets the same pixels.
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(other.encoded))), other.pixels)

@@ -1,8 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
+import tensorflow as tf
 
 from detflow.config.schema import ModelConfig
 from detflow.errors import ConfigError
 from detflow.models.build import build_model
+from detflow.models.garden.backbones import build_norm
+from detflow.models.garden.parameters import GardenParameters
 
 pytestmark = pytest.mark.tf
 
@@ -62,3 +67,11 @@ def test_a_parameter_reaches_the_part_that_it_is_for():
 def test_the_architectures_have_parts_of_their_own():
     with pytest.raises(ConfigError, match=r"unknown setting model\.garden\.rpn_head"):
         build_model(ModelConfig.model_validate({**SMALL, "garden": {"rpn_head": {}}}), 2)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_norms_are_of_the_whole_batch_where_devices_share_it(replicas, monkeypatch):
+    shared = SimpleNamespace(num_replicas_in_sync=replicas)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: shared)
+    parameters = GardenParameters(ModelConfig.model_validate(SMALL), ("norm_activation",))
+    assert build_norm(parameters, "relu").use_sync_bn == (replicas == 2)

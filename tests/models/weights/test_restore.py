@@ -128,8 +128,10 @@ def classifier_of(model):
     ]
 
 
-def test_a_run_whose_classes_stand_in_another_order_gives_each_class_its_own_rows(model_dir):
-    source = load_trained_model(model_dir)
+def test_a_run_whose_classes_stand_in_another_order_gives_each_class_its_own_rows(
+    model_dir, trained
+):
+    source = trained
     model = build(source.config.model, 3)
     names = source.label_map.names
     order = (names[2], names[0], names[1])
@@ -138,6 +140,20 @@ def test_a_run_whose_classes_stand_in_another_order_gives_each_class_its_own_row
     restore_initial_weights(weights, model, order)
     for ours, theirs in zip(classifier_of(model), classifier_of(source.serving.model), strict=True):
         np.testing.assert_array_equal(ours, theirs[..., [2, 0, 1]])
+
+
+def test_an_export_gives_the_weights_of_its_checkpoint(model_dir, artifact_dir, tmp_path):
+    source = load_trained_model(model_dir)
+    model = build(source.config.model, 3)
+    weights = find_initial_weights(TrainConfig(init_from=str(artifact_dir)))
+    assert weights.classes == source.label_map.names
+    assert weights.terms == {
+        "records": source.state.record.data_fingerprint,
+        "begun_with": None,
+    }
+    restore_initial_weights(weights, model, weights.classes)
+    for name, part in values(source.serving.model).items():
+        assert_same(values(model)[name], part)
 
 
 def test_a_backbone_alone_below_model_is_enough(published, fresh, tmp_path):
@@ -198,11 +214,10 @@ def test_a_hostile_folder_changes_nothing_outside(prefix, fresh, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "victim.index"]
 
 
-@pytest.mark.slow
 def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_without_it(
-    model_dir, tiny_config, tmp_path, capfd
+    small_model_dir, small_network, tiny_config, tmp_path, capfd
 ):
-    source = shutil.copytree(model_dir, tmp_path / "earlier")
+    source = shutil.copytree(small_model_dir, tmp_path / "earlier")
     earlier = load_trained_model(source)
     backbone = [variable.numpy() for variable in earlier.serving._model.parts["backbone"].variables]
     settings = {
@@ -250,7 +265,8 @@ def test_a_run_starts_from_an_earlier_one_keeps_what_is_frozen_and_goes_on_witho
         for name, shape in reader.get_variable_to_shape_map().items()
         if name.startswith("optimizer/")
     }
-    assert (7, 7, 3, 16) not in slots
+    assert (1, 1, 8, 8) in slots
+    assert (8, 8, 3, 8) not in slots
 
     shutil.rmtree(source)
     shutil.rmtree(tmp_path / "run" / "ckpt-2")

@@ -32,7 +32,7 @@ def test_names_of_data_yaml(text, names):
         ("names: [[1]]", "is not a number with a name"),
         ("names: ['']", "is not a number with a name"),
         ("names: {cat: 0}", "is not a number with a name"),
-        ("names: " + "[" * 5000, "not YAML"),
+        ("names: " + "[\n" * 5000, "not YAML"),
         (b"names: [\xff]", "not UTF-8"),
         ("names: [a]" + " " * 2_000_001, "larger than"),
     ],

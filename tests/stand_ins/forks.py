@@ -1,0 +1,56 @@
+"""Processes that need not import TensorFlow: forks of one that has imported it and done no more.
+
+The import takes a process seconds, and each fork has it for nothing. It computes with Model
+Garden's network.
+"""
+
+import multiprocessing
+import os
+import sys
+from multiprocessing import forkserver
+from types import SimpleNamespace
+
+_PRELOADED = ("evaluation.run", "exporting.build", "prediction.run", "training.recipe")
+
+
+def start_process(target, *arguments):
+    """Starts a function in a fork; returns its `Process`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"detflow.{module}" for module in _PRELOADED])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def start_command(arguments, folder, **environment):
+    """Starts `detflow ARGUMENTS` in a working directory.
+
+    What it prints goes to the files stdout and stderr there.
+    """
+    return start_process(_run, arguments, folder, {**os.environ, **environment})
+
+
+def run_command(arguments, folder):
+    """Runs `detflow ARGUMENTS` to its end; returns its exit code and what it printed."""
+    process = start_command(arguments, folder)
+    process.join()
+    printed = {name: (folder / name).read_text() for name in ("stdout", "stderr")}
+    return SimpleNamespace(returncode=process.exitcode, **printed)
+
+
+def end_server():
+    """Ends the process that has imported TensorFlow, and waits for it."""
+    forkserver._forkserver._stop()
+
+
+def _run(arguments, folder, environment):
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        with open(name, "wb") as file:
+            os.dup2(file.fileno(), descriptor)
+    sys.argv = ["detflow", *map(str, arguments)]
+    from detflow.cli.main import main
+
+    main()
