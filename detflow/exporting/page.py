@@ -15,6 +15,7 @@ from detflow.exporting.proof.process import ProofImage
 from detflow.exporting.snippets import choose_snippets
 from detflow.inference.detector import Outputs, to_detections
 from detflow.label_map import LabelMap
+from detflow.models.weights.published import describe_initial_weights
 from detflow.pages.charts import Chart, build_stack
 from detflow.pages.draw import draw_boxes
 from detflow.pages.render import Section, render_page
@@ -189,6 +190,9 @@ def _list_origin(card: Mapping[str, Any]) -> dict[str, str]:
         "checkpoint": f"{checkpoint['name']}, step {checkpoint['step']:,}",
         "its metrics in training": ", ".join(f"{name} {value}" for name, value in metrics.items()),
         "training data's fingerprint": str((card["training"] or {}).get("data_fingerprint", "")),
+        "initial weights": describe_initial_weights(
+            (card["training"] or {}).get("initial_weights")
+        ),
         "proved on": f"{card['parity']['source'] or 'synthetic pictures'}, {images}",
         "canvas": f"{_format_size(canvas)} pixels; an image is fitted into it and keeps its aspect",
         "further canvases": _describe_canvases(card["more_canvas_sizes"]),

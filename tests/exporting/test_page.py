@@ -77,6 +77,7 @@ def test_the_page_shows_what_was_measured(render):
     assert origin["its metrics in training"] == "AP 0.500, AP_small n/a"
     assert origin["canvas"].startswith("128 × 96 pixels")
     assert "further canvases" not in origin
+    assert origin["initial weights"] == "none: trained from scratch"
     assert page.text_of("footer").startswith("Exported with python 3.11.7, detflow 0.1.0.")
 
 
