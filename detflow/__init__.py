@@ -36,7 +36,9 @@ __all__ = [
     "diff",
     "evaluate",
     "export",
+    "fetch_weights",
     "init",
+    "list_weights",
     "load_detector",
     "make_records",
     "predict",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from detflow.api.data import check, convert, init, make_records, read_samples
     from detflow.api.difference import diff
     from detflow.api.model import evaluate, export, load_detector, predict, train
+    from detflow.api.weights import fetch_weights, list_weights
     from detflow.config.schema import ExperimentConfig
     from detflow.errors import (
         ArtifactError,
@@ -69,6 +72,7 @@ _HOMES = {
     "detflow.api.difference": ("diff",),
     "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
     "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),
+    "detflow.api.weights": ("fetch_weights", "list_weights"),
     "detflow.config.schema": ("ExperimentConfig",),
     "detflow.errors": (
         "ArtifactError",

@@ -23,6 +23,9 @@ LABEL_MAP_NAME: Final = "label_map.pbtxt"
 """The file with the class names and ids, inside an export and beside a file that was copied from
 one."""
 
+SAVED_MODEL_NAME: Final = "saved_model"
+"""The format, and the folder, that holds the weights as variables, in the network's order."""
+
 INPUT_NAME: Final = "image_tensor"
 ENCODED_INPUT_NAME: Final = "encoded_image_string_tensor"
 EXAMPLE_INPUT_NAME: Final = "tf_example"
@@ -151,6 +154,7 @@ class ArtifactDir:
         self.path = path
         self.manifest_path = path / MANIFEST_NAME
         self.page_path = path / "card.html"
+        self.readme_path = path / "README.md"
         self.label_map_path = path / LABEL_MAP_NAME
         self.config_path = path / "config.yaml"
 

@@ -23,6 +23,8 @@ _UPDATE_SECONDS = 0.1
 # How often the line is drawn anew, and from when on it tells the time.
 _TICK_SECONDS = 0.5
 _TIMED_SECONDS = 2.0
+# So long the line stays away for what is printed in its place.
+_PRINTING_SECONDS = 1.0
 
 
 class _Status:
@@ -37,7 +39,7 @@ class _Status:
         self._lock = threading.RLock()
         self._mode: Literal["off", "line", "lines"] = "off"
         self._text = ""
-        self._began = self._opened = 0.0
+        self._began = self._opened = self._resumes = 0.0
         self._stream: TextIO = sys.stderr
         self._pauses = 0
         self._is_drawn = self._is_ticking = False
@@ -94,6 +96,8 @@ class _Status:
             is_done: Whether what it says is over; else it comes back.
         """
         with self._lock:
+            # Not before the caller has printed.
+            self._resumes = time.monotonic() + _PRINTING_SECONDS
             if is_done:
                 self._text = ""
             if self._is_drawn:
@@ -127,7 +131,8 @@ class _Status:
         is_over = self._is_over
         while not is_over.wait(_TICK_SECONDS):
             with self._lock:
-                if self._text and self._mode == "line" and not self._pauses:
+                may_draw = not self._pauses and time.monotonic() >= self._resumes
+                if self._text and self._mode == "line" and may_draw:
                     self._draw()
 
 

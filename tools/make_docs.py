@@ -67,7 +67,7 @@ adds the traceback.
 
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Data", "", ("check", "make_records", "convert", "diff", "read_samples")),
-    ("Training", "", ("init", "train", "Action")),
+    ("Training", "", ("init", "train", "Action", "list_weights", "fetch_weights")),
     ("Models", "", ("evaluate", "compare", "export", "predict", "load_detector", "Detector")),
     (
         "Values",
@@ -147,11 +147,17 @@ def render_cli() -> str:
     parts = [_NOTE, _CLI_HEAD]
     group = click.Context(cli, info_name="detflow", terminal_width=80, **cli.context_settings)
     parts.append(f"## detflow\n\n```text\n{cli.get_help(group)}\n```\n")
-    for name in cli.list_commands(group):
-        command = cli.commands[name]
-        context = click.Context(command, info_name=name, parent=group, terminal_width=80)
-        parts.append(f"## detflow {name}\n\n```text\n{command.get_help(context)}\n```\n")
+    parts += _list_commands(cli, group)
     return "\n".join(parts)
+
+
+def _list_commands(group: click.Group, parent: click.Context) -> Iterator[str]:
+    for name in group.list_commands(parent):
+        command = group.commands[name]
+        context = click.Context(command, info_name=name, parent=parent, terminal_width=80)
+        yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+        if isinstance(command, click.Group):
+            yield from _list_commands(command, context)
 
 
 def _describe(thing: Any, name: str) -> Iterator[str]:

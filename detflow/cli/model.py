@@ -202,7 +202,7 @@ def export(
         raise failure
 
 
-@click.command(short_help="Detect objects in images, videos, folders and patterns.")
+@click.command(short_help="Detect objects in images, videos, folders, cameras and streams.")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--model",
@@ -279,11 +279,13 @@ def predict(
     max_memory_mb: int | None,
     max_frames: int | None,
 ) -> None:
-    """Detect objects in images, videos, folders and patterns.
+    """Detect objects in images, videos, folders and patterns, cameras (0, 1, …) and streams.
 
     Writes predictions.json, coco_results.json and overlays/; of videos each frame has its own, at
     its presentation time. Whether a file is a picture or a video is seen from its content. Files
-    that cannot be read, or not to their end, are named; if none can be read, nothing is written. An
+    that cannot be read, or not to their end, are named; if none can be read, nothing is written.
+    Streams (rtsp:// and http://) that break off are opened again; Ctrl-C or --max-frames ends them
+    and cameras. An
     exported folder with ONNX or TFLite inside predicts without TensorFlow.
     """
     from detflow.api.model import predict as predict_files

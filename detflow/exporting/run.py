@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from detflow.artifact import MANIFEST_NAME, ArtifactDir
 from detflow.errors import ArtifactError, ConfigError
 from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_formats
+from detflow.exporting.facts import describe_quality, describe_threshold, list_warnings
 from detflow.exporting.recorded import describe_recorded
 from detflow.inference.load import local_model
 from detflow.process.libraries import require_library
@@ -142,12 +143,16 @@ def describe_card(card: dict[str, Any], output: Location) -> str:
             what = f" ({signature})" if signature else f", {size / 1e6:.1f} MB"
             lines.append(f"{output / path}{what}: {_describe_agreement(entry)}{measures}")
             measures = ""
+    lines.append(describe_quality(card["quality"]))
+    lines += list_warnings(card)
+    lines.append(describe_threshold(card))
     lines.append(describe_recorded(parity["recorded"]))
     if parity["images"] == "synthetic":
         lines.append(
             "The run's records are not there: the proof ran on synthetic pictures. "
             "Name real ones with --images."
         )
+    lines.append(f"card: {output / 'card.html'}, {output / 'README.md'}")
     return "\n".join(lines)
 
 

@@ -80,7 +80,7 @@ def describe_frame(frame: Frame, found: Detections, number: int) -> dict[str, An
     video = {} if frame.index is None else {"frame": frame.index, "time_s": frame.time_s}
     return {
         "id": number,
-        "file": str(frame.file.path),
+        "file": frame.source,
         **video,
         "width": found.size.width,
         "height": found.size.height,

@@ -130,7 +130,7 @@ class PredictionFolder:
         if self._open is None or (self._open[0], self._open[1].size) != (frame.file.path, size):
             self.close()
             name = f"{OVERLAYS_NAME}/{self._names.choose(frame.file.name, is_frame=True)}.mp4"
-            self._videos.append({"file": str(frame.file.path), "overlay_video": name})
+            self._videos.append({"file": frame.source, "overlay_video": name})
             (self.path / name).parent.mkdir(exist_ok=True)
             self._open = frame.file.path, OverlayVideo(self.path / name, size)
         drawn = np.asarray(found.draw(frame.picture.pixels))

@@ -28,6 +28,7 @@ from detflow.prediction.containers import (
     find_container,
 )
 from detflow.prediction.limits import ALL_FRAMES, Limits
+from detflow.prediction.streams import LiveSource, find_live, read_live
 from detflow.prediction.videos import read_video
 from detflow.progress import Progress
 
@@ -59,6 +60,11 @@ class Frame:
         return read_picture(self.file.path, self.picture.size.num_pixels).pixels
 
     @property
+    def source(self) -> str:
+        """The file's path, or the address of what is live, without passwords."""
+        return self.file.shown if isinstance(self.file, LiveSource) else str(self.file.path)
+
+    @property
     def name(self) -> str:
         """The file's name; for a frame of a video followed by its number."""
         return self.file.name if self.index is None else f"{self.file.name}/{self.index:06}"
@@ -68,7 +74,8 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
     """Returns the pictures and videos of all sources, each file once.
 
     Args:
-        sources: Files, folders and patterns, each as `find_pictures` takes it.
+        sources: Files, folders and patterns, each as `find_pictures` takes it; numbers of cameras
+            and addresses of streams.
         output: A folder that the predictions are to replace. It is not searched, so that they do
             not find themselves the next time.
 
@@ -76,11 +83,7 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
         ConfigError: A source lies in `output`.
         DataError: A source holds none, or none but in `output`.
     """
-    found = (
-        file
-        for source in sources
-        for file in find_pictures(source, VIDEO_SUFFIXES, _is_unnamed_video)
-    )
+    found = (file for source in sources for file in _find_files(source))
     files = list({file.path.absolute(): file for file in found}.values())
     if output is None:
         return files
@@ -125,8 +128,11 @@ def read_frames(
     """
     for done, file in enumerate(files, start=1):
         try:
-            container = _find_video(file.path)
-            if container is None:
+            container = None if isinstance(file, LiveSource) else _find_video(file.path)
+            if isinstance(file, LiveSource):
+                for frame in read_live(file, limits, progress):
+                    yield Frame(file, frame.picture, frame.index, frame.time_s)
+            elif container is None:
                 picture = read_picture(
                     file.path, max_pixels, max_bytes=max_bytes, canvas_sizes=canvas_sizes
                 )
@@ -137,6 +143,11 @@ def read_frames(
         except DataError as error:
             failed(file.path, str(error))
         progress("detecting", done, len(files))
+
+
+def _find_files(source: str) -> Sequence[PictureFile]:
+    live = find_live(source)
+    return find_pictures(source, VIDEO_SUFFIXES, _is_unnamed_video) if live is None else [live]
 
 
 def _find_video(path: Path) -> Container | None:

@@ -18,6 +18,7 @@ from detflow.prediction.files import PREDICTIONS_NAME, require_formats
 from detflow.prediction.folder import PredictionFolder
 from detflow.prediction.frames import Frame, find_media, read_frames
 from detflow.prediction.limits import DEFAULT_MAX_FRAMES, Limits, fit_frame
+from detflow.prediction.streams import LiveSource
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.storage.location import Location
@@ -157,11 +158,16 @@ def predict(
             max_bytes=max_bytes,
             canvas_sizes=detector.canvas_sizes,
         )
-        for frame, found in _detect(detector, frames):
-            kept = found.above(score_threshold)
-            images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
-            if folder is not None:
-                folder.add(frame, kept)
+        try:
+            for frame, found in _detect(detector, frames):
+                kept = found.above(score_threshold)
+                images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
+                if folder is not None:
+                    folder.add(frame, kept)
+        except KeyboardInterrupt:
+            # A camera never ends by itself: what was seen until then is the result.
+            if not (images and isinstance(files[-1], LiveSource)):
+                raise
         if not images:
             raise DataError(
                 f"no image can be read, {count_noun(len(files), 'file')} tried; {failed[0][1]}"

@@ -30,7 +30,9 @@ from detflow.storage.cache import cache_directory
 from detflow.storage.unpacking import unpack
 
 _CHUNK_BYTES = 1 << 18
-_MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME = "manifest.json"
+"""The file that tells what a folder of the cache holds."""
+
 _UNPACKED_NAME = "unpacked"
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -93,7 +95,7 @@ def fetch_files(
             the first time.
         EnvironmentFault: Network or disk fail.
     """
-    entry = _cache_entry(PurePosixPath(unquote(urlsplit(urls[0]).path)).name, "\n".join(urls))
+    entry = _entry_of(urls)
     pin_path = entry.parent / f"{entry.name}.json"
     pinned = _read_digests(pin_path, "urls") if pin_path.exists() else None
 
@@ -119,6 +121,17 @@ def fetch_files(
     return fetched
 
 
+def is_fetched(urls: Sequence[str]) -> bool:
+    """Tells whether the cache has the files of some addresses, as `fetch_files` puts them there.
+
+    Raises:
+        EnvironmentFault: The cache cannot be read.
+    """
+    path = _entry_of(urls) / MANIFEST_NAME
+    with environment_faults(path):
+        return path.is_file()
+
+
 def require_digest(digests: Mapping[str, FileDigest], sha256: str | None) -> None:
     """Refuses files of which none has the SHA-256 that the configuration asks for.
 
@@ -135,7 +148,7 @@ def require_digest(digests: Mapping[str, FileDigest], sha256: str | None) -> Non
         found = ", ".join(f"{url} has {digest['sha256']}" for url, digest in digests.items())
         raise ConfigError(
             f"the SHA-256 is not {sha256}: {found}",
-            remedy="correct train.init_sha256, or distrust the file",
+            remedy="distrust the file, or correct train.init_sha256 if that asked for it",
         )
 
 
@@ -174,6 +187,10 @@ def _unpack(archive: Path, staging: Path, limits: DownloadLimits) -> None:
     )
 
 
+def _entry_of(urls: Sequence[str]) -> Path:
+    return _cache_entry(PurePosixPath(unquote(urlsplit(urls[0]).path)).name, "\n".join(urls))
+
+
 def _cache_entry(name: str, identity: str) -> Path:
     return (
         cache_directory()
@@ -196,11 +213,11 @@ def _open_entry(
         with publish_directory(entry, resume) as staging:
             digests = fill(staging)
             manifest = {"fetched": digests, "files": digest_files(staging)}
-            (staging / _MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n")
+            (staging / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n")
     remedy = "remove the folder, it will be fetched again"
     try:
-        digests = _read_digests(entry / _MANIFEST_NAME, "fetched")
-        verify_files(entry, _read_digests(entry / _MANIFEST_NAME, "files"))
+        digests = _read_digests(entry / MANIFEST_NAME, "fetched")
+        verify_files(entry, _read_digests(entry / MANIFEST_NAME, "files"))
     except ArtifactError as error:
         raise ArtifactError(error.cause, path=error.path, remedy=f"{remedy}: {entry}") from None
     return Fetched(entry, digests)
@@ -232,7 +249,7 @@ def _file_name(url: str) -> str:
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     if (
         not name
-        or name in {_MANIFEST_NAME, _UNPACKED_NAME}
+        or name in {MANIFEST_NAME, _UNPACKED_NAME}
         or _UNSAFE.search(name)
         or name.startswith(".")
     ):

@@ -116,7 +116,7 @@ def fit_config(
     manifest: RecordsManifest,
     records: Path,
     samples: Iterable[tuple[ImageSize, Sequence[ObjectAnnotation]]],
-    beginning: Beginning | None = None,
+    begin: Callable[[bool], Beginning] = lambda _: Beginning(None),
     time_budget: float | None = None,
     measure: Callable[[ExperimentConfig, int], Speed] | None = None,
 ) -> list[Choice]:
@@ -126,7 +126,8 @@ def fit_config(
         manifest: Of the records.
         records: Where they are, as it shall stand in the configuration.
         samples: Size and objects of each image of the training split.
-        beginning: The weights to start from; None from scratch.
+        begin: Returns the weights to start from, where it is told whether images hold many or small
+            objects.
         time_budget: Seconds that the training may take, or None.
         measure: Measures how fast a configuration trains here, with so many objects an image; None
             for a function of the other arguments alone.
@@ -137,7 +138,6 @@ def fit_config(
     Raises:
         DataError: There is nothing to train on.
     """
-    beginning = beginning or Beginning(None)
     train = choose_train_split(manifest)
     boxes = Boxes(samples)
     info = manifest.splits[train]
@@ -159,6 +159,7 @@ def fit_config(
         choose_repeats(boxes.image_shares),
     ]
     shape, clock = Shape.choose(boxes), Clock(time_budget)
+    beginning = begin(shape.is_dense)
     if measure is not None:
         objects = math.ceil(boxes.num_objects / max(1, info.images))
 
@@ -252,7 +253,9 @@ def _with_path_from(folder: Path | None, choice: Choice) -> Choice:
 def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -> str:
     manifest = read_manifest(records)
     samples = read_samples(records, manifest, choose_train_split(manifest))
-    beginning = choose_beginning(fit.start_from, offline=fit.offline)
+
+    def begin(is_dense: bool) -> Beginning:
+        return choose_beginning(fit.start_from, offline=fit.offline, is_dense=is_dense)
 
     def measure(config: ExperimentConfig, objects: int) -> Speed:
         # TensorFlow takes seconds to import, and without a measurement nothing needs it.
@@ -265,7 +268,7 @@ def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -
         manifest,
         name,
         ((sample.size, sample.objects) for sample in samples),
-        beginning,
+        begin,
         fit.time_budget,
         # A light installation has nothing to train with, and so nothing to measure.
         measure if fit.probe and can_measure else None,

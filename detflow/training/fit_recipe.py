@@ -47,7 +47,8 @@ FROZEN = ("backbone.level[12]", "backbone.depthwise", "backbone.statistics")
 _MOSAIC = 0.5
 _MOSAIC_OBJECTS, _MOSAIC_SIDE_PX = 5.0, 24.0
 # A class is rare where it is in less than this share of the images that the typical class is in.
-_RARE = 0.5
+# At 1:34 repeats double a drawn class's AP50; BCCD's Platelets, at .59, gain .01 AP.
+_RARE = 0.6
 
 
 class Speed(NamedTuple):
@@ -178,8 +179,8 @@ def choose_repeats(shares: dict[str, float]) -> Choice:
         return Choice(
             "data.repeat_threshold",
             0.0,
-            f"the typical class is in {typical:.0%} of the images, and no class in less than half "
-            "as many: nothing is repeated",
+            f"the typical class is in {typical:.0%} of the images, and no class in less than "
+            f"{_RARE:.0%} of as many: nothing is repeated",
         )
     rarest = min(rare, key=lambda name: shares[name])
     factor = (typical / shares[rarest]) ** 0.5

@@ -2,6 +2,7 @@ import io
 import logging
 import os
 import sys
+import time
 
 import pytest
 
@@ -55,9 +56,14 @@ def test_the_line_comes_back_with_the_time_until_a_result_is_printed(open_termin
     drawn = []
     monkeypatch.setattr("detflow.progress._TICK_SECONDS", 0.01)
     monkeypatch.setattr("detflow.progress._TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("detflow.progress._PRINTING_SECONDS", 0.3)
     monkeypatch.setattr("detflow.progress._Status._draw", lambda self: drawn.append(self._text))
     with talking():
         tell_status("computing")
+        erase_status()
+        assert drawn.count("computing") == 1
+        time.sleep(0.05)
+        assert drawn.count("computing") == 1
         while drawn.count("computing") < 3:
             pass
         erase_status(is_done=True)

@@ -41,7 +41,7 @@ def write_saved_model(serving: ServingModel, label_map_path: Path, directory: Pa
     # Only variables and the label map are tracked: the network itself would bring Keras' own traces
     # of every layer with it.
     exported = tf.Module()
-    exported.weights = serving.variables
+    exported.weights = serving.model.network.variables
     exported.label_map = tf.saved_model.Asset(os.fspath(label_map_path))
     signatures = {
         "serving_default": serving.detect_traced.get_concrete_function(),

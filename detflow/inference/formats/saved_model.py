@@ -12,6 +12,7 @@ from detflow.artifact import (
     EXAMPLE_INPUT_NAME,
     INPUT_NAME,
     LABEL_MAP_NAME,
+    SAVED_MODEL_NAME,
 )
 from detflow.inference.detector import Runner
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
@@ -43,13 +44,13 @@ for i in range(int(found["num_detections"])):
 class SavedModel(Format):
     """A SavedModel with one signature for each input of the serving contract."""
 
-    name = "saved_model"
+    name = SAVED_MODEL_NAME
     runtime = TENSORFLOW
     runtime_title = "TensorFlow"
     entries = (
-        EntryPoint("saved_model", INPUT_NAME),
-        EntryPoint("saved_model", ENCODED_INPUT_NAME, "image_bytes"),
-        EntryPoint("saved_model", EXAMPLE_INPUT_NAME, "tf_example"),
+        EntryPoint(SAVED_MODEL_NAME, INPUT_NAME),
+        EntryPoint(SAVED_MODEL_NAME, ENCODED_INPUT_NAME, "image_bytes"),
+        EntryPoint(SAVED_MODEL_NAME, EXAMPLE_INPUT_NAME, "tf_example"),
     )
     is_default = True
     holds_names = True

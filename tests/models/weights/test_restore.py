@@ -142,6 +142,20 @@ def test_a_run_whose_classes_stand_in_another_order_gives_each_class_its_own_row
         np.testing.assert_array_equal(ours, theirs[..., [2, 0, 1]])
 
 
+def test_an_export_gives_the_weights_of_its_checkpoint(model_dir, artifact_dir, tmp_path):
+    source = load_trained_model(model_dir)
+    model = build(source.config.model, 3)
+    weights = find_initial_weights(TrainConfig(init_from=str(artifact_dir)))
+    assert weights.classes == source.label_map.names
+    assert weights.terms == {
+        "records": source.state.record.data_fingerprint,
+        "begun_with": None,
+    }
+    restore_initial_weights(weights, model, weights.classes)
+    for name, part in values(source.serving.model).items():
+        assert_same(values(model)[name], part)
+
+
 def test_a_backbone_alone_below_model_is_enough(published, fresh, tmp_path):
     tf.train.Checkpoint(model=tf.train.Checkpoint(backbone=published.parts["backbone"])).write(
         str(tmp_path / "ckpt")
