@@ -154,6 +154,7 @@ class ArtifactDir:
         self.path = path
         self.manifest_path = path / MANIFEST_NAME
         self.page_path = path / "card.html"
+        self.readme_path = path / "README.md"
         self.label_map_path = path / LABEL_MAP_NAME
         self.config_path = path / "config.yaml"
 

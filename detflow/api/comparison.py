@@ -40,7 +40,8 @@ def compare(
     Returns:
         Among others `models`, with `metrics`, `intervals`, and of exports `bytes` and `p50_ms`; and
         `pairs`, the first beside each other one, with `differences` by the metric's name: `change`,
-        its `interval`, and the `verdict`: "better", "worse", "not clear", "too few images".
+        its `interval`, and the `verdict`: "better", "worse", "the same", "not clear", "too few
+        images".
 
     Raises:
         ConfigError: There are fewer than two models, there is no such split, a model has other

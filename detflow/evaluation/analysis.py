@@ -22,7 +22,7 @@ from detflow.metrics.intervals import (
     draw_precision,
     find_intervals,
 )
-from detflow.tables import EvaluationRow, format_interval, print_evaluation
+from detflow.tables import EvaluationRow, format_interval, print_evaluation, print_line
 from detflow.text import count_noun
 
 # Used where no detection is right anywhere, so that no threshold is better than another.
@@ -39,6 +39,7 @@ class Subject:
         records: The folder of the records.
         split: The name of the split.
         fingerprint: The fingerprint of the records.
+        warnings: Why the numbers look better than the model is, as sentences.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Subject:
     records: str
     split: str
     fingerprint: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,7 @@ def describe_analysis(analysis: Analysis) -> dict[str, Any]:
     errors_of = analysis.error_counts()
     return {
         **asdict(analysis.subject),
+        "warnings": list(analysis.subject.warnings),
         "num_images": len(analysis.images),
         "num_objects": {name: count.objects for name, count in analysis.counts.items()},
         "num_difficult": analysis.num_difficult,
@@ -279,6 +282,8 @@ def print_analysis(analysis: Analysis) -> None:
         measure.name: measure.value for measure in analysis.measures if measure.name not in in_table
     }
     costs = {kind.value: cost.ap50 for kind, cost in analysis.costs.items()}
+    for warning in analysis.subject.warnings:
+        print_line(f"Mind: {warning}")
     print_evaluation(title, rows, total, [(draws, {}), ("", rest), ("AP50 lost to:", costs)])
 
 

@@ -29,6 +29,7 @@ class Verdict(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
+    SAME = "the same"
     UNCLEAR = "not clear"
     TOO_FEW = "too few images"
 
@@ -62,6 +63,8 @@ class MetricDifference:
         """Whether the images can tell that the first is better or worse."""
         if self.interval is None:
             return Verdict.TOO_FEW
+        if self.interval == (0.0, 0.0):
+            return Verdict.SAME
         if self.interval.low > 0.0:
             return Verdict.BETTER
         return Verdict.WORSE if self.interval.high < 0.0 else Verdict.UNCLEAR
@@ -186,7 +189,9 @@ def compare_models(
     for letter, model in zip(LETTERS, models, strict=False):
         counted = partial(_tell, progress, f"detecting with {letter}", reader.num_images)
         entrant = read_entrant(model, reader, samples, counted)
-        subject = Subject(entrant.model, entrant.source, str(records), split, fingerprint)
+        subject = Subject(
+            entrant.model, entrant.source, str(records), split, fingerprint, entrant.warnings
+        )
         analyses.append(analyse(entrant.images, label_map, subject))
         exports.append(entrant.export)
     pairs = [pair_models(analyses, place) for place in range(1, len(analyses))]

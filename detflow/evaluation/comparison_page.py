@@ -79,6 +79,8 @@ def _tell_verdict(found: ModelComparison, pair: Pair) -> str:
     if difference.verdict is Verdict.TOO_FEW:
         return f"Too few images have objects to tell {LETTERS[0]} from {other}."
     between = f"{format_interval(difference.interval, signed=True)} of AP at {LEVEL_TEXT}"
+    if difference.verdict is Verdict.SAME:
+        return f"{LETTERS[0]} and {other} have the same AP in every draw of the images."
     if difference.verdict is Verdict.UNCLEAR:
         return f"These images cannot tell {LETTERS[0]} from {other} ({between})."
     return f"{LETTERS[0]} is {difference.verdict.value} than {other} ({between})."
@@ -88,6 +90,7 @@ def _tell_verdict(found: ModelComparison, pair: Pair) -> str:
 class _Model:
     letter: str
     source: str
+    warnings: Sequence[str]
     numbers: Sequence[str]
 
 
@@ -99,6 +102,7 @@ def _build_models(found: ModelComparison) -> list[_Model]:
             _Model(
                 letter,
                 analysis.subject.source,
+                analysis.subject.warnings,
                 [
                     format_metric(analysis.metrics["AP"]),
                     format_interval(analysis.intervals["AP"]),

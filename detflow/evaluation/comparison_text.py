@@ -59,6 +59,7 @@ def _describe_model(letter: str, analysis: Analysis, export: ExportFacts | None)
             name: None if interval is None else [interval.low, interval.high]
             for name, interval in analysis.intervals.items()
         },
+        "warnings": list(analysis.subject.warnings),
         "score_threshold": analysis.score_threshold,
         "errors_at_threshold": len(analysis.errors),
         "bytes": export.bytes if export else None,
@@ -110,6 +111,8 @@ def print_comparison(found: ModelComparison) -> None:
     )
     for letter, analysis, export in zip(LETTERS, found.analyses, found.exports, strict=False):
         print_line(f"{letter}  {analysis.subject.source}{_describe_export(export)}")
+        for warning in analysis.subject.warnings:
+            print_line(f"   Mind: {warning}")
     for pair in found.pairs:
         other = LETTERS[pair.place]
         rows, num_more = choose_rows(pair)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from detflow.data.images.decode import decode_pixels
 from detflow.evaluation.predictions import find_predictions, read_predictions
 from detflow.evaluation.run import name_source
+from detflow.evaluation.seen import find_warnings
 from detflow.evaluation.splits import SplitReader
 from detflow.metrics.coco import EvaluatedImage
 from detflow.storage.location import Location
@@ -50,12 +51,14 @@ class Entrant:
         source: What was run inside of it, or the file that was read.
         images: Truth and detections, in the order of the samples' ids.
         export: What it costs; None for what is no export.
+        warnings: Why its numbers look better than it is, as sentences.
     """
 
     model: str
     source: str
     images: Sequence[EvaluatedImage]
     export: ExportFacts | None
+    warnings: tuple[str, ...] = ()
 
 
 def read_entrant(
@@ -92,7 +95,8 @@ def read_entrant(
         _, images = detect_samples(detector, reader.read_counted(progress), label_map)
         facts = _measure_export(detector, reader.read())
         source = name_source(place, path, detector.source)
-    return Entrant(str(place), source, images, facts)
+        warnings = find_warnings(detector.source, reader)
+    return Entrant(str(place), source, images, facts, warnings)
 
 
 def _measure_export(detector: Detector, samples: Iterable[Sample]) -> ExportFacts | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from detflow.evaluation.analysis import Analysis, Subject, analyse
-from detflow.evaluation.splits import open_split
-from detflow.label_map import LabelMap
+from detflow.evaluation.seen import find_warnings
+from detflow.evaluation.splits import SplitReader, open_split
 from detflow.metrics.coco import EvaluatedImage
 from detflow.process.libraries import require_library
 from detflow.progress import Progress, tell_status
@@ -55,8 +55,8 @@ def evaluate_model(
     def judge() -> tuple[Analysis, list[Sample]]:
         total = reader.num_images
         samples = reader.read_counted(lambda number: progress("detecting", number, total))
-        source, judged, images = _detect(model, samples, label_map)
-        subject = Subject(str(model), source, str(records), split, fingerprint)
+        source, warnings, judged, images = _detect(model, samples, reader)
+        subject = Subject(str(model), source, str(records), split, fingerprint, warnings)
         return analyse(images, label_map, subject, score_threshold), judged
 
     if output is None:
@@ -81,17 +81,18 @@ def evaluate_model(
 
 
 def _detect(
-    model: Location, samples: Iterable[Sample], label_map: LabelMap
-) -> tuple[str, list[Sample], list[EvaluatedImage]]:
-    """Returns the place of what was run, and what `detect_samples` returns."""
+    model: Location, samples: Iterable[Sample], reader: SplitReader
+) -> tuple[str, tuple[str, ...], list[Sample], list[EvaluatedImage]]:
+    """Returns the place of what was run, what flatters it, and what `detect_samples` returns."""
     from detflow.inference.evaluate import detect_samples
     from detflow.inference.load import load_detector, local_model
 
     with local_model(model) as path:
         detector = load_detector(path)
-        judged, images = detect_samples(detector, samples, label_map)
+        judged, images = detect_samples(detector, samples, reader.manifest.label_map)
         tell_status("computing the metrics")
-        return name_source(model, path, detector.source), judged, images
+        source = name_source(model, path, detector.source)
+        return source, find_warnings(detector.source, reader), judged, images
 
 
 def name_source(model: Location, path: Path, source: Path) -> str:

@@ -17,7 +17,8 @@ from detflow.artifact import ArtifactDir
 from detflow.config.reading import format_config
 from detflow.digests import digest_file, digest_files, seal
 from detflow.errors import ArtifactError, ConfigError, DataError
-from detflow.exporting.card import FormatResult, Rung, build_card
+from detflow.exporting.card import FormatResult, Measured, Rung, build_card
+from detflow.exporting.effort import count_minutes
 from detflow.exporting.formats.base import FormatWriter, Job, find_writer
 from detflow.exporting.layouts import Layout, Served, to_model_name, write_layouts
 from detflow.exporting.page import NUM_EXAMPLES, draw_example, render_card
@@ -34,6 +35,12 @@ from detflow.exporting.proof.process import FreshProcess
 from detflow.exporting.proof.recorded import RecordedAp, compare_with_state
 from detflow.exporting.proof.references import measure_references
 from detflow.exporting.proof.twin import examine_draft
+from detflow.exporting.quality import (
+    describe_training_data,
+    find_training_records,
+    measure_quality,
+)
+from detflow.exporting.readme import render_readme
 from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel, load_trained_model
 from detflow.progress import tell_status
@@ -120,6 +127,7 @@ def build_artifact(
         tell_status("measuring the checkpoint")
         references = measure_references(trained, proof, options.formats)
         recorded = compare_with_state(trained, proof, references["all"])
+        measured = _measure(trained, options.images, recorded)
         job = Job(trained, artifact, lambda: read_training_samples(options.images, data, label_map))
         results = [
             _export_format(
@@ -142,7 +150,18 @@ def build_artifact(
     )
     passed = [result.format.name for result in results if result.failure is None]
     layouts = write_layouts(artifact, options.layouts, served, passed)
-    return _write_card(artifact, trained, proof, references["all"], recorded, results, layouts)
+    return _write_card(artifact, trained, proof, references["all"], measured, results, layouts)
+
+
+def _measure(trained: TrainedModel, chosen: Path | None, recorded: RecordedAp) -> Measured:
+    """Finds what the card says of the checkpoint itself."""
+    records = find_training_records(trained, chosen)
+    return Measured(
+        measure_quality(trained, records),
+        describe_training_data(trained, records),
+        count_minutes(trained.run.tensorboard_dir, trained.state.step),
+        recorded,
+    )
 
 
 def _export_format(
@@ -204,22 +223,23 @@ def _write_card(
     trained: TrainedModel,
     proof: ProofImages,
     reference: Reference,
-    recorded: RecordedAp,
+    measured: Measured,
     results: Sequence[FormatResult],
     layouts: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Writes the page and `model.json`, whose content is returned."""
+    """Writes README.md, the page and `model.json`, whose content is returned."""
     digests = digest_files(artifact.path)
-    card = build_card(trained, proof, reference, recorded, results, layouts, digests)
+    card = build_card(trained, proof, reference, measured, results, layouts, digests)
     pictures = zip(proof.images, reference.outputs, strict=True)
     examples = [
         draw_example(image, outputs, trained.label_map)
         for image, outputs in itertools.islice(pictures, NUM_EXAMPLES)
     ]
-    artifact.page_path.write_text(
-        render_card(card, trained.run.path.resolve().name, examples), encoding="utf-8"
-    )
-    card["files"][artifact.page_path.name] = digest_file(artifact.page_path)
+    name = trained.run.path.resolve().name
+    artifact.page_path.write_text(render_card(card, name, examples), encoding="utf-8")
+    artifact.readme_path.write_text(render_readme(card, name), encoding="utf-8")
+    for path in (artifact.page_path, artifact.readme_path):
+        card["files"][path.name] = digest_file(path)
     card = seal(card)
     artifact.manifest_path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card

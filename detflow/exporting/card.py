@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from detflow.inference.formats.tflite import Tflite
 from detflow.inference.trained import TrainedModel
 from detflow.version import __version__
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _PACKAGES = ("tensorflow", "tf-keras", "tf-models-official", "numpy")
 
 
@@ -54,11 +55,28 @@ class FormatResult:
     p50_ms: float | None = None
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a checkpoint beside its formats.
+
+    Attributes:
+        quality: How good it is, as from `quality.measure_quality`.
+        data: What it was trained on, as from `quality.describe_training_data`.
+        minutes: How long its training took; None where nothing tells.
+        recorded: AP of the checkpoint beside the one that its state has.
+    """
+
+    quality: Mapping[str, Any]
+    data: Mapping[str, Any]
+    minutes: float | None
+    recorded: RecordedAp
+
+
 def build_card(
     trained: TrainedModel,
     proof: ProofImages,
     reference: Reference,
-    recorded: RecordedAp,
+    measured: Measured,
     results: Sequence[FormatResult],
     layouts: Mapping[str, Sequence[str]],
     files: Mapping[str, FileDigest],
@@ -69,7 +87,7 @@ def build_card(
         trained: The exported checkpoint.
         proof: The images that the formats were proved on.
         reference: The checkpoint on these images.
-        recorded: Its AP beside the one that its state has.
+        measured: What else is known of it.
         results: The formats, in the order in which they were written.
         layouts: The models of each server's layout in the folder.
         files: Digests of every other file in the folder.
@@ -77,6 +95,7 @@ def build_card(
     serving = trained.serving.config
     return {
         "format_version": FORMAT_VERSION,
+        "exported": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "classes": list(trained.label_map),
         "contract": CONTRACT,
         **_describe_tflite(results),
@@ -95,13 +114,18 @@ def build_card(
             "metrics": dict(trained.state.metrics),
             "files": dict(trained.state.files),
         },
+        "quality": measured.quality,
+        "chosen_by": _describe_choice(trained),
+        "data": measured.data,
+        "minutes": measured.minutes,
         "training": dict(trained.state.run),
         "parity": {
             "images": proof.kind,
+            "role": _find_role(trained, proof),
             "source": proof.source,
             "num_images": len(reference.outputs),
             "metrics": reference.metrics,
-            "recorded": asdict(recorded),
+            "recorded": asdict(measured.recorded),
             "limits": LIMITS,
         },
         "formats": {
@@ -121,6 +145,31 @@ def build_card(
             **{name: version(name) for name in _PACKAGES},
         },
         "files": dict(files),
+    }
+
+
+def _find_role(trained: TrainedModel, proof: ProofImages) -> str | None:
+    """Returns "training" where the proof ran on pictures that the checkpoint was trained on.
+
+    It is "held out" for other images of the same records, and None where nobody can tell.
+    """
+    record = trained.state.record
+    if proof.kind != "records" or proof.fingerprint != record.data_fingerprint:
+        return None
+    learnt = set(proof.splits) & set(proof.resolve(record.config.data.train_split))
+    return "training" if learnt or record.config.data.overfit else "held out"
+
+
+def _describe_choice(trained: TrainedModel) -> dict[str, Any] | None:
+    """Returns what made this checkpoint the best one; None where nothing was evaluated."""
+    state, data = trained.state, trained.state.record.config.data
+    if not state.metrics or state.metric is None or data.eval_split is None:
+        return None
+    return {
+        "split": data.eval_split,
+        "metric": state.metric,
+        "value": state.metrics.get(state.metric),
+        "is_training": data.eval_split == data.train_split or bool(data.overfit),
     }
 
 

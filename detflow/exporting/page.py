@@ -10,12 +10,20 @@ from typing import Any
 
 from PIL import Image
 
+from detflow.exporting.facts import (
+    CLASS_HEADS,
+    describe_quality,
+    describe_threshold,
+    list_class_rows,
+    list_contracts,
+    list_origin,
+    list_warnings,
+)
 from detflow.exporting.proof.latency import TIMED_IMAGES, TIMED_RUNS
 from detflow.exporting.proof.process import ProofImage
 from detflow.exporting.snippets import choose_snippets
 from detflow.inference.detector import Outputs, to_detections
 from detflow.label_map import LabelMap
-from detflow.models.weights.published import describe_initial_weights
 from detflow.pages.charts import Chart, build_stack
 from detflow.pages.draw import draw_boxes
 from detflow.pages.render import Section, render_page
@@ -63,6 +71,7 @@ def render_card(card: Mapping[str, Any], name: str, examples: Iterable[Example])
     """
     parity, classes = card["parity"], card["classes"]
     sections = {
+        "quality": Section("How good"),
         "formats": Section("Formats", len(card["formats"])),
         "use": Section("Use"),
         "examples": Section("Examples"),
@@ -77,7 +86,12 @@ def render_card(card: Mapping[str, Any], name: str, examples: Iterable[Example])
         num_classes=len(classes),
         num_images=parity["num_images"],
         images=parity["images"],
-        metrics=_format_metrics(parity["metrics"] or {}),
+        quality=describe_quality(card["quality"]),
+        warnings=list_warnings(card),
+        threshold=describe_threshold(card),
+        class_heads=CLASS_HEADS,
+        class_rows=list_class_rows(card["quality"])[:_MAX_CLASSES],
+        contracts=[row for name in card["formats"] for row in list_contracts(name)],
         formats=_build_format_rows(card["formats"]),
         failed={name: found["reason"] for name, found in card["failed"].items()},
         timed_runs=TIMED_RUNS,
@@ -93,13 +107,9 @@ def render_card(card: Mapping[str, Any], name: str, examples: Iterable[Example])
         classes=classes[:_MAX_CLASSES],
         contract=card["contract"],
         tflite_contract=card.get("tflite_contract"),
-        origin=_list_origin(card),
+        origin=list_origin(card),
         versions=card["versions"],
     )
-
-
-def _format_metrics(metrics: Mapping[str, float | None]) -> dict[str, str]:
-    return {name: format_metric(value) for name, value in metrics.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,38 +189,3 @@ def _build_rung_row(rung: Mapping[str, Any]) -> _RungRow:
     metrics, change = rung["metrics"] or {}, rung["change"] or {}
     numbers = [format_metric(metrics.get("AP")), format_change(change.get("AP"))]
     return _RungRow(name, numbers, rung["failure"])
-
-
-def _list_origin(card: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what the model is made from and how it decides, by what each value is."""
-    checkpoint, thresholds, canvas = card["checkpoint"], card["thresholds"], card["canvas_size"]
-    metrics = _format_metrics(checkpoint["metrics"])
-    images = count_noun(card["parity"]["num_images"], "image")
-    facts = {
-        "checkpoint": f"{checkpoint['name']}, step {checkpoint['step']:,}",
-        "its metrics in training": ", ".join(f"{name} {value}" for name, value in metrics.items()),
-        "training data's fingerprint": str((card["training"] or {}).get("data_fingerprint", "")),
-        "initial weights": describe_initial_weights(
-            (card["training"] or {}).get("initial_weights")
-        ),
-        "proved on": f"{card['parity']['source'] or 'synthetic pictures'}, {images}",
-        "canvas": f"{_format_size(canvas)} pixels; an image is fitted into it and keeps its aspect",
-        "further canvases": _describe_canvases(card["more_canvas_sizes"]),
-        "score threshold": f"{thresholds['score_threshold']:g}",
-        "overlap (IoU) above which a duplicate goes": f"{thresholds['nms_iou']:g}",
-        "most detections of one image": f"{thresholds['max_detections']}",
-    }
-    return {what: value for what, value in facts.items() if value}
-
-
-def _describe_canvases(sizes: Sequence[Mapping[str, int]]) -> str:
-    if not sizes:
-        return ""
-    return (
-        f"{', '.join(map(_format_size, sizes))}; each image uses the canvas that keeps it largest; "
-        "a TFLite file has the first canvas alone"
-    )
-
-
-def _format_size(size: Mapping[str, int]) -> str:
-    return f"{size['height']} × {size['width']}"

@@ -16,6 +16,6 @@ def describe_recorded(recorded: Mapping[str, Any]) -> str:
         return f"The AP recorded in training is not compared: {recorded['why_not']}."
     images = count_noun(recorded["images"], "image")
     return (
-        f"AP {format_metric(recorded['now'])} on the first {images} of the evaluation split; "
-        f"recorded in training: {then}."
+        f"It is the checkpoint that was evaluated in training: on the first {images} of the "
+        f"evaluation split AP is {format_metric(recorded['now'])}, and {then} was recorded."
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from detflow.artifact import MANIFEST_NAME, ArtifactDir
 from detflow.errors import ArtifactError, ConfigError
 from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_formats
+from detflow.exporting.facts import describe_quality, describe_threshold, list_warnings
 from detflow.exporting.layouts import choose_layouts
 from detflow.exporting.recorded import describe_recorded
 from detflow.inference.load import local_model
@@ -149,12 +150,16 @@ def describe_card(card: dict[str, Any], output: Location) -> str:
             measures = ""
     for name, models in card["layouts"].items():
         lines.append(f"{output / name}: {', '.join(models)}")
+    lines.append(describe_quality(card["quality"]))
+    lines += list_warnings(card)
+    lines.append(describe_threshold(card))
     lines.append(describe_recorded(parity["recorded"]))
     if parity["images"] == "synthetic":
         lines.append(
             "The run's records are not there: the proof ran on synthetic pictures. "
             "Name real ones with --images."
         )
+    lines.append(f"card: {output / 'card.html'}, {output / 'README.md'}")
     return "\n".join(lines)
 
 

@@ -2,7 +2,10 @@
 
 A split is a sample of the pictures that a model will meet. Its images are drawn again, with
 replacement, as many as there are, and AP is computed for each draw: the middle 90 % of these values
-are the interval (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3).
+are the interval. AP takes the best precision at each recall or beyond, and draws with copies lie
+above the value itself, so the middle is taken around the value and not around the draws' own median
+(bias-corrected percentiles; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+sections 13.3 and 14.3).
 Two models are compared on the same draws, so that what is hard about an image cancels out.
 Images are matched once, by pycocotools, and a draw only says how often each image counts.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -58,8 +62,8 @@ class DrawnPrecision:
     """Average precision in each draw; not a number where a draw has no object to measure with.
 
     Attributes:
-        ap: [classes, draws], mean over the IoU thresholds.
-        ap50: [classes, draws], at IoU .5.
+        ap: [classes, draws], mean over the IoU thresholds; the first draw is the images themselves.
+        ap50: [classes, draws], at IoU .5; likewise.
         num_images: [classes], in how many images there are objects of the class.
         num_any: In how many images there is any object.
     """
@@ -71,8 +75,8 @@ class DrawnPrecision:
 
     @property
     def num_draws(self) -> int:
-        """How many draws there are."""
-        return int(self.ap.shape[1])
+        """How many draws there are beside the images themselves."""
+        return int(self.ap.shape[1]) - 1
 
     def by_name(self, label_map: LabelMap) -> Iterator[tuple[str, Floats, int]]:
         """Yields the metrics' names, as `coco_metrics` has them, with their values in the draws.
@@ -94,7 +98,7 @@ def draw_precision(rankings: Sequence[Ranking], max_draws: int = MAX_DRAWS) -> D
     """
     num_images = len(rankings[0].num_truths) if rankings else 0
     draws = _choose_draws(rankings, max_draws)
-    ap, ap50 = (np.full((len(rankings), draws), np.nan) for _ in range(2))
+    ap, ap50 = (np.full((len(rankings), draws + 1), np.nan) for _ in range(2))
     at_once = max([1, num_images, *(len(ranking.images) for ranking in rankings)]) * _BLOCK
     for start, weights in _draw_images(num_images, draws, max(1, _MAX_NUMBERS // at_once)):
         chosen = slice(start, start + len(weights))
@@ -130,16 +134,23 @@ def find_differences(
     draws = min(first.num_draws, other.num_draws)
     pairs = zip(first.by_name(label_map), other.by_name(label_map), strict=True)
     return {
-        name: _interval(values[:draws] - others[:draws], num_images)
+        name: _interval(values[: draws + 1] - others[: draws + 1], num_images)
         for (name, values, num_images), (_, others, _) in pairs
     }
 
 
 def _interval(values: Floats, num_images: int) -> Interval | None:
-    measured = values[~np.isnan(values)]
-    if num_images < MIN_IMAGES or not len(measured):
+    """Returns the middle of the draws around the first value, which is that of the images."""
+    value, draws = values[0], values[1:]
+    draws = draws[~np.isnan(draws)]
+    if num_images < MIN_IMAGES or not len(draws):
         return None
-    low, high = np.quantile(measured, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    below = np.count_nonzero(draws < value) + np.count_nonzero(draws == value) / 2
+    # A value beyond all draws is taken as if half a draw lay beyond it.
+    share = min(max(below, 0.5), len(draws) - 0.5) / len(draws)
+    normal = NormalDist()
+    bias, reach = normal.inv_cdf(share), normal.inv_cdf((1 + LEVEL) / 2)
+    low, high = np.quantile(draws, [normal.cdf(2 * bias - reach), normal.cdf(2 * bias + reach)])
     return Interval(float(low), float(high))
 
 
@@ -152,19 +163,23 @@ def _choose_draws(rankings: Sequence[Ranking], max_draws: int) -> int:
 
 
 def _draw_images(num_images: int, draws: int, blocks: int) -> Iterator[tuple[int, Weights]]:
-    """Yields draws and the number of the first one; a draw is the same however many there are.
+    """Yields the images themselves, then draws; and the number of the first one of each block.
+
+    A draw is the same however many there are.
 
     Args:
         num_images: How many images are drawn, each time.
         draws: How many draws.
         blocks: How many blocks of draws are yielded together.
     """
+    if num_images:
+        yield 0, np.ones((1, num_images), np.int32)
     last = -(-draws // _BLOCK) if num_images else 0
     for first in range(0, last, blocks):
         together = range(first, min(first + blocks, last))
         start = first * _BLOCK
         drawn = np.concatenate([_draw_block(num_images, block) for block in together])
-        yield start, drawn[: draws - start]
+        yield start + 1, drawn[: draws - start]
 
 
 def _draw_block(num_images: int, block: int) -> Weights:
@@ -188,6 +203,6 @@ def describe_method(drawn: DrawnPrecision) -> Mapping[str, float | int | str]:
         "level": LEVEL,
         "draws": drawn.num_draws,
         "seed": SEED,
-        "method": "percentiles of a bootstrap over images",
+        "method": "bias-corrected percentiles of a bootstrap over images",
         "min_images": MIN_IMAGES,
     }

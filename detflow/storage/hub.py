@@ -46,7 +46,7 @@ def parse_repository(text: str) -> str:
 
 def upload_files(
     repository: str,
-    files: Mapping[str, Path | bytes],
+    files: Mapping[str, Path],
     is_stale: Callable[[str], bool],
     message: str,
     *,
@@ -59,7 +59,7 @@ def upload_files(
 
     Args:
         repository: `owner/name`.
-        files: Paths or contents by their names in the repository.
+        files: Files by their names in the repository.
         is_stale: Tells of a name that is there already, and not among the files, whether it is
             deleted.
         message: Of the commit.
@@ -82,10 +82,7 @@ def upload_files(
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     disable_progress_bars()
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-    additions = [
-        CommitOperationAdd(name, content if isinstance(content, bytes) else os.fspath(content))
-        for name, content in files.items()
-    ]
+    additions = [CommitOperationAdd(name, os.fspath(path)) for name, path in files.items()]
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         there = api.list_repo_files(repository)

@@ -12,9 +12,14 @@ from detflow.metrics.intervals import (
     Interval,
     draw_precision,
     find_differences,
+    find_intervals,
 )
 from detflow.metrics.ranking import Ranking
 from detflow.tables import format_difference, format_interval
+from detflow.text import count_noun
+
+# An AP of fewer objects is shown with its range.
+_FEW_OBJECTS = 50
 
 DRAWS: Final = 200
 """How often the images are drawn: enough for a word, and milliseconds for hundreds of images."""
@@ -47,13 +52,22 @@ class Gains:
         if ap is None or not rankings:
             return ""
         drawn, before = draw_precision(rankings, DRAWS), self._best
+        words = _tell_range(rankings, find_intervals(drawn, self._label_map)["AP"])
         if best_step == step or before is None:
             self._best = step, ap, drawn
-        if before is None:
-            return ""
-        interval = find_differences(drawn, before[2], self._label_map)["AP"]
-        difference = f"{format_difference(ap - before[1])} on step {before[0]:,}"
-        return f"{difference}, {_tell(interval)}"
+        if before is not None:
+            interval = find_differences(drawn, before[2], self._label_map)["AP"]
+            difference = f"{format_difference(ap - before[1])} on step {before[0]:,}"
+            words.append(f"{difference}, {_tell(interval)}")
+        return "; ".join(words)
+
+
+def _tell_range(rankings: Sequence[Ranking], interval: Interval | None) -> list[str]:
+    """Returns how far an AP of few objects can be trusted; nothing where there are many."""
+    objects = sum(int(ranking.num_truths.sum()) for ranking in rankings)
+    if objects >= _FEW_OBJECTS or interval is None:
+        return []
+    return [f"{format_interval(interval)} at {LEVEL_TEXT}, of only {count_noun(objects, 'object')}"]
 
 
 def _tell(interval: Interval | None) -> str:

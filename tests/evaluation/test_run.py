@@ -110,7 +110,8 @@ def test_the_refusals_have_their_kinds(records_of_little, tmp_path):
 def perfect_model(monkeypatch, without_plots):
     """Stands in for a model that finds every object: what is tested here does not depend on it."""
 
-    def detect(model, samples, label_map):
+    def detect(model, samples, reader):
+        label_map = reader.manifest.label_map
         judged = list(samples)
         images = [
             EvaluatedImage(
@@ -120,7 +121,7 @@ def perfect_model(monkeypatch, without_plots):
             )
             for sample in judged
         ]
-        return "ckpt-9", judged, images
+        return "ckpt-9", ("a warning",), judged, images
 
     monkeypatch.setattr("detflow.evaluation.run._detect", detect)
 

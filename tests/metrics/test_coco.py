@@ -146,6 +146,26 @@ def test_numbers_agree_with_pycocotools_itself(scene, tmp_path, seed):
         assert (one["AP"], one["AP50"]) == (metrics[f"AP/{name}"], metrics[f"AP50/{name}"])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_second_program_comes_to_the_same_numbers(scene, tmp_path, seed):
+    hotcoco = pytest.importorskip("hotcoco")
+    images = [
+        EvaluatedImage(
+            image.size, [one for one in image.objects if not one.difficult], image.detections
+        )
+        for image in scene.random_images(seed)
+    ]
+    run_pycocotools(images, scene.labels, tmp_path)
+    truth = hotcoco.COCO(str(tmp_path / "truth.json"))
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(str(tmp_path / "results.json")), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    metrics = coco_metrics(images, scene.labels)
+    ours = [-1 if metrics[name] is None else metrics[name] for name in SUMMARY]
+    assert ours == pytest.approx(evaluation.stats[:9], abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_matches_give_the_ap50_that_they_come_from(scene, seed):
     images = scene.random_images(seed)

@@ -39,7 +39,7 @@ def test_draws_are_the_same_whatever_is_computed_at_once(scene, monkeypatch):
     monkeypatch.setattr(intervals, "_MAX_NUMBERS", 1)
     parts, fewer = draw_precision(rankings, 60), draw_precision(rankings, 31)
     np.testing.assert_array_equal(whole.ap, parts.ap)
-    np.testing.assert_array_equal(whole.ap50[:, :31], fewer.ap50)
+    np.testing.assert_array_equal(whole.ap50[:, :32], fewer.ap50)
     assert (whole.num_draws, fewer.num_draws) == (60, 31)
 
 
@@ -73,6 +73,19 @@ def test_the_same_draws_cancel_what_is_hard_about_an_image(scene):
     apart = find_intervals(first, scene.labels)["AP"]
     paired = find_differences(first, other, scene.labels)["AP"]
     assert paired.high - paired.low < 0.5 * (apart.high - apart.low)
+
+
+def test_the_middle_is_taken_around_the_value(scene):
+    images = scene.random_images(5, 40)
+    value = CocoEvaluation(images, scene.labels).metrics()["AP"]
+    found = drawn(images, scene.labels, 400)
+    of_draws = np.nanmean(found.ap, axis=0)
+    assert of_draws[0] == pytest.approx(value, abs=1e-12)
+    # Draws with copies lie above it; the range is lowered by as much.
+    assert np.median(of_draws[1:]) > value
+    low, high = find_intervals(found, scene.labels)["AP"]
+    assert low < np.quantile(of_draws[1:], 0.05)
+    assert high < np.quantile(of_draws[1:], 0.95)
 
 
 def test_too_few_images_have_no_interval(scene):

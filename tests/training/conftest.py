@@ -44,11 +44,13 @@ class Workshop:
         self._build_serving = ServingModel
         self._states, self._steps, self._serving = {}, {}, {}
 
-    def build_training_state(self, config, label_map, precision, team, initial=None, *, serves):
+    def build_training_state(
+        self, config, label_map, precision, team, initial=None, read_photos=None, *, serves
+    ):
         from detflow.models import retinanet
         from detflow.runs.plan import Plan
 
-        arguments = (config, label_map, precision, team, initial)
+        arguments = (config, label_map, precision, team, initial, read_photos)
         if initial is not None:
             return self._build_state(*arguments, serves=serves)
         network = retinanet.build_retinanet_network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,6 +59,7 @@ class ProofImages:
         source: The folder, and the split of records; empty for synthetic images.
         split: The split of records; empty for other images.
         fingerprint: Of the records; empty for other images.
+        resolve: Returns the splits of the records that a name stands for.
         images: The images, read anew each time they are iterated over; those of records know their
             objects.
     """
@@ -67,6 +69,12 @@ class ProofImages:
     images: Iterable[ProofImage]
     split: str = ""
     fingerprint: str = ""
+    resolve: Callable[[str], tuple[str, ...]] = lambda name: ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of the records that the images are of."""
+        return self.resolve(self.split)
 
 
 def find_proof_images(
@@ -96,7 +104,7 @@ def find_proof_images(
             are no records.
     """
     name = split or data.eval_split or data.train_split
-    records_dir = chosen or _local_records(data.records, name)
+    records_dir = chosen or local_records(data.records, name)
     if (records_dir / MANIFEST_NAME).is_file():
         manifest = read_manifest(records_dir)
         _require_classes(records_dir, manifest, label_map)
@@ -107,6 +115,7 @@ def find_proof_images(
             _Rereadable(lambda: _from_records(records_dir, manifest, name, limit, canvas_sizes)),
             name,
             manifest.fingerprint,
+            functools.partial(resolve_split, manifest),
         )
     if split is not None:
         raise ConfigError(
@@ -138,7 +147,7 @@ def read_training_samples(
     records_dir = (
         chosen
         if chosen is not None and (chosen / MANIFEST_NAME).is_file()
-        else _local_records(data.records, data.train_split)
+        else local_records(data.records, data.train_split)
     )
     if not (records_dir / MANIFEST_NAME).is_file():
         raise DataError(
@@ -162,12 +171,17 @@ def _require_classes(records_dir: Path, manifest: RecordsManifest, label_map: La
         )
 
 
-def _local_records(records: str, split: str) -> Path:
-    """Returns the run's records on this machine; if they are gone, a path where nothing lies."""
+def local_records(records: str, split: str | None = None) -> Path:
+    """Returns the run's records on this machine; if they are gone, a path where nothing lies.
+
+    Args:
+        records: Their place as the configuration has it.
+        split: What is needed of records at a URL; None for all of it.
+    """
     location = parse_location(records)
     if isinstance(location, Url) and open_folder(location).digest(MANIFEST_NAME) is None:
         return Path(records)
-    return mirror_records(location, [split])
+    return mirror_records(location, None if split is None else [split])
 
 
 def _from_records(

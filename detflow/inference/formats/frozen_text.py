@@ -17,7 +17,8 @@ import tensorflow as tf
 from google.protobuf import text_format
 from PIL import Image, ImageOps
 
-graph = text_format.Parse(Path("{path}").read_bytes(), tf.compat.v1.GraphDef())
+text = Path("{path}").read_bytes()
+graph = text_format.Parse(text, tf.compat.v1.GraphDef())
 function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
 tensors = [{outputs}]
 detect = function.prune("image_tensor:0", [f"{{name}}:0" for name in [*tensors, "{labels}"]])

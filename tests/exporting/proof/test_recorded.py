@@ -37,7 +37,8 @@ def test_a_checkpoint_that_finds_what_it_found_is_as_recorded(run_record):
     found = compare(run_record, 0.558)
     assert found == RecordedAp(32, 0.558, 0.562)
     assert describe_recorded(dataclasses.asdict(found)) == (
-        "AP 0.558 on the first 32 images of the evaluation split; recorded in training: 0.562."
+        "It is the checkpoint that was evaluated in training: on the first 32 images of the "
+        "evaluation split AP is 0.558, and 0.562 was recorded."
     )
 
 
