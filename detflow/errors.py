@@ -42,7 +42,7 @@ class DetflowError(Exception):
         super().__init__(cause)
         self.cause = cause
         self.path = None if path is None else hide_credentials(fspath(path))
-        self.place = place
+        self.place = hide_credentials(place) if isinstance(place, str) else place
         self.remedy = None if remedy is None else hide_credentials(remedy)
 
     def __str__(self) -> str:

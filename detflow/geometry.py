@@ -172,7 +172,7 @@ def pairwise_iou(boxes_yxyx: npt.ArrayLike, others_yxyx: npt.ArrayLike) -> npt.N
     return iou
 
 
-def triangle_weights(side: int, fitted: int) -> Floats:
+def triangle_weights(side: int, fitted: int, outputs: slice = slice(None)) -> Floats:
     """Returns the antialiased triangle filter along one axis.
 
     It is TensorFlow's `ScaleAndTranslate` kernel (and what Pillow calls BILINEAR): the triangle is
@@ -181,12 +181,13 @@ def triangle_weights(side: int, fitted: int) -> Floats:
     Args:
         side: Pixels of the image.
         fitted: Pixels of the result.
+        outputs: Which of these.
 
     Returns:
-        [fitted, side] float32; each row sums to 1.
+        [outputs, side] float32; each row sums to 1.
     """
     step = np.float32(1.0) / (np.float32(fitted) / np.float32(side))
-    centres = (np.arange(fitted, dtype=np.float32) + np.float32(0.5)) * step
+    centres = (np.arange(fitted, dtype=np.float32)[outputs] + np.float32(0.5)) * step
     distances = np.abs(np.arange(side, dtype=np.float32) + np.float32(0.5) - centres[:, np.newaxis])
     weights: Floats = np.maximum(
         np.float32(1.0) - distances / np.maximum(step, np.float32(1.0)), np.float32(0.0)
@@ -240,13 +241,14 @@ def _borrow(height: int, width: int) -> Floats:
 # The pictures of a folder, and all frames of a video, have a few sizes.
 @lru_cache(maxsize=32)
 def _row_bands(side: int, fitted: int) -> tuple[_Band, ...]:
-    weights = triangle_weights(side, fitted)
     bands = []
     for begin in range(0, fitted, _BAND):
         outputs = slice(begin, min(begin + _BAND, fitted))
-        taken = np.flatnonzero(weights[outputs].any(0))
+        # Those of all bands together would take more memory than a long picture.
+        weights = triangle_weights(side, fitted, outputs)
+        taken = np.flatnonzero(weights.any(0))
         inputs = slice(int(taken[0]), int(taken[-1]) + 1)
-        bands.append(_Band(outputs, inputs, np.ascontiguousarray(weights[outputs, inputs])))
+        bands.append(_Band(outputs, inputs, weights[:, inputs].copy()))
     return tuple(bands)
 
 

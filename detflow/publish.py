@@ -3,7 +3,8 @@
 A folder is built under a hidden name beside its destination, flushed to the disk, and renamed.
 Where the destination exists the two are exchanged in one step, so a reader sees the complete old
 folder or the complete new one. A process that dies leaves only a hidden folder; the next process
-that publishes to the same destination removes it.
+that publishes to the same destination removes it. While a process that lives builds there, no other
+one does.
 
 A hidden folder belongs to whoever holds its lock *and* finds it under its name: between opening a
 folder and locking it another process may have removed it, or given it another name.
@@ -14,8 +15,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +28,10 @@ from detflow.process.platform import EntryLock, exchange_folders, flush_to_disk,
 
 # How often something is tried again that only another process's progress can have prevented.
 _MAX_ATTEMPTS = 100
+# How often, and how long, one waits for another process that publishes to the same destination: as
+# long as it takes to look whether it is alive.
+_MAX_WAITS = 12
+_WAIT_S = (0.005, 0.04)
 
 
 def require_replaceable(final: Path, marker: str) -> None:
@@ -62,7 +69,7 @@ def publish_directory(final: Path, resume: str | None = None) -> Iterator[Path]:
 
     Raises:
         EnvironmentFault: The disk refuses, before the block is entered where that can be known.
-        Locked: Another process is building the same.
+        Locked: Another process is publishing to the same destination, whatever it builds.
     """
     with environment_faults(final):
         final = Path(os.path.abspath(final))
@@ -91,7 +98,7 @@ def _open_staging(final: Path, resume: str | None) -> tuple[Path, EntryLock]:
     The lock is held until the folder is published, because sweep() takes a folder whose lock is
     free for the leftover of a dead process.
     """
-    for _ in range(_MAX_ATTEMPTS):
+    for _ in range(_MAX_WAITS):
         staging = _name_hidden(final, resume)
         sweep(final.parent, final.name, keep=staging.name)
         # Not exist_ok: to pathlib a folder that vanishes meanwhile is a file in the way.
@@ -99,14 +106,44 @@ def _open_staging(final: Path, resume: str | None) -> tuple[Path, EntryLock]:
             staging.mkdir()
         lock = lock_entry(staging)
         if lock is not None:
-            return staging, lock
-        if resume is not None and staging.exists():
-            break
-    raise Locked("another process is writing the same", path=final, remedy="wait for it")
+            with contextlib.ExitStack() as stack:
+                stack.callback(lock.close)
+                if not _find_writer(final, staging):
+                    stack.pop_all()
+                    return staging, lock
+                # What a dead process began stays, for one that comes later.
+                with contextlib.suppress(OSError):
+                    staging.rmdir()
+        # Two that have come at the same moment must not come back at the same moment.
+        time.sleep(random.uniform(*_WAIT_S))  # noqa: S311
+    raise Locked("another process is writing there", path=final, remedy="wait for it")
+
+
+def _find_writer(final: Path, own: Path) -> bool:
+    """Tells whether another process that lives builds what is to become `final`."""
+    pattern = _match_leftovers(final.name, "tmp")
+    for name in filter(pattern.fullmatch, os.listdir(final.parent)):
+        if name != own.name:
+            lock = lock_entry(final.parent / name)
+            if lock is not None:
+                lock.close()
+            elif (final.parent / name).exists():
+                return True
+    return False
+
+
+def _match_leftovers(name: str | None, kinds: str) -> re.Pattern[str]:
+    """Returns what the hidden names of a destination look like; of all where the name is None."""
+    stem = ".+" if name is None else re.escape(name)
+    return re.compile(rf"\.{stem}\.({kinds})-[0-9a-f]{{12}}", re.DOTALL)
 
 
 def _name_hidden(final: Path, resume: str | None = None, kind: str = "tmp") -> Path:
-    return final.parent / f".{final.name}.{kind}-{resume or uuid.uuid4().hex[:12]}"
+    return final.parent / f".{final.name}.{kind}-{resume or _draw()}"
+
+
+def _draw() -> str:
+    return uuid.uuid4().hex[:12]
 
 
 def publish_file(final: Path, content: bytes | str) -> None:
@@ -169,9 +206,7 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
         name: The destination whose leftovers are removed; None means every destination.
         keep: The name of a leftover that stays.
     """
-    leftover = re.compile(
-        rf"\.{'.+' if name is None else re.escape(name)}\.tmp-[0-9a-f]{{12}}", re.DOTALL
-    )
+    leftover = _match_leftovers(name, "tmp|gone")
     for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
         if entry.name == keep or not leftover.fullmatch(entry.name) or entry.is_symlink():
             continue
@@ -181,7 +216,12 @@ def sweep(directory: Path, name: str | None = None, keep: str | None = None) -> 
             continue
         try:
             if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
+                # Under its old name, and locked, it would look as if somebody built in it.
+                gone = entry.with_name(f"{entry.name.rpartition('.')[0]}.gone-{_draw()}")
+                # What a set has left behind, its own process removes at the same time.
+                with contextlib.suppress(FileNotFoundError):
+                    lock.rename(entry, gone)
+                    shutil.rmtree(gone, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
         finally:

@@ -6,9 +6,16 @@ import codecs
 import difflib
 import re
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 # pathlib makes one slash of two.
 _CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/(?:/|(?=[^/\\\s?#:@]*:)))[^/\\\s?#]*@")
+_PARAMETER = re.compile(r"""([?&;#]([\w.%+-]{1,80})=)([^&#\s"'<>]+)""")
+# What the parameters that sign or open an address are called: X-Amz-Signature, access_token, sig.
+_SECRET_PARTS = re.compile(
+    "token|signature|credential|secret|passw|jwt|session|api_?key|access_?key|accessid"
+)
+_SECRET_WORDS = frozenset({"sig", "key", "code", "policy", "pass", "pwd", "auth", "authorization"})
 
 PLAIN_ERRORS = "detflow-plain"
 """The name of the codec error handler that writes what an encoding lacks in plain characters."""
@@ -24,8 +31,23 @@ def first_line(error: Exception | str) -> str:
 
 
 def hide_credentials(text: str) -> str:
-    """Leaves out of a text what may be a password: in its URLs all before the last @ of a host."""
+    """Leaves out of a text what may be a password or a token; here alone detflow knows what may.
+
+    In a URL that is all before the last @ of a host, and the values of the parameters that sign or
+    open it; such a value becomes `…`.
+    """
+    if "=" in text:
+        text = _PARAMETER.sub(_hide_value, text)
     return _CREDENTIALS.sub(r"\1", text)
+
+
+def _hide_value(found: re.Match[str]) -> str:
+    name = unquote(found[2]).lower().replace("-", "_")
+    if not _SECRET_PARTS.search(name) and _SECRET_WORDS.isdisjoint(re.split(r"[_.+]", name)):
+        return found[0]
+    # A sentence goes on behind an address.
+    end = found[3][len(found[3].rstrip(";,.:)")) :]
+    return f"{found[1]}…{end}"
 
 
 def find_nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -60,8 +60,11 @@ with publish_directory(Path({str(final)!r})) as staging:
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "ready\n"
-        # A writer that lives is left alone.
-        with publish_directory(final) as staging:
+        # A writer that lives is left alone, whatever else is to be written there.
+        for request in (None, REQUEST):
+            with pytest.raises(Locked, match="is writing there"), publish_directory(final, request):
+                pass
+        with publish_directory(tmp_path / "other") as staging:
             (staging / "a.txt").write_text("first")
         assert len(leftovers(tmp_path)) == 1
         child.send_signal(signal.SIGKILL)
@@ -86,7 +89,7 @@ with publish_directory(Path({str(final)!r}), resume="0123456789ab") as staging:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "ready\n"
         with (
-            pytest.raises(Locked, match="another process is writing the same"),
+            pytest.raises(Locked, match="another process is writing there"),
             publish_directory(final, resume="0123456789ab"),
         ):
             pass
@@ -113,6 +116,37 @@ def read_set(final):
     """Returns what the files of a set say; more than one word would be a mixture."""
     assert sorted(path.name for path in final.iterdir()) == FILES
     return {(final / name).read_text() for name in FILES}
+
+
+def test_two_requests_of_one_destination_come_one_after_another(tmp_path):
+    """One publishes, the other one is told to wait and disturbs nothing, not even the old set."""
+    final = tmp_path / "set"
+    write_set(final, "old")
+    with publish_directory(final, "0" * 12) as staging:
+        for name in FILES:
+            (staging / name).write_text("first")
+        with pytest.raises(Locked) as refused:
+            write_set(final, "second", "1" * 12)
+        assert refused.value.exit_code == 6
+        assert read_set(final) == {"old"}
+    assert read_set(final) == {"first"}
+    write_set(final, "second", "1" * 12)
+    assert read_set(final) == {"second"}
+    assert os.listdir(tmp_path) == ["set"]
+
+
+def test_a_leftover_that_is_being_removed_is_no_writer(tmp_path, monkeypatch):
+    final, remove = tmp_path / "set", shutil.rmtree
+    (tmp_path / ".set.tmp-0123456789ab").mkdir()
+
+    def remove_beside_another_writer(path, **options):
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        write_set(final, "other")
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_beside_another_writer)
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == ["set"]
 
 
 def test_the_same_may_be_built_again_while_the_old_set_is_removed(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from detflow.text import (
     escape_unprintable,
     find_nearest,
     first_line,
+    hide_credentials,
 )
 
 
@@ -70,3 +71,53 @@ def test_an_encoding_that_lacks_a_character_gets_a_plain_one():
     assert "× Ж 猫".encode("cp1251", PLAIN_ERRORS) == b"x \xc6 \\u732b"
     with pytest.raises(UnicodeDecodeError):
         b"\xff".decode("ascii", PLAIN_ERRORS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token",
+        "X-Amz-Signature",
+        "X-Amz-Security-Token",
+        "X-Amz-Credential",
+        "X%2DGoog%2DSignature",
+        "AWSAccessKeyId",
+        "Signature",
+        "sig",
+        "access_token",
+        "api-key",
+        "apikey",
+        "key",
+        "client_secret",
+        "password",
+        "SharedAccessSignature",
+    ],
+)
+def test_a_token_in_an_address_is_hidden_wherever_it_stands(name):
+    secret = "aZ%2F+9/k=="
+    for line in (
+        f"https://host/a.tar.gz?{name}={secret}",
+        f"https://host/a.tar.gz?{name}={secret}; correct the address",
+        f"https://host/a.tar.gz?size=9&amp;{name}={secret}&x=1#top",
+        f'the server answers 403: "s3:/host/a?x=1&{name}={secret}"',
+        f"https://host/a#{name}={secret}",
+        f"GET /a?{name}={secret} HTTP/1.1",
+    ):
+        assert "9/k" not in hide_credentials(line)
+        assert hide_credentials(line).replace("…", secret) == line
+
+
+def test_what_is_no_secret_is_shown():
+    for line in (
+        "https://host/a.jpg?download=true&design=3&author=me&size=9",
+        "s3://bucket/set=1/train&val",
+        "expected key=value; policy=3",
+        "a=b?c",
+    ):
+        assert hide_credentials(line) == line
+    assert hide_credentials("https://me:pass@host/a?x=1") == "https://host/a?x=1"
+
+
+@given(text(alphabet="?&=;#tokensig%2D:/@ "))
+def test_hiding_hides_once_and_takes_no_other_words(words):
+    assert hide_credentials(hide_credentials(words)) == hide_credentials(words)

@@ -31,7 +31,7 @@ from detflow.data.images.pictures import find_pictures
 
 CLIENTS = (1, 8, 64)
 MAX_PICTURES = 64
-MEMORY_MIB = 256
+MEMORY_MIB = 768
 TIMEOUT_S = 60
 # Longer than it takes to import TensorFlow and load a graph on a slow machine.
 START_S = 120

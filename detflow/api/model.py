@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from detflow.api.common import Place, progress_shown, to_location, to_path
+from detflow.data.images.cost import DEFAULT_MAX_BYTES
 from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.prediction.limits import DEFAULT_MAX_FRAMES
@@ -261,6 +262,7 @@ def predict(
     overlay_videos: bool = False,
     formats: Collection[str] = ("coco",),
     every: int = 1,
+    max_memory_mb: int = DEFAULT_MAX_BYTES >> 20,
     max_frames: int = DEFAULT_MAX_FRAMES,
     progress: bool = False,
 ) -> Predictions:
@@ -279,6 +281,8 @@ def predict(
         overlay_videos: Whether to write each video as an MP4 with the detections drawn.
         formats: Further files to write: "coco", "csv", "voc", "yolo".
         every: 1 takes each frame of a video, 2 every second one.
+        max_memory_mb: Files are passed over that take more MiB while they are read and detected on.
+            The model comes on top, and up to 256 MiB for a batch of small pictures.
         max_frames: Most frames that are taken of one video; what lies behind is named in the
             result.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
@@ -305,6 +309,7 @@ def predict(
             overlay_videos=overlay_videos,
             formats=tuple(formats),
             every=every,
+            max_bytes=max_memory_mb << 20,
             max_frames=max_frames,
             progress=shown,
         )

@@ -251,6 +251,14 @@ def export(
     help="Detect on every Nth frame of a video.",
 )
 @click.option(
+    "--max-memory-mb",
+    cls=FieldOption,
+    field=f"{_PREDICT}.max_memory_mb",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Pass over files that take more MiB while they are read and detected on.",
+)
+@click.option(
     "--max-frames",
     cls=FieldOption,
     field=f"{_PREDICT}.max_frames",
@@ -268,6 +276,7 @@ def predict(
     overlay_videos: bool,
     formats: str | None,
     every: int | None,
+    max_memory_mb: int | None,
     max_frames: int | None,
 ) -> None:
     """Detect objects in images, videos, folders and patterns, cameras (0, 1, …) and streams.
@@ -286,6 +295,7 @@ def predict(
     chosen: dict[str, Any] = {
         "score_threshold": score_threshold,
         "every": every,
+        "max_memory_mb": max_memory_mb,
         "max_frames": max_frames,
     }
     if formats is not None:

@@ -117,7 +117,10 @@ def _refuse_others(value: object, noun: str, reads_text: bool) -> None:
 def _refuse_credentials(place: str) -> str:
     """Keeps passwords out of what is printed and of run.json, which hold the configuration."""
     if hide_credentials(place) != place:
-        raise ValueError("the URL carries credentials; leave them to the environment")
+        raise ValueError(
+            "the URL carries credentials; leave them to the environment, or download it and name "
+            "the file"
+        )
     return place
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from detflow.data.rules import RECORD_RULES, RULES, UPLOAD_RULES, Action, Rule, Where
-from detflow.text import escape_unprintable
+from detflow.text import escape_unprintable, hide_credentials
 from detflow.types import CornerFrame
 
 Corners = tuple[float, float, float, float]
@@ -61,6 +61,8 @@ class Finding:
     def __post_init__(self) -> None:
         if self.code not in _RULES_OF[self.where]:
             raise ValueError(f"no rule for a {self.where.value} has the code {self.code!r}")
+        # A dataset may name its images by signed addresses, and reports are passed on.
+        object.__setattr__(self, "value", hide_credentials(self.value))
 
     @property
     def rule(self) -> Rule:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from detflow.data.images.cost import DEFAULT_MAX_BYTES
 from detflow.data.images.header import DEFAULT_MAX_PIXELS, find_format
 from detflow.data.images.pictures import (
     Picture,
@@ -107,6 +108,7 @@ def read_frames(
     *,
     limits: Limits = ALL_FRAMES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_bytes: int = DEFAULT_MAX_BYTES,
     canvas_sizes: Sequence[tuple[int, int]] = (),
 ) -> Iterator[Frame]:
     """Yields all pictures, and the frames of all videos, in the order of the files.
@@ -119,6 +121,8 @@ def read_frames(
         progress: Told how far it is.
         limits: What is taken of each video.
         max_pixels: Larger pictures are not decoded.
+        max_bytes: Neither are those that take more memory while they are read and detected on.
+            What it means for a video stands in `limits`.
         canvas_sizes: (height, width) of the canvases that pictures are for: large ones are read as
             small as `read_picture` allows.
     """
@@ -129,7 +133,9 @@ def read_frames(
                 for frame in read_live(file, limits, progress):
                     yield Frame(file, frame.picture, frame.index, frame.time_s)
             elif container is None:
-                picture = read_picture(file.path, max_pixels, canvas_sizes=canvas_sizes)
+                picture = read_picture(
+                    file.path, max_pixels, max_bytes=max_bytes, canvas_sizes=canvas_sizes
+                )
                 yield Frame(file, picture)
             else:
                 for frame in read_video(file.path, container, limits, progress, file.name):

@@ -9,6 +9,9 @@ MAX_FRAME_PIXELS: Final = 8192 * 4352
 """A decoder may keep up to 16 frames to predict others from, so these are bounded more tightly than
 pictures are: 8K has room, and takes up to 0.9 GB."""
 
+# 26 for a pixel of the frames that the decoder keeps, as many for one of a picture in work.
+_BYTES_PER_PIXEL: Final = 52
+
 DEFAULT_MAX_FRAMES: Final = 100_000
 """Most frames that are taken of one video: an hour of 28 frames a second."""
 
@@ -30,3 +33,8 @@ class Limits:
 
 ALL_FRAMES: Final = Limits()
 """Each frame of a video, as far as videos are read."""
+
+
+def fit_frame(max_bytes: int) -> int:
+    """Returns how many pixels a video's frame may have, so that it takes no more memory."""
+    return min(MAX_FRAME_PIXELS, max_bytes // _BYTES_PER_PIXEL)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detflow.data.images.cost import DEFAULT_MAX_BYTES
 from detflow.data.images.pictures import Picture, reduce_picture
 from detflow.errors import DataError
 from detflow.inference.detections import COLUMNS, Detections, import_optional
@@ -16,7 +17,7 @@ from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.prediction.files import PREDICTIONS_NAME, require_formats
 from detflow.prediction.folder import PredictionFolder
 from detflow.prediction.frames import Frame, find_media, read_frames
-from detflow.prediction.limits import DEFAULT_MAX_FRAMES, Limits
+from detflow.prediction.limits import DEFAULT_MAX_FRAMES, Limits, fit_frame
 from detflow.prediction.streams import LiveSource
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_replaceable
@@ -98,6 +99,7 @@ def predict(
     overlay_videos: bool = False,
     formats: Collection[str] = ("coco",),
     every: int = 1,
+    max_bytes: int = DEFAULT_MAX_BYTES,
     max_frames: int = DEFAULT_MAX_FRAMES,
     progress: Progress = lambda what, done, total: None,
 ) -> Predictions:
@@ -114,6 +116,8 @@ def predict(
         overlay_videos: Whether to write each video as an MP4 with the detections drawn.
         formats: Further files, out of `FURTHER_FORMATS`.
         every: 1 takes each frame of a video, 2 every second one.
+        max_bytes: A picture or video is passed over that takes more memory while it is read and
+            detected on. The model, and a batch of pictures of less than a megapixel, come on top.
         max_frames: Most frames that are taken of one video.
         progress: Told how far it is.
 
@@ -150,7 +154,8 @@ def predict(
             files,
             lambda path, reason: failed.append((str(path), reason)),
             progress,
-            limits=Limits(every, max_frames),
+            limits=Limits(every, max_frames, fit_frame(max_bytes)),
+            max_bytes=max_bytes,
             canvas_sizes=detector.canvas_sizes,
         )
         try:

@@ -28,6 +28,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from detflow.artifact import CONTRACT, OUTPUT_NAMES
+from detflow.data.images.cost import count_picture_bytes
 from detflow.data.images.pictures import Picture
 from detflow.inference.detector import place_detections
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME, describe_detections
@@ -36,6 +37,7 @@ from detflow.serving.batching import Batcher, Ticket
 from detflow.serving.bodies import (
     SIGNATURES,
     Item,
+    count_header_bytes,
     count_json_bytes,
     count_pixels,
     decode_item,
@@ -201,7 +203,9 @@ class Service:
             ticket.hold(count_json_bytes(body))
 
             async def work() -> tuple[bool, list[list[Detection]]]:
-                instances = await self._in_thread(lambda: parse_instances(body, self._limits))
+                instances = await self._in_thread(
+                    ticket, lambda: parse_instances(body, self._limits)
+                )
                 _, found = await self._detect(model, instances.items, ticket, upright=False)
                 return instances.columnar, found
 
@@ -220,7 +224,9 @@ class Service:
 
             async def work() -> tuple[float, list[dict[str, Any]]]:
                 kind = request.headers.get("content-type", "")
-                upload = await self._in_thread(lambda: parse_upload(body, kind, self._limits))
+                upload = await self._in_thread(
+                    ticket, lambda: parse_upload(body, kind, self._limits)
+                )
                 threshold = _choose_threshold(request.query_params, upload.fields)
                 pictures, found = await self._detect(model, upload.items, ticket, upright=True)
                 return threshold, [
@@ -298,17 +304,21 @@ class Service:
         ticket.take_places(len(items) - 1)
         # All headers are judged, and the memory for their pictures is accounted for, before the
         # first picture is decoded.
-        pixels = await self._in_thread(lambda: [count_pixels(item, self._limits) for item in items])
-        ticket.hold(self._limits.count_bytes(pixels))
+        ticket.hold(max(map(count_header_bytes, items), default=0))
+        pixels = await self._in_thread(
+            ticket, lambda: [count_pixels(item, self._limits) for item in items]
+        )
+        ticket.hold(count_picture_bytes(pixels))
         pictures = [
             await self._in_thread(
+                ticket,
                 partial(
                     decode_item,
                     item,
                     self._limits,
                     upright=upright,
                     canvas_sizes=model.detector.canvas_sizes,
-                )
+                ),
             )
             for item in items
         ]
@@ -340,8 +350,10 @@ class Service:
             await _cancel(task)
             await _cancel(leaving)
 
-    async def _in_thread(self, function: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, function)
+    async def _in_thread(self, ticket: Ticket, function: Callable[[], _T]) -> _T:
+        job = self._decoders.submit(function)
+        ticket.jobs.append(job)
+        return await asyncio.wrap_future(job)
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:

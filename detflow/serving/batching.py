@@ -7,24 +7,32 @@ locks. The network runs on one thread of its own: it uses all cores by itself.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from detflow.process.platform import return_free_pages
 from detflow.serving.limits import Limits, Refusal
 from detflow.serving.metrics import Metrics
 from detflow.serving.models import ServedModel
 from detflow.types import Detection
 
 Pixels = npt.NDArray[np.uint8]
+Job = concurrent.futures.Future[Any]
 
 # Values of all pictures of a batch, three a pixel; a single picture may have more.
 _MAX_BATCH_VALUES = 3 * 2_000_000
+
+# After a request that held more, what the allocator keeps of it is returned.
+_MAX_KEPT_BYTES = 16 << 20
+_LAST_USE_S = 0.05
 
 
 @dataclass(eq=False, slots=True)
@@ -33,6 +41,7 @@ class _Entry:
     pixels: Pixels
     arrived: float
     found: asyncio.Future[list[Detection]]
+    job: Job | None = None
 
 
 class Batcher:
@@ -75,7 +84,14 @@ class Batcher:
             yield ticket
         finally:
             self._arrive(ticket)
-            self._take(-ticket.places, -ticket.held_bytes)
+            self._take(-ticket.places, 0)
+            # A thread goes on with what it has begun, although nobody waits for it any more.
+            going = [asyncio.wrap_future(job) for job in ticket.jobs if not job.done()]
+            if going:
+                ends = asyncio.gather(*going, return_exceptions=True)
+                ends.add_done_callback(lambda _: self._give_back(ticket.held_bytes))
+            else:
+                self._give_back(ticket.held_bytes)
 
     async def run(self) -> None:
         """Serves the queue until it is cancelled; may be called once."""
@@ -95,6 +111,13 @@ class Batcher:
         self._held_bytes += held_bytes
         self._metrics.queue.set(self._places)
         self._metrics.held.set(self._held_bytes)
+
+    def _give_back(self, held_bytes: int) -> None:
+        self._take(0, -held_bytes)
+        if held_bytes > _MAX_KEPT_BYTES:
+            # The request's last references end with its answer.
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LAST_USE_S, loop.run_in_executor, None, return_free_pages)
 
     def _arrive(self, ticket: Ticket) -> None:
         if ticket.approaching:
@@ -135,9 +158,10 @@ class Batcher:
         self._metrics.batches.observe(len(batch))
         self.busy = True
         images = [entry.pixels for entry in batch]
-        results = await asyncio.get_running_loop().run_in_executor(
-            self._thread, _detect_each, batch[0].model, images
-        )
+        job = self._thread.submit(_detect_each, batch[0].model, images)
+        for entry in batch:
+            entry.job = job
+        results = await asyncio.wrap_future(job)
         self.busy = False
         for entry, found in zip(batch, results, strict=True):
             if entry.found.done():  # The client has left.
@@ -155,6 +179,8 @@ class Ticket:
         places: Places in the queue.
         held_bytes: Bytes of memory.
         approaching: Whether its images have still to be queued.
+        jobs: Work of threads on it. Until that is over its memory counts, even if the client has
+            left.
     """
 
     def __init__(self, batcher: Batcher) -> None:
@@ -162,6 +188,7 @@ class Ticket:
         self.places = 0
         self.held_bytes = 0
         self.approaching = True
+        self.jobs: list[Job] = []
 
     def take_places(self, count: int) -> None:
         """Takes places in the queue.
@@ -213,6 +240,7 @@ class Ticket:
         try:
             return list(await asyncio.gather(*(entry.found for entry in entries)))
         finally:
+            self.jobs += [entry.job for entry in entries if entry.job is not None]
             for entry in entries:
                 entry.found.cancel()
                 if entry in batcher._queue:

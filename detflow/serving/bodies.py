@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from python_multipart.multipart import Field, File, FormParser, parse_options_he
 from starlette.requests import Request
 
 from detflow.artifact import ENCODED_INPUT_NAME, EXAMPLE_INPUT_NAME, INPUT_NAME
+from detflow.data.images.cost import CHANNELS, count_text_bytes
 from detflow.data.images.header import ImageFault, read_image_size
 from detflow.data.images.pictures import Picture, decode_picture, reduce_picture
-from detflow.data.records.example import decode_example
-from detflow.serving.limits import CHANNELS, Limits, Refusal
+from detflow.data.records.example import find_encoded_images
+from detflow.serving.limits import Limits, Refusal
 
 # What a sign of JSON becomes in CPython 3.11 to 3.13, in bytes, with its place in a list or an
 # object around it: a list 72 + 8 and 32 for its first entries, an object with its first key
@@ -29,8 +31,12 @@ from detflow.serving.limits import CHANNELS, Limits, Refusal
 # 32 + 8.
 _LIST_BYTES, _OBJECT_BYTES, _TEXT_BYTES, _ENTRY_BYTES = 112, 232, 49, 40
 _MAX_LETTER_BYTES = 4
+# A text is encoded, freed of white space and decoded from base64; at most two of its copies and
+# what they hold are there together.
+_BASE64_COPIES = 3
 _MAX_FIELDS = 8
-_WHITE_SPACE = str.maketrans("", "", " \t\r\n\v\f")
+_MAX_FIELD_BYTES = 1_000
+_WHITE_SPACE = b" \t\r\n\v\f"
 # The signatures of the exported SavedModel by the input that each takes.
 SIGNATURES = {
     "serving_default": INPUT_NAME,
@@ -105,7 +111,7 @@ async def receive_body(request: Request, limits: Limits, hold: Callable[[int], N
             total += len(piece)
             if total > limits.max_body_bytes:
                 raise too_large
-            hold(len(piece))
+            hold(limits.count_body_bytes(len(piece)))
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -125,7 +131,7 @@ def count_json_bytes(body: bytes) -> int:
         + _OBJECT_BYTES * body.count(b"{")
         + _TEXT_BYTES * texts
         + _ENTRY_BYTES * body.count(b",")
-        + (len(body) * (1 if is_plain else _MAX_LETTER_BYTES) if texts else 0)
+        + (len(body) * ((1 if is_plain else _MAX_LETTER_BYTES) + _BASE64_COPIES) if texts else 0)
     )
 
 
@@ -192,9 +198,10 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> Upload:
 
     def add(file: File) -> None:
         _check_count(len(items) + 1, limits)
-        file.file_object.seek(0)
         name = (file.file_name or b"").decode("utf-8", "replace")
-        items.append(Item(name or f"file {len(items)}", file.file_object.read()))
+        assert isinstance(file.file_object, io.BytesIO)  # noqa: S101  Its bound is the body's.
+        # Unlike read(), this makes no copy.
+        items.append(Item(name or f"file {len(items)}", file.file_object.getvalue()))
 
     def add_field(field: Field) -> None:
         name = (field.field_name or b"").decode("utf-8", "replace")
@@ -202,7 +209,10 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> Upload:
             raise Refusal(400, f"the form has the field {name[:50]!r} twice")
         if len(fields) == _MAX_FIELDS:
             raise Refusal(400, f"the form has more than {_MAX_FIELDS} fields")
-        fields[name] = (field.value or b"").decode("utf-8", "replace")
+        value = field.value or b""
+        if len(value) > _MAX_FIELD_BYTES:
+            raise Refusal(400, f"the field {name[:50]!r} has more than {_MAX_FIELD_BYTES:,} bytes")
+        fields[name] = value.decode("utf-8", "replace")
 
     # A form that is cut off between two parts lacks nothing but its end.
     ends: list[bool] = []
@@ -225,6 +235,11 @@ def parse_upload(body: bytes, content_type: str, limits: Limits) -> Upload:
     if not items:
         raise Refusal(400, "the form holds no file")
     return Upload(items, fields)
+
+
+def count_header_bytes(item: Item) -> int:
+    """Returns how much memory reading a picture's header takes at most."""
+    return count_text_bytes(item.content) if isinstance(item.content, bytes) else 0
 
 
 def count_pixels(item: Item, limits: Limits) -> int:
@@ -325,19 +340,22 @@ def _decode_base64(text: object, name: str) -> bytes:
     """Decodes as TF Serving does: white space is passed over, and padding may be missing."""
     if not isinstance(text, str):
         raise Refusal(400, f"{name}: b64 is not a text")
-    letters = text.translate(_WHITE_SPACE).rstrip("=")
     try:
-        return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
+        letters = text.encode("ascii").translate(None, _WHITE_SPACE)
+        if len(letters) % 4 or letters.endswith(b"==="):
+            letters = letters.rstrip(b"=")
+            letters += b"=" * (-len(letters) % 4)
+        return base64.b64decode(letters, validate=True)
     except ValueError:
         raise Refusal(400, f"{name}: b64 is not base64") from None
 
 
 def _unpack_example(content: bytes, name: str) -> bytes:
     try:
-        encoded = decode_example(content).get("image/encoded", ())
+        encoded = find_encoded_images(content)
     except ValueError as error:
         raise Refusal(400, f"{name}: {error}") from None
-    if len(encoded) != 1 or not isinstance(encoded[0], bytes):
+    if len(encoded) != 1:
         raise Refusal(400, f"{name}: the tf.Example has no file in image/encoded")
     return encoded[0]
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from detflow.data.images.cost import count_picture_bytes
 from detflow.errors import ConfigError
 
-CHANNELS = 3
-"""Channels of a decoded picture, RGB; each has one byte a pixel."""
-
-_WORK_BYTES = 20
-"""Bytes a pixel that decoding a picture or fitting it into the canvas takes for a moment, beside
-the picture itself. Measured as the peak of a process with 12 megapixels: 18 for the ONNX file's
-resize, 14 for a WebP, 13 for a PNG with alpha, 8 for one without, less than 1 for a JPEG."""
+_BODY_COPIES = 3
+"""How many times a body lies in memory while it is received and taken apart: in pieces and whole,
+then whole and as the parts of a form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class Limits:
                 f"for a request of {self.max_instances} pictures",
                 remedy="raise --max-queue or lower --max-instances",
             )
-        needed = self.max_body_bytes + self.count_bytes([self.max_pixels])
+        needed = self.count_body_bytes(self.max_body_bytes) + count_picture_bytes([self.max_pixels])
         if needed > self.max_held_bytes:
             raise ConfigError(
                 f"{self.max_held_bytes:,} bytes of memory have no room for a body of "
@@ -80,13 +77,10 @@ class Limits:
                 remedy="raise --max-memory-mb, or lower --max-pixels or --max-body-mb",
             )
 
-    def count_bytes(self, pixels: Sequence[int]) -> int:
-        """Returns the memory for decoded pictures and for the work on one of them at a time.
-
-        Args:
-            pixels: Number of pixels of each.
-        """
-        return CHANNELS * sum(pixels) + _WORK_BYTES * max(pixels, default=0)
+    @staticmethod
+    def count_body_bytes(num_bytes: int) -> int:
+        """Returns the memory for a body of so many bytes, or for a piece of one."""
+        return _BODY_COPIES * num_bytes
 
 
 class Refusal(Exception):

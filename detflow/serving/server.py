@@ -22,7 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from detflow.errors import ConfigError, EnvironmentFault
-from detflow.process.platform import raise_open_files
+from detflow.process.platform import raise_open_files, return_large_blocks
 from detflow.serving.app import Service
 from detflow.serving.limits import Limits
 from detflow.serving.metrics import Metrics
@@ -83,6 +83,7 @@ def serve(artifact: Path, options: ServerOptions, announce: Callable[[str], None
             remedy="pass --name with A-Z a-z 0-9 . _ -",
         )
     _log_to_stderr()
+    return_large_blocks()
     source = ArtifactSource(artifact, functools.partial(load_export, threads=options.threads))
     # A damaged export is refused before anything listens or a runtime is imported.
     source.verify()
@@ -289,3 +290,4 @@ def _log_to_stderr() -> None:
     # uvicorn's warnings are about malformed requests: they fill a log without telling anything.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)

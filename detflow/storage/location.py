@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from detflow.errors import ConfigError
+from detflow.text import hide_credentials
 
 EXTRAS: Final = {"s3": "s3", "gs": "gcs", "memory": None}
 """The schemes of URLs, each with detflow's extra that brings its library; `memory` is a store
@@ -46,7 +47,7 @@ class Url:
                 path=text,
                 remedy=f"use a path, or {known}",
             )
-        if "@" in parts[0]:
+        if "@" in parts[0] or hide_credentials(text) != text:
             remedy = "leave them to the environment, a profile or the machine's role"
             raise ConfigError("the URL carries credentials", path=text, remedy=remedy)
         # Clients resolve dots before they send a request, so that such a key would lead out of the

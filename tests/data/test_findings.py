@@ -39,6 +39,11 @@ def test_a_finding_is_one_line_with_place_value_and_remedy():
     )
 
 
+def test_a_finding_shows_no_token_of_an_address():
+    value = "https://host/a.jpg?sig=aGVsbG8%3D&w=5"
+    assert Finding("image_missing", "a.xml", value=value).value == "https://host/a.jpg?sig=…&w=5"
+
+
 def test_an_unknown_code_cannot_exist():
     with pytest.raises(ValueError, match="no rule for a dataset has the code 'oops'"):
         Finding("oops", "a.xml")

@@ -97,12 +97,16 @@ def leftovers(folder):
     return [path for path in folder.iterdir() if ".tmp-" in path.name]
 
 
-def test_two_runs_of_the_same_do_not_disturb_each_other(voc_set, tmp_path):
+@pytest.mark.parametrize(
+    "begun",
+    [RecordOptions(), RecordOptions(report=False), RecordOptions(audit=AuditOptions(seed=9))],
+)
+def test_two_runs_to_one_output_do_not_disturb_each_other(voc_set, tmp_path, begun):
     voc_set.add("a")
-    request = making._name_request(voc_set.root, RecordOptions())
+    request = making._name_request(voc_set.root, begun)
     with (
         publish_directory(tmp_path / "out", request),
-        pytest.raises(Locked, match="another process is writing the same"),
+        pytest.raises(Locked, match="another process is writing there"),
     ):
         publish_records(voc_set.root, tmp_path / "out", RecordOptions(jobs=1))
 

@@ -6,11 +6,14 @@ import sys
 
 import pytest
 
+from detflow.errors import Locked
+from detflow.publish import publish_directory
+
 # Each child exports and is killed at one of its steps: where it is about to make, open, rename,
 # lock or remove something. The next one comes some steps further, until one reaches the end.
 # All come from a process without TensorFlow, so that it can be forked.
 PROGRAM = """
-import json, os, signal, sys, types
+import json, os, shutil, signal, sys, types
 from pathlib import Path
 
 from detflow.artifact import ArtifactDir
@@ -41,6 +44,10 @@ build = types.ModuleType("detflow.exporting.build")
 build.build_artifact, build.ExportOptions = build_artifact, lambda *args: args
 sys.modules["detflow.exporting.build"] = build
 assert "tensorflow" not in sys.modules
+# What an export imports is here before the first child begins to count: in which child a module is
+# compiled or a folder is listed anew would depend on what else the machine does.
+export_model(str(model_dir), folder / "out")
+shutil.rmtree(folder / "out")
 STEPS = (
     "open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "fcntl.flock",
     "os.listdir",
@@ -116,3 +123,17 @@ def test_an_export_killed_at_any_step_leaves_nothing_or_all_of_it(
     assert report["none"]["states"] == report["old"]["states"] == ["after", "before"]
     # What the dead ones left behind is swept by those that come after them.
     assert report["left"] == ["out"]
+
+
+def test_an_export_waits_for_no_other_writer_of_its_folder(tmp_path, run_record, save_state):
+    from detflow.config.reading import parse_config
+    from detflow.exporting.run import export_model
+    from detflow.runs.run_dir import RunDir
+
+    run = RunDir(tmp_path / "run")
+    save_state(run, run_record(parse_config("data: {records: nowhere}")), 10)
+    with publish_directory(tmp_path / "out") as staging:
+        (staging / "model.json").write_text("{}")
+        with pytest.raises(Locked, match="another process is writing there"):
+            export_model(str(run.checkpoint_path(10)), tmp_path / "out", formats="onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]

@@ -350,7 +350,7 @@ def test_a_killed_export_leaves_no_folder_and_no_process(
     process.kill()
     process.join()
     assert not output.exists()
-    # The fresh process sees that its parent is gone when it has imported TensorFlow, at the latest.
+    # The kernel ends the fresh processes with their parent.
     marker = f"DETFLOW_TEST={tmp_path}".encode()
     wait_for(
         lambda: not any(marker in read_environment(entry) for entry in Path("/proc").glob("[0-9]*"))

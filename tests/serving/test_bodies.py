@@ -324,6 +324,10 @@ def test_a_picture_that_is_a_line_is_refused(kit):
             [(f'Content-Disposition: form-data; name="{i}"'.encode(), b"1") for i in range(9)],
             "more than 8 fields",
         ),
+        (
+            [(b'Content-Disposition: form-data; name="score_threshold"', b"0" * 1_001)],
+            "'score_threshold' has more than 1,000 bytes",
+        ),
     ],
 )
 def test_fields_of_a_form_are_bounded(parts, reason):

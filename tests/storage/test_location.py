@@ -44,7 +44,10 @@ def test_what_is_no_plain_url_is_refused(text, message):
         parse_location(text)
 
 
-def test_credentials_are_refused_and_not_shown():
+@pytest.mark.parametrize(
+    "text", ["s3://key:secret@bucket/set", "s3://bucket/set?X-Amz-Signature=secret"]
+)
+def test_credentials_are_refused_and_not_shown(text):
     with pytest.raises(ConfigError, match="carries credentials") as caught:
-        parse_location("s3://key:secret@bucket/set")
+        parse_location(text)
     assert "secret" not in str(caught.value)

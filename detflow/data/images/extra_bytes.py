@@ -98,6 +98,11 @@ def cut_extra_bytes(data: bytes, warning: str) -> tuple[bytes, str] | None:
     return None
 
 
+def has_more_scans(data: bytes, limit: int) -> bool:
+    """Tells whether a JPEG has more scans than that, up to its end marker."""
+    return len(_find_scan_ends(data, limit + 1)) > limit
+
+
 def _find_marker(data: bytes, position: int) -> int | None:
     """Returns where the next marker begins, as decoders look for it."""
     while (place := data.find(b"\xff", position)) >= 0:
@@ -111,14 +116,17 @@ def _find_marker(data: bytes, position: int) -> int | None:
     return None
 
 
-def _find_scan_ends(data: bytes) -> list[int]:
-    """Returns where the markers stand that end the scans."""
+def _find_scan_ends(data: bytes, limit: int = _MAX_SCANS) -> list[int]:
+    """Returns where the markers stand that end the scans, the first `limit` ones."""
     ends: list[int] = []
     position = 2
-    while len(ends) < _MAX_SCANS and (start := _find_marker(data, position)) is not None:
+    while len(ends) < limit and (start := _find_marker(data, position)) is not None:
         marker = data[start + 1]
         if marker == 0xD9:
             break
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # They have no content.
+            position = start + 2
+            continue
         position = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
         if marker == 0xDA:
             end = _find_scan_end(data, position)

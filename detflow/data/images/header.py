@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from detflow.data.images.extra_bytes import clean_header
+from detflow.data.images.extra_bytes import clean_header, has_more_scans
 from detflow.data.rules import UPLOAD_RULES, Rule
 from detflow.types import ImageSize
 
@@ -63,6 +63,7 @@ _UNREAD = (
     (b"\x0a\x05\x01", "PCX"),
 )
 _JPEG_MAX_SIDE = 65_500
+_SCAN = b"\xff\xda"
 _PILLOW_FORMATS = {
     "jpeg": "JPEG",
     "png": "PNG",
@@ -75,6 +76,12 @@ ORIENTATION_TAG = 0x0112
 _PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 # What Pillow may say of the file object, which has another address in every run.
 _OBJECT = re.compile(r"<[^<>]* object at 0x[0-9a-fA-F]+>")
+# Each scan costs a pass over all blocks, and a hostile one costs a file hardly any bytes. Encoders
+# that search for the best script write a dozen.
+_MAX_SCANS = 64
+# A small picture may lie in one tile of a writer's usual size.
+_MAX_TILE_PIXELS = 1 << 20
+_TILE_TAGS = (0x0142, 0x0143)
 # Start-of-frame markers: baseline, extended and progressive Huffman are what every decoder reads.
 _PLAIN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
@@ -229,6 +236,13 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
         header = _find_jpeg_header(clean_header(data)[0])
     if header is None:
         raise ImageFault("image_undecodable", "the JPEG header is damaged")
+    # Counting the two bytes is fast, but other content may hold them too.
+    if data.count(_SCAN) > _MAX_SCANS and has_more_scans(data, _MAX_SCANS):
+        raise ImageFault(
+            "image_unsupported",
+            f"jpeg with more than {_MAX_SCANS} scans",
+            "the dozen that a picture needs",
+        )
     return header
 
 
@@ -349,7 +363,26 @@ def open_header(data: bytes, image_format: str, max_pixels: int | None) -> Image
         io.BytesIO(data), formats=(_PILLOW_FORMATS[image_format],)
     )
     check_pixels(*image.size, max_pixels)
+    if image_format == "tiff":
+        _check_tile(image)
     return image
+
+
+def _check_tile(image: ImageFile.ImageFile) -> None:
+    """Refuses a TIFF whose tiles are much larger than the picture: each is decoded as a whole.
+
+    Raises:
+        ImageFault: It is refused.
+    """
+    width, height = (getattr(image, "tag_v2", {}).get(tag, 0) for tag in _TILE_TAGS)
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise ImageFault("image_undecodable", "tiff: the size of its tiles is no number")
+    if width * height > max(_MAX_TILE_PIXELS, 2 * image.width * image.height):
+        raise ImageFault(
+            "image_unsupported",
+            f"tiff of {image.width}x{image.height} in tiles of {width}x{height}",
+            "tiles no larger than the picture",
+        )
 
 
 def drop_png_texts(data: bytes) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from detflow.data.images.cost import count_file_bytes
 from detflow.data.images.decode import Decoded, decode_pixels, reduce_pixels
 from detflow.data.images.header import (
     DEFAULT_MAX_PIXELS,
@@ -19,6 +20,7 @@ from detflow.data.images.header import (
     MAX_IMAGE_BYTES,
     ImageFault,
     pillow_faults,
+    read_image_size,
 )
 from detflow.errors import DataError
 from detflow.types import ImageSize
@@ -100,29 +102,53 @@ def read_picture(
     path: Path,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     *,
+    max_bytes: int | None = None,
     canvas_sizes: Sequence[tuple[int, int]] = (),
 ) -> Picture:
     """Reads a picture as a person sees it.
 
-    The EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB. For
-    `canvas_sizes` see `decode_pixels`.
+    The EXIF orientation is applied, alpha lies over white, everything becomes 8-bit RGB.
+
+    Args:
+        path: The file.
+        max_pixels: A picture with more pixels is refused.
+        max_bytes: A picture is refused that takes more memory while it is read and detected on; see
+            `cost.count_file_bytes`. None allows any.
+        canvas_sizes: As in `decode_pixels`.
 
     Raises:
-        DataError: It cannot be read, has more than `max_pixels`, is damaged or of an unsupported
-            kind.
+        DataError: It cannot be read, has more than `max_pixels`, takes more than `max_bytes`, is
+            damaged or of an unsupported kind.
     """
     try:
         if not path.is_file():
             raise DataError("not a regular file", path=path)
-        if path.stat().st_size > MAX_IMAGE_BYTES:
+        size = path.stat().st_size
+        if size > MAX_IMAGE_BYTES:
             raise DataError(f"larger than {MAX_IMAGE_BYTES:,} bytes", path=path)
+        # Twice, because decoders copy it.
+        _require_room(path, 2 * size, max_bytes)
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", path=path) from error
+    # Texts take memory before the header is read.
+    _require_room(path, count_file_bytes(data, 0), max_bytes)
     try:
+        if max_bytes is not None:
+            stored = read_image_size(data, max_pixels)
+            _require_room(path, count_file_bytes(data, stored.width * stored.height), max_bytes)
         return decode_picture(data, max_pixels, canvas_sizes=canvas_sizes)
     except ImageFault as fault:
         raise DataError(str(fault), path=path, remedy=fault.rule.remedy) from None
+
+
+def _require_room(path: Path, needed: int, max_bytes: int | None) -> None:
+    if max_bytes is not None and needed > max_bytes:
+        raise DataError(
+            f"it takes {needed:,} bytes of memory, and {max_bytes:,} are allowed",
+            path=path,
+            remedy="raise --max-memory-mb, or make the picture smaller",
+        )
 
 
 def decode_picture(

@@ -7,6 +7,7 @@ Garden or TensorFlow: that the process ran without them is part of the proof.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from detflow.errors import ArtifactError, DetflowError
 from detflow.exporting.proof.contract import FileFacts, read_facts
 from detflow.inference.detector import Outputs
 from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
+from detflow.process.platform import die_with
 from detflow.types import ImageSize, ObjectAnnotation
 
 _GARDEN: Final = "official"
@@ -133,6 +135,8 @@ class FreshProcess:
             # It is no process of multiprocessing, which would first run the user's script again.
             program = (
                 f"import sys; sys.path[:] = {sys.path!r}; "
+                # Before the runtime is imported, which takes seconds, or minutes on a busy machine.
+                f"from {die_with.__module__} import die_with; die_with({os.getpid()}); "
                 f"from {__name__} import answer_questions; "
                 f"answer_questions({descriptor}, {self._runtime!r})"
             )

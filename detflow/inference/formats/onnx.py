@@ -29,6 +29,9 @@ from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
 from detflow.text import first_line
 
+# After a larger batch onnxruntime gives its memory back: it would keep what the largest one took.
+_MAX_KEPT_VALUES = 3 * 2_000_000
+
 OPENCV_SIGNATURE: Final = "OpenCV"
 """Signature of the entry that OpenCV reads the file by."""
 
@@ -135,6 +138,8 @@ def load_onnx(path: Path, *, threads: int = 0) -> Runner:
 
 def load_with_onnxruntime(path: Path, *, threads: int = 0) -> Runner:
     """Loads an ONNX file in onnxruntime; arguments and errors are those of `load_onnx`."""
+    import onnxruntime
+
     try:
         session = _start_session(os.fspath(path), threads)
     except Exception as error:  # noqa: BLE001  Its exceptions have no class in common but this.
@@ -146,9 +151,16 @@ def load_with_onnxruntime(path: Path, *, threads: int = 0) -> Runner:
     )
     _require_contract(inputs, outputs, path)
 
+    shrinking = onnxruntime.RunOptions()
+    shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
     def run(images: Images) -> Outputs:
         try:
-            values = session.run(OUTPUT_NAMES, {INPUT_NAME: images})
+            values = session.run(
+                OUTPUT_NAMES,
+                {INPUT_NAME: images},
+                shrinking if images.size > _MAX_KEPT_VALUES else None,
+            )
         except Exception as error:  # noqa: BLE001
             # Only its words tell that the memory ran out.
             if "bad_alloc" in str(error) or "Failed to allocate memory" in str(error):

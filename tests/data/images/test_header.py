@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from detflow.data.images.decode import read_image_facts
-from detflow.data.images.header import ImageFault, find_format
+from detflow.data.images.header import ImageFault, find_format, read_image_size
+from detflow.types import ImageSize
 
 
 def test_damaged_exif_turns_nothing(pictures):
@@ -81,3 +82,39 @@ def test_formats_are_told_by_content(pictures):
             find_format(pictures.encode(pictures.draw(), image_format)[:16]) == image_format.lower()
         )
     assert find_format(b"BMW is a car maker from Munich") is None
+
+
+def _progressive(pictures, scans):
+    data = pictures.encode(pictures.draw(), "JPEG", progressive=True)
+    last = data[data.rfind(b"\xff\xda") : -2]
+    # A comment that looks like the end, and a marker without content, hide nothing behind them.
+    comment = b"\xff\xfe\0\x04\xff\xd9\xff\xd0"
+    return data[:-2] + (comment + last) * scans + data[-2:]
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_they_are_decoded(pictures):
+    """Each is a pass over all blocks: 300 kB took a core half a minute."""
+    with pytest.raises(ImageFault, match="more than 64 scans") as caught:
+        read_image_size(_progressive(pictures, 64))
+    assert caught.value.code == "image_unsupported"
+    assert read_image_size(_progressive(pictures, 20)).width
+    # What follows the picture is none of its scans.
+    assert read_image_size(_progressive(pictures, 0) + b"\xff\xda" * 100).width
+
+
+@pytest.mark.parametrize(("side", "is_read"), [(1_024, True), (1_040, False), (16_384, False)])
+def test_a_tiff_in_tiles_much_larger_than_itself_is_refused(side, is_read):
+    """One tile is decoded as a whole: 0.4 MB took 390 MB."""
+    entries = (
+        *((256, 64), (257, 64), (258, 8), (259, 8), (262, 1), (277, 1)),
+        *((322, side), (323, side), (324, 8 + 6 + 12 * 10), (325, 100)),
+    )
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries))
+    data += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    data += bytes(4) + zlib.compress(bytes(side * side))
+    if is_read:
+        assert read_image_size(data) == ImageSize(64, 64)
+    else:
+        with pytest.raises(ImageFault, match="in tiles of") as caught:
+            read_image_size(data)
+        assert caught.value.code == "image_unsupported"
