@@ -27,15 +27,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from detflow.artifact import CONTRACT, OUTPUT_NAMES
 from detflow.data.images.cost import count_picture_bytes
 from detflow.data.images.pictures import Picture
 from detflow.inference.detector import place_detections
-from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME, describe_detections
+from detflow.inference.results import DEFAULT_SCORE_THRESHOLD, FRAME
 from detflow.pages.colours import class_colour, format_css, to_hex
+from detflow.serving.answers import describe_image, describe_signatures, to_columns, to_row
 from detflow.serving.batching import Batcher, Ticket
 from detflow.serving.bodies import (
-    SIGNATURES,
     Item,
     count_header_bytes,
     count_json_bytes,
@@ -60,7 +59,6 @@ _PAGE_POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _THRESHOLD = "score_threshold"
-_DTYPES = {"uint8": "DT_UINT8", "float32": "DT_FLOAT", "string": "DT_STRING"}
 
 
 class Service:
@@ -168,15 +166,6 @@ class Service:
     async def tf_metadata(self, request: Request) -> Response:
         """Answers with the signatures as TF Serving does; the class names are an addition."""
         model = self._model_of(request)
-        outputs = {name: _describe_tensor(name, CONTRACT["outputs"][name]) for name in OUTPUT_NAMES}
-        signatures = {
-            signature: {
-                "inputs": {name: _describe_tensor(name, CONTRACT["inputs"][name])},
-                "outputs": outputs,
-                "method_name": "tensorflow/serving/predict",
-            }
-            for signature, name in SIGNATURES.items()
-        }
         return JSONResponse(
             {
                 "model_spec": {
@@ -185,7 +174,7 @@ class Service:
                     "version": model.version,
                 },
                 "metadata": {
-                    "signature_def": {"signature_def": signatures},
+                    "signature_def": {"signature_def": describe_signatures()},
                     "classes": list(model.detector.label_map),
                 },
             }
@@ -210,9 +199,9 @@ class Service:
                 return instances.columnar, found
 
             columnar, found = await self._finish(request, work())
-            rows = [_to_row(detections) for detections in found]
+            rows = [to_row(detections) for detections in found]
             return JSONResponse(
-                {"outputs": _to_columns(rows)} if columnar else {"predictions": rows}
+                {"outputs": to_columns(rows)} if columnar else {"predictions": rows}
             )
 
     async def predict(self, request: Request) -> Response:
@@ -230,7 +219,7 @@ class Service:
                 threshold = _choose_threshold(request.query_params, upload.fields)
                 pictures, found = await self._detect(model, upload.items, ticket, upright=True)
                 return threshold, [
-                    _describe(*one, threshold)
+                    describe_image(*one, threshold)
                     for one in zip(upload.items, pictures, found, strict=True)
                 ]
 
@@ -400,54 +389,3 @@ def _choose_threshold(query: Mapping[str, str], fields: Mapping[str, str]) -> fl
     if not 0.0 <= threshold <= 1.0:
         raise Refusal(400, f"{_THRESHOLD} is {text[:50]!r}; expected a number from 0 to 1")
     return threshold
-
-
-def _describe(
-    item: Item, picture: Picture, found: Sequence[Detection], threshold: float
-) -> dict[str, Any]:
-    size = picture.size
-    kept = [detection for detection in found if detection.score >= threshold]
-    return {
-        "file": item.name,
-        "width": size.width,
-        "height": size.height,
-        "exif_orientation": picture.orientation,
-        "detections": describe_detections(kept, size),
-    }
-
-
-def _to_row(found: Sequence[Detection]) -> dict[str, Any]:
-    """Returns one image's detections in the serving contract's fields, without padding."""
-    boxes = [[one.box.ymin, one.box.xmin, one.box.ymax, one.box.xmax] for one in found]
-    values = (
-        boxes,
-        [one.score for one in found],
-        [float(one.class_id) for one in found],
-        float(len(found)),
-    )
-    return dict(zip(OUTPUT_NAMES, values, strict=True))
-
-
-def _to_columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns a list for each field; shorter rows are padded as the serving contract says."""
-    boxes, scores, classes, count = OUTPUT_NAMES
-    longest = max(len(row[scores]) for row in rows)
-    return {
-        **{
-            name: [row[name] + [padding] * (longest - len(row[name])) for row in rows]
-            for name, padding in ((boxes, [0.0] * 4), (scores, 0.0), (classes, 1.0))
-        },
-        count: [row[count] for row in rows],
-    }
-
-
-def _describe_tensor(name: str, tensor: dict[str, Any]) -> dict[str, Any]:
-    sizes = [str(side) if isinstance(side, int) else "-1" for side in tensor["shape"]]
-    return {
-        "dtype": _DTYPES[tensor["dtype"]],
-        "tensor_shape": {
-            "dim": [{"size": size, "name": ""} for size in sizes],
-            "unknown_rank": False,
-        },
-        "name": f"{name}:0",
-    }
