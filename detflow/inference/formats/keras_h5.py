@@ -35,16 +35,14 @@ from detflow.config.schema import EvaluateConfig, ModelConfig
 from detflow.inference.serving import ServingModel
 from detflow.models.build import build_model
 
-with h5py.File("{path}") as file:
-    told = json.loads(file["detflow"][()])
+told = json.loads(h5py.File("{path}")["detflow"][()])
 model = build_model(ModelConfig(**told["model"]), len(told["class_names"]))
 model.network.load_weights("{path}")
 detect = ServingModel(model, EvaluateConfig(**told["evaluate"])).detect
 photo = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
-found = {{k: v[0].numpy() for k, v in detect(tf.constant(photo[np.newaxis])).items()}}
-for i in range(int(found["num_detections"])):
-    name = told["class_names"][int(found["detection_classes"][i]) - 1]
-    print(name, found["detection_scores"][i], found["detection_boxes"][i])
+boxes, scores, classes, count = detect(tf.constant(photo[np.newaxis])).values()
+for i in range(int(count[0])):
+    print(told["class_names"][int(classes[0, i]) - 1], scores[0, i].numpy(), boxes[0, i].numpy())
 """
 
 
