@@ -17,6 +17,7 @@ from detflow.errors import ArtifactError
 from detflow.geometry import Images
 from detflow.inference.detector import Outputs, Runner
 from detflow.inference.formats.base import EntryPoint, Format
+from detflow.inference.tensors import Tensor, Tensors
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line
 
@@ -79,6 +80,18 @@ class OpenVino(Format):
         network = openvino.Model([tensors[BOXES_NAME], tensors[SCORES_NAME]], [part], "network")
         request = _compile_for_cpu(network, threads).create_infer_request()
         return lambda: request.infer([canvas])
+
+    @override
+    def read_tensors(self, path: Path, entry: EntryPoint) -> Tensors | None:
+        model = _core().read_model(os.fspath(path))
+        inputs, outputs = (
+            tuple(
+                Tensor(port.get_any_name(), port.get_element_type().to_dtype().name)
+                for port in ports
+            )
+            for ports in (model.inputs, model.outputs)
+        )
+        return Tensors(inputs, outputs)
 
     @override
     def snippet(self, entry: EntryPoint) -> str | None:

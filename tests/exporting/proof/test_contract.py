@@ -103,7 +103,8 @@ def test_what_is_exported_says_what_it_has_to(known, export_dir, classes):
     for entry in known.entries:
         facts = read_facts(known, export_dir / entry.path, entry)
         assert facts.tensors == known.expected_tensors(entry)
-        assert facts.label_map == classes
+        # OpenVINO's files have a place for labels, but not for every name.
+        assert facts.label_map == (classes if known.holds_names else None)
         require_contract(known, entry, facts, classes)
 
 
