@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 # Modules that need TensorFlow or Matplotlib; all others belong to the light core.
 HEAVY = (
     r"benchmarking\.plot|distributed\..*|evaluation\.(files|page|plots)"
-    r"|exporting\.(build|card|page|formats\..*|proof\..*)|inference\.(serving|tensorflow|trained)"
+    r"|exporting\.(build|card|page|quality|formats\..*|proof\..*)|inference\.(serving|tensorflow|trained)"
     r"|models\.(?!anchors|precision).*|process\.tensorflow_faults|runs\.checkpoints"
     r"|training\.(?!fit).*"
 )
@@ -129,11 +129,13 @@ def test_without_tensorflow_training_and_export_name_the_command_that_installs_i
 ):
     (tmp_path / "a.yaml").write_text("data: {records: r}")
     (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
     commands = {
         "training": ["train", "--config", str(tmp_path / "a.yaml")],
         "an export": ["export", "--ckpt", str(tmp_path), "--output", str(tmp_path / "out")],
         "a model directory or checkpoint": [
-            *("predict", str(tmp_path), "--model", str(tmp_path)),
+            *("predict", str(tmp_path), "--model", str(tmp_path / "run")),
             *("--output", str(tmp_path / "out")),
         ],
     }

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event
-
 from detflow.data.records.tfrecord import read_records
 from detflow.errors import ArtifactError
 
@@ -31,6 +29,8 @@ def count_minutes(folder: Path, step: int) -> float | None:
 
 def _read_times(path: Path, step: int) -> list[float]:
     """Returns when the events of the steps up to one were written, in seconds."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
     times = []
     # The last event of a process that was killed may be torn; those before it stand.
     with contextlib.suppress(ArtifactError):

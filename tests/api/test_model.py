@@ -10,8 +10,9 @@ from detflow.api.model import choose_model_dir, read_settings
 def test_settings_come_from_a_file_a_dict_or_the_object(tmp_path):
     (tmp_path / "a.yaml").write_text("data: {records: here}\ntrain: {steps: 7}\n")
     config = read_settings(tmp_path / "a.yaml")
-    assert (config.data.records, config.train.steps) == ("here", 7)
-    sections = {"data": {"records": Path("here")}, "train": {"steps": 7}}
+    # Paths of a file start at its folder.
+    assert (config.data.records, config.train.steps) == (str(tmp_path / "here"), 7)
+    sections = {"data": {"records": tmp_path / "here"}, "train": {"steps": 7}}
     assert read_settings(str(tmp_path / "a.yaml")) == read_settings(sections) == config
     changed = read_settings(config, records=tmp_path, overrides={"train.steps": 9}, overfit=2)
     assert (changed.data.records, changed.train.steps) == (str(tmp_path), 9)

@@ -250,6 +250,8 @@ def _require_sums(
 
 def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
+        if (path.parent / LABEL_MAP_NAME).is_file():
+            raise ArtifactError("the manifest is missing", path=path, remedy=REMAKE)
         cause, remedy = describe_mistake(path.parent, "records")
         raise ArtifactError(cause, path=path.parent, remedy=remedy or REMAKE)
     try:
