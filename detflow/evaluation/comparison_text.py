@@ -141,7 +141,7 @@ def choose_rows(pair: Pair) -> tuple[list[MetricDifference], int]:
     if len(classes) <= _MAX_CLASSES:
         chosen = classes
     total = [pair.differences[name] for name in ("AP", "AP50")]
-    # With one class its AP is the AP.
+    # Where there is one class, its AP is that of the whole.
     return ([*total, *chosen] if len(classes) > 1 else total), len(classes) - len(chosen)
 
 

@@ -338,11 +338,17 @@ class Service:
         finally:
             await _cancel(task)
             await _cancel(leaving)
+            del task, leaving
 
     async def _in_thread(self, ticket: Ticket, function: Callable[[], _T]) -> _T:
         job = self._decoders.submit(function)
         ticket.jobs.append(job)
-        return await asyncio.wrap_future(job)
+        try:
+            return await asyncio.wrap_future(job)
+        finally:
+            # An error holds its frames, and this one the error: such a circle would keep what the
+            # decoder held until the collector comes round.
+            del job
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:

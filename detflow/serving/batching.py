@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,12 +87,14 @@ class Batcher:
             self._arrive(ticket)
             self._take(-ticket.places, 0)
             # A thread goes on with what it has begun, although nobody waits for it any more.
+            held = ticket.held_bytes
             going = [asyncio.wrap_future(job) for job in ticket.jobs if not job.done()]
+            ticket.jobs.clear()
             if going:
                 ends = asyncio.gather(*going, return_exceptions=True)
-                ends.add_done_callback(lambda _: self._give_back(ticket.held_bytes))
+                ends.add_done_callback(lambda _: self._give_back(held))
             else:
-                self._give_back(ticket.held_bytes)
+                self._give_back(held)
 
     async def run(self) -> None:
         """Serves the queue until it is cancelled; may be called once."""
@@ -117,7 +120,7 @@ class Batcher:
         if held_bytes > _MAX_KEPT_BYTES:
             # The request's last references end with its answer.
             loop = asyncio.get_running_loop()
-            loop.call_later(_LAST_USE_S, loop.run_in_executor, None, return_free_pages)
+            loop.call_later(_LAST_USE_S, loop.run_in_executor, None, _return_memory)
 
     def _arrive(self, ticket: Ticket) -> None:
         if ticket.approaching:
@@ -250,6 +253,12 @@ class Ticket:
                     # error keeps asyncio from logging that nobody did.
                     entry.found.exception()
             batcher._changed.set()
+
+
+def _return_memory() -> None:
+    """Returns to the system what a large request has left behind, in circles too."""
+    gc.collect()
+    return_free_pages()
 
 
 def _detect_each(model: ServedModel, images: Sequence[Pixels]) -> list[list[Detection] | Exception]:

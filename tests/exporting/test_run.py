@@ -180,7 +180,11 @@ def test_options_and_words_choose_what_is_exported(model_dir, pictures_dir, tmp_
     command = ["export", *arguments, "--output", output, "--formats", "onnx", *options]
     cli.main(list(map(str, command)), standalone_mode=False)
     printed = capfd.readouterr()
-    assert printed.err == ""
+    # Each format says when it begins and when it has passed.
+    assert [line.partition(",")[0] for line in printed.err.splitlines()] == [
+        "onnx: writing it",
+        "onnx: passed",
+    ]
     card = json.loads(printed.out)
     assert card == ArtifactDir(output).verify()
     assert card["checkpoint"]["name"] == "ckpt-20"

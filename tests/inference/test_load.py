@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from detflow.artifact import ArtifactDir
 from detflow.digests import digest_files, seal
-from detflow.errors import ArtifactError, DetflowError
+from detflow.errors import ArtifactError, DetflowError, EnvironmentFault
 from detflow.inference import load
 from detflow.inference.formats import FORMATS
 from detflow.inference.formats.base import EntryPoint, Format
@@ -107,7 +107,7 @@ def test_a_graph_of_another_kind_is_refused(tmp_path):
 class Fake(Format):
     """A format whose files are never looked into."""
 
-    runtime = runtime_title = "fake"
+    runtime = runtime_title = extra = "fake"
 
     def __init__(self, name, *, installed=True):
         self.name = name
@@ -125,9 +125,16 @@ class Fake(Format):
         raise AssertionError
 
 
+def build_card(folder):
+    """A manifest with as much as loading reads of it."""
+    canvas = {"height": 64, "width": 96}
+    files = digest_files(folder)
+    return seal({"files": files, "canvas_size": canvas, "more_canvas_sizes": []})
+
+
 @pytest.mark.parametrize(
     ("files", "name"),
-    [("ab", "a"), ("b", "b"), ("xb", "b"), ("x", None), ("", None)],
+    [("ab", "a"), ("b", "b"), ("xb", "b"), ("x", "not installed"), ("", None)],
     ids=["both", "the second", "one is not installed", "only that one", "nothing"],
 )
 def test_of_an_export_the_first_format_runs_that_is_there_and_installed(
@@ -138,12 +145,15 @@ def test_of_an_export_the_first_format_runs_that_is_there_and_installed(
     (tmp_path / "label_map.pbtxt").write_text(LABELS.to_pbtxt())
     for file in files:
         (tmp_path / f"model.{file}").touch()
-    card = {"files": digest_files(tmp_path)}
-    (tmp_path / "model.json").write_text(json.dumps(seal(card)))
+    (tmp_path / "model.json").write_text(json.dumps(build_card(tmp_path)))
     # What the manifest does not list is as good as not there.
     (tmp_path / "model.a").touch()
     if name is None:
         with pytest.raises(ArtifactError, match="holds no format that detflow runs"):
+            load_verified(ArtifactDir(tmp_path))
+        return
+    if name == "not installed":
+        with pytest.raises(EnvironmentFault, match="fake is not installed"):
             load_verified(ArtifactDir(tmp_path))
         return
     detector = load_verified(ArtifactDir(tmp_path), threads=3)
@@ -160,8 +170,7 @@ def test_a_planted_file_in_an_export_is_not_loaded_by_its_name_either(tmp_path, 
     (tmp_path / "model.json").write_text('{"layers": []}')
     assert load_detector(tmp_path / "model.b").label_map == LABELS
     (tmp_path / "model.json").unlink()
-    card = seal({"files": digest_files(tmp_path)})
-    (tmp_path / "model.json").write_text(json.dumps(card))
+    (tmp_path / "model.json").write_text(json.dumps(build_card(tmp_path)))
     (tmp_path / "model.a").touch()
     assert load_detector(tmp_path).source == load_detector(tmp_path / "model.b").source
     with pytest.raises(ArtifactError, match=r"model\.a: model\.json beside it does not list it"):

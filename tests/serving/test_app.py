@@ -1,16 +1,21 @@
 import base64
+import gc
 import json
 import re
 import resource
 import socket
 import threading
 import time
+import weakref
 
 import httpx
+import numpy as np
 import pytest
 
+from detflow.data.images.header import ImageFault
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.pages.colours import format_css
+from detflow.serving import bodies
 
 JPEG = {"content-type": "image/jpeg"}
 LONG_FORM = f"multipart/form-data; boundary={'b' * 300}"
@@ -337,8 +342,6 @@ def test_bodies_and_pictures_find_room_or_are_refused(served_dir, kit):
 
 
 def test_no_pixel_is_decoded_before_the_whole_request_has_found_room(served_dir, kit, monkeypatch):
-    from detflow.serving import bodies
-
     decoded = []
     monkeypatch.setattr(
         bodies, "decode_picture", lambda *args, **kwargs: decoded.append(args) or 1 / 0
@@ -349,6 +352,27 @@ def test_no_pixel_is_decoded_before_the_whole_request_has_found_room(served_dir,
         answer = server.client.post("/predict", files=files)
         assert (answer.status_code, decoded) == (413, [])
         assert kit.metric(server.client, "detflow_held_bytes") == 0
+
+
+def test_what_a_decoder_held_is_gone_once_its_picture_is_refused(served_dir, kit, monkeypatch):
+    """A circle of frames and errors kept 67 MB of each such picture until the collector came."""
+    held = []
+
+    def fail(*arguments, **options):
+        pixels = np.zeros(1_000)
+        held.append(weakref.ref(pixels))
+        raise ImageFault("image_undecodable", "damaged")
+
+    monkeypatch.setattr(bodies, "decode_picture", fail)
+    with kit.running(served_dir) as server:
+        gc.disable()
+        try:
+            assert server.client.post("/predict", content=kit.encode()).status_code == 415
+            answer = server.client.post("/predict", content=kit.encode(), headers=JPEG)
+            assert answer.status_code == 400
+            kit.wait_until(lambda: held[0]() is None)
+        finally:
+            gc.enable()
 
 
 def test_large_pictures_go_through_the_network_alone(served_dir, kit):

@@ -43,7 +43,7 @@ def find_near_misses(totals: Mapping[str, int]) -> Iterator[tuple[str, str]]:
         totals: How many objects each class has.
     """
     variants = _Groups(totals, _to_variant)
-    # In many sets no class is rare enough for the rest.
+    # In many sets no class is rare enough for what follows to find anything.
     is_even = not totals or max(totals.values()) < _count_enough(min(totals.values()))
     plain = _Groups({} if is_even else totals, _to_plain)
     alike = {} if is_even else _find_alike(totals)

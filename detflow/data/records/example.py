@@ -82,7 +82,7 @@ def find_encoded_images(data: bytes) -> list[bytes]:
             names = list(_read_parts(entry, 1, budget))
             if not names or names[-1] != _ENCODED_NAME:
                 continue
-            # Of two entries of one name the last one counts.
+            # Where two entries have one name, the last one counts.
             found = [
                 bytes(value)
                 for feature in _read_parts(entry, 2, budget)
