@@ -252,6 +252,12 @@ def suppression_off(scene: Scene) -> Iterator[Job]:
 
 
 @_kind()
+def duplicates_left(scene: Scene) -> Iterator[Job]:
+    """Duplicates are suppressed from another overlap on, 0.2 higher."""
+    yield scene.retrace(nms_iou=scene.job.trained.serving.config.nms_iou + 0.2)
+
+
+@_kind()
 def threshold_off(scene: Scene) -> Iterator[Job]:
     """Detections need twice the score."""
     yield scene.retrace(score_threshold=2 * scene.job.trained.serving.config.score_threshold)
