@@ -124,7 +124,12 @@ def _build_card(
     image = analysis.images[index]
     objects, detections = judged.objects[:MAX_OBJECTS], judged.detections[:MAX_DETECTIONS]
     # What is wrong lies on top, and of several the one with the highest score.
-    ordered = sorted(reversed(detections), key=lambda one: one.outcome == "wrong")
+    ordered = [
+        one
+        for is_wrong in (False, True)
+        for one in detections[::-1]
+        if (one.outcome == "wrong") is is_wrong
+    ]
     draw = _Outliner(analysis, index, sample, place, at)
     outlines = [*map(draw.outline_object, objects), *map(draw.outline_detection, ordered)]
     # A page is passed on, and needs no place where a photo was taken.
@@ -206,7 +211,7 @@ class _Outliner:
             "label": f"not found: {item.name}",
         }
         title = f"{item.name}{',' if flag else ''}{flag}, {self._name_place(judged.place)}"
-        kind = f"mark truth {'found' if is_found else 'missed'}{flag}"
+        kind = f"judged truth {'found' if is_found else 'missed'}{flag}"
         return Outline(item.box.to_pixels(self._image.size), kind, title, data)
 
     def outline_detection(self, judged: JudgedDetection) -> Outline:
@@ -230,7 +235,7 @@ class _Outliner:
             title += "right" if judged.outcome == "right" else "on a difficult object"
         if judged.truth is not None:
             title += f" ({self._name_place(judged.truth)})"
-        kind = f"mark {judged.outcome}{'' if judged.until >= self._at else ' off'}"
+        kind = f"judged {judged.outcome}{'' if judged.until >= self._at else ' off'}"
         return Outline(one.box.to_pixels(self._image.size), kind, title, data)
 
     def _name_place(self, place: int) -> str:

@@ -3,7 +3,7 @@
 A page is a template of the folder `templates` and plain values. Jinja escapes whatever a template
 shows; style sheet and script are the only texts that are trusted as they stand, and what macros
 return is markup because Jinja has escaped inside of them. The policy of a page names the digests of
-the two, so that the browser obeys nothing else, and a page without the script shows the same. No page holds a time or a path of its own, so the
+the two, so that the browser obeys nothing else. No page holds a time or a path of its own, so the
 same values always give the same bytes.
 """
 
@@ -23,7 +23,6 @@ from markupsafe import Markup
 from detflow.pages.charts import format_px
 from detflow.pages.colours import class_colour, format_css, to_hex
 from detflow.text import count_noun
-
 
 # One after the other, in one scope.
 _SCRIPTS = ("common.js", "tables.js", "judged.js", "filters.js", "enlarging.js", "printing.js")

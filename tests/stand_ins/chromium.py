@@ -1,7 +1,7 @@
 """Chromium without a window, by its DevTools protocol over two pipes.
 
-The protocol is described at https://chromedevtools.github.io/devtools-protocol; over pipes a message
-is JSON that ends with a zero byte, so that neither a driver nor a library for sockets is needed.
+It is described at https://chromedevtools.github.io/devtools-protocol. Over pipes a message is
+JSON that ends with a zero byte, so that neither a driver nor a library for sockets is needed.
 """
 
 import base64
@@ -41,16 +41,16 @@ def find_chromium():
 
 
 class Chromium:
-    """A browser with one page; `faults` lists what it complained about since the page was opened."""
+    """A browser with one page; `faults` has its complaints since the page was opened."""
 
     def __init__(self, program):
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        # The shell puts the pipes where the browser looks for them; others must not stand there.
+        # Bash, because others know one digit only, puts them where the browser looks for them.
         pipes = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (*os.pipe(), *os.pipe())]
         reads, self._to, self._from, writes = pipes
         arguments = [f"--user-data-dir={self._profile.name}", *_ARGUMENTS]
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" 3<&{reads} 4>&{writes}', program, *arguments],
+            ["bash", "-c", f'exec "$0" "$@" 3<&{reads} 4>&{writes}', program, *arguments],
             pass_fds=(reads, writes),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -163,9 +163,7 @@ class Chromium:
             "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.call(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-            )
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def choose(self, selector, value):
         """Gives a control a value as a person does: with its events."""

@@ -275,9 +275,7 @@ class _Samples:
     groups: Sequence[_SampleGroup]
 
 
-def _build_samples(
-    gallery: Gallery, audit: Audit, measured: Measured, teller: Teller
-) -> _Samples:
+def _build_samples(gallery: Gallery, audit: Audit, measured: Measured, teller: Teller) -> _Samples:
     names = [name for name in audit.label_map if measured.class_images[name]]
     shown = sorted(names, key=lambda name: -measured.class_images[name])[:_MAX_CLASS_GALLERIES]
     per_class = max(3, min(12, _MAX_SAMPLE_PICTURES // max(1, len(shown))))

@@ -1,6 +1,5 @@
 // Pictures at the size of their own pixels, with names and boxes.
 
-const SVG = "http://www.w3.org/2000/svg";
 const MAX_ZOOM = 16;
 const LABEL_PX = 13;
 const dialog = byId("enlarged");
@@ -33,12 +32,12 @@ function enlarge(opener) {
   byId("enlarged-words").replaceChildren(...(words ? words.childNodes : []));
   byId("enlarged-note").textContent = picture.dataset.note ?? "";
   byId("enlarged-picture").replaceChildren(copy);
-  const shapes = !isDrawing ? [] : all("g.mark:not(.off), :scope > :not(g):has(> title)", copy);
+  const shapes = !isDrawing ? [] : all("g.judged:not(.off), :scope > :not(g):has(> title)", copy);
   if (!dialog.open) dialog.showModal();
   if (isDrawing) addLabels(copy);
-  // What is wrong stands first.
-  const kinds = (shape) => ["wrong", "missed"].some((kind) => shape.classList.contains(kind)) ? 0 : 1;
-  shapes.sort((a, b) => kinds(a) - kinds(b));
+  // What the picture is about stands first.
+  const isMeant = (shape) => ["wrong", "missed", "before", "after"].some((kind) => shape.classList.contains(kind));
+  shapes.sort((a, b) => isMeant(b) - isMeant(a));
   byId("enlarged-boxes").replaceChildren(...shapes.map(describeShape));
   const room = byId("enlarged-picture");
   const fitting = Math.min(room.clientWidth / view.width, room.clientHeight / view.height);
@@ -61,8 +60,8 @@ function describeShape(shape) {
 }
 
 function addLabels(drawing) {
-  for (const mark of all("g.mark:not(.off):not(.found)", drawing)) {
-    const label = document.createElementNS(SVG, "text");
+  for (const mark of all("g.judged:not(.off):not(.found)", drawing)) {
+    const label = document.createElementNS(drawing.namespaceURI, "text");
     label.textContent = mark.dataset.label;
     label.setAttribute("class", `label ${["wrong", "missed", "right"].find((kind) => mark.classList.contains(kind)) ?? ""}`);
     label.mark = mark;

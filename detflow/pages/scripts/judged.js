@@ -7,7 +7,7 @@ let step = judged?.at ?? 0;
 
 // What is read from the marks of a picture once, so that sliding only compares numbers.
 function readMarks(card) {
-  return all("g.mark", card).map((node) => ({
+  return all("g.judged", card).map((node) => ({
     node,
     isTruth: node.classList.contains("truth"),
     isWrong: node.classList.contains("wrong"),

@@ -26,8 +26,8 @@ function enableSorting(table) {
   const heads = [...table.tHead.rows[0].cells];
   if (body.rows.length < 2) return;
   heads.forEach((head, column) => {
-    // No head stands over bars, which say what a column of numbers says.
-    if (head.tagName !== "TH") return;
+    // No head stands over bars, which say what a column of numbers says; curves have no order.
+    if (head.tagName !== "TH" || ![...body.rows].some((row) => readCell(row, column))) return;
     // The first column has names, which may begin with a figure.
     const isNumeric = column > 0 && [...body.rows].some((row) => NUMBER.test(readCell(row, column)));
     const button = makeButton("sort", head.textContent.trim(), () => {
