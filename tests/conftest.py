@@ -174,6 +174,28 @@ def parse_page():
 
 
 @pytest.fixture(scope="session")
+def chromium():
+    """One browser for all tests of a process; it takes a second or two to start."""
+    from chromium import Chromium, find_chromium
+
+    program = find_chromium()
+    if program is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    browser = Chromium(program)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser with a window of a desktop; whatever a page complained about fails the test."""
+    chromium.resize(1280, 900)
+    chromium.emulate()
+    yield chromium
+    assert chromium.faults == []
+
+
+@pytest.fixture(scope="session")
 def build_once(tmp_path_factory):
     """Builds a folder once for all pytest processes that share the tests.
 

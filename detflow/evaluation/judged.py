@@ -152,7 +152,10 @@ class Steps:
             objects[of_class] += 1
             counts[of_class][1 + kinds.index(ErrorType.MISSED)][int(self._near[truth])] += 1
         return {
-            "thresholds": [f"{threshold:.2f}" for threshold in self.thresholds.tolist()],
+            "thresholds": [
+                f"{threshold:.2f}" if round(threshold, 2) == threshold else f"{threshold:.4f}"
+                for threshold in self.thresholds.tolist()
+            ],
             "at": self.at,
             "kinds": [kind.value for kind in kinds],
             "counts": [

@@ -157,8 +157,10 @@ class Chromium:
     def click(self, selector):
         """Clicks the middle of an element with the mouse."""
         x, y = self.run(
-            f"(() => {{ const one = document.querySelector({json.dumps(selector)});"
+            f"(async () => {{ const one = document.querySelector({json.dumps(selector)});"
             "one.scrollIntoView({block: 'center', behavior: 'instant'});"
+            # What is hit is decided by the picture that was drawn last.
+            "for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);"
             "const box = one.getBoundingClientRect();"
             "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
@@ -212,6 +214,10 @@ class Chromium:
         """Writes what is seen to a PNG file."""
         data = self.call("Page.captureScreenshot", format="png")["data"]
         Path(path).write_bytes(base64.b64decode(data))
+
+    def find_barriers(self):
+        """Returns what keeps people out of the page that is shown."""
+        return self.run(Path(__file__).with_name("barriers.js").read_text())
 
     def close(self):
         self._session = None

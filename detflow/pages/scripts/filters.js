@@ -50,6 +50,18 @@ function arrange(choice) {
   }
 }
 
+// A line that fits is not to stay folded away; what was unfolded for it is folded again.
+const unfolded = new Set();
+
+function unfold(part, isWanted) {
+  if (isWanted && !part.open) {
+    part.open = true;
+    unfolded.add(part);
+  } else if (!isWanted && unfolded.delete(part)) {
+    part.open = false;
+  }
+}
+
 function filter() {
   const choice = readChoice();
   if (judged) showNumbers(choice);
@@ -60,6 +72,8 @@ function filter() {
   const isFiltered = choice.class || choice.kind || choice.split || choice.search.trim();
   for (const group of all(".group")) {
     group.hidden = Boolean(isFiltered) && !group.querySelector("[data-name]:not([hidden])");
+    const lines = group.querySelector("details");
+    if (lines) unfold(lines, Boolean(isFiltered) && lines.querySelector("[data-name]:not([hidden])") !== null);
   }
   const pictures = shown.filter((item) => item.tagName === "FIGURE").length;
   const lines = shown.length - pictures;
