@@ -32,9 +32,11 @@ function draw() {
 
 function paint(node, classId) {
   const colour = state.classes[classId - 1]?.colour ?? "#888888";
-  const [red, green, blue] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+  const parts = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16) / 255);
+  const [red, green, blue] = parts.map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
   node.style.setProperty("--colour", colour);
-  node.style.setProperty("--on", 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff");
+  // Where black and white have the same contrast (WCAG 2.1), the luminance is .179.
+  node.style.setProperty("--on", 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff");
 }
 
 function make(tag, className, text = "") {
@@ -71,8 +73,9 @@ function placeLabels() {
     const left = Math.max(room.left, Math.min(box.left, room.right - width));
     const above = box.top - height;
     const top = above >= room.top ? above : Math.min(Math.max(box.top, room.top), room.bottom - height);
-    label.style.left = `${left - box.left}px`;
-    label.style.top = `${top - box.top}px`;
+    // It lies in the box, behind the line around it.
+    label.style.left = `${left - box.left - label.parentElement.clientLeft}px`;
+    label.style.top = `${top - box.top - label.parentElement.clientTop}px`;
     label.style.maxWidth = `${room.width}px`;
   }
 }
@@ -166,7 +169,8 @@ function makeStripEntry(picture) {
   return entry;
 }
 
-function save(event) {
+// What is shown of all pictures, as `detflow predict` writes it.
+function collectAnswers() {
   const threshold = readThreshold();
   const images = state.pictures
     .filter((picture) => picture.answer !== null)
@@ -174,8 +178,11 @@ function save(event) {
       ...answer,
       detections: answer.detections.filter((one) => one.score >= threshold).map(({ node, ...one }) => one),
     }));
-  const answer = { ...state.about, score_threshold: threshold, images };
-  const blob = new Blob([JSON.stringify(answer, null, 1)], { type: "application/json" });
+  return { ...state.about, score_threshold: threshold, images };
+}
+
+function save(event) {
+  const blob = new Blob([JSON.stringify(collectAnswers(), null, 1)], { type: "application/json" });
   const link = event.currentTarget;
   URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(blob);
