@@ -33,7 +33,8 @@ def read_places(records_dir: Path, source_ids: Collection[int]) -> dict[int, Sam
         source_ids: The samples.
 
     Returns:
-        Nothing where there is no index: a copy of records may lack it.
+        Nothing of samples whose lines the index does not have, or where there is no index: a copy
+        of records may lack it.
 
     Raises:
         ArtifactError: The index is damaged.
@@ -46,7 +47,8 @@ def read_places(records_dir: Path, source_ids: Collection[int]) -> dict[int, Sam
         with open(path, encoding="utf-8") as file:
             for line in file:
                 entry = json.loads(line)
-                if (source_id := entry["source_id"]) in wanted:
+                # Without lines there is no place to name, and an evaluation needs none.
+                if (source_id := entry["source_id"]) in wanted and "lines" in entry:
                     lines = [int(number) for number in entry["lines"]]
                     places[source_id] = SamplePlace(
                         str(entry["annotation"]), lines, str(entry["split"])

@@ -54,6 +54,9 @@ def test_only_what_is_wanted_is_kept(records):
 
 
 def test_without_an_index_nothing_is_known(records):
+    lines = (records / "index.jsonl").read_text().replace('"lines"', '"others"')
+    (records / "index.jsonl").write_text(lines)
+    assert read_places(records, [1, 2]) == {}
     (records / "index.jsonl").unlink()
     assert read_places(records, [1]) == {}
 
