@@ -166,8 +166,8 @@ def test_a_camera_is_a_source(browser, served_dir, kit):
         open_page(browser, server)
         browser.allow_camera(True)
         browser.click("#camera")
-        browser.wait_for("document.getElementById('video').videoWidth > 0")
-        assert browser.text("#status") == "The camera is on."
+        browser.wait_for("document.getElementById('status').textContent === 'The camera is on.'")
+        assert browser.run("document.getElementById('video').videoWidth") > 0
         browser.click("#take")
         browser.wait_for("document.querySelectorAll('.box').length === 1")
         assert browser.run("document.getElementById('picture').alt").startswith("camera-")
