@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from detflow.artifact import CLASS_NAMES_NODE
+from detflow.data.records.wire import MAX_HEAD_BYTES, MAX_WALKED_FIELDS, find_field, read_parts
 from detflow.errors import ArtifactError
 from detflow.label_map import LabelMap
 
@@ -18,31 +20,61 @@ LABELS_NAME: Final = "labels.txt"
 detector gives, from 0."""
 
 _MAX_LABELS_BYTES = 16 << 20
+# The key of ONNX's `metadata_props`, number 14, a message.
+_PROPERTIES_KEY = 14 << 3 | 2
 
 
 def read_onnx_labels(path: Path) -> LabelMap | None:
     """Reads the property `class_names` of an ONNX file; None where it has none.
 
+    The graph with its weights is passed over, and onnx, which takes 30 MB, is not imported.
+
     Raises:
         ArtifactError: It is no ONNX file, or the names are damaged.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
     try:
-        model = onnx.load(os.fspath(path), load_external_data=False)
-    except (DecodeError, OSError) as error:
+        with open(path, "rb") as file:
+            texts = list(_read_property(file, CLASS_NAMES_NODE))
+    except (ValueError, OSError) as error:
         raise ArtifactError(f"not an ONNX model: {error}", path=path) from None
-    text = next(
-        (entry.value for entry in model.metadata_props if entry.key == CLASS_NAMES_NODE), "[]"
-    )
+    if len(texts) > 1:
+        raise ArtifactError(f"the property {CLASS_NAMES_NODE} stands in it twice", path=path)
     try:
-        names = json.loads(text)
+        names = json.loads(texts[0]) if texts else []
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ArtifactError(f"the property {CLASS_NAMES_NODE} is no JSON list of names", path=path)
     return to_label_map(names, path)
+
+
+def _read_property(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yields the values of a property of an ONNX file, as often as it stands there.
+
+    Args:
+        file: A serialised `ModelProto`; see https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+        name: The property's name.
+
+    Raises:
+        ValueError: It is no such message.
+    """
+    size, position = file.seek(0, os.SEEK_END), 0
+    for _ in range(MAX_WALKED_FIELDS):
+        if position == size:
+            return
+        file.seek(position)
+        key, begin, end = find_field(memoryview(file.read(MAX_HEAD_BYTES)), 0)
+        begin, position = position + begin, position + end
+        if position > size:
+            raise ValueError("it is cut off")
+        if key == _PROPERTIES_KEY:
+            if position - begin > _MAX_LABELS_BYTES:
+                raise ValueError(f"a property of more than {_MAX_LABELS_BYTES:,} bytes")
+            file.seek(begin)
+            entry, budget = memoryview(file.read(position - begin)), itertools.count()
+            if name.encode() in map(bytes, read_parts(entry, 1, budget)):
+                yield b"".join(read_parts(entry, 2, budget))
+    raise ValueError(f"more than {MAX_WALKED_FIELDS:,} fields")
 
 
 def read_tflite_labels(path: Path) -> LabelMap | None:

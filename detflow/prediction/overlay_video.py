@@ -28,6 +28,8 @@ _ENCODERS: Final = {
 }
 # MPEG-4 Part 2 counts a second in at most 65,535 parts.
 _TICK_S: Final = Fraction(1, 30_000)
+# MP4 has 32 bits for how long a frame is shown; a file may say that there are years between two.
+_MAX_PAUSE: Final = round(3_600 / _TICK_S)
 
 
 class OverlayVideo:
@@ -48,6 +50,8 @@ class OverlayVideo:
         self.path = path
         self.size = size
         self._last = -1
+        # What longer pauses than a player bears were shortened by.
+        self._left_out = 0
         self._has_ended = False
         name = find_encoder()
         with contextlib.ExitStack() as stack, self._faults():
@@ -70,7 +74,7 @@ class OverlayVideo:
         Args:
             pixels: [height, width, 3] uint8, RGB, of the video's size.
             time_s: When it is shown, in seconds from the beginning; a time that does not lie behind
-                the last one is moved there.
+                the last one is moved there, and a pause of more than an hour becomes an hour.
 
         Raises:
             OSError: The disk refuses.
@@ -80,7 +84,10 @@ class OverlayVideo:
         height, width = pixels.shape[:2]
         even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")
-        self._last = max(self._last + 1, round(time_s / _TICK_S))
+        wanted = max(self._last + 1, round(time_s / _TICK_S) - self._left_out)
+        shown = min(wanted, self._last + _MAX_PAUSE)
+        self._left_out += wanted - shown
+        self._last = shown
         frame.pts, frame.time_base = self._last, _TICK_S
         with self._faults():
             self._output.mux(self._stream.encode(frame))
