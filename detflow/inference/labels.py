@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -19,7 +19,8 @@ LABELS_NAME: Final = "labels.txt"
 """The file packed into a TFLite model: one class name a line, in the order of the classes that the
 detector gives, from 0."""
 
-_MAX_LABELS_BYTES = 16 << 20
+_MAX_LABELS_BYTES = 4 << 20
+_MAX_NAMES = 100_000
 # The key of ONNX's `metadata_props`, number 14, a message.
 _PROPERTIES_KEY = 14 << 3 | 2
 
@@ -71,7 +72,7 @@ def _read_property(file: BinaryIO, name: str) -> Iterator[bytes]:
             if position - begin > _MAX_LABELS_BYTES:
                 raise ValueError(f"a property of more than {_MAX_LABELS_BYTES:,} bytes")
             file.seek(begin)
-            entry, budget = memoryview(file.read(position - begin)), itertools.count()
+            entry, budget = memoryview(file.read(position - begin)), count()
             if name.encode() in map(bytes, read_parts(entry, 1, budget)):
                 yield b"".join(read_parts(entry, 2, budget))
     raise ValueError(f"more than {MAX_WALKED_FIELDS:,} fields")
@@ -103,7 +104,10 @@ def to_label_map(names: Iterable[str], path: Path) -> LabelMap | None:
     Raises:
         ArtifactError: They are not the names of classes.
     """
+    names = tuple(islice(names, _MAX_NAMES + 1))
+    if len(names) > _MAX_NAMES:
+        raise ArtifactError(f"more than {_MAX_NAMES:,} class names", path=path)
     try:
-        return LabelMap(tuple(names)) or None
+        return LabelMap(names) or None
     except ValueError as error:
         raise ArtifactError(f"its class names are damaged: {error}", path=path) from None

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
 # H.264 is what every player and browser shows. The wheels of PyAV bring libx264; a build of FFmpeg
-# without it may have OpenH264, and all have MPEG-4 Part 2. Few frames are looked ahead at, because
-# each of them takes memory.
+# without it may have OpenH264, and all have MPEG-4 Part 2. Few frames are looked ahead at, and few
+# threads encode, because each of them takes memory: `limits` says how much.
 _ENCODERS: Final = {
-    "libx264": {"preset": "veryfast", "crf": "21", "rc-lookahead": "8"},
-    "libopenh264": {"rc_mode": "quality"},
-    "mpeg4": {"flags": "+qscale", "global_quality": str(3 * 118)},
+    "libx264": {"preset": "veryfast", "crf": "21", "rc-lookahead": "8", "threads": "2"},
+    "libopenh264": {"rc_mode": "quality", "threads": "2"},
+    "mpeg4": {"flags": "+qscale", "global_quality": str(3 * 118), "threads": "2"},
 }
 # MPEG-4 Part 2 counts a second in at most 65,535 parts.
 _TICK_S: Final = Fraction(1, 30_000)

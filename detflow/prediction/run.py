@@ -153,6 +153,8 @@ def predict(
                 classes=list(detector.label_map),
                 score_threshold=score_threshold,
             )
+        is_encoded = output is not None and overlay_videos
+        largest_frame = fit_frame(max_bytes, is_encoded=is_encoded)
         failed: list[tuple[str, str]] = []
         images: list[PredictedImage] = []
         num_images = num_detections = 0
@@ -171,7 +173,7 @@ def predict(
                 files,
                 fail,
                 progress,
-                limits=Limits(every, max_frames, fit_frame(max_bytes)),
+                limits=Limits(every, max_frames, largest_frame),
                 max_bytes=max_bytes,
                 canvas_sizes=detector.canvas_sizes,
             ):

@@ -42,6 +42,7 @@ def test_names_of_any_kind_are_read(tmp_path):
         ({"class_names": "disc"}, "no JSON list of names"),
         ({"class_names": "[1, 2]"}, "no JSON list of names"),
         ({"class_names": "[" * 100_000}, "no JSON list of names"),
+        ({"class_names": json.dumps(["a", "b"] * 49_000)}, "appear twice: a, b"),
         ({"class_names": '["a", "a"]'}, "class names are damaged: class names appear twice: a"),
     ],
 )
@@ -83,7 +84,7 @@ def test_the_graph_is_passed_over(tmp_path):
         (b"\xff" * 30, "cut off"),
         (b"\x0b", "unknown kind 3"),
         (NAMES + b"\x08\x01" * 200, "more than 200 fields"),
-        (b"\x72\x80\x80\x80\x10" + bytes(32 << 20), "more than 16,777,216 bytes"),
+        (b"\x72\x80\x80\x80\x10" + bytes(32 << 20), "more than 4,194,304 bytes"),
         (encode_property(b"class_names", b'["\xff"]'), "no JSON list of names"),
         (encode_property(b"class_names", b""), "no JSON list of names"),
     ],
@@ -101,7 +102,8 @@ def test_a_hostile_onnx_file_is_refused(content, message, tmp_path, monkeypatch)
     [
         (b"", "class names are damaged: a class name is empty"),
         (b"a\na\n", "appear twice"),
-        (bytes(17 << 20), "more than 16,777,216 bytes"),
+        (bytes(5 << 20), "more than 4,194,304 bytes"),
+        (b"a\nb\n" * 60_000, "more than 100,000 class names"),
     ],
 )
 def test_a_tflite_file_s_names_are_judged(content, message, tmp_path):
