@@ -28,7 +28,7 @@ _PROPERTIES_KEY = 14 << 3 | 2
 def read_onnx_labels(path: Path) -> LabelMap | None:
     """Reads the property `class_names` of an ONNX file; None where it has none.
 
-    The graph with its weights is passed over, and onnx, which takes 30 MB, is not imported.
+    The graph with its weights is passed over, and onnx is not imported: it takes 10 MB and .4 s.
 
     Raises:
         ArtifactError: It is no ONNX file, or the names are damaged.
@@ -40,8 +40,17 @@ def read_onnx_labels(path: Path) -> LabelMap | None:
         raise ArtifactError(f"not an ONNX model: {error}", path=path) from None
     if len(texts) > 1:
         raise ArtifactError(f"the property {CLASS_NAMES_NODE} stands in it twice", path=path)
+    return parse_json_labels(texts[0] if texts else b"[]", path)
+
+
+def parse_json_labels(text: str | bytes, path: Path) -> LabelMap | None:
+    """Reads what a file has as its property `class_names`; None where the list is empty.
+
+    Raises:
+        ArtifactError: It is no list of class names.
+    """
     try:
-        names = json.loads(texts[0]) if texts else []
+        names = json.loads(text)
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
