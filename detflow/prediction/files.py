@@ -145,18 +145,21 @@ class FileNames:
     """Gives every picture a file name of its own, like its old one; folders become part of it."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        # The number that was last given to a name.
+        self._taken: dict[str, int] = {}
 
     def choose(self, name: str, *, is_frame: bool = False) -> str:
         """Returns a name without suffix; the name of a video's frame has no suffix to remove."""
         stem = (name if is_frame else str(PurePosixPath(name).with_suffix(""))).replace("/", "_")
         stem = stem.encode("utf-8", "surrogateescape")[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
-        number, candidate = 1, stem
         # Compared without case: a copy to another file system must not lose a picture.
-        while candidate.casefold() in self._taken:
+        key = stem.casefold()
+        number, candidate = self._taken.get(key, 0) + 1, stem
+        while number > 1 and (candidate := f"{stem}-{number}").casefold() in self._taken:
             number += 1
-            candidate = f"{stem}-{number}"
-        self._taken.add(candidate.casefold())
+        self._taken[key] = number
+        if candidate is not stem:
+            self._taken[candidate.casefold()] = 1
         return candidate
 
 

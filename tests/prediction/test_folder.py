@@ -14,7 +14,7 @@ from detflow.inference import load
 from detflow.inference.detections import Detections
 from detflow.inference.detector import Detector
 from detflow.label_map import LabelMap
-from detflow.prediction.files import describe_frame
+from detflow.prediction.files import FileNames, describe_frame
 from detflow.prediction.folder import PredictionFolder
 from detflow.prediction.frames import Frame
 from detflow.prediction.run import predict
@@ -109,6 +109,16 @@ def test_the_memory_is_that_of_an_image(folder):
     grow(5)
     assert grow(200) < 20_000
     assert (folder.path / "predictions.json").stat().st_size > 100_000
+
+
+def test_names_stay_their_own_and_many_of_one_name_take_no_longer_each():
+    names = FileNames()
+    chosen = [names.choose(f"{'a' * 300}{i}.jpg") for i in range(20_000)]
+    # Whatever a file is called by itself.
+    chosen += [names.choose(name) for name in ("b-2.jpg", "b.jpg", "B.png", "b/c.jpg", "b_c.bmp")]
+    chosen += [names.choose("b/000001", is_frame=True), names.choose("b_000001.jpg")]
+    assert len({name.casefold() for name in chosen}) == len(chosen)
+    assert chosen[-7:] == ["b-2", "b", "B-3", "b_c", "b_c-2", "b_000001", "b_000001-2"]
 
 
 def test_a_result_without_images_has_their_numbers(tmp_path, monkeypatch):
