@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = (
     r"benchmarking\.plot|distributed\..*|evaluation\.(files|page|plots)"
     r"|exporting\.(build|card|page|quality|formats\..*|proof\..*)"
-    r"|inference\.(graphs|serving|tensorflow|trained)"
+    r"|inference\.(graphs|hdf5|serving|tensorflow|trained)"
     r"|models\.(?!anchors|precision).*|process\.tensorflow_faults|runs\.checkpoints"
     r"|training\.(?!fit).*"
 )
