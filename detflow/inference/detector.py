@@ -200,7 +200,7 @@ def to_detections(
             # Clipping leaves a box outside of the image without area: there is nothing to show.
             if ymin < ymax and xmin < xmax
         ]
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         reason = f"there is no class {error}" if isinstance(error, KeyError) else first_line(error)
         raise ArtifactError(
             f"the outputs are not as the serving contract says: {reason}", path=source

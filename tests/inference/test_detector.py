@@ -67,7 +67,9 @@ def test_boxes_are_clipped_and_what_has_no_area_is_left_out(tmp_path):
         {"classes": [3, 1]},
         {"classes": [0, 1]},
         {"classes": [float("nan"), 1]},
+        {"classes": [float("inf"), 1]},
         {"count": float("nan")},
+        {"count": float("inf")},
         {"boxes": [[0, 0, 1], [0, 0, 1]]},
     ],
 )
