@@ -385,10 +385,14 @@ def trained_canvases(canvases_dir):
 
 @contextmanager
 def build_small_networks():
-    """Lets this process and those that it starts compute with the small network."""
+    """Lets this process and those that it starts compute with the small network.
+
+    In this process the picture of a run's curves is left out, which takes as long as some steps.
+    """
     import small_network
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("detflow.training.curves_picture.draw_curves", lambda losses, metrics: b"")
         patch.setattr(
             "detflow.models.retinanet.build_retinanet_network",
             small_network.build_retinanet_network,
