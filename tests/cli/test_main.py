@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 import pytest
 
+import detflow
 from detflow.cli.main import cli
 from detflow.cli.talk import WORKFLOW
-from detflow.config.reading import read_config
+from detflow.config.reading import explain_config, read_config
 from detflow.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,13 @@ def test_help_is_documentation():
             assert isinstance(parameter, click.Argument) or parameter.help, (
                 f"{name} {parameter.name}"
             )
+
+
+def test_help_names_no_page_that_a_wheel_lacks():
+    texts = [" ".join(setting) for setting in explain_config()]
+    texts += [command.get_help(click.Context(command)) for _, command in commands()]
+    texts += [getattr(detflow, name).__doc__ or "" for name in detflow.__all__]
+    assert [text for text in texts if re.search(r"\bdocs/", text)] == []
 
 
 def test_the_list_of_commands_says_all_of_each_at_80_columns():
