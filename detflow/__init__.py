@@ -42,6 +42,7 @@ __all__ = [
     "load_detector",
     "make_records",
     "predict",
+    "push",
     "read_samples",
     "train",
 ]
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from detflow.api.data import check, convert, init, make_records, read_samples
     from detflow.api.difference import diff
     from detflow.api.model import evaluate, export, load_detector, predict, train
+    from detflow.api.publishing import push
     from detflow.api.weights import fetch_weights, list_weights
     from detflow.config.schema import ExperimentConfig
     from detflow.errors import (
@@ -72,6 +74,7 @@ _HOMES = {
     "detflow.api.difference": ("diff",),
     "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
     "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),
+    "detflow.api.publishing": ("push",),
     "detflow.api.weights": ("fetch_weights", "list_weights"),
     "detflow.config.schema": ("ExperimentConfig",),
     "detflow.errors": (

@@ -89,7 +89,7 @@ CONTRACT: Final[dict[str, Any]] = {
         "frozen graphs": f"string constant {CLASS_NAMES_NODE} [C]; entry i names id i + 1",
         "saved_model": "assets/label_map.pbtxt",
         "onnx": f"metadata_props {CLASS_NAMES_NODE}: JSON list; entry i names id i + 1",
-        "openvino": "model_info labels, with blanks between and _ for the blanks inside",
+        "openvino": f"model_info {CLASS_NAMES_NODE}: JSON list; entry i names id i + 1",
         "TFLite": "labels.txt, packed into the file; line i, counted from 1, names id i",
     },
 }

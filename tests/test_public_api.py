@@ -23,6 +23,7 @@ FUNCTIONS = {
     "load_detector",
     "make_records",
     "predict",
+    "push",
     "read_samples",
     "train",
 }

@@ -68,7 +68,11 @@ adds the traceback.
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Data", "", ("check", "make_records", "convert", "diff", "read_samples")),
     ("Training", "", ("init", "train", "Action", "list_weights", "fetch_weights")),
-    ("Models", "", ("evaluate", "compare", "export", "predict", "load_detector", "Detector")),
+    (
+        "Models",
+        "",
+        ("evaluate", "compare", "export", "push", "predict", "load_detector", "Detector"),
+    ),
     (
         "Values",
         "Boxes are shares of the upright image, from its top left corner.",

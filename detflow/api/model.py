@@ -208,6 +208,7 @@ def export(
     score_threshold: float | None = None,
     max_detections: int | None = None,
     max_ap_drop: float | None = None,
+    layouts: Sequence[str] = (),
 ) -> Export:
     """Exports a checkpoint, and publishes each format only after it was proved in a fresh process.
 
@@ -224,6 +225,7 @@ def export(
         max_detections: The most detections of one image. None takes the run's own number.
         max_ap_drop: How much of the checkpoint's AP a format may lose. None takes 0.005, and 0.02
             for int8.
+        layouts: Servers whose versioned folders are added: "triton", "tfserving".
 
     Returns:
         The published folder, the files of its formats, its card, and which formats failed.
@@ -248,6 +250,7 @@ def export(
         score_threshold=score_threshold,
         max_detections=max_detections,
         max_ap_drop=max_ap_drop,
+        layouts=layouts,
     )
     return Export(location, card)
 

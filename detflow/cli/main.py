@@ -9,7 +9,7 @@ from types import FrameType
 
 import click
 
-from detflow.cli import compare, data, model, serve, train, weights
+from detflow.cli import compare, data, model, push, serve, train, weights
 from detflow.cli.output import prepare_streams, print_error, print_text
 from detflow.cli.stranger import find_stranger
 from detflow.cli.talk import Workflow, is_debug, talk_options, talking
@@ -52,6 +52,7 @@ for _command in (
     model.export,
     model.predict,
     model.benchmark,
+    push.push,
     serve.serve,
 ):
     cli.add_command(_command)

@@ -162,6 +162,13 @@ def evaluate(
     type=_SHARE,
     help="How much AP a format may lose.  [default: 0.005, int8: 0.02]",
 )
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    metavar="triton|tfserving",
+    help="Add a folder as that server wants it, versioned. May be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print model.json instead of a summary.")
 def export(
     ckpt: str,
@@ -173,6 +180,7 @@ def export(
     score_threshold: float | None,
     max_detections: int | None,
     max_ap_drop: float | None,
+    layouts: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Export a checkpoint as a frozen graph, a SavedModel, or in other formats.
@@ -191,6 +199,7 @@ def export(
         score_threshold=score_threshold,
         max_detections=max_detections,
         max_ap_drop=max_ap_drop,
+        layouts=layouts,
         announce=announce,
         **given({"formats": formats}),
     )

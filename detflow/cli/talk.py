@@ -21,7 +21,7 @@ WORKFLOW = {
     "Prepare": ("check", "make-records", "convert", "diff"),
     "Train": ("init", "config", "weights", "train", "runs"),
     "Judge": ("evaluate", "compare", "benchmark"),
-    "Ship": ("export", "predict", "serve"),
+    "Ship": ("export", "push", "predict", "serve"),
 }
 """The commands in the order in which a person needs them."""
 

@@ -8,20 +8,21 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from detflow.artifact import INPUT_NAME, ArtifactDir
+from detflow.artifact import ArtifactDir
 from detflow.config.reading import format_config
 from detflow.digests import digest_file, digest_files, seal
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.exporting.card import FormatResult, Measured, Rung, build_card
 from detflow.exporting.effort import count_minutes
 from detflow.exporting.formats.base import FormatWriter, Job, find_writer
+from detflow.exporting.layouts import Layout, Served, to_model_name, write_layouts
 from detflow.exporting.page import NUM_EXAMPLES, draw_example, render_card
-from detflow.exporting.proof.gate import Reference, examine, list_candidates, measure_reference
+from detflow.exporting.proof.gate import Reference, list_candidates
 from detflow.exporting.proof.images import (
     NUM_EXACT_IMAGES,
     NUM_MEASURED_IMAGES,
@@ -32,6 +33,8 @@ from detflow.exporting.proof.images import (
 from detflow.exporting.proof.latency import Timing, measure_p50_ms
 from detflow.exporting.proof.process import FreshProcess
 from detflow.exporting.proof.recorded import RecordedAp, compare_with_state
+from detflow.exporting.proof.references import measure_references
+from detflow.exporting.proof.twin import examine_draft
 from detflow.exporting.quality import (
     describe_training_data,
     find_training_records,
@@ -39,8 +42,6 @@ from detflow.exporting.quality import (
 )
 from detflow.exporting.readme import render_readme
 from detflow.inference.formats.base import Format
-from detflow.inference.serving import ServingModel
-from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import TrainedModel, load_trained_model
 from detflow.progress import tell_status
 from detflow.publish import require_space
@@ -61,6 +62,7 @@ class ExportOptions:
         max_detections: Most detections of one image.
         max_ap_drop: How much AP a format may lose.
         timing: How long each format is timed.
+        layouts: What servers find in the folder.
         announce: Told of each format as it starts and as it passes or fails.
     """
 
@@ -71,6 +73,7 @@ class ExportOptions:
     max_detections: int | None = None
     max_ap_drop: float | None = None
     timing: Timing = field(default_factory=Timing)
+    layouts: Sequence[Layout] = ()
     announce: Callable[[str], None] = lambda line: None
 
 
@@ -122,7 +125,7 @@ def build_artifact(
         artifact.label_map_path.write_text(trained.label_map.to_pbtxt(), encoding="utf-8")
         artifact.config_path.write_text(format_config(trained.config), encoding="utf-8")
         tell_status("measuring the checkpoint")
-        references = _measure_references(trained, proof, options.formats)
+        references = measure_references(trained, proof, options.formats)
         recorded = compare_with_state(trained, proof, references["all"])
         measured = _measure(trained, options.images, recorded)
         job = Job(trained, artifact, lambda: read_training_samples(options.images, data, label_map))
@@ -139,7 +142,15 @@ def build_artifact(
         ]
     if all(result.failure is not None for result in results):
         raise _nothing_passed(results)
-    return _write_card(artifact, trained, proof, references["all"], measured, results)
+    served = Served(
+        to_model_name(trained.run.path.resolve().name),
+        trained.state.step,
+        trained.label_map,
+        trained.serving.config.max_detections,
+    )
+    passed = [result.format.name for result in results if result.failure is None]
+    layouts = write_layouts(artifact, options.layouts, served, passed)
+    return _write_card(artifact, trained, proof, references["all"], measured, results, layouts)
 
 
 def _measure(trained: TrainedModel, chosen: Path | None, recorded: RecordedAp) -> Measured:
@@ -151,29 +162,6 @@ def _measure(trained: TrainedModel, chosen: Path | None, recorded: RecordedAp) -
         count_minutes(trained.run.tensorboard_dir, trained.state.step),
         recorded,
     )
-
-
-def _measure_references(
-    trained: TrainedModel, proof: ProofImages, formats: Sequence[Format]
-) -> dict[str, Reference]:
-    """Runs the checkpoint on the proof's images, on each set of canvases that a format knows.
-
-    A format that knows the first canvas alone has to detect what the checkpoint detects there. The
-    AP that it loses is measured against the checkpoint on all canvases, and held to the gate.
-    """
-    reference = _run_checkpoint(trained.serving, proof, trained)
-    first = reference
-    model, config = trained.serving.model, trained.serving.config
-    if len(model.canvas_sizes) > 1 and any(written.canvas == "first" for written in formats):
-        serving = ServingModel(model, config, model.canvas_sizes[:1])
-        outputs = _run_checkpoint(serving, proof, trained).outputs
-        first = dataclasses.replace(reference, outputs=outputs)
-    return {"all": reference, "first": first}
-
-
-def _run_checkpoint(serving: ServingModel, proof: ProofImages, trained: TrainedModel) -> Reference:
-    detect = eager_outputs(serving.detect_traced, trained.checkpoint_path, has_variables=True)
-    return measure_reference(lambda image: detect(image.as_input(INPUT_NAME)), proof, trained)
 
 
 def _export_format(
@@ -195,10 +183,12 @@ def _export_format(
     failure: ArtifactError | None = None
     began = time.monotonic()
     try:
-        for notes in writer.write(job):
-            outcome = examine(candidates, gate, fresh, proof, reference, job.trained.label_map)
+        for draft in writer.write(job):
+            outcome = examine_draft(
+                candidates, draft.twin, gate, fresh, proof, reference, job.trained
+            )
             failure = outcome.failure
-            rungs.append(Rung(notes, outcome))
+            rungs.append(Rung(draft.notes, outcome))
             if failure is None:
                 p50_ms = measure_p50_ms(fresh, candidates[0], proof.images, options.timing)
                 seconds = time.monotonic() - began
@@ -235,9 +225,11 @@ def _write_card(
     reference: Reference,
     measured: Measured,
     results: Sequence[FormatResult],
+    layouts: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Writes README.md, the page and `model.json`, whose content is returned."""
-    card = build_card(trained, proof, reference, measured, results, digest_files(artifact.path))
+    digests = digest_files(artifact.path)
+    card = build_card(trained, proof, reference, measured, results, layouts, digests)
     pictures = zip(proof.images, reference.outputs, strict=True)
     examples = [
         draw_example(image, outputs, trained.label_map)

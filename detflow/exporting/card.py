@@ -78,6 +78,7 @@ def build_card(
     reference: Reference,
     measured: Measured,
     results: Sequence[FormatResult],
+    layouts: Mapping[str, Sequence[str]],
     files: Mapping[str, FileDigest],
 ) -> dict[str, Any]:
     """Returns the content of `model.json`.
@@ -88,6 +89,7 @@ def build_card(
         reference: The checkpoint on these images.
         measured: What else is known of it.
         results: The formats, in the order in which they were written.
+        layouts: The models of each server's layout in the folder.
         files: Digests of every other file in the folder.
     """
     serving = trained.serving.config
@@ -136,6 +138,7 @@ def build_card(
             for result in results
             if result.failure is not None
         },
+        "layouts": {name: list(models) for name, models in layouts.items()},
         "versions": {
             "python": platform.python_version(),
             "detflow": __version__,
@@ -202,6 +205,7 @@ def _describe_format(
         },
         "refused": dict(passed.proof.refused),
         "gate": asdict(result.gate),
+        **({"rounding": asdict(passed.proof.rounding)} if passed.proof.rounding else {}),
         **_describe_metrics(passed.proof, reference),
         **passed.notes,
         **_describe_rungs(result, reference),

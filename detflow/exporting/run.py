@@ -5,7 +5,7 @@ The folder holds one detector in several formats, each proved in a fresh process
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from detflow.artifact import MANIFEST_NAME, ArtifactDir
 from detflow.errors import ArtifactError, ConfigError
 from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_formats
 from detflow.exporting.facts import describe_quality, describe_threshold, list_warnings
+from detflow.exporting.layouts import choose_layouts
 from detflow.exporting.recorded import describe_recorded
 from detflow.inference.load import local_model
 from detflow.process.libraries import require_library
@@ -41,6 +42,7 @@ def export_model(
     score_threshold: float | None = None,
     max_detections: int | None = None,
     max_ap_drop: float | None = None,
+    layouts: Sequence[str] = (),
     timing: Timing | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def export_model(
         max_detections: Most detections of one image; None for the run's own.
         max_ap_drop: How much of the checkpoint's AP a format may lose; None for the formats' own
             limits.
+        layouts: Names of servers whose layouts of folders are written too; see `layouts`.
         timing: How long each format is timed; None for as long as a good median takes.
         announce: Told what the run's trackers say.
 
@@ -82,6 +85,7 @@ def export_model(
     with local_model(location) as path:
         _, checkpoint = find_checkpoint(path, word)
         chosen = choose_formats(formats, read_state(checkpoint).record.config.model.architecture)
+        servers = choose_layouts(layouts, chosen)
         require_replaceable(output, MANIFEST_NAME)
         # The destination is opened first, so that what it refuses is refused before TensorFlow is
         # imported.
@@ -97,6 +101,7 @@ def export_model(
                 max_detections,
                 max_ap_drop,
                 timing or Timing(),
+                servers,
                 announce,
             )
             card = build_artifact(ArtifactDir(staging.path), checkpoint, options)
@@ -143,6 +148,8 @@ def describe_card(card: dict[str, Any], output: Location) -> str:
             what = f" ({signature})" if signature else f", {size / 1e6:.1f} MB"
             lines.append(f"{output / path}{what}: {_describe_agreement(entry)}{measures}")
             measures = ""
+    for name, models in card["layouts"].items():
+        lines.append(f"{output / name}: {', '.join(models)}")
     lines.append(describe_quality(card["quality"]))
     lines += list_warnings(card)
     lines.append(describe_threshold(card))

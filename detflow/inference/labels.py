@@ -36,6 +36,15 @@ def read_onnx_labels(path: Path) -> LabelMap | None:
     text = next(
         (entry.value for entry in model.metadata_props if entry.key == CLASS_NAMES_NODE), "[]"
     )
+    return parse_json_labels(text, path)
+
+
+def parse_json_labels(text: str, path: Path) -> LabelMap | None:
+    """Reads what a file has as its property `class_names`; None where the list is empty.
+
+    Raises:
+        ArtifactError: It is no list of class names.
+    """
     try:
         names = json.loads(text)
     except (ValueError, RecursionError):

@@ -22,6 +22,7 @@ from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
 from detflow.errors import ArtifactError, EnvironmentFault
 from detflow.geometry import Images
 from detflow.inference.detector import Detector, Outputs
+from detflow.inference.graphs import read_graph
 from detflow.inference.labels import to_label_map
 from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap
@@ -75,10 +76,9 @@ def load_frozen_graph(path: Path, input_name: str, *, threads: int = 0) -> AnyRu
     Raises:
         ArtifactError: It is damaged, or has no such input.
     """
-    _set_threads(threads)
+    set_threads(threads)
     with _graph_faults(path, input_name):
-        graph = tf.compat.v1.GraphDef()
-        graph.ParseFromString(path.read_bytes())
+        graph = read_graph(path)
         function = tf.compat.v1.wrap_function(
             lambda: tf.graph_util.import_graph_def(graph, name=""), []
         )
@@ -91,7 +91,7 @@ def load_frozen_graph(path: Path, input_name: str, *, threads: int = 0) -> AnyRu
 
 def load_saved_model(path: Path, input_name: str, *, threads: int = 0) -> AnyRunner:
     """Loads a SavedModel's folder; arguments and errors are those of `load_frozen_graph`."""
-    _set_threads(threads)
+    set_threads(threads)
     with _graph_faults(path, input_name):
         loaded = tf.saved_model.load(os.fspath(path))
         by_input = {
@@ -113,7 +113,7 @@ def read_graph_labels(path: Path) -> LabelMap | None:
     Raises:
         ArtifactError: It has none.
     """
-    graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    graph = read_graph(path)
     node = next(
         (node for node in graph.node if node.name == CLASS_NAMES_NODE and node.op == "Const"), None
     )
@@ -132,7 +132,7 @@ def read_graph_labels(path: Path) -> LabelMap | None:
 
 def read_graph_tensors(path: Path) -> Tensors:
     """Reads the inputs of a frozen graph, and those of the contract's outputs that it has."""
-    graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    graph = read_graph(path)
     nodes = {node.name: node for node in graph.node}
     return Tensors(
         tuple(_describe_node(node) for node in graph.node if node.op == "Placeholder"),
@@ -163,7 +163,7 @@ def cut_frozen_graph(path: Path, canvas_size: tuple[int, int]) -> Callable[[], o
     Returns:
         A function that runs the part once, on a black canvas.
     """
-    graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    graph = read_graph(path)
     function = tf.compat.v1.wrap_function(
         lambda: tf.graph_util.import_graph_def(graph, name=""), []
     )
@@ -212,7 +212,8 @@ def _describe_node(node: tf.compat.v1.NodeDef) -> Tensor:
     return Tensor(node.name, tf.as_dtype(kind).name)
 
 
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
+    """Sets the threads of one operation; 0 leaves one a core. It has to come before the first."""
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
 
@@ -226,11 +227,6 @@ def _graph_faults(path: Path, input_name: str) -> Iterator[None]:
         raise ArtifactError(
             f"not a detection graph with input {input_name}: {first_line(error)}", path=path
         ) from None
-    except Exception as error:
-        # protobuf's DecodeError is another class in each of its implementations.
-        if type(error).__name__ != "DecodeError":
-            raise
-        raise ArtifactError(f"not a graph: {first_line(error)}", path=path) from None
 
 
 def _cut_network(function: Any, canvas_size: tuple[int, int]) -> Callable[[], object]:

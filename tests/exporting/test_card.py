@@ -89,7 +89,7 @@ def test_tensorflow_s_formats_agree_exactly(name, card):
 
 @pytest.mark.parametrize(
     ("name", "min_share"),
-    [("onnx", 0.999), ("tflite", 0.98), ("tflite_float16", 0.98), ("tflite_dynamic", 0.9)],
+    [("onnx", 0.999), ("tflite", 0.999), ("tflite_float16", 0.98), ("tflite_dynamic", 0.9)],
 )
 def test_other_formats_agree_within_their_tolerance(name, min_share, card):
     found = card["formats"][name]
@@ -98,6 +98,15 @@ def test_other_formats_agree_within_their_tolerance(name, min_share, card):
     for entry in found["entries"].values():
         assert entry["share_found"] >= min_share
         assert entry["num_detections"] > 50
+
+
+@pytest.mark.parametrize("name", ["tflite_float16", "tflite_dynamic", "tflite_int8"])
+def test_what_rounding_did_to_the_numbers_is_told(name, card):
+    rounding = card["formats"][name]["rounding"]
+    assert rounding["constants"] > 50
+    assert rounding["numbers"] > 10_000
+    assert 0.4 < rounding["max_steps"] <= 0.501
+    assert "rounding" not in card["formats"]["tflite"]
 
 
 def test_tflite_s_tensors_are_described(card):

@@ -31,8 +31,8 @@ from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.exporting import build
 from detflow.exporting.formats import onnx as onnx_export
 from detflow.exporting.formats import tflite as tflite_export
-from detflow.exporting.formats.base import SAME_NETWORK, FormatWriter
-from detflow.exporting.proof.compare import Gate, Tolerance
+from detflow.exporting.formats.base import Draft, FormatWriter
+from detflow.exporting.proof.compare import SAME_NETWORK, Gate, Tolerance
 from detflow.exporting.proof.latency import Timing
 from detflow.exporting.run import export_model, find_failure
 from detflow.inference.formats.onnx import load_onnx
@@ -64,7 +64,7 @@ def build_writer(export_dir, gate):
         def write(self, job):
             for path in self.format.paths:
                 self.put(job, (export_dir / path).read_bytes())
-            yield {}
+            yield Draft()
 
         def put(self, job, content):
             (job.artifact.path / self.format.paths[0]).write_bytes(content)
@@ -100,7 +100,7 @@ def test_if_no_format_agrees_nothing_is_published_and_the_old_export_stays(
     class Spoiled(build_writer(export_dir, SAME_NETWORK)):
         def write(self, job):
             self.put(job, spoil(export_dir))
-            yield {}
+            yield Draft()
 
     monkeypatch.setattr(onnx_export, "Writer", Spoiled)
     output = tmp_path / "artifact"
@@ -127,7 +127,7 @@ def mixed(model_dir, export_dir, tmp_path_factory):
             def write(self, job):
                 for rung, file in enumerate(("model_int8.tflite", "model_dynamic.tflite")):
                     self.put(job, (export_dir / file).read_bytes())
-                    yield {"rung": f"rung {rung}"}
+                    yield Draft({"rung": f"rung {rung}"})
 
         return Ladder(written)
 
@@ -318,7 +318,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(model_dir, tmp_path, monkeypatch, c
             (job.artifact.path / "model.onnx").write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(10)
-            yield {}
+            yield Draft()
 
     monkeypatch.setattr(onnx_export, "Writer", Interrupted)
     command = ["export", "--ckpt", str(model_dir), "--output", str(tmp_path / "export")]

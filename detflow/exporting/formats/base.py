@@ -10,10 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from detflow.artifact import ArtifactDir
-from detflow.exporting.proof.compare import Gate, Tolerance
+from detflow.exporting.proof.compare import Gate
+from detflow.exporting.proof.twin import Twin
 from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel
 from detflow.types import Sample
@@ -22,14 +23,19 @@ Notes = Mapping[str, Any]
 """What a writer says of its file for the card: names, dtypes and order of its tensors, and how it
 was converted."""
 
-EXACT: Final = Gate(None, 0.005)
-"""The gate of formats that TensorFlow runs: it computes there what it computed here."""
 
-SAME_NETWORK: Final = Gate(
-    Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005
-)
-"""The gate of formats that another library runs on the same pixels: it rounds elsewhere, so a
-detection at a threshold falls to one side or to the other."""
+@dataclass(frozen=True)
+class Draft:
+    """What a writer has written.
+
+    Attributes:
+        notes: What it says of its files.
+        twin: The same in floats; None where the files' numbers are not rounded.
+    """
+
+    notes: Notes = field(default_factory=dict)
+    twin: Twin | None = None
+
 
 _FormatT = TypeVar("_FormatT", bound=Format)
 
@@ -71,7 +77,7 @@ class FormatWriter(ABC, Generic[_FormatT]):
         self.gate = gate or self.own_gate
 
     @abstractmethod
-    def write(self, job: Job) -> Iterator[Notes]:
+    def write(self, job: Job) -> Iterator[Draft]:
         """Writes the format's files, then yields.
 
         Where the gate refuses the files, the writer is resumed: it writes better ones and yields

@@ -10,7 +10,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from typing_extensions import override
 
 from detflow.artifact import CLASS_NAMES_NODE, OUTPUT_NAMES
-from detflow.exporting.formats.base import EXACT, FormatWriter, Job, Notes
+from detflow.exporting.formats.base import Draft, FormatWriter, Job
+from detflow.exporting.proof.compare import EXACT
 from detflow.inference.formats.frozen import Frozen
 from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
@@ -22,14 +23,14 @@ class Writer(FormatWriter[Frozen]):
     own_gate = EXACT
 
     @override
-    def write(self, job: Job) -> Iterator[Notes]:
+    def write(self, job: Job) -> Iterator[Draft]:
         serving, label_map = job.trained.serving, job.trained.label_map
         pixels_path, files_path = (job.artifact.path / entry.path for entry in self.format.entries)
         write_frozen_graph(serving.detect_traced.get_concrete_function(), label_map, pixels_path)
         write_frozen_graph(
             serving.detect_encoded_traced.get_concrete_function(), label_map, files_path
         )
-        yield {}
+        yield Draft()
 
 
 def write_frozen_graph(

@@ -24,8 +24,9 @@ from detflow.artifact import (
     SCORES_NAME,
 )
 from detflow.errors import ArtifactError
-from detflow.exporting.formats.base import SAME_NETWORK, FormatWriter, Job, Notes
+from detflow.exporting.formats.base import Draft, FormatWriter, Job
 from detflow.exporting.formats.onnx_graph import Graph, add_resize, add_suppression
+from detflow.exporting.proof.compare import SAME_NETWORK
 from detflow.inference.formats.onnx import Onnx
 from detflow.inference.serving import ServingModel
 from detflow.label_map import LabelMap
@@ -43,10 +44,10 @@ class Writer(FormatWriter[Onnx]):
     own_gate = SAME_NETWORK
 
     @override
-    def write(self, job: Job) -> Iterator[Notes]:
+    def write(self, job: Job) -> Iterator[Draft]:
         path = job.artifact.path / self.format.entries[0].path
         write_onnx(job.trained.serving, job.trained.label_map, path)
-        yield {}
+        yield Draft()
 
 
 def write_onnx(serving: ServingModel, label_map: LabelMap, path: Path) -> None:

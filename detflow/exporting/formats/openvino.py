@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,15 +11,13 @@ from pathlib import Path
 from typing_extensions import override
 
 from detflow.errors import ArtifactError, EnvironmentFault
-from detflow.exporting.formats.base import SAME_NETWORK, FormatWriter, Job, Notes
+from detflow.exporting.formats.base import Draft, FormatWriter, Job
 from detflow.exporting.formats.onnx import write_onnx
-from detflow.inference.formats.openvino import OpenVino
+from detflow.exporting.proof.compare import SAME_NETWORK
+from detflow.inference.formats.openvino import NAMES_KEY, OpenVino
 from detflow.inference.serving import ServingModel
 from detflow.label_map import LabelMap
 from detflow.text import first_line
-
-# Place of the labels in an IR file.
-_LABELS_KEY = ("model_info", "labels")
 
 
 class Writer(FormatWriter[OpenVino]):
@@ -27,10 +26,10 @@ class Writer(FormatWriter[OpenVino]):
     own_gate = SAME_NETWORK
 
     @override
-    def write(self, job: Job) -> Iterator[Notes]:
+    def write(self, job: Job) -> Iterator[Draft]:
         path = job.artifact.path / self.format.entries[0].path
         write_openvino(job.trained.serving, job.trained.label_map, path)
-        yield {}
+        yield Draft()
 
 
 def write_openvino(serving: ServingModel, label_map: LabelMap, path: Path) -> None:
@@ -38,8 +37,8 @@ def write_openvino(serving: ServingModel, label_map: LabelMap, path: Path) -> No
 
     Args:
         serving: The model, with its weights.
-        label_map: The classes. The file's model_info holds their names, with blanks between, as
-            OpenVINO's own tools write them.
+        label_map: The classes. The file's model_info holds their names twice: with blanks between,
+            as OpenVINO's own tools write them, and as they are, in a JSON list.
         path: The `.xml` file; the weights go into a `.bin` beside it. Its folder is made.
 
     Raises:
@@ -59,7 +58,9 @@ def write_openvino(serving: ServingModel, label_map: LabelMap, path: Path) -> No
                 f"OpenVINO cannot convert it: {first_line(error)}", path=path.name
             ) from None
     # Blanks separate the labels, so those inside a name become underscores.
-    model.set_rt_info(" ".join(name.replace(" ", "_") for name in label_map), list(_LABELS_KEY))
+    labels = " ".join(name.replace(" ", "_") for name in label_map)
+    model.set_rt_info(labels, ["model_info", "labels"])
+    model.set_rt_info(json.dumps(list(label_map)), list(NAMES_KEY))
     try:
         openvino.save_model(model, os.fspath(path), compress_to_fp16=False)
     except RuntimeError as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 import tensorflow as tf
 from typing_extensions import override
 
-from detflow.exporting.formats.base import EXACT, FormatWriter, Job, Notes
+from detflow.exporting.formats.base import Draft, FormatWriter, Job
+from detflow.exporting.proof.compare import EXACT
 from detflow.inference.formats.saved_model import SavedModel
 from detflow.inference.serving import ServingModel
 from detflow.process.tensorflow_faults import write_faults
@@ -21,10 +22,10 @@ class Writer(FormatWriter[SavedModel]):
     own_gate = EXACT
 
     @override
-    def write(self, job: Job) -> Iterator[Notes]:
+    def write(self, job: Job) -> Iterator[Draft]:
         directory = job.artifact.path / self.format.entries[0].path
         write_saved_model(job.trained.serving, job.artifact.label_map_path, directory)
-        yield {}
+        yield Draft()
 
 
 def write_saved_model(serving: ServingModel, label_map_path: Path, directory: Path) -> None:

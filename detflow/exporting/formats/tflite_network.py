@@ -47,6 +47,11 @@ class Halves:
     tail: _Function
 
     @cached_property
+    def converted_network(self) -> bytes:
+        """The network as a TFLite file in floats."""
+        return convert(build_converter(self.network, self.network.variables))
+
+    @cached_property
     def converted_tail(self) -> bytes:
         """The tail as a TFLite file, the same for every precision of the network."""
         return convert(build_converter(self.tail, self.tail.variables))
@@ -131,7 +136,10 @@ def convert(converter: Any) -> bytes:
 
 
 def _split(
-    model: DenseModel, config: EvaluateConfig, first: tf_keras.Model, rest: Callable[[Any], Any]
+    model: DenseModel,
+    config: EvaluateConfig,
+    first: tf_keras.Model,
+    rest: Callable[[Any], Any],
 ) -> Halves:
     """Splits a model behind `first`; `rest` leads from its outputs to those of the network."""
     joints = [f"joint_{number}" for number in range(len(tf.nest.flatten(first.output)))]

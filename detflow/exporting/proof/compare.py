@@ -16,6 +16,7 @@ from detflow.artifact import OUTPUT_NAMES
 from detflow.errors import ArtifactError
 from detflow.geometry import pairwise_iou
 from detflow.inference.detector import Outputs
+from detflow.text import count_noun
 
 # Largest absolute difference from the checkpoint where one image's outputs are compared entry by
 # entry, padding included. Detections whose scores are no further apart than the limit may stand in
@@ -34,10 +35,11 @@ class Tolerance:
     """How closely a format has to agree that computes in other numbers than TensorFlow's.
 
     Attributes:
-        score_threshold: Least score of the checkpoint's detections that have to be found again.
+        score_threshold: Least score of the detections that the other one has to have too.
         min_iou: Least IoU with the detection of the same class that counts as it; each counts once.
         max_score_difference: Most that the two scores may differ by.
-        min_share: Least share of the detections that has to be found again.
+        min_share: Least share of the checkpoint's detections that has to be found again, and of the
+            format's own that the checkpoint has to have too.
     """
 
     score_threshold: float
@@ -60,6 +62,16 @@ class Gate:
     max_ap_drop: float
 
 
+EXACT: Final = Gate(None, 0.005)
+"""The gate of formats that TensorFlow runs: it computes there what it computed here."""
+
+SAME_NETWORK: Final = Gate(
+    Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005
+)
+"""The gate of formats that another library runs on the same pixels: it rounds elsewhere, so a
+detection at a threshold falls to one side or to the other."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well a format agrees with its checkpoint.
@@ -72,12 +84,14 @@ class Agreement:
             matched.
         share_found: Share of the detections that were found again; 1 where outputs are compared
             entry by entry, None where there was no detection to find.
+        share_known: Share of the format's own detections that the checkpoint has too, likewise.
     """
 
     num_images: int
     num_detections: int
     max_differences: Mapping[str, float]
     share_found: float | None = 1.0
+    share_known: float | None = 1.0
 
 
 class OutputComparison(ABC):
@@ -229,15 +243,28 @@ def _reorder(actual: Outputs, expected: Outputs) -> Outputs:
 
 
 class _Matches(NamedTuple):
-    """One image: how many detections had to be found again, and which of them were not."""
+    """One image: detections that had to have a counterpart, and those of them that have none.
+
+    Attributes:
+        image_name: The image.
+        num_wanted: Detections of the checkpoint.
+        lost: Those that the format does not have.
+        num_given: Detections of the format.
+        added: Those that the checkpoint does not have.
+    """
 
     image_name: str
     num_wanted: int
     lost: list[str]
+    num_given: int
+    added: list[str]
 
 
 class MatchedComparison(OutputComparison):
-    """Compares detection by detection, within a tolerance."""
+    """Compares detection by detection, within a tolerance, in both directions.
+
+    A file that finds everything again and adds what is not there is as wrong as one that loses it.
+    """
 
     def __init__(self, name: str, reference_name: str, tolerance: Tolerance) -> None:
         super().__init__(name, reference_name)
@@ -253,41 +280,76 @@ class MatchedComparison(OutputComparison):
                     "it is missing, not finite or of another type",
                     path=self._name,
                 )
-        # A box outside of the image has no area after clipping: nothing overlaps it, and there is
-        # nothing to show of it.
-        wanted = [
+        checkpoint, given = _read_rows(expected), _read_rows(actual)
+        wanted, claimed = (self._choose(rows) for rows in (checkpoint, given))
+        self._matches.append(
+            _Matches(
+                image_name,
+                len(wanted),
+                _find_unmatched(wanted, given, self._tolerance),
+                len(claimed),
+                _find_unmatched(claimed, checkpoint, self._tolerance),
+            )
+        )
+
+    def _choose(self, rows: Sequence[_Row]) -> list[_Row]:
+        """Returns the detections that must have a counterpart.
+
+        A box outside of the image has no area after clipping: nothing overlaps it, and there is
+        nothing to show of it.
+        """
+        return [
             row
-            for row in _read_rows(expected)
+            for row in rows
             if row.score >= self._tolerance.score_threshold and (row.box[2:] > row.box[:2]).all()
         ]
-        lost = _find_lost(wanted, _read_rows(actual), self._tolerance)
-        self._matches.append(_Matches(image_name, len(wanted), lost))
 
     @property
     @override
     def worst_image(self) -> str:
-        return self._worst.image_name
-
-    @property
-    def _worst(self) -> _Matches:
-        return max(self._matches, key=lambda matches: len(matches.lost))
+        return max(self._matches, key=lambda one: len(one.lost) + len(one.added)).image_name
 
     @override
     def conclude(self) -> Agreement:
-        limits, worst = self._tolerance, self._worst
-        num_wanted = sum(matches.num_wanted for matches in self._matches)
-        num_lost = sum(len(matches.lost) for matches in self._matches)
-        share = 1.0 - num_lost / max(num_wanted, 1)
+        num_wanted = sum(one.num_wanted for one in self._matches)
+        num_given = sum(one.num_given for one in self._matches)
+        found = self._require_share(
+            f"{self._reference_name}'s {count_noun(num_wanted, 'detection')}",
+            "found again",
+            num_wanted,
+            [(one.image_name, one.lost, one.num_wanted) for one in self._matches],
+        )
+        known = self._require_share(
+            f"its own {count_noun(num_given, 'detection')}",
+            f"{self._reference_name}'s too",
+            num_given,
+            [(one.image_name, one.added, one.num_given) for one in self._matches],
+        )
+        return Agreement(len(self._matches), num_wanted, {}, found, known)
+
+    def _require_share(
+        self, what: str, are: str, total: int, unmatched: Sequence[tuple[str, list[str], int]]
+    ) -> float | None:
+        """Returns the share that has counterparts; raises ArtifactError where it is too small.
+
+        Args:
+            what: The detections, for the message.
+            are: What those with a counterpart are.
+            total: How many they are.
+            unmatched: Of each image its name, those without a counterpart, and how many it has.
+        """
+        limits = self._tolerance
+        share = 1.0 - sum(len(rows) for _, rows, _ in unmatched) / max(total, 1)
         if share < limits.min_share:
+            name, rows, count = max(unmatched, key=lambda image: len(image[1]))
             raise ArtifactError(
-                f"{share:.1%} of {self._reference_name}'s {num_wanted:,} detections with a score "
-                f"of {limits.score_threshold:g} and more are found again (IoU {limits.min_iou:g}, "
-                f"score within {limits.max_score_difference:g}), asked are {limits.min_share:.1%}; "
-                f"worst is image {worst.image_name}: lost {len(worst.lost)} of {worst.num_wanted}, "
-                f"such as {worst.lost[0]}",
+                f"{share:.1%} of {what} with a score of {limits.score_threshold:g} and more are "
+                f"{are} (IoU {limits.min_iou:g}, score within {limits.max_score_difference:g}), "
+                f"asked are {limits.min_share:.1%}; worst is image {name}: {len(rows)} of {count} "
+                f"{'is' if len(rows) == 1 else 'are'} not, such as {rows[0]}",
                 path=self._name,
             )
-        return Agreement(len(self._matches), num_wanted, {}, share if num_wanted else None)
+        return share if total else None
 
 
 def _is_like(actual: npt.NDArray[np.float32] | None, expected: npt.NDArray[np.float32]) -> bool:
@@ -324,7 +386,9 @@ def _read_rows(outputs: Outputs) -> list[_Row]:
     ]
 
 
-def _find_lost(wanted: Sequence[_Row], found: Sequence[_Row], tolerance: Tolerance) -> list[str]:
+def _find_unmatched(
+    wanted: Sequence[_Row], found: Sequence[_Row], tolerance: Tolerance
+) -> list[str]:
     """Describes the wanted detections that have no counterpart among the found ones.
 
     From the highest score on, each takes the free counterpart with the largest IoU.
@@ -337,7 +401,7 @@ def _find_lost(wanted: Sequence[_Row], found: Sequence[_Row], tolerance: Toleran
         np.array(column)
         for column in ([row.class_id for row in found], [row.score for row in found])
     )
-    lost = []
+    unmatched = []
     for row, ious in zip(wanted, overlaps, strict=True):
         fits = (
             is_free
@@ -349,5 +413,5 @@ def _find_lost(wanted: Sequence[_Row], found: Sequence[_Row], tolerance: Toleran
         if fits.any():
             is_free[np.argmax(np.where(fits, ious, -1.0))] = False
         else:
-            lost.append(str(row))
-    return lost
+            unmatched.append(str(row))
+    return unmatched

@@ -14,6 +14,7 @@ from detflow.exporting.proof.compare import Agreement, Gate, build_comparison
 from detflow.exporting.proof.contract import require_contract
 from detflow.exporting.proof.images import ProofImages
 from detflow.exporting.proof.process import Candidate, FreshProcess, ProofImage
+from detflow.exporting.proof.rounding import Rounding
 from detflow.inference.detector import Outputs, to_detections
 from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel
@@ -28,8 +29,8 @@ METRICS: Final = ("AP", "AP50")
 Metrics = Mapping[str, float | None]
 """Values of `METRICS` by name; None for images without objects."""
 
-# A format's further entries hold the same network as its first one: fewer images prove them.
-_FURTHER_IMAGES = 32
+FURTHER_IMAGES: Final = 32
+"""Images that prove further entries of a format: they hold the same network as its first one."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,14 @@ class Proof:
         refused: Why an optional entry does not work, by entry.
         metrics: AP and AP50 of the first entry; None where they could not be measured.
         failure: Why the format may not be published; None if it may.
+        rounding: How its numbers are rounded, where they are.
     """
 
     agreements: Mapping[str, Agreement]
     refused: Mapping[str, str]
     metrics: Metrics | None
     failure: ArtifactError | None
+    rounding: Rounding | None = None
 
 
 def measure_reference(
@@ -172,7 +175,7 @@ class _Examination:
     def examine_further(self, candidate: Candidate) -> Agreement:
         """Runs an entry on some images; raises ArtifactError where its boxes are too far off."""
         comparison = build_comparison(self._gate, candidate.name, self._reference.name)
-        for image, expected, actual in self._run(candidate, _FURTHER_IMAGES):
+        for image, expected, actual in self._run(candidate, FURTHER_IMAGES):
             comparison.add(image.name, expected, actual)
         return comparison.conclude()
 

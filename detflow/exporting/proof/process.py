@@ -28,7 +28,7 @@ from detflow.data.records.example import encode_example
 from detflow.errors import ArtifactError, DetflowError
 from detflow.exporting.proof.contract import FileFacts, read_facts
 from detflow.inference.detector import Outputs
-from detflow.inference.formats.base import TENSORFLOW, EntryPoint, Format
+from detflow.inference.formats.base import MODEL_GARDEN, TENSORFLOW, EntryPoint, Format
 from detflow.process.platform import die_with
 from detflow.types import ImageSize, ObjectAnnotation
 
@@ -114,8 +114,8 @@ class FreshProcess:
     Making one does not wait for it.
 
     Args:
-        runtime: The runtime that it imports. Model Garden never comes in, and TensorFlow only where
-            it is the runtime.
+        runtime: The runtime that it imports. Model Garden and TensorFlow come in only where they
+            are the runtime.
 
     Attributes:
         last_run_s: Seconds that the last run took in the process.
@@ -212,7 +212,8 @@ def answer_questions(descriptor: int, runtime: str) -> None:
     connection = Connection(descriptor)
     # Ctrl-C reaches the whole process group; the parent decides what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if runtime == TENSORFLOW:
+    needs_tensorflow = runtime in (TENSORFLOW, MODEL_GARDEN)
+    if needs_tensorflow:
         # The import takes seconds, in which the parent builds the network.
         import_module("detflow.inference.tensorflow")
 
@@ -233,8 +234,8 @@ def answer_questions(descriptor: int, runtime: str) -> None:
                 seconds = time.perf_counter() - start
         except DetflowError as error:
             fault = error.cause
-        if _GARDEN in sys.modules:
+        if runtime != MODEL_GARDEN and _GARDEN in sys.modules:
             fault = "it needs Model Garden to run"
-        if runtime != TENSORFLOW and TENSORFLOW in sys.modules:
+        if not needs_tensorflow and TENSORFLOW in sys.modules:
             fault = "it needs TensorFlow to run"
         connection.send(_Answer(outputs, seconds, facts, fault))

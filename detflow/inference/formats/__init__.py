@@ -8,6 +8,8 @@ from typing import Final
 
 from detflow.inference.formats.base import Format
 from detflow.inference.formats.frozen import Frozen
+from detflow.inference.formats.frozen_text import FrozenText
+from detflow.inference.formats.keras_h5 import KerasH5
 from detflow.inference.formats.onnx import Onnx
 from detflow.inference.formats.openvino import OpenVino
 from detflow.inference.formats.saved_model import SavedModel
@@ -22,6 +24,8 @@ FORMATS: Final[tuple[Format, ...]] = (
     OpenVino(),
     Frozen(),
     SavedModel(),
+    FrozenText(),
+    KerasH5(),
 )
 """All formats. Of an exported folder the first one whose runtime is installed runs: those without
 TensorFlow come first, the fast ones before the others."""

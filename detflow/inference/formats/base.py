@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from detflow.artifact import CONTRACT, LABEL_MAP_NAME
 from detflow.errors import ArtifactError, EnvironmentFault
@@ -25,8 +25,15 @@ _log = logging.getLogger(__name__)
 
 _MAX_NAMED = 5
 
+Canvas: TypeAlias = Literal["all", "first"]
+"""What a format fits an image into: all canvases of the model, in floats, or the first canvas
+alone, in whole grey levels."""
+
 TENSORFLOW: Final = "tensorflow"
-"""The runtime that takes seconds to import; every other one must run without it."""
+"""The runtime that takes seconds to import; others than these two must run without it."""
+
+MODEL_GARDEN: Final = "tf-models-official"
+"""TensorFlow with what builds a network; every other runtime must run without it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Format(ABC):
         suffixes: Suffixes that tell a file of this format when it is named by itself.
         is_default: Whether it is exported where no format is asked for.
         needs_one_stage: Whether it takes networks of one stage only.
-        canvas: Which of the model's canvases it knows: all, or the first alone.
+        canvas: What it fits an image into.
         holds_names: Whether its files hold the class names; an export without them is refused.
         extra: The extra of this package that its runtime belongs to; empty for one that is always
             there.
@@ -76,7 +83,7 @@ class Format(ABC):
     suffixes: tuple[str, ...] = ()
     is_default: bool = False
     needs_one_stage: bool = False
-    canvas: Literal["all", "first"] = "all"
+    canvas: Canvas = "all"
     holds_names: bool = False
     extra: str = ""
 

@@ -35,7 +35,7 @@ class Frozen(Format):
     name = "frozen"
     runtime = TENSORFLOW
     runtime_title = "TensorFlow"
-    entries = (
+    entries: tuple[EntryPoint, ...] = (
         EntryPoint("frozen_inference_graph.pb", INPUT_NAME),
         EntryPoint("frozen_inference_graph_encoded.pb", ENCODED_INPUT_NAME),
     )

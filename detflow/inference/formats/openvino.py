@@ -4,35 +4,46 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from typing_extensions import override
 
-from detflow.artifact import BOXES_NAME, CANVASES_NAME, INPUT_NAME, OUTPUT_NAMES, SCORES_NAME
+from detflow.artifact import (
+    BOXES_NAME,
+    CANVASES_NAME,
+    CLASS_NAMES_NODE,
+    INPUT_NAME,
+    OUTPUT_NAMES,
+    SCORES_NAME,
+)
 from detflow.errors import ArtifactError
 from detflow.geometry import Images
 from detflow.inference.detector import Outputs, Runner
 from detflow.inference.formats.base import EntryPoint, Format
+from detflow.inference.labels import parse_json_labels
 from detflow.inference.tensors import Tensor, Tensors
+from detflow.label_map import LabelMap
 from detflow.process.quiet import native_stderr_closed
 from detflow.text import first_line
 
-_SNIPPET = """import ast
-import re
-from pathlib import Path
+NAMES_KEY: Final = ("model_info", CLASS_NAMES_NODE)
+"""Place of the class names in an IR file: a JSON list."""
+
+_SNIPPET = """import json
 
 import numpy as np
 import openvino
 from PIL import Image, ImageOps
 
-text = Path("label_map.pbtxt").read_text(encoding="utf-8")
-names = [ast.literal_eval(name) for name in re.findall("name: ('.*')", text)]
+model = openvino.Core().read_model("{path}")
+names = json.loads(model.get_rt_info({names}).astype(str))
 # Some processors would compute in bfloat16; the export was proved in float32.
-model = openvino.compile_model("{path}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+model = openvino.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
 photo = np.asarray(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
 found = model({{"image_tensor": photo[np.newaxis]}})
 for i in range(int(found["num_detections"][0])):
@@ -49,6 +60,7 @@ class OpenVino(Format):
     runtime_title = "OpenVINO"
     entries = (EntryPoint("openvino/model.xml", INPUT_NAME),)
     suffixes = (".xml",)
+    holds_names = True
     extra = "openvino"
 
     @override
@@ -82,6 +94,13 @@ class OpenVino(Format):
         return lambda: request.infer([canvas])
 
     @override
+    def read_names(self, path: Path) -> LabelMap | None:
+        model = _core().read_model(os.fspath(path))
+        if not model.has_rt_info(list(NAMES_KEY)):
+            return None
+        return parse_json_labels(model.get_rt_info(list(NAMES_KEY)).astype(str), path)
+
+    @override
     def read_tensors(self, path: Path, entry: EntryPoint) -> Tensors | None:
         model = _core().read_model(os.fspath(path))
         inputs, outputs = (
@@ -95,7 +114,7 @@ class OpenVino(Format):
 
     @override
     def snippet(self, entry: EntryPoint) -> str | None:
-        return _SNIPPET.format(path=entry.path)
+        return _SNIPPET.format(path=entry.path, names=json.dumps(NAMES_KEY))
 
 
 def has_openvino() -> bool:

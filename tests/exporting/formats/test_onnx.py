@@ -13,6 +13,7 @@ from detflow.artifact import CONTRACT, OUTPUT_NAMES, ArtifactDir
 from detflow.errors import EnvironmentFault
 from detflow.exporting.formats import onnx as onnx_export
 from detflow.exporting.formats import openvino as openvino_export
+from detflow.inference.formats import find_format
 from detflow.inference.formats.onnx import load_with_onnxruntime, load_with_opencv
 from detflow.inference.formats.openvino import has_openvino, load_openvino
 from detflow.inference.load import load_detector
@@ -91,6 +92,8 @@ def test_openvino_s_files_are_chosen_by_name_and_hold_the_labels(onnx_dir):
 
     path = onnx_dir / "openvino" / "model.xml"
     assert load_detector(path).label_map == load_detector(onnx_dir).label_map
+    # They need no label map beside them.
+    assert find_format("openvino").read_names(path) == load_detector(onnx_dir).label_map
     model = openvino.Core().read_model(path)
     assert model.get_rt_info(["model_info", "labels"]).astype(str) == "disc Ringe_&_Ösen it's"
 

@@ -21,6 +21,7 @@ from detflow.exporting.formats import tflite
 from detflow.exporting.formats.base import Job
 from detflow.exporting.formats.tflite import Effort, Writer
 from detflow.exporting.formats.tflite_network import split_after_head, split_before_head
+from detflow.exporting.proof.rounding import require_rounded
 from detflow.inference.detector import Detector
 from detflow.inference.formats import FORMATS, find_format
 from detflow.inference.formats.tflite import load_tflite
@@ -241,8 +242,9 @@ def test_int8_knows_four_ways(job, canvases, monkeypatch):
     # The fine-tuning itself takes long and has tests of its own.
     monkeypatch.setattr(tflite, "fine_tune", fine_tune)
     notes = []
-    for note in Writer(find_format("tflite_int8"), effort=Effort(2, 3, steps=1)).write(job):
-        notes.append(note)
+    for draft in Writer(find_format("tflite_int8"), effort=Effort(2, 3, steps=1)).write(job):
+        notes.append(draft.notes)
+        require_rounded(job.artifact.path / "model_int8.tflite", draft.twin.content)
         detect_canvases = load_tflite(job.artifact.path / "model_int8.tflite")
         assert detect_canvases(canvases)["num_detections"].min() > 0
     assert [note["rung"] for note in notes] == [

@@ -185,7 +185,34 @@ def test_one_detection_cannot_stand_for_two():
     twice["detection_boxes"][0, 1], twice["detection_scores"][0, 1] = BOX, 0.9
     comparison = MatchedComparison("m", "c", dataclasses.replace(TOLERANCE, min_share=0.0))
     comparison.add("x", twice, one_box(BOX))
-    assert comparison.conclude().share_found == 0.5
+    agreement = comparison.conclude()
+    assert (agreement.share_found, agreement.share_known) == (0.5, 1.0)
+
+
+def test_what_a_format_adds_counts_as_much_as_what_it_loses():
+    comparison = MatchedComparison("model.xyz", "ckpt-7", TOLERANCE)
+    for added in (0.9, 0.2):
+        found = one_box(BOX)
+        found["detection_boxes"][0, 1] = (0.5, 0.5, 0.9, 0.9)
+        found["detection_scores"][0, 1] = added
+        comparison.add(f"image-{added}.jpg", one_box(BOX), found)
+    assert comparison.conclude().share_known == pytest.approx(2 / 3)
+    found = one_box(BOX) | {"detection_scores": np.array([[0.9, 0.4]], np.float32)}
+    comparison.add("again.jpg", one_box(BOX), found)
+    comparison.add("image.jpg", detections(), detections((1, 0.5, 0.5), (2, 0.6, 0.1)))
+    message = (
+        r"model\.xyz: 42\.9% of its own 7 .* are ckpt-7's too .* asked are 60\.0%; "
+        r"worst is image image\.jpg: 2 of 2 are not, such as class 1 of score 0\.50"
+    )
+    with pytest.raises(ArtifactError, match=message):
+        comparison.conclude()
+
+
+def test_where_a_checkpoint_detects_nothing_a_format_may_not_detect_something():
+    comparison = MatchedComparison("model.xyz", "ckpt-7", TOLERANCE)
+    comparison.add("x", detections(), detections((1, 0.5, 0.5)))
+    with pytest.raises(ArtifactError, match=r"0\.0% of its own 1 detection "):
+        comparison.conclude()
 
 
 def test_too_many_lost_detections_name_the_worst_image_and_what_is_lost():
@@ -194,7 +221,7 @@ def test_too_many_lost_detections_name_the_worst_image_and_what_is_lost():
         comparison.add(f"image-{number}.jpg", one_box(BOX), one_box(found))
     message = (
         r"model\.xyz: 50\.0% of ckpt-7's 2 .* asked are 60\.0%; "
-        r"worst is image image-1\.jpg: lost 1 of 1, such as class 1"
+        r"worst is image image-1\.jpg: 1 of 1 is not, such as class 1"
     )
     with pytest.raises(ArtifactError, match=message):
         comparison.conclude()

@@ -1,0 +1,79 @@
+"""The checkpoint on the proof's images, as each format sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from detflow.exporting.proof.gate import Reference, measure_reference
+from detflow.exporting.proof.images import ProofImages
+from detflow.exporting.proof.process import ProofImage
+from detflow.geometry import Images, boxes_to_image
+from detflow.inference.detector import Outputs
+from detflow.inference.formats.base import Canvas, Format
+from detflow.inference.formats.tflite import to_uint8
+from detflow.inference.serving import ServingModel
+from detflow.inference.tensorflow import eager_outputs
+from detflow.inference.trained import TrainedModel
+from detflow.models import preprocess
+from detflow.models.base import DetectionModel
+
+
+def measure_references(
+    trained: TrainedModel, proof: ProofImages, formats: Sequence[Format]
+) -> Mapping[Canvas, Reference]:
+    """Runs the checkpoint on the proof's images, on each kind of canvas that a format takes.
+
+    A format whose canvas is the first one, in whole grey levels, has to detect what the checkpoint
+    detects on that very canvas: the rounding is the caller's and no fault of the file, and without
+    it nothing but the file's own numbers is left to differ. The AP that all of it costs is measured
+    against the checkpoint on the images as they are, and held to the gate.
+
+    Returns:
+        References by canvas: `all`, and `first` where a format asks for it.
+
+    Raises:
+        DataError: There is no image.
+        ArtifactError: The records are damaged.
+    """
+    reference = measure_reference(detect_as_it_is(trained), proof, trained)
+    references: dict[Canvas, Reference] = {"all": reference}
+    if any(written.canvas == "first" for written in formats):
+        first = detect_on_bytes(trained, trained.serving.model)
+        outputs = [first(image) for image in proof.images]
+        references["first"] = dataclasses.replace(reference, outputs=outputs)
+    return references
+
+
+def detect_as_it_is(trained: TrainedModel) -> Callable[[ProofImage], Outputs]:
+    """Returns a checkpoint as a function of an image."""
+    detect = _load(trained.serving, trained)
+    return lambda image: detect(image.pixels[np.newaxis])
+
+
+def detect_on_bytes(
+    trained: TrainedModel, model: DetectionModel
+) -> Callable[[ProofImage], Outputs]:
+    """Returns a model as a function of an image that is fitted into whole grey levels before it.
+
+    Args:
+        trained: The checkpoint, for its thresholds and its name.
+        model: Its model, or one that was tuned after it.
+    """
+    serving = ServingModel(model, trained.serving.config, model.canvas_sizes[:1])
+    detect = _load(serving, trained)
+
+    def run(image: ProofImage) -> Outputs:
+        # TensorFlow fits the image here, and NumPy where the file is run: a fault of one shows.
+        canvases, ratio = preprocess.fit_to_canvas(image.pixels[np.newaxis], model.input_size)
+        outputs = detect(to_uint8(canvases.numpy()))
+        boxes = boxes_to_image(outputs["detection_boxes"], ratio.numpy())
+        return {**outputs, "detection_boxes": boxes}
+
+    return run
+
+
+def _load(serving: ServingModel, trained: TrainedModel) -> Callable[[Images], Outputs]:
+    return eager_outputs(serving.detect_traced, trained.checkpoint_path, has_variables=True)
