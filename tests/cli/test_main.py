@@ -31,7 +31,8 @@ def test_help_is_documentation():
 
 def test_help_names_no_page_that_a_wheel_lacks():
     texts = [" ".join(setting) for setting in explain_config()]
-    texts += [command.get_help(click.Context(command)) for _, command in commands()]
+    for _, command in commands():
+        texts.append(command.get_help(click.Context(command, **cli.context_settings)))
     texts += [getattr(detflow, name).__doc__ or "" for name in detflow.__all__]
     assert [text for text in texts if re.search(r"\bdocs/", text)] == []
 
