@@ -30,6 +30,7 @@ LESS = {
             "model.width_multiplier=0.25",
             "model.num_filters=16",
             "model.num_head_convs=1",
+            "train.time_budget=null",
             "train.steps=12",
             "train.warmup_steps=2",
             "train.batch_size=4",
