@@ -8,7 +8,7 @@ another contract, that of mobile libraries; `inference.formats.tflite` leads fro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,8 @@ CLASS_NAMES_NODE: Final = "class_names"
 CANVASES_NAME: Final = "canvases"
 BOXES_NAME: Final = "boxes"
 SCORES_NAME: Final = "scores"
+
+_MAX_CANVAS_SIDE = 1 << 16
 
 CONTRACT: Final[dict[str, Any]] = {
     # A graph or a signature takes one of these.
@@ -142,8 +144,17 @@ TFLITE_CONTRACT: Final[dict[str, Any]] = {
 
 
 def read_canvas_sizes(card: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
-    """Returns (height, width) of each canvas that an export's manifest names."""
-    sizes = (card["canvas_size"], *card["more_canvas_sizes"])
+    """Returns (height, width) of each canvas that an export's manifest names.
+
+    Raises:
+        ArtifactError: It names none.
+    """
+    try:
+        sizes = (card["canvas_size"], *card["more_canvas_sizes"])
+    except KeyError as error:
+        raise ArtifactError(
+            f"there is no {error} in it", path=MANIFEST_NAME, remedy="export again"
+        ) from None
     return tuple((size["height"], size["width"]) for size in sizes)
 
 
@@ -166,12 +177,29 @@ class ArtifactDir:
         """Reads the manifest, which has a digest of itself, without looking at other files.
 
         Raises:
-            ArtifactError: It is missing, damaged, or was changed.
+            ArtifactError: It is missing, damaged, was changed, or is none of an export.
         """
         if not self.manifest_path.is_file():
             cause, remedy = describe_mistake(self.path, "export")
             raise ArtifactError(cause, path=self.path, remedy=remedy)
-        return read_sealed_object(self.manifest_path)
+        card = read_sealed_object(self.manifest_path)
+        # Whoever can write it can seal it: what is read from it below has the form that it needs.
+        for name, is_sound in _SOUND.items():
+            if name in card and not is_sound(card[name]):
+                raise ArtifactError(
+                    f"{name} is not what an export has there",
+                    path=self.manifest_path,
+                    remedy="export again",
+                )
+        return card
+
+    def require_entries(self, card: Mapping[str, Any], *names: str) -> None:
+        """Raises ArtifactError where a manifest lacks an entry."""
+        for name in names:
+            if name not in card:
+                raise ArtifactError(
+                    f"there is no {name} in it", path=self.manifest_path, remedy="export again"
+                )
 
     def verify(self) -> dict[str, Any]:
         """Compares every file with the manifest, and returns the manifest.
@@ -224,7 +252,7 @@ class ArtifactDir:
                 str(name): FileDigest(bytes=int(d["bytes"]), sha256=str(d["sha256"]))
                 for name, d in card["files"].items()
             }
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             raise ArtifactError("the manifest lists no files", path=self.manifest_path) from None
 
     def lists(self, card: Mapping[str, Any], name: str) -> bool:
@@ -243,6 +271,38 @@ class ArtifactDir:
                         path=found,
                         remedy="move it away",
                     )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        type(value.get(side)) is int and 0 < value[side] <= _MAX_CANVAS_SIDE
+        for side in ("height", "width")
+    )
+
+
+def _are_formats(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(described, dict)
+        and isinstance(described.get("entries"), dict)
+        and (
+            described.get("metrics") is None
+            or (isinstance(described["metrics"], dict) and "AP" in described["metrics"])
+        )
+        for described in value.values()
+    )
+
+
+# How the entries of a manifest look that detflow reads.
+_SOUND: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "classes": _are_names,
+    "canvas_size": _is_size,
+    "more_canvas_sizes": lambda value: isinstance(value, list) and all(map(_is_size, value)),
+    "formats": _are_formats,
+}
 
 
 def _is_part(listed: str, name: str) -> bool:

@@ -8,7 +8,8 @@ a descriptor pool of its own, so that it can live in one process with that of an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -22,7 +23,14 @@ from detflow.text import first_line
 # text_format reads some 300,000 bytes a second; ImageNet's 21,841 classes take 2 MiB.
 _MAX_BYTES = 4 << 20
 _MAX_DEPTH = 16
+# Seven for each of 60,000 classes: some seconds.
+_MAX_TOKENS = 420_000
+# text_format copies the line of a token whenever it looks whether something is there, so that the
+# time grows with the square of a line's length.
+_LINE_LETTERS = 1_000
+_MAX_LINE_LETTERS = 20_000
 _MAX_REASON = 200
+_MAX_NAMED = 5
 # What an item of id 0 is called, which stands for no class.
 _BACKGROUND_NAMES = ("background", "???")
 
@@ -55,8 +63,8 @@ class LabelMap:
         if not all(self.names):
             raise ValueError("a class name is empty")
         if len(set(self.names)) != len(self.names):
-            twice = sorted({name for name in self.names if self.names.count(name) > 1})
-            raise ValueError(f"class names appear twice: {', '.join(twice)}")
+            twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
+            raise ValueError(f"class names appear twice: {', '.join(twice[:_MAX_NAMED])}")
         ids = self.ids or tuple(range(1, len(self.names) + 1))
         if len(ids) != len(self.names):
             raise ValueError(f"there are {len(ids)} ids for {len(self.names)} class names")
@@ -120,12 +128,17 @@ class LabelMap:
         """
         # Windows' editors begin a file with a mark that is no part of the text.
         text = text.removeprefix("\ufeff")
-        item_lines = _find_items(text, path)
+        item_lines, breaks = _find_items(text, path)
+        broken = _break_lines(text, breaks)
+        _require_short_lines(broken, path)
         label_map = _StringIntLabelMap()
         try:
-            text_format.Parse(text, label_map, allow_unknown_field=True)
+            text_format.Parse(broken, label_map, allow_unknown_field=True)
         except text_format.ParseError as error:
-            raise _malformed(_describe(error, text), path, error.GetLine()) from None
+            line = error.GetLine()
+            if line is not None:
+                line -= _count_breaks(broken, breaks, line)
+            raise _malformed(_describe(error, broken), path, line) from None
         if not label_map.item and re.sub(r"(?m)#.*$", "", text).strip():
             raise _malformed("it has no items", path, 1)
         names: dict[int, str] = {}
@@ -188,20 +201,28 @@ _ESCAPE = re.compile(
 )
 
 
-def _find_items(text: str, path: str | PurePath | None) -> list[int]:
-    """Returns the line on which each item begins.
+def _find_items(text: str, path: str | PurePath | None) -> tuple[list[int], list[int]]:
+    """Returns the line on which each item begins, and where a long line may be broken.
 
     Raises:
-        DataError: The text is nested too deep, or a string has an escape sequence that protobuf
-            does not have.
+        DataError: The text is nested too deep, has too many parts, or a string has an escape
+            sequence that protobuf does not have.
     """
     lines: list[int] = []
+    breaks: list[int] = []
     opened: list[str] = []
-    line, position, word = 1, 0, ""
-    for match in _TOKEN.finditer(text):
-        piece = match.group()
-        line += text.count("\n", position, match.start())
-        position = match.start()
+    line, position, begin, word = 1, 0, 0, ""
+    for count, match in enumerate(_TOKEN.finditer(text), start=1):
+        if count > _MAX_TOKENS:
+            raise _malformed(f"more than {_MAX_TOKENS:,} words and signs", path, line)
+        piece, place = match.group(), match.start()
+        if number := text.count("\n", position, place):
+            line += number
+            begin = text.rindex("\n", position, place) + 1
+        elif place - begin > _LINE_LETTERS and text[place - 1] in " \t{}":
+            breaks.append(place)
+            begin = place
+        position = place
         # Items stand one after the other, or in a list: item: [{…}, {…}].
         is_outside = all(bracket == "[" for bracket in opened)
         if piece[0] in "\"'":
@@ -217,7 +238,31 @@ def _find_items(text: str, path: str | PurePath | None) -> list[int]:
             del opened[-1:]
         elif is_outside and piece[0] != "#":
             word = piece
-    return lines
+    return lines, breaks
+
+
+def _break_lines(text: str, places: Sequence[int]) -> str:
+    """Returns a text with a line break more at each place."""
+    begins, ends = (0, *places), (*places, len(text))
+    return "\n".join(text[begin:end] for begin, end in zip(begins, ends, strict=True))
+
+
+def _require_short_lines(text: str, path: str | PurePath | None) -> None:
+    longest = max(text.split("\n"), key=len)
+    if len(longest) > _MAX_LINE_LETTERS:
+        line = text.count("\n", 0, text.index(longest)) + 1
+        raise _malformed(
+            f"more than {_MAX_LINE_LETTERS:,} letters without a line break or a blank",
+            path,
+            line,
+        )
+
+
+def _count_breaks(broken: str, places: Sequence[int], line: int) -> int:
+    """Returns how many of the breaks lie before a line of the broken text."""
+    begin = sum(len(part) + 1 for part in broken.split("\n")[: line - 1])
+    # Each break makes what follows longer by one letter.
+    return sum(place + number < begin for number, place in enumerate(places))
 
 
 def _malformed(reason: str, path: str | PurePath | None, line: int | None) -> DataError:

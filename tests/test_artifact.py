@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from detflow.artifact import ArtifactDir
+from detflow.artifact import ArtifactDir, read_canvas_sizes
 from detflow.digests import digest_files, seal
 from detflow.errors import ArtifactError
 
@@ -42,6 +42,48 @@ def test_no_edit_of_the_manifest_is_believed(export, change):
     export.manifest_path.write_text(json.dumps(content | change))
     with pytest.raises(ArtifactError, match=r"model\.json: its content is not what was written"):
         export.verify()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"classes": "cat"},
+        {"classes": [1]},
+        {"canvas_size": [192, 256]},
+        {"canvas_size": {"height": 0, "width": 9}},
+        {"canvas_size": {"height": 1e9, "width": 9}},
+        {"canvas_size": {"height": 10**9, "width": 9}},
+        {"more_canvas_sizes": {}},
+        {"more_canvas_sizes": [{"height": True, "width": 9}]},
+        {"formats": []},
+        {"formats": {"onnx": None}},
+        {"formats": {"onnx": {"entries": [], "metrics": None}}},
+        {"formats": {"onnx": {"entries": {}, "metrics": {"AP50": 1}}}},
+    ],
+)
+def test_whoever_sealed_it_what_is_read_has_its_form(export, entries):
+    content = json.loads(export.manifest_path.read_text())
+    export.manifest_path.write_text(json.dumps(seal(content | entries)))
+    (name,) = entries
+    with pytest.raises(ArtifactError, match=rf"model\.json: {name} is not what an export has"):
+        export.read_card()
+
+
+@pytest.mark.parametrize("size", [float("inf"), float("nan"), "x", None])
+def test_a_size_that_is_no_number_lists_no_file(export, size):
+    content = json.loads(export.manifest_path.read_text())
+    content["files"]["model.onnx"]["bytes"] = size
+    export.manifest_path.write_text(json.dumps(seal(content)))
+    with pytest.raises(ArtifactError, match="lists no files"):
+        export.verify()
+
+
+def test_a_missing_entry_is_named(export):
+    card = export.verify()
+    with pytest.raises(ArtifactError, match="there is no canvas_size in it"):
+        export.require_entries(card, "classes", "canvas_size")
+    with pytest.raises(ArtifactError, match="there is no 'canvas_size' in it"):
+        read_canvas_sizes(card)
 
 
 def test_a_file_that_is_not_listed_lies_there_and_is_no_part(export):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from detflow import label_map
 from detflow.errors import ArtifactError, DataError
 from detflow.label_map import LabelMap, read_label_map
 
@@ -153,6 +154,51 @@ def test_a_broken_label_map_is_refused_with_its_line(text, message):
     assert len(str(caught.value)) < 400
 
 
+def write_line(count):
+    """Many items, each with fields that nobody knows, in one line."""
+    return " ".join(
+        f"item {{ id: {number} name: 'class {number}' x: 1 y {{ z: 'a}}' }} }}"
+        for number in range(1, count + 1)
+    )
+
+
+def test_a_line_of_any_length_is_read_in_short_ones(monkeypatch):
+    seen = []
+    parse = label_map.text_format.Parse
+    monkeypatch.setattr(
+        label_map.text_format,
+        "Parse",
+        lambda text, *args, **kwargs: (seen.append(text), parse(text, *args, **kwargs)),
+    )
+    text = write_line(300)
+    # Without blanks brackets are enough.
+    for written in (text, text.replace(": ", ":").replace(" }", "}").replace("} ", "}")):
+        assert list(LabelMap.from_pbtxt(written)) == [f"class {i}" for i in range(1, 301)]
+    assert all(len(line) < 1_100 for text in seen for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{write_line(100)}\nitem {{ id: x }}", "map.pbtxt:2: not a label map: .*integer: x"),
+        (f"{write_line(100)} item {{ id: x }}\n", "map.pbtxt:1: not a label map: .*integer: x"),
+        (f"\n{write_line(99)}\n\n item {{ id: 7 }}", "map.pbtxt:4: a label map item needs"),
+        (f"item {{\n name: '{'a' * 20_001}' id: 1 }}", ":2: .*more than 20,000 letters without"),
+        ("x: 1\n" * 1_501, "more than 3,000 words and signs"),
+    ],
+)
+def test_lines_are_counted_as_they_were_written(text, message, monkeypatch):
+    monkeypatch.setattr(label_map, "_MAX_TOKENS", 3_000)
+    with pytest.raises(DataError, match=message):
+        LabelMap.from_pbtxt(text, "map.pbtxt")
+
+
+def test_names_that_appear_twice_are_found_in_one_pass():
+    names = [f"class {i}" for i in range(50_000)]
+    with pytest.raises(ValueError, match=r"appear twice: class 1, class 2$"):
+        LabelMap((*names, "class 2", "class 1"))
+
+
 PIECES = st.sampled_from(
     [
         "item { id: 1 name: 'a' }",
@@ -174,12 +220,12 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=25).map("".join) | st.text(max_size=40))
 def test_any_text_is_a_label_map_or_an_error_of_one_line(text):
     try:
-        label_map = LabelMap.from_pbtxt(text, "map.pbtxt")
+        found = LabelMap.from_pbtxt(text, "map.pbtxt")
     except DataError as error:
         message = str(error)
     else:
         message = "map.pbtxt:"
-        assert LabelMap.from_pbtxt(label_map.to_pbtxt()) == label_map
+        assert LabelMap.from_pbtxt(found.to_pbtxt()) == found
     assert message.startswith("map.pbtxt:")
     assert "\n" not in message
 

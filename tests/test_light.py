@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 # Modules that need TensorFlow or Matplotlib; all others belong to the light core.
 HEAVY = (
     r"benchmarking\.plot|distributed\..*|evaluation\.(files|page|plots)"
-    r"|exporting\.(build|card|page|quality|formats\..*|proof\..*)|inference\.(serving|tensorflow|trained)"
+    r"|exporting\.(build|card|page|quality|formats\..*|proof\..*)"
+    r"|inference\.(graphs|hdf5|serving|tensorflow|trained)"
     r"|models\.(?!anchors|precision).*|process\.tensorflow_faults|runs\.checkpoints"
     r"|training\.(?!fit).*"
 )

@@ -2,13 +2,16 @@
 """Measures what a detector takes for phone photos and for small pictures, with one thread.
 
     tools/bench_predict.py exports/raccoon raccoon/images
+    tools/yolo_shapes.py yolo11n.onnx
+    tools/bench_predict.py exports/raccoon raccoon/images --yolo yolo11n.onnx
 
 The photos are twenty of the pictures, enlarged to 12 megapixels, with grain as a sensor has it.
 Each is read and detected on in three ways, which take turns: as `detflow predict` does it; decoded
 whole and resized by the model's graph; and decoded whole and resized by OpenCV, which does not
-filter. The small pictures are read as they are. Times are CPU time, because it does not count what
-other work takes away. Then `detflow predict` runs on either folder in a process of its own, whose
-highest memory is told. It takes about a minute on an idle machine.
+filter. With --yolo there is a fourth one: a network of YOLO11n's shapes sees them on 640×640 pixels
+as Ultralytics prepares them. The small pictures are read as they are. Times are CPU time, because
+it does not count what other work takes away. Then `detflow predict` runs on either folder in a
+process of its own, whose highest memory is told. It takes about a minute on an idle machine.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ PHOTO_SIZE = (4000, 3000)
 GRAIN = 6
 SMALL_SIDE = 640
 ROUNDS = 3
+YOLO_SIDE = 640
 
 _MEMORY = """
 import sys
@@ -90,6 +94,31 @@ def time_in_turns(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def load_yolo(file: Path) -> Callable[[Path], object]:
+    """Returns what decodes a picture, fits it as Ultralytics does, and runs the network on it."""
+    import cv2
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        os.fspath(file), settings, providers=["CPUExecutionProvider"]
+    )
+
+    def run(path: Path) -> object:
+        pixels = cv2.cvtColor(cv2.imread(os.fspath(path)), cv2.COLOR_BGR2RGB)
+        canvas = np.full((YOLO_SIDE, YOLO_SIDE, 3), 114, np.uint8)
+        rows, columns = fitted_size(pixels.shape[:2], (YOLO_SIDE, YOLO_SIDE))
+        top, left = (YOLO_SIDE - rows) // 2, (YOLO_SIDE - columns) // 2
+        canvas[top : top + rows, left : left + columns] = cv2.resize(
+            pixels, (columns, rows), interpolation=cv2.INTER_LINEAR
+        )
+        values = canvas.transpose(2, 0, 1)[np.newaxis].astype(np.float32) / 255
+        return session.run(None, {"images": values})
+
+    return run
+
+
 def measure_memory(export: Path, folder: Path) -> float:
     """Returns the highest memory of `detflow predict` on a folder, in MB."""
     with tempfile.TemporaryDirectory() as output:
@@ -111,6 +140,7 @@ def main() -> None:
     parser.add_argument("export", type=Path)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--photos", type=int, default=NUM_PHOTOS, help="number of either kind")
+    parser.add_argument("--yolo", type=Path, metavar="FILE", help="of tools/yolo_shapes.py")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     detector = load_detector(options.export, threads=1)
@@ -127,6 +157,8 @@ def main() -> None:
         "decoded whole, the graph's resize": whole.predict,
         "decoded whole, OpenCV's linear resize": with_opencv,
     }
+    if options.yolo:
+        actions["YOLO11n's shapes, decoded whole, 640x640"] = load_yolo(options.yolo)
     sources = [file.path for file in find_pictures(str(options.pictures))]
     with tempfile.TemporaryDirectory() as folder:
         print(f"canvas {canvas[0]}x{canvas[1]}, CPU ms a picture, median", flush=True)
@@ -140,9 +172,9 @@ def main() -> None:
                 )
             }
             for name, value in time_in_turns(reading | actions, paths).items():
-                print(f"{title:14} {name:38} {value:7.1f}")
+                print(f"{title:14} {name:40} {value:7.1f}")
             peak = measure_memory(options.export, place)
-            print(f"{title:14} {'memory of detflow predict, MB':38} {peak:7.0f}")
+            print(f"{title:14} {'memory of detflow predict, MB':40} {peak:7.0f}")
 
 
 if __name__ == "__main__":

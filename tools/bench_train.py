@@ -91,11 +91,13 @@ def rate(times: list[float], images: int) -> float:
 
 def run_ours(options: argparse.Namespace) -> dict[str, float]:
     """Trains as the command does, and notes when each step ends."""
+    from detflow.process.platform import keep_freed_memory
     from detflow.runs.run_dir import RunDir
     from detflow.training.loop import Action
     from detflow.training.preflight import prepare_start
     from detflow.training.recipe import train
 
+    keep_freed_memory()
     times: list[float] = []
 
     class Clock(Action):
@@ -115,10 +117,12 @@ def run_tight(options: argparse.Namespace) -> dict[str, float]:
     from detflow.models.build import build_model
     from detflow.models.freeze import freeze
     from detflow.models.precision import network_precision, resolve_precision
+    from detflow.process.platform import keep_freed_memory
     from detflow.runs.checkpoints import WeightAverage
     from detflow.training.optimizer import LearningRate, build_optimizer
     from detflow.training.step import build_step
 
+    keep_freed_memory()
     config, images, label_map = load_images(options)
     precision = resolve_precision(config.runtime.precision)
     with network_precision(precision):

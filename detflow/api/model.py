@@ -267,6 +267,7 @@ def predict(
     every: int = 1,
     max_memory_mb: int = DEFAULT_MAX_BYTES >> 20,
     max_frames: int = DEFAULT_MAX_FRAMES,
+    keep: bool = True,
     progress: bool = False,
 ) -> Predictions:
     """Detects objects in the images and videos of files, folders and patterns.
@@ -288,6 +289,8 @@ def predict(
             The model comes on top, and up to 256 MiB for a batch of small pictures.
         max_frames: Most frames that are taken of one video; what lies behind is named in the
             result.
+        keep: Whether the result has the detections of each image. Without them, memory does not
+            grow with the number of images, all of which are in `output`.
         progress: Whether to draw a progress bar on stderr, where that is a terminal.
 
     Returns:
@@ -314,6 +317,7 @@ def predict(
             every=every,
             max_bytes=max_memory_mb << 20,
             max_frames=max_frames,
+            keep=keep,
             progress=shown,
         )
 

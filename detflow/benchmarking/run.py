@@ -192,6 +192,10 @@ def _describe_fastest(measurements: Sequence[Measurement]) -> dict[str, Any]:
 
 def _measure_all(artifacts: Sequence[Path], options: BenchmarkOptions) -> list[Measurement]:
     cards = {path: ArtifactDir(path).verify() for path in artifacts}
+    for path, card in cards.items():
+        ArtifactDir(path).require_entries(
+            card, "classes", "formats", "canvas_size", "more_canvas_sizes"
+        )
     manifest = _read_truth(cards, options)
     todo = [
         (path, known, entry)

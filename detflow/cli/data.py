@@ -287,6 +287,7 @@ def init(
     """
     from detflow.api.choices import build_options
     from detflow.config.reading import parse_config
+    from detflow.process.platform import keep_freed_memory
     from detflow.publish import publish_file
     from detflow.training.fit import FitOptions, fit_source, read_time_budget
 
@@ -294,6 +295,9 @@ def init(
     fit = FitOptions(read_time_budget(time_budget), start_from, offline, probe, folder)
     if output is not None and output.exists():
         raise click.UsageError(f"{output} exists; name another file")
+    if probe:
+        # As a training does, whose speed is measured.
+        keep_freed_memory()
     text = fit_source(source, build_options(val_from=val_from, report=False), fit)
     if parse_config(text).data.eval_split is None:
         announce(

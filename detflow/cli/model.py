@@ -314,14 +314,14 @@ def predict(
         output,
         overlays=overlays,
         overlay_videos=overlay_videos,
+        keep=False,
         progress=True,
         **given(chosen),
     )
-    begun = {str(image.file) for image in result.images}
     for name, reason in result.failed:
-        what = "read in part" if name in begun else "passed over"
+        what = "read in part" if name in result.cut else "passed over"
         print_text(f"detflow: {what}: {reason}", err=True)
-    cut = sum(name in begun for name, _ in result.failed)
+    cut = len(result.cut)
     passed_over = "".join(
         f", {number:,} {what}"
         for number, what in ((len(result.failed) - cut, "passed over"), (cut, "read in part"))

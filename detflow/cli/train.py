@@ -156,7 +156,9 @@ def _train_here(
     """Trains in this process, says how that ended, and returns the exit code."""
     from detflow.api.model import train_here
     from detflow.process.ending import require_immediate_exit
+    from detflow.process.platform import keep_freed_memory
 
+    keep_freed_memory()
     result = train_here(
         config,
         target,

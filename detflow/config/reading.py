@@ -54,9 +54,12 @@ def read_config(
         ConfigError: The file cannot be read, or anything in it is not as the schema says.
     """
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
+        with open(path, "rb") as file:
+            # A device or a pipe has no size that could be asked for.
+            content = file.read(_MAX_CONFIG_BYTES + 1)
+        if len(content) > _MAX_CONFIG_BYTES:
             raise ConfigError(f"a configuration has at most {_MAX_CONFIG_BYTES:,} bytes", path=path)
-        text = path.read_text(encoding="utf-8")
+        text = content.decode()
     except FileNotFoundError:
         raise ConfigError("no such file", path=path) from None
     except OSError as error:

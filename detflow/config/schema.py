@@ -199,6 +199,12 @@ class ModelConfig(_Section):
         """(height, width) in pixels of each canvas; `geometry.choose_canvas` chooses among them."""
         return (self.input_size, *self.more_input_sizes)
 
+    @property
+    def takes_one_canvas(self) -> bool:
+        """Whether the network cannot take images of several sizes."""
+        family = BACKBONES[self.backbone].family
+        return self.architecture != "retinanet" or not family.takes_several_sizes
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, values: Any) -> Any:
@@ -282,12 +288,9 @@ class ModelConfig(_Section):
                 f"input_size and more_input_sizes {[list(size) for size in self.canvas_sizes]} "
                 "hold one size twice"
             )
-        if self.architecture != "retinanet":
-            taker: str = self.architecture
-        elif not BACKBONES[self.backbone].family.takes_several_sizes:
-            taker = self.backbone
-        else:
+        if not self.takes_one_canvas:
             return
+        taker = self.backbone if self.architecture == "retinanet" else self.architecture
         raise ValueError(
             f"{taker} takes one input_size; leave more_input_sizes out, or choose a retinanet "
             "whose backbone takes several, such as a resnet"

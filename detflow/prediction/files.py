@@ -1,10 +1,9 @@
-"""The files that detections are written to: JSON, COCO's results, CSV, VOC, YOLO, overlays."""
+"""What is written for each image: its entry of JSON, VOC, YOLO, overlays."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ import simplejpeg
 from detflow.data.images.decode import read_image_facts
 from detflow.data.images.transcode import Treatment, encode_record_jpeg
 from detflow.errors import ConfigError
-from detflow.inference.detections import SIDES, Detections
+from detflow.inference.detections import Detections
 from detflow.inference.results import describe_detections
 from detflow.prediction.frames import Frame
 
@@ -34,17 +33,6 @@ FRAME_QUALITY: Final = 95
 
 # A file name has at most 255 bytes; a number and the suffix have to fit as well.
 _MAX_STEM_BYTES = 200
-_CSV_COLUMNS = (
-    "file",
-    "frame",
-    "time_s",
-    "width",
-    "height",
-    "name",
-    "class_id",
-    "score",
-    *SIDES,
-)
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -87,25 +75,6 @@ def describe_frame(frame: Frame, found: Detections, number: int) -> dict[str, An
         "exif_orientation": frame.picture.orientation,
         "detections": describe_detections(found, found.size),
     }
-
-
-def write_coco_results(path: Path, images: Iterable[Detections]) -> None:
-    """Writes COCO's results format; `image_id` is the image's `id` in predictions.json."""
-    results = [
-        entry for number, found in enumerate(images, start=1) for entry in found.to_coco(number)
-    ]
-    path.write_text(json.dumps(results) + "\n", encoding="utf-8")
-
-
-def write_csv(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one line a detection; an image without any has none. Boxes are in pixels."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _CSV_COLUMNS, restval="", extrasaction="ignore")
-        writer.writeheader()
-        for entry in entries:
-            for detection in entry["detections"]:
-                sides = zip(SIDES, detection["box_px"], strict=True)
-                writer.writerow({**entry, **detection, **dict(sides)})
 
 
 def write_voc(folder: Path, stem: str, frame: Frame, found: Detections) -> None:
@@ -176,18 +145,21 @@ class FileNames:
     """Gives every picture a file name of its own, like its old one; folders become part of it."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        # The number that was last given to a name.
+        self._taken: dict[str, int] = {}
 
     def choose(self, name: str, *, is_frame: bool = False) -> str:
         """Returns a name without suffix; the name of a video's frame has no suffix to remove."""
         stem = (name if is_frame else str(PurePosixPath(name).with_suffix(""))).replace("/", "_")
         stem = stem.encode("utf-8", "surrogateescape")[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
-        number, candidate = 1, stem
         # Compared without case: a copy to another file system must not lose a picture.
-        while candidate.casefold() in self._taken:
+        key = stem.casefold()
+        number, candidate = self._taken.get(key, 0) + 1, stem
+        while number > 1 and (candidate := f"{stem}-{number}").casefold() in self._taken:
             number += 1
-            candidate = f"{stem}-{number}"
-        self._taken.add(candidate.casefold())
+        self._taken[key] = number
+        if candidate is not stem:
+            self._taken[candidate.casefold()] = 1
         return candidate
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,21 +20,37 @@ from detflow.prediction.files import (
     YOLO_NAME,
     FileNames,
     describe_frame,
-    write_coco_results,
-    write_csv,
     write_overlay,
     write_voc,
     write_yolo,
     write_yolo_names,
 )
 from detflow.prediction.frames import Frame
+from detflow.prediction.growing import (
+    GrowingFile,
+    begin_coco_results,
+    begin_csv,
+    begin_report,
+    end_report,
+    format_coco_results,
+    format_entry,
+    format_rows,
+)
 from detflow.prediction.overlay_video import OverlayVideo
 
 _FORMAT_VERSION = 2
 
 
+class _Growing(NamedTuple):
+    """A file that every image adds to, how the image is written in it, and what ends it."""
+
+    file: GrowingFile
+    format: Callable[[dict[str, Any], Detections], str]
+    end: str = ""
+
+
 class PredictionFolder:
-    """Writes what was detected, image by image.
+    """Writes what was detected, image by image; of an image that was written it keeps the name.
 
     Args:
         path: The folder, which is empty.
@@ -51,10 +67,51 @@ class PredictionFolder:
         self._overlay_videos = overlay_videos
         self._formats = formats
         self._names = FileNames()
-        self._entries: list[dict[str, Any]] = []
-        self._found: list[Detections] = []
+        self._has_names = overlays or overlay_videos or bool({"voc", "yolo"} & {*formats})
+        self._classes: Sequence[str] = ()
+        self._growing: list[_Growing] = []
+        # Of images, and of each file's bytes: as far as the last image was written to all of them.
+        self._complete: tuple[int, tuple[int, ...]] = 0, ()
         self._videos: list[dict[str, Any]] = []
         self._open: tuple[Path, OverlayVideo] | None = None
+        self._stack = ExitStack()
+
+    def begin(self, *, model: str, classes: Sequence[str], score_threshold: float) -> None:
+        """Begins the files that describe all images.
+
+        Args:
+            model: The model, as the user named it.
+            classes: The names of its classes.
+            score_threshold: The least score of the detections.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        self._classes = classes
+        head = {
+            "format_version": _FORMAT_VERSION,
+            "model": model,
+            "classes": list(classes),
+            "score_threshold": score_threshold,
+            "frame": FRAME,
+        }
+        report = begin_report(self.path / PREDICTIONS_NAME, head)
+        self._grow(report, lambda entry, found: format_entry(entry))
+        if "coco" in self._formats:
+            results = begin_coco_results(self.path / COCO_RESULTS_NAME)
+            self._grow(results, lambda entry, found: format_coco_results(found, entry["id"]), "]\n")
+        if "csv" in self._formats:
+            table = begin_csv(self.path / CSV_NAME)
+            self._grow(table, lambda entry, found: format_rows(entry))
+
+    def _grow(
+        self,
+        file: GrowingFile,
+        write: Callable[[dict[str, Any], Detections], str],
+        end: str = "",
+    ) -> None:
+        self._stack.callback(file.close)
+        self._growing.append(_Growing(file, write, end))
 
     def add(self, frame: Frame, found: Detections) -> None:
         """Appends an image.
@@ -63,61 +120,50 @@ class PredictionFolder:
             EnvironmentFault: No video can be encoded here.
             OSError: The disk refuses.
         """
-        self._found.append(found)
-        entry = describe_frame(frame, found, len(self._found))
-        self._entries.append(entry)
-        stem = self._names.choose(frame.name, is_frame=frame.index is not None)
+        number = self._complete[0] + 1
+        entry = describe_frame(frame, found, number)
+        is_frame = frame.index is not None
+        stem = self._names.choose(frame.name, is_frame=is_frame) if self._has_names else ""
         if self._overlays:
             entry["overlay"] = f"{OVERLAYS_NAME}/{stem}.jpg"
             write_overlay(self.path / entry["overlay"], frame, found)
-        if self._overlay_videos and frame.index is not None:
+        if self._overlay_videos and is_frame:
             self._add_to_video(frame, found)
         if "voc" in self._formats:
             write_voc(self.path / VOC_NAME, stem, frame, found)
         if "yolo" in self._formats:
             write_yolo(self.path / YOLO_NAME, stem, found)
+        for growing in self._growing:
+            growing.file.append(growing.format(entry, found))
+        self._complete = number, tuple(growing.file.length for growing in self._growing)
 
-    def finish(
-        self,
-        *,
-        model: str,
-        classes: Sequence[str],
-        score_threshold: float,
-        failed: Sequence[tuple[str, str]],
-    ) -> None:
-        """Writes the files that describe all images.
+    def finish(self, *, failed: Sequence[tuple[str, str]]) -> None:
+        """Ends the files that describe all images. One that was interrupted is in none of them.
 
         Args:
-            model: The model, as the user named it.
-            classes: The names of its classes.
-            score_threshold: The least score of the detections.
             failed: (file, reason) of what was not read, or not to its end.
 
         Raises:
             OSError: The disk refuses.
         """
-        self.close()
-        report = {
-            "format_version": _FORMAT_VERSION,
-            "model": model,
-            "classes": list(classes),
-            "score_threshold": score_threshold,
-            "frame": FRAME,
-            "images": self._entries,
+        self._end_video()
+        tail = {
             "videos": self._videos,
             "failed": [{"file": name, "reason": reason} for name, reason in failed],
         }
-        (self.path / PREDICTIONS_NAME).write_text(
-            json.dumps(report, indent=1) + "\n", encoding="utf-8"
-        )
-        if "coco" in self._formats:
-            write_coco_results(self.path / COCO_RESULTS_NAME, self._found)
-        if "csv" in self._formats:
-            write_csv(self.path / CSV_NAME, self._entries)
+        # The report comes first.
+        ends = [end_report(tail), *(growing.end for growing in self._growing[1:])]
+        for growing, length, end in zip(self._growing, self._complete[1], ends, strict=True):
+            growing.file.finish(length, end)
         if "yolo" in self._formats:
-            write_yolo_names(self.path / YOLO_NAME, classes)
+            write_yolo_names(self.path / YOLO_NAME, self._classes)
 
     def close(self) -> None:
+        """Ends the files that are being written."""
+        with self._stack:
+            self._end_video()
+
+    def _end_video(self) -> None:
         """Ends the video that is being written, if one is."""
         if self._open is not None:
             _, video = self._open
@@ -128,7 +174,7 @@ class PredictionFolder:
         size = found.size.width, found.size.height
         # A video whose frames change their size goes on in a file of its own.
         if self._open is None or (self._open[0], self._open[1].size) != (frame.file.path, size):
-            self.close()
+            self._end_video()
             name = f"{OVERLAYS_NAME}/{self._names.choose(frame.file.name, is_frame=True)}.mp4"
             self._videos.append({"file": frame.source, "overlay_video": name})
             (self.path / name).parent.mkdir(exist_ok=True)

@@ -62,7 +62,7 @@ class Frame:
     @property
     def source(self) -> str:
         """The file's path, or the address of what is live, without passwords."""
-        return self.file.shown if isinstance(self.file, LiveSource) else str(self.file.path)
+        return self.file.shown if isinstance(self.file, LiveSource) else self.file.place
 
     @property
     def name(self) -> str:
@@ -84,7 +84,7 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
         DataError: A source holds none, or none but in `output`.
     """
     found = (file for source in sources for file in _find_files(source))
-    files = list({file.path.absolute(): file for file in found}.values())
+    files = list({os.path.abspath(file.place): file for file in found}.values())
     if output is None:
         return files
     replaced = output.resolve()

@@ -194,7 +194,7 @@ def _read_file(path: Path) -> bytes:
 def _read_video(path: str) -> Iterator[Frame]:
     faults: list[str] = []
     yield from read_frames(
-        [PictureFile(Path(path), Path(path).name)],
+        [PictureFile(path, Path(path).name)],
         lambda _, reason: faults.append(reason),
         lambda what, done, total: None,
     )

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
 # H.264 is what every player and browser shows. The wheels of PyAV bring libx264; a build of FFmpeg
-# without it may have OpenH264, and all have MPEG-4 Part 2. Few frames are looked ahead at, because
-# each of them takes memory.
+# without it may have OpenH264, and all have MPEG-4 Part 2. Few frames are looked ahead at, and few
+# threads encode, because each of them takes memory: `limits` says how much.
 _ENCODERS: Final = {
-    "libx264": {"preset": "veryfast", "crf": "21", "rc-lookahead": "8"},
-    "libopenh264": {"rc_mode": "quality"},
-    "mpeg4": {"flags": "+qscale", "global_quality": str(3 * 118)},
+    "libx264": {"preset": "veryfast", "crf": "21", "rc-lookahead": "8", "threads": "2"},
+    "libopenh264": {"rc_mode": "quality", "threads": "2"},
+    "mpeg4": {"flags": "+qscale", "global_quality": str(3 * 118), "threads": "2"},
 }
 # MPEG-4 Part 2 counts a second in at most 65,535 parts.
 _TICK_S: Final = Fraction(1, 30_000)
+# MP4 has 32 bits for how long a frame is shown; a file may say that there are years between two.
+_MAX_PAUSE: Final = round(3_600 / _TICK_S)
 
 
 class OverlayVideo:
@@ -48,6 +50,8 @@ class OverlayVideo:
         self.path = path
         self.size = size
         self._last = -1
+        # What longer pauses than a player bears were shortened by.
+        self._left_out = 0
         self._has_ended = False
         name = find_encoder()
         with contextlib.ExitStack() as stack, self._faults():
@@ -70,7 +74,7 @@ class OverlayVideo:
         Args:
             pixels: [height, width, 3] uint8, RGB, of the video's size.
             time_s: When it is shown, in seconds from the beginning; a time that does not lie behind
-                the last one is moved there.
+                the last one is moved there, and a pause of more than an hour becomes an hour.
 
         Raises:
             OSError: The disk refuses.
@@ -80,7 +84,10 @@ class OverlayVideo:
         height, width = pixels.shape[:2]
         even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), "rgb24")
-        self._last = max(self._last + 1, round(time_s / _TICK_S))
+        wanted = max(self._last + 1, round(time_s / _TICK_S) - self._left_out)
+        shown = min(wanted, self._last + _MAX_PAUSE)
+        self._left_out += wanted - shown
+        self._last = shown
         frame.pts, frame.time_base = self._last, _TICK_S
         with self._faults():
             self._output.mux(self._stream.encode(frame))

@@ -53,22 +53,18 @@ class Predictions:
 
     Attributes:
         images: The images and frames that could be read, in the order of the files; also those
-            without detections.
+            without detections. Empty where they were not to be kept.
         failed: (file, reason) of each file that could not be read, or not to its end.
+        cut: Those of these files that were read in part.
+        num_images: The number of images and frames with a result.
+        num_detections: The number of detections on all images.
     """
 
     images: Sequence[PredictedImage]
     failed: Sequence[tuple[str, str]]
-
-    @property
-    def num_images(self) -> int:
-        """The number of images and frames with a result."""
-        return len(self.images)
-
-    @property
-    def num_detections(self) -> int:
-        """The number of detections on all images."""
-        return sum(len(image.detections) for image in self.images)
+    cut: Collection[str]
+    num_images: int
+    num_detections: int
 
     def to_pandas(self) -> pandas.DataFrame:
         """Returns a pandas frame with a row for each detection.
@@ -101,6 +97,7 @@ def predict(
     every: int = 1,
     max_bytes: int = DEFAULT_MAX_BYTES,
     max_frames: int = DEFAULT_MAX_FRAMES,
+    keep: bool = True,
     progress: Progress = lambda what, done, total: None,
 ) -> Predictions:
     """Detects objects in pictures and videos, and publishes the results as a folder.
@@ -119,6 +116,8 @@ def predict(
         max_bytes: A picture or video is passed over that takes more memory while it is read and
             detected on. The model, and a batch of pictures of less than a megapixel, come on top.
         max_frames: Most frames that are taken of one video.
+        keep: Whether the result has the images. Without them memory does not grow with their
+            number.
         progress: Told how far it is.
 
     Raises:
@@ -148,38 +147,59 @@ def predict(
         # Once a model is loaded, its files are no longer needed.
         with local_model(model) as path:
             detector = load_detector(path)
+        if folder is not None:
+            folder.begin(
+                model=str(model),
+                classes=list(detector.label_map),
+                score_threshold=score_threshold,
+            )
+        is_encoded = output is not None and overlay_videos
+        largest_frame = fit_frame(max_bytes, is_encoded=is_encoded)
         failed: list[tuple[str, str]] = []
         images: list[PredictedImage] = []
-        frames = read_frames(
-            files,
-            lambda path, reason: failed.append((str(path), reason)),
-            progress,
-            limits=Limits(every, max_frames, fit_frame(max_bytes)),
-            max_bytes=max_bytes,
-            canvas_sizes=detector.canvas_sizes,
-        )
+        num_images = num_detections = 0
+        cut: set[str] = set()
+        # Of the files that are read, the last one that an image came from.
+        begun = ""
+
+        def fail(path: Path, reason: str) -> None:
+            failed.append((str(path), reason))
+            if begun == str(path):
+                cut.add(begun)
+
+        def read() -> Iterator[Frame]:
+            nonlocal begun
+            for frame in read_frames(
+                files,
+                fail,
+                progress,
+                limits=Limits(every, max_frames, largest_frame),
+                max_bytes=max_bytes,
+                canvas_sizes=detector.canvas_sizes,
+            ):
+                begun = str(frame.file.path)
+                yield frame
+
         try:
-            for frame, found in _detect(detector, frames):
+            for frame, found in _detect(detector, read()):
                 kept = found.above(score_threshold)
-                images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
                 if folder is not None:
                     folder.add(frame, kept)
+                num_images += 1
+                num_detections += len(kept)
+                if keep:
+                    images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
         except KeyboardInterrupt:
             # A camera never ends by itself: what was seen until then is the result.
-            if not (images and isinstance(files[-1], LiveSource)):
+            if not (num_images and isinstance(files[-1], LiveSource)):
                 raise
-        if not images:
+        if not num_images:
             raise DataError(
                 f"no image can be read, {count_noun(len(files), 'file')} tried; {failed[0][1]}"
             )
         if folder is not None:
-            folder.finish(
-                model=str(model),
-                classes=list(detector.label_map),
-                score_threshold=score_threshold,
-                failed=failed,
-            )
-    return Predictions(images, failed)
+            folder.finish(failed=failed)
+    return Predictions(images, failed, cut, num_images, num_detections)
 
 
 def _detect(detector: Detector, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Detections]]:

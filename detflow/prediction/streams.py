@@ -53,7 +53,7 @@ def find_live(source: str) -> LiveSource | None:
         return None
     shown = hide_credentials(source)
     name = f"camera-{source}" if is_camera else re.sub(r"[^\w.-]+", "_", shown)
-    return LiveSource(Path(name), name, source, shown)
+    return LiveSource(name, name, source, shown)
 
 
 def read_live(source: LiveSource, limits: Limits, progress: Progress) -> Iterator[VideoFrame]:

@@ -17,6 +17,7 @@ from detflow.process.platform import hold_file
 from detflow.publish import publish_file, remove_directory, sweep
 from detflow.runs.record import RunRecord
 from detflow.storage.cache import find_cached
+from detflow.storage.lease import Lease
 from detflow.storage.location import Location
 from detflow.storage.working_copy import WorkingCopy
 
@@ -43,7 +44,7 @@ class RunDir:
             path, self._copy = location, None
         else:
             path = find_cached("runs", location, str(location).encode())
-            self._copy = WorkingCopy(location, path, STATE_NAME)
+            self._copy = WorkingCopy(location, path, STATE_NAME, Lease(location))
         self.path = path
         # What decides the weights; see `record.RunRecord`.
         self.record_path = path / "run.json"

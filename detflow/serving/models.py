@@ -129,6 +129,7 @@ class ArtifactSource:
     def _load_once(self) -> ServedModel:
         manifest_path = ArtifactDir(self.path).manifest_path
         card = self.verify()
+        ArtifactDir(self.path).require_entries(card, "classes")
         exported = manifest_path.stat().st_mtime
         digest = digest_file(manifest_path)["sha256"]
         detector = self._load_detector(self.path)

@@ -32,6 +32,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN_VARIABLE = "DETFLOW_TOKEN"  # noqa: S105  The name of a variable.
 _MIN_TOKEN_LENGTH = 16
+# More than any header may have: what is longer never fits and ends the command all the same.
+_MAX_TOKEN_LETTERS = 1 << 16
 # Open files beside the connections: the model's, the log's, and the event loop's own.
 _SPARE_FILES = 64
 _KEEP_ALIVE_S = 15
@@ -100,7 +102,8 @@ def read_token(path: Path | None) -> str | None:
     """
     if path is not None:
         try:
-            token = path.read_text(encoding="ascii").strip()
+            with open(path, encoding="ascii") as file:
+                token = file.read(_MAX_TOKEN_LETTERS).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the token: {error}", path=path) from None
     elif _TOKEN_VARIABLE in os.environ:

@@ -18,10 +18,11 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol, cast
 
 from detflow.errors import DataError
 from detflow.publish import require_space
+from detflow.storage.tar_headers import BoundedTar
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 """Extensions of archives, in lower case; the content decides."""
@@ -29,8 +30,8 @@ DEFAULT_MAX_UNPACKED = 100_000_000_000
 """How many bytes the files of an archive may have together."""
 
 _PIECE_BYTES = 1 << 18
-# A header is read at once; long names and extended attributes need a few kilobytes.
-_MAX_HEADER_BYTES = 1 << 20
+# Letters of all names, which are kept to find one that stands twice.
+_MAX_NAMES_LETTERS = 256 << 20
 # A small archive of flat pictures may be packed very well.
 _RATIO_SLACK_BYTES = 16 << 20
 _ZIP_END = struct.Struct("<4s4H2LH")
@@ -38,6 +39,8 @@ _ZIP_END = struct.Struct("<4s4H2LH")
 _ZIP_ENTRY = struct.Struct("<4s24x3H12x")
 # The end of a list above 4 GiB or 65,535 entries, and what tells where it is.
 _ZIP64_END_BYTES = 56 + 20
+# On average; zipfile reads the list at once.
+_MAX_ZIP_ENTRY_BYTES = 1_024
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 3_000
 _MAX_DEPTH = 64
@@ -138,6 +141,7 @@ class _Unpacker:
         self._num_bytes = 0
         self._files: dict[str, str] = {}
         self._folders: set[str] = set()
+        self._letters = 0
 
     @property
     def max_entries(self) -> int:
@@ -221,6 +225,7 @@ class _Unpacker:
                 cause = f"the entry stands twice, the other as {self._files[folded]!r}"
                 raise self.refuse(cause, name)
             self._files[folded] = path
+            self._count_letters(len(folded) + len(path), name)
             if path in self._folders:
                 raise self.refuse("the entry is a file and a folder", name)
         for parent in parents:
@@ -229,6 +234,13 @@ class _Unpacker:
                 if self._files.get(folded) == parent:
                     raise self.refuse("the entry is a file and a folder", parent)
                 self._folders.add(parent)
+                self._count_letters(len(parent), name)
+
+    def _count_letters(self, count: int, name: str) -> None:
+        self._letters += count
+        if self._letters > _MAX_NAMES_LETTERS:
+            cause = f"the names in the archive have more than {_MAX_NAMES_LETTERS:,} letters"
+            raise self.refuse(cause, name)
 
 
 def _unpack_zip(archive: Path, unpacker: _Unpacker) -> None:
@@ -285,6 +297,8 @@ def _count_zip_entries(archive: Path, most: int) -> int:
         if wide >= 0 and tail.startswith(b"PK\6\6", wide):
             [list_bytes] = struct.unpack_from("<Q", tail, wide + 40)
             end -= _ZIP64_END_BYTES
+        if list_bytes > most * _MAX_ZIP_ENTRY_BYTES:
+            raise zipfile.BadZipFile("its list of entries is too large")
         file.seek(max(0, end - list_bytes))
         count = 0
         while count <= most and (head := file.read(_ZIP_ENTRY.size)).startswith(b"PK\1\2"):
@@ -297,36 +311,25 @@ def _count_zip_entries(archive: Path, most: int) -> int:
 
 def _unpack_tar(archive: Path, unpacker: _Unpacker, *, is_packed: bool) -> None:
     with archive.open("rb") as plain, gzip.GzipFile(fileobj=plain) as packed:
-        bounded: Any = _Bounded(packed if is_packed else plain)
-        for member in (tar := tarfile.TarFile(fileobj=bounded)):
+        source = BoundedTar(packed if is_packed else plain)
+        tar = tarfile.TarFile(fileobj=cast("IO[bytes]", source))
+        for member in tar:
             # tarfile keeps every member.
             tar.members = []  # type: ignore[attr-defined]
             if not (member.isreg() or member.isdir()) or member.issparse():
                 raise unpacker.refuse("the entry is neither a plain file nor a folder", member.name)
             target = unpacker.plan(member.name, member.size, is_folder=member.isdir())
+            source.expect_headers()
             if target is None:
                 continue
             content = tar.extractfile(member)
             if content is None:
                 raise tarfile.ReadError(f"{member.name!r} has no content")
             unpacker.require_space(member.size)
+            source.expect_content()
             with content:
                 unpacker.write(content, target, member.size, member.name)
-
-
-class _Bounded:
-    """A file that refuses reads which no honest archive causes, before they take the memory."""
-
-    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
-        self._file = file
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        """Reads that many bytes."""
-        if not 0 <= size <= _MAX_HEADER_BYTES:
-            raise tarfile.ReadError("a header is too large")
-        return self._file.read(size)
+            source.expect_headers()
 
 
 def _encode(name: str) -> bytes:

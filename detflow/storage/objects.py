@@ -152,6 +152,26 @@ class ObjectFolder(Folder):
             _file_system(self.url.scheme).pipe_file(self._key(path), content)
         self._require(path, {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
 
+    def create(self, path: str, content: bytes) -> bool:
+        """Writes a small file where none stands; tells whether none stood there.
+
+        Of several that do so at once, a store that knows conditional writes lets one through.
+        Others may let all of them, and the last one's file stands.
+        """
+        store = _file_system(self.url.scheme)
+        with _faults(self.url, path):
+            try:
+                store.pipe_file(self._key(path), content, mode="create")
+            except FileExistsError:
+                return False
+            except OSError:
+                # It may know no conditional writes, or refuse one in its own words. What else is
+                # the matter, a plain write shows.
+                if self.digest(path) is not None:
+                    return False
+                store.pipe_file(self._key(path), content)
+        return True
+
     @override
     def fetch(self, path: str, file: Path) -> None:
         with _faults(self.url, path):

@@ -3,7 +3,7 @@
 On a file system `publish.publish_directory` does it: one rename. An object store has no rename, so
 there the file that marks a folder of its kind, the manifest, is written last: without it nothing
 that detflow reads is there. Where it stood before it is removed first, so that at no moment it is
-about other files than those that it lists.
+about other files than those that it lists. A lease keeps others away meanwhile.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from detflow.errors import ConfigError
 from detflow.publish import publish_directory
 from detflow.storage.folders import LocalFolder, open_folder
 from detflow.storage.interface import Folder
+from detflow.storage.lease import LEASE_NAME, Lease
 from detflow.storage.location import Location, Url
 
 # Prefix, below the URL that is being published, of what a later run of the same request needs; the
@@ -42,6 +43,7 @@ class Staging:
         marker: The file that marks a folder of this kind.
         names: All files of the folder, where some of them are not in `path`; whatever else is found
             beside them is removed.
+        lease: The right to change what lies at a URL; None on a file system, which has locks.
     """
 
     path: Path
@@ -50,10 +52,16 @@ class Staging:
     notes: Folder
     marker: str
     names: frozenset[str] | None = None
+    lease: Lease | None = None
 
     def withdraw(self) -> None:
-        """Hides what was published before, where it cannot stay whole while `files` are built."""
-        if not isinstance(self.files, LocalFolder):
+        """Hides what was published before, where it cannot stay whole while `files` are built.
+
+        Raises:
+            Locked: Another process has taken over at the URL.
+        """
+        if self.lease is not None:
+            self.lease.require()
             self.files.remove(self.marker)
 
 
@@ -69,8 +77,8 @@ def publish_folder(output: Location, marker: str, resume: str | None = None) -> 
 
     Raises:
         EnvironmentFault: The disk or the store refuses.
-        Locked: Another process of this machine is building the same folder. At a URL nobody can
-            tell.
+        Locked: Another process is building the same folder, on this machine or, at a URL,
+            anywhere. `storage.lease` says what can be known there.
     """
     if isinstance(output, Path):
         with publish_directory(output, resume) as path:
@@ -82,13 +90,15 @@ def publish_folder(output: Location, marker: str, resume: str | None = None) -> 
             if staging.names is not None:
                 _remove_others(staging.files, staging.names)
         return
+    lease = Lease(output)
     files, notes_url = open_folder(output), output / f"{_UNFINISHED}{resume or 'run'}"
     with (
+        lease.held(),
         tempfile.TemporaryDirectory(prefix="detflow-") as folder,
         tempfile.TemporaryDirectory(prefix="detflow-") as scratch,
     ):
         path = Path(folder)
-        staging = Staging(path, Path(scratch), files, open_folder(notes_url), marker)
+        staging = Staging(path, Path(scratch), files, open_folder(notes_url), marker, lease=lease)
         yield staging
         built = sorted(
             file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()
@@ -96,11 +106,13 @@ def publish_folder(output: Location, marker: str, resume: str | None = None) -> 
         staging.withdraw()
         for name in built:
             if name != marker:
+                lease.require()
                 _upload(files, name, path)
-        names = staging.names or frozenset(built)
-        _remove_others(files, names, but=_UNFINISHED)
+        names = (staging.names or frozenset(built)) | {LEASE_NAME}
+        _remove_others(files, names, lease, but=_UNFINISHED)
+        lease.require()
         _upload(files, marker, path)
-        _remove_others(files, names)
+        _remove_others(files, names, lease)
 
 
 def _upload(files: Folder, name: str, source: Path) -> None:
@@ -108,13 +120,17 @@ def _upload(files: Folder, name: str, source: Path) -> None:
         shutil.copyfile(source / name, file)
 
 
-def _remove_others(files: Folder, names: frozenset[str], but: str | None = None) -> None:
+def _remove_others(
+    files: Folder, names: frozenset[str], lease: Lease | None = None, but: str | None = None
+) -> None:
     for entry in list(files.walk(lambda name: False)):
         if (
             entry.outside is None
             and entry.path not in names
             and not (but and entry.path.startswith(but))
         ):
+            if lease is not None:
+                lease.require()
             files.remove(entry.path)
 
 
@@ -138,7 +154,9 @@ def require_replaceable(final: Location, marker: str) -> None:
             path=str(final),
             remedy=f"name a prefix inside it, as in {final / 'records'}",
         )
-    found = [entry.path for entry in open_folder(final).walk(lambda name: False)]
+    entries = open_folder(final).walk(lambda name: False)
+    # Whose lease lies there is asked where it is taken.
+    found = [entry.path for entry in entries if entry.path != LEASE_NAME]
     if found and marker not in found and not any(path.startswith(_UNFINISHED) for path in found):
         raise ConfigError(
             f"the prefix is not empty and holds no {marker}",

@@ -7,23 +7,12 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 from detflow.errors import ArtifactError
+from detflow.storage.tar_headers import BoundedTar
 
 _CHUNK_BYTES = 1 << 18
-# tarfile reads a header of any size at once; long names and extended attributes need a few
-# kilobytes.
-_MAX_HEADER_BYTES = 1 << 20
-
-
-class _GzipFile(gzip.GzipFile):
-    """Refuses reads that no honest archive causes, before they take the memory."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Reads that many bytes of the content."""
-        if size is None or not 0 <= size <= _MAX_HEADER_BYTES:
-            raise tarfile.ReadError("a header is too large")
-        return super().read(size)
 
 
 def unpack(archive: Path, folder: Path, *, max_members: int, max_bytes: int) -> None:
@@ -45,8 +34,12 @@ def unpack(archive: Path, folder: Path, *, max_members: int, max_bytes: int) -> 
     left, count = max_bytes, 0
     folder.mkdir()
     try:
-        with _GzipFile(archive, "rb") as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
+        with gzip.open(archive, "rb") as packed:
+            source = BoundedTar(packed)
+            tar = tarfile.TarFile(fileobj=cast("IO[bytes]", source))
             for member in tar:
+                # tarfile keeps every member.
+                tar.members = []  # type: ignore[attr-defined]
                 count += 1
                 left -= member.size
                 cause = None
@@ -65,17 +58,27 @@ def unpack(archive: Path, folder: Path, *, max_members: int, max_bytes: int) -> 
                 if cause:
                     raise ArtifactError(cause, path=archive)
                 target = folder / member.name
+                source.expect_headers()
                 if member.isdir():
                     target.mkdir(parents=True, exist_ok=True)
                     continue
                 target.parent.mkdir(parents=True, exist_ok=True)
+                source.expect_content()
                 with open(target, "xb") as file:
                     _copy_member(tar, member, file.write)
+                source.expect_headers()
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise ArtifactError(
             "the archive names one file twice, or a file as a folder", path=archive
         ) from None
-    except (tarfile.TarError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+    except (
+        tarfile.TarError,
+        EOFError,
+        ValueError,
+        RecursionError,
+        zlib.error,
+        gzip.BadGzipFile,
+    ) as error:
         raise ArtifactError(f"not a whole .tar.gz: {error}", path=archive) from None
 
 

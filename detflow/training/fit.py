@@ -7,12 +7,14 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from detflow.config.reading import parse_config
-from detflow.config.schema import ExperimentConfig
+from detflow.config.schema import ExperimentConfig, ModelConfig
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import MANIFEST_NAME, RecordsManifest, read_manifest
 from detflow.data.records.reading import read_samples
@@ -76,12 +78,25 @@ class Shape:
     is_dense: bool
 
     @classmethod
-    def choose(cls, boxes: Boxes, affordable: float = math.inf) -> Shape:
-        """Chooses them; arguments are those of `choose_canvases`."""
-        canvases, chosen = choose_canvases(boxes, affordable)
+    def choose(
+        cls,
+        boxes: Boxes,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        affordable: float = math.inf,
+    ) -> Shape:
+        """Chooses them.
+
+        Args:
+            boxes: Of the training split.
+            settings: What the weights want of the section `model`.
+            affordable: As of `choose_canvases`.
+        """
+        model = ModelConfig.model_validate(dict(settings))
+        canvases, chosen = choose_canvases(boxes, model, affordable)
+        chosen += choose_anchor(boxes, canvases, model)
         mosaic = choose_mosaic(boxes, canvases)
         return cls(
-            [*chosen, *choose_anchor(boxes, canvases), mosaic],
+            [*(one for one in chosen if one.name.split(".")[1] not in settings), mosaic],
             math.prod(canvases[0]),
             not mosaic.value,
         )
@@ -162,6 +177,7 @@ def fit_config(
     ]
     shape, clock = Shape.choose(boxes), Clock(time_budget)
     beginning = begin(shape.is_dense)
+    shape = Shape.choose(boxes, beginning.model)
     if measure is not None:
         objects = math.ceil(boxes.num_objects / max(1, info.images))
 
@@ -177,7 +193,7 @@ def fit_config(
         clock = Clock.of(time_budget, speed, num_evaluated)
         affordable = shape.area * clock.share_of_least_images()
         if affordable < shape.area:
-            smaller = Shape.choose(boxes, affordable)
+            smaller = Shape.choose(boxes, beginning.model, affordable)
             clock = clock.on_area(smaller.area / shape.area)
             shape = smaller
     parts = choose_parts(beginning)

@@ -27,7 +27,6 @@ _SMALLEST_SIDE_PX = 20.0
 # Where a clock allows few images, it may be so much less. In 5 minutes of a slow core chess had AP
 # .60 and AP50 .86 on 288x288, .61 and .90 on 224x224; BCCD .55 on 256x352, .53 on 192x256.
 _LEAST_SIDE_PX = 16.0
-_STRIDE = 32
 # Further canvases have about the area of one, a fair share of the images each, and each of them
 # raises the mean share of its canvas that an image covers by so much.
 _MAX_CANVASES = 3
@@ -91,24 +90,31 @@ class Boxes:
         )
 
 
-def choose_canvases(boxes: Boxes, affordable: float = math.inf) -> tuple[Canvases, list[Choice]]:
+def choose_canvases(
+    boxes: Boxes, model: ModelConfig, affordable: float = math.inf
+) -> tuple[Canvases, list[Choice]]:
     """Chooses the smallest canvas on which small objects are large enough.
 
     Further canvases are added where a good part of a single one would be padding.
 
     Args:
         boxes: Of the training split.
+        model: What is known of the model: its coarsest level is a divisor of each side, and some
+            networks take one canvas alone.
         affordable: Area in pixels beyond which the clock allows too few images; objects may be
             smaller then.
     """
     native_height, native_width = np.median(boxes.all_sizes, 0)
+    stride = 2**model.max_level
     canvases: Canvases = ()
     smallest, name = 0.0, ""
     is_held = False
     for area in _CANVAS_AREAS:
-        larger = _lay_out(boxes.all_sizes, area)
+        larger = _lay_out(boxes.all_sizes, area, stride)
+        if model.takes_one_canvas:
+            larger = larger[:1]
         if larger == canvases:
-            break
+            continue
         if area > affordable and smallest >= _LEAST_SIDE_PX:
             is_held = True
             break
@@ -134,7 +140,7 @@ def choose_canvases(boxes: Boxes, affordable: float = math.inf) -> tuple[Canvase
     )
     one, several = (
         _mean_cover(boxes.all_sizes, sizes)
-        for sizes in ((_typical_canvas(boxes.all_sizes, math.prod(first)),), canvases)
+        for sizes in ((_typical_canvas(boxes.all_sizes, math.prod(first), stride),), canvases)
     )
     why = (
         f"{takers}: images cover {several:.0%} of their canvas, and would cover {one:.0%} of a "
@@ -146,21 +152,22 @@ def choose_canvases(boxes: Boxes, affordable: float = math.inf) -> tuple[Canvase
     ]
 
 
-def _lay_out(sizes: npt.NDArray[np.float64], area: int) -> Canvases:
+def _lay_out(sizes: npt.NDArray[np.float64], area: int, stride: int) -> Canvases:
     """Returns canvases for images, the one that takes most of them first.
 
     Args:
         sizes: [N, 2], (height, width) of the images.
         area: Of each canvas in pixels, about.
+        stride: Divides each side.
     """
     sizes = sizes[:: max(1, math.ceil(len(sizes) / _MAX_IMAGES))]
-    canvases: Canvases = (_typical_canvas(sizes, area),)
+    canvases: Canvases = (_typical_canvas(sizes, area, stride),)
     cover = _mean_cover(sizes, canvases)
     fewest = max(_LEAST_IMAGES, _LEAST_BUCKET * len(sizes))
     for count in range(2, _MAX_CANVASES + 1):
         fair = [
             some
-            for some in itertools.combinations(_candidates(sizes, area), count)
+            for some in itertools.combinations(_candidates(sizes, area, stride), count)
             if _count(sizes, some).min() >= fewest
         ]
         best = max(fair, key=lambda some: _mean_cover(sizes, some), default=canvases)
@@ -170,13 +177,13 @@ def _lay_out(sizes: npt.NDArray[np.float64], area: int) -> Canvases:
     return tuple(canvases[index] for index in np.argsort(-_count(sizes, canvases), kind="stable"))
 
 
-def _candidates(sizes: npt.NDArray[np.float64], area: int) -> list[tuple[int, int]]:
+def _candidates(sizes: npt.NDArray[np.float64], area: int, stride: int) -> list[tuple[int, int]]:
     """Returns canvases of about an area that have the aspects of some of the images."""
     aspects = np.exp(np.quantile(np.log(sizes[:, 1] / sizes[:, 0]), _CANDIDATE_QUANTILES))
     # No image is blown up on a canvas of its aspect and at most its area.
     area = min(area, int(np.median(sizes.prod(1))))
     rounded = {
-        (_round_to_stride(math.sqrt(area / aspect)), _round_to_stride(math.sqrt(area * aspect)))
+        (_round(math.sqrt(area / aspect), stride), _round(math.sqrt(area * aspect), stride))
         for aspect in aspects
     }
     return sorted(
@@ -184,15 +191,15 @@ def _candidates(sizes: npt.NDArray[np.float64], area: int) -> list[tuple[int, in
     )
 
 
-def _typical_canvas(sizes: npt.NDArray[np.float64], area: int) -> tuple[int, int]:
+def _typical_canvas(sizes: npt.NDArray[np.float64], area: int, stride: int) -> tuple[int, int]:
     """Returns the canvas of about an area that has the images' typical aspect.
 
     It is no larger than the typical image.
     """
     aspect = float(np.exp(np.median(np.log(sizes[:, 1] / sizes[:, 0]))))
     height, width = np.median(sizes, 0)
-    return _round_to_stride(min(math.sqrt(area / aspect), height)), _round_to_stride(
-        min(math.sqrt(area * aspect), width)
+    return _round(min(math.sqrt(area / aspect), height), stride), _round(
+        min(math.sqrt(area * aspect), width), stride
     )
 
 
@@ -234,10 +241,10 @@ def _smallest_class(boxes: Boxes, canvases: Canvases) -> tuple[str, float]:
     return name, medians[name]
 
 
-def choose_anchor(boxes: Boxes, canvases: Canvases) -> list[Choice]:
+def choose_anchor(boxes: Boxes, canvases: Canvases, model: ModelConfig) -> list[Choice]:
     """Chooses one anchor a cell, of the shape and scale that fit the boxes best.
 
-    The reason says which boxes are small for the finest level.
+    The reason says which boxes are small for the finest level of the model.
     """
     sides = boxes.sides_px(canvases)
     aspect = float(np.exp(np.median(np.log(sides[:, 1] / sides[:, 0]))))
@@ -250,9 +257,7 @@ def choose_anchor(boxes: Boxes, canvases: Canvases) -> list[Choice]:
         anchor_aspect = round(aspect, 2)
         why = f"the typical box is {aspect:.2f} times as wide as high, and so is the anchor"
     candidates = {
-        scale: ModelConfig(
-            input_size=canvases[0], anchor_scale=scale, aspect_ratios=(anchor_aspect,)
-        )
+        scale: model.model_copy(update={"anchor_scale": scale, "aspect_ratios": (anchor_aspect,)})
         for scale in _ANCHOR_SCALES
     }
     overlaps = {scale: _mean_shape_iou(sides, model) for scale, model in candidates.items()}
@@ -290,5 +295,5 @@ def _centred(sides: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.concatenate([-sides / 2, sides / 2], 1)
 
 
-def _round_to_stride(side: float) -> int:
-    return max(2 * _STRIDE, round(side / _STRIDE) * _STRIDE)
+def _round(side: float, stride: int) -> int:
+    return max(2 * stride, round(side / stride) * stride)

@@ -10,12 +10,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
-from detflow.config.schema import TrainConfig
+from detflow.config.schema import ModelConfig, TrainConfig
 from detflow.errors import ConfigError, EnvironmentFault
+from detflow.models.weights.library import is_here
 from detflow.models.weights.published import PUBLISHED, find_by_digest
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
-from detflow.storage.download import DownloadLimits, fetch_files
+from detflow.storage.download import DownloadLimits, fetch_files, is_fetched
 from detflow.training.fit_text import Choice
 
 _log = logging.getLogger(__name__)
@@ -25,6 +27,11 @@ SCRATCH = "scratch"
 _BUNDLED, _BETTER = "efficientnet-lite0-imagenet", "mobilenet-v2-openimages"
 _OFFLINE_VARIABLE = "DETFLOW_OFFLINE"
 _SCRATCH_PRESET = "retinanet_resnet10"
+# Backbones whose finest levels and depthwise kernels the recipe freezes.
+_MOBILE = ("efficientnet_lite0", "mobilenet_v2")
+# Of a model, what is fitted to the images and not to the weights.
+_CANVASES = ("input_size", "more_input_sizes")
+_ANCHORS = ("anchor_scale", "aspect_ratios", "anchors_per_octave")
 # Where there is no network that is to be known at once.
 _LIMITS = DownloadLimits(max_attempts=1, timeout_seconds=5.0)
 
@@ -61,13 +68,19 @@ def choose_beginning(start_from: str | None, *, offline: bool, is_dense: bool = 
     Raises:
         ConfigError: `start_from` is nothing that a training can start from.
         ArtifactError: What it names is damaged.
-        EnvironmentFault: It cannot be fetched, or is not installed.
+        EnvironmentFault: It cannot be fetched, must not be, or is not installed.
     """
+    offline = offline or os.environ.get(_OFFLINE_VARIABLE, "") not in ("", "0")
     if start_from == SCRATCH:
         return Beginning(None, why="--from scratch")
     if start_from is not None:
+        if offline and not _needs_no_network(start_from):
+            raise EnvironmentFault(
+                f"--from {start_from} is not on this machine, and no network is to be used",
+                remedy="leave --offline and DETFLOW_OFFLINE out, or name a file or folder that "
+                "`detflow weights fetch` brought",
+            )
         return _describe(find_initial_weights(TrainConfig(init_from=start_from)), start_from)
-    offline = offline or os.environ.get(_OFFLINE_VARIABLE, "") not in ("", "0")
     if is_dense:
         why = "for many small objects a classifier's backbone is better than a detector's"
     elif offline:
@@ -93,6 +106,14 @@ def choose_weights(beginning: Beginning) -> list[Choice]:
     why = "its backbone is what the weights fit" if beginning.source else "the fastest to train"
     model = [Choice(f"model.{name}", value, why) for name, value in beginning.model.items()]
     return [*model, Choice("train.init_from", beginning.source, beginning.why or "from scratch")]
+
+
+def _needs_no_network(source: str) -> bool:
+    """Tells whether what `train.init_from` takes is a path, or was fetched before."""
+    if source in PUBLISHED:
+        # What a package brings is never fetched: where it is missing, that is said elsewhere.
+        return PUBLISHED[source].package is not None or is_here(source)
+    return urlsplit(source).scheme not in ("http", "https") or is_fetched([source])
 
 
 def _fetch(name: str) -> bool:
@@ -122,7 +143,15 @@ def _describe(weights: InitialWeights | None, source: str) -> Beginning:
     """Returns what goes with weights that the user named."""
     if weights is None:
         raise ConfigError("--from names nothing", remedy="name weights, a file, or scratch")
-    name = source if source in PUBLISHED else None
+    if weights.model is not None:
+        what = "an export" if weights.kind == "export" else "a run"
+        return Beginning(
+            source,
+            _settings_of(weights.model),
+            f"--from, {what} of detflow: its classes are taken by name",
+            is_mobile=weights.model.backbone in _MOBILE,
+        )
+    name = source if source in PUBLISHED else weights.terms.get("name")
     if name is None and weights.kind in ("lite0", "tflite"):
         digests = [find_by_digest(digest["sha256"]) for digest in weights.digests.values()]
         same_kind = (key for key, entry in PUBLISHED.items() if entry.kind == weights.kind)
@@ -133,3 +162,21 @@ def _describe(weights: InitialWeights | None, source: str) -> Beginning:
         f"--from {source}: nobody knows which model these weights fit",
         remedy="set train.init_from and the section model yourself",
     )
+
+
+def _settings_of(model: ModelConfig) -> dict[str, Any]:
+    """Returns what a section `model` has to say so that the weights of a model fit.
+
+    Canvases are fitted to the images. So are anchors where a cell has one; several are what the
+    head has as many outputs for.
+    """
+    values = model.model_dump(mode="json")
+    defaults = ModelConfig.model_validate({"preset": model.preset}).model_dump(mode="json")
+    has_several = len(model.aspect_ratios) * model.anchors_per_octave > 1
+    fitted = _CANVASES if has_several else (*_CANVASES, *_ANCHORS)
+    kept = {
+        name: value
+        for name, value in values.items()
+        if name not in fitted and (value != defaults[name] or (has_several and name in _ANCHORS))
+    }
+    return {"preset": model.preset, **kept}

@@ -132,3 +132,6 @@ def test_a_file_that_takes_too_much_is_named_and_passed_over(tmp_path):
 def test_a_video_s_frame_is_as_large_as_the_memory_allows():
     assert fit_frame(2 << 30) == MAX_FRAME_PIXELS
     assert fit_frame(52 * 1_920 * 1_080) == 1_920 * 1_080
+    # What is drawn on is encoded, too.
+    assert fit_frame(130 * 1_920 * 1_080, is_encoded=True) == 1_920 * 1_080
+    assert fit_frame(2 << 30, is_encoded=True) < 17_000_000

@@ -40,6 +40,17 @@ def test_a_video_plays_at_its_own_pace(missing, shades, tmp_path, monkeypatch):
     assert means == pytest.approx(range(5), abs=0.3)
 
 
+@pytest.mark.parametrize("pause", [4_000, 10**9, 1e18])
+def test_a_pause_of_years_becomes_an_hour(shades, tmp_path, pause):
+    video = overlay_video.OverlayVideo(tmp_path / "clip.mp4", (64, 48))
+    for number, time_s in enumerate((0, 0.5, pause, pause + 0.25 if pause < 1e17 else pause)):
+        video.add(shades[number], time_s)
+    video.close()
+    times = [frame.time_s for frame in read(tmp_path / "clip.mp4")]
+    assert times[:3] == pytest.approx([0, 0.5, 3_600.5], abs=0.01)
+    assert times[3] - times[2] == pytest.approx(0.25 if pause < 1e17 else 0, abs=0.001)
+
+
 def test_without_an_encoder_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(overlay_video, "_ENCODERS", {"vhs": {}})
     with pytest.raises(EnvironmentFault, match=r"no encoder out of vhs; .*--overlay-video"):
@@ -67,18 +78,19 @@ def test_each_video_has_one_of_its_own_and_pictures_have_none(shades, tmp_path):
     folder = PredictionFolder(
         tmp_path / "out", overlays=False, overlay_videos=True, formats=("csv", "yolo")
     )
+    folder.begin(model="m", classes=["cat"], score_threshold=0.3)
     small = [pixels[:47, :63] for pixels in shades]
     for name in ("a/clip.avi", "b/clip.avi"):
         for index in range(3):
-            file = PictureFile(tmp_path / name, "clip.avi")
+            file = PictureFile(str(tmp_path / name), "clip.avi")
             folder.add(Frame(file, Picture(small[index], 1), index, index / 10), BOX)
-    folder.add(Frame(PictureFile(tmp_path / "c.jpg", "c.jpg"), Picture(small[0], 1)), BOX)
+    folder.add(Frame(PictureFile(str(tmp_path / "c.jpg"), "c.jpg"), Picture(small[0], 1)), BOX)
     # A frame of another size begins a file.
     large = Detections(ImageSize(64, 48), ())
-    file = PictureFile(tmp_path / "d.ts", "d.ts")
+    file = PictureFile(str(tmp_path / "d.ts"), "d.ts")
     folder.add(Frame(file, Picture(small[0], 1), 0, 0.0), BOX)
     folder.add(Frame(file, Picture(shades[1], 1), 1, 0.5), large)
-    folder.finish(model="m", classes=["cat"], score_threshold=0.3, failed=[])
+    folder.finish(failed=[])
     yolo = tmp_path / "out" / "yolo"
     assert (yolo / "data.yaml").read_text() == 'names:\n  0: "cat"\n'
     assert (yolo / "labels" / "c.txt").read_text() == (

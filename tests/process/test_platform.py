@@ -37,3 +37,27 @@ def test_what_is_freed_between_blocks_in_use_goes_back():
     platform.return_free_pages()
     assert len(kept) == 50
     assert read_resident_mib() < before + 20
+
+
+@pytest.mark.skipif(not hasattr(platform._LIBC, "mallopt"), reason="the C library is not glibc")
+def test_what_a_training_frees_stays_for_what_it_allocates_next():
+    script = """
+import re
+from pathlib import Path
+from detflow.process.platform import keep_freed_memory
+
+def read(name):
+    return int(re.search(rf"{name}:\\s+(\\d+)", Path("/proc/self/smaps_rollup").read_text())[1])
+
+keep_freed_memory()
+idle = read("Rss")
+for _ in range(3):
+    block = b"x" * (100 << 20)
+    del block
+print(read("Rss") - idle, read("AnonHugePages"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    resident, huge = map(int, done.stdout.split())
+    assert 100 << 10 <= resident < 120 << 10
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    assert "[never]" in setting or huge >= 90 << 10

@@ -1,12 +1,16 @@
+import gzip
 import io
 import os
+import shutil
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
 
 from detflow.errors import DataError
+from detflow.storage import archives, tar_headers
 from detflow.storage.archives import (
     ArchiveLimits,
     drop_archive_suffix,
@@ -177,6 +181,45 @@ def test_a_header_that_wants_gigabytes_is_refused(tmp_path):
     archive.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     with pytest.raises(DataError, match="not a whole tar archive: a header is too large"):
         unpack(archive)
+
+
+def test_headers_of_one_member_are_bounded_together(tmp_path):
+    """tarfile holds all of them until the member comes, and packed they are nothing."""
+    member = special("long", tarfile.GNUTYPE_LONGNAME)
+    member.size = 300 << 10
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as packed:
+        for _ in range(40):
+            packed.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(member.size))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="a header is too large"):
+        unpack(tmp_path / "a.tar.gz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_members_of_long_names_each_have_their_headers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_headers, "_MAX_HEADERS_BYTES", 10_000)
+    folder = f"{'a' * 240}/" * 12
+    entries = [(f"{folder}{i}.jpg", b"x" * 20_000) for i in range(9)]
+    assert len(unpack(pack_tar(tmp_path / "a", entries))) == 9
+
+
+@pytest.mark.parametrize("pack", [pack_zip, pack_tar])
+def test_the_letters_of_all_names_are_bounded(tmp_path, pack, monkeypatch):
+    monkeypatch.setattr(archives, "_MAX_NAMES_LETTERS", 40_000)
+    archive = pack(tmp_path / "a", [(f"{'a/' * 60}{i}", b"") for i in range(100)])
+    assert len(unpack(archive)) == 100
+    shutil.rmtree(tmp_path / "unpacked")
+    archive = pack(tmp_path / "a", [(f"{i}/{'a/' * 60}b", b"") for i in range(100)])
+    with pytest.raises(DataError, match="the archive have more than 40,000 letters"):
+        unpack(archive)
+
+
+def test_a_list_of_entries_that_is_as_long_as_the_names_in_it_is_refused(tmp_path):
+    archive = pack_zip(tmp_path / "a.zip", [("a" * 2_000, b"")])
+    with pytest.raises(DataError, match="its list of entries is too large"):
+        unpack(archive, max_entries=1)
 
 
 def test_an_encrypted_archive_is_refused_in_one_line(tmp_path):

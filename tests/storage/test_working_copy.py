@@ -4,6 +4,7 @@ import pytest
 
 from detflow.errors import Locked
 from detflow.storage.folders import open_folder
+from detflow.storage.lease import Lease
 from detflow.storage.location import Url
 from detflow.storage.working_copy import WorkingCopy
 
@@ -20,15 +21,10 @@ def url(tmp_path):
 def copy(url, tmp_path):
     """Makes a working copy that is as quick as a test wants it."""
 
-    def make(name, watch_seconds=1.0, renew_seconds=0.05):
+    def make(name, renew_seconds=0.05):
         (tmp_path / name).mkdir()
-        return WorkingCopy(
-            url,
-            tmp_path / name,
-            "state.json",
-            renew_seconds=renew_seconds,
-            watch_seconds=watch_seconds,
-        )
+        lease = Lease(url, renew_seconds=renew_seconds, watch_seconds=1.0)
+        return WorkingCopy(url, tmp_path / name, "state.json", lease)
 
     return make
 
@@ -39,21 +35,6 @@ def names(url):
 
 def write_lease(url, lease):
     open_folder(url).write(".lease.json", json.dumps(lease).encode())
-
-
-def test_a_lease_that_is_renewed_keeps_others_out(url, copy):
-    with copy("here").leased():
-        held = "another trainer is at work here: pid"
-        with pytest.raises(Locked, match=held), copy("elsewhere").leased():
-            pass
-    assert names(url) == set()
-
-
-def test_a_lease_that_nobody_renews_is_taken_over(url, copy):
-    write_lease(url, FOREIGN)
-    with copy("here", watch_seconds=0.1).leased():
-        assert json.loads(open_folder(url).read(".lease.json", 999))["token"] != FOREIGN["token"]
-    assert names(url) == set()
 
 
 def test_who_has_lost_the_lease_changes_nothing(url, copy, tmp_path):

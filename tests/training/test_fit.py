@@ -251,3 +251,25 @@ def test_a_wrong_time_budget_is_blamed_on_its_flag():
         90.0,
         None,
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "stride"),
+    [
+        ({"preset": "retinanet_resnet50"}, 128),
+        ({"preset": "retinanet_spinenet49_mobile"}, 128),
+        ({"preset": "faster_rcnn_resnet50", "anchor_scale": 6.0, "aspect_ratios": [0.5, 2.0]}, 64),
+    ],
+)
+def test_canvases_and_anchors_go_with_what_the_weights_fit(model, stride):
+    samples = [sample(LANDSCAPE, 60.0)] * 60 + [sample(PORTRAIT, 60.0)] * 40
+    weights = Beginning("a", model)
+    choices = fit_config(manifest({"train": 100}), "out", samples, lambda _: weights)
+    config = parse_config(format_choices(choices, [])).model
+    for canvas in config.canvas_sizes:
+        assert canvas[0] % stride == canvas[1] % stride == 0
+    # One network takes one canvas alone; that of two would not fit the levels of the others.
+    assert len(config.canvas_sizes) == 1
+    # What the head has several outputs for stays.
+    assert config.anchor_scale == model.get("anchor_scale", config.anchor_scale)
+    assert config.aspect_ratios == tuple(model.get("aspect_ratios", [1.0]))

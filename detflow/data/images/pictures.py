@@ -30,14 +30,21 @@ from detflow.types import ImageSize
 class PictureFile:
     """A picture's file.
 
+    There may be millions, so it holds texts: a `Path` takes four times the memory.
+
     Attributes:
-        path: The file.
+        place: The file's path.
         name: Its path relative to the folder that the person named; its own name where the person
             named the file itself.
     """
 
-    path: Path
+    place: str
     name: str
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +207,10 @@ def _expand(
     path: Path, further_suffixes: Collection[str], is_wanted: Callable[[Path], bool]
 ) -> list[PictureFile]:
     if not path.is_dir():
-        return [PictureFile(path, path.name)]
+        return [PictureFile(os.fspath(path), path.name)]
     suffixes = {*IMAGE_SUFFIXES, *further_suffixes}
     return [
-        PictureFile(file, file.relative_to(path).as_posix())
+        PictureFile(os.fspath(file), file.relative_to(path).as_posix())
         for file in _walk(path)
         if file.suffix.lower() in suffixes or is_wanted(file)
     ]

@@ -7,17 +7,18 @@ pool of its own, so that it can live in one process with TensorFlow's.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from detflow.data.records.wire import read_parts
+
 Feature = Sequence[bytes] | Sequence[float] | Sequence[int]
 """The values of one feature: bytes, floats (stored as float32) or integers (int64)."""
 
 _ENCODED_NAME = b"image/encoded"
-_MAX_WALKED_FIELDS = 100_000
 _KINDS = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
 _TYPES = {kind: python_type for python_type, kind in _KINDS.items()}
 
@@ -77,61 +78,22 @@ def find_encoded_images(data: bytes) -> list[bytes]:
     """
     budget = itertools.count()
     found: list[bytes] = []
-    for features in _read_parts(memoryview(data), 1, budget):
-        for entry in _read_parts(features, 1, budget):
-            names = list(_read_parts(entry, 1, budget))
-            if not names or names[-1] != _ENCODED_NAME:
-                continue
-            # Where two entries have one name, the last one counts.
-            found = [
-                bytes(value)
-                for feature in _read_parts(entry, 2, budget)
-                for values in _read_parts(feature, 1, budget)
-                for value in _read_parts(values, 1, budget)
-            ]
+    try:
+        for features in read_parts(memoryview(data), 1, budget):
+            for entry in read_parts(features, 1, budget):
+                names = list(read_parts(entry, 1, budget))
+                if not names or names[-1] != _ENCODED_NAME:
+                    continue
+                # Where two entries have one name, the last one counts.
+                found = [
+                    bytes(value)
+                    for feature in read_parts(entry, 2, budget)
+                    for values in read_parts(feature, 1, budget)
+                    for value in read_parts(values, 1, budget)
+                ]
+    except ValueError as error:
+        raise ValueError(f"not a tf.Example: {error}") from None
     return found
-
-
-def _read_parts(message: memoryview, number: int, budget: Iterator[int]) -> Iterator[memoryview]:
-    """Yields the content of a message's fields of one number that hold bytes or messages.
-
-    Args:
-        message: In protobuf's wire format.
-        number: The field's number.
-        budget: Counts the fields that were walked.
-    """
-    position = 0
-    while position < len(message):
-        if next(budget) >= _MAX_WALKED_FIELDS:
-            raise ValueError(f"not a tf.Example: more than {_MAX_WALKED_FIELDS:,} fields")
-        key, position = _read_varint(message, position)
-        begin = position
-        match key & 7:
-            case 0:
-                _, position = _read_varint(message, position)
-            case 1:
-                position += 8
-            case 2:
-                size, begin = _read_varint(message, position)
-                position = begin + size
-            case 5:
-                position += 4
-            case kind:
-                raise ValueError(f"not a tf.Example: a field of the unknown kind {kind}")
-        if position > len(message):
-            raise ValueError("not a tf.Example: it is cut off")
-        if key == number << 3 | 2:
-            yield message[begin:position]
-
-
-def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Returns a number of at most ten bytes, and where the next field begins."""
-    value = 0
-    for shift, byte in zip(range(0, 70, 7), message[position:], strict=False):
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position + shift // 7 + 1
-    raise ValueError("not a tf.Example: it is cut off")
 
 
 def _build_message() -> Any:

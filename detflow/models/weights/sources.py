@@ -52,6 +52,7 @@ class InitialWeights:
         terms: What they were made from: `name` of published weights, their `data`, their `licence`;
             of a run the fingerprint of its `records`, and what it had `begun_with`, which is None
             of a run from scratch. Empty where nobody knows.
+        model: The model of the run that they are of; None where nobody knows it.
     """
 
     source: str
@@ -60,6 +61,7 @@ class InitialWeights:
     digests: Mapping[str, FileDigest]
     classes: tuple[str, ...] | None = None
     terms: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelConfig | None = None
 
     @property
     def backbone(self) -> str | None:
@@ -146,6 +148,7 @@ def _from_export(source: str, artifact: ArtifactDir, sha256: str | None) -> Init
         digests,
         record.label_map.names,
         _inherited(record),
+        record.config.model,
     )
 
 
@@ -183,7 +186,13 @@ def _from_path(source: str, path: Path, sha256: str | None) -> InitialWeights:
         run.require_classes(classes)
         require_digest(state.files, sha256)
         return InitialWeights(
-            source, checkpoint, "run", state.files, classes.names, _inherited(state.record)
+            source,
+            checkpoint,
+            "run",
+            state.files,
+            classes.names,
+            _inherited(state.record),
+            state.record.config.model,
         )
     if is_fetched_folder(path):
         folder = read_fetched_folder(path)

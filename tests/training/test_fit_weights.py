@@ -1,0 +1,77 @@
+import pytest
+
+from detflow.config.reading import parse_config
+from detflow.errors import ConfigError, EnvironmentFault
+from detflow.runs.run_dir import RunDir
+from detflow.training import fit_weights
+from detflow.training.fit_weights import choose_beginning
+
+
+@pytest.fixture(autouse=True)
+def no_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("DETFLOW_OFFLINE", raising=False)
+
+    def refuse(*arguments):
+        raise AssertionError(f"asked the network for {arguments}")
+
+    monkeypatch.setattr(fit_weights, "find_initial_weights", refuse)
+    monkeypatch.setattr(fit_weights, "fetch_files", refuse)
+
+
+@pytest.mark.parametrize(
+    "source", ["mobilenet-v2-openimages", "resnet50-imagenet", "https://example.org/a.tar.gz"]
+)
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_offline_holds_for_weights_that_were_asked_for_too(source, by_variable, monkeypatch):
+    if by_variable:
+        monkeypatch.setenv("DETFLOW_OFFLINE", "1")
+    with pytest.raises(EnvironmentFault, match=f"{source} is not on this machine") as caught:
+        choose_beginning(source, offline=not by_variable)
+    assert "weights fetch" in caught.value.remedy
+
+
+def test_offline_takes_what_is_here(monkeypatch):
+    monkeypatch.undo()
+    name = "efficientnet-lite0-imagenet"
+    assert choose_beginning(name, offline=True).source == name
+    monkeypatch.setattr(fit_weights, "is_here", lambda name: True)
+    asked = []
+    monkeypatch.setattr(fit_weights, "find_initial_weights", asked.append)
+    with pytest.raises(ConfigError, match="names nothing"):
+        choose_beginning("mobilenet-v2-openimages", offline=True)
+    assert [config.init_from for config in asked] == ["mobilenet-v2-openimages"]
+
+
+def begin_from(settings, tmp_path, monkeypatch, run_record, save_state):
+    monkeypatch.undo()
+    config = parse_config("data: {records: r}", [f"model.{setting}" for setting in settings])
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    record = run_record(config)
+    run.write_record(record)
+    save_state(run, record, best_step=8)
+    return choose_beginning(str(run.path), offline=True)
+
+
+def test_a_run_brings_the_model_that_its_weights_fit(tmp_path, monkeypatch, run_record, save_state):
+    settings = ("preset=retinanet_lite0", "num_filters=48", "input_size=[320,320]", "max_level=6")
+    begun = begin_from((*settings, "anchor_scale=3"), tmp_path, monkeypatch, run_record, save_state)
+    assert begun.source == str(tmp_path / "run")
+    # Canvas and anchors are fitted to the new images.
+    assert begun.model == {"preset": "retinanet_lite0", "num_filters": 48, "max_level": 6}
+    assert begun.is_mobile
+    assert "classes are taken by name" in begun.why
+
+
+def test_several_anchors_a_cell_stay_as_they_are(tmp_path, monkeypatch, run_record, save_state):
+    settings = ("aspect_ratios=[0.5,2]", "anchor_scale=3", "width_multiplier=0.25")
+    begun = begin_from(settings, tmp_path, monkeypatch, run_record, save_state)
+    assert begun.model == {
+        "preset": "retinanet_resnet10",
+        "width_multiplier": 0.25,
+        "anchor_scale": 3.0,
+        "aspect_ratios": [0.5, 2.0],
+        "anchors_per_octave": 1,
+    }
+    assert not begun.is_mobile
