@@ -126,10 +126,9 @@ class Page:
         ]
 
     def require_inert(self):
-        """Asserts that the browser loads and runs nothing, and that the page is whole by itself."""
+        """Asserts that the browser loads nothing and runs our script alone: the page is whole."""
         for element in self._tree.iter():
             assert element.tag not in (
-                "script",
                 "link",
                 "iframe",
                 "object",
@@ -143,14 +142,24 @@ class Page:
                 if name in ("src", "srcset", "href"):
                     assert value.startswith(("data:image/", "#")), value[:60]
         assert "http" not in self.html.replace("http-equiv", "")
+        [script] = self._tree.xpath("//script[not(@type)]/text()")
+        # Others hold data, which no browser runs.
+        for kind in self._tree.xpath("//script/@type"):
+            assert kind == "application/json"
+        for text in self._tree.xpath("//script[@type]/text()"):
+            assert "<" not in text
+            json.loads(text)
         [style] = self._tree.xpath("//style/text()")
         assert "url(" not in style
         assert "@import" not in style
-        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        style_digest, script_digest = (
+            base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            for text in (style, script)
+        )
         [policy] = self._tree.xpath('//meta[@http-equiv="Content-Security-Policy"]/@content')
         assert policy == (
-            f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-            "form-action 'none'"
+            f"default-src 'none'; img-src data:; style-src 'sha256-{style_digest}'; "
+            f"script-src 'sha256-{script_digest}'; base-uri 'none'; form-action 'none'"
         )
 
     def require_links(self, *anchors):
@@ -162,6 +171,28 @@ class Page:
 @pytest.fixture(scope="session")
 def parse_page():
     return Page
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for all tests of a process; it takes a second or two to start."""
+    from chromium import Chromium, find_chromium
+
+    program = find_chromium()
+    if program is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    browser = Chromium(program)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser with a window of a desktop; whatever a page complained about fails the test."""
+    chromium.resize(1280, 900)
+    chromium.emulate()
+    yield chromium
+    assert chromium.faults == []
 
 
 @pytest.fixture(scope="session")
@@ -354,10 +385,14 @@ def trained_canvases(canvases_dir):
 
 @contextmanager
 def build_small_networks():
-    """Lets this process and those that it starts compute with the small network."""
+    """Lets this process and those that it starts compute with the small network.
+
+    In this process the picture of a run's curves is left out, which takes as long as some steps.
+    """
     import small_network
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("detflow.training.curves_picture.draw_curves", lambda losses, metrics: b"")
         patch.setattr(
             "detflow.models.retinanet.build_retinanet_network",
             small_network.build_retinanet_network,

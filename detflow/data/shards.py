@@ -207,6 +207,8 @@ def _write_shard(
             entry = {
                 "source_id": source_id,
                 "key": audited.key,
+                "annotation": audited.annotation,
+                "lines": audited.lines,
                 "image": audited.image,
                 "split": task.split,
                 "shard": task.name,

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from detflow.data.records.places import SamplePlace
 from detflow.evaluation.analysis import Analysis, describe_analysis
-from detflow.evaluation.page import chosen_images, render_evaluation
+from detflow.evaluation.cards import choose_images
+from detflow.evaluation.page import render_evaluation
 from detflow.evaluation.plots import PLOTS, draw_plot
 from detflow.label_map import LabelMap
 from detflow.metrics.errors import ErrorType
@@ -36,6 +38,7 @@ def write_evaluation(
     page_name: str,
     analysis: Analysis,
     samples: Sequence[Sample],
+    places: Mapping[int, SamplePlace],
     read_pictures: Callable[[Collection[int]], Mapping[int, bytes]],
 ) -> None:
     """Writes the numbers, the plots and the page.
@@ -47,6 +50,7 @@ def write_evaluation(
         page_name: Name of the page's file.
         analysis: What was measured.
         samples: The samples of the analysis' images, for their names and ids.
+        places: Where they come from, by their ids, as far as that is known.
         read_pictures: Returns the JPEG files of images by their indices.
     """
     document = json.dumps(describe_analysis(analysis), indent=2)
@@ -64,8 +68,8 @@ def write_evaluation(
         light = draw_plot(name, analysis, LIGHT)
         (folder / f"{name}.png").write_bytes(light)
         plots[name] = (light, draw_plot(name, analysis, DARK))
-    pictures = read_pictures(frozenset(chosen_images(analysis)))
-    page = render_evaluation(analysis, [sample.filename for sample in samples], plots, pictures)
+    pictures = read_pictures(frozenset(choose_images(analysis)))
+    page = render_evaluation(analysis, samples, places, plots, pictures)
     (folder / page_name).write_text(page, encoding="utf-8")
 
 

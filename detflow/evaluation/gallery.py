@@ -48,10 +48,10 @@ def worst_images_of(analysis: Analysis, class_id: int) -> list[BadImage]:
 
 
 def _rank(analysis: Analysis, errors: Iterable[DetectionError]) -> list[BadImage]:
-    weights = _class_weights(analysis)
+    weights = object_weights(analysis)
     by_image: defaultdict[int, list[tuple[float, DetectionError]]] = defaultdict(list)
     for error in errors:
-        by_image[image_of(analysis, error)].append((_cost(analysis, error, weights), error))
+        by_image[image_of(analysis, error)].append((error_cost(analysis, error, weights), error))
     bad = []
     for index, rated in by_image.items():
         rated.sort(key=lambda pair: -pair[0])
@@ -69,7 +69,7 @@ def image_of(analysis: Analysis, error: DetectionError) -> int:
     )
 
 
-def _class_weights(analysis: Analysis) -> dict[int, float]:
+def object_weights(analysis: Analysis) -> dict[int, float]:
     """Returns what one object weighs in its class's AP, by the class id.
 
     A class without objects has no AP; an error of it weighs as little as the data allow.
@@ -81,7 +81,7 @@ def _class_weights(analysis: Analysis) -> dict[int, float]:
     return {class_id: 1.0 / total if total else least for class_id, total in totals.items()}
 
 
-def _cost(analysis: Analysis, error: DetectionError, weights: Mapping[int, float]) -> float:
+def error_cost(analysis: Analysis, error: DetectionError, weights: Mapping[int, float]) -> float:
     """Returns the weight of a missed object, or that of a false positive times its score."""
     score = 1.0 if error.detection is None else float(analysis.matches.scores[error.detection])
     return score * sum(weights[class_id] for class_id in analysis.error_classes(error))
@@ -92,13 +92,14 @@ def describe_errors(analysis: Analysis, bad: BadImage) -> str:
 
     An example is "3 × cat missed, dog taken for cat".
     """
-    phrases = Counter(_phrase(analysis, error) for error in bad.errors)
+    phrases = Counter(phrase_error(analysis, error) for error in bad.errors)
     return ", ".join(
         f"{count:,} × {phrase}" if count > 1 else phrase for phrase, count in phrases.most_common()
     )
 
 
-def _phrase(analysis: Analysis, error: DetectionError) -> str:
+def phrase_error(analysis: Analysis, error: DetectionError) -> str:
+    """Returns an error in a few words, say "dog taken for cat"."""
     names, matches = analysis.label_map, analysis.matches
     true = "" if error.truth is None else names.name_of(int(matches.truth_class_ids[error.truth]))
     if error.detection is None:

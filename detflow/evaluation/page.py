@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from detflow.data.records.places import SamplePlace
 from detflow.evaluation.analysis import Analysis
-from detflow.evaluation.evaluators import Measure
-from detflow.evaluation.gallery import (
-    BadImage,
-    describe_errors,
-    draw_errors,
-    worst_images,
-    worst_images_of,
+from detflow.evaluation.cards import (
+    MAX_PICTURE_KB,
+    MAX_PICTURES,
+    build_cards,
+    list_splits,
 )
+from detflow.evaluation.evaluators import Measure
+from detflow.evaluation.judged import MAX_CLASSES, Steps
 from detflow.evaluation.plots import MAX_BARS
 from detflow.metrics.curves import Curve
 from detflow.metrics.errors import ErrorType
@@ -23,25 +24,20 @@ from detflow.metrics.intervals import LEVEL_TEXT
 from detflow.pages.charts import Chart, build_stack
 from detflow.pages.render import Section, render_page
 from detflow.tables import format_interval, format_metric
+from detflow.types import Sample
 
 _MAX_CLASS_ROWS = 200
 _MAX_CONFUSIONS = 12
 # A matrix with more rows cannot be read at half a page's width.
 _MAX_NARROW_CLASSES = 14
-_MAX_WORST = 12
-_MAX_CLASS_PICTURES, _MAX_GALLERIES, _MAX_OF_CLASS = 36, 12, 6
 # A kind of error that costs less is no story.
 _LEAST_COST = 0.0005
 
 
-def chosen_images(analysis: Analysis) -> set[int]:
-    """Returns the indices of the images whose pictures the page shows."""
-    return {bad.index for _, chosen in _choose_galleries(analysis) for bad in chosen}
-
-
 def render_evaluation(
     analysis: Analysis,
-    filenames: Sequence[str],
+    samples: Sequence[Sample],
+    places: Mapping[int, SamplePlace],
     plots: Mapping[str, tuple[bytes, bytes]],
     pictures: Mapping[int, bytes],
 ) -> str:
@@ -49,22 +45,21 @@ def render_evaluation(
 
     Args:
         analysis: What was measured.
-        filenames: The name of each image.
+        samples: The samples of the analysis' images.
+        places: Where they come from, by their ids, as far as that is known.
         plots: PNG files for a bright and a dark screen, by the names of `plots.PLOTS`.
-        pictures: JPEG files of at least `chosen_images`, by the index of the image.
+        pictures: JPEG files of at least those that `choose_images` chooses, by the index of the
+            image.
     """
-    (_, worst), *of_classes = _choose_galleries(analysis)
+    steps, splits = Steps(analysis), list(list_splits(analysis, samples, places))
     sections = {
         "numbers": Section("Numbers"),
         "classes": Section("Classes"),
         "curves": Section("Curves"),
         "confusion": Section("Confusion"),
         "errors": Section("Errors", len(analysis.errors)),
+        "images": Section("Images"),
     }
-    if worst:
-        sections["worst"] = Section("Worst images")
-    if of_classes:
-        sections["by-class"] = Section("Worst by class")
     return render_page(
         "evaluation.html.j2",
         name=f"{PurePath(analysis.subject.model).name} on {analysis.subject.split}",
@@ -78,11 +73,11 @@ def render_evaluation(
         plots=plots,
         confusion=_build_confusion(analysis),
         errors=_build_error_rows(analysis),
-        worst=_build_cards(analysis, worst, filenames, pictures),
-        galleries=[
-            _build_gallery(analysis, class_id, chosen, filenames, pictures)
-            for class_id, chosen in of_classes
-        ],
+        judged=steps.describe_counts(splits),
+        choices=_build_choices(analysis, splits),
+        cards=build_cards(analysis, steps, samples, places, pictures),
+        max_pictures=MAX_PICTURES,
+        max_picture_kb=MAX_PICTURE_KB,
     )
 
 
@@ -334,67 +329,20 @@ def _build_error_rows(analysis: Analysis) -> list[_ErrorRow]:
     return rows
 
 
-# --- Galleries ------------------------------------------------------------------------------------
+# --- Images ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Card:
-    """A picture of an image's errors, as a JPEG file's bytes, and the errors in words."""
+class _Choices:
+    """What the images can be filtered by: (value, text) of each choice."""
 
-    jpeg: bytes
-    words: str
-    filename: str
-
-
-@dataclass(frozen=True, slots=True)
-class _ClassGallery:
-    name: str
-    class_id: int
-    ap: str
-    cards: Sequence[_Card]
+    classes: Sequence[tuple[str, str]]
+    splits: Sequence[tuple[str, str]]
 
 
-def _choose_galleries(analysis: Analysis) -> list[tuple[int, list[BadImage]]]:
-    """Returns the worst images of all classes (id 0), then of each class that has any errors.
-
-    The class with the lowest AP stands first.
-    """
-    galleries = [(0, worst_images(analysis)[:_MAX_WORST])]
-    if len(analysis.label_map) == 1:
-        return galleries
-    rated = {
-        name: worst
-        for name in analysis.label_map
-        if (worst := worst_images_of(analysis, analysis.label_map.id_of(name)))
-    }
-    names = _sort_by_ap(analysis, list(rated))[:_MAX_GALLERIES]
-    each = min(_MAX_OF_CLASS, _MAX_CLASS_PICTURES // max(1, len(names)))
-    return [*galleries, *((analysis.label_map.id_of(name), rated[name][:each]) for name in names)]
-
-
-def _build_gallery(
-    analysis: Analysis,
-    class_id: int,
-    chosen: Sequence[BadImage],
-    filenames: Sequence[str],
-    pictures: Mapping[int, bytes],
-) -> _ClassGallery:
-    name = analysis.label_map.name_of(class_id)
-    ap = format_metric(analysis.class_metrics[name]["AP"])
-    return _ClassGallery(name, class_id, ap, _build_cards(analysis, chosen, filenames, pictures))
-
-
-def _build_cards(
-    analysis: Analysis,
-    chosen: Sequence[BadImage],
-    filenames: Sequence[str],
-    pictures: Mapping[int, bytes],
-) -> list[_Card]:
-    return [
-        _Card(
-            draw_errors(analysis, bad, pictures[bad.index]),
-            describe_errors(analysis, bad),
-            filenames[bad.index],
-        )
-        for bad in chosen
+def _build_choices(analysis: Analysis, splits: Sequence[str]) -> _Choices:
+    label_map = analysis.label_map
+    classes = [
+        (str(class_id), label_map.name_of(class_id)) for class_id in label_map.ids[:MAX_CLASSES]
     ]
+    return _Choices(classes, [(split, split) for split in sorted(set(splits))])

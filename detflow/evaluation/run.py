@@ -75,6 +75,7 @@ def evaluate_model(
             MARKER_NAME,
             analysis,
             samples,
+            reader.read_places(samples),
             lambda wanted: reader.read_pictures(samples, wanted),
         )
     return analysis

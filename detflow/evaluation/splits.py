@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
 from detflow.data.records.mirror import mirror_records
+from detflow.data.records.places import SamplePlace, read_places
 from detflow.data.records.reading import read_samples, verify_shards
 from detflow.errors import DataError
 from detflow.storage.location import Location
@@ -50,6 +51,10 @@ class SplitReader:
         """Returns the samples in the order of their ids, without the files of their images."""
         samples = [dataclasses.replace(sample, encoded=b"") for sample in self.read()]
         return sorted(samples, key=lambda sample: sample.source_id)
+
+    def read_places(self, judged: Sequence[Sample]) -> dict[int, SamplePlace]:
+        """Returns where samples come from, by their ids, as far as the records know it."""
+        return read_places(self.path, [sample.source_id for sample in judged])
 
     def read_pictures(self, judged: Sequence[Sample], wanted: Collection[int]) -> dict[int, bytes]:
         """Returns the files of a few images.

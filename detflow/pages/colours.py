@@ -25,6 +25,10 @@ _CLASS_COLOURS: tuple[Rgb, ...] = (
     (153, 153, 51),
 )
 
+# Sky blue, a bright vermilion and yellow, after Okabe and Ito: the three differ in hue or in
+# lightness for every kind of colour blindness, and on a dark ground all can be read.
+_RIGHT, _WRONG, _MISSED = "#56b4e9", "#ff6e1a", "#f0e442"
+
 
 def class_colour(class_id: int) -> Rgb:
     """Returns the colour of a class, by its 1-based id, in every picture, table and plot."""
@@ -56,6 +60,9 @@ class Theme:
         noted: What is only worth knowing.
         before: Outline of a box as it was written.
         after: Outline of a box as it was mended.
+        right: Outline of a right detection; over photographs, so that both themes have the same.
+        wrong: Outline of a false positive.
+        missed: Outline of an object that was not found.
         low: The lower end of a colour scale.
         high: The upper end of a colour scale.
     """
@@ -75,6 +82,9 @@ class Theme:
     noted: str
     before: str
     after: str
+    right: str
+    wrong: str
+    missed: str
     low: str
     high: str
 
@@ -88,13 +98,16 @@ LIGHT = Theme(
     accent="#0f6f74",
     wash="#e8f1f0",
     void="#ecedea",
-    used="#2f8f83",
+    used="#23776c",
     repaired="#2b6cb0",
-    quarantined="#b7791f",
+    quarantined="#8a5a12",
     refused="#c0392b",
-    noted="#8a949d",
+    noted="#646d75",
     before="#d55e00",
     after="#009e73",
+    right=_RIGHT,
+    wrong=_WRONG,
+    missed=_MISSED,
     low="#f4f7f7",
     high="#0b4f53",
 )
@@ -111,9 +124,12 @@ DARK = Theme(
     repaired="#63a4e0",
     quarantined="#dba54a",
     refused="#ea7566",
-    noted="#77828b",
+    noted="#8a959e",
     before="#ff8a3d",
     after="#2fd0a0",
+    right=_RIGHT,
+    wrong=_WRONG,
+    missed=_MISSED,
     low="#252c31",
     high="#7fe0da",
 )

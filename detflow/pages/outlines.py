@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from detflow.pages.colours import Rgb
 from detflow.types import ImageSize
@@ -27,11 +27,13 @@ class Outline:
             swapped, and they may lie outside of the image.
         kind: A class of the style sheet ("before", "after", "faint"), or a colour.
         title: Shown where the pointer rests on the outline.
+        data: What a script reads of it, by name.
     """
 
     corners: tuple[float, float, float, float]
     kind: str | Rgb
     title: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Frame:
     kind: str | Rgb
     title: str
     is_bold: bool
+    data: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Ring:
     radius: float
     kind: str | Rgb
     title: str
+    data: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +80,26 @@ class Picture:
     label: str
     view: tuple[float, float, float, float]
     shapes: Sequence[Frame | Ring]
+    note: str = ""
 
 
-def build_picture(jpeg: bytes, size: ImageSize, outlines: Sequence[Outline], label: str) -> Picture:
+def build_picture(
+    jpeg: bytes, size: ImageSize, outlines: Sequence[Outline], label: str, note: str = ""
+) -> Picture:
     """Returns a picture with outlines.
 
     Args:
         jpeg: A JPEG file's bytes, of any size.
         size: Of the image that it stands for, in whose pixels the outlines are.
         outlines: The last one is drawn on top.
-        label: For readers that cannot see it.
+        label: The image's name: readers that cannot see it get it, and so does who enlarges it.
+        note: What the picture does not show of the image.
     """
     left, right = _widen([x for outline in outlines for x in outline.corners[::2]], size.width)
     top, bottom = _widen([y for outline in outlines for y in outline.corners[1::2]], size.height)
     width, height = right - left, bottom - top
     shapes = [_build_shape(outline, max(width, height)) for outline in outlines]
-    return Picture(jpeg, size, label, (left, top, width, height), shapes)
+    return Picture(jpeg, size, label, (left, top, width, height), shapes, note)
 
 
 def _widen(places: Sequence[float], extent: int) -> tuple[float, float]:
@@ -109,6 +117,6 @@ def _build_shape(outline: Outline, extent: float) -> Frame | Ring:
     if min(width, height) < _TINY * extent:
         radius = max(width, height) / 2 + _RING_MARGIN * extent
         x, y = (left + right) / 2, (top + bottom) / 2
-        return Ring(x, y, radius, outline.kind, outline.title)
+        return Ring(x, y, radius, outline.kind, outline.title, outline.data)
     is_bold = outline.kind != "faint"
-    return Frame(left, top, width, height, outline.kind, outline.title, is_bold)
+    return Frame(left, top, width, height, outline.kind, outline.title, is_bold, outline.data)

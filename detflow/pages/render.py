@@ -1,8 +1,9 @@
-"""Pages for people: one file each, in which the browser loads and runs nothing.
+"""Pages for people: one file each, in which the browser loads nothing and runs one script of ours.
 
 A page is a template of the folder `templates` and plain values. Jinja escapes whatever a template
-shows; the style sheet is the only text that is trusted as it stands, and what macros return is
-markup because Jinja has escaped inside of them. No page holds a time or a path of its own, so the
+shows; style sheet and script are the only texts that are trusted as they stand, and what macros
+return is markup because Jinja has escaped inside of them. The policy of a page names the digests of
+the two, so that the browser obeys nothing else. No page holds a time or a path of its own, so the
 same values always give the same bytes.
 """
 
@@ -22,6 +23,9 @@ from markupsafe import Markup
 from detflow.pages.charts import format_px
 from detflow.pages.colours import class_colour, format_css, to_hex
 from detflow.text import count_noun
+
+# One after the other, in one scope.
+_SCRIPTS = ("common.js", "tables.js", "judged.js", "filters.js", "enlarging.js", "printing.js")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,16 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    style = "\n" + format_css() + files("detflow.pages").joinpath("page.css").read_text("utf-8")
+    folder = files("detflow.pages")
+    style = "\n" + format_css() + folder.joinpath("page.css").read_text("utf-8")
+    script = "\n" + "\n".join(
+        folder.joinpath("scripts", name).read_text("utf-8") for name in _SCRIPTS
+    )
     environment.globals.update(
         style=Markup(style),  # noqa: S704  (a file of this package, not of a user)
-        style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
+        style_digest=_digest_text(style),
+        script=Markup(script),  # noqa: S704  (the same)
+        script_digest=_digest_text(script),
         class_colour=class_colour,
         count_noun=count_noun,
     )
@@ -73,6 +83,11 @@ def _environment() -> jinja2.Environment:
         split_words=_split_words,
     )
     return environment
+
+
+def _digest_text(text: str) -> str:
+    """Returns the SHA-256 of a text as a policy names it."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _show_invisible(value: Any) -> Any:

@@ -58,6 +58,8 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# One after the other, in one scope.
+_SCRIPTS = ("pictures.js", "drawing.js", "camera.js", "events.js")
 _THRESHOLD = "score_threshold"
 
 
@@ -231,7 +233,8 @@ class Service:
 
     async def page(self, request: Request) -> Response:
         """Answers with the page for people."""
-        text = _read_asset("page.html").replace("{{name}}", html.escape(self._store.name))
+        text = _read_asset("page.html").replace("{{threshold}}", f"{DEFAULT_SCORE_THRESHOLD:.2f}")
+        text = text.replace("{{name}}", html.escape(self._store.name))
         return Response(
             text,
             media_type="text/html",
@@ -253,7 +256,7 @@ class Service:
     async def page_script(self, request: Request) -> Response:
         """Answers with the page's script."""
         return Response(
-            _read_asset("page.js"),
+            "\n".join(map(_read_asset, _SCRIPTS)),
             media_type="text/javascript",
             headers={"Cache-Control": "no-cache"},
         )
@@ -370,7 +373,7 @@ async def _cancel(task: asyncio.Future[Any]) -> None:
 
 
 def _read_asset(name: str) -> str:
-    return files("detflow.serving").joinpath(name).read_text(encoding="utf-8")
+    return files("detflow.serving").joinpath("page", name).read_text(encoding="utf-8")
 
 
 def _require_known(names: Iterable[str]) -> None:

@@ -242,7 +242,8 @@ def test_canvases_patience_and_a_time_budget_work_with_two_workers(
     np.testing.assert_allclose(losses(model_dir)[:8], losses(tmp_path / "run"), **TOLERANCE)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("workers", [1, 2])
 def test_ray_trains_as_one_process_does(workers, alone, start, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")

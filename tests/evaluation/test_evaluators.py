@@ -43,7 +43,7 @@ def analysis(drawn):
 def test_a_new_metric_is_in_every_file_and_on_the_page(
     analysis, drawn, tmp_path, without_plots, parse_page
 ):
-    write_evaluation(tmp_path, "page.html", analysis, drawn.samples(), drawn.pictures)
+    write_evaluation(tmp_path, "page.html", analysis, drawn.samples(), {}, drawn.pictures)
     value = analysis.metrics["missed_share"]
     by_class = {name: metrics["missed_share"] for name, metrics in analysis.class_metrics.items()}
     document = json.loads((tmp_path / "metrics.json").read_text())

@@ -16,7 +16,7 @@ from detflow.evaluation.plots import PLOTS
 def write(drawn, folder):
     folder.mkdir(exist_ok=True)
     analysis = drawn.analyse()
-    write_evaluation(folder, "evaluation.html", analysis, drawn.samples(), drawn.pictures)
+    write_evaluation(folder, "evaluation.html", analysis, drawn.samples(), {}, drawn.pictures)
     return analysis
 
 
@@ -169,4 +169,5 @@ def test_ids_with_gaps_change_no_number(case, tmp_path, without_plots, parse_pag
     assert truth["categories"] == [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
     assert {item["category_id"] for item in truth["annotations"]} == {3, 90}
     page = parse_page((tmp_path / "gaps" / "evaluation.html").read_text(encoding="utf-8"))
-    assert sorted(page.texts("section[@id='by-class']//h3")) == ["cat", "dog"]
+    choices = page.find("select[@data-choice='class']/option")
+    assert [choice.get("value") for choice in choices] == ["", "3", "90"]

@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from detflow.evaluation.page import chosen_images, render_evaluation
+from detflow.evaluation.cards import choose_images
+from detflow.evaluation.page import render_evaluation
 from detflow.evaluation.plots import PLOTS
 
 PLOT_FILES = dict.fromkeys(PLOTS, (b"light", b"dark"))
@@ -13,9 +14,9 @@ PLOT_FILES = dict.fromkeys(PLOTS, (b"light", b"dark"))
 def page_of(parse_page):
     def page_of(drawn, filename="images/{}.jpg"):
         analysis = drawn.analyse()
-        names = [sample.filename for sample in drawn.samples(filename)]
-        pictures = drawn.pictures(chosen_images(analysis))
-        return parse_page(render_evaluation(analysis, names, PLOT_FILES, pictures))
+        pictures = drawn.pictures(choose_images(analysis))
+        samples = drawn.samples(filename)
+        return parse_page(render_evaluation(analysis, samples, {}, PLOT_FILES, pictures))
 
     return page_of
 
@@ -32,7 +33,7 @@ def page(page_of, drawn):
 
 def test_the_page_is_whole_by_itself(page):
     page.require_inert()
-    page.require_links("numbers", "classes", "curves", "confusion", "errors", "worst", "by-class")
+    page.require_links("numbers", "classes", "curves", "confusion", "errors", "images")
 
 
 def test_the_page_is_the_same_on_every_run(page, page_of, drawn):
@@ -84,7 +85,7 @@ def test_each_class_has_a_row(page, drawn):
 def test_each_kind_of_error_has_a_row_the_costliest_first(page, drawn):
     analysis = drawn.analyse()
     _, *rows = page.rows("section[@id='errors']")
-    names = [cell.text for cell in page.find("section[@id='errors']//td[1]")]
+    names = [cell.text for cell in page.find("section[@id='errors']//tbody//td[1]")]
     costs = {kind.value: cost for kind, cost in analysis.costs.items()}
     assert names == sorted(costs, key=lambda name: -costs[name].ap50)
     for name, row in zip(names, rows, strict=True):
@@ -115,20 +116,19 @@ def test_every_plot_is_there_for_bright_and_dark_screens(page):
     assert [plot.xpath(".//img/@src") for plot in plots] == [[light]] * len(PLOTS)
 
 
-@pytest.mark.parametrize(("num_classes", "num_images"), [(1, 1), (1, 40), (30, 40)])
-def test_galleries_are_capped(case, num_classes, num_images, monkeypatch, page_of):
-    monkeypatch.setattr("detflow.evaluation.page.draw_errors", lambda analysis, bad, jpeg: b"jpeg")
-    drawn = case([f"class {number}" for number in range(num_classes)], num_images, 6)
+@pytest.mark.parametrize(("num_classes", "num_images"), [(1, 1), (30, 60)])
+def test_pictures_are_capped_and_the_page_says_so(case, num_classes, num_images, page_of):
+    drawn = case([f"class {number}" for number in range(num_classes)], num_images, 3)
     page = page_of(drawn)
-    assert len(page.find("section[@id='worst']//figure")) == min(num_images, 12)
-    by_class = page.find("section[@id='by-class']//figure")
-    assert (len(by_class) == 0) if num_classes == 1 else (12 <= len(by_class) <= 36)
-    assert chosen_images(drawn.analyse()) <= set(range(num_images))
+    shown = min(num_images, 48)
+    assert len(page.find("section[@id='images']//figure")) == shown
+    assert f"Pictures of {shown} of {num_images} image" in page.text
+    assert "at most 48 pictures of 400 KB each" in page.text
 
 
 def test_without_objects_there_is_no_minus_one(case, page_of):
     page = page_of(case(["cat", "dog"], objects=0))
-    page.require_links("numbers", "classes", "curves", "confusion", "errors")
+    page.require_links("numbers", "classes", "curves", "confusion", "errors", "images")
     assert page.text_of("p[@class='lead']") == (
         "AP n/a, AP50 n/a on 6 images with 0 objects of 2 classes."
     )

@@ -66,7 +66,12 @@ def test_files_of_all_canvases_go_together_and_none_minds_the_others(trained):
         alone = trained.serving.detect_traced(picture[np.newaxis])
         for name in OUTPUT_NAMES:
             np.testing.assert_allclose(
-                together[name][row], alone[name][0], rtol=0, atol=1e-6, err_msg=name
+                # A batch's sums are added in another order: the last bits differ.
+                together[name][row],
+                alone[name][0],
+                rtol=0,
+                atol=1e-5,
+                err_msg=name,
             )
     nothing = trained.serving.detect_encoded_traced(tf.constant([], tf.string))
     limit = trained.serving.config.max_detections

@@ -60,10 +60,11 @@ def test_folded_norms_compute_what_norms_with_held_statistics_compute(backbone, 
 
 
 def test_what_is_frozen_has_no_backward_pass(tiny_config):
+    model = build(tiny_config(**MOBILE).model, 2)
+    backbone = model.parts["backbone"]
+
     def count(patterns):
-        model = build(tiny_config(**MOBILE).model, 2)
         freeze(model.parts, patterns)
-        backbone = model.parts["backbone"]
 
         def differentiate(images):
             features = backbone(images, training=True)

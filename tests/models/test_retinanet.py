@@ -167,7 +167,7 @@ def test_an_image_is_learnt():
         return losses.total
 
     first = float(step())
-    for _ in range(150):
+    for _ in range(60):
         last = float(step())
     assert last < first / 4
     found = model.detect(tf.constant(image), EvaluateConfig(score_threshold=0.2))

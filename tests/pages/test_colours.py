@@ -53,7 +53,7 @@ def test_a_colour_is_written_in_six_digits():
 
 
 @pytest.mark.parametrize(
-    ("package", "name"), [("detflow.pages", "page.css"), ("detflow.serving", "page.css")]
+    ("package", "name"), [("detflow.pages", "page.css"), ("detflow.serving", "page/page.css")]
 )
 def test_a_style_sheet_takes_its_colours_from_the_table(package, name):
     style = files(package).joinpath(name).read_text("utf-8")
@@ -80,7 +80,9 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-@pytest.mark.parametrize("text", ["ink", "soft", "accent", "refused"])
+@pytest.mark.parametrize(
+    "text", ["ink", "soft", "accent", "used", "repaired", "quarantined", "refused", "noted"]
+)
 def test_text_can_be_read_on_either_ground(theme, text):
     for ground in (theme.ground, theme.card):
         low, high = sorted((luminance(getattr(theme, text)), luminance(ground)))

@@ -105,7 +105,7 @@ def test_links_lead_to_sections_and_show_counts(show):
     assert page.texts("nav//a") == ["One 1,234"]
 
 
-def test_only_the_style_sheet_is_trusted():
+def test_only_style_sheet_and_script_are_trusted():
     """Whoever marks another text as safe has to say so here."""
     folder = Path(render.__file__).parent
     for path in (folder / "templates").iterdir():
@@ -116,7 +116,7 @@ def test_only_the_style_sheet_is_trusted():
     trusted = [
         name for name, value in render._environment().globals.items() if hasattr(value, "__html__")
     ]
-    assert trusted == ["style"]
+    assert trusted == ["style", "script"]
 
 
 def test_a_wheel_has_templates_and_style(tmp_path):
@@ -127,6 +127,10 @@ def test_a_wheel_has_templates_and_style(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     templates = {path.name for path in (root / "detflow/pages/templates").iterdir()}
     assert {f"detflow/pages/templates/{name}" for name in templates} <= names
+    for folder in ("pages/scripts", "serving/page"):
+        files = {path.name for path in (root / "detflow" / folder).iterdir()}
+        assert files
+        assert {f"detflow/{folder}/{name}" for name in files} <= names
     # Installed, and run from elsewhere: the loader finds the templates of the package.
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     code = (

@@ -16,8 +16,8 @@ from detflow.serving import server
 from detflow.serving.limits import Limits
 from detflow.serving.server import read_token
 
-# The real command, but its network is a rule. DELAY is how long a batch takes; LOAD=hang never ends
-# loading.
+# The real command, but its network is a rule. DELAY is how long a batch takes after the first one,
+# with which a server tries what it has loaded; LOAD=hang never ends loading.
 PROGRAM = """
 import os, sys, time
 import detflow.serving.models as models
@@ -27,9 +27,12 @@ from detflow.types import Box, Detection
 class Detector:
     label_map = LabelMap(("red", "green", "<b>blue</b>"))
     canvas_sizes = ()
+    is_tried = False
     def detect(self, images):
-        print("detecting", flush=True)
-        time.sleep(float(os.environ.get("DELAY", "0")))
+        if self.is_tried:
+            print("detecting", flush=True)
+            time.sleep(float(os.environ.get("DELAY", "0")))
+        self.is_tried = True
         for _ in images:
             yield [Detection("red", 1, 0.5, Box(0.0, 0.0, 1.0, 1.0))]
 

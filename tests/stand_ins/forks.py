@@ -1,7 +1,7 @@
 """Processes that need not import TensorFlow: forks of one that has imported it and done no more.
 
 The import takes a process seconds, and each fork has it for nothing. It computes with Model
-Garden's network.
+Garden's network, unless it is told to use the small one.
 """
 
 import multiprocessing
@@ -36,6 +36,15 @@ def run_command(arguments, folder):
     process.join()
     printed = {name: (folder / name).read_text() for name in ("stdout", "stderr")}
     return SimpleNamespace(returncode=process.exitcode, **printed)
+
+
+def use_small_network():
+    """Lets this process, a fork, compute with the small network to its end."""
+    import small_network
+
+    from detflow.models import retinanet
+
+    retinanet.build_retinanet_network = small_network.build_retinanet_network
 
 
 def end_server():

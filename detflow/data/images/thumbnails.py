@@ -26,14 +26,22 @@ class Thumbnail:
     Attributes:
         jpeg: A JPEG file's bytes.
         size: The size of the image that it stands for, in whose pixels boxes are given.
+        own_size: Its own size.
     """
 
     jpeg: bytes
     size: ImageSize
+    own_size: ImageSize
+
+    def describe(self) -> str:
+        """Returns how much smaller it is than the image; nothing where it is not."""
+        if self.own_size == self.size:
+            return ""
+        return f"shown with {self.own_size} of {self.size} pixels"
 
 
 def read_thumbnail(
-    source: Folder, image: str, treatment: Treatment, max_side: int
+    source: Folder, image: str, treatment: Treatment, max_side: int, quality: int = _QUALITY
 ) -> Thumbnail | None:
     """Shrinks an image of a dataset.
 
@@ -42,6 +50,7 @@ def read_thumbnail(
         image: The image's path inside it.
         treatment: How the image goes into the record, so that a turned one is turned here too.
         max_side: The longer side of the result in pixels.
+        quality: Of the JPEG, 1 to 100.
 
     Returns:
         The picture; of a damaged file, what could be decoded; None where there is nothing to show.
@@ -54,7 +63,7 @@ def read_thumbnail(
     if len(data) > MAX_IMAGE_BYTES:
         return None
     if find_format(data[:16]) == "jpeg" and treatment.turn == 1:
-        shrunk = shrink_jpeg(data, max_side)
+        shrunk = shrink_jpeg(data, max_side, quality)
         if shrunk is not None:
             return shrunk
     if find_format(data[:16]) is None:
@@ -65,7 +74,7 @@ def read_thumbnail(
         )
     except ImageFault:
         return None
-    return shrink_jpeg(jpeg, max_side)
+    return shrink_jpeg(jpeg, max_side, quality)
 
 
 def read_turn(source: Folder, image: str) -> int:
@@ -81,12 +90,13 @@ def read_turn(source: Folder, image: str) -> int:
         return 1
 
 
-def shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
+def shrink_jpeg(data: bytes, max_side: int, quality: int = _QUALITY) -> Thumbnail | None:
     """Shrinks a JPEG; of a damaged file, what can be decoded.
 
     Args:
         data: The file's bytes.
         max_side: The longer side of the result in pixels.
+        quality: Of the JPEG, 1 to 100.
 
     Returns:
         The picture; None where there is nothing to show.
@@ -104,9 +114,9 @@ def shrink_jpeg(data: bytes, max_side: int) -> Thumbnail | None:
     if (pixels.shape[1], pixels.shape[0]) != target:
         pixels = np.asarray(Image.fromarray(pixels).resize(target, Image.Resampling.BILINEAR))
     jpeg = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(pixels), quality=_QUALITY, colorspace="RGB", colorsubsampling="420"
+        np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420"
     )
-    return Thumbnail(bytes(jpeg), ImageSize(width, height))
+    return Thumbnail(bytes(jpeg), ImageSize(width, height), ImageSize(*target))
 
 
 def _decode_reduced(data: bytes, size: ImageSize, target: ImageSize) -> npt.NDArray[np.uint8]:

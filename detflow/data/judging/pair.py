@@ -174,6 +174,7 @@ def _judge(
         case.note("no_objects")
     if treatment.max_side:
         _note_shrinking(case, kept, boxes, size, treatment.shrink(size), frame)
+    columns, lines = _drop_duplicates(case, kept, round_to_record(boxes), size, frame)
     return AuditedSample(
         annotation.name,
         image.path,
@@ -181,7 +182,8 @@ def _judge(
         image.sha256.hex(),
         size,
         treatment,
-        _drop_duplicates(case, kept, round_to_record(boxes), size, frame),
+        columns,
+        lines,
     )
 
 
@@ -224,8 +226,8 @@ def _drop_duplicates(
     boxes: Sequence[Corners],
     size: ImageSize,
     frame: CornerFrame,
-) -> ObjectColumns:
-    """Returns the objects but for those with the class and the box of an earlier one."""
+) -> tuple[ObjectColumns, list[int]]:
+    """Returns the objects but for those with the class and the box of an earlier one, and lines."""
     first: dict[tuple[str, Corners], RawObject] = {}
     for raw, box in zip(objects, boxes, strict=True):
         earlier = first.setdefault((raw.name, box), raw)
@@ -233,7 +235,7 @@ def _drop_duplicates(
             value = f"{raw.name}, as object {earlier.number}"
             case.note_box("object_duplicate", *to_pixels(raw, size, frame), value=value)
     kept = first.values()
-    return ObjectColumns(
+    columns = ObjectColumns(
         names=[raw.name for raw in kept],
         boxes_yxyx=[box for _, box in first],
         # Every reader knows this flag, and leaves such objects out of an evaluation.
@@ -242,6 +244,7 @@ def _drop_duplicates(
         poses=[raw.pose for raw in kept],
         crowds=[int(raw.crowd) for raw in kept],
     )
+    return columns, [raw.line for raw in kept]
 
 
 def _decide_treatment(case: Case, facts: ImageFacts, turn: int, max_side: int) -> Treatment:

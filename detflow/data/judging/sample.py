@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO, NamedTuple
@@ -27,6 +28,7 @@ class AuditedSample:
         size: The size of the image as it was judged: turned, but not yet made smaller.
         treatment: How the file's bytes become the record's.
         columns: Its objects, with every repair made.
+        lines: Where each object begins in the annotation's file, from 1.
     """
 
     annotation: str
@@ -36,6 +38,7 @@ class AuditedSample:
     size: ImageSize
     treatment: Treatment
     columns: ObjectColumns
+    lines: Sequence[int]
 
     @property
     def record_size(self) -> ImageSize:
@@ -67,12 +70,12 @@ class AuditedSample:
         )
         # Boxes written as decimals would take as long as everything else together.
         packed = b2a_base64(array("f", chain.from_iterable(boxes)), newline=False).decode()
-        return json.dumps((*head, treatment, names, packed, *rest)).encode()
+        return json.dumps((*head, treatment, self.lines, names, packed, *rest)).encode()
 
     @classmethod
     def from_json(cls, line: bytes) -> AuditedSample:
         """Reads the line that `to_json` wrote."""
-        annotation, image, image_bytes, image_sha256, width, height, treatment, *columns = (
+        annotation, image, image_bytes, image_sha256, width, height, treatment, lines, *columns = (
             json.loads(line)
         )
         names, packed, *rest = columns
@@ -86,6 +89,7 @@ class AuditedSample:
             ImageSize(width, height),
             Treatment(*treatment),
             ObjectColumns(names, boxes, *rest),
+            lines,
         )
 
 

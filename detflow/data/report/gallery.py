@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from detflow.data.findings import Corners, Finding
-from detflow.data.images.thumbnails import read_thumbnail, read_turn
+from detflow.data.images.thumbnails import Thumbnail, read_thumbnail, read_turn
 from detflow.data.images.transcode import Treatment
 from detflow.data.judging.audit import Audit
 from detflow.data.judging.sample import AuditedSample
 from detflow.data.sources.splits import unit_hash
 from detflow.pages.colours import Rgb, class_colour
 from detflow.pages.outlines import Outline, Picture, build_picture
-from detflow.types import Box, CornerFrame, ObjectAnnotation
+from detflow.types import Box, CornerFrame
 
-_THUMBNAIL_PX = 320
+_SIDE_PX, _QUALITY = 1280, 85
+_SMALL_PX, _SMALL_QUALITY = 320, 74
 _MAX_OUTLINES = 300
 _MAX_SHOWN = 4
+
+MAX_LARGE_BYTES = 16_000_000
+"""Bytes of the pictures that keep their own pixels; those beyond are small."""
 
 Written: TypeAlias = "tuple[str, Corners, CornerFrame]"
 """An object as written: class name, corners, and what those count."""
@@ -42,7 +46,9 @@ class SampleCard:
     """An image of a class: how many of its objects are of the class, and how many of others."""
 
     image: ShownImage
+    annotation: str
     split: str
+    class_ids: Sequence[int]
     num_own: int
     num_others: int
 
@@ -58,6 +64,7 @@ class Gallery:
         self._audit = audit
         self._images = frozenset(audit.files.images)
         self._annotations = frozenset(audit.files.annotations)
+        self._room = MAX_LARGE_BYTES
 
     def show_sample(self, annotation: str, class_name: str, split: str) -> SampleCard:
         """Returns a usable annotation's image with the objects of a class in its colour.
@@ -70,12 +77,13 @@ class Gallery:
         sample = self._audit.read_sample(annotation)
         if sample is None:
             raise ValueError(f"{annotation} has no sample")
-        own = [item for item in sample.objects if item.name == class_name]
-        others = [item for item in sample.objects if item.name != class_name]
+        own = [place for place, item in enumerate(sample.objects) if item.name == class_name]
+        others = [place for place, item in enumerate(sample.objects) if item.name != class_name]
         colour = class_colour(self._audit.label_map.id_of(class_name))
         outlines = [*_outline(sample, others, "faint"), *_outline(sample, own, colour)]
         image = self._show(sample.image, sample.treatment, outlines)
-        return SampleCard(image, split, len(own), len(others))
+        class_ids = sorted({self._audit.label_map.id_of(item.name) for item in sample.objects})
+        return SampleCard(image, annotation, split, class_ids, len(own), len(others))
 
     def show_finding(self, finding: Finding) -> list[ShownImage]:
         """Returns the image that a finding is about, and the first others that it names.
@@ -103,6 +111,15 @@ class Gallery:
             )
             for image, annotation in chosen
         ]
+
+    def _read(self, image: str, treatment: Treatment) -> Thumbnail | None:
+        """Reads an image at a size to look at closely, as long as the page has room for such."""
+        side, quality = (_SIDE_PX, _QUALITY) if self._room > 0 else (_SMALL_PX, _SMALL_QUALITY)
+        source = self._audit.files.source
+        thumbnail = read_thumbnail(source, image, treatment, side, quality)
+        if thumbnail is not None:
+            self._room -= len(thumbnail.jpeg)
+        return thumbnail
 
     def _show_turns(self, finding: Finding, image: str) -> list[ShownImage]:
         """Returns an image as it is stored and as EXIF turns it; nothing where EXIF turns nothing.
@@ -142,7 +159,7 @@ class Gallery:
     def _show_written(
         self, image: str, treatment: Treatment, written: Sequence[Written], note: str
     ) -> ShownImage:
-        thumbnail = read_thumbnail(self._audit.files.source, image, treatment, _THUMBNAIL_PX)
+        thumbnail = self._read(image, treatment)
         if thumbnail is None:
             return ShownImage(image, None, note)
         outlines = [
@@ -150,9 +167,10 @@ class Gallery:
             for name, corners, frame in written
         ]
         label = image if note in ("", image) else f"{image}, {note}"
-        return ShownImage(
-            image, build_picture(thumbnail.jpeg, thumbnail.size, outlines, label), note
+        picture = build_picture(
+            thumbnail.jpeg, thumbnail.size, outlines, label, thumbnail.describe()
         )
+        return ShownImage(image, picture, note)
 
     def _show_finding_image(
         self,
@@ -169,7 +187,7 @@ class Gallery:
         treatment = Treatment()
         if sample is not None:
             kind = "faint" if finding.before is not None else "after"
-            outlines += _outline(sample, sample.objects, kind)
+            outlines += _outline(sample, range(len(sample.objects)), kind)
             treatment = sample.treatment
         if finding.before is not None:
             edges = _to_continuous(finding.before, finding.frame)
@@ -182,19 +200,25 @@ class Gallery:
     def _show(
         self, image: str, treatment: Treatment, outlines: Sequence[Outline], note: str = ""
     ) -> ShownImage:
-        thumbnail = read_thumbnail(self._audit.files.source, image, treatment, _THUMBNAIL_PX)
+        thumbnail = self._read(image, treatment)
         if thumbnail is None:
             return ShownImage(image, None, note)
-        picture = build_picture(thumbnail.jpeg, thumbnail.size, outlines, image)
+        picture = build_picture(
+            thumbnail.jpeg, thumbnail.size, outlines, image, thumbnail.describe()
+        )
         return ShownImage(image, picture, note)
 
 
-def _outline(
-    sample: AuditedSample, objects: Sequence[ObjectAnnotation], kind: str | Rgb
-) -> list[Outline]:
+def _outline(sample: AuditedSample, places: Sequence[int], kind: str | Rgb) -> list[Outline]:
+    """Outlines some of a sample's objects, and names the lines where they stand."""
+    objects = sample.objects
     return [
-        Outline(item.box.to_pixels(sample.size), kind, item.name)
-        for item in objects[:_MAX_OUTLINES]
+        Outline(
+            objects[place].box.to_pixels(sample.size),
+            kind,
+            f"{objects[place].name}, {sample.annotation}:{sample.lines[place]}",
+        )
+        for place in places[:_MAX_OUTLINES]
     ]
 
 

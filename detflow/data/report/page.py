@@ -10,10 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detflow.data.findings import Finding
 from detflow.data.judging.audit import Audit
 from detflow.data.report.boxes import build_box_charts, build_sizes
-from detflow.data.report.gallery import Gallery, SampleCard, ShownImage, choose_samples
+from detflow.data.report.gallery import (
+    MAX_LARGE_BYTES,
+    Gallery,
+    SampleCard,
+    choose_samples,
+)
+from detflow.data.report.groups import (
+    CARDS_PER_CODE,
+    LINES_PER_CODE,
+    FindingGroup,
+    Teller,
+    group_findings,
+)
 from detflow.data.report.measure import (
     SIDE_BINS,
     Findings,
@@ -21,21 +32,15 @@ from detflow.data.report.measure import (
     collect_findings,
     measure_audit,
 )
-from detflow.data.rules import RULES, Action, Rule
+from detflow.data.rules import Action
 from detflow.pages.charts import Chart, build_sparkline, build_stack
 from detflow.pages.colours import Rgb, class_colour
 from detflow.pages.render import Section, render_page
 
-CARDS_PER_CODE = 8
-"""Pictures of each kind of finding."""
-
-LINES_PER_CODE = 40
-"""Lines of each kind of finding below its pictures."""
-
 _MAX_CLASS_ROWS = 60
+_MAX_CLASS_CHOICES = 1_000
 _MAX_CLASS_GALLERIES = 16
 _MAX_SAMPLE_PICTURES = 48
-_CORNER_NAMES = ("xmin", "ymin", "xmax", "ymax")
 _ACTION_TITLES = {
     Action.REFUSED: "Refused",
     Action.QUARANTINED: "Set aside",
@@ -54,8 +59,8 @@ def render_report(audit: Audit, content: Mapping[str, Any], ledger: str | None) 
     """
     found = collect_findings(audit, CARDS_PER_CODE + LINES_PER_CODE)
     measured = measure_audit(audit)
-    gallery = Gallery(audit)
-    by_action = {action: _group_findings(gallery, found, action) for action in Action}
+    gallery, teller = Gallery(audit), Teller(audit)
+    by_action = {action: group_findings(gallery, teller, found, action) for action in Action}
     sections = {
         "totals": Section("Totals"),
         **_list_section(by_action, Action.REFUSED),
@@ -63,8 +68,8 @@ def render_report(audit: Audit, content: Mapping[str, Any], ledger: str | None) 
         **_list_section(by_action, Action.REPAIRED),
         "classes": Section("Classes"),
         "boxes": Section("Boxes"),
-        "samples": Section("Samples"),
         **_list_section(by_action, Action.NOTED),
+        "samples": Section("Samples"),
     }
     return render_page(
         "report.html.j2",
@@ -76,9 +81,11 @@ def render_report(audit: Audit, content: Mapping[str, Any], ledger: str | None) 
         classes=_build_classes(content, measured),
         charts=build_box_charts(measured),
         sizes=build_sizes(measured),
-        samples=_build_samples(gallery, audit, measured),
+        samples=_build_samples(gallery, audit, measured, teller),
+        choices=_build_choices(audit, content, by_action),
         findings={action.value: groups for action, groups in by_action.items()},
         ledger=ledger,
+        max_megabytes=MAX_LARGE_BYTES // 1_000_000,
         cards_per_code=CARDS_PER_CODE,
         lines_per_code=LINES_PER_CODE,
     )
@@ -129,7 +136,7 @@ def _count_used(content: Mapping[str, Any], what: str) -> int:
 
 
 def _tell_story(
-    content: Mapping[str, Any], by_action: Mapping[Action, Sequence[_FindingGroup]]
+    content: Mapping[str, Any], by_action: Mapping[Action, Sequence[FindingGroup]]
 ) -> dict[str, int]:
     """Returns the numbers of the two sentences that tell the whole story."""
     return {
@@ -268,22 +275,17 @@ class _Samples:
     groups: Sequence[_SampleGroup]
 
 
-def _build_samples(gallery: Gallery, audit: Audit, measured: Measured) -> _Samples:
+def _build_samples(gallery: Gallery, audit: Audit, measured: Measured, teller: Teller) -> _Samples:
     names = [name for name in audit.label_map if measured.class_images[name]]
     shown = sorted(names, key=lambda name: -measured.class_images[name])[:_MAX_CLASS_GALLERIES]
     per_class = max(3, min(12, _MAX_SAMPLE_PICTURES // max(1, len(shown))))
-    split_of = {
-        annotation: split
-        for split, members in audit.splits.members.items()
-        for annotation in members
-    }
     groups = [
         _SampleGroup(
             name,
             class_colour(audit.label_map.id_of(name)),
             measured.class_images[name],
             [
-                gallery.show_sample(annotation, name, split_of[annotation])
+                gallery.show_sample(annotation, name, teller.split_of[annotation])
                 for annotation in annotations
             ],
         )
@@ -292,32 +294,8 @@ def _build_samples(gallery: Gallery, audit: Audit, measured: Measured) -> _Sampl
     return _Samples(per_class, len(names), groups)
 
 
-# --- Findings -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _FindingCard:
-    """A finding: the images that it names, where it is, and what it says."""
-
-    images: Sequence[ShownImage]
-    place: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _FindingGroup:
-    """The findings of one code: how many there are, and some as cards, some as lines."""
-
-    code: str
-    rule: Rule
-    count: int
-    cards: Sequence[_FindingCard]
-    lines: Sequence[str]
-    has_boxes: bool
-
-
 def _list_section(
-    by_action: Mapping[Action, Sequence[_FindingGroup]], action: Action
+    by_action: Mapping[Action, Sequence[FindingGroup]], action: Action
 ) -> dict[str, Section]:
     """Returns the section of an action's findings by its anchor; nothing where there are none."""
     if not by_action[action]:
@@ -326,42 +304,30 @@ def _list_section(
     return {action.value: Section(_ACTION_TITLES[action], count)}
 
 
-def _group_findings(gallery: Gallery, found: Findings, action: Action) -> list[_FindingGroup]:
-    return [
-        _group_finding(gallery, code, found.counts[code], found.examples[code])
-        for code in sorted(found.counts)
-        if RULES[code].action is action
-    ]
+# --- Filters --------------------------------------------------------------------------------------
 
 
-def _group_finding(
-    gallery: Gallery, code: str, count: int, examples: Sequence[Finding]
-) -> _FindingGroup:
-    cards = [
-        _FindingCard(gallery.show_finding(finding), finding.place, _describe_finding(finding))
-        for finding in examples[:CARDS_PER_CODE]
-    ]
-    lines = [
-        f"{finding.place} {_describe_finding(finding)}" for finding in examples[CARDS_PER_CODE:]
-    ]
-    has_boxes = any(
-        shape.kind == "before"
-        for card in cards
-        for image in card.images
-        if image.picture is not None
-        for shape in image.picture.shapes
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """What pictures and lines can be filtered by: (value, text) of each choice."""
+
+    classes: Sequence[tuple[str, str]]
+    kinds: Sequence[tuple[str, str]]
+    splits: Sequence[tuple[str, str]]
+
+
+def _build_choices(
+    audit: Audit,
+    content: Mapping[str, Any],
+    by_action: Mapping[Action, Sequence[FindingGroup]],
+) -> _Choices:
+    label_map = audit.label_map
+    return _Choices(
+        [(str(label_map.id_of(name)), name) for name in label_map][:_MAX_CLASS_CHOICES],
+        [
+            (group.code, f"{_ACTION_TITLES[action].lower()}: {group.code} ({group.count:,})")
+            for action in _ACTION_TITLES
+            for group in by_action[action]
+        ],
+        [(split, split) for split in content["splits"]],
     )
-    return _FindingGroup(code, RULES[code], count, cards, lines, has_boxes)
-
-
-def _describe_finding(finding: Finding) -> str:
-    """Returns what is there, what should be, and what became of it."""
-    parts = [] if finding.object_index is None else [f"object {finding.object_index}"]
-    parts += [finding.value] if finding.value else []
-    parts += [f"expected {finding.expected}"] if finding.expected else []
-    if finding.after is not None:
-        corners = zip(_CORNER_NAMES, finding.after, strict=True)
-        parts.append("now " + ", ".join(f"{name} {value:g}" for name, value in corners))
-    if finding.related:
-        parts.append(f"see also {', '.join(finding.related)}")
-    return " · ".join(parts)

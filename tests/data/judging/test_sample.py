@@ -19,6 +19,7 @@ def test_an_audited_sample_survives_the_round_trip():
         SIZE,
         Treatment(True, 6, False),
         ObjectColumns.of(objects),
+        [7, 19],
     )
     assert AuditedSample.from_json(sample.to_json()) == sample
     assert sample.key == "a/b"

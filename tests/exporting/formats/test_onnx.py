@@ -111,17 +111,19 @@ def test_a_disk_that_refuses_openvino_is_no_fault_of_the_format(
     onnx_path, tmp_path, monkeypatch, small_files
 ):
     import openvino
+    from openvino import opset13
 
     monkeypatch.setattr(
         openvino_export, "write_onnx", lambda serving, label_map, path: shutil.copy(onnx_path, path)
     )
-    convert = openvino.convert_model
+    numbers = opset13.constant(np.zeros(50_000, np.float32))
+    large = openvino.Model([opset13.relu(numbers)], [], "large")
     with ExitStack() as stack:
         # The file that it converts is as large as what it writes.
         monkeypatch.setattr(
             openvino,
             "convert_model",
-            lambda path: (convert(path), stack.enter_context(small_files(100_000)))[0],
+            lambda path: (large, stack.enter_context(small_files(100_000)))[0],
         )
         with pytest.raises(EnvironmentFault, match="the disk refuses") as caught:
             openvino_export.write_openvino(
