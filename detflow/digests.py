@@ -111,7 +111,11 @@ def seal(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_sealed(content: Mapping[str, Any]) -> bool:
     """Tells whether an object that was read has the digest that `seal` gave it."""
-    return bool(content.get(DIGEST_KEY) == seal(content)[DIGEST_KEY])
+    try:
+        return bool(content.get(DIGEST_KEY) == seal(content)[DIGEST_KEY])
+    except RecursionError:
+        # What can just be read, nested as deep as that, cannot be written again.
+        return False
 
 
 def read_sealed_object(path: Path) -> dict[str, Any]:

@@ -89,3 +89,15 @@ def test_every_flipped_bit_of_a_sealed_file_is_noticed_or_changes_nothing(tmp_pa
     path.write_text(json.dumps(seal(written), indent=2) + "\n")
     for read in flip_bits(path, lambda: read_sealed_object(path), 1000):
         assert read == seal(written)
+
+
+@pytest.mark.parametrize("nested", ["[]", "{}"])
+def test_any_depth_is_an_error_of_one_line(nested, tmp_path):
+    """Between what Python reads and what it writes again lie a few levels."""
+    path = tmp_path / "model.json"
+    opening = '{"a":' if nested == "{}" else "["
+    for depth in (*range(900, 1_000, 3), 100_000):
+        inner = opening * depth + "0" + nested[1] * depth
+        path.write_text(f'{{"digest": "0", "a": {inner}}}')
+        with pytest.raises(ArtifactError):
+            read_sealed_object(path)

@@ -7,7 +7,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import Final, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,10 @@ from detflow.label_map import LabelMap
 from detflow.text import first_line
 from detflow.types import Box, Detection, ImageSize
 
-# Images of one size that follow each other go through the network together, as long as their
-# pixels stay below 100 MB when they are resized as floats.
+# Images of one size that follow each other go through the network together.
 _MAX_BATCH = 8
-_MAX_BATCH_PIXELS = 8_000_000
+MAX_BATCH_PIXELS: Final = 8_000_000
+"""Pixels of a batch that stay below 100 MB when they are resized as floats."""
 
 Outputs: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 """The outputs of the serving contract for a batch, by their names; see `artifact.CONTRACT`."""
@@ -43,6 +43,8 @@ class Detector:
         source: The file or folder it was made from, for messages.
         canvas_sizes: (height, width) of the canvases that the model fits images into. Pictures that
             are far larger are read smaller; none where the sizes are not known.
+        max_batch_pixels: Images go through the network together up to so many pixels; a single one
+            may have more.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class Detector:
         label_map: LabelMap,
         source: Path,
         canvas_sizes: Sequence[tuple[int, int]] = (),
+        max_batch_pixels: int = MAX_BATCH_PIXELS,
     ) -> None:
         self.run = run
         self.label_map = label_map
         self.source = source
         self.canvas_sizes = canvas_sizes
+        self._max_batch_pixels = max_batch_pixels
 
     @overload
     def predict(self, images: Picture, *, score_threshold: float = ...) -> Detections: ...  # type: ignore[overload-overlap]
@@ -129,7 +133,7 @@ class Detector:
         """
         for (height, width, *_), group in itertools.groupby(images, key=lambda image: image.shape):
             for batch in _batches(
-                group, max(1, min(_MAX_BATCH, _MAX_BATCH_PIXELS // (height * width)))
+                group, max(1, min(_MAX_BATCH, self._max_batch_pixels // (height * width)))
             ):
                 # A single image goes in without a copy.
                 outputs = self.run(np.stack(batch) if len(batch) > 1 else batch[0][np.newaxis])
@@ -200,7 +204,7 @@ def to_detections(
             # Clipping leaves a box outside of the image without area: there is nothing to show.
             if ymin < ymax and xmin < xmax
         ]
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         reason = f"there is no class {error}" if isinstance(error, KeyError) else first_line(error)
         raise ArtifactError(
             f"the outputs are not as the serving contract says: {reason}", path=source

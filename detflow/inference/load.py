@@ -86,7 +86,9 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
                 export.verify_part(file)
                 canvas_sizes = read_canvas_sizes(export.read_card())
             run = candidate.load(file, candidate.entries[0], threads=threads)
-            return Detector(run, candidate.read_labels(file), file, canvas_sizes)
+            return Detector(
+                run, candidate.read_labels(file), file, canvas_sizes, candidate.max_batch_pixels
+            )
     if not (RunDir(path).exists() or is_checkpoint(path) or RunDir.step_of(path) is not None):
         cause, remedy = describe_mistake(path, "model")
         raise ArtifactError(cause, path=path, remedy=remedy)
@@ -120,7 +122,9 @@ def load_verified(artifact: ArtifactDir, *, threads: int = 0) -> Detector:
                     path=artifact.path,
                     remedy="export again",
                 )
-            return Detector(run, label_map, file, read_canvas_sizes(card))
+            return Detector(
+                run, label_map, file, read_canvas_sizes(card), candidate.max_batch_pixels
+            )
     for candidate in FORMATS:
         if artifact.lists(card, candidate.entries[0].path):
             candidate.require_installed()

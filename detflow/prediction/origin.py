@@ -97,7 +97,7 @@ class PredictedOrigin:
             content = _read_content(path)
             self.label_map = LabelMap(tuple(content["classes"]))
             self._images = [_read_entry(entry, self.label_map) for entry in content["images"]]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(
                 f"the predictions are damaged: {type(error).__name__} {error}",
                 path=path,

@@ -98,7 +98,7 @@ class RunRecord:
                 f"its configuration is not one of this version: {place}: {problem['msg']}",
                 path=path,
             ) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtifactError(
                 f"not the record of a run: {type(error).__name__} {error}", path=path
             ) from None

@@ -47,6 +47,9 @@ def test_large_images_do_not_go_through_together(tmp_path):
     found = list(Detector(run, LABELS, tmp_path).detect([large] * 5 + [huge] * 2 + [small] * 9))
     assert len(found) == 16
     assert batches == [2, 2, 1, 1, 1, 8, 1]
+    batches.clear()
+    assert len(list(Detector(run, LABELS, tmp_path, (), 300).detect([small] * 7 + [large]))) == 8
+    assert batches == [3, 3, 1, 1]
 
 
 def test_boxes_are_clipped_and_what_has_no_area_is_left_out(tmp_path):
@@ -67,7 +70,9 @@ def test_boxes_are_clipped_and_what_has_no_area_is_left_out(tmp_path):
         {"classes": [3, 1]},
         {"classes": [0, 1]},
         {"classes": [float("nan"), 1]},
+        {"classes": [float("inf"), 1]},
         {"count": float("nan")},
+        {"count": float("inf")},
         {"boxes": [[0, 0, 1], [0, 0, 1]]},
     ],
 )

@@ -100,6 +100,7 @@ def test_a_picture_that_is_gone_or_another_one_is_named(predictions, tmp_path):
         {"detections": [found("cat", 0.5, [0.5, 0.1, 0.2, 0.9])]},
         {"detections": [found("cat", 0.5, [0.1, 0.1, "nan", 0.9])]},
         {"width": 0},
+        {"width": float("inf")},
         {"frame": "1"},
     ],
 )

@@ -83,6 +83,14 @@ def test_labels_stay_inside_the_picture(browser, served, kit, tmp_path):
         ".map((box) => [box.left, box.top, room.left, room.top]); })()"
     )
     assert outside == []
+    # Each label touches its own box: above it, or else in its upper corner.
+    apart = browser.run(
+        "[...document.querySelectorAll('.box')].filter((box) => {"
+        " const [around, label] = [box, box.firstChild].map((one) => one.getBoundingClientRect());"
+        " return Math.abs(label.bottom - around.top) > 3 && Math.abs(label.top - around.top) > 3;"
+        "}).length"
+    )
+    assert apart == 0
 
 
 def test_several_pictures_at_once(browser, served, kit, tmp_path):

@@ -103,7 +103,7 @@ def read_manifest(records_dir: Path) -> RecordsManifest:
         unions = {name: tuple(parts) for name, parts in content["unions"].items()}
         _require_sums(label_map, splits, unions)
         fingerprint = content["fingerprint"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArtifactError(
             f"the manifest is damaged: {type(error).__name__} {error}", path=path, remedy=REMAKE
         ) from None
@@ -143,7 +143,7 @@ def read_memberships(records_dir: Path) -> dict[str, str]:
         with open(path, encoding="utf-8") as file:
             entries = [json.loads(line) for line in file]
         memberships = {str(entry["key"]): str(entry["split"]) for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(
             f"the index cannot be read: {error}", path=path, remedy=REMAKE
         ) from None
@@ -198,7 +198,7 @@ def find_image_name(records_dir: Path, shard: str, number: int) -> str | None:
                 entry = json.loads(line)
                 if entry["shard"] == shard and entry["record"] == number:
                     return str(entry["image"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return None
 

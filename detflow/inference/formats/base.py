@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 
 from detflow.artifact import CONTRACT, LABEL_MAP_NAME
 from detflow.errors import ArtifactError, EnvironmentFault
-from detflow.inference.detector import Runner
+from detflow.inference.detector import MAX_BATCH_PIXELS, Runner
 from detflow.inference.tensors import Tensor, Tensors
 from detflow.label_map import LabelMap, read_label_map
 from detflow.process.libraries import describe_install
@@ -71,6 +71,7 @@ class Format(ABC):
         is_default: Whether it is exported where no format is asked for.
         needs_one_stage: Whether it takes networks of one stage only.
         canvas: What it fits an image into.
+        max_batch_pixels: How many pixels go through it together where there are many images.
         holds_names: Whether its files hold the class names; an export without them is refused.
         extra: The extra of this package that its runtime belongs to; empty for one that is always
             there.
@@ -84,6 +85,7 @@ class Format(ABC):
     is_default: bool = False
     needs_one_stage: bool = False
     canvas: Canvas = "all"
+    max_batch_pixels: int = MAX_BATCH_PIXELS
     holds_names: bool = False
     extra: str = ""
 

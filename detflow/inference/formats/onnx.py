@@ -79,6 +79,8 @@ class Onnx(Format):
         EntryPoint("model.onnx", INPUT_NAME, OPENCV_SIGNATURE, is_optional=True),
     )
     suffixes = (".onnx",)
+    # Its resize holds many times a batch's pixels, and larger batches are no faster.
+    max_batch_pixels = 500_000
     holds_names = True
 
     @override

@@ -4,7 +4,12 @@ import pytest
 
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
-from detflow.data.records.manifest import read_manifest, resolve_split
+from detflow.data.records.manifest import (
+    find_image_name,
+    read_manifest,
+    read_memberships,
+    resolve_split,
+)
 from detflow.digests import seal
 from detflow.errors import ArtifactError, ConfigError
 
@@ -88,6 +93,10 @@ def change(name, entry, value):
             lambda content: content["splits"]["train"]["shards"][0].update(bytes=-1),
             "fewer than 0 records or bytes",
         ),
+        (
+            lambda content: content["splits"]["train"]["shards"][0].update(bytes=float("inf")),
+            "the manifest is damaged",
+        ),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused_whoever_wrote_it(records, edit, message):
@@ -124,3 +133,10 @@ def test_the_fingerprint_follows_the_data(voc_set, tmp_path):
     fingerprints.append(read_manifest(tmp_path / "out").fingerprint)
     assert fingerprints[0] == fingerprints[1]
     assert len(set(fingerprints)) == 3
+
+
+def test_an_index_that_is_nested_too_deep_is_refused(records):
+    (records / "index.jsonl").write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match="the index cannot be read"):
+        read_memberships(records)
+    assert find_image_name(records, "shard", 0) is None
