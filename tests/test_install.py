@@ -1,16 +1,20 @@
-"""Each lock in a fresh environment: what it weighs, how long it takes, and what runs in it."""
+"""Each lock in a fresh environment: what it weighs, how long it takes, and what runs in it.
+
+And README's own lines, as far as they install the light core.
+"""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from documented import ROOT, read_blocks
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.soak]
-ROOT = Path(__file__).parents[1]
 
 
 def run(*command, code=0, **options):
@@ -80,3 +84,18 @@ def test_a_lock_installs_what_its_commands_need(
             f"\n{lock}: {size / 1e9:.2f} GB in {seconds:.0f} s, "
             f"detflow --help in {help_seconds:.2f} s\n"
         )
+
+
+def test_readme_s_lines_install_the_light_core(tmp_path):
+    checkout = shutil.copytree(
+        ROOT, tmp_path / "checkout", ignore=shutil.ignore_patterns(".*", "tests", "docs", "demo")
+    )
+    *light, train, gpu, version = read_blocks("README.md", "sh")[0].splitlines()
+    assert (len(light), version) == (3, "detflow --version")
+    assert train.startswith("pip install '.[train]'")
+    assert gpu.startswith("pip install 'tensorflow[")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = "\n".join(["set -e", *light, version, 'python -c "import tensorflow"'])
+    done = run("bash", "-c", script, code=1, cwd=checkout, env={**os.environ, "PATH": path})
+    assert "detflow, version " in done.stdout
+    assert "No module named 'tensorflow'" in done.stderr

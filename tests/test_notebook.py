@@ -11,11 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 # A few steps on a few images show that the way can be gone; a detector that is worth looking at
-# takes a minute. The small network of the tests has no levels that initial weights could fill.
+# takes a minute.
 LESS = {
     "steps = 400\n": "steps = 4\n",
     '"--images", "150"': '"--images", "40"',
-    'detflow.init("records")': 'detflow.init("records", start_from="scratch")',
 }
 
 

@@ -72,7 +72,7 @@ def check(
             path or a URL.
         dialect: How the annotations are written: "voc", "coco", "yolo", "csv", "cvat" or
             "tfrecord". None finds it by looking.
-        decisions: Tables of questions that a person has filled in; see docs/repairs.md.
+        decisions: Tables that `questions` has written and a person has filled in.
         classes: Class names in the order of their ids; no other may occur. None takes those that
             the dataset declares, or else those that are found, sorted.
         rename: The new name of each class that is to be renamed; classes that get one name become

@@ -215,8 +215,8 @@ def export(
     Args:
         checkpoint: A model directory (its best checkpoint) or a checkpoint; a path or a URL.
         output: The folder to publish; a path or a URL. An export that stands there is replaced.
-        formats: Names of formats, such as ["frozen", "onnx"], or "all"; docs/export.md lists them.
-            None takes the frozen graph and the SavedModel.
+        formats: Names of formats, such as ["frozen", "onnx"], or "all". None takes the
+            frozen graph and the SavedModel.
         images: A folder of images, or of records, that the proof runs on. None takes the run's own
             records.
         split: The split of the records. None takes the one that the run was evaluated on.

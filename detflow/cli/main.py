@@ -28,11 +28,13 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 def cli() -> None:
     """Train and deploy object detectors from a folder of images and annotations.
 
-    \b
-    Exit codes: 0 ok, 1 sets differ (diff), 2 config or usage, 3 bad input, 4 corrupt artifact or
-    failed gate, 5 environment (disk, permission, memory), 6 locked,
-    130/143 interrupted/terminated.
-    """  # noqa: D301 (click's paragraph mark)
+    The commands stand in the order in which they are needed: begin with `detflow check FOLDER`.
+    Each has its own --help.
+
+    Exit codes: 0 ok, 1 sets differ (diff), 2 configuration or usage, 3 bad input, 4 corrupt
+    artifact or failed gate, 5 environment (disk, permission, memory, a library), 6 locked, 130
+    interrupted, 143 terminated.
+    """
 
 
 for _command in (

@@ -271,7 +271,6 @@ def export(
     "--max-frames",
     cls=FieldOption,
     field=f"{_PREDICT}.max_frames",
-    show="{:,}".format,
     type=click.IntRange(1),
     metavar="N",
     help="Take at most N frames of a video.",

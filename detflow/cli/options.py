@@ -68,6 +68,11 @@ LOCATION = LocationType(PATH)
 EXISTING_LOCATION = LocationType(EXISTING)
 
 
+def show_value(value: Any) -> str:
+    """Returns the text of a default, with commas in a number that nobody reads without."""
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
 class FieldOption(click.Option):
     """An option that fills a field; its default is the field's own and is read only to be shown.
 
@@ -85,7 +90,7 @@ class FieldOption(click.Option):
         *args: Any,
         field: str,
         unit: float = 1,
-        show: Callable[[Any], str] = str,
+        show: Callable[[Any], str] = show_value,
         **settings: Any,
     ) -> None:
         super().__init__(*args, default=None, **settings)

@@ -30,6 +30,10 @@ _OTHERS = "More"
 _SLOW_IMPORTS = {"tensorflow": "TensorFlow", "official": "Model Garden", "openvino": "OpenVINO"}
 
 
+# Click calls them INTEGER RANGE and FLOAT RANGE; the range itself stands behind the text.
+_NUMBERS = {click.IntRange: "N", click.FloatRange: "X"}
+
+
 class Workflow(click.Group):
     """A group of commands that help lists by what they are for.
 
@@ -40,6 +44,9 @@ class Workflow(click.Group):
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         for option in _TALK_OPTIONS:
             option(cmd)
+        for parameter in cmd.params:
+            if isinstance(parameter, click.Option) and parameter.metavar is None:
+                parameter.metavar = _NUMBERS.get(type(parameter.type))
         super().add_command(cmd, name)
 
     @override

@@ -60,6 +60,8 @@ def read_config(
         if len(content) > _MAX_CONFIG_BYTES:
             raise ConfigError(f"a configuration has at most {_MAX_CONFIG_BYTES:,} bytes", path=path)
         text = content.decode()
+    except FileNotFoundError:
+        raise ConfigError("no such file", path=path) from None
     except OSError as error:
         raise ConfigError(f"cannot read the configuration: {error.strerror}", path=path) from error
     except UnicodeDecodeError as error:
@@ -281,6 +283,10 @@ def _first_problem(
     line = next((lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines), None)
     name = ".".join(keys)
     flag = next((blamed[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in blamed), None)
+    if flag is None:
+        # What does not go together in a section: a setting that is named, and was given here.
+        inside = (given for given in blamed if given[: len(keys)] == keys)
+        flag = next((blamed[given] for given in inside if given[-1] in problem["msg"]), None)
     if flag is not None:
         # The file is not to blame, and its line says something else.
         path, line = None, None

@@ -157,8 +157,8 @@ class ModelConfig(_Section):
 
     preset: Annotated[str, OneOf(PRESETS)] = "retinanet_resnet10"
     """Starting point that gives the other settings of this section their defaults, and
-    train.learning_rate that of a fine-tuning where weights are made for it; docs/training.md says
-    which one to choose."""
+    train.learning_rate that of a fine-tuning where weights are made for it. `detflow init` chooses
+    one by the data and the weights."""
     architecture: Literal["retinanet", "faster_rcnn", "yolo"] = "retinanet"
     """How boxes are made from the backbone's features: retinanet and yolo take one pass;
     faster_rcnn proposes boxes and then judges each."""
@@ -349,8 +349,8 @@ class TrainConfig(_Section):
     """Seed of the initial weights, the order of images and the augmentation."""
     init_from: PlaceText | None = None
     """Weights to start with: a model directory or checkpoint of an earlier run, another TensorFlow
-    checkpoint, its .tar.gz, an http(s) address, or a published name (docs/training.md). Variables
-    of the same name and shape are taken."""
+    checkpoint, its .tar.gz, an http(s) address, or a name that `detflow weights` lists.
+    Variables of the same name and shape are taken."""
     init_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     """SHA-256 that the archive, or a file of the checkpoint, of train.init_from must have."""
     freeze: tuple[str, ...] = ()

@@ -108,8 +108,10 @@ def read_time_budget(value: str | float | None) -> float | None:
     Raises:
         ConfigError: It is none.
     """
-    settings = {"data": {"records": "."}, "train": {"time_budget": value}}
-    return parse_config(json.dumps(settings)).train.time_budget
+    name = "train.time_budget"
+    given = [f"{name}={json.dumps(value)}"]
+    settings = json.dumps({"data": {"records": "."}})
+    return parse_config(settings, given, flags={name: "--time-budget"}).train.time_budget
 
 
 def choose_train_split(manifest: RecordsManifest) -> str:

@@ -214,7 +214,7 @@ def choose_length(
         )
     if clock.budget is not None and rate is not None:
         steps = max(1, round(clock.stepping_seconds * rate / size))
-        why = f"what about fits into the budget at {rate:.1f} images/s, measured on this machine"
+        why = f"about what fits into the budget at {rate:.1f} images/s, measured on this machine"
     else:
         epochs, least = (
             (_EPOCHS, _MIN_STEPS) if is_fresh else (_FINE_TUNING_EPOCHS, _FINE_TUNING_MIN_STEPS)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_REASON_COLUMNS = 96
+_REASON_COLUMNS = 76
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ This file imports no TensorFlow.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from detflow.models.weights.published import PUBLISHED, find_by_digest
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
 from detflow.storage.download import DownloadLimits, fetch_files, is_fetched
 from detflow.training.fit_text import Choice
+
+_log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
 """What `--from` takes for no weights."""
@@ -117,7 +120,8 @@ def _fetch(name: str) -> bool:
     entry = PUBLISHED[name]
     try:
         fetch_files(entry.urls, entry.sha256, _LIMITS)
-    except EnvironmentFault:
+    except EnvironmentFault as fault:
+        _log.warning("%s could not be fetched: %s", name, fault.cause)
         return False
     return True
 

@@ -8,7 +8,7 @@ from detflow.config.reading import parse_config
 from detflow.data.records.manifest import RecordsManifest, SplitInfo
 from detflow.errors import ConfigError, DataError
 from detflow.label_map import LabelMap
-from detflow.training.fit import fit_config
+from detflow.training.fit import fit_config, read_time_budget
 from detflow.training.fit_recipe import Speed
 from detflow.training.fit_text import format_choices
 from detflow.training.fit_weights import Beginning, choose_beginning
@@ -240,6 +240,17 @@ def test_init_names_the_weights_that_it_can_have(monkeypatch):
     assert (scratch.source, scratch.model["preset"]) == (None, "retinanet_resnet10")
     with pytest.raises(ConfigError, match=r"nowhere\.tflite is not a name, an address, a run"):
         choose_beginning("nowhere.tflite", offline=True)
+
+
+def test_a_wrong_time_budget_is_blamed_on_its_flag():
+    with pytest.raises(ConfigError) as caught:
+        read_time_budget("12x")
+    assert str(caught.value).startswith("--time-budget 12x: train.time_budget: expected a duration")
+    assert (read_time_budget("1h30m"), read_time_budget(90.0), read_time_budget(None)) == (
+        5400.0,
+        90.0,
+        None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_measured_clock_decides_the_steps_and_what_depends_on_them():
         "train.batch_size": 4,
         "train.warmup_steps": 63,
     }
-    assert "21 epochs: what about fits into the budget at 8.0 images/s" in length[2].why
+    assert "21 epochs: about what fits into the budget at 8.0 images/s" in length[2].why
     # Evaluations take a hundredth of the budget; a clock may end a few steps later than foreseen.
     assert values(choose_intervals(524, 76, clock))["evaluate.every_steps"] >= 2 * 524
     fast = choose_intervals(524, 76, Clock(300.0, 8.0, 20.0, 1.5))

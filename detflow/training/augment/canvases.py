@@ -35,6 +35,16 @@ class Canvases(NamedTuple):
     classes: tf.Tensor
 
 
+def count_rows(values: tf.Tensor) -> int | tf.Tensor:
+    """Returns the number of images.
+
+    Where it is known when the graph is built it is no tensor: with a number of views that is not
+    known, TensorFlow's optimiser of graphs writes warnings to stderr.
+    """
+    known = values.shape[0]
+    return tf.shape(values)[0] if known is None else known
+
+
 def compact(boxes: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Moves empty slots to the end and leaves out those that no row needs.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from detflow.config.schema import AugmentConfig
-from detflow.training.augment.canvases import Canvases, Originals, compact
+from detflow.training.augment.canvases import Canvases, Originals, compact, count_rows
 from detflow.training.augment.noise import Noise
 
 # Share of the first image in a mixup. YOLO draws it from Beta(32, 32), whose mass lies here: both
@@ -24,7 +24,7 @@ def mix_up(
         noise: The random numbers.
         config: The share of the canvases.
     """
-    batch_size = tf.shape(canvases.classes)[0]
+    batch_size = count_rows(canvases.classes)
     chosen = (noise.uniform("chosen", []) < config.mixup) & (batch_size > 1)
     other = draw_partners(noise, batch_size)[:, 1 % batch_size]
     low, high = _SHARE_RANGE
@@ -41,7 +41,7 @@ def mix_up(
     )
 
 
-def draw_partners(noise: Noise, batch_size: tf.Tensor) -> tf.Tensor:
+def draw_partners(noise: Noise, batch_size: int | tf.Tensor) -> tf.Tensor:
     """Returns [B, B] int32: in each row its own number, then all others in random order."""
     order = noise.uniform("partners", [batch_size])
     return tf.argsort(tf.linalg.set_diag(order, tf.fill([batch_size], -1.0)), stable=True)

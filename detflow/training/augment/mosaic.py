@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from detflow.config.schema import AugmentConfig
-from detflow.training.augment.canvases import Canvases, Originals, compact
+from detflow.training.augment.canvases import Canvases, Originals, compact, count_rows
 from detflow.training.augment.mixup import draw_partners
 from detflow.training.augment.noise import Noise
 from detflow.training.augment.views import (
@@ -46,7 +46,7 @@ def _lay_mosaics(
     noise: Noise,
     config: AugmentConfig,
 ) -> Canvases:
-    batch_size = tf.shape(chosen)[0]
+    batch_size = count_rows(chosen)
     height, width = canvases.pixels.shape[1:3]
     sides = tf.constant([height, width], tf.float32)
     low, high = _CENTRE_RANGE

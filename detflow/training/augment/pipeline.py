@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from detflow.config.schema import AugmentConfig
 from detflow.models import preprocess
-from detflow.training.augment.canvases import Canvases, Originals
+from detflow.training.augment.canvases import Canvases, Originals, count_rows
 from detflow.training.augment.colour import change_colours
 from detflow.training.augment.mixup import mix_up
 from detflow.training.augment.mosaic import lay_mosaics
@@ -90,7 +90,7 @@ def augment(
         where images were mixed, there are as many as the fullest canvas needs.
     """
     key = tf.stack([tf.constant(seed, tf.int64), step])
-    noise = Noise(key, tf.shape(images)[0] if num_rows is None else num_rows, rows)
+    noise = Noise(key, count_rows(images) if num_rows is None else num_rows, rows)
     originals = Originals(preprocess.normalize(images), boxes, classes)
     canvases = show_originals(originals, noise.of("view"), config, input_size)
     for augmentation in augmentations:

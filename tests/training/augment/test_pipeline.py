@@ -11,6 +11,7 @@ from detflow.training.augment.pipeline import (
     mixes_rows,
     without_mixing,
 )
+from detflow.training.augment.views import show_views
 from detflow.training.inputs import cache_size
 
 pytestmark = pytest.mark.tf
@@ -325,3 +326,16 @@ def test_the_settings_tell_what_mixes_images():
     assert not mixes_rows(AugmentConfig(mixup=0.1, enabled=False))
     alone = without_mixing(AugmentConfig(mosaic=0.1, mixup=0.2, gain=0.3))
     assert alone == AugmentConfig(gain=0.3)
+
+
+def test_the_number_of_views_is_known_when_the_graph_is_built(monkeypatch):
+    """TensorFlow's optimiser of graphs would write warnings that no setting keeps from stderr."""
+    shapes = []
+
+    def show(normalized, sources, views, canvas_size):
+        shapes.append((sources.shape.rank, sources.shape[0], views.origin.shape[0]))
+        return show_views(normalized, sources, views, canvas_size)
+
+    monkeypatch.setattr("detflow.training.augment.mosaic.show_views", show)
+    run_augment(AugmentConfig(mosaic=0.5), batch=3, traced=True)
+    assert shapes == [(1, 3, 3)] * 4
