@@ -17,6 +17,7 @@ from detflow.errors import ConfigError, EnvironmentFault
 from detflow.models.weights.library import is_here
 from detflow.models.weights.published import PUBLISHED, find_by_digest
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
+from detflow.process.libraries import is_installed
 from detflow.storage.download import DownloadLimits, fetch_files, is_fetched
 from detflow.training.fit_text import Choice
 
@@ -158,6 +159,19 @@ def _describe(weights: InitialWeights | None, source: str) -> Beginning:
         name = next((digest for digest in digests if digest), None) or next(same_kind)
     if name is not None and PUBLISHED[name].preset:
         return _published(name, "--from", source)
+    if weights.kind == "checkpoint" and name is None and is_installed("tensorflow"):
+        # Building networks needs TensorFlow, which takes seconds to import.
+        from detflow.models.weights.fitting import find_fitting_preset
+
+        if preset := find_fitting_preset(weights):
+            model = ModelConfig.model_validate({"preset": preset})
+            return Beginning(
+                source,
+                {"preset": preset},
+                "--from, a checkpoint of TensorFlow that fits this preset best; nobody knows its "
+                "data and its licence",
+                is_mobile=model.backbone in _MOBILE,
+            )
     raise ConfigError(
         f"--from {source}: nobody knows which model these weights fit",
         remedy="set train.init_from and the section model yourself",

@@ -1,3 +1,6 @@
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from detflow.config.reading import parse_config
@@ -75,3 +78,22 @@ def test_several_anchors_a_cell_stay_as_they_are(tmp_path, monkeypatch, run_reco
         "anchors_per_octave": 1,
     }
     assert not begun.is_mobile
+
+
+@pytest.mark.parametrize("found", ["retinanet_mobilenet_v2", None])
+def test_a_checkpoint_of_tensorflow_is_looked_into(found, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    for name in ("ckpt-1.index", "ckpt-1.data-00000-of-00001"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setitem(
+        sys.modules,
+        "detflow.models.weights.fitting",
+        SimpleNamespace(find_fitting_preset=lambda weights: found),
+    )
+    if found is None:
+        with pytest.raises(ConfigError, match="nobody knows which model these weights fit"):
+            choose_beginning(str(tmp_path), offline=True)
+        return
+    begun = choose_beginning(str(tmp_path), offline=True)
+    assert (begun.model, begun.is_mobile) == ({"preset": found}, True)
+    assert "nobody knows its data and its licence" in begun.why

@@ -165,6 +165,23 @@ def restore_initial_weights(
     return report
 
 
+def restore_parts(weights: InitialWeights, model: DetectionModel) -> Mapping[str, PartReport]:
+    """Loads what fits into a model, but for what belongs to its classes.
+
+    Args:
+        weights: As of `restore_initial_weights`, whose errors this raises, but for that of weights
+            of which nothing fits.
+        model: The model.
+
+    Returns:
+        What became of its variables, by the name of the part.
+    """
+    graph = open_graph(weights, model)
+    nameless = tuple(map(str, range(model.num_classes)))
+    mapping = _ClassMapping(model.class_axes, nameless, None)
+    return {name: _restore_part(name, part, graph, mapping) for name, part in model.parts.items()}
+
+
 class _ClassMapping:
     """Puts what belongs to a class of theirs where the class of that name is in ours.
 

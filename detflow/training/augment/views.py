@@ -77,7 +77,10 @@ def draw_views(
 
 
 def show_views(
-    normalized: tf.Tensor, sources: tf.Tensor, views: Views, canvas_size: tuple[int, int]
+    normalized: tf.Tensor,
+    sources: tf.Tensor,
+    views: Views,
+    canvas_size: tuple[int, int] | tf.Tensor,
 ) -> tf.Tensor:
     """Draws views of the images `sources` [N] on canvases [N, *canvas_size, 3].
 
@@ -85,7 +88,7 @@ def show_views(
     to pixel centre; here they belong on the centres of the canvas' outermost pixels.
     """
     size = tf.cast(tf.shape(normalized)[1:3], tf.float32)
-    half_pixel = views.extent * 0.5 / tf.constant(canvas_size, tf.float32)
+    half_pixel = views.extent * 0.5 / tf.cast(canvas_size, tf.float32)
     first = ((views.origin + half_pixel) * size - 0.5) / (size - 1.0)
     last = ((views.origin + views.extent - half_pixel) * size - 0.5) / (size - 1.0)
     corners = tf.concat([tf.where(views.flip, last, first), tf.where(views.flip, first, last)], 1)
