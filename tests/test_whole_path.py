@@ -162,7 +162,8 @@ def test_whoever_types_the_commands_gets_boxes(draw_dataset, walk, tmp_path):
     card = json.loads((tmp_path / "exports" / "pets" / "model.json").read_text())
     assert (card["failed"], card["parity"]["images"]) == ({}, "records")
     assert set(card["formats"]) == {"frozen", "onnx"}
-    # README's photos were the last ones.
-    found = json.loads((tmp_path / "found" / "predictions.json").read_text())["images"]
-    assert len(found) == len(os.listdir(tmp_path / "found" / "overlays")) == 3
+    # README's photos were the last ones; one of them is damaged on purpose.
+    predictions = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert (len(predictions["images"]), len(predictions["failed"])) == (2, 1)
+    assert len(os.listdir(tmp_path / "found" / "overlays")) == 2
     assert len(done["curl"]["images"]) == 1

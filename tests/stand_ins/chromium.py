@@ -29,7 +29,7 @@ _ARGUMENTS = (
     "--hide-scrollbars",
     "--mute-audio",
     # A camera that shows a moving pattern.
-    "--use-fake-device-for-media-stream",
+    "--use-fake-device-for-media-stream=fps=5",
     "--remote-debugging-pipe",
     "about:blank",
 )
@@ -123,7 +123,7 @@ class Chromium:
         end = time.monotonic() + seconds
         while not self.run(expression):
             assert time.monotonic() < end, f"{expression} did not come about"
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def text(self, selector):
         return self.run(f"document.querySelector({json.dumps(selector)}).innerText")

@@ -85,7 +85,6 @@ def test_nobody_is_kept_out_and_paper_has_every_column(opened):
     opened.run("dispatchEvent(new Event('resize'))")
     assert opened.find_barriers() == []
     assert opened.run("document.documentElement.scrollWidth") == 390
-    assert opened.print_pdf().startswith(b"%PDF")
     opened.resize(703, 1000)
     opened.emulate("print")
     cells = (
