@@ -23,6 +23,8 @@ PREFIX: Final = "hub:"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REFUSED: Final = (401, 403)
+# Seconds in which a hub neither takes nor sends a byte. The library itself would wait for ever.
+_PATIENCE_S = 120.0
 
 
 def parse_repository(text: str) -> str:
@@ -75,12 +77,13 @@ def upload_files(
     """
     if not is_installed("huggingface_hub"):
         raise EnvironmentFault("huggingface_hub is not installed", remedy=describe_install("hub"))
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     # Its voice would be a second one on the terminal.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     disable_progress_bars()
+    get_session().timeout = _PATIENCE_S
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     additions = [CommitOperationAdd(name, os.fspath(path)) for name, path in files.items()]
     try:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -138,8 +138,10 @@ def serve(hub):
                 self.send_header("X-Error-Message", str(self.headers.get("Authorization")))
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(data)
+            # Whoever asked may have given up.
+            with suppress(ConnectionError):
+                self.end_headers()
+                self.wfile.write(data)
 
         do_GET = do_POST = do_PUT = answer  # noqa: N815  (names that the server calls)
 
@@ -249,6 +251,15 @@ def test_a_hub_that_is_not_there_is_told(hub, export, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(EnvironmentFault, match="the hub cannot be reached"):
         push_export(export, "hub:someone/pets")
+
+
+def test_a_hub_that_never_answers_is_given_up(hub, export, monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(hub, "answer", lambda *_: (over.wait(30) and 500, {}))
+    monkeypatch.setattr("detflow.storage.hub._PATIENCE_S", 0.1)
+    with pytest.raises(EnvironmentFault, match="the hub cannot be reached: ReadTimeout"):
+        push_export(export, "hub:someone/pets")
+    over.set()
 
 
 def test_a_damaged_export_is_not_sent(hub, export):
