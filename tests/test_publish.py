@@ -252,6 +252,7 @@ def test_the_old_set_survives_a_fault_at_any_step(tmp_path, monkeypatch, exchang
         assert os.listdir(tmp_path) == ["set"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exchange", [True, False])
 def test_the_old_set_survives_a_kill_at_any_step(tmp_path, exchange):
     final = tmp_path / "set"

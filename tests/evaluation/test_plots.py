@@ -64,6 +64,7 @@ def test_a_plot_is_a_png_that_depends_on_the_numbers_alone(case, name):
 
 
 # Curves name the eight worst classes only, and bars have a line each: more classes change nothing.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "num_classes"),
     [

@@ -96,6 +96,7 @@ print(json.dumps(report))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.soak)])
 def test_an_export_killed_at_any_step_leaves_nothing_or_all_of_it(
     stride, tmp_path, run_record, save_state

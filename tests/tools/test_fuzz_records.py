@@ -25,6 +25,7 @@ def reader(fuzz):
     return importlib.import_module("fuzz.reader")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_fixed_slice_has_no_failure(fuzz):
     tally = fuzz.run_cases(seed=1, first=0, count=300)
@@ -78,6 +79,7 @@ def test_a_converter_that_loses_objects_is_caught(fuzz, monkeypatch):
     assert "labels differ" in run(fuzz, monkeypatch, lose)
 
 
+@pytest.mark.slow
 def test_a_converter_that_mends_in_silence_is_caught(fuzz, monkeypatch):
     original = fuzz.convert_case
 
