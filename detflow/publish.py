@@ -123,7 +123,8 @@ def _find_writer(final: Path, own: Path) -> bool:
     """Tells whether another process that lives builds what is to become `final`."""
     pattern = _match_leftovers(final.name, "tmp")
     for name in filter(pattern.fullmatch, os.listdir(final.parent)):
-        if name != own.name:
+        # Whoever builds something does so in a folder; a link is somebody else's.
+        if name != own.name and not (final.parent / name).is_symlink():
             lock = lock_entry(final.parent / name)
             if lock is not None:
                 lock.close()

@@ -296,7 +296,7 @@ def init(
     if output is not None and output.exists():
         raise click.UsageError(f"{output} exists; name another file")
     if probe:
-        # As a training does, whose speed is measured.
+        # The probe measures how fast a training is, and a training does this too.
         keep_freed_memory()
     text = fit_source(source, build_options(val_from=val_from, report=False), fit)
     if parse_config(text).data.eval_split is None:

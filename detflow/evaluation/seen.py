@@ -9,7 +9,7 @@ from typing import Any
 from detflow.artifact import ArtifactDir
 from detflow.data.records.manifest import resolve_split
 from detflow.data.records.twins import count_twins
-from detflow.errors import ArtifactError
+from detflow.errors import ArtifactError, ConfigError
 from detflow.evaluation.splits import SplitReader
 from detflow.runs.run_dir import STATE_NAME
 from detflow.runs.states import read_state
@@ -30,7 +30,10 @@ def find_warnings(source: Path, reader: SplitReader) -> tuple[str, ...]:
     judged = set(resolve_split(manifest, reader.split))
     learnt = {name for name in manifest.splits if name.casefold().startswith("train")}
     if record and record.get("data_fingerprint") == manifest.fingerprint:
-        learnt = set(resolve_split(manifest, record["config"]["data"]["train_split"]))
+        try:
+            learnt = set(resolve_split(manifest, record["config"]["data"]["train_split"]))
+        except (KeyError, TypeError, AttributeError, ConfigError):
+            raise ArtifactError("the record of its training is damaged", path=source) from None
         if seen := sorted(learnt & judged):
             return (
                 f"The model was trained on these images ({', '.join(seen)}): "

@@ -11,23 +11,9 @@ from detflow.storage.hub import parse_repository, upload_files
 
 
 def push_export(path: Path, destination: str, *, private: bool = False) -> str:
-    """Uploads an export in one commit; files of an export that stood there before go.
+    """Does what `detflow.push` says, for a local folder.
 
-    Files that no export has are left alone. A push that is repeated sends only what the hub does
-    not have yet.
-
-    Args:
-        path: The exported folder, whose files are compared with its manifest first.
-        destination: `hub:owner/name`; the repository is made where there is none.
-        private: Whether a repository that is made is private.
-
-    Returns:
-        The commit's address.
-
-    Raises:
-        ConfigError: The destination is no repository's name.
-        ArtifactError: The folder is no export, or damaged.
-        EnvironmentFault: The extra `hub` is not installed, or the hub refuses or cannot be reached.
+    Files of an export that stood in the repository before go; files that no export has stay.
     """
     repository = parse_repository(destination)
     artifact = ArtifactDir(path)

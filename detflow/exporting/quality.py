@@ -93,14 +93,18 @@ def find_training_records(trained: TrainedModel, chosen: Path | None) -> Path | 
 
     Raises:
         ArtifactError: The records are damaged.
+        EnvironmentFault: They are at a URL, and the store or the disk refuses.
     """
     record = trained.state.record
-    places = [local_records(record.config.data.records), *([chosen] if chosen else [])]
-    for path in reversed(places):
-        is_there = (path / MANIFEST_NAME).is_file()
-        if is_there and read_manifest(path).fingerprint == record.data_fingerprint:
-            return path
-    return None
+    # Records at a URL are copied here, which is left out where the user has named them.
+    if chosen is not None and _has_fingerprint(chosen, record.data_fingerprint):
+        return chosen
+    own = local_records(record.config.data.records)
+    return own if _has_fingerprint(own, record.data_fingerprint) else None
+
+
+def _has_fingerprint(path: Path, fingerprint: str) -> bool:
+    return (path / MANIFEST_NAME).is_file() and read_manifest(path).fingerprint == fingerprint
 
 
 def measure_quality(trained: TrainedModel, records: Path | None) -> dict[str, Any]:

@@ -172,6 +172,8 @@ def _read_description(file: h5py.File, path: Path) -> Description:
         model = ModelConfig.model_validate(told["model"])
         evaluate = EvaluateConfig.model_validate(told["evaluate"])
         label_map = LabelMap(tuple(map(str, told["class_names"])))
+        if len(label_map) > _MAX_NUMBER:
+            raise ValueError(f"more than {_MAX_NUMBER:,} classes")
     except (KeyError, TypeError, ValueError, RecursionError, pydantic.ValidationError) as error:
         raise ArtifactError(
             f"its text {DESCRIPTION_NAME} is damaged: {first_line(error)}", path=path

@@ -74,7 +74,7 @@ def _folded_convolution(pair: ConvolutionLayers) -> Callable[[tf.Tensor], tf.Ten
         if is_depthwise:
             strides = (1, *convolution.strides, 1)
             maps = tf.nn.depthwise_conv2d(images, folded, strides, padding)
-        elif set(convolution.kernel_size) == set(convolution.strides) == {1}:
+        elif convolution.groups == 1 and {*convolution.kernel_size, *convolution.strides} == {1}:
             return _multiply(images, folded[0, 0], offset)
         else:
             maps = tf.nn.conv2d(images, folded, convolution.strides, padding)
@@ -89,8 +89,8 @@ def _multiply(images: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Ten
     It is the same, and the gradient of a matrix takes three quarters of the time of a kernel's: a
     step with the weights of a mobile network is an eighth faster.
     """
-    *rows, channels = tf.unstack(tf.shape(images)) if None in images.shape[1:] else images.shape
-    maps = tf.matmul(tf.reshape(images, [-1, channels]), matrix)
+    rows = (tf.unstack(tf.shape(images)) if None in images.shape[1:] else images.shape)[:-1]
+    maps = tf.matmul(tf.reshape(images, [-1, matrix.shape[0]]), matrix)
     size = [-1, *rows[1:], matrix.shape[1]]
     return tf.reshape(tf.nn.bias_add(maps, offset), size)
 

@@ -70,7 +70,7 @@ class PredictionFolder:
         self._has_names = overlays or overlay_videos or bool({"voc", "yolo"} & {*formats})
         self._classes: Sequence[str] = ()
         self._growing: list[_Growing] = []
-        # Of images, and of each file's bytes: as far as the last image was written to all of them.
+        # How many images were written to all files, and how long each file was after the last.
         self._complete: tuple[int, tuple[int, ...]] = 0, ()
         self._videos: list[dict[str, Any]] = []
         self._open: tuple[Path, OverlayVideo] | None = None

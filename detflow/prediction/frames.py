@@ -84,7 +84,7 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
         DataError: A source holds none, or none but in `output`.
     """
     found = (file for source in sources for file in _find_files(source))
-    files = list({os.path.abspath(file.place): file for file in found}.values())
+    files = list({_identify(file): file for file in found}.values())
     if output is None:
         return files
     replaced = output.resolve()
@@ -93,12 +93,19 @@ def find_media(sources: Sequence[str], output: Path | None = None) -> list[Pictu
             raise ConfigError(
                 "--output would replace the source", path=source, remedy="choose another folder"
             )
-    folders = {file.path.parent for file in files}
+    folders = {file.path.parent for file in files if not isinstance(file, LiveSource)}
     inside = {folder for folder in folders if folder.resolve().is_relative_to(replaced)}
-    kept = [file for file in files if file.path.parent not in inside]
+    kept = [
+        file for file in files if isinstance(file, LiveSource) or file.path.parent not in inside
+    ]
     if not kept:
         raise DataError("there is no image but in the output folder", path=output)
     return kept
+
+
+def _identify(file: PictureFile) -> str:
+    """Returns what two names of one file share; two streams may look alike when they are shown."""
+    return file.address if isinstance(file, LiveSource) else os.path.abspath(file.place)
 
 
 def read_frames(

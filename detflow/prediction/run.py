@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detflow.data.images.cost import DEFAULT_MAX_BYTES
-from detflow.data.images.pictures import Picture, reduce_picture
+from detflow.data.images.pictures import Picture, PictureFile, reduce_picture
 from detflow.errors import DataError
 from detflow.inference.detections import COLUMNS, Detections, import_optional
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
@@ -159,8 +159,9 @@ def predict(
         images: list[PredictedImage] = []
         num_images = num_detections = 0
         cut: set[str] = set()
-        # Of the files that are read, the last one that an image came from.
+        # The file that the last image came from; empty before the first.
         begun = ""
+        reading: PictureFile | None = None
 
         def fail(path: Path, reason: str) -> None:
             failed.append((str(path), reason))
@@ -168,7 +169,7 @@ def predict(
                 cut.add(begun)
 
         def read() -> Iterator[Frame]:
-            nonlocal begun
+            nonlocal begun, reading
             for frame in read_frames(
                 files,
                 fail,
@@ -177,7 +178,7 @@ def predict(
                 max_bytes=max_bytes,
                 canvas_sizes=detector.canvas_sizes,
             ):
-                begun = str(frame.file.path)
+                begun, reading = str(frame.file.path), frame.file
                 yield frame
 
         try:
@@ -191,7 +192,7 @@ def predict(
                     images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
         except KeyboardInterrupt:
             # A camera never ends by itself: what was seen until then is the result.
-            if not (num_images and isinstance(files[-1], LiveSource)):
+            if not (num_images and isinstance(reading, LiveSource)):
                 raise
         if not num_images:
             raise DataError(

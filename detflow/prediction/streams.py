@@ -132,7 +132,9 @@ def _read_stream(source: LiveSource, limits: Limits) -> Iterator[VideoFrame]:
                 yield VideoFrame(index + frame.index, last, frame.picture)
                 count = frame.index + limits.every
                 attempt = 0
-        except _EndedError:
+        except _EndedError as ended:
+            if damage := str(ended):
+                raise DataError(f"{source.shown}: {damage}") from None
             return
         except DataError as error:
             reason = error.cause
@@ -148,7 +150,7 @@ def _read_stream(source: LiveSource, limits: Limits) -> Iterator[VideoFrame]:
 
 
 class _EndedError(Exception):
-    """A file on a web server was read to its end."""
+    """A file on a web server was read as far as it can be; the text says what is wrong with it."""
 
 
 def _read_connection(url: str, limits: Limits) -> Iterator[VideoFrame]:
@@ -164,8 +166,14 @@ def _read_connection(url: str, limits: Limits) -> Iterator[VideoFrame]:
         stream = choose_stream(container, limits)
         is_whole_file = bool(container.duration) and container.size > 0
         damage = Damage()
-        yield from decode_frames(container, stream, limits, damage)
+        has_frames = False
+        for frame in decode_frames(container, stream, limits, damage):
+            has_frames = True
+            yield frame
+        if is_whole_file:
+            # Read again, it would begin with its first frame.
+            raise _EndedError(
+                damage.describe() or ("" if has_frames else "no frame of it can be decoded")
+            )
         if damage.reasons:
             raise DataError(", ".join(damage.reasons))
-        if is_whole_file:
-            raise _EndedError

@@ -32,8 +32,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _TOKEN_VARIABLE = "DETFLOW_TOKEN"  # noqa: S105  The name of a variable.
 _MIN_TOKEN_LENGTH = 16
-# More than any header may have: what is longer never fits and ends the command all the same.
-_MAX_TOKEN_LETTERS = 1 << 16
+# No header carries more.
+_MAX_TOKEN_LETTERS = 1 << 12
 # Open files beside the connections: the model's, the log's, and the event loop's own.
 _SPARE_FILES = 64
 _KEEP_ALIVE_S = 15
@@ -103,7 +103,7 @@ def read_token(path: Path | None) -> str | None:
     if path is not None:
         try:
             with open(path, encoding="ascii") as file:
-                token = file.read(_MAX_TOKEN_LETTERS).strip()
+                token = file.read(_MAX_TOKEN_LETTERS + 1).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the token: {error}", path=path) from None
     elif _TOKEN_VARIABLE in os.environ:
@@ -111,14 +111,14 @@ def read_token(path: Path | None) -> str | None:
     else:
         return None
     if (
-        len(token) < _MIN_TOKEN_LENGTH
+        not _MIN_TOKEN_LENGTH <= len(token) <= _MAX_TOKEN_LETTERS
         or not token.isascii()
         or not token.isprintable()
         or " " in token
     ):
         raise ConfigError(
-            f"the token has {len(token)} characters; "
-            f"expected {_MIN_TOKEN_LENGTH} or more of printable ASCII without spaces",
+            f"the token has {len(token)} characters; expected {_MIN_TOKEN_LENGTH} to "
+            f"{_MAX_TOKEN_LETTERS:,} of printable ASCII without spaces",
             path=path,
             place=None if path else _TOKEN_VARIABLE,
         )

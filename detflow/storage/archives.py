@@ -39,7 +39,7 @@ _ZIP_END = struct.Struct("<4s4H2LH")
 _ZIP_ENTRY = struct.Struct("<4s24x3H12x")
 # The end of a list above 4 GiB or 65,535 entries, and what tells where it is.
 _ZIP64_END_BYTES = 56 + 20
-# On average; zipfile reads the list at once.
+# An entry of the list has fewer bytes on average; zipfile reads the whole list at once.
 _MAX_ZIP_ENTRY_BYTES = 1_024
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 3_000

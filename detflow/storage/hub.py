@@ -80,7 +80,7 @@ def upload_files(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    # Its voice would be a second one on the terminal.
+    # Its messages and bars would mix with detflow's own on the terminal.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     disable_progress_bars()
     get_session().timeout = _PATIENCE_S

@@ -11,7 +11,7 @@ import tarfile
 from typing import IO, Final
 
 _MAX_HEADERS_BYTES: Final = 1 << 20
-# Of a member's content, which is copied in pieces.
+# A member's content is copied in pieces, which are not larger than this.
 _MAX_PIECE_BYTES: Final = 1 << 20
 
 

@@ -179,8 +179,8 @@ def choose_repeats(shares: dict[str, float]) -> Choice:
         return Choice(
             "data.repeat_threshold",
             0.0,
-            f"the typical class is in {typical:.0%} of the images, and no class in less than "
-            f"{_RARE:.0%} of as many: nothing is repeated",
+            f"the typical class is in {typical:.0%} of the images, and every other one in at "
+            f"least {_RARE:.0%} as many: nothing is repeated",
         )
     rarest = min(rare, key=lambda name: shares[name])
     factor = (typical / shares[rarest]) ** 0.5

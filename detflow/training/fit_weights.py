@@ -30,10 +30,10 @@ _OFFLINE_VARIABLE = "DETFLOW_OFFLINE"
 _SCRATCH_PRESET = "retinanet_resnet10"
 # Backbones whose finest levels and depthwise kernels the recipe freezes.
 _MOBILE = ("efficientnet_lite0", "mobilenet_v2")
-# Of a model, what is fitted to the images and not to the weights.
+# These settings of a model are fitted to the images and not to the weights.
 _CANVASES = ("input_size", "more_input_sizes")
 _ANCHORS = ("anchor_scale", "aspect_ratios", "anchors_per_octave")
-# Where there is no network that is to be known at once.
+# A machine without a network should learn so at once.
 _LIMITS = DownloadLimits(max_attempts=1, timeout_seconds=5.0)
 
 
@@ -83,7 +83,7 @@ def choose_beginning(start_from: str | None, *, offline: bool, is_dense: bool = 
             )
         return _describe(find_initial_weights(TrainConfig(init_from=start_from)), start_from)
     if is_dense:
-        why = "for many small objects a classifier's backbone is better than a detector's"
+        why = "for many or small objects a classifier's backbone is better than a detector's"
     elif offline:
         why = "no network was to be used"
     elif _fetch(_BETTER):

@@ -41,7 +41,9 @@ class Gains:
     def judge(
         self, step: int, ap: float | None, rankings: Sequence[Ranking], best_step: int | None
     ) -> str:
-        """Returns a few words about an evaluation; none where there is nothing to compare.
+        """Returns a few words about an evaluation, none where there is nothing to tell.
+
+        They are the range of an AP of few objects, and what changed since the best one before.
 
         Args:
             step: Of the evaluation.

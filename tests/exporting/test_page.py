@@ -1,4 +1,4 @@
-"""card.html: it loads and runs nothing, and shows what was measured."""
+"""card.html: it loads nothing, runs its own script only, and shows what was measured."""
 
 import json
 

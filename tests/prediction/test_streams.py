@@ -73,6 +73,20 @@ def test_a_stream_that_breaks_off_is_opened_again(serve, transport):
     assert "secret" not in reason + frames[0].source + frames[0].name
 
 
+def test_a_damaged_file_on_a_server_is_read_once_and_told_of(serve, shades, write_video, tmp_path):
+    whole = write_video(tmp_path / "clip.mkv", shades, "mpeg4", fps=25).read_bytes()
+    damaged = whole[: len(whole) * 2 // 3].ljust(len(whole), b"\0")
+    frames, [reason] = read(serve(damaged, damaged, damaged, length=True))
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert 0 < len(frames) < 12
+    assert "1 frame damaged" in reason
+
+
+def test_streams_that_look_alike_are_two():
+    files = find_media(["rtsp://host/a/b", "rtsp://host/a_b", "rtsp://host/a/b"])
+    assert [file.address for file in files] == ["rtsp://host/a/b", "rtsp://host/a_b"]
+
+
 def test_enough_frames_end_a_stream(serve, transport):
     frames, failed = read(serve(transport, transport), every=5, max_frames=4)
     assert [frame.index for frame in frames] == [0, 5, 10, 15]

@@ -17,11 +17,11 @@ def test_an_evaluation_is_compared_with_the_best_one_before():
     gains = Gains(LABELS)
     assert gains.judge(10, 0.25, ranking(15), 10) == ""
     better = gains.judge(20, 0.75, ranking(45), 20)
-    assert better.startswith("+0.500 on step 10, a gain: +0.")
+    assert better.startswith("+0.500 on step 10, a gain: +0.3")
     little = gains.judge(30, 0.767, ranking(46), 30)
     assert little.startswith("+0.017 on step 20, not clear: +0.000 to ")
     # The best one stays what the next is compared with.
-    assert gains.judge(40, 0.25, ranking(15), 30).startswith("-0.517 on step 30, a loss: -0.")
+    assert gains.judge(40, 0.25, ranking(15), 30).startswith("-0.517 on step 30, a loss: -0.6")
     assert gains.judge(50, 0.75, ranking(45), 30).startswith("-0.017 on step 30, not clear: ")
 
 

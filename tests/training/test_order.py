@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detflow.training.order import ImageOrder, bucket_order, epoch_order, repeat_factors
@@ -53,7 +53,6 @@ def test_without_repeats_the_walk_is_one_of_epochs():
 Factors = st.lists(st.floats(1.0, 9.0), min_size=1, max_size=12)
 
 
-@settings(max_examples=30)
 @given(st.integers(0, 2**31 - 1), Factors, st.integers(1, 7), st.integers(0, 40))
 def test_what_a_step_sees_follows_from_its_number_alone(seed, factors, size, step):
     """Whatever was asked for before: a resumed run and another worker see the same."""

@@ -53,7 +53,7 @@ def read_places(records_dir: Path, source_ids: Collection[int]) -> dict[int, Sam
                     places[source_id] = SamplePlace(
                         str(entry["annotation"]), lines, str(entry["split"])
                     )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ArtifactError(
             f"the index cannot be read: {type(error).__name__} {error}", path=path, remedy=REMAKE
         ) from None

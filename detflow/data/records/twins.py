@@ -49,8 +49,9 @@ def count_twins(records_dir: Path, judged: Collection[str], learnt: Collection[s
 
 def _read_pairs(ledger: Path) -> Iterator[tuple[str, str]]:
     for entry in _read_lines(ledger, _CODES):
-        if entry.get("code") in _CODES and len(entry.get("related", ())) > 1:
-            yield str(entry.get("image")), str(entry["related"][1])
+        related = entry.get("related")
+        if entry.get("code") in _CODES and isinstance(related, list) and len(related) > 1:
+            yield str(entry.get("image")), str(related[1])
 
 
 def _read_splits(index: Path, images: Collection[str]) -> defaultdict[str, set[str]]:

@@ -97,10 +97,15 @@ def require_rounded(path: Path, twin: bytes) -> Rounding:
         for found, exact in zip(one.constants, other.constants, strict=True):
             steps = _measure_steps(found, exact)
             if steps > _MAX_STEPS:
-                amount = "another shape" if np.isinf(steps) else f"{steps:.3g} steps away"
+                if found.values.shape != exact.values.shape:
+                    amount = "it has another shape"
+                elif np.isinf(steps):
+                    amount = "it differs, and has no scale or is not finite"
+                else:
+                    amount = f"{steps:.3g} steps away, rounding explains {_MAX_STEPS:g}"
                 raise ArtifactError(
                     f"a constant of operation {place}, {one.name}, is not the rounded number of "
-                    f"the network in floats: {amount}, rounding explains {_MAX_STEPS:g}",
+                    f"the network in floats: {amount}",
                     path=path.name,
                 )
             constants, numbers = constants + 1, numbers + exact.values.size

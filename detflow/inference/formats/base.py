@@ -30,7 +30,7 @@ Canvas: TypeAlias = Literal["all", "first"]
 alone, in whole grey levels."""
 
 TENSORFLOW: Final = "tensorflow"
-"""The runtime that takes seconds to import; others than these two must run without it."""
+"""The runtime that takes seconds to import; all others but `MODEL_GARDEN` must run without it."""
 
 MODEL_GARDEN: Final = "tf-models-official"
 """TensorFlow with what builds a network; every other runtime must run without it."""

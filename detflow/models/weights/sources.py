@@ -134,6 +134,7 @@ def _from_export(source: str, artifact: ArtifactDir, sha256: str | None) -> Init
             remedy="name the model directory that it was exported from",
         )
     artifact.verify_part(folder)
+    artifact.require_entries(card, "training")
     record = RunRecord.from_json(card["training"], artifact.manifest_path)
     digests = {
         name: digest

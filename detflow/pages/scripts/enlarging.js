@@ -50,7 +50,8 @@ function describeShape(shape) {
   const title = shape.querySelector("title").textContent;
   const entry = document.createElement("li");
   const kind = ["wrong", "missed", "right", "found", "before", "after"].find((name) => shape.classList.contains(name)) ?? "other";
-  const found = { missed: "not found: ", found: "found: " }[kind] ?? "";
+  // Whether a difficult object was found does not count, and nobody looked.
+  const found = shape.classList.contains("difficult") ? "" : ({ missed: "not found: ", found: "found: " }[kind] ?? "");
   const button = makeButton(`shape ${kind}`, found + title, () => shape.scrollIntoView({ block: "center", inline: "center" }));
   for (const [event, on] of Object.entries({ focus: true, blur: false, pointerenter: true, pointerleave: false })) {
     button.addEventListener(event, () => shape.classList.toggle("lit", on));

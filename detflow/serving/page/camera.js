@@ -12,11 +12,15 @@ async function openCamera() {
     return;
   }
   let stream;
+  // A second request would open a second camera, which nobody could close.
+  element("camera").disabled = true;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
     note(CAMERA_FAULTS[error.name] ?? `The camera cannot be used: ${error.message}`);
     return;
+  } finally {
+    element("camera").disabled = false;
   }
   state.stream = stream;
   // Somebody pulls the plug, or takes the permission back.
@@ -72,7 +76,8 @@ async function watch() {
     const picture = makePicture(await takeFrame(), "camera.jpg");
     try {
       await detect(picture);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof Unauthorised)) throw error;
       askForToken();
       stopWatching();
     }

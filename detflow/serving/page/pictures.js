@@ -103,7 +103,8 @@ async function work() {
       if (next === state.current) draw();
       drawStrip();
     }
-  } catch {
+  } catch (error) {
+    if (!(error instanceof Unauthorised)) throw error;
     // The only error that `detect` passes on: without a token no other picture is served either.
     askForToken();
   } finally {

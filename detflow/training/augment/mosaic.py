@@ -18,7 +18,7 @@ from detflow.training.augment.views import (
 
 # Where the four windows of a mosaic meet: not so close to an edge that one of them shows nothing.
 _CENTRE_RANGE = (0.25, 0.75)
-# Of each window, whether it lies behind the place where they meet: below it, and right of it.
+# Whether each window lies below the place where the four meet, and right of it.
 _AFTER = ([False, False], [False, True], [True, False], [True, True])
 
 
