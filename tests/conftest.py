@@ -52,7 +52,7 @@ def pytest_ignore_collect(collection_path, config):
     """Skips files of `tf` tests where none is wanted: importing TensorFlow takes seconds."""
     if "not tf" not in config.getoption("markexpr") or collection_path.suffix != ".py":
         return None
-    marks = re.search(r"^pytestmark = .*", collection_path.read_text(), re.MULTILINE)
+    marks = re.search(r"^pytestmark = (\[[^]]*\]|.*)", collection_path.read_text(), re.MULTILINE)
     return True if marks and "mark.tf" in marks.group() else None
 
 
