@@ -88,13 +88,17 @@ def pytest_sessionfinish():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Chooses the network of a test, and of the fixtures that it is the first to ask for."""
-    is_small = item.get_closest_marker("tf") and not item.get_closest_marker("whole_network")
-    # It imports TensorFlow.
-    if is_small or "networks" in sys.modules:
+    """Chooses the network of a test, and of the fixtures that it is the first to ask for.
+
+    What is drawn at random is the same whichever tests ran before.
+    """
+    is_tf = item.get_closest_marker("tf") is not None
+    if is_tf or "networks" in sys.modules:
+        # It imports TensorFlow.
         import networks
 
-        networks.use(is_small=bool(is_small))
+        networks.use(is_small=is_tf and item.get_closest_marker("whole_network") is None)
+        networks.set_random_seed(1)
 
 
 def _is_slow(item):
