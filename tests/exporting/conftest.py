@@ -44,6 +44,8 @@ def card_values():
         "data": {
             "fingerprint": "bf9322e7" + "a" * 56,
             "split": "train",
+            "overfit": None,
+            "other_records": [],
             "images": 252,
             "objects_per_class": {"cat": 1900, "dog": 19},
         },

@@ -183,13 +183,16 @@ def describe_terms(terms: Mapping[str, Any]) -> str:
     Args:
         terms: As `InitialWeights.terms`.
     """
+    runs = ""
+    # However many runs there were: a stranger's record may name thousands.
+    while "records" in terms:
+        runs += f"a run of detflow on records {terms['records'][:12]}, which began with "
+        if terms["begun_with"] is None:
+            return f"{runs}scratch"
+        terms = terms["begun_with"]
     if not terms:
-        return "nobody knows what"
-    if "records" in terms:
-        begun_with = terms["begun_with"]
-        start = "scratch" if begun_with is None else describe_terms(begun_with)
-        return f"a run of detflow on records {terms['records'][:12]}, which began with {start}"
-    return f"{terms['name']}: data {terms['data']}; licence of the weights {terms['licence']}"
+        return f"{runs}nobody knows what"
+    return f"{runs}{terms['name']}: data {terms['data']}; licence of the weights {terms['licence']}"
 
 
 def describe_initial_weights(record: Mapping[str, Any] | None) -> str:

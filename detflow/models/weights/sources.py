@@ -22,6 +22,7 @@ from detflow.models.weights.library import (
     read_fetched_folder,
 )
 from detflow.models.weights.published import PUBLISHED, Kind, find_by_digest
+from detflow.runs.learnt import list_lessons
 from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, is_checkpoint, read_state
@@ -50,8 +51,9 @@ class InitialWeights:
         digests: Digests of the files that decide the weights, by name.
         classes: The classes of its outputs in their order; None where nobody knows them.
         terms: What they were made from: `name` of published weights, their `data`, their `licence`;
-            of a run the fingerprint of its `records`, and what it had `begun_with`, which is None
-            of a run from scratch. Empty where nobody knows.
+            of a run the fingerprint of its `records`, pairs of records and split that it has
+            `learnt`, and what it had `begun_with`, which is None of a run from scratch. Empty where
+            nobody knows.
         model: The model of the run that they are of; None where nobody knows it.
     """
 
@@ -156,7 +158,8 @@ def _from_export(source: str, artifact: ArtifactDir, sha256: str | None) -> Init
 def _inherited(record: RunRecord) -> dict[str, Any]:
     """Returns what the weights of a run were made from."""
     begun_with = record.initial_weights["terms"] if record.initial_weights else None
-    return {"records": record.data_fingerprint, "begun_with": begun_with}
+    learnt = [list(lesson) for lesson in list_lessons(record)]
+    return {"records": record.data_fingerprint, "learnt": learnt, "begun_with": begun_with}
 
 
 def _from_file(source: str, path: Path, sha256: str | None) -> InitialWeights:

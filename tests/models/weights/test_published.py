@@ -12,7 +12,7 @@ DESCRIBED = (
     "efficientnet-lite0-imagenet: data ImageNet ILSVRC 2012 (photos licensed for research); "
     "licence of the weights Apache-2.0"
 )
-SCRATCH = {"records": "0123456789abcdef", "begun_with": None}
+SCRATCH = {"records": "0123456789abcdef", "learnt": [], "begun_with": None}
 
 
 @pytest.mark.parametrize(
