@@ -182,7 +182,10 @@ def _describe_data(data: Mapping[str, Any]) -> str:
 
 
 def _describe_weights(training: Mapping[str, Any]) -> str:
-    return describe_initial_weights(training.get("initial_weights")) if training else ""
+    if not training:
+        return ""
+    stated = training["config"].get("train", {}).get("init_licence")
+    return describe_initial_weights(training.get("initial_weights"), stated)
 
 
 def _describe_effort(card: Mapping[str, Any]) -> str:

@@ -25,8 +25,8 @@ def choose_judged_split(manifest: RecordsManifest, record: RunRecord) -> tuple[s
 
     Returns:
         A split whose name begins with test, and "test"; else what chose the checkpoint, as far as
-        it was not trained on, and "validation"; else any other split, and "test"; None where there are only pictures that were
-        trained on.
+        it was not trained on, and "validation"; else any other split, and "test"; None where
+        there are only pictures that were trained on.
     """
     eval_split = record.config.data.eval_split
     learnt = find_learnt_splits(record, functools.partial(resolve_split, manifest))

@@ -122,6 +122,10 @@ def test_initial_weights_are_named_with_their_data_and_licence(card_values):
     training = card_values["training"] | {"initial_weights": initial}
     told = list_origin(card_values | {"training": training})["initial weights"]
     assert all(word in told for word in ("lite0", "ImageNet", "Apache-2.0"))
+    unknown = training | {"initial_weights": initial | {"terms": {}}}
+    unknown["config"] = unknown["config"] | {"train": {"init_licence": "MIT"}}
+    told = list_origin(card_values | {"training": unknown})["initial weights"]
+    assert told == "lite0.pth, made from nobody knows what; stated licence MIT"
     assert list_origin(card_values)["initial weights"] == "none: trained from scratch"
     assert "initial weights" not in list_origin(card_values | {"training": None})
 
