@@ -10,9 +10,10 @@ from typing import Final
 
 from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError, DataError
-from detflow.exporting.proof.compare import Agreement, Gate, build_comparison
+from detflow.exporting.proof.compare import Agreement, ExactComparison, Gate, OutputComparison
 from detflow.exporting.proof.contract import require_contract
 from detflow.exporting.proof.images import ProofImages
+from detflow.exporting.proof.matching import MatchedComparison
 from detflow.exporting.proof.process import Candidate, FreshProcess, ProofImage
 from detflow.exporting.proof.rounding import Rounding
 from detflow.inference.detector import Outputs, to_detections
@@ -96,6 +97,13 @@ def measure_reference(
         )
     first = truth.measure(NUM_FIRST_IMAGES)
     return Reference(trained.checkpoint_path.name, outputs, truth.measure(), first)
+
+
+def build_comparison(gate: Gate, name: str, reference_name: str) -> OutputComparison:
+    """Returns the comparison that a gate asks for; the names are for messages."""
+    if gate.tolerance is None:
+        return ExactComparison(name, reference_name)
+    return MatchedComparison(name, reference_name, gate.tolerance)
 
 
 def list_candidates(written: Format, artifact: ArtifactDir) -> list[Candidate]:
