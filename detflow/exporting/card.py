@@ -128,6 +128,8 @@ def build_card(
             "source": proof.source,
             "num_images": len(reference.outputs),
             "metrics": reference.metrics,
+            "objects": reference.objects,
+            "interval": reference.interval,
             "recorded": asdict(measured.recorded),
             "limits": LIMITS,
         },

@@ -117,8 +117,10 @@ def list_contracts(name: str) -> Iterator[Contract]:
         name: Of the format.
     """
     known = find_format(name)
-    for entry in known.entries if known else ():
-        tensors = known.expected_tensors(entry) if known else ((), ())
+    if known is None:
+        return
+    for entry in known.entries:
+        tensors = known.expected_tensors(entry)
         yield Contract(entry.name, *(_list_tensors(some) for some in tensors))
 
 
@@ -197,7 +199,8 @@ def _describe_effort(card: Mapping[str, Any]) -> str:
         parts.append(f"on {count_noun(threads, 'thread')}")
     if (replicas := training.get("replicas") or 1) > 1:
         parts.append(f"{replicas} devices")
-    parts += [str(training[key]) for key in ("precision",) if training.get(key)]
+    if precision := training.get("precision"):
+        parts.append(str(precision))
     if tensorflow := training.get("tensorflow"):
         parts.append(f"TensorFlow {tensorflow}")
     return ", ".join(parts)

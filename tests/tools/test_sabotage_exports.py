@@ -35,7 +35,10 @@ def test_the_kinds_are_what_they_are_called(sabotage):
 
 
 # One of each part of what is converted: weights, decoding, suppression, names.
-A_FEW = ("noise_in_backbone", "box_coder_off", "duplicates_left", "names_permuted")
+A_FEW = (
+    *("noise_in_backbone", "box_coder_off", "duplicates_left", "threshold_off"),
+    "names_permuted",
+)
 
 
 @pytest.mark.parametrize(
