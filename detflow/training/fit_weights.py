@@ -32,6 +32,9 @@ _SCRATCH_PRESET = "retinanet_resnet10"
 _UNKNOWN = "nobody knows its data and its licence: state it as train.init_licence"
 # Backbones whose finest levels and depthwise kernels the recipe freezes.
 _MOBILE = ("efficientnet_lite0", "mobilenet_v2")
+# In 5 minutes the detector's backbone is ahead with 1 class and with 3, and behind with 12. Where
+# between them it falls behind was not tried.
+_MANY_CLASSES = 8
 # These settings of a model are fitted to the images and not to the weights.
 _CANVASES = ("input_size", "more_input_sizes")
 _ANCHORS = ("anchor_scale", "aspect_ratios", "anchors_per_octave")
@@ -58,15 +61,15 @@ class Beginning:
     is_automatic: bool = False
 
 
-def choose_beginning(start_from: str | None, *, offline: bool, is_dense: bool = False) -> Beginning:
+def choose_beginning(start_from: str | None, *, offline: bool, num_classes: int = 1) -> Beginning:
     """Chooses the weights to start from.
 
     Args:
         start_from: `scratch`, or what `train.init_from` takes; None leaves the choice to this
             function.
         offline: Whether nothing may be fetched; the variable DETFLOW_OFFLINE forbids it as well.
-        is_dense: Whether images hold many or small objects. Then a classifier's backbone is better
-            than that of a detector of large ones (chess in 5 minutes: AP .60 and .52).
+        num_classes: Classes of the records. Where they are many, a classifier's backbone tells
+            them apart sooner than that of a detector (docs/benchmarks.md, "Accuracy from weights").
 
     Raises:
         ConfigError: `start_from` is nothing that a training can start from.
@@ -84,21 +87,22 @@ def choose_beginning(start_from: str | None, *, offline: bool, is_dense: bool = 
                 "`detflow weights fetch` brought",
             )
         return _describe(find_initial_weights(TrainConfig(init_from=start_from)), start_from)
-    if is_dense:
-        why = "for many or small objects a classifier's backbone is better than a detector's"
+    has_many_classes = num_classes >= _MANY_CLASSES
+    if has_many_classes:
+        why = f"a classifier's backbone tells {num_classes} classes apart sooner than a detector's"
     elif offline:
         why = "no network was to be used"
     elif _fetch(_BETTER):
-        large = "a detector's backbone learns large objects faster than a classifier's"
-        return _published(_BETTER, f"{large}; {_FETCHED}", is_automatic=True)
+        better = "a detector's backbone finds objects of few classes sooner than a classifier's"
+        return _published(_BETTER, f"{better}; {_FETCHED}", is_automatic=True)
     else:
         why = "better weights could not be fetched"
     try:
         find_initial_weights(TrainConfig(init_from=_BUNDLED))
     except EnvironmentFault as fault:
         lacks = f"{why}, and {fault.cause}"
-        # A detector's backbone is better than none for small objects, too.
-        if is_here(_BETTER) or (is_dense and not offline and _fetch(_BETTER)):
+        # A detector's backbone is better than none for many classes, too.
+        if is_here(_BETTER) or (has_many_classes and not offline and _fetch(_BETTER)):
             return _published(_BETTER, f"{_FETCHED}; {lacks}", is_automatic=True)
         return Beginning(None, why=f"{lacks}: from scratch")
     return _published(_BUNDLED, f"it came with the installation; {why}", is_automatic=True)

@@ -50,23 +50,23 @@ LITE0, OPEN_IMAGES = "efficientnet-lite0-imagenet", "mobilenet-v2-openimages"
 
 
 @pytest.mark.parametrize(
-    ("is_dense", "offline", "had", "taken"),
+    ("num_classes", "offline", "had", "taken"),
     [
         # What is had: what a package brings, what is in the cache, what the network gives.
-        (False, False, {"package", "network"}, OPEN_IMAGES),
-        (True, False, {"package", "network"}, LITE0),
-        (False, True, {"package", "cache"}, LITE0),
-        (False, False, {"package"}, LITE0),
+        (3, False, {"package", "network"}, OPEN_IMAGES),
+        (12, False, {"package", "network"}, LITE0),
+        (3, True, {"package", "cache"}, LITE0),
+        (3, False, {"package"}, LITE0),
         # Without the package the detector's backbone is better than none.
-        (True, False, {"network"}, OPEN_IMAGES),
-        (True, True, {"cache"}, OPEN_IMAGES),
-        (False, True, {"cache"}, OPEN_IMAGES),
-        (True, True, {"network"}, None),
-        (True, False, set(), None),
-        (False, False, set(), None),
+        (12, False, {"network"}, OPEN_IMAGES),
+        (12, True, {"cache"}, OPEN_IMAGES),
+        (3, True, {"cache"}, OPEN_IMAGES),
+        (12, True, {"network"}, None),
+        (12, False, set(), None),
+        (3, False, set(), None),
     ],
 )
-def test_the_choice_is_among_what_can_be_had(is_dense, offline, had, taken, monkeypatch):
+def test_the_choice_is_among_what_can_be_had(num_classes, offline, had, taken, monkeypatch):
     def need(what):
         if what not in had:
             raise EnvironmentFault(f"there is no {what}")
@@ -78,7 +78,7 @@ def test_the_choice_is_among_what_can_be_had(is_dense, offline, had, taken, monk
     monkeypatch.setattr(fit_weights, "find_initial_weights", lambda config: need("package"))
     monkeypatch.setattr(fit_weights, "fetch_files", fetch)
     monkeypatch.setattr(fit_weights, "is_here", lambda name: "cache" in had)
-    begun = choose_beginning(None, offline=offline, is_dense=is_dense)
+    begun = choose_beginning(None, offline=offline, num_classes=num_classes)
     assert begun.source == taken
     if "package" not in had and taken != OPEN_IMAGES:
         assert begun.why.endswith("there is no package: from scratch")
