@@ -19,6 +19,9 @@ from detflow.storage.kinds import describe_mistake
 MANIFEST_NAME: Final = "model.json"
 """The file that makes a folder an export."""
 
+PAGE_NAME: Final = "card.html"
+README_NAME: Final = "README.md"
+
 LABEL_MAP_NAME: Final = "label_map.pbtxt"
 """The file with the class names and ids, inside an export and beside a file that was copied from
 one."""
@@ -164,8 +167,8 @@ class ArtifactDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest_path = path / MANIFEST_NAME
-        self.page_path = path / "card.html"
-        self.readme_path = path / "README.md"
+        self.page_path = path / PAGE_NAME
+        self.readme_path = path / README_NAME
         self.label_map_path = path / LABEL_MAP_NAME
         self.config_path = path / "config.yaml"
 

@@ -378,6 +378,16 @@ def make_record(config, classes=RUN_CLASSES, fingerprint="0" * 64, **changes):
 
 
 @pytest.fixture(scope="session")
+def record_of():
+    """Builds what a run belongs to, of settings such as "data.train_split=trainval"."""
+
+    def build(*settings, **changes):
+        return make_record(parse_config("", ["data.records=there", *settings]), **changes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def trained(model_dir):
     """The better checkpoint, loaded. No test changes it."""
     from detflow.inference.trained import load_trained_model

@@ -36,8 +36,8 @@ import detflow.exporting  # noqa: F401  (sets TensorFlow's environment)
 from detflow.errors import ArtifactError
 from detflow.exporting.choice import choose_formats
 from detflow.exporting.formats.base import Job, find_writer
-from detflow.exporting.proof.compare import EXACT, SAME_NETWORK, Gate, build_comparison
-from detflow.exporting.proof.gate import FURTHER_IMAGES, Proof, list_candidates
+from detflow.exporting.proof.compare import EXACT, SAME_NETWORK, Gate
+from detflow.exporting.proof.gate import FURTHER_IMAGES, Proof, build_comparison, list_candidates
 from detflow.exporting.proof.process import FreshProcess, ProofImage
 from detflow.exporting.proof.references import detect_as_it_is, detect_on_bytes
 from detflow.exporting.proof.twin import examine_draft

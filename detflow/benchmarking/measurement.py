@@ -19,6 +19,9 @@ class Measurement:
         cold_start_s: Time from starting a process to its first detections.
         by_threads: What `probe` reports, by the number of threads.
         ap: AP; None where nobody could measure it.
+        ap_interval: Where it lies for 90 % of a bootstrap over the images, where that is known; the
+            checkpoint's, where the export's proof measured it.
+        ap_objects: Objects that it is measured on.
     """
 
     artifact: str
@@ -28,6 +31,8 @@ class Measurement:
     cold_start_s: float
     by_threads: Mapping[int, Mapping[str, Any]]
     ap: float | None
+    ap_interval: tuple[float, float] | None = None
+    ap_objects: int | None = None
 
     @property
     def name(self) -> str:

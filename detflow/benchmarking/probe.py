@@ -24,7 +24,8 @@ from detflow.errors import ArtifactError, DetflowError
 from detflow.geometry import Images
 from detflow.inference.detector import Detector, Runner
 from detflow.inference.formats import find_format
-from detflow.metrics.coco import EvaluatedImage, coco_metrics
+from detflow.metrics.coco import CocoEvaluation, EvaluatedImage
+from detflow.metrics.intervals import find_range
 from detflow.process.platform import peak_memory
 
 # An action runs so many times before the next one has its turn. The first runs do not count: for a
@@ -95,7 +96,7 @@ def _measure(request: dict[str, Any]) -> None:
     }
     if request["records"] is not None:
         sizes = request["canvas_sizes"]
-        result["ap"] = _measure_ap(Path(request["records"]), request["split"], run, path, sizes)
+        result |= _measure_ap(Path(request["records"]), request["split"], run, path, sizes)
     _tell(result)
 
 
@@ -106,7 +107,8 @@ def _tell(message: dict[str, Any]) -> None:
 
 def _measure_ap(
     records: Path, split: str, run: Runner, path: Path, canvas_sizes: Sequence[tuple[int, int]]
-) -> float | None:
+) -> dict[str, Any]:
+    """Returns AP, where it lies, and the number of objects."""
     manifest = read_manifest(records)
     detector = Detector(run, manifest.label_map, path, canvas_sizes)
     images = []
@@ -114,7 +116,9 @@ def _measure_ap(
         picture = decode_picture(sample.encoded, upright=False, canvas_sizes=canvas_sizes)
         (detections,) = detector.detect_pictures([picture])
         images.append(EvaluatedImage(sample.size, sample.objects, detections))
-    return coco_metrics(images, manifest.label_map)["AP"]
+    coco = CocoEvaluation(images, manifest.label_map)
+    objects, interval = find_range(coco.rankings(), manifest.label_map)
+    return {"ap": coco.metrics()["AP"], "ap_interval": interval, "ap_objects": objects}
 
 
 def _time_in_turns(

@@ -25,11 +25,12 @@ from detflow.digests import digest_files
 from detflow.errors import ArtifactError, ConfigError, DataError
 from detflow.inference.formats import find_format
 from detflow.inference.formats.base import EntryPoint, Format
+from detflow.metrics.intervals import FEW_OBJECTS, LEVEL_TEXT
 from detflow.process.libraries import require_library
 from detflow.process.platform import cpu_name
 from detflow.progress import show_progress
 from detflow.publish import publish_directory, require_replaceable
-from detflow.tables import format_metric, print_rows
+from detflow.tables import format_interval, format_metric, print_rows
 from detflow.text import count_noun
 
 _log = logging.getLogger(__name__)
@@ -159,12 +160,30 @@ def print_benchmark(measurements: Sequence[Measurement]) -> None:
     print_rows(
         ("format", "thr.", "p50", "p95", "net", "ratio", "img/s", "RAM", "start", "MB", "AP"), rows
     )
+    if few := _describe_few_objects(measurements):
+        click.echo(few)
     fastest = _describe_fastest(measurements)
     click.echo(
         f"Fastest end to end: {fastest['format']}, {count_noun(fastest['threads'], 'thread')}: "
         f"{fastest['end_to_end_ms']:.1f} ms, {fastest['ratio']:.2f} times its bare network's "
         f"{fastest['network_ms']:.1f} ms."
     )
+
+
+def _describe_few_objects(measurements: Sequence[Measurement]) -> str:
+    """Returns how far the APs can be trusted where they are of few objects, else nothing.
+
+    They are of the same images, and so alike that the range of one is that of all.
+    """
+    for one in measurements:
+        if one.ap_objects is not None and one.ap_objects < FEW_OBJECTS and one.ap is not None:
+            where = (
+                f"{one.name}'s lies within {format_interval(one.ap_interval)} at {LEVEL_TEXT}"
+                if one.ap_interval
+                else "too few images to tell where it lies"
+            )
+            return f"AP is of only {count_noun(one.ap_objects, 'object')}: {where}."
+    return ""
 
 
 def _describe_fastest(measurements: Sequence[Measurement]) -> dict[str, Any]:
@@ -250,7 +269,12 @@ def _measure(
 ) -> Measurement:
     by_threads: dict[int, Mapping[str, Any]] = {}
     metrics, canvas = card["formats"][measured.name]["metrics"], card["canvas_size"]
-    cold_start_s, ap = 0.0, None if metrics is None else metrics["AP"]
+    parity, cold_start_s = card.get("parity", {}), 0.0
+    accuracy = {
+        "ap": None if metrics is None else metrics["AP"],
+        "ap_interval": parity.get("interval"),
+        "ap_objects": parity.get("objects"),
+    }
     for threads in dict.fromkeys(options.threads):
         request = {
             "path": str(path / entry.path),
@@ -268,7 +292,8 @@ def _measure(
             request |= {"records": str(options.records), "split": options.split}
         first_s, report = _probe(request, entry.name)
         if not by_threads:
-            cold_start_s, ap = first_s, report.pop("ap", ap)
+            cold_start_s = first_s
+            accuracy = {name: report.pop(name, value) for name, value in accuracy.items()}
         by_threads[threads] = report
     sizes = digest_files(path)
     num_bytes = sum(
@@ -277,7 +302,13 @@ def _measure(
         if file.partition("/")[0] in measured.paths
     )
     return Measurement(
-        str(path), measured.name, entry.signature, num_bytes, cold_start_s, by_threads, ap
+        str(path),
+        measured.name,
+        entry.signature,
+        num_bytes,
+        cold_start_s,
+        by_threads,
+        **accuracy,
     )
 
 

@@ -32,9 +32,12 @@ _SHARE = click.FloatRange(0, 1)
 @click.command(short_help="List model directories and their checkpoints.")
 @click.argument("folder", type=FOLDER, default="runs")
 def runs(folder: Path) -> None:
-    """List the model directories in FOLDER and their checkpoints: step, metric, size."""
+    """List the model directories in FOLDER and their checkpoints: step, metric, size.
+
+    Behind the metric stands its range, which holds 90 % of a bootstrap over the images.
+    """
     from detflow.runs.states import CheckpointState, list_checkpoints, list_runs
-    from detflow.tables import format_metric, print_rows
+    from detflow.tables import format_interval, format_metric, print_rows
 
     rows = []
     for run in list_runs(folder):
@@ -43,19 +46,22 @@ def runs(folder: Path) -> None:
         record = good[-1].record if good else run.read_record()
         steps = f"of {record.config.train.steps:,}" if record else ""
         ranked_by = (good and good[-1].metric) or ""
-        rows.append((str(run.path), steps, ranked_by, "", ""))
+        rows.append((str(run.path), steps, ranked_by, "", "", ""))
         best = good[-1].best_step if good else None
         for path, state in states:
             if isinstance(state, CheckpointState):
                 size = sum(digest["bytes"] for digest in state.files.values()) / 1e6
                 metric = format_metric(state.metrics.get(ranked_by)) if state.metrics else ""
                 note = "best" if state.step == best else ""
-                rows.append((f"  {path.name}", f"{state.step:,}", metric, f"{size:.1f} MB", note))
+                interval = state.intervals.get(ranked_by)
+                between = format_interval(interval) if interval else ""
+                step = f"{state.step:,}"
+                rows.append((f"  {path.name}", step, metric, between, f"{size:.1f} MB", note))
             else:
-                rows.append((f"  {path.name}", "", "", "", "damaged"))
+                rows.append((f"  {path.name}", "", "", "", "", "damaged"))
     if not rows:
         raise ArtifactError("no model directory here", path=folder)
-    print_rows(("run", "step", "metric", "size", ""), rows)
+    print_rows(("run", "step", "metric", "range", "size", ""), rows)
 
 
 @click.command(short_help="Judge a model on a split of records.")

@@ -353,6 +353,9 @@ class TrainConfig(_Section):
     Variables of the same name and shape are taken."""
     init_sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     """SHA-256 that the archive, or a file of the checkpoint, of train.init_from must have."""
+    init_licence: Annotated[str, Field(min_length=1)] | None = None
+    """Licence of the weights of train.init_from where detflow does not know it, for the model
+    card."""
     freeze: tuple[str, ...] = ()
     """Parts that are not trained, the statistics of their batch norms included: backbone,
     backbone.level1 to level5, decoder, head, or a pattern such as backbone.level[12];

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from pathlib import Path
-from typing import Any
 
 from detflow.artifact import ArtifactDir
 from detflow.data.records.manifest import resolve_split
 from detflow.data.records.twins import count_twins
 from detflow.errors import ArtifactError, ConfigError
 from detflow.evaluation.splits import SplitReader
+from detflow.runs.learnt import find_learnt_splits
+from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import STATE_NAME
 from detflow.runs.states import read_state
 from detflow.text import count_noun
@@ -29,10 +30,10 @@ def find_warnings(source: Path, reader: SplitReader) -> tuple[str, ...]:
     manifest, record = reader.manifest, _read_record(source)
     judged = set(resolve_split(manifest, reader.split))
     learnt = {name for name in manifest.splits if name.casefold().startswith("train")}
-    if record and record.get("data_fingerprint") == manifest.fingerprint:
+    if record and record.data_fingerprint == manifest.fingerprint:
         try:
-            learnt = set(resolve_split(manifest, record["config"]["data"]["train_split"]))
-        except (KeyError, TypeError, AttributeError, ConfigError):
+            learnt = find_learnt_splits(record, functools.partial(resolve_split, manifest))
+        except ConfigError:
             raise ArtifactError("the record of its training is damaged", path=source) from None
         if seen := sorted(learnt & judged):
             return (
@@ -49,16 +50,18 @@ def find_warnings(source: Path, reader: SplitReader) -> tuple[str, ...]:
     )
 
 
-def _read_record(source: Path) -> Mapping[str, Any] | None:
+def _read_record(source: Path) -> RunRecord | None:
     """Returns the record of the run that a model comes from; None where it has none."""
     if (source / STATE_NAME).is_file():
-        return read_state(source).run
+        return read_state(source).record
     for folder in (source, *list(source.absolute().parents)[:2]):
         artifact = ArtifactDir(folder)
         if artifact.exists():
             try:
-                return artifact.read_card().get("training")
+                card = artifact.read_card()
             except ArtifactError:
                 # Other programs have a model.json too.
                 return None
+            training = card.get("training")
+            return RunRecord.from_json(training, artifact.manifest_path) if training else None
     return None

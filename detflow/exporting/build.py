@@ -35,12 +35,9 @@ from detflow.exporting.proof.process import FreshProcess
 from detflow.exporting.proof.recorded import RecordedAp, compare_with_state
 from detflow.exporting.proof.references import measure_references
 from detflow.exporting.proof.twin import examine_draft
-from detflow.exporting.quality import (
-    describe_training_data,
-    find_training_records,
-    measure_quality,
-)
+from detflow.exporting.quality import find_training_records, measure_quality
 from detflow.exporting.readme import render_readme
+from detflow.exporting.training_data import describe_choice, describe_training_data
 from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel, load_trained_model
 from detflow.progress import tell_status
@@ -158,7 +155,8 @@ def _measure(trained: TrainedModel, chosen: Path | None, recorded: RecordedAp) -
     records = find_training_records(trained, chosen)
     return Measured(
         measure_quality(trained, records),
-        describe_training_data(trained, records),
+        describe_training_data(trained.state.record, records),
+        describe_choice(trained.state, records),
         count_minutes(trained.run.tensorboard_dir, trained.state.step),
         recorded,
     )

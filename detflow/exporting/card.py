@@ -20,6 +20,7 @@ from detflow.exporting.proof.recorded import RecordedAp
 from detflow.inference.formats.base import EntryPoint, Format
 from detflow.inference.formats.tflite import Tflite
 from detflow.inference.trained import TrainedModel
+from detflow.runs.learnt import find_learnt_splits
 from detflow.version import __version__
 
 FORMAT_VERSION = 4
@@ -61,13 +62,15 @@ class Measured:
 
     Attributes:
         quality: How good it is, as from `quality.measure_quality`.
-        data: What it was trained on, as from `quality.describe_training_data`.
+        data: What it was trained on, as from `training_data.describe_training_data`.
+        chosen_by: What made it the best one, as from `training_data.describe_choice`.
         minutes: How long its training took; None where nothing tells.
         recorded: AP of the checkpoint beside the one that its state has.
     """
 
     quality: Mapping[str, Any]
     data: Mapping[str, Any]
+    chosen_by: Mapping[str, Any] | None
     minutes: float | None
     recorded: RecordedAp
 
@@ -115,7 +118,7 @@ def build_card(
             "files": dict(trained.state.files),
         },
         "quality": measured.quality,
-        "chosen_by": _describe_choice(trained),
+        "chosen_by": measured.chosen_by,
         "data": measured.data,
         "minutes": measured.minutes,
         "training": dict(trained.state.run),
@@ -125,6 +128,8 @@ def build_card(
             "source": proof.source,
             "num_images": len(reference.outputs),
             "metrics": reference.metrics,
+            "objects": reference.objects,
+            "interval": reference.interval,
             "recorded": asdict(measured.recorded),
             "limits": LIMITS,
         },
@@ -156,21 +161,8 @@ def _find_role(trained: TrainedModel, proof: ProofImages) -> str | None:
     record = trained.state.record
     if proof.kind != "records" or proof.fingerprint != record.data_fingerprint:
         return None
-    learnt = set(proof.splits) & set(proof.resolve(record.config.data.train_split))
-    return "training" if learnt or record.config.data.overfit else "held out"
-
-
-def _describe_choice(trained: TrainedModel) -> dict[str, Any] | None:
-    """Returns what made this checkpoint the best one; None where nothing was evaluated."""
-    state, data = trained.state, trained.state.record.config.data
-    if not state.metrics or state.metric is None or data.eval_split is None:
-        return None
-    return {
-        "split": data.eval_split,
-        "metric": state.metric,
-        "value": state.metrics.get(state.metric),
-        "is_training": data.eval_split == data.train_split or bool(data.overfit),
-    }
+    learnt = set(proof.splits) & find_learnt_splits(record, proof.resolve)
+    return "training" if learnt else "held out"
 
 
 def _describe_tflite(results: Sequence[FormatResult]) -> dict[str, Any]:

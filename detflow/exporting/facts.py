@@ -37,7 +37,7 @@ def describe_quality(quality: Mapping[str, Any]) -> str:
     role = {
         "test": "which had no part in the training",
         "validation": "which chose the checkpoint, so that AP flatters a little; "
-        "there is no test split",
+        "no other split is left for a test",
     }[quality["role"]]
     return (
         f"AP {format_metric(metrics['AP'])} ({between}), AP50 {format_metric(metrics['AP50'])} on "
@@ -55,6 +55,12 @@ def list_warnings(card: Mapping[str, Any]) -> list[str]:
             f"{'is' if twins == 1 else 'are'} nearly the same as one that the model was trained "
             "on: this AP flatters."
         )
+    if (others := card["data"]["other_records"]) and "split" in quality:
+        names = ", ".join(fingerprint[:12] for fingerprint in others)
+        warnings.append(
+            f"Before these records the model was trained on others ({names}): whether images of "
+            f"{quality['split']} were among them nobody knows."
+        )
     if card["parity"]["role"] == "training":
         warnings.append(
             "The formats were proved on pictures that the model was trained on: their APs say how "
@@ -70,7 +76,7 @@ def describe_threshold(card: Mapping[str, Any]) -> str:
     if best is None:
         return f"Nothing was measured that a score threshold could be recommended by. {kept}"
     return (
-        f"Recommended score threshold: {best['threshold']:.2f}. From there on F1 is best: "
+        f"Recommended score threshold: {best['threshold']:.2f}. There F1 is best: "
         f"precision {format_metric(best['precision'])}, recall {format_metric(best['recall'])} on "
         f"the images of {card['quality']['split']}. {kept}"
     )
@@ -111,8 +117,10 @@ def list_contracts(name: str) -> Iterator[Contract]:
         name: Of the format.
     """
     known = find_format(name)
-    for entry in known.entries if known else ():
-        tensors = known.expected_tensors(entry) if known else ((), ())
+    if known is None:
+        return
+    for entry in known.entries:
+        tensors = known.expected_tensors(entry)
         yield Contract(entry.name, *(_list_tensors(some) for some in tensors))
 
 
@@ -157,13 +165,16 @@ def _describe_choice(card: Mapping[str, Any]) -> str:
     chosen = card["chosen_by"]
     if not chosen:
         return "nothing was evaluated in training: it is the last one"
-    where = ": pictures that it was trained on" if chosen["is_training"] else ""
+    where = ", with pictures that it was trained on" if chosen["is_training"] else ""
     value = format_metric(chosen["value"])
     return f"its {chosen['metric']}, {value}, on split {chosen['split']}{where}"
 
 
 def _describe_data(data: Mapping[str, Any]) -> str:
-    described = f"split {data['split']} of records with the fingerprint {data['fingerprint'][:12]}"
+    first = f"the first {count_noun(data['overfit'], 'image')} of " if data["overfit"] else ""
+    described = (
+        f"{first}split {data['split']} of records with the fingerprint {data['fingerprint'][:12]}"
+    )
     if data["images"] is None:
         return described
     objects = sum((data["objects_per_class"] or {}).values())
@@ -173,7 +184,10 @@ def _describe_data(data: Mapping[str, Any]) -> str:
 
 
 def _describe_weights(training: Mapping[str, Any]) -> str:
-    return describe_initial_weights(training.get("initial_weights")) if training else ""
+    if not training:
+        return ""
+    stated = training["config"].get("train", {}).get("init_licence")
+    return describe_initial_weights(training.get("initial_weights"), stated)
 
 
 def _describe_effort(card: Mapping[str, Any]) -> str:
@@ -185,7 +199,8 @@ def _describe_effort(card: Mapping[str, Any]) -> str:
         parts.append(f"on {count_noun(threads, 'thread')}")
     if (replicas := training.get("replicas") or 1) > 1:
         parts.append(f"{replicas} devices")
-    parts += [str(training[key]) for key in ("precision",) if training.get(key)]
+    if precision := training.get("precision"):
+        parts.append(str(precision))
     if tensorflow := training.get("tensorflow"):
         parts.append(f"TensorFlow {tensorflow}")
     return ", ".join(parts)

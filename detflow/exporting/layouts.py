@@ -19,7 +19,14 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from detflow.artifact import CLASS_NAMES_NODE, CONTRACT, INPUT_NAME, OUTPUT_NAMES, ArtifactDir
+from detflow.artifact import (
+    CLASS_NAMES_NODE,
+    CONTRACT,
+    INPUT_NAME,
+    OUTPUT_NAMES,
+    SAVED_MODEL_NAME,
+    ArtifactDir,
+)
 from detflow.errors import ConfigError
 from detflow.inference.formats.base import Format
 from detflow.label_map import LabelMap
@@ -77,7 +84,7 @@ class Triton(Layout):
     """NVIDIA Triton's model repository: a model of its own for each format, with a config.pbtxt."""
 
     name = "triton"
-    formats = ("onnx", "saved_model")
+    formats = ("onnx", SAVED_MODEL_NAME)
 
     @override
     def write(self, artifact: ArtifactDir, served: Served, formats: Sequence[str]) -> list[str]:
@@ -96,7 +103,7 @@ class Triton(Layout):
 # The export's file, its name in Triton's folder of a version, and what Triton runs it with.
 _TRITON_FILES: Final = {
     "onnx": ("model.onnx", "model.onnx", "onnxruntime_onnx"),
-    "saved_model": ("saved_model", "model.savedmodel", "tensorflow_savedmodel"),
+    SAVED_MODEL_NAME: (SAVED_MODEL_NAME, "model.savedmodel", "tensorflow_savedmodel"),
 }
 
 
@@ -104,12 +111,12 @@ class TfServing(Layout):
     """TensorFlow Serving's base path of a model: a folder for each version."""
 
     name = "tfserving"
-    formats = ("saved_model",)
+    formats = (SAVED_MODEL_NAME,)
 
     @override
     def write(self, artifact: ArtifactDir, served: Served, formats: Sequence[str]) -> list[str]:
         folder = artifact.path / self.name / served.name
-        link(artifact.path / "saved_model", folder / str(served.version))
+        link(artifact.path / SAVED_MODEL_NAME, folder / str(served.version))
         return [served.name]
 
 
@@ -174,7 +181,7 @@ def format_triton_config(model: str, platform: str, served: Served) -> str:
         f"platform: {_quote(platform)}",
         # The sides below are the whole shapes; images of one size share a batch.
         "max_batch_size: 0",
-        *(_describe("input", name, CONTRACT["inputs"][name], sides) for name in (INPUT_NAME,)),
+        _describe("input", INPUT_NAME, CONTRACT["inputs"][INPUT_NAME], sides),
         *(_describe("output", name, CONTRACT["outputs"][name], sides) for name in OUTPUT_NAMES),
         "version_policy { latest { num_versions: 1 } }",
         f"parameters {{ key: {_quote(CLASS_NAMES_NODE)}",

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from detflow.data.records.manifest import (
-    MANIFEST_NAME,
-    RecordsManifest,
-    read_manifest,
-    resolve_split,
-)
+from detflow.data.records.manifest import MANIFEST_NAME, read_manifest, resolve_split
 from detflow.data.records.reading import read_samples
 from detflow.data.records.twins import count_twins
 from detflow.exporting.proof.images import local_records
+from detflow.exporting.proof.references import load_eager
+from detflow.exporting.training_data import choose_judged_split
 from detflow.inference.detector import Detector
 from detflow.inference.evaluate import detect_samples
-from detflow.inference.tensorflow import eager_outputs
 from detflow.inference.trained import TrainedModel
 from detflow.metrics.coco import CocoEvaluation
 from detflow.metrics.curves import class_curves, overall_curve
 from detflow.metrics.intervals import LEVEL, draw_precision, find_intervals
+from detflow.runs.learnt import find_learnt_splits
 
 MAX_IMAGES: Final = 500
 """Most images that the headline is measured on; make-records has shuffled their order."""
@@ -32,56 +30,7 @@ NOTHING_HELD_OUT: Final = "there is no split that the model was not trained on"
 """Why a card states no AP, where the records are there."""
 
 _GONE = "the records that it was trained on are not there"
-
-
-def choose_judged_split(
-    manifest: RecordsManifest, train_split: str, eval_split: str | None
-) -> tuple[str, str] | None:
-    """Returns a split that the model was not trained on, and what it is.
-
-    Args:
-        manifest: Of the records.
-        train_split: What the run was trained on.
-        eval_split: What chose its best checkpoint; None where nothing did.
-
-    Returns:
-        A split whose name begins with test, and "test"; else what chose the checkpoint, and
-        "validation"; None where there is neither, or only pictures that were trained on.
-    """
-    learnt = set(resolve_split(manifest, train_split))
-    chose = set(resolve_split(manifest, eval_split)) if eval_split else set()
-    for name, split in manifest.splits.items():
-        if name.casefold().startswith("test") and split.objects and name not in learnt | chose:
-            return name, "test"
-    if eval_split and not chose & learnt and any(manifest.splits[name].objects for name in chose):
-        return eval_split, "validation"
-    return None
-
-
-def describe_training_data(trained: TrainedModel, records: Path | None) -> dict[str, Any]:
-    """Returns what a checkpoint was trained on, as JSON values.
-
-    Args:
-        trained: The checkpoint.
-        records: The records that it was trained on; None where they are not there.
-    """
-    data = trained.state.record.config.data
-    described: dict[str, Any] = {
-        "fingerprint": trained.state.record.data_fingerprint,
-        "split": data.train_split,
-        "images": None,
-        "objects_per_class": None,
-    }
-    if records is not None:
-        manifest = read_manifest(records)
-        splits = [manifest.splits[name] for name in resolve_split(manifest, data.train_split)]
-        images = sum(split.images for split in splits)
-        described["images"] = min(images, data.overfit) if data.overfit else images
-        described["objects_per_class"] = {
-            name: sum(split.objects_per_class.get(name, 0) for split in splits)
-            for name in trained.label_map
-        }
-    return described
+_OVERFIT = "it was trained on a few images, to see whether it can learn them (data.overfit)"
 
 
 def find_training_records(trained: TrainedModel, chosen: Path | None) -> Path | None:
@@ -125,19 +74,18 @@ def measure_quality(trained: TrainedModel, records: Path | None) -> dict[str, An
     """
     if records is None:
         return {"role": "none", "why_not": _GONE}
-    manifest, data = read_manifest(records), trained.state.record.config.data
-    chosen = choose_judged_split(manifest, data.train_split, data.eval_split)
-    if chosen is None or data.overfit:
+    manifest, record = read_manifest(records), trained.state.record
+    if record.config.data.overfit:
+        return {"role": "none", "why_not": _OVERFIT}
+    chosen = choose_judged_split(manifest, record)
+    if chosen is None:
         return {"role": "none", "why_not": NOTHING_HELD_OUT}
     split, role = chosen
-    detector = Detector(
-        eager_outputs(trained.serving.detect_traced, trained.checkpoint_path, has_variables=True),
-        trained.label_map,
-        trained.checkpoint_path,
-    )
+    detector = Detector(load_eager(trained), trained.label_map, trained.checkpoint_path)
     samples = itertools.islice(read_samples(records, manifest, split), MAX_IMAGES)
     _, images = detect_samples(detector, samples, trained.label_map)
-    splits = resolve_split(manifest, split)
+    resolve = functools.partial(resolve_split, manifest)
+    splits, learnt = resolve(split), find_learnt_splits(record, resolve)
     difficult = sum(item.difficult for image in images for item in image.objects)
     return {
         "role": role,
@@ -146,7 +94,7 @@ def measure_quality(trained: TrainedModel, records: Path | None) -> dict[str, An
         "images_of_split": sum(manifest.splits[name].images for name in splits),
         "objects": sum(len(image.objects) for image in images) - difficult,
         "difficult": difficult,
-        "twins": count_twins(records, splits, resolve_split(manifest, data.train_split)),
+        "twins": count_twins(records, splits, learnt),
         **_measure(CocoEvaluation(images, trained.label_map), trained),
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detflow.artifact import MANIFEST_NAME, ArtifactDir
+from detflow.artifact import MANIFEST_NAME, PAGE_NAME, README_NAME, ArtifactDir
 from detflow.errors import ArtifactError, ConfigError
 from detflow.exporting.choice import DEFAULT_FORMATS, choose_formats, parse_formats
 from detflow.exporting.facts import describe_quality, describe_threshold, list_warnings
@@ -159,7 +159,7 @@ def describe_card(card: dict[str, Any], output: Location) -> str:
             "The run's records are not there: the proof ran on synthetic pictures. "
             "Name real ones with --images."
         )
-    lines.append(f"card: {output / 'card.html'}, {output / 'README.md'}")
+    lines.append(f"card: {output / PAGE_NAME}, {output / README_NAME}")
     return "\n".join(lines)
 
 

@@ -4,7 +4,9 @@ A foreign file is hostile. What HDF5 has to lead out of the file is refused: lin
 data that lies outside, data that is put together from elsewhere, and filters that are plug-ins.
 Numbers are read only where network and file agree on their shape, so that a file cannot ask for
 more memory than the network that it describes, whose sizes are bounded. Nothing is unpickled: only
-numbers are read, lists of names, and one text.
+numbers are read, lists of names, and one text. Texts have the length that their type says: those
+of variable length lie elsewhere in the file, where a few bytes each can name one long text a
+million times.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config.schema import EvaluateConfig, ModelConfig
-from detflow.errors import ArtifactError
+from detflow.errors import ArtifactError, ConfigError
 from detflow.inference.serving import ServingModel
 from detflow.label_map import LabelMap
 from detflow.models.build import build_model
@@ -73,12 +75,27 @@ class Description:
 def write_hdf5(path: Path, network: tf_keras.Model, description: Description) -> None:
     """Writes a network's weights as `tf_keras` does, and what they belong to beside them.
 
+    Its lists of names get names of one length, which Keras reads as well.
+
     Raises:
         OSError: The disk refuses.
     """
     network.save_weights(path, save_format="h5")
     with h5py.File(path, "r+") as file:
-        file.create_dataset(DESCRIPTION_NAME, data=description.to_json())
+        for group in (file, *_list_groups(file)):
+            for name, value in group.attrs.items():
+                if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+                    texts = [one if isinstance(one, bytes) else one.encode() for one in value]
+                    group.attrs[name] = np.array(texts)
+        file.create_dataset(DESCRIPTION_NAME, data=np.bytes_(description.to_json().encode()))
+
+
+def _list_groups(file: h5py.File) -> list[h5py.Group]:
+    groups: list[h5py.Group] = []
+    file.visititems(
+        lambda _, found: groups.append(found) if isinstance(found, h5py.Group) else None
+    )
+    return groups
 
 
 def read_description(path: Path) -> Description:
@@ -100,9 +117,14 @@ def build_serving(path: Path) -> tuple[ServingModel, LabelMap]:
     Raises:
         ArtifactError: The file is damaged, belongs to another network, or leads out of itself.
     """
-    with _open(path) as file:
-        told = _read_description(file, path)
+    told = read_description(path)
+    try:
         model = build_model(told.model, len(told.label_map))
+    except (ConfigError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+        raise ArtifactError(
+            f"the network that it describes cannot be built: {first_line(error)}", path=path
+        ) from None
+    with _open(path) as file:
         read_weights(file, model.network, path)
     return ServingModel(model, told.evaluate), told.label_map
 
@@ -157,12 +179,13 @@ def _open(path: Path) -> Iterator[h5py.File]:
 
 def _read_description(file: h5py.File, path: Path) -> Description:
     dataset = _find(file, DESCRIPTION_NAME, path) if DESCRIPTION_NAME in file else None
-    if dataset is None or dataset.shape != () or h5py.check_string_dtype(dataset.dtype) is None:
+    if dataset is None or dataset.shape != () or dataset.dtype.kind != "S":
         raise ArtifactError(
-            f"it does not say what network its weights are of: there is no text {DESCRIPTION_NAME}",
+            f"it does not say what network its weights are of: there is no text {DESCRIPTION_NAME} "
+            "of a fixed length",
             path=path,
         )
-    if (h5py.check_string_dtype(dataset.dtype).length or 0) > _MAX_TEXT_BYTES:
+    if dataset.dtype.itemsize > _MAX_TEXT_BYTES:
         raise ArtifactError(f"its text {DESCRIPTION_NAME} is too long", path=path)
     try:
         told = json.loads(dataset[()])
@@ -216,10 +239,14 @@ def _read_names(group: h5py.Group, key: str, path: Path) -> list[str]:
     names: list[str] = []
     for part in parts:
         attribute = group.attrs.get_id(part)
+        # An empty list has a type of its own.
+        if attribute.dtype.kind != "S" and math.prod(attribute.shape):
+            raise ArtifactError(f"its list {part} is none of names of a fixed length", path=path)
         if math.prod(attribute.shape) * attribute.dtype.itemsize > _MAX_TEXT_BYTES:
             raise ArtifactError(f"its list {part} is too long", path=path)
-        listed = np.asarray(group.attrs[part]).ravel().tolist()
-        names += [name.decode() if isinstance(name, bytes) else str(name) for name in listed]
+        names += [name.decode() for name in np.asarray(group.attrs[part], "S").ravel().tolist()]
+        if len(names) > _MAX_NUMBER:
+            raise ArtifactError(f"its list {key} has more than {_MAX_NUMBER:,} names", path=path)
     return names
 
 

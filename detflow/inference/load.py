@@ -18,8 +18,6 @@ from detflow.inference.formats import FORMATS
 from detflow.inference.formats.base import TENSORFLOW
 from detflow.label_map import read_label_map
 from detflow.process.libraries import require_library
-from detflow.runs.run_dir import STATE_NAME, RunDir
-from detflow.runs.states import is_checkpoint
 from detflow.storage.folders import open_folder
 from detflow.storage.kinds import describe_mistake
 from detflow.storage.location import Location, Url
@@ -40,6 +38,8 @@ def local_model(model: Location) -> Iterator[Path]:
     if not isinstance(model, Url):
         yield model
         return
+    from detflow.runs.run_dir import STATE_NAME
+
     is_checkpoint = open_folder(model).digest(STATE_NAME) is not None
     root = open_folder(model.parent if is_checkpoint else model)
     with tempfile.TemporaryDirectory(prefix="detflow-") as folder, environment_faults(folder):
@@ -89,7 +89,7 @@ def load_detector(path: Path, *, threads: int = 0) -> Detector:
             return Detector(
                 run, candidate.read_labels(file), file, canvas_sizes, candidate.max_batch_pixels
             )
-    if not (RunDir(path).exists() or is_checkpoint(path) or RunDir.step_of(path) is not None):
+    if not _is_of_a_run(path):
         cause, remedy = describe_mistake(path, "model")
         raise ArtifactError(cause, path=path, remedy=remedy)
     require_library(TENSORFLOW, "a model directory or checkpoint")
@@ -129,6 +129,16 @@ def load_verified(artifact: ArtifactDir, *, threads: int = 0) -> Detector:
         if artifact.lists(card, candidate.entries[0].path):
             candidate.require_installed()
     raise ArtifactError("the exported folder holds no format that detflow runs", path=artifact.path)
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Tells whether a path is a model directory or a checkpoint, or is called like one."""
+    # They know the configuration, whose schema takes 10 MB and a tenth of a second that no exported
+    # file needs.
+    from detflow.runs.run_dir import RunDir
+    from detflow.runs.states import is_checkpoint
+
+    return RunDir(path).exists() or is_checkpoint(path) or RunDir.step_of(path) is not None
 
 
 def _find_export(file: Path) -> ArtifactDir | None:

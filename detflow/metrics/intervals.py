@@ -35,6 +35,9 @@ MAX_DRAWS: Final = 1000
 SEED: Final = 20
 """The draws are a pure function of it, of the number of images, and of their own number."""
 
+FEW_OBJECTS: Final = 50
+"""An AP of fewer objects is not shown without its interval."""
+
 MIN_IMAGES: Final = 5
 """A class in fewer images has no interval: these few drawn again can show no others."""
 
@@ -119,6 +122,21 @@ def find_intervals(drawn: DrawnPrecision, label_map: LabelMap) -> dict[str, Inte
     return {
         name: _interval(values, num_images) for name, values, num_images in drawn.by_name(label_map)
     }
+
+
+def find_range(
+    rankings: Sequence[Ranking], label_map: LabelMap, draws: int | None = None
+) -> tuple[int, Interval | None]:
+    """Returns on how many objects AP is measured, and where it lies.
+
+    Args:
+        rankings: The ranking of each class.
+        label_map: The classes.
+        draws: How often the images are drawn; None as often as the work allows.
+    """
+    drawn = draw_precision(rankings, draws) if draws else draw_precision(rankings)
+    objects = sum(int(ranking.num_truths.sum()) for ranking in rankings)
+    return objects, find_intervals(drawn, label_map)["AP"]
 
 
 def find_differences(

@@ -28,7 +28,7 @@ from detflow.prediction.containers import (
     find_container,
 )
 from detflow.prediction.limits import ALL_FRAMES, Limits
-from detflow.prediction.streams import LiveSource, find_live, read_live
+from detflow.prediction.streams import LiveSource, find_live, read_live, show_source
 from detflow.prediction.videos import read_video
 from detflow.progress import Progress
 
@@ -62,7 +62,7 @@ class Frame:
     @property
     def source(self) -> str:
         """The file's path, or the address of what is live, without passwords."""
-        return self.file.shown if isinstance(self.file, LiveSource) else self.file.place
+        return show_source(self.file)
 
     @property
     def name(self) -> str:
@@ -110,7 +110,7 @@ def _identify(file: PictureFile) -> str:
 
 def read_frames(
     files: Sequence[PictureFile],
-    failed: Callable[[Path, str], None],
+    failed: Callable[[PictureFile, str], None],
     progress: Progress,
     *,
     limits: Limits = ALL_FRAMES,
@@ -148,7 +148,7 @@ def read_frames(
                 for frame in read_video(file.path, container, limits, progress, file.name):
                     yield Frame(file, frame.picture, frame.index, frame.time_s)
         except DataError as error:
-            failed(file.path, str(error))
+            failed(file, str(error))
         progress("detecting", done, len(files))
 
 

@@ -18,7 +18,7 @@ from detflow.prediction.files import PREDICTIONS_NAME, require_formats
 from detflow.prediction.folder import PredictionFolder
 from detflow.prediction.frames import Frame, find_media, read_frames
 from detflow.prediction.limits import DEFAULT_MAX_FRAMES, Limits, fit_frame
-from detflow.prediction.streams import LiveSource
+from detflow.prediction.streams import LiveSource, show_source
 from detflow.progress import Progress
 from detflow.publish import publish_directory, require_replaceable
 from detflow.storage.location import Location
@@ -36,12 +36,15 @@ class PredictedImage:
 
     Attributes:
         file: The file.
+        source: Its path as text, or the address of a camera or stream without passwords: its name
+            in `Predictions.failed`, and in the files that are written.
         detections: What was detected, with the size of the upright image.
         frame: The frame's number in the video, counted from 0; None for a picture.
         time_s: Seconds from the video's first frame to this one; None for a picture.
     """
 
     file: Path
+    source: str
     detections: Detections
     frame: int | None = None
     time_s: float | None = None
@@ -54,7 +57,7 @@ class Predictions:
     Attributes:
         images: The images and frames that could be read, in the order of the files; also those
             without detections. Empty where they were not to be kept.
-        failed: (file, reason) of each file that could not be read, or not to its end.
+        failed: (source, reason) of each file that could not be read, or not to its end.
         cut: Those of these files that were read in part.
         num_images: The number of images and frames with a result.
         num_detections: The number of detections on all images.
@@ -70,14 +73,14 @@ class Predictions:
         """Returns a pandas frame with a row for each detection.
 
         Returns:
-            Columns file (str) and frame (the number of a video's frame, else missing), followed by
-            those of `Detections.to_pandas`.
+            Columns file (str, the image's source) and frame (the number of a video's frame, else
+            missing), followed by those of `Detections.to_pandas`.
 
         Raises:
             EnvironmentFault: pandas is not installed.
         """
         rows = [
-            (str(image.file), image.frame, *row)
+            (image.source, image.frame, *row)
             for image in self.images
             for row in image.detections.to_rows()
         ]
@@ -159,17 +162,16 @@ def predict(
         images: list[PredictedImage] = []
         num_images = num_detections = 0
         cut: set[str] = set()
-        # The file that the last image came from; empty before the first.
-        begun = ""
+        # The file that the last image came from; None before the first.
         reading: PictureFile | None = None
 
-        def fail(path: Path, reason: str) -> None:
-            failed.append((str(path), reason))
-            if begun == str(path):
-                cut.add(begun)
+        def fail(file: PictureFile, reason: str) -> None:
+            failed.append((show_source(file), reason))
+            if reading is file:
+                cut.add(show_source(file))
 
         def read() -> Iterator[Frame]:
-            nonlocal begun, reading
+            nonlocal reading
             for frame in read_frames(
                 files,
                 fail,
@@ -178,7 +180,7 @@ def predict(
                 max_bytes=max_bytes,
                 canvas_sizes=detector.canvas_sizes,
             ):
-                begun, reading = str(frame.file.path), frame.file
+                reading = frame.file
                 yield frame
 
         try:
@@ -189,7 +191,11 @@ def predict(
                 num_images += 1
                 num_detections += len(kept)
                 if keep:
-                    images.append(PredictedImage(frame.file.path, kept, frame.index, frame.time_s))
+                    images.append(
+                        PredictedImage(
+                            frame.file.path, frame.source, kept, frame.index, frame.time_s
+                        )
+                    )
         except KeyboardInterrupt:
             # A camera never ends by itself: what was seen until then is the result.
             if not (num_images and isinstance(reading, LiveSource)):

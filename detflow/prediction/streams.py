@@ -56,6 +56,11 @@ def find_live(source: str) -> LiveSource | None:
     return LiveSource(name, name, source, shown)
 
 
+def show_source(file: PictureFile) -> str:
+    """Returns a file's path, or the address of what is live, without passwords."""
+    return file.shown if isinstance(file, LiveSource) else file.place
+
+
 def read_live(source: LiveSource, limits: Limits, progress: Progress) -> Iterator[VideoFrame]:
     """Yields frames of a camera or a stream until it ends, or until they are enough.
 

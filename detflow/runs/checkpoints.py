@@ -29,6 +29,7 @@ from detflow.runs.states import (
     CHECKPOINT_FILES,
     CHECKPOINT_PREFIX,
     CheckpointState,
+    Interval,
     Metrics,
     describe_not_finite,
     nothing_to_restore,
@@ -175,7 +176,11 @@ class Checkpoints:
         )
 
     def save(
-        self, step: int, metrics: Metrics, first_images: Metrics | None = None
+        self,
+        step: int,
+        metrics: Metrics,
+        first_images: Metrics | None = None,
+        intervals: Mapping[str, Interval] | None = None,
     ) -> CheckpointState:
         """Publishes `ckpt-STEP`, then removes what the configuration no longer keeps.
 
@@ -183,6 +188,7 @@ class Checkpoints:
             step: Steps taken.
             metrics: Of this step; empty where it was not evaluated.
             first_images: See `CheckpointState`.
+            intervals: Likewise.
 
         Raises:
             ArtifactError: A number in it is not finite; nothing is published.
@@ -195,6 +201,7 @@ class Checkpoints:
             state = dataclasses.replace(
                 self.state_after(step, metrics),
                 first_images=first_images or {},
+                intervals=intervals or {},
                 files={name: digest_file(staging / name) for name in CHECKPOINT_FILES},
                 run=self._record.to_json(),
             )

@@ -18,6 +18,7 @@ from detflow.config.schema import ExperimentConfig
 from detflow.digests import DIGEST_KEY
 from detflow.errors import ArtifactError
 from detflow.label_map import LabelMap
+from detflow.runs.initial import read_initial_weights
 from detflow.runs.plan import Plan
 
 _ENTRIES = (
@@ -87,8 +88,8 @@ class RunRecord:
                 str(content["data_fingerprint"]),
                 {name: value for name, value in content.items() if name not in _ENTRIES},
                 Plan.from_numbers(content["plan"]),
-                content["initial_weights"],
-                tuple(content["accepted_changes"]),
+                read_initial_weights(content["initial_weights"]),
+                tuple(_read_accepted(entry) for entry in content["accepted_changes"]),
                 str(content["detflow"]),
             )
         except ValidationError as error:
@@ -117,6 +118,14 @@ class RunRecord:
         """Tells whether the other record is this one after further accepted changes."""
         before, after = self.accepted_changes, other.accepted_changes
         return len(before) < len(after) and after[: len(before)] == before
+
+
+def _read_accepted(entry: Any) -> Mapping[str, Any]:
+    if not isinstance(entry["step"], int) or not all(
+        isinstance(of, str) for of in entry["changes"]
+    ):
+        raise ValueError("accepted_changes are not what a run has there")
+    return {"step": entry["step"], "changes": list(entry["changes"])}
 
 
 def with_steps(config: ExperimentConfig, steps: int) -> ExperimentConfig:

@@ -36,6 +36,9 @@ NUM_FIRST_IMAGES = 32
 Metrics = Mapping[str, float | None]
 """Values by name; None for what could not be measured."""
 
+Interval = tuple[float, float]
+"""Where a value lies, from the lowest to the highest."""
+
 _Count = Annotated[int, Field(ge=0)]
 
 _log = logging.getLogger(__name__)
@@ -60,6 +63,8 @@ class CheckpointState:
             evaluation.
         mode: Whether the highest or the lowest is best.
         evaluations: Each step that was evaluated so far, with its metrics.
+        intervals: Where AP and AP50 of this step lie for 90 % of a bootstrap over the images, as
+            far as it is known.
         first_images: AP and AP50 of this step on the first `NUM_FIRST_IMAGES` images of the
             evaluation split; empty where it was not evaluated.
         run: The record of the run, as `RunRecord.to_json` returned it.
@@ -75,6 +80,7 @@ class CheckpointState:
     metric: str | None = None
     mode: Literal["max", "min"] = "max"
     evaluations: tuple[tuple[_Count, Metrics], ...] = ()
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     first_images: Metrics = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
 
@@ -98,7 +104,9 @@ class CheckpointState:
                 where it has one.
             train: What counts as a gain for early stopping.
         """
-        state = dataclasses.replace(self, step=step, metrics={}, first_images={}, files={})
+        state = dataclasses.replace(
+            self, step=step, metrics={}, intervals={}, first_images={}, files={}
+        )
         if not metrics:
             return state
         value = metrics.get(evaluate.metric)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,7 +19,7 @@ from detflow.errors import ArtifactError
 from detflow.process.platform import peak_memory
 from detflow.publish import publish_file
 from detflow.runs.run_dir import RunDir
-from detflow.runs.states import CheckpointState, Metrics, describe_not_finite
+from detflow.runs.states import CheckpointState, Interval, Metrics, describe_not_finite
 from detflow.text import count_noun
 from detflow.training.budget import Stopwatch
 from detflow.training.display import TrainingDisplay
@@ -285,6 +285,7 @@ class Checkpointer(Action):
             that no step before it is missing.
         stopwatch: Counts what it takes.
         measure_first: Returns `CheckpointState.first_images` of an evaluation's images.
+        find_intervals: Returns `CheckpointState.intervals` of an evaluated step.
     """
 
     def __init__(
@@ -295,10 +296,11 @@ class Checkpointer(Action):
         flush: Callable[[], None],
         stopwatch: Stopwatch,
         measure_first: Callable[[Sequence[Any]], Metrics] = lambda images: {},
+        find_intervals: Callable[[int], Mapping[str, Interval]] = lambda step: {},
     ) -> None:
         self._checkpoints, self._every_steps = checkpoints, every_steps
         self._flush, self._stopwatch = flush, stopwatch
-        self._measure_first = measure_first
+        self._measure_first, self._find_intervals = measure_first, find_intervals
         self._saved: int | None = None
 
     @override
@@ -313,7 +315,8 @@ class Checkpointer(Action):
             self._flush()
             metrics = evaluation.metrics if evaluation else {}
             first = self._measure_first(evaluation.images) if evaluation else {}
-            self._checkpoints.save(course.step, metrics, first)
+            intervals = self._find_intervals(course.step) if evaluation else {}
+            self._checkpoints.save(course.step, metrics, first, intervals)
         self._saved = course.step
 
     @override

@@ -133,7 +133,7 @@ def fit_config(
     manifest: RecordsManifest,
     records: Path,
     samples: Iterable[tuple[ImageSize, Sequence[ObjectAnnotation]]],
-    begin: Callable[[bool], Beginning] = lambda _: Beginning(None),
+    begin: Callable[[], Beginning] = lambda: Beginning(None),
     time_budget: float | None = None,
     measure: Callable[[ExperimentConfig, int], Speed] | None = None,
 ) -> list[Choice]:
@@ -143,8 +143,7 @@ def fit_config(
         manifest: Of the records.
         records: Where they are, as it shall stand in the configuration.
         samples: Size and objects of each image of the training split.
-        begin: Returns the weights to start from, where it is told whether images hold many or small
-            objects.
+        begin: Returns the weights to start from.
         time_budget: Seconds that the training may take, or None.
         measure: Measures how fast a configuration trains here, with so many objects an image; None
             for a function of the other arguments alone.
@@ -175,8 +174,7 @@ def fit_config(
         ),
         choose_repeats(boxes.image_shares),
     ]
-    shape, clock = Shape.choose(boxes), Clock(time_budget)
-    beginning = begin(shape.is_dense)
+    beginning, clock = begin(), Clock(time_budget)
     shape = Shape.choose(boxes, beginning.model)
     if measure is not None:
         objects = math.ceil(boxes.num_objects / max(1, info.images))
@@ -272,8 +270,9 @@ def _fit_records(records: Path, name: Path, fit: FitOptions, chosen: str = "") -
     manifest = read_manifest(records)
     samples = read_samples(records, manifest, choose_train_split(manifest))
 
-    def begin(is_dense: bool) -> Beginning:
-        return choose_beginning(fit.start_from, offline=fit.offline, is_dense=is_dense)
+    def begin() -> Beginning:
+        num_classes = len(manifest.label_map)
+        return choose_beginning(fit.start_from, offline=fit.offline, num_classes=num_classes)
 
     def measure(config: ExperimentConfig, objects: int) -> Speed:
         # TensorFlow takes seconds to import, and without a measurement nothing needs it.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from detflow.config.schema import ModelConfig, TrainConfig
 from detflow.errors import ConfigError, EnvironmentFault
 from detflow.models.weights.library import is_here
-from detflow.models.weights.published import PUBLISHED, find_by_digest
+from detflow.models.weights.published import PUBLISHED
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
 from detflow.process.libraries import is_installed
 from detflow.storage.download import DownloadLimits, fetch_files, is_fetched
@@ -26,10 +26,15 @@ _log = logging.getLogger(__name__)
 SCRATCH = "scratch"
 """What `--from` takes for no weights."""
 _BUNDLED, _BETTER = "efficientnet-lite0-imagenet", "mobilenet-v2-openimages"
+_FETCHED = f"fetched ({PUBLISHED[_BETTER].num_bytes or 0:,} bytes), or in the cache before"
 _OFFLINE_VARIABLE = "DETFLOW_OFFLINE"
 _SCRATCH_PRESET = "retinanet_resnet10"
+_UNKNOWN = "nobody knows its data and its licence: state it as train.init_licence"
 # Backbones whose finest levels and depthwise kernels the recipe freezes.
 _MOBILE = ("efficientnet_lite0", "mobilenet_v2")
+# In 5 minutes the detector's backbone is ahead with 1 class and with 3, and behind with 12. Where
+# between them it falls behind was not tried.
+_MANY_CLASSES = 8
 # These settings of a model are fitted to the images and not to the weights.
 _CANVASES = ("input_size", "more_input_sizes")
 _ANCHORS = ("anchor_scale", "aspect_ratios", "anchors_per_octave")
@@ -56,15 +61,15 @@ class Beginning:
     is_automatic: bool = False
 
 
-def choose_beginning(start_from: str | None, *, offline: bool, is_dense: bool = False) -> Beginning:
+def choose_beginning(start_from: str | None, *, offline: bool, num_classes: int = 1) -> Beginning:
     """Chooses the weights to start from.
 
     Args:
         start_from: `scratch`, or what `train.init_from` takes; None leaves the choice to this
             function.
         offline: Whether nothing may be fetched; the variable DETFLOW_OFFLINE forbids it as well.
-        is_dense: Whether images hold many or small objects. Then a classifier's backbone is better
-            than that of a detector of large ones (chess in 5 minutes: AP .60 and .52).
+        num_classes: Classes of the records. Where they are many, a classifier's backbone tells
+            them apart sooner than that of a detector (docs/benchmarks.md, "Accuracy from weights").
 
     Raises:
         ConfigError: `start_from` is nothing that a training can start from.
@@ -82,23 +87,24 @@ def choose_beginning(start_from: str | None, *, offline: bool, is_dense: bool = 
                 "`detflow weights fetch` brought",
             )
         return _describe(find_initial_weights(TrainConfig(init_from=start_from)), start_from)
-    if is_dense:
-        why = "for many or small objects a classifier's backbone is better than a detector's"
+    has_many_classes = num_classes >= _MANY_CLASSES
+    if has_many_classes:
+        why = f"a classifier's backbone tells {num_classes} classes apart sooner than a detector's"
     elif offline:
         why = "no network was to be used"
     elif _fetch(_BETTER):
-        return _published(
-            _BETTER,
-            "a detector's backbone learns large objects faster than a classifier's; fetched "
-            f"({PUBLISHED[_BETTER].num_bytes or 0:,} bytes), or in the cache before",
-            is_automatic=True,
-        )
+        better = "a detector's backbone finds objects of few classes sooner than a classifier's"
+        return _published(_BETTER, f"{better}; {_FETCHED}", is_automatic=True)
     else:
         why = "better weights could not be fetched"
     try:
         find_initial_weights(TrainConfig(init_from=_BUNDLED))
     except EnvironmentFault as fault:
-        return Beginning(None, why=f"{why}, and {fault.cause}: from scratch")
+        lacks = f"{why}, and {fault.cause}"
+        # A detector's backbone is better than none for many classes, too.
+        if is_here(_BETTER) or (has_many_classes and not offline and _fetch(_BETTER)):
+            return _published(_BETTER, f"{_FETCHED}; {lacks}", is_automatic=True)
+        return Beginning(None, why=f"{lacks}: from scratch")
     return _published(_BUNDLED, f"it came with the installation; {why}", is_automatic=True)
 
 
@@ -154,9 +160,13 @@ def _describe(weights: InitialWeights | None, source: str) -> Beginning:
         )
     name = source if source in PUBLISHED else weights.terms.get("name")
     if name is None and weights.kind in ("lite0", "tflite"):
-        digests = [find_by_digest(digest["sha256"]) for digest in weights.digests.values()]
-        same_kind = (key for key, entry in PUBLISHED.items() if entry.kind == weights.kind)
-        name = next((digest for digest in digests if digest), None) or next(same_kind)
+        alike = next(entry for entry in PUBLISHED.values() if entry.kind == weights.kind)
+        return Beginning(
+            source,
+            {"preset": alike.preset},
+            f"--from, a file of the network of {alike.preset}; {_UNKNOWN}",
+            is_mobile=True,
+        )
     if name is not None and PUBLISHED[name].preset:
         return _published(name, "--from", source)
     if weights.kind == "checkpoint" and name is None and is_installed("tensorflow"):
@@ -168,8 +178,7 @@ def _describe(weights: InitialWeights | None, source: str) -> Beginning:
             return Beginning(
                 source,
                 {"preset": preset},
-                "--from, a checkpoint of TensorFlow that fits this preset best; nobody knows its "
-                "data and its licence",
+                f"--from, a checkpoint of TensorFlow that fits this preset best; {_UNKNOWN}",
                 is_mobile=model.backbone in _MOBILE,
             )
     raise ConfigError(

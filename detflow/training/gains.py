@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from detflow.label_map import LabelMap
 from detflow.metrics.intervals import (
+    FEW_OBJECTS,
     LEVEL_TEXT,
     DrawnPrecision,
     Interval,
@@ -17,9 +18,6 @@ from detflow.metrics.intervals import (
 from detflow.metrics.ranking import Ranking
 from detflow.tables import format_difference, format_interval
 from detflow.text import count_noun
-
-# An AP of fewer objects is shown with its range.
-_FEW_OBJECTS = 50
 
 DRAWS: Final = 200
 """How often the images are drawn: enough for a word, and milliseconds for hundreds of images."""
@@ -37,6 +35,7 @@ class Gains:
     def __init__(self, label_map: LabelMap) -> None:
         self._label_map = label_map
         self._best: tuple[int, float, DrawnPrecision] | None = None
+        self._latest: tuple[int, Mapping[str, Interval]] | None = None
 
     def judge(
         self, step: int, ap: float | None, rankings: Sequence[Ranking], best_step: int | None
@@ -54,7 +53,10 @@ class Gains:
         if ap is None or not rankings:
             return ""
         drawn, before = draw_precision(rankings, DRAWS), self._best
-        words = _tell_range(rankings, find_intervals(drawn, self._label_map)["AP"])
+        found = find_intervals(drawn, self._label_map)
+        known = {name: at for name in ("AP", "AP50") if (at := found[name]) is not None}
+        self._latest = step, known
+        words = _tell_range(rankings, found["AP"])
         if best_step == step or before is None:
             self._best = step, ap, drawn
         if before is not None:
@@ -63,11 +65,15 @@ class Gains:
             words.append(f"{difference}, {_tell(interval)}")
         return "; ".join(words)
 
+    def intervals(self, step: int) -> Mapping[str, Interval]:
+        """Returns where AP and AP50 of a step lie that was judged last, as far as it is known."""
+        return self._latest[1] if self._latest and self._latest[0] == step else {}
+
 
 def _tell_range(rankings: Sequence[Ranking], interval: Interval | None) -> list[str]:
     """Returns how far an AP of few objects can be trusted; nothing where there are many."""
     objects = sum(int(ranking.num_truths.sum()) for ranking in rankings)
-    if objects >= _FEW_OBJECTS or interval is None:
+    if objects >= FEW_OBJECTS or interval is None:
         return []
     return [f"{format_interval(interval)} at {LEVEL_TEXT}, of only {count_noun(objects, 'object')}"]
 

@@ -149,3 +149,15 @@ def build_optimizer(
     # Slots exist from the start, so that a checkpoint restores into them.
     optimizer.build(variables)
     return optimizer
+
+
+def list_scale_variables(optimizer: tf_keras.optimizers.Optimizer) -> list[tf.Variable]:
+    """Returns the loss scale and how long it has held, which `optimizer.variables` leaves out.
+
+    They change with the steps and are in checkpoints, like all else of an optimiser. There are none
+    but for float16.
+    """
+    if not isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):
+        return []
+    # Keras hands out the counter, and of the scale its value alone.
+    return [optimizer._loss_scale.current_loss_scale, optimizer.dynamic_counter]

@@ -321,6 +321,7 @@ def _list_actions(
     for line in [*lines, *journal.notes]:
         display.note(line)
     stopwatch = Stopwatch(start.began)
+    gains = Gains(label_map)
     actions: list[Action] = [check]
     is_late: Callable[[], bool] = lambda: False  # noqa: E731
     if config.train.time_budget is not None and not course.plan.fits:
@@ -358,7 +359,7 @@ def _list_actions(
             display,
             size,
             lambda one: checkpoints.state_after(one.step, one.metrics).best_step,
-            Gains(label_map).judge,
+            gains.judge,
         ),
         Checkpointer(
             checkpoints,
@@ -366,6 +367,7 @@ def _list_actions(
             flush=journal.flush,
             stopwatch=stopwatch,
             measure_first=lambda found: _measure_first(found, label_map),
+            find_intervals=gains.intervals,
         ),
     ]
     if config.train.patience:

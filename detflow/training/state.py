@@ -20,7 +20,7 @@ from detflow.models.weights.foreign import Photos
 from detflow.models.weights.restore import RestoreReport, restore_initial_weights
 from detflow.models.weights.sources import InitialWeights
 from detflow.runs.checkpoints import WeightAverage
-from detflow.training.optimizer import LearningRate, build_optimizer
+from detflow.training.optimizer import LearningRate, build_optimizer, list_scale_variables
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,12 @@ class TrainingState:
     @property
     def variables(self) -> list[tf.Variable]:
         """Network, averages and optimiser, in an order that only depends on the configuration."""
-        return [*self.model.network.variables, *self.average.averages, *self.optimizer.variables]
+        return [
+            *self.model.network.variables,
+            *self.average.averages,
+            *self.optimizer.variables,
+            *list_scale_variables(self.optimizer),
+        ]
 
     @property
     def saved(self) -> Mapping[str, tf.Module | tf_keras.Model | tf_keras.optimizers.Optimizer]:

@@ -92,6 +92,7 @@ def test_every_way_in_is_measured_by_itself(measured, light_dir, own_records_dir
         assert one["bytes"] == card["formats"]["onnx"]["bytes"]
         assert one["cold_start_s"] > 0
         assert one["ap"] == pytest.approx(expected, abs=1e-3)
+        assert one["ap_objects"] == sum(int(one.num_truths.sum()) for one in evaluation.rankings)
         assert list(one["by_threads"]) == ["1", "2"]
         for told in one["by_threads"].values():
             milliseconds = told["milliseconds"]
@@ -152,6 +153,24 @@ def test_the_table_ends_with_the_fastest_and_its_bare_network(capsys):
     assert (
         last == "Fastest end to end: onnx, 2 threads: 4.0 ms, 1.25 times its bare network's 3.2 ms."
     )
+
+
+@pytest.mark.parametrize(
+    ("objects", "interval", "line"),
+    [
+        (19, (0.301, 0.524), "AP is of only 19 objects: onnx's lies within 0.30–0.52 at 90 %."),
+        (1, None, "AP is of only 1 object: too few images to tell where it lies."),
+        (50, (0.301, 0.524), None),
+        (None, None, None),
+    ],
+)
+def test_an_ap_of_few_objects_has_its_range(objects, interval, line, capsys):
+    milliseconds = {name: {"p50": 5.0, "p95": 6.0} for name in ("end_to_end", "network")}
+    told = {"milliseconds": milliseconds, "ratio": 1.0, "images_per_second": 9.0}
+    told["peak_bytes"] = None
+    print_benchmark([Measurement("a", "onnx", "", 10, 0.5, {1: told}, 0.4, interval, objects)])
+    shown = [row for row in capsys.readouterr().out.splitlines() if "AP is of" in row]
+    assert shown == ([line] if line else [])
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,,2", "two", "-1", "１"])

@@ -14,15 +14,13 @@ def records(voc_writer, tmp_path_factory):
 
 
 @pytest.fixture
-def export_of(tmp_path, records):
+def export_of(tmp_path, records, record_of):
     """A file of an export whose card says what the model was trained on."""
 
     def write(train_split="train", fingerprint=None):
-        training = {
-            "data_fingerprint": fingerprint or read_manifest(records).fingerprint,
-            "config": {"data": {"train_split": train_split}},
-        }
-        card = seal({"files": {}, "training": training})
+        own = read_manifest(records).fingerprint
+        training = record_of(f"data.train_split={train_split}", fingerprint=fingerprint or own)
+        card = seal({"files": {}, "training": training.to_json()})
         (tmp_path / "model.json").write_text(json.dumps(card))
         return tmp_path / "model.onnx"
 

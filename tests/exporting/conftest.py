@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from detflow.artifact import CONTRACT
@@ -44,6 +45,8 @@ def card_values():
         "data": {
             "fingerprint": "bf9322e7" + "a" * 56,
             "split": "train",
+            "overfit": None,
+            "other_records": [],
             "images": 252,
             "objects_per_class": {"cat": 1900, "dog": 19},
         },
@@ -70,3 +73,22 @@ def card_values():
         "failed": {},
         "versions": {"python": "3.11.7", "detflow": "0.1.0"},
     }
+
+
+def make_detections(*rows):
+    """Outputs of detections (class, score, left side), and one entry of padding."""
+    classes, scores, lefts = zip(*rows, (1, 0.0, 0.0), strict=True)
+    return {
+        "detection_boxes": np.array(
+            [[(0.0, left, 0.5, left and left + 0.25) for left in lefts]], np.float32
+        ),
+        "detection_scores": np.array([scores], np.float32),
+        "detection_classes": np.array([classes], np.float32),
+        "num_detections": np.array([len(rows)], np.float32),
+    }
+
+
+@pytest.fixture
+def detections():
+    """Makes a format's outputs for one image."""
+    return make_detections

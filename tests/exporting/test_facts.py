@@ -30,8 +30,8 @@ def test_the_validation_is_named_as_what_chose_the_checkpoint(card_values):
     }
     assert describe_quality(quality) == (
         "AP 0.614 (too few images for a range), AP50 0.803 on split val: 54 of 2,000 images with "
-        "294 objects, which chose the checkpoint, so that AP flatters a little; there is no test "
-        "split."
+        "294 objects, which chose the checkpoint, so that AP flatters a little; no other "
+        "split is left for a test."
     )
 
 
@@ -60,6 +60,17 @@ def test_near_duplicates_flatter(card_values, twins, words):
     )
 
 
+def test_records_that_were_trained_on_before_may_have_held_the_judged_images(card_values):
+    data = card_values["data"] | {"other_records": ["a" * 64, "b" * 64]}
+    (warning,) = list_warnings(card_values | {"data": data})
+    assert warning == (
+        f"Before these records the model was trained on others ({'a' * 12}, {'b' * 12}): whether "
+        "images of test were among them nobody knows."
+    )
+    nothing = {"role": "none", "why_not": "because"}
+    assert list_warnings(card_values | {"data": data, "quality": nothing}) == []
+
+
 @pytest.mark.parametrize("twins", [0, None])
 def test_without_near_duplicates_nothing_flatters(card_values, twins):
     assert list_warnings(card_values | {"quality": card_values["quality"] | {"twins": twins}}) == []
@@ -67,8 +78,8 @@ def test_without_near_duplicates_nothing_flatters(card_values, twins):
 
 def test_a_threshold_is_recommended_over_all_and_for_each_class(card_values):
     assert describe_threshold(card_values) == (
-        "Recommended score threshold: 0.42. From there on F1 is best: precision 0.810, recall "
-        "0.770 on the images of test. The export drops detections below 0.01."
+        "Recommended score threshold: 0.42. There F1 is best: precision 0.810, recall 0.770 "
+        "on the images of test. The export drops detections below 0.01."
     )
     cat, dog = (
         dict(zip(CLASS_HEADS, row, strict=True)) for row in list_class_rows(card_values["quality"])
@@ -91,12 +102,16 @@ def test_the_origin_tells_data_weights_effort_and_what_chose(card_values):
     assert list_origin(card_values | {"minutes": None})["training took"].startswith("on 1 thread")
     unknown = card_values["data"] | {"images": None, "objects_per_class": None}
     assert list_origin(card_values | {"data": unknown})["trained on"].startswith("split train of")
+    few = card_values["data"] | {"overfit": 8, "images": 8, "objects_per_class": {"cat": 9}}
+    assert list_origin(card_values | {"data": few})["trained on"].startswith(
+        "8 images with 9 objects: the first 8 images of split train of records"
+    )
 
 
 def test_a_choice_by_pictures_that_were_trained_on_is_called_that(card_values):
     chosen = card_values["chosen_by"] | {"split": "train", "is_training": True}
     assert list_origin(card_values | {"chosen_by": chosen})["chosen by"] == (
-        "its AP, 0.630, on split train: pictures that it was trained on"
+        "its AP, 0.630, on split train, with pictures that it was trained on"
     )
     assert "it is the last one" in list_origin(card_values | {"chosen_by": None})["chosen by"]
 
@@ -107,6 +122,10 @@ def test_initial_weights_are_named_with_their_data_and_licence(card_values):
     training = card_values["training"] | {"initial_weights": initial}
     told = list_origin(card_values | {"training": training})["initial weights"]
     assert all(word in told for word in ("lite0", "ImageNet", "Apache-2.0"))
+    unknown = training | {"initial_weights": initial | {"terms": {}}}
+    unknown["config"] = unknown["config"] | {"train": {"init_licence": "MIT"}}
+    told = list_origin(card_values | {"training": unknown})["initial weights"]
+    assert told == "lite0.pth, made from nobody knows what; stated licence MIT"
     assert list_origin(card_values)["initial weights"] == "none: trained from scratch"
     assert "initial weights" not in list_origin(card_values | {"training": None})
 

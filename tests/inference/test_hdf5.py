@@ -9,8 +9,15 @@ import pytest
 import tf_keras
 
 from detflow.config.schema import EvaluateConfig, ModelConfig
-from detflow.errors import ArtifactError
-from detflow.inference.hdf5 import Description, read_description, read_weights, write_hdf5
+from detflow.errors import ArtifactError, ConfigError
+from detflow.inference import hdf5
+from detflow.inference.hdf5 import (
+    Description,
+    build_serving,
+    read_description,
+    read_weights,
+    write_hdf5,
+)
 from detflow.label_map import LabelMap
 
 pytestmark = pytest.mark.tf
@@ -90,6 +97,12 @@ def forget(file):
     del file["dense"].attrs["weight_names"]
 
 
+def name_at_length(file):
+    # Each of them is a pointer to one text.
+    names = np.array(["x" * 9] * 100, h5py.string_dtype())
+    file.attrs["layer_names"] = names
+
+
 def not_finite(file):
     file[KERNEL][0, 0] = np.nan
 
@@ -109,10 +122,16 @@ def not_finite(file):
         (replace(KERNEL, shape=(4, 5), dtype="S4"), "the network has float32"),
         (not_finite, "not finite"),
         (forget, "it has no weight_names"),
+        (name_at_length, "its list layer_names is none of names of a fixed length"),
+        (lambda file: file.attrs.__setitem__("layer_names", [3, 4]), "none of names"),
+        (
+            lambda file: file.attrs.__setitem__("layer_names", np.array([b"a"] * 8193)),
+            "more than 8,192 names",
+        ),
         (lambda file: file.__delitem__(KERNEL), "is missing"),
         (lambda file: file.__delitem__("dense"), "there is no layer dense"),
         (
-            lambda file: file.attrs.__setitem__("layer_names", [b"dense"]),
+            lambda file: file.attrs.__setitem__("layer_names", np.array([b"dense"])),
             "weights of 1 layers, and the network has 2",
         ),
     ],
@@ -148,7 +167,7 @@ def describe(**changes):
 )
 def test_a_description_that_asks_for_anything_else_is_refused(path, text, told):
     with h5py.File(path, "r+") as file:
-        file["detflow"][()] = text
+        replace("detflow", data=np.bytes_(text.encode()))(file)
     with pytest.raises(ArtifactError, match=told) as caught:
         read_description(path)
     assert "\n" not in str(caught.value)
@@ -156,14 +175,34 @@ def test_a_description_that_asks_for_anything_else_is_refused(path, text, told):
 
 @pytest.mark.parametrize(
     "options",
-    [{"data": 3.0}, {"data": ["a"]}, {"shape": (), "dtype": "S99999999"}],
-    ids=["number", "list", "long"],
+    [
+        {"data": 3.0},
+        {"data": ["a"]},
+        {"shape": (), "dtype": "S99999999"},
+        # Such a text lies elsewhere, and nothing but the file bounds its length.
+        {"data": TOLD.to_json()},
+    ],
+    ids=["number", "list", "long", "variable"],
 )
 def test_a_description_that_is_no_text_is_refused(path, options):
     with h5py.File(path, "r+") as file:
         replace("detflow", **options)(file)
     with pytest.raises(ArtifactError, match="text detflow"):
         read_description(path)
+
+
+@pytest.mark.parametrize("fault", [ConfigError("no such\npart"), ValueError("no shape")])
+def test_a_network_that_cannot_be_built_is_no_damage_of_the_file(path, fault, monkeypatch):
+    def fail(*_):
+        raise fault
+
+    monkeypatch.setattr(hdf5, "build_model", fail)
+    with pytest.raises(ArtifactError, match=r"the network that it describes cannot be built: no s"):
+        build_serving(path)
+    # What the machine refuses is not the file's fault either.
+    fault = OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        build_serving(path)
 
 
 def test_weights_alone_say_what_is_missing(path):

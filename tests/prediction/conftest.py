@@ -1,4 +1,4 @@
-"""Little videos, encoded here."""
+"""Little videos, encoded here, and a model that finds a cat everywhere."""
 
 import struct
 from fractions import Fraction
@@ -6,6 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import simplejpeg
+
+from detflow.inference import load
+from detflow.inference.detector import Detector
+from detflow.label_map import LabelMap
 
 
 def encode_video(
@@ -73,3 +77,22 @@ def shades():
         pixels[:, :16] = 200, 0, 0
         frames.append(pixels)
     return frames
+
+
+@pytest.fixture
+def find_cats(monkeypatch):
+    """Puts a model in the place of whatever lies in a folder."""
+
+    def run(images):
+        return {
+            "detection_boxes": np.array([[[0.1, 0.1, 0.9, 0.9]]] * len(images), np.float32),
+            "detection_scores": np.full((len(images), 1), 0.9, np.float32),
+            "detection_classes": np.ones((len(images), 1), np.float32),
+            "num_detections": np.ones(len(images), np.float32),
+        }
+
+    def install(path):
+        detector = Detector(run, LabelMap(("cat",)), path)
+        monkeypatch.setattr(load, "load_detector", lambda _: detector)
+
+    return install

@@ -10,10 +10,7 @@ import pytest
 from PIL import Image
 
 from detflow.data.images.pictures import Picture, PictureFile
-from detflow.inference import load
 from detflow.inference.detections import Detections
-from detflow.inference.detector import Detector
-from detflow.label_map import LabelMap
 from detflow.prediction.files import FileNames, describe_frame
 from detflow.prediction.folder import PredictionFolder
 from detflow.prediction.frames import Frame
@@ -121,22 +118,12 @@ def test_names_stay_their_own_and_many_of_one_name_take_no_longer_each():
     assert chosen[-7:] == ["b-2", "b", "B-3", "b_c", "b_c-2", "b_000001", "b_000001-2"]
 
 
-def test_a_result_without_images_has_their_numbers(tmp_path, monkeypatch):
+def test_a_result_without_images_has_their_numbers(tmp_path, find_cats):
     for name in ("a", "b"):
         Image.new("RGB", (40, 20)).save(tmp_path / f"{name}.png")
     (tmp_path / "c.png").write_text("no image")
 
-    def run(images):
-        one = [[0.1, 0.1, 0.9, 0.9]]
-        return {
-            "detection_boxes": np.array([one] * len(images), np.float32),
-            "detection_scores": np.full((len(images), 1), 0.9, np.float32),
-            "detection_classes": np.ones((len(images), 1), np.float32),
-            "num_detections": np.ones(len(images), np.float32),
-        }
-
-    detector = Detector(run, LabelMap(("cat",)), tmp_path)
-    monkeypatch.setattr(load, "load_detector", lambda path: detector)
+    find_cats(tmp_path)
     results = [
         predict([str(tmp_path)], tmp_path, tmp_path / "out", overlays=False, keep=keep)
         for keep in (False, True)

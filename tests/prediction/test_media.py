@@ -216,7 +216,7 @@ from detflow.cli.main import main
 try:
     main()
 finally:
-    assert not {{'tensorflow', 'tf_keras', 'official', *{missing}}} & set(sys.modules)
+    assert not {{'tensorflow', 'tf_keras', 'official', 'pydantic', *{missing}}} & set(sys.modules)
 """
     output = tmp_path / "found"
     arguments = [

@@ -1,6 +1,7 @@
 """Cameras by a stand-in, and streams from a server on this machine that breaks off."""
 
 import http.server
+import json
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ from detflow.errors import DataError
 from detflow.prediction import streams
 from detflow.prediction.frames import find_media, read_frames
 from detflow.prediction.limits import Limits
+from detflow.prediction.run import predict
 
 
 @pytest.fixture
@@ -97,6 +99,27 @@ def test_a_stream_that_is_not_there_is_one_line(serve):
     frames, [reason] = read(serve())
     assert frames == []
     assert "the stream is gone after 0 frames" in reason
+
+
+def test_what_failed_has_the_name_that_its_frames_have(
+    serve, transport, find_cats, tmp_path, monkeypatch
+):
+    find_cats(tmp_path)
+    address = serve(transport)
+    (tmp_path / "cut.jpg").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    result = predict([address, "./cut.jpg"], tmp_path, tmp_path / "out", overlays=False)
+    shown = address.replace("user:secret@", "")
+    names = [name for name, _ in result.failed]
+    assert names == [shown, "cut.jpg"]
+    assert result.cut == {shown}
+    assert {image.source for image in result.images} == {shown}
+    assert set(result.to_pandas()["file"]) == {shown}
+    report = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry["file"] for entry in report["failed"]] == names
+    assert {entry["file"] for entry in report["images"]} == {shown}
+    assert not [path for path in tmp_path.rglob("*") if "secret" in path.name]
+    assert "secret" not in json.dumps(report)
 
 
 class StandIn:

@@ -171,6 +171,18 @@ def test_a_camera_is_a_source(browser, served_dir, kit):
         browser.click("#watch")
         browser.wait_for("document.getElementById('watch').innerText === 'Watch'")
         assert browser.find_barriers() == []
+        # Stopped and begun again while a picture is on its way: the first loop ends all the same.
+        browser.run(
+            "window.pending = []; detect = () => new Promise((done) => pending.push(done));"
+            "void watch().then(() => { window.hasEnded = true; })"
+        )
+        browser.wait_for("pending.length === 1")
+        browser.click("#watch")
+        browser.click("#watch")
+        browser.wait_for("pending.length === 2")
+        browser.run("pending[0]()")
+        browser.wait_for("window.hasEnded === true")
+        assert browser.text("#watch") == "Stop watching"
         browser.click("#camera")
         assert browser.text("#camera") == "Use the camera"
         assert browser.run("document.getElementById('video').srcObject") is None

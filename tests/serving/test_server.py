@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 
@@ -50,18 +51,24 @@ main()
 
 @contextmanager
 def command(*arguments, environment=(), program=("-c", PROGRAM)):
-    process = subprocess.Popen(
-        [sys.executable, *program, "serve", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **dict(environment)},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    """Runs the server. However it ends, it leaves no process and no temporary file."""
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, *program, "serve", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": folder, **dict(environment)},
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+        assert os.listdir(folder) == []
 
 
 def wait_for_line(process, start):
@@ -77,9 +84,12 @@ def start_serving(process):
 
 def ask_in_thread(url, content, answers):
     def ask():
-        answers.append(
-            httpx.post(f"{url}/predict", files={"f": content}, timeout=300, trust_env=False)
-        )
+        try:
+            answers.append(
+                httpx.post(f"{url}/predict", files={"f": content}, timeout=300, trust_env=False)
+            )
+        except httpx.TransportError as error:
+            answers.append(error)
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -146,6 +156,19 @@ def test_a_second_signal_leaves_at_once(served_dir, kit):
                 process.wait(1)
             process.terminate()
             assert process.wait(300) == 143
+
+
+def test_a_server_that_is_killed_leaves_its_port_and_no_client_waiting(served_dir, kit):
+    with command(served_dir, "--port", 0, environment={"DELAY": "60"}.items()) as process:
+        url, answers = start_serving(process), []
+        # Large enough that a server which spools bodies would have a file of it.
+        thread = ask_in_thread(url, kit.encode() + bytes(4 << 20), answers)
+        wait_for_line(process, "detecting")
+        process.kill()
+        thread.join()
+        assert isinstance(answers[0], httpx.TransportError)
+        assert process.wait(300) == -signal.SIGKILL
+        socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))).close()
 
 
 def test_a_shutdown_does_not_wait_for_a_model_that_is_being_loaded(served_dir):

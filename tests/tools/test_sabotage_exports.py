@@ -35,7 +35,10 @@ def test_the_kinds_are_what_they_are_called(sabotage):
 
 
 # One of each part of what is converted: weights, decoding, suppression, names.
-A_FEW = ("noise_in_backbone", "box_coder_off", "duplicates_left", "names_permuted")
+A_FEW = (
+    *("noise_in_backbone", "box_coder_off", "duplicates_left", "threshold_off"),
+    "names_permuted",
+)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,4 @@ def test_every_format_catches_everything_that_its_file_holds(sabotage, trained_d
     kinds = [kind for kind in sabotage.KINDS if kind.name != "resize_without_filter"]
     cases = list(sabotage.run_campaign([trained_dir], sabotage.FORMATS, kinds, [1]))
     assert [case.failure for case in cases if not case.kind] == [""] * 8
-    passed = {(case.kind, case.format) for case in cases if case.kind and not case.failure}
-    # No gate but TensorFlow's own asks for scores below 0.05 (docs/benchmarks.md).
-    assert {kind for kind, _ in passed} <= {"threshold_off"}
-    assert not {known for _, known in passed} & {"frozen", "saved_model"}
+    assert not [(case.kind, case.format) for case in cases if case.kind and not case.failure]

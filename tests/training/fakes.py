@@ -40,15 +40,16 @@ class FakeCheckpoints:
     """Keeps states as `Checkpoints` does, without files."""
 
     def __init__(self, config=CONFIG, state=None):
-        self._config, self.state, self.saved = config, state, []
+        self._config, self.state, self.saved, self.intervals = config, state, [], {}
 
     def state_after(self, step, metrics):
         before = self.state or CheckpointState(0)
         return before.after(step, metrics, self._config.evaluate, self._config.train)
 
-    def save(self, step, metrics, first_images=None):
+    def save(self, step, metrics, first_images=None, intervals=None):
         self.state = self.state_after(step, metrics)
         self.saved.append((step, dict(metrics)))
+        self.intervals[step] = intervals
 
     def is_evaluated(self, step):
         return self.state is not None and self.state.step == step and bool(self.state.metrics)

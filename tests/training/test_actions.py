@@ -65,6 +65,7 @@ class Room:
                 config.checkpoint.every_steps,
                 flush=self.journal.flush,
                 stopwatch=stopwatch,
+                find_intervals=lambda step: {"AP": (0.0, step)},
             ),
         ]
         if patience:
@@ -104,6 +105,14 @@ def test_the_journal_has_every_step_and_reaches_the_disk_before_each_checkpoint(
     # The steps before checkpoints 3 and 4, and the line of the configuration.
     assert room.journal.flushed == [4, 5]
     assert room.journal.evaluations == [(4, {"AP": 0.1}, [("name", "image")])]
+
+
+def test_a_checkpoint_has_the_range_of_its_own_evaluation():
+    room = Room()
+    room.run(course_of(6))
+    assert room.checkpoints.intervals == {3: {}, 4: {"AP": (0.0, 4)}, 6: {}} | {
+        step: {"AP": (0.0, step)} for step, metrics in room.checkpoints.saved if metrics
+    }
 
 
 @pytest.mark.parametrize("number", [1, 3, 5])

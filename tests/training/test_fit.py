@@ -188,7 +188,7 @@ def test_what_is_measured_decides_between_weights_and_scratch_where_objects_are_
             return Speed(rates[config.model.preset], 10.0, 50.0)
 
         info = manifest({"train": 100, "val": 10})
-        choices = fit_config(info, "out", samples, lambda _: beginning, 300.0, measure)
+        choices = fit_config(info, "out", samples, lambda: beginning, 300.0, measure)
         return parse_config(format_choices(choices, [])), asked
 
     size, object_ = sample(ImageSize(640, 480), 30.0)
@@ -218,7 +218,7 @@ def test_a_clock_that_allows_few_images_gets_a_smaller_canvas():
             manifest({"train": 100, "val": 10}),
             "out",
             samples,
-            lambda _: weights,
+            lambda: weights,
             300.0,
             lambda config, objects: Speed(rate, 10.0, 50.0),
         )
@@ -264,7 +264,7 @@ def test_a_wrong_time_budget_is_blamed_on_its_flag():
 def test_canvases_and_anchors_go_with_what_the_weights_fit(model, stride):
     samples = [sample(LANDSCAPE, 60.0)] * 60 + [sample(PORTRAIT, 60.0)] * 40
     weights = Beginning("a", model)
-    choices = fit_config(manifest({"train": 100}), "out", samples, lambda _: weights)
+    choices = fit_config(manifest({"train": 100}), "out", samples, lambda: weights)
     config = parse_config(format_choices(choices, [])).model
     for canvas in config.canvas_sizes:
         assert canvas[0] % stride == canvas[1] % stride == 0

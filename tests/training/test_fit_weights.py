@@ -46,6 +46,54 @@ def test_offline_takes_what_is_here(monkeypatch):
     assert [config.init_from for config in asked] == ["mobilenet-v2-openimages"]
 
 
+LITE0, OPEN_IMAGES = "efficientnet-lite0-imagenet", "mobilenet-v2-openimages"
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "offline", "had", "taken"),
+    [
+        # What is had: what a package brings, what is in the cache, what the network gives.
+        (3, False, {"package", "network"}, OPEN_IMAGES),
+        (12, False, {"package", "network"}, LITE0),
+        (3, True, {"package", "cache"}, LITE0),
+        (3, False, {"package"}, LITE0),
+        # Without the package the detector's backbone is better than none.
+        (12, False, {"network"}, OPEN_IMAGES),
+        (12, True, {"cache"}, OPEN_IMAGES),
+        (3, True, {"cache"}, OPEN_IMAGES),
+        (12, True, {"network"}, None),
+        (12, False, set(), None),
+        (3, False, set(), None),
+    ],
+)
+def test_the_choice_is_among_what_can_be_had(num_classes, offline, had, taken, monkeypatch):
+    def need(what):
+        if what not in had:
+            raise EnvironmentFault(f"there is no {what}")
+
+    def fetch(*arguments):
+        assert not offline
+        need("network")
+
+    monkeypatch.setattr(fit_weights, "find_initial_weights", lambda config: need("package"))
+    monkeypatch.setattr(fit_weights, "fetch_files", fetch)
+    monkeypatch.setattr(fit_weights, "is_here", lambda name: "cache" in had)
+    begun = choose_beginning(None, offline=offline, num_classes=num_classes)
+    assert begun.source == taken
+    if "package" not in had and taken != OPEN_IMAGES:
+        assert begun.why.endswith("there is no package: from scratch")
+
+
+def test_nothing_is_claimed_of_a_file_that_is_of_a_known_network_alone(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    (tmp_path / "mine.pth").write_bytes(b"tuned")
+    begun = choose_beginning(str(tmp_path / "mine.pth"), offline=True)
+    assert (begun.model, begun.is_mobile) == ({"preset": "retinanet_lite0"}, True)
+    assert begun.why.endswith(
+        "nobody knows its data and its licence: state it as train.init_licence"
+    )
+
+
 def begin_from(settings, tmp_path, monkeypatch, run_record, save_state):
     monkeypatch.undo()
     config = parse_config("data: {records: r}", [f"model.{setting}" for setting in settings])

@@ -37,6 +37,19 @@ def test_an_ap_of_few_objects_is_shown_with_its_range():
     )
 
 
+def test_the_range_of_a_step_is_kept_until_the_next_one():
+    gains = Gains(LABELS)
+    assert gains.intervals(10) == {}
+    gains.judge(10, 0.5, ranking(30), 10)
+    found = gains.intervals(10)
+    assert list(found) == ["AP", "AP50"]
+    assert found["AP"].low < 0.5 < found["AP"].high
+    assert gains.intervals(20) == {}
+    # Too few images to tell.
+    gains.judge(20, 0.5, ranking(2, 4), 20)
+    assert gains.intervals(20) == {}
+
+
 def test_nothing_is_said_where_nothing_can_be_compared():
     gains = Gains(LABELS)
     assert gains.judge(10, None, ranking(0), None) == ""

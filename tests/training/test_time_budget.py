@@ -42,7 +42,7 @@ class SlowCheckpoints(FakeCheckpoints):
         super().__init__()
         self._machine = machine
 
-    def save(self, step, metrics, first_images=None):
+    def save(self, step, metrics, first_images=None, intervals=None):
         self._machine.spend(0.3)
         super().save(step, metrics)
 

@@ -1,10 +1,13 @@
-"""Two ways to compare a format's outputs with its checkpoint's: entry by entry, or by matching."""
+"""How closely a format's outputs have to be its checkpoint's, and whether they are, entry by entry.
+
+`matching` compares what other libraries compute, detection by detection.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -14,9 +17,7 @@ from typing_extensions import override
 
 from detflow.artifact import OUTPUT_NAMES
 from detflow.errors import ArtifactError
-from detflow.geometry import pairwise_iou
 from detflow.inference.detector import Outputs
-from detflow.text import count_noun
 
 # Largest absolute difference from the checkpoint where one image's outputs are compared entry by
 # entry, padding included. Detections whose scores are no further apart than the limit may stand in
@@ -40,12 +41,16 @@ class Tolerance:
         max_score_difference: Most that the two scores may differ by.
         min_share: Least share of the checkpoint's detections that has to be found again, and of the
             format's own that the checkpoint has to have too.
+        max_count_change: Most that the number of all detections, whatever their scores, may differ
+            by over all images, as a share of the checkpoint's; None where rounding moves more than
+            that over the threshold of the file itself.
     """
 
     score_threshold: float
     min_iou: float
     max_score_difference: float
     min_share: float
+    max_count_change: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,14 @@ EXACT: Final = Gate(None, 0.005)
 """The gate of formats that TensorFlow runs: it computes there what it computed here."""
 
 SAME_NETWORK: Final = Gate(
-    Tolerance(score_threshold=0.05, min_iou=0.99, max_score_difference=1e-3, min_share=0.999), 0.005
+    Tolerance(
+        score_threshold=0.05,
+        min_iou=0.99,
+        max_score_difference=1e-3,
+        min_share=0.999,
+        max_count_change=0.01,
+    ),
+    0.005,
 )
 """The gate of formats that another library runs on the same pixels: it rounds elsewhere, so a
 detection at a threshold falls to one side or to the other."""
@@ -85,6 +97,8 @@ class Agreement:
         share_found: Share of the detections that were found again; 1 where outputs are compared
             entry by entry, None where there was no detection to find.
         share_known: Share of the format's own detections that the checkpoint has too, likewise.
+        count_change: How many more detections of any score the format has, as a share of the
+            checkpoint's; None where that has none.
     """
 
     num_images: int
@@ -92,6 +106,7 @@ class Agreement:
     max_differences: Mapping[str, float]
     share_found: float | None = 1.0
     share_known: float | None = 1.0
+    count_change: float | None = 0.0
 
 
 class OutputComparison(ABC):
@@ -129,13 +144,6 @@ class OutputComparison(ABC):
         """The image on which the format differs most."""
 
 
-def build_comparison(gate: Gate, name: str, reference_name: str) -> OutputComparison:
-    """Returns the comparison that a gate asks for; the names are for messages."""
-    if gate.tolerance is None:
-        return ExactComparison(name, reference_name)
-    return MatchedComparison(name, reference_name, gate.tolerance)
-
-
 def compare_outputs(expected: Outputs, actual: Outputs) -> dict[str, float]:
     """Returns the largest absolute difference of each output.
 
@@ -144,7 +152,29 @@ def compare_outputs(expected: Outputs, actual: Outputs) -> dict[str, float]:
     return {name: _max_difference(expected[name], actual.get(name)) for name in OUTPUT_NAMES}
 
 
-# --- Entry by entry -------------------------------------------------------------------------------
+class Row(NamedTuple):
+    """A detection; `box` is [ymin, xmin, ymax, xmax], normalised by the image."""
+
+    class_id: int
+    score: float
+    box: npt.NDArray[np.float64]
+
+    def __str__(self) -> str:
+        sides = ", ".join(f"{side:.3f}" for side in self.box)
+        return f"class {self.class_id} of score {self.score:.2f} at [{sides}]"
+
+
+def read_rows(outputs: Outputs) -> list[Row]:
+    """Returns the detections of one image."""
+    count = int(outputs["num_detections"][0])
+    classes, scores, boxes = (
+        outputs[name][0][:count].astype(np.float64)
+        for name in ("detection_classes", "detection_scores", "detection_boxes")
+    )
+    return [
+        Row(int(class_id), float(score), box)
+        for class_id, score, box in zip(classes, scores, boxes, strict=True)
+    ]
 
 
 class ExactComparison(OutputComparison):
@@ -217,9 +247,9 @@ def _reorder(actual: Outputs, expected: Outputs) -> Outputs:
     depends on the runtime. Where the detections are not the same ones, `actual` is returned as it
     is.
     """
-    free = dict(enumerate(_read_rows(actual)))
+    free = dict(enumerate(read_rows(actual)))
     order = []
-    for wanted in _read_rows(expected):
+    for wanted in read_rows(expected):
         distances = {
             place: float(np.abs(row.box - wanted.box).max())
             for place, row in free.items()
@@ -237,181 +267,3 @@ def _reorder(actual: Outputs, expected: Outputs) -> Outputs:
         **actual,
         **{name: actual[name][:, places] for name in OUTPUT_NAMES if name != "num_detections"},
     }
-
-
-# --- Detection by detection -----------------------------------------------------------------------
-
-
-class _Matches(NamedTuple):
-    """One image: detections that had to have a counterpart, and those of them that have none.
-
-    Attributes:
-        image_name: The image.
-        num_wanted: Detections of the checkpoint.
-        lost: Those that the format does not have.
-        num_given: Detections of the format.
-        added: Those that the checkpoint does not have.
-    """
-
-    image_name: str
-    num_wanted: int
-    lost: list[str]
-    num_given: int
-    added: list[str]
-
-
-class MatchedComparison(OutputComparison):
-    """Compares detection by detection, within a tolerance, in both directions.
-
-    A file that finds everything again and adds what is not there is as wrong as one that loses it.
-    """
-
-    def __init__(self, name: str, reference_name: str, tolerance: Tolerance) -> None:
-        super().__init__(name, reference_name)
-        self._tolerance = tolerance
-        self._matches: list[_Matches] = []
-
-    @override
-    def add(self, image_name: str, expected: Outputs, actual: Outputs) -> None:
-        for output in OUTPUT_NAMES:
-            if not _is_like(actual.get(output), expected[output]):
-                raise ArtifactError(
-                    f"{output} is not as {self._reference_name} gives it on image {image_name}: "
-                    "it is missing, not finite or of another type",
-                    path=self._name,
-                )
-        checkpoint, given = _read_rows(expected), _read_rows(actual)
-        wanted, claimed = (self._choose(rows) for rows in (checkpoint, given))
-        self._matches.append(
-            _Matches(
-                image_name,
-                len(wanted),
-                _find_unmatched(wanted, given, self._tolerance),
-                len(claimed),
-                _find_unmatched(claimed, checkpoint, self._tolerance),
-            )
-        )
-
-    def _choose(self, rows: Sequence[_Row]) -> list[_Row]:
-        """Returns the detections that must have a counterpart.
-
-        A box outside of the image has no area after clipping: nothing overlaps it, and there is
-        nothing to show of it.
-        """
-        return [
-            row
-            for row in rows
-            if row.score >= self._tolerance.score_threshold and (row.box[2:] > row.box[:2]).all()
-        ]
-
-    @property
-    @override
-    def worst_image(self) -> str:
-        return max(self._matches, key=lambda one: len(one.lost) + len(one.added)).image_name
-
-    @override
-    def conclude(self) -> Agreement:
-        num_wanted = sum(one.num_wanted for one in self._matches)
-        num_given = sum(one.num_given for one in self._matches)
-        found = self._require_share(
-            f"{self._reference_name}'s {count_noun(num_wanted, 'detection')}",
-            "found again",
-            num_wanted,
-            [(one.image_name, one.lost, one.num_wanted) for one in self._matches],
-        )
-        known = self._require_share(
-            f"its own {count_noun(num_given, 'detection')}",
-            f"{self._reference_name}'s too",
-            num_given,
-            [(one.image_name, one.added, one.num_given) for one in self._matches],
-        )
-        return Agreement(len(self._matches), num_wanted, {}, found, known)
-
-    def _require_share(
-        self, what: str, are: str, total: int, unmatched: Sequence[tuple[str, list[str], int]]
-    ) -> float | None:
-        """Returns the share that has counterparts; raises ArtifactError where it is too small.
-
-        Args:
-            what: The detections, for the message.
-            are: What those with a counterpart are.
-            total: How many they are.
-            unmatched: Of each image its name, those without a counterpart, and how many it has.
-        """
-        limits = self._tolerance
-        share = 1.0 - sum(len(rows) for _, rows, _ in unmatched) / max(total, 1)
-        if share < limits.min_share:
-            name, rows, count = max(unmatched, key=lambda image: len(image[1]))
-            raise ArtifactError(
-                f"{share:.1%} of {what} with a score of {limits.score_threshold:g} and more are "
-                f"{are} (IoU {limits.min_iou:g}, score within {limits.max_score_difference:g}), "
-                f"asked are {limits.min_share:.1%}; worst is image {name}: {len(rows)} of {count} "
-                f"{'is' if len(rows) == 1 else 'are'} not, such as {rows[0]}",
-                path=self._name,
-            )
-        return share if total else None
-
-
-def _is_like(actual: npt.NDArray[np.float32] | None, expected: npt.NDArray[np.float32]) -> bool:
-    return (
-        actual is not None
-        and actual.dtype == expected.dtype
-        and actual.ndim == expected.ndim
-        and bool(np.isfinite(actual).all())
-    )
-
-
-class _Row(NamedTuple):
-    """A detection; `box` is [ymin, xmin, ymax, xmax], normalised by the image."""
-
-    class_id: int
-    score: float
-    box: npt.NDArray[np.float64]
-
-    def __str__(self) -> str:
-        sides = ", ".join(f"{side:.3f}" for side in self.box)
-        return f"class {self.class_id} of score {self.score:.2f} at [{sides}]"
-
-
-def _read_rows(outputs: Outputs) -> list[_Row]:
-    """Returns the detections of one image."""
-    count = int(outputs["num_detections"][0])
-    classes, scores, boxes = (
-        outputs[name][0][:count].astype(np.float64)
-        for name in ("detection_classes", "detection_scores", "detection_boxes")
-    )
-    return [
-        _Row(int(class_id), float(score), box)
-        for class_id, score, box in zip(classes, scores, boxes, strict=True)
-    ]
-
-
-def _find_unmatched(
-    wanted: Sequence[_Row], found: Sequence[_Row], tolerance: Tolerance
-) -> list[str]:
-    """Describes the wanted detections that have no counterpart among the found ones.
-
-    From the highest score on, each takes the free counterpart with the largest IoU.
-    """
-    if not wanted or not found:
-        return [str(row) for row in wanted]
-    overlaps = pairwise_iou([row.box for row in wanted], [row.box for row in found])
-    is_free = np.ones(len(found), np.bool_)
-    classes, scores = (
-        np.array(column)
-        for column in ([row.class_id for row in found], [row.score for row in found])
-    )
-    unmatched = []
-    for row, ious in zip(wanted, overlaps, strict=True):
-        fits = (
-            is_free
-            & (classes == row.class_id)
-            & (np.abs(scores - row.score) <= tolerance.max_score_difference)
-            & (ious >= tolerance.min_iou)
-            & (ious > 0.0)
-        )
-        if fits.any():
-            is_free[np.argmax(np.where(fits, ious, -1.0))] = False
-        else:
-            unmatched.append(str(row))
-    return unmatched

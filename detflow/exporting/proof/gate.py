@@ -10,16 +10,18 @@ from typing import Final
 
 from detflow.artifact import ArtifactDir
 from detflow.errors import ArtifactError, DataError
-from detflow.exporting.proof.compare import Agreement, Gate, build_comparison
+from detflow.exporting.proof.compare import Agreement, ExactComparison, Gate, OutputComparison
 from detflow.exporting.proof.contract import require_contract
 from detflow.exporting.proof.images import ProofImages
+from detflow.exporting.proof.matching import MatchedComparison
 from detflow.exporting.proof.process import Candidate, FreshProcess, ProofImage
 from detflow.exporting.proof.rounding import Rounding
 from detflow.inference.detector import Outputs, to_detections
 from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel
 from detflow.label_map import LabelMap
-from detflow.metrics.coco import EvaluatedImage, coco_metrics
+from detflow.metrics.coco import CocoEvaluation, EvaluatedImage, coco_metrics
+from detflow.metrics.intervals import Interval, find_range
 from detflow.runs.states import NUM_FIRST_IMAGES
 from detflow.text import count_noun
 
@@ -28,6 +30,8 @@ METRICS: Final = ("AP", "AP50")
 
 Metrics = Mapping[str, float | None]
 """Values of `METRICS` by name; None for images without objects."""
+
+_DRAWS: Final = 200
 
 FURTHER_IMAGES: Final = 32
 """Images that prove further entries of a format: they hold the same network as its first one."""
@@ -42,12 +46,16 @@ class Reference:
         outputs: The outputs for each image.
         metrics: AP and AP50; None where nobody knows the objects on the images.
         first: The same on the first `NUM_FIRST_IMAGES` images.
+        objects: Objects that they are measured on; None where nobody knows them.
+        interval: Where AP lies for 90 % of a bootstrap over the images, where that is known.
     """
 
     name: str
     outputs: Sequence[Outputs]
     metrics: Metrics | None
     first: Metrics | None = None
+    objects: int | None = None
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,15 @@ def measure_reference(
             remedy="name some with --images",
         )
     first = truth.measure(NUM_FIRST_IMAGES)
-    return Reference(trained.checkpoint_path.name, outputs, truth.measure(), first)
+    metrics = truth.measure()
+    return Reference(trained.checkpoint_path.name, outputs, metrics, first, *truth.measure_range())
+
+
+def build_comparison(gate: Gate, name: str, reference_name: str) -> OutputComparison:
+    """Returns the comparison that a gate asks for; the names are for messages."""
+    if gate.tolerance is None:
+        return ExactComparison(name, reference_name)
+    return MatchedComparison(name, reference_name, gate.tolerance)
 
 
 def list_candidates(written: Format, artifact: ArtifactDir) -> list[Candidate]:
@@ -246,6 +262,14 @@ class _Truth:
         if image.objects is not None:
             detections = to_detections(outputs, self._label_map, self._source)
             self._images.append(EvaluatedImage(image.size, image.objects, detections))
+
+    def measure_range(self) -> tuple[int | None, Interval | None]:
+        """Returns the number of objects, and where AP lies; None where there was no truth."""
+        if not self._images:
+            return None, None
+        return find_range(
+            CocoEvaluation(self._images, self._label_map).rankings(), self._label_map, _DRAWS
+        )
 
     def measure(self, number: int | None = None) -> Metrics | None:
         """Returns the values of `METRICS` on the first so many images, or on all.

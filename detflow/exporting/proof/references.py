@@ -54,7 +54,7 @@ def measure_references(
 
 def detect_as_it_is(trained: TrainedModel) -> Callable[[ProofImage], Outputs]:
     """Returns a checkpoint as a function of an image."""
-    detect = _load(trained.serving, trained)
+    detect = load_eager(trained)
     return lambda image: detect(image.pixels[np.newaxis])
 
 
@@ -68,7 +68,7 @@ def detect_on_bytes(
         model: Its model, or one that was tuned after it.
     """
     serving = ServingModel(model, trained.serving.config, model.canvas_sizes[:1])
-    detect = _load(serving, trained)
+    detect = load_eager(trained, serving)
 
     def run(image: ProofImage) -> Outputs:
         # TensorFlow fits the image here, and NumPy where the file is run: a fault of one shows.
@@ -103,5 +103,14 @@ def round_alike(
     return np.where(agree, to_uint8(theirs), to_uint8(canvases))
 
 
-def _load(serving: ServingModel, trained: TrainedModel) -> Callable[[Images], Outputs]:
-    return eager_outputs(serving.detect_traced, trained.checkpoint_path, has_variables=True)
+def load_eager(
+    trained: TrainedModel, serving: ServingModel | None = None
+) -> Callable[[Images], Outputs]:
+    """Returns a checkpoint as a function of images of one size.
+
+    Args:
+        trained: The checkpoint.
+        serving: What serves it in another way than its own.
+    """
+    detect = (serving or trained.serving).detect_traced
+    return eager_outputs(detect, trained.checkpoint_path, has_variables=True)

@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detflow.errors import ArtifactError
-from detflow.exporting.proof.compare import SAME_NETWORK, Gate, build_comparison
-from detflow.exporting.proof.gate import FURTHER_IMAGES, Proof, Reference, examine
+from detflow.exporting.proof.compare import SAME_NETWORK, Gate
+from detflow.exporting.proof.gate import (
+    FURTHER_IMAGES,
+    Proof,
+    Reference,
+    build_comparison,
+    examine,
+)
 from detflow.exporting.proof.images import ProofImages
 from detflow.exporting.proof.process import Candidate, FreshProcess
 from detflow.exporting.proof.references import detect_on_bytes

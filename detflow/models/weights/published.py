@@ -183,21 +183,32 @@ def describe_terms(terms: Mapping[str, Any]) -> str:
     Args:
         terms: As `InitialWeights.terms`.
     """
+    runs = ""
+    # However many runs there were: a stranger's record may name thousands.
+    while "records" in terms:
+        runs += f"a run of detflow on records {terms['records'][:12]}, which began with "
+        if terms["begun_with"] is None:
+            return f"{runs}scratch"
+        terms = terms["begun_with"]
     if not terms:
-        return "nobody knows what"
-    if "records" in terms:
-        begun_with = terms["begun_with"]
-        start = "scratch" if begun_with is None else describe_terms(begun_with)
-        return f"a run of detflow on records {terms['records'][:12]}, which began with {start}"
-    return f"{terms['name']}: data {terms['data']}; licence of the weights {terms['licence']}"
+        return f"{runs}nobody knows what"
+    if "stated_licence" in terms:
+        return f"{runs}nobody knows what; stated licence {terms['stated_licence']}"
+    return f"{runs}{terms['name']}: data {terms['data']}; licence of the weights {terms['licence']}"
 
 
-def describe_initial_weights(record: Mapping[str, Any] | None) -> str:
+def describe_initial_weights(
+    record: Mapping[str, Any] | None, stated_licence: str | None = None
+) -> str:
     """Returns what a run began with, for a model card.
 
     Args:
         record: As the run's record has it; None of a run from scratch.
+        stated_licence: Value of `train.init_licence`.
     """
     if record is None:
         return "none: trained from scratch"
-    return f"{record['source']}, made from {describe_terms(record['terms'])}"
+    terms = record["terms"]
+    if not terms and stated_licence is not None:
+        terms = {"stated_licence": stated_licence}
+    return f"{record['source']}, made from {describe_terms(terms)}"

@@ -169,12 +169,14 @@ def restore_parts(weights: InitialWeights, model: DetectionModel) -> Mapping[str
     """Loads what fits into a model, but for what belongs to its classes.
 
     Args:
-        weights: As of `restore_initial_weights`, whose errors this raises, but for that of weights
-            of which nothing fits.
+        weights: As of `restore_initial_weights`.
         model: The model.
 
     Returns:
-        What became of its variables, by the name of the part.
+        What became of its variables, by the name of the part; nothing may have fitted.
+
+    Raises:
+        ArtifactError: The checkpoint is damaged, or holds numbers that are not finite.
     """
     graph = open_graph(weights, model)
     nameless = tuple(map(str, range(model.num_classes)))

@@ -21,7 +21,8 @@ from detflow.models.weights.library import (
     is_fetched_folder,
     read_fetched_folder,
 )
-from detflow.models.weights.published import PUBLISHED, Kind, find_by_digest
+from detflow.models.weights.published import PUBLISHED, Kind, describe_terms, find_by_digest
+from detflow.runs.learnt import list_lessons
 from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_checkpoint, is_checkpoint, read_state
@@ -50,8 +51,9 @@ class InitialWeights:
         digests: Digests of the files that decide the weights, by name.
         classes: The classes of its outputs in their order; None where nobody knows them.
         terms: What they were made from: `name` of published weights, their `data`, their `licence`;
-            of a run the fingerprint of its `records`, and what it had `begun_with`, which is None
-            of a run from scratch. Empty where nobody knows.
+            of a run the fingerprint of its `records`, pairs of records and split that it has
+            `learnt`, and what it had `begun_with`, which is None of a run from scratch. Empty where
+            nobody knows; further back it may be the `stated_licence` alone.
         model: The model of the run that they are of; None where nobody knows it.
     """
 
@@ -77,13 +79,29 @@ def find_initial_weights(config: TrainConfig) -> InitialWeights | None:
 
     Raises:
         ConfigError: There is no such name, address or path, or it is not what `train.init_sha256`
-            says.
+            says, or `train.init_licence` states a licence where one is known.
         ArtifactError: What is there is damaged, or holds no weights.
         EnvironmentFault: Network or disk fail, or the package that brings the weights is not there.
     """
-    source, sha256 = config.init_from, config.init_sha256
-    if source is None:
+    licence = config.init_licence
+    if config.init_from is None:
+        if licence is not None:
+            raise ConfigError(
+                f"train.init_licence is {licence}, and there is no train.init_from",
+                remedy="name the weights, or leave train.init_licence out",
+            )
         return None
+    weights = _find(config.init_from, config.init_sha256)
+    if licence is not None and weights.terms:
+        raise ConfigError(
+            f"train.init_licence is {licence}, and what {weights.source} was made from "
+            f"is known: {describe_terms(weights.terms)}",
+            remedy="leave train.init_licence out",
+        )
+    return weights
+
+
+def _find(source: str, sha256: str | None) -> InitialWeights:
     if entry := PUBLISHED.get(source):
         if entry.package:
             return _from_file(source, find_in_package(source), sha256)
@@ -156,7 +174,11 @@ def _from_export(source: str, artifact: ArtifactDir, sha256: str | None) -> Init
 def _inherited(record: RunRecord) -> dict[str, Any]:
     """Returns what the weights of a run were made from."""
     begun_with = record.initial_weights["terms"] if record.initial_weights else None
-    return {"records": record.data_fingerprint, "begun_with": begun_with}
+    licence = record.config.train.init_licence
+    if begun_with == {} and licence is not None:
+        begun_with = {"stated_licence": licence}
+    learnt = [list(lesson) for lesson in list_lessons(record)]
+    return {"records": record.data_fingerprint, "learnt": learnt, "begun_with": begun_with}
 
 
 def _from_file(source: str, path: Path, sha256: str | None) -> InitialWeights:

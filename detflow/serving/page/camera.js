@@ -69,10 +69,12 @@ async function takePicture() {
 }
 
 async function watch() {
+  // Whoever stops and begins again while a picture is on its way has begun another turn.
+  const turn = ++state.turn;
   state.isWatching = true;
   showCameraButtons();
   let last = null;
-  while (state.isWatching) {
+  while (state.isWatching && state.turn === turn) {
     const picture = makePicture(await takeFrame(), "camera.jpg");
     try {
       await detect(picture);
@@ -81,7 +83,7 @@ async function watch() {
       askForToken();
       stopWatching();
     }
-    if (!state.isWatching && picture.error === null) {
+    if (state.turn !== turn || (!state.isWatching && picture.error === null)) {
       URL.revokeObjectURL(picture.url);
       break;
     }

@@ -13,6 +13,7 @@ const state = {
   isWorking: false,
   stream: null,
   isWatching: false,
+  turn: 0,
 };
 // With more boxes than this, labels would hide the picture; a box then shows its label only while it is pointed at.
 const MAX_LABELS = 25;

@@ -1,18 +1,12 @@
-"""The two comparisons of a format's outputs with its checkpoint's."""
+"""The comparison of a format's outputs with its checkpoint's, entry by entry."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from detflow.errors import ArtifactError
-from detflow.exporting.proof.compare import (
-    ExactComparison,
-    MatchedComparison,
-    Tolerance,
-    compare_outputs,
-)
+from detflow.exporting.proof.compare import ExactComparison, compare_outputs
 
 
 def outputs(count=2, scores=(0.9, 0.8, 0.0), classes=(1, 2, 1), shift=0.0):
@@ -76,24 +70,11 @@ def test_the_limit_itself_is_allowed():
     compare(lambda number: outputs(scores=(0.9 + 9.9e-5, 0.8, 0)))
 
 
-def detections(*rows):
-    """Outputs of detections (class, score, left side), and one entry of padding."""
-    classes, scores, lefts = zip(*rows, (1, 0.0, 0.0), strict=True)
-    return {
-        "detection_boxes": np.array(
-            [[(0.0, left, 0.5, left and left + 0.25) for left in lefts]], np.float32
-        ),
-        "detection_scores": np.array([scores], np.float32),
-        "detection_classes": np.array([classes], np.float32),
-        "num_detections": np.array([len(rows)], np.float32),
-    }
-
-
 TIED = [(1, 0.9, 0.5), (1, 0.30001, 0.1), (2, 0.3, 0.3), (1, 0.29999, 0.2)]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2), (0, 3, 2, 1)])
-def test_detections_of_equal_score_may_stand_in_another_order(order):
+def test_detections_of_equal_score_may_stand_in_another_order(order, detections):
     comparison = ExactComparison("model.xyz", "ckpt-7")
     comparison.add("x", detections(*TIED), detections(*(TIED[place] for place in order)))
     assert max(comparison.conclude().max_differences.values()) <= 1e-4
@@ -113,14 +94,14 @@ def test_detections_of_equal_score_may_stand_in_another_order(order):
     ],
     ids=["scores apart", "boxes exchanged", "a box moved", "one twice", "a class", "one lost"],
 )
-def test_another_order_hides_nothing(found, output):
+def test_another_order_hides_nothing(found, output, detections):
     comparison = ExactComparison("model.xyz", "ckpt-7")
     comparison.add("x", detections(*TIED), detections(*found))
     with pytest.raises(ArtifactError, match=output):
         comparison.conclude()
 
 
-def test_boxes_that_each_agree_stay_where_they_are():
+def test_boxes_that_each_agree_stay_where_they_are(detections):
     # The nearest to the first one is the second one's, which would leave the second one too far
     # away.
     expected = detections((1, 0.3, 0.5), (1, 0.3, 0.50008))
@@ -132,7 +113,7 @@ def test_boxes_that_each_agree_stay_where_they_are():
 
 @pytest.mark.parametrize("output", ["detection_boxes", "detection_classes"])
 @pytest.mark.parametrize("fault", ["missing", "shape", "nan"])
-def test_outputs_that_mean_nothing_are_refused_whatever_the_scores_say(output, fault):
+def test_outputs_that_mean_nothing_are_refused_whatever_the_scores_say(output, fault, detections):
     actual = detections(*TIED)
     if fault == "missing":
         del actual[output]
@@ -144,96 +125,6 @@ def test_outputs_that_mean_nothing_are_refused_whatever_the_scores_say(output, f
     comparison.add("x", detections(*TIED), actual)
     with pytest.raises(ArtifactError, match=f"{output} .* missing, not finite or of another shape"):
         comparison.conclude()
-
-
-def one_box(box, score=0.9, class_id=1):
-    """A detection, and below the threshold another one that nobody has to find again."""
-    boxes = np.array([[box, (0.0, 0.0, 0.1, 0.1)]], np.float32)
-    return {
-        "detection_boxes": boxes,
-        "detection_scores": np.array([[score, 0.1]], np.float32),
-        "detection_classes": np.array([[class_id, 1]], np.float32),
-        "num_detections": np.array([2], np.float32),
-    }
-
-
-TOLERANCE = Tolerance(score_threshold=0.3, min_iou=0.8, max_score_difference=0.05, min_share=0.6)
-BOX = (0.2, 0.2, 0.6, 0.6)
-
-
-@pytest.mark.parametrize(
-    ("found", "share"),
-    [
-        (one_box(BOX), 1.0),
-        (one_box((0.2, 0.2, 0.6, 0.55)), 1.0),
-        (one_box((0.2, 0.2, 0.6, 0.5)), 0.0),
-        (one_box(BOX, score=0.86), 1.0),
-        (one_box(BOX, score=0.84), 0.0),
-        (one_box(BOX, class_id=2), 0.0),
-    ],
-    ids=["equal", "IoU .875", "IoU .75", "score near", "score far", "class"],
-)
-def test_a_detection_is_found_again_by_class_place_and_score(found, share):
-    comparison = MatchedComparison("m", "c", dataclasses.replace(TOLERANCE, min_share=0.0))
-    comparison.add("x", one_box(BOX), found)
-    agreement = comparison.conclude()
-    assert (agreement.num_images, agreement.num_detections, agreement.share_found) == (1, 1, share)
-
-
-def test_one_detection_cannot_stand_for_two():
-    twice = one_box(BOX)
-    twice["detection_boxes"][0, 1], twice["detection_scores"][0, 1] = BOX, 0.9
-    comparison = MatchedComparison("m", "c", dataclasses.replace(TOLERANCE, min_share=0.0))
-    comparison.add("x", twice, one_box(BOX))
-    agreement = comparison.conclude()
-    assert (agreement.share_found, agreement.share_known) == (0.5, 1.0)
-
-
-def test_what_a_format_adds_counts_as_much_as_what_it_loses():
-    comparison = MatchedComparison("model.xyz", "ckpt-7", TOLERANCE)
-    for added in (0.9, 0.2):
-        found = one_box(BOX)
-        found["detection_boxes"][0, 1] = (0.5, 0.5, 0.9, 0.9)
-        found["detection_scores"][0, 1] = added
-        comparison.add(f"image-{added}.jpg", one_box(BOX), found)
-    assert comparison.conclude().share_known == pytest.approx(2 / 3)
-    found = one_box(BOX) | {"detection_scores": np.array([[0.9, 0.4]], np.float32)}
-    comparison.add("again.jpg", one_box(BOX), found)
-    comparison.add("image.jpg", detections(), detections((1, 0.5, 0.5), (2, 0.6, 0.1)))
-    message = (
-        r"model\.xyz: 42\.9% of its own 7 .* are ckpt-7's too .* asked are 60\.0%; "
-        r"worst is image image\.jpg: 2 of 2 are not, such as class 1 of score 0\.50"
-    )
-    with pytest.raises(ArtifactError, match=message):
-        comparison.conclude()
-
-
-def test_where_a_checkpoint_detects_nothing_a_format_may_not_detect_something():
-    comparison = MatchedComparison("model.xyz", "ckpt-7", TOLERANCE)
-    comparison.add("x", detections(), detections((1, 0.5, 0.5)))
-    with pytest.raises(ArtifactError, match=r"0\.0% of its own 1 detection "):
-        comparison.conclude()
-
-
-def test_too_many_lost_detections_name_the_worst_image_and_what_is_lost():
-    comparison = MatchedComparison("model.xyz", "ckpt-7", TOLERANCE)
-    for number, found in enumerate([BOX, (0.0, 0.0, 0.1, 0.1)]):
-        comparison.add(f"image-{number}.jpg", one_box(BOX), one_box(found))
-    message = (
-        r"model\.xyz: 50\.0% of ckpt-7's 2 .* asked are 60\.0%; "
-        r"worst is image image-1\.jpg: 1 of 1 is not, such as class 1"
-    )
-    with pytest.raises(ArtifactError, match=message):
-        comparison.conclude()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"detection_scores": np.full((1, 2), np.nan, np.float32)}, {"num_detections": np.float32(2)}],
-)
-def test_outputs_that_mean_nothing_are_refused_by_a_tolerance_too(wrong):
-    with pytest.raises(ArtifactError, match=f"{next(iter(wrong))} .* on image x"):
-        MatchedComparison("m", "c", TOLERANCE).add("x", one_box(BOX), one_box(BOX) | wrong)
 
 
 @pytest.mark.parametrize("name", list(outputs()))

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from detflow.artifact import CONTRACT
@@ -170,7 +171,8 @@ def reverse_keras(path):
     with h5py.File(path, "r+") as file:
         told = json.loads(file["detflow"][()])
         told["class_names"].reverse()
-        file["detflow"][()] = json.dumps(told)
+        del file["detflow"]
+        file["detflow"] = np.bytes_(json.dumps(told).encode())
 
 
 def reverse_saved_model(path):

@@ -12,7 +12,15 @@ DESCRIBED = (
     "efficientnet-lite0-imagenet: data ImageNet ILSVRC 2012 (photos licensed for research); "
     "licence of the weights Apache-2.0"
 )
-SCRATCH = {"records": "0123456789abcdef", "begun_with": None}
+SCRATCH = {"records": "0123456789abcdef", "learnt": [], "begun_with": None}
+
+
+def test_a_stated_licence_stands_where_nobody_knows_one():
+    mine = {"source": "mine.pth", "terms": {}}
+    told = "mine.pth, made from nobody knows what; stated licence MIT"
+    assert describe_initial_weights(mine, "MIT") == told
+    run = {"source": "runs/a", "terms": {**SCRATCH, "begun_with": {"stated_licence": "MIT"}}}
+    assert describe_initial_weights(run).endswith("nobody knows what; stated licence MIT")
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,7 @@ def test_an_export_gives_the_weights_of_its_checkpoint(model_dir, artifact_dir, 
     assert weights.classes == source.label_map.names
     assert weights.terms == {
         "records": source.state.record.data_fingerprint,
+        "learnt": [[source.state.record.data_fingerprint, "train"]],
         "begun_with": None,
     }
     restore_initial_weights(weights, model, weights.classes)

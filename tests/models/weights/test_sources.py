@@ -35,6 +35,14 @@ def test_without_a_source_training_starts_from_scratch():
     assert find_initial_weights(TrainConfig()) is None
 
 
+def test_a_licence_is_stated_where_none_is_known_and_nowhere_else(folder):
+    assert find(folder, init_licence="MIT").terms == {}
+    with pytest.raises(ConfigError, match=r"train.init_licence is MIT, and .* is known: .*Apache"):
+        find("efficientnet-lite0-imagenet", init_licence="MIT")
+    with pytest.raises(ConfigError, match=r"train.init_licence .* there is no train.init_from"):
+        find_initial_weights(TrainConfig(init_licence="MIT"))
+
+
 def test_a_folder_a_prefix_and_an_index_file_are_checkpoints(folder):
     newest = folder / "ckpt-277200"
     for source in (folder, newest, f"{newest}.index", f"file://{newest}"):

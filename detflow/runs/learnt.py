@@ -1,0 +1,83 @@
+"""Which pictures a run was trained on, as far back as its record tells.
+
+What a model has learnt makes every number of it look better than it is, and it has learnt what the
+run had before an accepted change, and what the run had whose weights it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from detflow.runs.record import RunRecord
+
+
+class Lesson(NamedTuple):
+    """Pictures that were trained on.
+
+    Attributes:
+        fingerprint: Of the records.
+        split: The split's name, as the configuration had it.
+    """
+
+    fingerprint: str
+    split: str
+
+
+def list_lessons(record: RunRecord) -> list[Lesson]:
+    """Returns what a run was trained on, the latest first, without its initial weights."""
+    lesson = Lesson(record.data_fingerprint, record.config.data.train_split)
+    lessons = [lesson]
+    for accepted in reversed(record.accepted_changes):
+        before = Lesson(
+            _read_old(accepted["changes"], "data_fingerprint", lesson.fingerprint),
+            _read_old(accepted["changes"], "data.train_split", lesson.split),
+        )
+        # A change before the first step was none of what had been learnt.
+        if before != lesson and accepted["step"]:
+            lessons.append(before)
+        lesson = before
+    return list(dict.fromkeys(lessons))
+
+
+def list_all_lessons(record: RunRecord) -> list[Lesson]:
+    """Returns what a run and all runs were trained on that it goes back to."""
+    lessons = list_lessons(record)
+    terms = record.initial_weights["terms"] if record.initial_weights else None
+    while terms and "records" in terms:
+        lessons += [Lesson(*pair) for pair in terms["learnt"]]
+        terms = terms["begun_with"]
+    return list(dict.fromkeys(lessons))
+
+
+def find_learnt_splits(record: RunRecord, resolve: Callable[[str], Sequence[str]]) -> set[str]:
+    """Returns the splits of a run's own records that it was trained on.
+
+    Args:
+        record: Of the run.
+        resolve: Returns the splits of these records that a name stands for.
+
+    Raises:
+        ConfigError: As `resolve` does.
+    """
+    lessons = list_all_lessons(record)
+    names = [split for records, split in lessons if records == record.data_fingerprint]
+    return {split for name in names for split in resolve(name)}
+
+
+def find_other_records(record: RunRecord) -> list[str]:
+    """Returns the fingerprints of other records that a run was trained on before its own ones."""
+    found = dict.fromkeys(lesson.fingerprint for lesson in list_all_lessons(record))
+    return [fingerprint for fingerprint in found if fingerprint != record.data_fingerprint]
+
+
+def _read_old(changes: Sequence[str], name: str, new: str) -> str:
+    """Returns what a value was before accepted changes that made it `new`."""
+    olds = _match(changes, f"{name} was ", f", now {new}")
+    return next(olds, new)
+
+
+def _match(changes: Sequence[str], head: str, tail: str) -> Iterator[str]:
+    for change in changes:
+        if change.startswith(head) and change.endswith(tail):
+            yield change[len(head) : len(change) - len(tail)]
