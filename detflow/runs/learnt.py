@@ -6,7 +6,7 @@ run had before an accepted change, and what the run had whose weights it began w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from detflow.runs.record import RunRecord
@@ -26,17 +26,10 @@ class Lesson(NamedTuple):
 
 def list_lessons(record: RunRecord) -> list[Lesson]:
     """Returns what a run was trained on, the latest first, without its initial weights."""
-    lesson = Lesson(record.data_fingerprint, record.config.data.train_split)
-    lessons = [lesson]
-    for accepted in reversed(record.accepted_changes):
-        before = Lesson(
-            _read_old(accepted["changes"], "data_fingerprint", lesson.fingerprint),
-            _read_old(accepted["changes"], "data.train_split", lesson.split),
-        )
-        # A change before the first step was none of what had been learnt.
-        if before != lesson and accepted["step"]:
-            lessons.append(before)
-        lesson = before
+    lessons = [Lesson(record.data_fingerprint, record.config.data.train_split)]
+    # A change before the first step left behind what nothing had been learnt of.
+    changed = [accepted for accepted in record.accepted_changes if accepted["step"]]
+    lessons += [Lesson(*accepted["learnt"]) for accepted in reversed(changed)]
     return list(dict.fromkeys(lessons))
 
 
@@ -69,15 +62,3 @@ def find_other_records(record: RunRecord) -> list[str]:
     """Returns the fingerprints of other records that a run was trained on before its own ones."""
     found = dict.fromkeys(lesson.fingerprint for lesson in list_all_lessons(record))
     return [fingerprint for fingerprint in found if fingerprint != record.data_fingerprint]
-
-
-def _read_old(changes: Sequence[str], name: str, new: str) -> str:
-    """Returns what a value was before accepted changes that made it `new`."""
-    olds = _match(changes, f"{name} was ", f", now {new}")
-    return next(olds, new)
-
-
-def _match(changes: Sequence[str], head: str, tail: str) -> Iterator[str]:
-    for change in changes:
-        if change.startswith(head) and change.endswith(tail):
-            yield change[len(head) : len(change) - len(tail)]

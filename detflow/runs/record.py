@@ -44,7 +44,9 @@ class RunRecord:
         machine: What else decides the last bits, by name: threads, precision, versions.
         plan: How many steps there are to be, as far as that is known.
         initial_weights: What a run that did not start from scratch took from where.
-        accepted_changes: What the user accepted in the course of the run, each with its step.
+        accepted_changes: What the user accepted in the course of the run: at which `step`, the
+            `changes`, a line each, and what was `learnt` until then: the fingerprint of the
+            records, and the split.
         detflow: The version that started the run, or that recorded the latest accepted change.
     """
 
@@ -121,11 +123,15 @@ class RunRecord:
 
 
 def _read_accepted(entry: Any) -> Mapping[str, Any]:
-    if not isinstance(entry["step"], int) or not all(
-        isinstance(of, str) for of in entry["changes"]
-    ):
+    fingerprint, split = entry["learnt"]
+    texts = [*entry["changes"], fingerprint, split]
+    if not isinstance(entry["step"], int) or not all(isinstance(text, str) for text in texts):
         raise ValueError("accepted_changes are not what a run has there")
-    return {"step": entry["step"], "changes": list(entry["changes"])}
+    return {
+        "step": entry["step"],
+        "changes": list(entry["changes"]),
+        "learnt": [fingerprint, split],
+    }
 
 
 def with_steps(config: ExperimentConfig, steps: int) -> ExperimentConfig:

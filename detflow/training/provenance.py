@@ -152,20 +152,26 @@ def build_record(
 
 
 def accept(
-    record: RunRecord, step: int, changes: Sequence[str], initial: Mapping[str, Any] | None
+    record: RunRecord,
+    before: RunRecord | None,
+    step: int,
+    changes: Sequence[str],
+    initial: Mapping[str, Any] | None,
 ) -> RunRecord:
     """Returns a record with changes that the user has accepted.
 
     Args:
         record: What the run is to belong to.
+        before: What it belongs to; None for a new run, which has no changes.
         step: Where the run starts or resumes.
         changes: As from `find_changes`.
         initial: What a new run starts with, where it does not start from scratch; a run that goes
             on keeps what it has.
     """
     accepted = record.accepted_changes
-    if changes:
-        accepted = (*accepted, {"step": step, "changes": list(changes)})
+    if before is not None and changes:
+        learnt = [before.data_fingerprint, before.config.data.train_split]
+        accepted = (*accepted, {"step": step, "changes": list(changes), "learnt": learnt})
     return dataclasses.replace(
         record, accepted_changes=accepted, initial_weights=initial or record.initial_weights
     )

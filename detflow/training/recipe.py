@@ -217,7 +217,7 @@ def _restore_or_start(
         return first, checkpoints, True
     if start.record and checkpoints:
         initial = state.restored.record() if state.restored else None
-        checkpoints.belongs_to(accept(start.record, first, start.changes, initial))
+        checkpoints.belongs_to(accept(start.record, start.before, first, start.changes, initial))
         if not (resumed and start.changes):
             checkpoints.record()
     if resumed:

@@ -26,10 +26,10 @@ def test_a_run_learns_its_training_split(record_of):
 
 def test_what_was_learnt_before_accepted_changes_stays_learnt(record_of):
     changes = (
-        {"step": 0, "changes": ["data.train_split was test, now trainval"]},
-        {"step": 8, "changes": ["train.lr was 1, now 2", "data.train_split was trainval, now val"]},
-        {"step": 9, "changes": [f"data_fingerprint was {OTHER}, now {OWN}"]},
-        {"step": 12, "changes": ["data.train_split was val, now train"]},
+        {"step": 0, "changes": ["another split"], "learnt": [OTHER, "test"]},
+        {"step": 8, "changes": ["another split", "a rate"], "learnt": [OTHER, "trainval"]},
+        {"step": 9, "changes": ["other records"], "learnt": [OTHER, "val"]},
+        {"step": 12, "changes": ["another split"], "learnt": [OWN, "val"]},
     )
     record = record_of(accepted_changes=changes)
     # The test split was given up before the first step.
@@ -99,7 +99,9 @@ def test_initial_weights_of_another_form_are_refused_in_one_line(record_of, init
         RunRecord.from_json(content, tmp_path)
 
 
-@pytest.mark.parametrize("accepted", [[3], [{"step": 1}], [{"step": "1", "changes": []}], [{}]])
+@pytest.mark.parametrize(
+    "accepted", [[3], [{"step": 1}], [{"step": "1", "changes": [], "learnt": ["", ""]}], [{}]]
+)
 def test_accepted_changes_of_another_form_are_refused(record_of, accepted, tmp_path):
     content = record_of().to_json() | {"accepted_changes": accepted}
     with pytest.raises(ArtifactError, match="not the record of a run"):

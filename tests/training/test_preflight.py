@@ -168,7 +168,7 @@ def test_accepted_changes_hold_from_the_first_checkpoint_that_was_saved_under_th
     """Whatever moment the process is killed at between the two writes."""
     old, config = saved.read_record(), tiny_config(train_seed=2)
     start = prepare_start(config, saved, accept_changes=True)
-    new = accept(start.record, 8, start.changes, None)
+    new = accept(start.record, start.before, 8, start.changes, None)
     # The checkpoint is there, run.json is not yet.
     save_state(saved, new, 10)
     assert prepare_start(config, saved).record == new

@@ -93,7 +93,7 @@ def test_another_budget_is_a_change(timed):
 
 
 def test_data_machine_and_initial_weights_are_compared():
-    before = accept(start(config()), 0, (), {"files": {"ckpt.index": "a"}})
+    before = accept(start(config()), None, 0, (), {"files": {"ckpt.index": "a"}})
     assert changes(before, config(), fingerprint="1" * 64) == [
         f"data_fingerprint was {FINGERPRINT}, now {'1' * 64}"
     ]
@@ -103,12 +103,13 @@ def test_data_machine_and_initial_weights_are_compared():
 
 
 def test_accepted_changes_are_added_to_those_of_before():
-    first = accept(start(config()), 0, (), {"source": "there"})
-    second = accept(first, 8, ["one", "two"], None)
-    third = accept(start(config(), before=second), 9, ["three"], None)
+    first = accept(start(config()), None, 0, (), {"source": "there"})
+    second = accept(first, first, 8, ["one", "two"], None)
+    third = accept(start(config(), before=second), second, 9, ["three"], None)
+    learnt = [first.data_fingerprint, first.config.data.train_split]
     assert third.accepted_changes == (
-        {"step": 8, "changes": ["one", "two"]},
-        {"step": 9, "changes": ["three"]},
+        {"step": 8, "changes": ["one", "two"], "learnt": learnt},
+        {"step": 9, "changes": ["three"], "learnt": learnt},
     )
     assert third.initial_weights == {"source": "there"}
     assert first.is_earlier(second)
