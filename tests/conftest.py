@@ -52,7 +52,7 @@ def pytest_ignore_collect(collection_path, config):
     """Skips files of `tf` tests where none is wanted: importing TensorFlow takes seconds."""
     if "not tf" not in config.getoption("markexpr") or collection_path.suffix != ".py":
         return None
-    marks = re.search(r"^pytestmark = .*", collection_path.read_text(), re.MULTILINE)
+    marks = re.search(r"^pytestmark = (\[[^]]*\]|.*)", collection_path.read_text(), re.MULTILINE)
     return True if marks and "mark.tf" in marks.group() else None
 
 
@@ -84,6 +84,21 @@ def pytest_sessionfinish():
     """Waits for the process that others were forked from: its time is the suite's."""
     if "forks" in sys.modules:
         sys.modules["forks"].end_server()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Chooses the network of a test, and of the fixtures that it is the first to ask for.
+
+    What is drawn at random is the same whichever tests ran before.
+    """
+    is_tf = item.get_closest_marker("tf") is not None
+    if is_tf or "networks" in sys.modules:
+        # It imports TensorFlow.
+        import networks
+
+        networks.use(is_small=is_tf and item.get_closest_marker("whole_network") is None)
+        networks.set_random_seed(1)
 
 
 def _is_slow(item):
@@ -339,14 +354,9 @@ def model_dir(records_dir, build_once):
 
 
 @pytest.fixture(scope="session")
-def small_model_dir(records_dir, build_once):
-    """The same for the small network."""
-
-    def fill(path):
-        with build_small_networks():
-            write_run(path, records_dir, {"input_size": [64, 64], "max_level": 5})
-
-    return build_once("small run", fill)
+def whole_model_dir(records_dir, build_once):
+    """The same of Model Garden's network, for a test that is marked `whole_network`."""
+    return build_once("whole", lambda path: write_run(path, records_dir, {"input_size": [64, 64]}))
 
 
 @pytest.fixture(scope="session")
@@ -391,47 +401,6 @@ def trained_canvases(canvases_dir):
     from detflow.inference.trained import load_trained_model
 
     return load_trained_model(canvases_dir)
-
-
-@contextmanager
-def build_small_networks():
-    """Lets this process and those that it starts compute with the small network.
-
-    In this process the picture of a run's curves is left out, which takes as long as some steps.
-    """
-    import small_network
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("detflow.training.curves_picture.draw_curves", lambda losses, metrics: b"")
-        patch.setattr(
-            "detflow.models.retinanet.build_retinanet_network",
-            small_network.build_retinanet_network,
-        )
-        patch.setenv("PYTHONPATH", str(STAND_INS / "site"), prepend=os.pathsep)
-        yield
-
-
-@pytest.fixture
-def small_network():
-    """For a test of what surrounds a network; it takes a tenth of the time."""
-    with build_small_networks():
-        yield
-
-
-@pytest.fixture(scope="module")
-def small_network_throughout():
-    """The same for all tests of a module and for what they share."""
-    with build_small_networks():
-        yield
-
-
-@pytest.fixture
-def whole_network(small_network_throughout, monkeypatch):
-    """Puts Model Garden's network back for one test of such a module."""
-    from detflow.models.garden.retinanet import build_retinanet_network
-
-    monkeypatch.setattr("detflow.models.retinanet.build_retinanet_network", build_retinanet_network)
-    monkeypatch.setenv("PYTHONPATH", os.environ["PYTHONPATH"].partition(os.pathsep)[2])
 
 
 @pytest.fixture(scope="session")
@@ -483,7 +452,7 @@ def write_run(path, records_dir, model_settings):
     run.path.mkdir()
     tf_keras.utils.set_random_seed(3)
     network = build_model(config.model, len(RUN_CLASSES)).network
-    randomize(network, np.random.default_rng(5))
+    randomize(network, np.random.default_rng(74))
     average = WeightAverage(network, 0.9)
     record = make_record(config, fingerprint=read_manifest(records_dir).fingerprint)
     checkpoints = Checkpoints(run, {"network": network, "average": average}, config, record)
@@ -496,7 +465,7 @@ def write_run(path, records_dir, model_settings):
 def randomize(network, random):
     """Draws all weights, then scales the last layers.
 
-    Scores spread around the threshold, and boxes stay near their anchors.
+    Scores on images spread around the threshold, and boxes stay near their anchors.
     """
     for variable in network.variables:
         shape = variable.shape.as_list()
@@ -506,10 +475,10 @@ def randomize(network, random):
             variable.assign(random.normal(0.0, np.prod(shape[:-1]) ** -0.5, shape))
         else:
             variable.assign(random.normal(0.0, 0.1, shape))
-    logits, deltas = network(
-        random.normal(0.0, 1.0, (8, 64, 64, 3)).astype(np.float32), training=False
-    )
-    for name, values, spread in (("scores", logits, 1.5), ("boxes", deltas, 0.3)):
+    # As coarse as a picture: a network's first layer sees nothing in the mean of much noise.
+    squares = random.normal(0.0, 1.0, (8, 8, 8, 3)).astype(np.float32)
+    logits, deltas = network(squares.repeat(8, 1).repeat(8, 2), training=False)
+    for name, values, spread in (("scores", logits, 2.0), ("boxes", deltas, 0.2)):
         kernel = next(
             variable
             for variable in network.variables
@@ -519,7 +488,9 @@ def randomize(network, random):
     bias = next(
         variable for variable in network.variables if variable.name.endswith("/scores/bias:0")
     )
-    bias.assign(np.full(bias.shape, -3.0))
+    # Nothing is found where the canvas is grey, beside an image.
+    logits, _ = network(np.zeros((1, 64, 64, 3), np.float32), training=False)
+    bias.assign_sub(np.max(logits, (0, 1)) + 3.0)
 
 
 @pytest.fixture(scope="session")

@@ -168,7 +168,7 @@ def test_a_model_directory_at_a_url_is_brought_back_and_forth(memory, cache):
 
 
 @pytest.fixture(scope="module")
-def run_at_url(small_network_throughout, pictures_dir, s3_url, tmp_path_factory):
+def run_at_url(pictures_dir, s3_url, tmp_path_factory):
     """Dataset, records and a run of one step in a store, made by URL alone."""
     from detflow.training.preflight import prepare_start
     from detflow.training.recipe import train

@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 from documented import ROOT, read_blocks
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.soak]
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.slow,
+    pytest.mark.soak,
+    pytest.mark.whole_network,
+]
 
 
 def run(*command, code=0, **options):

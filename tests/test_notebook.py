@@ -38,7 +38,7 @@ def test_the_outputs_are_stored_in_order_and_none_is_an_error():
 
 @pytest.mark.tf
 @pytest.mark.slow
-def test_the_cells_run(small_network, tmp_path):
+def test_the_cells_run(tmp_path):
     # As in IPython, a last line that is an expression has a value; here it is only computed.
     program = "\n\n".join("".join(cell["source"]) for cell in read_cells())
     for text, less in LESS.items():

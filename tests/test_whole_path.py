@@ -1,7 +1,7 @@
 """The whole path as a person walks it: README's and the tutorial's commands, a process each.
 
 The two pages tell one path, of `pets` and of `raccoon`. What both of them say runs once, as it
-stands there, but for options behind it that make the training small.
+stands there, but for options behind it that make the training small and the formats more.
 """
 
 import importlib
@@ -16,7 +16,7 @@ import forks
 import pytest
 from documented import ROOT, read_commands, read_mentions
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.whole_network]
 
 PAGES = ("docs/tutorial.md", "README.md")
 # No weights are fetched, and seconds are enough.
@@ -38,6 +38,7 @@ LESS = {
             "checkpoint.every_steps=2",
         )
     ],
+    "export": ["--formats", "frozen,onnx,tflite"],
     "predict": ["--score-threshold", "0.01"],
     "serve": ["--port", "0"],
 }
@@ -161,7 +162,7 @@ def test_whoever_types_the_commands_gets_boxes(draw_dataset, walk, tmp_path):
     assert evaluation["num_images"] == usable["test"]["images"]
     card = json.loads((tmp_path / "exports" / "pets" / "model.json").read_text())
     assert (card["failed"], card["parity"]["images"]) == ({}, "records")
-    assert set(card["formats"]) == {"frozen", "onnx"}
+    assert set(card["formats"]) == {"frozen", "onnx", "tflite"}
     # README's photos were the last ones; one of them is damaged on purpose.
     predictions = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert (len(predictions["images"]), len(predictions["failed"])) == (2, 1)

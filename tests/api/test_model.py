@@ -54,7 +54,6 @@ def test_a_model_is_judged(onnx_dir, records_dir, tmp_path, capfd):
 
 
 @pytest.mark.tf
-@pytest.mark.usefixtures("small_network")
 def test_training_returns_the_best_checkpoint_and_works_outside_of_the_main_thread(
     tiny_config, tmp_path, capfd
 ):

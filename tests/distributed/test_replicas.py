@@ -52,11 +52,12 @@ for team in (Team(), MirroredTeam(tf.distribute.MirroredStrategy(["CPU:0", "CPU:
 """
 
 
-def test_two_devices_train_as_one_does(small_network, tiny_config):
+def test_two_devices_train_as_one_does(tiny_config):
     require_same_losses(tiny_config, 1)
 
 
 @pytest.mark.soak
+@pytest.mark.whole_network
 @pytest.mark.parametrize("parts", [1, 2])
 def test_two_devices_train_a_whole_network_as_one_does(parts, tiny_config):
     require_same_losses(tiny_config, parts)

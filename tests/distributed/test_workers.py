@@ -20,11 +20,7 @@ from detflow.runs.run_dir import RunDir
 from detflow.training.preflight import prepare_start
 from detflow.training.recipe import train
 
-pytestmark = [
-    pytest.mark.tf,
-    pytest.mark.slow,
-    pytest.mark.usefixtures("small_network_throughout"),
-]
+pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
 STEPS = 6
 # Sums over a batch are taken in another order; the differences grow a little with each step.
@@ -146,7 +142,7 @@ def test_two_workers_train_as_one_does(alone, pair):
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("whole_network")
+@pytest.mark.whole_network
 def test_two_workers_train_a_whole_network_as_one_does(config, start, tmp_path):
     process, model_dir, log = start(2, "whole")
     assert wait(process, log) == 0, log.read_text()

@@ -51,7 +51,7 @@ def rewrite_state(checkpoint, **changes):
 
 def test_a_checkpoint_of_another_network_is_refused(run_copy):
     config = json.loads((run_copy / "ckpt-10" / "state.json").read_text())["run"]["config"]
-    config["model"]["num_filters"] = 24
+    config["model"]["anchors_per_octave"] = 2
     rewrite_state(run_copy / "ckpt-10", config=config)
     with pytest.raises(ArtifactError, match="does not fit the model"):
         load_trained_model(run_copy)
@@ -81,8 +81,8 @@ def test_a_checkpoint_is_enough_by_itself(run_copy, tmp_path):
     assert load_trained_model(tmp_path / "ckpt-10").label_map.names == names
 
 
-def test_numbers_that_are_not_finite_are_not_served(small_model_dir, small_network, tmp_path):
-    trained = load_trained_model(small_model_dir)
+def test_numbers_that_are_not_finite_are_not_served(model_dir, tmp_path):
+    trained = load_trained_model(model_dir)
     network = trained.serving.model.network
     average = WeightAverage(network, 0.9)
     average.averages[3].assign(average.averages[3] * float("nan"))
@@ -163,12 +163,11 @@ def require_harmless(run, trials, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_forged_checkpoint_neither_crashes_nor_touches_its_surroundings(
-    small_model_dir, small_network, tmp_path
-):
-    require_harmless(shutil.copytree(small_model_dir, tmp_path / "run"), 6, tmp_path)
+def test_a_forged_checkpoint_neither_crashes_nor_touches_its_surroundings(model_dir, tmp_path):
+    require_harmless(shutil.copytree(model_dir, tmp_path / "run"), 3, tmp_path)
 
 
 @pytest.mark.soak
-def test_a_dozen_forged_checkpoints_of_a_whole_network_do_no_harm(run_copy, tmp_path):
-    require_harmless(run_copy, 12, tmp_path)
+@pytest.mark.whole_network
+def test_a_dozen_forged_checkpoints_of_a_whole_network_do_no_harm(whole_model_dir, tmp_path):
+    require_harmless(shutil.copytree(whole_model_dir, tmp_path / "run"), 12, tmp_path)

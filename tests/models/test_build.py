@@ -19,7 +19,7 @@ from detflow.training.preflight import prepare_start
 from detflow.training.recipe import train
 from detflow.training.step import build_step
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.whole_network]
 
 FASTER_RCNN = {
     "detection_head": {"fc_dims": 16},

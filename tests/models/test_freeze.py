@@ -4,7 +4,7 @@ from detflow.errors import ConfigError
 from detflow.models.build import build_model as build
 from detflow.models.freeze import find_freezable, freeze
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.whole_network]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from detflow.models import held_norms
 from detflow.models.build import build_model as build
 from detflow.models.freeze import freeze
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.whole_network]
 
 MOBILE = {
     "model_backbone": "mobilenet_v2",

@@ -7,7 +7,7 @@ from detflow.models.build import build_model
 from detflow.models.precision import network_precision
 from detflow.models.recompute import recompute_blocks
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.whole_network]
 
 
 def differentiate(config, precision, *, recompute):

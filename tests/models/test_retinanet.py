@@ -7,7 +7,7 @@ from detflow.models.anchors import build_anchors
 from detflow.models.retinanet import RetinaNet, _giou, assign_atss
 from detflow.types import Box
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.whole_network]
 
 SEED = tf.constant([1, 0], tf.int64)
 TINY = ModelConfig(input_size=(64, 96), width_multiplier=0.25, num_filters=8, num_head_convs=1)

@@ -65,7 +65,9 @@ def hostile_dir(tmp_path_factory):
 
 @pytest.mark.tf
 @pytest.mark.slow
-@pytest.mark.parametrize("format_name", ["model.onnx", "model.tflite"])
+@pytest.mark.parametrize(
+    "format_name", ["model.onnx", pytest.param("model.tflite", marks=pytest.mark.soak)]
+)
 def test_hostile_pictures_keep_predict_within_its_memory(
     format_name, onnx_dir, hostile_dir, pictures_dir, tmp_path
 ):

@@ -1,7 +1,7 @@
 """Processes that need not import TensorFlow: forks of one that has imported it and done no more.
 
-The import takes a process seconds, and each fork has it for nothing. It computes with Model
-Garden's network, unless it is told to use the small one.
+The import takes a process seconds, and each fork has it for nothing. It computes with the network
+that the test does.
 """
 
 import multiprocessing
@@ -10,6 +10,8 @@ import sys
 from multiprocessing import forkserver
 from types import SimpleNamespace
 
+import networks
+
 _PRELOADED = ("evaluation.run", "exporting.build", "prediction.run", "training.recipe")
 
 
@@ -17,7 +19,12 @@ def start_process(target, *arguments):
     """Starts a function in a fork; returns its `Process`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"detflow.{module}" for module in _PRELOADED])
-    process = context.Process(target=target, args=arguments)
+    # The process that is forked from serves tests of both networks.
+    is_small = networks.is_small()
+    networks.use(is_small=False)
+    forkserver.ensure_running()
+    networks.use(is_small=is_small)
+    process = context.Process(target=_run, args=(is_small, target, arguments))
     process.start()
     return process
 
@@ -27,7 +34,7 @@ def start_command(arguments, folder, **environment):
 
     What it prints goes to the files stdout and stderr there.
     """
-    return start_process(_run, arguments, folder, {**os.environ, **environment})
+    return start_process(_run_command, arguments, folder, {**os.environ, **environment})
 
 
 def run_command(arguments, folder):
@@ -38,21 +45,17 @@ def run_command(arguments, folder):
     return SimpleNamespace(returncode=process.exitcode, **printed)
 
 
-def use_small_network():
-    """Lets this process, a fork, compute with the small network to its end."""
-    import small_network
-
-    from detflow.models import retinanet
-
-    retinanet.build_retinanet_network = small_network.build_retinanet_network
-
-
 def end_server():
     """Ends the process that has imported TensorFlow, and waits for it."""
     forkserver._forkserver._stop()
 
 
-def _run(arguments, folder, environment):
+def _run(is_small, target, arguments):
+    networks.use(is_small=is_small)
+    target(*arguments)
+
+
+def _run_command(arguments, folder, environment):
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -41,19 +41,28 @@ def build_retinanet_network(config, num_classes):
     """Convolves once for the finest level, and pools the features for the coarser ones."""
     size = (None, None) if config.more_input_sizes else config.input_size
     images = tf_keras.Input((*size, 3), name="images")
-    stride = 2**config.min_level
-    convolve = tf_keras.layers.Conv2D(8, stride, stride, use_bias=False)
+    # The mean of a few pixels, so that a grey level more or less changes little.
+    convolve = tf_keras.layers.Conv2D(8, 2, 2, use_bias=False, name="convolve")
+    pool = tf_keras.layers.AveragePooling2D(2 ** (config.min_level - 1), name="pool")
     # As Model Garden's are: of the whole batch, however many devices share it.
     is_shared = tf.distribute.get_strategy().num_replicas_in_sync > 1
-    norm = tf_keras.layers.BatchNormalization(synchronized=is_shared)
-    backbone = tf_keras.Model(images, tf.nn.relu(norm(convolve(images))), name="backbone")
-    decoder = tf_keras.layers.Conv2D(8, 1, name="decoder")
+    norm = tf_keras.layers.BatchNormalization(synchronized=is_shared, name="norm")
+    found = tf_keras.layers.ReLU(name="found")(norm(pool(convolve(images))))
+    backbone = tf_keras.Model(images, found, name="backbone")
+    # It reaches the border from nearly everywhere, so that no two places of a flat picture tie.
+    decoder = tf_keras.layers.Conv2D(8, 13, padding="same", name="decoder")
     head = Head(num_classes, config.anchors_per_octave * len(config.aspect_ratios))
-    features = decoder(backbone(images))
+    found = backbone(images)
+    surroundings = tf_keras.layers.Rescaling(0.5, name="surroundings")(decoder(found))
+    features = tf_keras.layers.Add(name="features")([found, surroundings])
     levels = [head(features)]
-    for _ in range(config.min_level, config.max_level):
-        features = tf.nn.avg_pool2d(features, 2, 2, "SAME")
+    for level in range(config.min_level, config.max_level):
+        coarser = tf_keras.layers.AveragePooling2D(2, padding="same", name=f"level{level + 1}")
+        features = coarser(features)
         levels.append(head(features))
-    outputs = tuple(tf.concat(parts, 1) for parts in zip(*levels, strict=True))
+    outputs = tuple(
+        tf_keras.layers.Concatenate(1, name=name)(parts)
+        for name, parts in zip(("logits", "deltas"), zip(*levels, strict=True), strict=True)
+    )
     network = tf_keras.Model(images, outputs, name="retinanet")
     return network, {"backbone": backbone, "decoder": decoder, "head": head}

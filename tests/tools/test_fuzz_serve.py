@@ -38,7 +38,7 @@ def test_what_may_not_happen_is_a_fault(fuzz):
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(80, marks=pytest.mark.slow),
+        pytest.param(48, marks=pytest.mark.slow),
         pytest.param(1_000, marks=pytest.mark.soak),
     ],
 )

@@ -77,7 +77,7 @@ class Workshop:
 
 
 @pytest.fixture(scope="module")
-def compiled_once(small_network_throughout):
+def compiled_once():
     """Lets all trainings of a module use one `Workshop`."""
     workshop = Workshop()
     with pytest.MonkeyPatch.context() as patch:

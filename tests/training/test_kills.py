@@ -15,9 +15,7 @@ pytestmark = [pytest.mark.tf, pytest.mark.slow]
 STEPS = 24
 
 
-def run_training(config, model_dir, is_small):
-    if is_small:
-        forks.use_small_network()
+def run_training(config, model_dir):
     from detflow.training.preflight import prepare_start
     from detflow.training.recipe import train
 
@@ -36,17 +34,17 @@ def weights(model_dir):
 
 
 @pytest.mark.parametrize(
-    ("kills", "is_small"),
-    [(3, True), pytest.param(50, False, marks=pytest.mark.soak)],
+    "kills",
+    [3, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.whole_network])],
     ids=["small network", "whole network"],
 )
 def test_kills_at_random_moments_leave_losses_and_weights_bit_identical(
-    kills, is_small, tiny_config, tmp_path
+    kills, tiny_config, tmp_path
 ):
     config = tiny_config(train_steps=STEPS, checkpoint_every_steps=2, evaluate_every_steps=8)
 
     def start(name):
-        return forks.start_process(run_training, config, tmp_path / name, is_small)
+        return forks.start_process(run_training, config, tmp_path / name)
 
     whole = start("whole")
     began = time.monotonic()

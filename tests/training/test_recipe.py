@@ -260,7 +260,7 @@ def test_the_settings_of_a_step_make_a_resumed_run_no_other_one(
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("whole_network")
+@pytest.mark.whole_network
 @pytest.mark.parametrize(
     "settings",
     [
@@ -357,7 +357,7 @@ def test_weights_that_diverge_are_not_saved_and_the_remedy_leads_on(copy, tiny_c
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("whole_network")
+@pytest.mark.whole_network
 @pytest.mark.parametrize(
     ("splits", "objects"),
     [
@@ -419,7 +419,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_ends_the_same(
 
 
 @pytest.mark.soak
-@pytest.mark.usefixtures("whole_network")
+@pytest.mark.whole_network
 def test_eight_real_images_are_learnt(shared_data, tmp_path, capfd):
     publish_records(shared_data("bccd"), tmp_path / "records", RecordOptions(report=False))
     settings = [

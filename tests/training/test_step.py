@@ -30,7 +30,7 @@ def draw_batch(config):
     return images, boxes, np.arange(count, dtype=np.int32)[:, np.newaxis] % 2
 
 
-def test_accumulation_steps_along_the_mean_gradient_of_its_batches(small_network, tiny_config):
+def test_accumulation_steps_along_the_mean_gradient_of_its_batches(tiny_config):
     settings = {
         "train_optimizer": "sgd",
         "train_momentum": 0,
@@ -83,6 +83,7 @@ def test_accumulation_steps_along_the_mean_gradient_of_its_batches(small_network
         )
 
 
+@pytest.mark.whole_network
 def test_less_precision_in_the_network_changes_the_losses_a_little_and_no_variable_s_type(
     tiny_config,
 ):
@@ -101,10 +102,13 @@ def test_less_precision_in_the_network_changes_the_losses_a_little_and_no_variab
     assert list(totals.values()) == pytest.approx([totals["float32"]] * 3, rel=0.02)
 
 
+@pytest.mark.whole_network
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"train_accumulate_steps": 2, "runtime_recompute": True}],
-    ids=["plain", "in parts"],
+    [
+        pytest.param({}, marks=pytest.mark.soak, id="plain"),
+        pytest.param({"train_accumulate_steps": 2, "runtime_recompute": True}, id="in parts"),
+    ],
 )
 def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(
     settings, tiny_config, sums_without_order
@@ -122,7 +126,7 @@ def test_no_sum_in_the_step_depends_on_the_order_in_which_operations_end(
     assert sums_without_order(graph)
 
 
-def test_tensorflow_does_not_join_the_sums_again(small_network, tiny_config):
+def test_tensorflow_does_not_join_the_sums_again(tiny_config):
     config = tiny_config()
     model, schedule = build_model(config), LearningRate(config.train)
     build_step(

@@ -82,5 +82,5 @@ def test_a_disk_that_refuses_is_no_fault_of_the_format(trained, tmp_path, small_
     artifact = ArtifactDir(tmp_path)
     artifact.label_map_path.write_text(trained.label_map.to_pbtxt())
     job = Job(trained, artifact, lambda: iter(()))
-    with small_files(100_000), pytest.raises(OSError, match="File too large"):
+    with small_files(20_000), pytest.raises(OSError, match="File too large"):
         next(find_writer(find_format("saved_model")).write(job))

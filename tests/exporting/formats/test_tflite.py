@@ -99,14 +99,14 @@ def test_images_of_any_size_are_fitted_into_the_canvas(job, path_of, pictures_di
         job,
         images,
     )
-    pairs = [
-        (one, other)
-        for some, others in zip(expected, found, strict=True)
-        for one, other in zip(some, others, strict=False)
-    ]
+    # Whichever of two that score nearly the same comes first.
     alike = [
-        one[0] == other[0] and one[2].iou(other[2]) > 0.95 and abs(one[1] - other[1]) < 0.02
-        for one, other in pairs
+        any(
+            one[0] == other[0] and one[2].iou(other[2]) > 0.95 and abs(one[1] - other[1]) < 0.02
+            for other in others
+        )
+        for some, others in zip(expected, found, strict=True)
+        for one in some
     ]
     assert len(alike) > 20
     assert np.mean(alike) > 0.9
@@ -142,8 +142,11 @@ def test_tensors_have_the_names_and_the_order_that_mobile_libraries_expect(
 def test_the_precisions_differ_in_size(path_of):
     names = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
     floats, halves, dynamic, int8 = (path_of(name).stat().st_size for name in names)
-    assert floats > 1.5 * halves > 2 * int8
-    assert floats > 2 * dynamic
+    # A weight takes four bytes, two, or one; the rest of the files is much the same.
+    num_weights = (floats - halves) / 2
+    assert num_weights > 10_000
+    assert (floats - dynamic) / 3 == pytest.approx(num_weights, rel=0.2)
+    assert (floats - int8) / 3 == pytest.approx(num_weights, rel=0.2)
 
 
 def test_int8_computes_in_int8(path_of):
@@ -277,7 +280,7 @@ def test_a_disk_that_refuses_is_no_fault_of_the_format(
     monkeypatch.setattr(tflite, "convert", lambda converter: b"")
     monkeypatch.setattr(tflite, "join_models", lambda *_: bytes(200_000))
     elsewhere = dataclasses.replace(job, artifact=ArtifactDir(tmp_path))
-    with small_files(100_000), pytest.raises(OSError, match="File too large"):
+    with small_files(20_000), pytest.raises(OSError, match="File too large"):
         next(Writer(find_format(name)).write(elsewhere))
 
 

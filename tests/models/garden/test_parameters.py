@@ -9,7 +9,7 @@ from detflow.models.build import build_model
 from detflow.models.garden.backbones import build_norm
 from detflow.models.garden.parameters import GardenParameters
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.whole_network]
 
 SMALL = {"input_size": [32, 32], "width_multiplier": 0.25, "num_filters": 8, "max_level": 4}
 

@@ -9,7 +9,12 @@ from detflow.runs.run_dir import RunDir
 from detflow.training.preflight import prepare_start
 from detflow.training.recipe import train
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.soak]
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.slow,
+    pytest.mark.soak,
+    pytest.mark.whole_network,
+]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from detflow.models.weights import fitting
 from detflow.models.weights.fitting import find_fitting_preset
 from detflow.models.weights.sources import InitialWeights
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.whole_network]
 
 SMALL = {"width_multiplier": 0.25, "num_filters": 16, "num_head_convs": 0, "max_level": 3}
 PRESETS = {"other": {**SMALL, "num_filters": 24}, "small": SMALL, "same": SMALL}

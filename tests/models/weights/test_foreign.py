@@ -16,7 +16,7 @@ from detflow.models.weights.restore import restore_initial_weights
 from detflow.models.weights.sources import find_initial_weights
 from detflow.models.weights.torch_file import read_state_dict
 
-pytestmark = [pytest.mark.tf, pytest.mark.slow]
+pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.whole_network]
 
 # Classes of ImageNet that photos out of a car in town show.
 TRAFFIC_LIGHT, STREET_SIGN, CAB = 920, 919, 468
