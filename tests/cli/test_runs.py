@@ -4,12 +4,16 @@ import pytest
 from click.testing import CliRunner
 
 from detflow.cli.main import cli
+from detflow.metrics.intervals import Interval
 from detflow.runs.run_dir import RunDir
 
 
 @pytest.mark.parametrize(
     ("intervals", "shown"),
-    [({"AP": (0.4321, 0.6), "AP50": (0.7, 0.8)}, "0.512 0.43–0.60 "), ({}, "0.512 ")],
+    [
+        ({"AP": Interval(0.4321, 0.6), "AP50": Interval(0.7, 0.8)}, "0.512 0.43–0.60 "),
+        ({}, "0.512 "),
+    ],
 )
 def test_a_metric_has_its_range_where_it_was_recorded(
     intervals, shown, tmp_path, record_of, save_state

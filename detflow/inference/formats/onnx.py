@@ -141,8 +141,7 @@ def load_onnx(path: Path, *, threads: int = 0) -> Runner:
 
 def load_with_onnxruntime(path: Path, *, threads: int = 0) -> Runner:
     """Loads an ONNX file in onnxruntime; arguments and errors are those of `load_onnx`."""
-    import onnxruntime
-
+    onnxruntime = _import_onnxruntime()
     try:
         session = _start_session(os.fspath(path), threads)
     except Exception as error:  # noqa: BLE001  Its exceptions have no class in common but this.
@@ -212,10 +211,21 @@ def load_with_opencv(path: Path, *, threads: int = 0) -> Runner:
     return run
 
 
-def _start_session(model: str | bytes, threads: int) -> Any:
-    """Returns onnxruntime's session for a file's path or content."""
+def _import_onnxruntime() -> Any:
+    """Imports onnxruntime, which from 1.29 on tells its maker of each model that it runs.
+
+    It would send the names of file and graph, digests and more from Linux, and leave a file in the
+    folder for temporary files. Whoever wants that sets the variable to 0 himself.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def _start_session(model: str | bytes, threads: int) -> Any:
+    """Returns onnxruntime's session for a file's path or content."""
+    onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Whatever goes wrong is raised; its log would be a second voice on the terminal.

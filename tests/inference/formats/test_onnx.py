@@ -1,9 +1,13 @@
 """ONNX files and OpenVINO's: what is refused, with one line and nothing on stderr."""
 
+import os
+import sys
+
 import onnx
 import pytest
 
 from detflow.errors import ArtifactError
+from detflow.inference.formats import onnx as onnx_format
 from detflow.inference.formats.onnx import load_with_onnxruntime, load_with_opencv
 from detflow.inference.formats.openvino import has_openvino, load_openvino
 
@@ -47,3 +51,16 @@ def test_a_model_of_another_kind_is_refused(load, tmp_path):
     )
     with pytest.raises(ArtifactError, match="not a detector"):
         load(path)
+
+
+@pytest.mark.parametrize(("wanted", "found"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_does_not_report_to_its_maker_unless_somebody_asks_for_it(
+    wanted, found, monkeypatch
+):
+    stand_in = object()
+    monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", wanted or "")
+    if wanted is None:
+        monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    assert onnx_format._import_onnxruntime() is stand_in
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == found
