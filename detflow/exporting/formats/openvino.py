@@ -52,7 +52,9 @@ def write_openvino(serving: ServingModel, label_map: LabelMap, path: Path) -> No
         source = Path(folder, "model.onnx")
         write_onnx(serving, label_map, source)
         try:
-            model = openvino.convert_model(os.fspath(source))
+            # What this reads is what `convert_model` makes of it, which also reports its use to
+            # OpenVINO's makers.
+            model = openvino.Core().read_model(os.fspath(source))
         except RuntimeError as error:
             raise ArtifactError(
                 f"OpenVINO cannot convert it: {first_line(error)}", path=path.name

@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -108,6 +109,19 @@ def test_a_disk_that_refuses_onnx_is_no_fault_of_the_format(
 
 
 @needs_openvino
+def test_nobody_is_told_that_openvino_converts(onnx_path, tmp_path, monkeypatch):
+    import openvino_telemetry
+
+    monkeypatch.setattr(openvino_telemetry, "Telemetry", None)
+    monkeypatch.setattr(
+        openvino_export, "write_onnx", lambda serving, label_map, path: shutil.copy(onnx_path, path)
+    )
+    path = tmp_path / "openvino" / "model.xml"
+    openvino_export.write_openvino(None, LabelMap(("a", "b", "c")), path)
+    assert path.with_suffix(".bin").stat().st_size > 10_000
+
+
+@needs_openvino
 def test_a_disk_that_refuses_openvino_is_no_fault_of_the_format(
     onnx_path, tmp_path, monkeypatch, small_files
 ):
@@ -121,11 +135,8 @@ def test_a_disk_that_refuses_openvino_is_no_fault_of_the_format(
     large = openvino.Model([opset13.relu(numbers)], [], "large")
     with ExitStack() as stack:
         # The file that it converts is as large as what it writes.
-        monkeypatch.setattr(
-            openvino,
-            "convert_model",
-            lambda path: (large, stack.enter_context(small_files(20_000)))[0],
-        )
+        read = lambda path: (large, stack.enter_context(small_files(20_000)))[0]  # noqa: E731
+        monkeypatch.setattr(openvino, "Core", lambda: SimpleNamespace(read_model=read))
         with pytest.raises(EnvironmentFault, match="the disk refuses") as caught:
             openvino_export.write_openvino(
                 None, LabelMap(("a",)), tmp_path / "openvino" / "model.xml"
