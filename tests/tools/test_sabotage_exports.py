@@ -42,21 +42,15 @@ A_FEW = (
 
 
 @pytest.mark.parametrize(
-    ("names", "run"),
-    [
-        pytest.param(A_FEW, "model_dir", id="a few"),
-        pytest.param(
-            None, "whole_model_dir", marks=[pytest.mark.soak, pytest.mark.whole_network], id="all"
-        ),
-    ],
+    "names", [A_FEW, pytest.param(None, marks=pytest.mark.soak)], ids=["a few", "all"]
 )
-def test_every_gate_in_floats_catches_what_is_rehearsed(names, run, sabotage, request):
+def test_every_gate_in_floats_catches_what_is_rehearsed(names, sabotage, model_dir):
     kinds = [
         kind
         for kind in sabotage.KINDS
         if kind.name not in SAME_WEIGHTS and (names is None or kind.name in names)
     ]
-    cases = list(sabotage.rehearse_campaign([request.getfixturevalue(run)], kinds, [1]))
+    cases = list(sabotage.rehearse_campaign([model_dir], kinds, [1]))
     honest, sabotaged = ([c for c in cases if bool(c.kind) is is_bad] for is_bad in (False, True))
     assert [case.failure for case in honest] == ["", "", ""]
     assert len(sabotaged) > (40 if names is None else 10)

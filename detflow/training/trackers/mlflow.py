@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,7 +74,9 @@ class MlflowTracker:
         if path.is_file():
             import onnx
 
-            with mlflow.start_run(run_id=self._id):
+            with warnings.catch_warnings(), mlflow.start_run(run_id=self._id):
+                # MLflow warns of the type hints of its own modules, which it imports here.
+                warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType")
                 mlflow.onnx.log_model(
                     onnx.load(path), name="detector", pip_requirements=["onnx", "onnxruntime"]
                 )
