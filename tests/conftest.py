@@ -27,6 +27,9 @@ from detflow.config.reading import parse_config
 from detflow.data.making import RecordOptions, publish_records
 from detflow.digests import seal
 
+# onnxruntime would tell its maker of each model that a test runs.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the
 # tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -88,17 +91,22 @@ def pytest_sessionfinish():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Chooses the network of a test, and of the fixtures that it is the first to ask for.
-
-    What is drawn at random is the same whichever tests ran before.
-    """
+    """Chooses the network of a test, and of the fixtures that it is the first to ask for."""
     is_tf = item.get_closest_marker("tf") is not None
     if is_tf or "networks" in sys.modules:
         # It imports TensorFlow.
         import networks
 
         networks.use(is_small=is_tf and item.get_closest_marker("whole_network") is None)
-        networks.set_random_seed(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    """Lets a test draw the same at random, whichever tests and fixtures ran before."""
+    if item.get_closest_marker("tf"):
+        from tf_keras.utils import set_random_seed
+
+        set_random_seed(1)
 
 
 def _is_slow(item):
@@ -350,13 +358,15 @@ def model_dir(records_dir, build_once):
 
     ckpt-10 is the better one.
     """
-    return build_once("run", lambda path: write_run(path, records_dir, {"input_size": [64, 64]}))
+    settings = {"input_size": [64, 64]}
+    return build_once("run", lambda path: write_run(path, records_dir, settings))
 
 
 @pytest.fixture(scope="session")
 def whole_model_dir(records_dir, build_once):
     """The same of Model Garden's network, for a test that is marked `whole_network`."""
-    return build_once("whole", lambda path: write_run(path, records_dir, {"input_size": [64, 64]}))
+    settings = {"input_size": [64, 64]}
+    return build_once("whole", lambda path: write_run(path, records_dir, settings, is_small=False))
 
 
 @pytest.fixture(scope="session")
@@ -427,7 +437,8 @@ def save_state():
     return save
 
 
-def write_run(path, records_dir, model_settings):
+def write_run(path, records_dir, model_settings, *, is_small=True):
+    import networks
     import tf_keras
 
     from detflow.config.schema import ExperimentConfig
@@ -448,6 +459,8 @@ def write_run(path, records_dir, model_settings):
             "evaluate": {"score_threshold": 0.3},
         }
     )
+    # All tests share it, whichever asks for it first.
+    assert networks.is_small() is is_small
     run = RunDir(path)
     run.path.mkdir()
     tf_keras.utils.set_random_seed(3)

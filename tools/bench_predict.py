@@ -97,6 +97,9 @@ def time_in_turns(
 def load_yolo(file: Path) -> Callable[[Path], object]:
     """Returns what decodes a picture, fits it as Ultralytics does, and runs the network on it."""
     import cv2
+
+    # It would tell its maker of each model that it runs.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()

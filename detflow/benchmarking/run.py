@@ -178,7 +178,7 @@ def _describe_few_objects(measurements: Sequence[Measurement]) -> str:
     for one in measurements:
         if one.ap_objects is not None and one.ap_objects < FEW_OBJECTS and one.ap is not None:
             where = (
-                f"{one.name}'s lies within {format_interval(one.ap_interval)} at {LEVEL_TEXT}"
+                f"it lies within {format_interval(one.ap_interval)} at {LEVEL_TEXT}"
                 if one.ap_interval
                 else "too few images to tell where it lies"
             )
@@ -258,6 +258,26 @@ def _leave_out_missing(
     return there
 
 
+def _read_range(path: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns where the AP lies that the export's proof measured, and of how many objects it is.
+
+    Raises:
+        ArtifactError: The card has something else there.
+    """
+    try:
+        parity = card["parity"]
+        interval, objects = parity["interval"], parity["objects"]
+        return {
+            "ap_interval": None if interval is None else (float(interval[0]), float(interval[1])),
+            "ap_objects": None if objects is None else int(objects),
+        }
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise ArtifactError(
+            f"it does not say where its AP lies: {type(error).__name__} {error}",
+            path=ArtifactDir(path).manifest_path,
+        ) from None
+
+
 def _measure(
     path: Path,
     card: Mapping[str, Any],
@@ -269,12 +289,8 @@ def _measure(
 ) -> Measurement:
     by_threads: dict[int, Mapping[str, Any]] = {}
     metrics, canvas = card["formats"][measured.name]["metrics"], card["canvas_size"]
-    parity, cold_start_s = card.get("parity", {}), 0.0
-    accuracy = {
-        "ap": None if metrics is None else metrics["AP"],
-        "ap_interval": parity.get("interval"),
-        "ap_objects": parity.get("objects"),
-    }
+    cold_start_s = 0.0
+    accuracy = {"ap": None if metrics is None else metrics["AP"], **_read_range(path, card)}
     for threads in dict.fromkeys(options.threads):
         request = {
             "path": str(path / entry.path),

@@ -8,7 +8,7 @@ from pathlib import Path
 from detflow.artifact import ArtifactDir
 from detflow.data.records.manifest import resolve_split
 from detflow.data.records.twins import count_twins
-from detflow.errors import ArtifactError, ConfigError
+from detflow.errors import ArtifactError
 from detflow.evaluation.splits import SplitReader
 from detflow.runs.learnt import find_learnt_splits
 from detflow.runs.record import RunRecord
@@ -30,11 +30,9 @@ def find_warnings(source: Path, reader: SplitReader) -> tuple[str, ...]:
     manifest, record = reader.manifest, _read_record(source)
     judged = set(resolve_split(manifest, reader.split))
     learnt = {name for name in manifest.splits if name.casefold().startswith("train")}
-    if record and record.data_fingerprint == manifest.fingerprint:
-        try:
-            learnt = find_learnt_splits(record, functools.partial(resolve_split, manifest))
-        except ConfigError:
-            raise ArtifactError("the record of its training is damaged", path=source) from None
+    resolve = functools.partial(resolve_split, manifest)
+    if record and (known := find_learnt_splits(record, resolve, manifest.fingerprint)):
+        learnt = known
         if seen := sorted(learnt & judged):
             return (
                 f"The model was trained on these images ({', '.join(seen)}): "

@@ -158,11 +158,12 @@ def _find_role(trained: TrainedModel, proof: ProofImages) -> str | None:
 
     It is "held out" for other images of the same records, and None where nobody can tell.
     """
-    record = trained.state.record
-    if proof.kind != "records" or proof.fingerprint != record.data_fingerprint:
+    if proof.kind != "records":
         return None
-    learnt = set(proof.splits) & find_learnt_splits(record, proof.resolve)
-    return "training" if learnt else "held out"
+    learnt = find_learnt_splits(trained.state.record, proof.resolve, proof.fingerprint)
+    if not learnt:
+        return None
+    return "held out" if learnt.isdisjoint(proof.splits) else "training"
 
 
 def _describe_tflite(results: Sequence[FormatResult]) -> dict[str, Any]:

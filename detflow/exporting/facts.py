@@ -175,6 +175,8 @@ def _describe_data(data: Mapping[str, Any]) -> str:
     described = (
         f"{first}split {data['split']} of records with the fingerprint {data['fingerprint'][:12]}"
     )
+    if data["earlier_splits"]:
+        described += f", and before that on {', '.join(data['earlier_splits'])} of them"
     if data["images"] is None:
         return described
     objects = sum((data["objects_per_class"] or {}).values())

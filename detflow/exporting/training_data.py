@@ -11,7 +11,7 @@ from typing import Any
 
 from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
 from detflow.data.records.reading import read_samples
-from detflow.runs.learnt import find_learnt_splits, find_other_records
+from detflow.runs.learnt import find_earlier_splits, find_learnt_splits, find_other_records
 from detflow.runs.record import RunRecord
 from detflow.runs.states import CheckpointState
 
@@ -24,9 +24,9 @@ def choose_judged_split(manifest: RecordsManifest, record: RunRecord) -> tuple[s
         record: Of the run.
 
     Returns:
-        A split whose name begins with test, and "test"; else what chose the checkpoint, as far as
-        it was not trained on, and "validation"; else any other split, and "test"; None where
-        there are only pictures that were trained on.
+        A split without a part in the training, first one whose name begins with test, and "test";
+        else what chose the checkpoint, as far as it was not trained on, and "validation"; None
+        where there are only pictures that were trained on.
     """
     eval_split = record.config.data.eval_split
     learnt = find_learnt_splits(record, functools.partial(resolve_split, manifest))
@@ -36,13 +36,12 @@ def choose_judged_split(manifest: RecordsManifest, record: RunRecord) -> tuple[s
         for name, split in manifest.splits.items()
         if split.objects and name not in learnt.union(chose)
     ]
-    for name in free:
-        if name.casefold().startswith("test"):
-            return name, "test"
+    if free:
+        return min(free, key=lambda name: not name.casefold().startswith("test")), "test"
     unlearnt = [name for name in chose if name not in learnt]
     if eval_split and any(manifest.splits[name].objects for name in unlearnt):
         return (eval_split if len(unlearnt) == len(chose) else "+".join(unlearnt)), "validation"
-    return (free[0], "test") if free else None
+    return None
 
 
 def describe_choice(state: CheckpointState, records: Path | None) -> dict[str, Any] | None:
@@ -85,6 +84,7 @@ def describe_training_data(record: RunRecord, records: Path | None) -> dict[str,
         "fingerprint": record.data_fingerprint,
         "split": data.train_split,
         "overfit": data.overfit,
+        "earlier_splits": find_earlier_splits(record),
         "other_records": find_other_records(record),
         "images": None,
         "objects_per_class": None,

@@ -27,7 +27,7 @@ import tensorflow as tf
 import tf_keras
 
 from detflow.config.schema import EvaluateConfig, ModelConfig
-from detflow.errors import ArtifactError, ConfigError
+from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.inference.serving import ServingModel
 from detflow.label_map import LabelMap
 from detflow.models.build import build_model
@@ -120,7 +120,11 @@ def build_serving(path: Path) -> tuple[ServingModel, LabelMap]:
     told = read_description(path)
     try:
         model = build_model(told.model, len(told.label_map))
-    except (ConfigError, KeyError, TypeError, ValueError, tf.errors.OpError) as error:
+    except tf.errors.ResourceExhaustedError as error:
+        raise EnvironmentFault(
+            f"its network does not fit into memory: {first_line(error)}", path=path
+        ) from None
+    except (ConfigError, KeyError, TypeError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise ArtifactError(
             f"the network that it describes cannot be built: {first_line(error)}", path=path
         ) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from detflow.errors import ArtifactError, ConfigError
 from detflow.runs.record import RunRecord
 
 
@@ -43,19 +44,36 @@ def list_all_lessons(record: RunRecord) -> list[Lesson]:
     return list(dict.fromkeys(lessons))
 
 
-def find_learnt_splits(record: RunRecord, resolve: Callable[[str], Sequence[str]]) -> set[str]:
-    """Returns the splits of a run's own records that it was trained on.
+def find_learnt_splits(
+    record: RunRecord, resolve: Callable[[str], Sequence[str]], fingerprint: str | None = None
+) -> set[str]:
+    """Returns the splits of records that a run was trained on.
 
     Args:
         record: Of the run.
-        resolve: Returns the splits of these records that a name stands for.
+        resolve: Returns the splits of the records that a name stands for; raises ConfigError where
+            they have no such split.
+        fingerprint: Of the records; None for the run's own.
+
+    Returns:
+        The splits' names; none where the run was not trained on these records.
 
     Raises:
-        ConfigError: As `resolve` does.
+        ArtifactError: The run names a split that the records lack.
     """
+    wanted = fingerprint or record.data_fingerprint
+    names = [lesson.split for lesson in list_all_lessons(record) if lesson.fingerprint == wanted]
+    try:
+        return {split for name in names for split in resolve(name)}
+    except ConfigError as error:
+        raise ArtifactError(f"the record of the training is damaged: {error.cause}") from None
+
+
+def find_earlier_splits(record: RunRecord) -> list[str]:
+    """Returns the splits of a run's own records that it was trained on before the present one."""
     lessons = list_all_lessons(record)
-    names = [split for records, split in lessons if records == record.data_fingerprint]
-    return {split for name in names for split in resolve(name)}
+    own = [lesson.split for lesson in lessons if lesson.fingerprint == record.data_fingerprint]
+    return own[1:]
 
 
 def find_other_records(record: RunRecord) -> list[str]:

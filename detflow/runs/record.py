@@ -123,15 +123,15 @@ class RunRecord:
 
 
 def _read_accepted(entry: Any) -> Mapping[str, Any]:
-    fingerprint, split = entry["learnt"]
-    texts = [*entry["changes"], fingerprint, split]
-    if not isinstance(entry["step"], int) or not all(isinstance(text, str) for text in texts):
+    step, *lists = (entry[name] for name in ("step", "changes", "learnt"))
+    if not (
+        isinstance(step, int)
+        and all(isinstance(texts, list) for texts in lists)
+        and all(isinstance(text, str) for texts in lists for text in texts)
+        and len(lists[1]) == 2
+    ):
         raise ValueError("accepted_changes are not what a run has there")
-    return {
-        "step": entry["step"],
-        "changes": list(entry["changes"]),
-        "learnt": [fingerprint, split],
-    }
+    return {"step": step, "changes": lists[0], "learnt": lists[1]}
 
 
 def with_steps(config: ExperimentConfig, steps: int) -> ExperimentConfig:

@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
 """What `--from` takes for no weights."""
-_BUNDLED, _BETTER = "efficientnet-lite0-imagenet", "mobilenet-v2-openimages"
-_FETCHED = f"fetched ({PUBLISHED[_BETTER].num_bytes or 0:,} bytes), or in the cache before"
+_CLASSIFIER, _DETECTOR = "efficientnet-lite0-imagenet", "mobilenet-v2-openimages"
+_FETCHED = f"fetched ({PUBLISHED[_DETECTOR].num_bytes or 0:,} bytes), or in the cache before"
 _OFFLINE_VARIABLE = "DETFLOW_OFFLINE"
 _SCRATCH_PRESET = "retinanet_resnet10"
 _UNKNOWN = "nobody knows its data and its licence: state it as train.init_licence"
@@ -61,7 +61,7 @@ class Beginning:
     is_automatic: bool = False
 
 
-def choose_beginning(start_from: str | None, *, offline: bool, num_classes: int = 1) -> Beginning:
+def choose_beginning(start_from: str | None, *, offline: bool, num_classes: int) -> Beginning:
     """Chooses the weights to start from.
 
     Args:
@@ -92,20 +92,20 @@ def choose_beginning(start_from: str | None, *, offline: bool, num_classes: int 
         why = f"a classifier's backbone tells {num_classes} classes apart sooner than a detector's"
     elif offline:
         why = "no network was to be used"
-    elif _fetch(_BETTER):
+    elif _fetch(_DETECTOR):
         better = "a detector's backbone finds objects of few classes sooner than a classifier's"
-        return _published(_BETTER, f"{better}; {_FETCHED}", is_automatic=True)
+        return _published(_DETECTOR, f"{better}; {_FETCHED}", is_automatic=True)
     else:
-        why = "better weights could not be fetched"
+        why = "a detector's weights could not be fetched"
     try:
-        find_initial_weights(TrainConfig(init_from=_BUNDLED))
+        find_initial_weights(TrainConfig(init_from=_CLASSIFIER))
     except EnvironmentFault as fault:
         lacks = f"{why}, and {fault.cause}"
         # A detector's backbone is better than none for many classes, too.
-        if is_here(_BETTER) or (has_many_classes and not offline and _fetch(_BETTER)):
-            return _published(_BETTER, f"{_FETCHED}; {lacks}", is_automatic=True)
+        if is_here(_DETECTOR) or (has_many_classes and not offline and _fetch(_DETECTOR)):
+            return _published(_DETECTOR, f"{_FETCHED}; {lacks}", is_automatic=True)
         return Beginning(None, why=f"{lacks}: from scratch")
-    return _published(_BUNDLED, f"it came with the installation; {why}", is_automatic=True)
+    return _published(_CLASSIFIER, f"it came with the installation; {why}", is_automatic=True)
 
 
 def choose_weights(beginning: Beginning) -> list[Choice]:

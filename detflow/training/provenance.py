@@ -39,8 +39,6 @@ _WITHOUT_EFFECT = {
     "checkpoint.max_bytes",
     # It says how a change is met, and is none.
     "train.resume_schedule",
-    # The model card alone has it.
-    "train.init_licence",
     "tracking.trackers",
     "tracking.project",
     "tracking.name",

@@ -158,7 +158,7 @@ def test_the_table_ends_with_the_fastest_and_its_bare_network(capsys):
 @pytest.mark.parametrize(
     ("objects", "interval", "line"),
     [
-        (19, (0.301, 0.524), "AP is of only 19 objects: onnx's lies within 0.30–0.52 at 90 %."),
+        (19, (0.301, 0.524), "AP is of only 19 objects: it lies within 0.30–0.52 at 90 %."),
         (1, None, "AP is of only 1 object: too few images to tell where it lies."),
         (50, (0.301, 0.524), None),
         (None, None, None),

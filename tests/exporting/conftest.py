@@ -46,6 +46,7 @@ def card_values():
             "fingerprint": "bf9322e7" + "a" * 56,
             "split": "train",
             "overfit": None,
+            "earlier_splits": [],
             "other_records": [],
             "images": 252,
             "objects_per_class": {"cat": 1900, "dog": 19},

@@ -106,6 +106,10 @@ def test_the_origin_tells_data_weights_effort_and_what_chose(card_values):
     assert list_origin(card_values | {"data": few})["trained on"].startswith(
         "8 images with 9 objects: the first 8 images of split train of records"
     )
+    twice = card_values["data"] | {"earlier_splits": ["val"]}
+    assert list_origin(card_values | {"data": twice})["trained on"].endswith(
+        "bf9322e7aaaa, and before that on val of them"
+    )
 
 
 def test_a_choice_by_pictures_that_were_trained_on_is_called_that(card_values):

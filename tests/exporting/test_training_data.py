@@ -43,6 +43,8 @@ def settings(train, evaluated, *more):
         # A split without a part in the training is a test, whatever it is called.
         ({"train": 9, "val": 3}, "train", None, ("val", "test")),
         ({"train": 9, "holdout": 3}, "train", "train", ("holdout", "test")),
+        ({"train": 9, "val": 3, "holdout": 3}, "train", "val", ("holdout", "test")),
+        ({"train": 9, "holdout": 3, "test": 3}, "train", None, ("test", "test")),
         ({"train": 9, "holdout": 0}, "train", "train", None),
     ],
 )

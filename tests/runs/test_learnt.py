@@ -5,7 +5,12 @@ import json
 import pytest
 
 from detflow.errors import ArtifactError
-from detflow.runs.learnt import find_learnt_splits, find_other_records, list_lessons
+from detflow.runs.learnt import (
+    find_earlier_splits,
+    find_learnt_splits,
+    find_other_records,
+    list_lessons,
+)
 from detflow.runs.record import RunRecord
 
 OWN, OTHER = "0" * 64, "1" * 64
@@ -40,6 +45,9 @@ def test_what_was_learnt_before_accepted_changes_stays_learnt(record_of):
         (OTHER, "trainval"),
     ]
     assert find_learnt_splits(record, resolve) == {"train", "val"}
+    assert find_learnt_splits(record, resolve, OTHER) == {"val", "train"}
+    assert find_learnt_splits(record, resolve, "f" * 64) == set()
+    assert find_earlier_splits(record) == ["val"]
     assert find_other_records(record) == [OTHER]
 
 
@@ -100,7 +108,16 @@ def test_initial_weights_of_another_form_are_refused_in_one_line(record_of, init
 
 
 @pytest.mark.parametrize(
-    "accepted", [[3], [{"step": 1}], [{"step": "1", "changes": [], "learnt": ["", ""]}], [{}]]
+    "accepted",
+    [
+        [3],
+        [{}],
+        [{"step": 1, "changes": []}],
+        [{"step": "1", "changes": [], "learnt": ["", ""]}],
+        [{"step": 1, "changes": "abc", "learnt": ["", ""]}],
+        [{"step": 1, "changes": [], "learnt": "ab"}],
+        [{"step": 1, "changes": [], "learnt": ["a"]}],
+    ],
 )
 def test_accepted_changes_of_another_form_are_refused(record_of, accepted, tmp_path):
     content = record_of().to_json() | {"accepted_changes": accepted}

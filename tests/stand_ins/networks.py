@@ -7,7 +7,6 @@ converted in a tenth of the time. What is about networks is marked `whole_networ
 import os
 
 import small_network
-from tf_keras.utils import set_random_seed  # noqa: F401  (conftest.py calls it)
 
 from detflow.models import retinanet
 from detflow.models.garden.retinanet import build_retinanet_network

@@ -34,11 +34,8 @@ def test_the_kinds_are_what_they_are_called(sabotage):
     assert all(kind.meaning for kind in sabotage.KINDS)
 
 
-# One of each part of what is converted: weights, decoding, suppression, names.
-A_FEW = (
-    *("noise_in_backbone", "box_coder_off", "duplicates_left", "threshold_off"),
-    "names_permuted",
-)
+# One of each part of what is converted: weights, decoding, suppression, threshold, names.
+A_FEW = ("noise_in_backbone", "box_coder_off", "duplicates_left", "threshold_off", "names_permuted")
 
 
 @pytest.mark.parametrize(

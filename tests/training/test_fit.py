@@ -235,11 +235,13 @@ def test_a_clock_that_allows_few_images_gets_a_smaller_canvas():
 
 def test_init_names_the_weights_that_it_can_have(monkeypatch):
     monkeypatch.setenv("DETFLOW_OFFLINE", "1")
-    assert choose_beginning(None, offline=False).source == "efficientnet-lite0-imagenet"
-    scratch = choose_beginning("scratch", offline=False)
+    assert (
+        choose_beginning(None, offline=False, num_classes=3).source == "efficientnet-lite0-imagenet"
+    )
+    scratch = choose_beginning("scratch", offline=False, num_classes=3)
     assert (scratch.source, scratch.model["preset"]) == (None, "retinanet_resnet10")
     with pytest.raises(ConfigError, match=r"nowhere\.tflite is not a name, an address, a run"):
-        choose_beginning("nowhere.tflite", offline=True)
+        choose_beginning("nowhere.tflite", offline=True, num_classes=3)
 
 
 def test_a_wrong_time_budget_is_blamed_on_its_flag():

@@ -30,19 +30,19 @@ def test_offline_holds_for_weights_that_were_asked_for_too(source, by_variable, 
     if by_variable:
         monkeypatch.setenv("DETFLOW_OFFLINE", "1")
     with pytest.raises(EnvironmentFault, match=f"{source} is not on this machine") as caught:
-        choose_beginning(source, offline=not by_variable)
+        choose_beginning(source, offline=not by_variable, num_classes=3)
     assert "weights fetch" in caught.value.remedy
 
 
 def test_offline_takes_what_is_here(monkeypatch):
     monkeypatch.undo()
     name = "efficientnet-lite0-imagenet"
-    assert choose_beginning(name, offline=True).source == name
+    assert choose_beginning(name, offline=True, num_classes=3).source == name
     monkeypatch.setattr(fit_weights, "is_here", lambda name: True)
     asked = []
     monkeypatch.setattr(fit_weights, "find_initial_weights", asked.append)
     with pytest.raises(ConfigError, match="names nothing"):
-        choose_beginning("mobilenet-v2-openimages", offline=True)
+        choose_beginning("mobilenet-v2-openimages", offline=True, num_classes=3)
     assert [config.init_from for config in asked] == ["mobilenet-v2-openimages"]
 
 
@@ -87,7 +87,7 @@ def test_the_choice_is_among_what_can_be_had(num_classes, offline, had, taken, m
 def test_nothing_is_claimed_of_a_file_that_is_of_a_known_network_alone(tmp_path, monkeypatch):
     monkeypatch.undo()
     (tmp_path / "mine.pth").write_bytes(b"tuned")
-    begun = choose_beginning(str(tmp_path / "mine.pth"), offline=True)
+    begun = choose_beginning(str(tmp_path / "mine.pth"), offline=True, num_classes=3)
     assert (begun.model, begun.is_mobile) == ({"preset": "retinanet_lite0"}, True)
     assert begun.why.endswith(
         "nobody knows its data and its licence: state it as train.init_licence"
@@ -102,7 +102,7 @@ def begin_from(settings, tmp_path, monkeypatch, run_record, save_state):
     record = run_record(config)
     run.write_record(record)
     save_state(run, record, best_step=8)
-    return choose_beginning(str(run.path), offline=True)
+    return choose_beginning(str(run.path), offline=True, num_classes=3)
 
 
 def test_a_run_brings_the_model_that_its_weights_fit(tmp_path, monkeypatch, run_record, save_state):
@@ -140,8 +140,8 @@ def test_a_checkpoint_of_tensorflow_is_looked_into(found, tmp_path, monkeypatch)
     )
     if found is None:
         with pytest.raises(ConfigError, match="nobody knows which model these weights fit"):
-            choose_beginning(str(tmp_path), offline=True)
+            choose_beginning(str(tmp_path), offline=True, num_classes=3)
         return
-    begun = choose_beginning(str(tmp_path), offline=True)
+    begun = choose_beginning(str(tmp_path), offline=True, num_classes=3)
     assert (begun.model, begun.is_mobile) == ({"preset": found}, True)
     assert "nobody knows its data and its licence" in begun.why

@@ -71,11 +71,14 @@ async function takePicture() {
 async function watch() {
   // Whoever stops and begins again while a picture is on its way has begun another turn.
   const turn = ++state.turn;
+  const isOver = () => !state.isWatching || state.turn !== turn;
   state.isWatching = true;
   showCameraButtons();
   let last = null;
-  while (state.isWatching && state.turn === turn) {
-    const picture = makePicture(await takeFrame(), "camera.jpg");
+  while (!isOver()) {
+    const frame = await takeFrame();
+    if (isOver()) break;
+    const picture = makePicture(frame, "camera.jpg");
     try {
       await detect(picture);
     } catch (error) {
