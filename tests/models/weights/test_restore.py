@@ -58,10 +58,19 @@ def prefix(published, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def fresh(tiny_config):
+@pytest.fixture(scope="module")
+def initialised(tiny_config):
+    """A new model and its values: building Model Garden's takes longer than all that fills it."""
     tf_keras.utils.set_random_seed(5)
-    return build(tiny_config().model, 3)
+    model = build(tiny_config().model, 3)
+    return model, model.network.get_weights()
+
+
+@pytest.fixture
+def fresh(initialised):
+    model, initial = initialised
+    model.network.set_weights(initial)
+    return model
 
 
 CLASSIFIER = ["head/_classifier/kernel", "head/_classifier/bias"]
