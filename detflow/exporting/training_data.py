@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from detflow.data.records.manifest import RecordsManifest, read_manifest, resolve_split
+from detflow.data.records.manifest import RecordsManifest, parse_split, read_manifest, resolve_split
 from detflow.data.records.reading import read_samples
 from detflow.runs.learnt import find_earlier_splits, find_learnt_splits, find_other_records
 from detflow.runs.record import RunRecord
@@ -56,7 +56,7 @@ def describe_choice(state: CheckpointState, records: Path | None) -> dict[str, A
     split = data.train_split if data.overfit else data.eval_split
     if not state.metrics or state.metric is None or split is None:
         return None
-    resolve: Callable[[str], Sequence[str]] = _guess_splits
+    resolve: Callable[[str], Sequence[str]] = parse_split
     if records is not None:
         resolve = functools.partial(resolve_split, read_manifest(records))
     return {
@@ -65,11 +65,6 @@ def describe_choice(state: CheckpointState, records: Path | None) -> dict[str, A
         "value": state.metrics.get(state.metric),
         "is_training": bool(set(resolve(split)) & find_learnt_splits(state.record, resolve)),
     }
-
-
-def _guess_splits(name: str) -> Sequence[str]:
-    """Returns the splits of a name where no manifest says which unions there are."""
-    return ("train", "val") if name == "trainval" else name.split("+")
 
 
 def describe_training_data(record: RunRecord, records: Path | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detflow.label_map import LabelMap
-from detflow.metrics.ranking import Ranking, Weights, average_precisions
+from detflow.metrics.ranking import Ranking, Weights, average_precisions, count_objects
 
 LEVEL: Final = 0.9
 """The share of the draws that an interval holds."""
@@ -32,6 +32,10 @@ LEVEL_TEXT: Final = f"{100 * LEVEL:.0f} %"
 MAX_DRAWS: Final = 1000
 """How often the images are drawn, unless there is very much to compute."""
 
+MIN_DRAWS: Final = 200
+"""The fewest that tell where AP lies: a range for a few words in passing, which costs milliseconds
+with hundreds of images, and the least of a very large split."""
+
 SEED: Final = 20
 """The draws are a pure function of it, of the number of images, and of their own number."""
 
@@ -41,7 +45,6 @@ FEW_OBJECTS: Final = 50
 MIN_IMAGES: Final = 5
 """A class in fewer images has no interval: these few drawn again can show no others."""
 
-_MIN_DRAWS = 200
 # Steps of work beyond which draws are saved: about eight seconds of one core. At an IoU threshold a
 # hit costs about ten times what a detection does.
 _MAX_WORK, _WORK_OF_HIT = 1_200_000_000, 10
@@ -125,18 +128,17 @@ def find_intervals(drawn: DrawnPrecision, label_map: LabelMap) -> dict[str, Inte
 
 
 def find_range(
-    rankings: Sequence[Ranking], label_map: LabelMap, draws: int | None = None
+    rankings: Sequence[Ranking], label_map: LabelMap, max_draws: int = MAX_DRAWS
 ) -> tuple[int, Interval | None]:
     """Returns on how many objects AP is measured, and where it lies.
 
     Args:
         rankings: The ranking of each class.
         label_map: The classes.
-        draws: How often the images are drawn; None as often as the work allows.
+        max_draws: As of `draw_precision`.
     """
-    drawn = draw_precision(rankings, draws) if draws else draw_precision(rankings)
-    objects = sum(int(ranking.num_truths.sum()) for ranking in rankings)
-    return objects, find_intervals(drawn, label_map)["AP"]
+    drawn = draw_precision(rankings, max_draws)
+    return count_objects(rankings), find_intervals(drawn, label_map)["AP"]
 
 
 def find_differences(
@@ -177,7 +179,7 @@ def _choose_draws(rankings: Sequence[Ranking], max_draws: int) -> int:
         len(ranking.images) + _WORK_OF_HIT * int(np.count_nonzero(ranking.hits))
         for ranking in rankings
     )
-    return min(max_draws, max(_MIN_DRAWS, _MAX_WORK // max(1, work)))
+    return min(max_draws, max(MIN_DRAWS, _MAX_WORK // max(1, work)))
 
 
 def _draw_images(num_images: int, draws: int, blocks: int) -> Iterator[tuple[int, Weights]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,11 @@ class Ranking:
 
 Weights = npt.NDArray[np.int32]
 """[draws, images]: how often each image counts."""
+
+
+def count_objects(rankings: Iterable[Ranking]) -> int:
+    """Returns how many objects count, of all classes together."""
+    return sum(int(ranking.num_truths.sum()) for ranking in rankings)
 
 
 def average_precisions(ranking: Ranking, weights: Weights) -> npt.NDArray[np.float64]:

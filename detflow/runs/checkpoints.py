@@ -20,6 +20,7 @@ import tf_keras
 from detflow.config.schema import ExperimentConfig
 from detflow.digests import digest_file
 from detflow.errors import ArtifactError
+from detflow.metrics.intervals import Interval
 from detflow.process.tensorflow_faults import checkpoint_faults, write_faults
 from detflow.publish import publish_directory, publish_file
 from detflow.runs.plan import Plan
@@ -29,7 +30,6 @@ from detflow.runs.states import (
     CHECKPOINT_FILES,
     CHECKPOINT_PREFIX,
     CheckpointState,
-    Interval,
     Metrics,
     describe_not_finite,
     nothing_to_restore,

@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from detflow.config.schema import EvaluateConfig, TrainConfig
 from detflow.digests import FileDigest, read_sealed_object, seal, verify_files
 from detflow.errors import ArtifactError
+from detflow.metrics.intervals import Interval
 from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import STATE_NAME, RunDir
 from detflow.storage.kinds import describe_mistake
@@ -35,9 +36,6 @@ NUM_FIRST_IMAGES = 32
 
 Metrics = Mapping[str, float | None]
 """Values by name; None for what could not be measured."""
-
-Interval = tuple[float, float]
-"""Where a value lies, from the lowest to the highest."""
 
 _Count = Annotated[int, Field(ge=0)]
 

@@ -16,10 +16,11 @@ from typing_extensions import override
 
 from detflow.distributed.steps import TakenStep
 from detflow.errors import ArtifactError
+from detflow.metrics.intervals import Interval
 from detflow.process.platform import peak_memory
 from detflow.publish import publish_file
 from detflow.runs.run_dir import RunDir
-from detflow.runs.states import CheckpointState, Interval, Metrics, describe_not_finite
+from detflow.runs.states import CheckpointState, Metrics, describe_not_finite
 from detflow.text import count_noun
 from detflow.training.budget import Stopwatch
 from detflow.training.display import TrainingDisplay

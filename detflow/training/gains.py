@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from detflow.label_map import LabelMap
 from detflow.metrics.intervals import (
     FEW_OBJECTS,
     LEVEL_TEXT,
+    MIN_DRAWS,
     DrawnPrecision,
     Interval,
     draw_precision,
     find_differences,
     find_intervals,
 )
-from detflow.metrics.ranking import Ranking
+from detflow.metrics.ranking import Ranking, count_objects
 from detflow.tables import format_difference, format_interval
 from detflow.text import count_noun
-
-DRAWS: Final = 200
-"""How often the images are drawn: enough for a word, and milliseconds for hundreds of images."""
 
 
 class Gains:
@@ -52,7 +49,7 @@ class Gains:
         """
         if ap is None or not rankings:
             return ""
-        drawn, before = draw_precision(rankings, DRAWS), self._best
+        drawn, before = draw_precision(rankings, MIN_DRAWS), self._best
         found = find_intervals(drawn, self._label_map)
         known = {name: at for name in ("AP", "AP50") if (at := found[name]) is not None}
         self._latest = step, known
@@ -72,7 +69,7 @@ class Gains:
 
 def _tell_range(rankings: Sequence[Ranking], interval: Interval | None) -> list[str]:
     """Returns how far an AP of few objects can be trusted; nothing where there are many."""
-    objects = sum(int(ranking.num_truths.sum()) for ranking in rankings)
+    objects = count_objects(rankings)
     if objects >= FEW_OBJECTS or interval is None:
         return []
     return [f"{format_interval(interval)} at {LEVEL_TEXT}, of only {count_noun(objects, 'object')}"]

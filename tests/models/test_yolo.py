@@ -80,7 +80,6 @@ def test_the_total_is_the_sum_of_its_parts_and_is_finite_without_objects(model):
     assert float(empty.parts["box"]) == 0.0
 
 
-@pytest.mark.soak
 def test_one_class_is_scored_by_objectness_alone():
     model = build(1)
     _, scores = model.predict(tf.zeros([1, 64, 96, 3]))

@@ -9,6 +9,7 @@ from detflow.config.schema import EvaluateConfig, TrainConfig
 from detflow.digests import seal
 from detflow.errors import ArtifactError
 from detflow.label_map import LabelMap
+from detflow.metrics.intervals import Interval
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import (
     CheckpointState,
@@ -45,6 +46,14 @@ def walk(values, *, mode="max", min_delta=0.0):
 def test_best_and_patience(values, mode, best, stale):
     state = walk(values, mode=mode)
     assert (state.best_step, state.stale_evaluations) == (best, stale)
+
+
+def test_a_state_keeps_where_its_values_lie(save_state, record_of, tmp_path):
+    run, intervals = RunDir(tmp_path), {"AP": Interval(0.25, 0.5)}
+    save_state(run, record_of(), intervals=intervals)
+    found = read_state(run.checkpoint_path(8)).intervals
+    assert found == intervals
+    assert found["AP"].high == 0.5
 
 
 def test_a_gain_is_measured_from_the_last_gain_so_that_small_steps_add_up():

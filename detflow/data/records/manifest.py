@@ -171,10 +171,8 @@ def resolve_split(manifest: RecordsManifest, name: str) -> tuple[str, ...]:
         return (name,)
     if name in manifest.unions:
         return manifest.unions[name]
-    parts = tuple(name.split("+")) if "+" in name else ()
-    if name == "trainval":
-        parts = ("train", "val")
-    if parts and all(part in manifest.splits for part in parts) and len(set(parts)) == len(parts):
+    parts = parse_split(name)
+    if all(part in manifest.splits for part in parts) and len(set(parts)) == len(parts):
         return parts
     known = [*manifest.splits, *manifest.unions]
     nearest = find_nearest(name, known, cutoff=0.5)
@@ -182,6 +180,15 @@ def resolve_split(manifest: RecordsManifest, name: str) -> tuple[str, ...]:
     raise ConfigError(
         f"there is no split {name!r}", remedy=f"{hint}the records have {', '.join(known)}"
     )
+
+
+def parse_split(name: str) -> tuple[str, ...]:
+    """Returns the splits that a name stands for by itself, whatever the records have.
+
+    Args:
+        name: A split, "trainval", or splits joined by "+".
+    """
+    return ("train", "val") if name == "trainval" else tuple(name.split("+"))
 
 
 def find_image_name(records_dir: Path, shard: str, number: int) -> str | None:

@@ -21,7 +21,7 @@ from detflow.inference.formats.base import Format
 from detflow.inference.trained import TrainedModel
 from detflow.label_map import LabelMap
 from detflow.metrics.coco import CocoEvaluation, EvaluatedImage, coco_metrics
-from detflow.metrics.intervals import Interval, find_range
+from detflow.metrics.intervals import MIN_DRAWS, Interval, find_range
 from detflow.runs.states import NUM_FIRST_IMAGES
 from detflow.text import count_noun
 
@@ -30,8 +30,6 @@ METRICS: Final = ("AP", "AP50")
 
 Metrics = Mapping[str, float | None]
 """Values of `METRICS` by name; None for images without objects."""
-
-_DRAWS: Final = 200
 
 FURTHER_IMAGES: Final = 32
 """Images that prove further entries of a format: they hold the same network as its first one."""
@@ -268,7 +266,7 @@ class _Truth:
         if not self._images:
             return None, None
         return find_range(
-            CocoEvaluation(self._images, self._label_map).rankings(), self._label_map, _DRAWS
+            CocoEvaluation(self._images, self._label_map).rankings(), self._label_map, MIN_DRAWS
         )
 
     def measure(self, number: int | None = None) -> Metrics | None:

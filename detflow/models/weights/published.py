@@ -177,6 +177,43 @@ def find_by_digest(sha256: str) -> str | None:
     return next((name for name, entry in PUBLISHED.items() if entry.sha256 == sha256), None)
 
 
+def find_origin(terms: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns what weights go back to, however many runs there were since.
+
+    Args:
+        terms: As `InitialWeights.terms`.
+
+    Returns:
+        The `name`, `data` and `licence` of published weights, or a `stated_licence`; None of
+        scratch; empty where nobody knows.
+    """
+    # A stranger's record may name thousands of runs.
+    while "records" in terms:
+        if terms["begun_with"] is None:
+            return None
+        terms = terms["begun_with"]
+    return terms
+
+
+def state_licence(terms: Mapping[str, Any], licence: str | None) -> Mapping[str, Any]:
+    """Returns terms with a licence for what they go back to, where nobody knows what that is.
+
+    Args:
+        terms: As `InitialWeights.terms`.
+        licence: Value of `train.init_licence`.
+    """
+    if licence is None or find_origin(terms) != {}:
+        return terms
+    runs = []
+    while "records" in terms:
+        runs.append(terms)
+        terms = terms["begun_with"]
+    stated: Mapping[str, Any] = {"stated_licence": licence}
+    for run in reversed(runs):
+        stated = {**run, "begun_with": stated}
+    return stated
+
+
 def describe_terms(terms: Mapping[str, Any]) -> str:
     """Returns what weights were made from, and what they may be used for, in a few words.
 
@@ -184,7 +221,6 @@ def describe_terms(terms: Mapping[str, Any]) -> str:
         terms: As `InitialWeights.terms`.
     """
     runs = ""
-    # However many runs there were: a stranger's record may name thousands.
     while "records" in terms:
         runs += f"a run of detflow on records {terms['records'][:12]}, which began with "
         if terms["begun_with"] is None:
@@ -208,7 +244,5 @@ def describe_initial_weights(
     """
     if record is None:
         return "none: trained from scratch"
-    terms = record["terms"]
-    if not terms and stated_licence is not None:
-        terms = {"stated_licence": stated_licence}
+    terms = state_licence(record["terms"], stated_licence)
     return f"{record['source']}, made from {describe_terms(terms)}"

@@ -21,7 +21,14 @@ from detflow.models.weights.library import (
     is_fetched_folder,
     read_fetched_folder,
 )
-from detflow.models.weights.published import PUBLISHED, Kind, describe_terms, find_by_digest
+from detflow.models.weights.published import (
+    PUBLISHED,
+    Kind,
+    describe_terms,
+    find_by_digest,
+    find_origin,
+    state_licence,
+)
 from detflow.runs.learnt import list_lessons
 from detflow.runs.record import RunRecord
 from detflow.runs.run_dir import RunDir
@@ -92,7 +99,7 @@ def find_initial_weights(config: TrainConfig) -> InitialWeights | None:
             )
         return None
     weights = _find(config.init_from, config.init_sha256)
-    if licence is not None and weights.terms:
+    if licence is not None and find_origin(weights.terms) != {}:
         raise ConfigError(
             f"train.init_licence is {licence}, and what {weights.source} was made from "
             f"is known: {describe_terms(weights.terms)}",
@@ -173,10 +180,10 @@ def _from_export(source: str, artifact: ArtifactDir, sha256: str | None) -> Init
 
 def _inherited(record: RunRecord) -> dict[str, Any]:
     """Returns what the weights of a run were made from."""
-    begun_with = record.initial_weights["terms"] if record.initial_weights else None
-    licence = record.config.train.init_licence
-    if begun_with == {} and licence is not None:
-        begun_with = {"stated_licence": licence}
+    begun_with = None
+    if record.initial_weights:
+        terms, licence = record.initial_weights["terms"], record.config.train.init_licence
+        begun_with = state_licence(terms, licence)
     learnt = [list(lesson) for lesson in list_lessons(record)]
     return {"records": record.data_fingerprint, "learnt": learnt, "begun_with": begun_with}
 

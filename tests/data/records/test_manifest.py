@@ -6,6 +6,7 @@ from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
 from detflow.data.records.manifest import (
     find_image_name,
+    parse_split,
     read_manifest,
     read_memberships,
     resolve_split,
@@ -28,6 +29,14 @@ def test_splits_have_names(records):
         resolve_split(manifest, "test")
     with pytest.raises(ConfigError, match="train\\+train"):
         resolve_split(manifest, "train+train")
+
+
+@pytest.mark.parametrize(
+    ("name", "splits"),
+    [("train", ["train"]), ("trainval", ["train", "val"]), ("test+val", ["test", "val"])],
+)
+def test_a_name_means_splits_without_a_manifest_too(name, splits):
+    assert list(parse_split(name)) == splits
 
 
 @pytest.mark.parametrize(

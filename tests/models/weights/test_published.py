@@ -1,6 +1,12 @@
 import pytest
 
-from detflow.models.weights.published import PUBLISHED, describe_initial_weights, find_by_digest
+from detflow.models.weights.published import (
+    PUBLISHED,
+    describe_initial_weights,
+    find_by_digest,
+    find_origin,
+    state_licence,
+)
 
 LITE0 = PUBLISHED["efficientnet-lite0-imagenet"]
 TERMS = {
@@ -21,6 +27,18 @@ def test_a_stated_licence_stands_where_nobody_knows_one():
     assert describe_initial_weights(mine, "MIT") == told
     run = {"source": "runs/a", "terms": {**SCRATCH, "begun_with": {"stated_licence": "MIT"}}}
     assert describe_initial_weights(run).endswith("nobody knows what; stated licence MIT")
+
+
+def test_a_stated_licence_is_that_of_what_the_first_of_many_runs_began_with():
+    terms = {}
+    for _ in range(2000):
+        terms = {**SCRATCH, "begun_with": terms}
+    assert find_origin(terms) == {}
+    told = describe_initial_weights({"source": "runs/a", "terms": terms}, "MIT")
+    assert told.endswith("which began with nobody knows what; stated licence MIT")
+    assert find_origin(state_licence(terms, "MIT")) == {"stated_licence": "MIT"}
+    for known in (SCRATCH, TERMS, {**SCRATCH, "begun_with": TERMS}):
+        assert state_licence(known, "MIT") is known
 
 
 @pytest.mark.parametrize(

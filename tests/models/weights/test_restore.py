@@ -50,7 +50,7 @@ def published(tiny_config):
 
 @pytest.fixture(scope="module")
 def prefix(published, tmp_path_factory):
-    """The model as Model Garden's trainer saves one."""
+    """The model as Model Garden's trainer saves one, of its own network."""
     path = tmp_path_factory.mktemp("published") / "ckpt-7"
     tf.train.Checkpoint(
         global_step=tf.Variable(7), model=published.network, **published.parts
@@ -58,15 +58,25 @@ def prefix(published, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def fresh(tiny_config):
+@pytest.fixture(scope="module")
+def initialised(tiny_config):
+    """A new model and its values: building Model Garden's takes longer than all that fills it."""
     tf_keras.utils.set_random_seed(5)
-    return build(tiny_config().model, 3)
+    model = build(tiny_config().model, 3)
+    return model, model.network.get_weights()
+
+
+@pytest.fixture
+def fresh(initialised):
+    model, initial = initialised
+    model.network.set_weights(initial)
+    return model
 
 
 CLASSIFIER = ["head/_classifier/kernel", "head/_classifier/bias"]
 
 
+@pytest.mark.whole_network
 def test_a_model_of_the_same_shape_and_classes_takes_all(published, prefix, fresh):
     report = restore_initial_weights(from_checkpoint(prefix, CLASSES), fresh, CLASSES)
     for name, part in published.parts.items():
@@ -77,6 +87,7 @@ def test_a_model_of_the_same_shape_and_classes_takes_all(published, prefix, fres
     assert lines[0].startswith("initial weights from published: backbone ")
 
 
+@pytest.mark.whole_network
 def test_nobody_knows_the_classes_of_a_published_classifier_whatever_its_shape(
     published, prefix, fresh
 ):
@@ -99,6 +110,7 @@ def named(part):
     return [variable.name for variable in part.variables]
 
 
+@pytest.mark.whole_network
 def test_classes_are_taken_by_name_wherever_they_stand(published, prefix, tiny_config):
     model = build(tiny_config().model, 4)
     initial = classifier_of(model)
@@ -157,6 +169,7 @@ def test_an_export_gives_the_weights_of_its_checkpoint(model_dir, artifact_dir, 
         assert_same(values(model)[name], part)
 
 
+@pytest.mark.whole_network
 def test_a_backbone_alone_below_model_is_enough(published, fresh, tmp_path):
     tf.train.Checkpoint(model=tf.train.Checkpoint(backbone=published.parts["backbone"])).write(
         str(tmp_path / "ckpt")
@@ -172,6 +185,7 @@ def test_a_backbone_alone_below_model_is_enough(published, fresh, tmp_path):
     assert "not there: decoder/" in list(report.lines())[1]
 
 
+@pytest.mark.whole_network
 def test_nothing_that_fits_is_an_error(fresh, tmp_path):
     tf.train.Checkpoint(backbone=tf.train.Checkpoint(kernel=tf.Variable(1.0))).write(
         str(tmp_path / "ckpt")
@@ -180,6 +194,7 @@ def test_nothing_that_fits_is_an_error(fresh, tmp_path):
         restore_initial_weights(from_checkpoint(tmp_path / "ckpt"), fresh, CLASSES)
 
 
+@pytest.mark.whole_network
 def test_numbers_that_are_not_finite_are_refused(published, fresh, tmp_path):
     variable = published.parts["backbone"].variables[0]
     value = variable.numpy()
@@ -191,6 +206,7 @@ def test_numbers_that_are_not_finite_are_refused(published, fresh, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["index", "data", "shard"])
+@pytest.mark.whole_network
 def test_a_damaged_checkpoint_is_named(prefix, fresh, tmp_path, damage):
     copy = shutil.copytree(prefix.parent, tmp_path / "copy")
     index, data = copy / "ckpt-7.index", copy / "ckpt-7.data-00000-of-00001"
@@ -204,6 +220,7 @@ def test_a_damaged_checkpoint_is_named(prefix, fresh, tmp_path, damage):
         restore_initial_weights(from_checkpoint(copy / "ckpt-7"), fresh, CLASSES)
 
 
+@pytest.mark.whole_network
 def test_a_hostile_folder_changes_nothing_outside(prefix, fresh, tmp_path):
     copy = shutil.copytree(prefix.parent, tmp_path / "copy")
     victim = tmp_path / "victim.index"

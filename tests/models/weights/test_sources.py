@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 import tarfile
 
 import pytest
@@ -8,6 +9,7 @@ from detflow.errors import ArtifactError, ConfigError
 from detflow.models.weights import sources as weight_sources
 from detflow.models.weights.published import PUBLISHED, PublishedWeights
 from detflow.models.weights.sources import find_initial_weights
+from detflow.runs.run_dir import RunDir
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +43,34 @@ def test_a_licence_is_stated_where_none_is_known_and_nowhere_else(folder):
         find("efficientnet-lite0-imagenet", init_licence="MIT")
     with pytest.raises(ConfigError, match=r"train.init_licence .* there is no train.init_from"):
         find_initial_weights(TrainConfig(init_licence="MIT"))
+
+
+def test_a_licence_is_stated_of_what_a_run_began_with_unless_it_is_known(
+    record_of, save_state, tmp_path
+):
+    def train_from(terms, *settings):
+        initial = {"source": "weights.pth", "files": {}, "terms": terms}
+        run = RunDir(tmp_path)
+        shutil.rmtree(run.checkpoint_path(8), ignore_errors=True)
+        save_state(run, record_of(*settings, initial_weights=initial))
+        return run.checkpoint_path(8)
+
+    first = find(train_from({})).terms
+    assert first["begun_with"] == {}
+    # A run of detflow stands between the weights that nobody knows and what is stated of them.
+    checkpoint = train_from(first)
+    assert find(checkpoint, init_licence="MIT").terms == {**first, "begun_with": first}
+    licensed = find(train_from(first, "train.init_from=there", "train.init_licence=MIT")).terms
+    stated = {**first, "begun_with": {"stated_licence": "MIT"}}
+    assert licensed["begun_with"] == stated
+    published = {"name": "lite0", "data": "ImageNet", "licence": "Apache-2.0"}
+    for terms, known in (
+        (stated, "stated licence MIT"),
+        (published, "licence of the weights Apache-2.0"),
+        ({**first, "begun_with": None}, "scratch"),
+    ):
+        with pytest.raises(ConfigError, match=f"train.init_licence is BSD, .* is known: .*{known}"):
+            find(train_from(terms), init_licence="BSD")
 
 
 def test_a_folder_a_prefix_and_an_index_file_are_checkpoints(folder):

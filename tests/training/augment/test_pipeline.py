@@ -194,8 +194,9 @@ def test_a_mixup_blends_two_images_and_has_the_boxes_of_both():
     np.testing.assert_allclose(boxes[0], inputs[1][:, 0], atol=1e-6)
 
 
-def test_a_mosaic_depends_on_the_step_alone_whether_traced_or_not():
-    config = AugmentConfig(mosaic=0.5, mixup=0.5)
+@pytest.mark.parametrize("share", [0.5, pytest.param(1.0, marks=pytest.mark.soak)])
+def test_a_mosaic_depends_on_the_step_alone_whether_traced_or_not(share):
+    config = AugmentConfig(mosaic=share, mixup=share)
     inputs = coloured_pictures(5)
     eager, again, traced = (
         run_augment(config, 3, inputs=inputs, traced=traced) for traced in (False, False, True)

@@ -1,17 +1,22 @@
-"""MLflow's own server on this machine hears what a run says, across a resume."""
+"""MLflow's own server on this machine hears what a run says, across a resume.
+
+What needs no server is tested with a stand-in for MLflow.
+"""
 
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import warnings
+from contextlib import nullcontext
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from detflow.config.schema import TrackingConfig
 from detflow.training.trackers.choice import track_export
-
-pytestmark = pytest.mark.soak
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,7 @@ def answers(address):
         return False
 
 
+@pytest.mark.soak
 def test_a_resumed_run_is_one_run_of_the_server(server, track, run, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     (note,) = track("mlflow", last=20)
@@ -88,3 +94,59 @@ def test_a_resumed_run_is_one_run_of_the_server(server, track, run, monkeypatch,
     (model,) = client.search_logged_models([experiment.experiment_id])
     assert model.name == "detector"
     assert model.source_run_id == found.info.run_id
+
+
+HINT = "Any type hint is inferred as AnyType, and MLflow doesn't validate the data for this type."
+
+
+@pytest.fixture
+def build_with(monkeypatch):
+    """Builds the tracker on an MLflow that warns of something when it takes a model."""
+
+    def build(warning):
+        logged = []
+
+        def log_model(model, name, **options):
+            warnings.warn(f"\x1b[33m{warning}", stacklevel=2)
+            logged.append((model, name))
+
+        class Client:
+            def log_artifacts(self, run_id, folder, place):
+                pass
+
+        onnx = SimpleNamespace(log_model=log_model)
+        entities = {"Metric": None, "Param": None, "Run": None, "RunStatus": None}
+        for name, attributes in {
+            "mlflow": {
+                "MlflowClient": Client,
+                "start_run": lambda run_id: nullcontext(),
+                "onnx": onnx,
+            },
+            "mlflow.onnx": vars(onnx),
+            "mlflow.entities": entities,
+            "onnx": {"load": lambda path: path.name},
+        }.items():
+            module = ModuleType(name)
+            vars(module).update(attributes)
+            monkeypatch.setitem(sys.modules, name, module)
+        # Others find the module with the real MLflow.
+        spec = find_spec("detflow.training.trackers.mlflow")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.MlflowTracker(), logged
+
+    return build
+
+
+def test_mlflow_s_warnings_about_its_own_modules_do_not_keep_an_export_from_it(
+    build_with, tmp_path
+):
+    (tmp_path / "model.onnx").touch()
+    tracker, logged = build_with(HINT)
+    # The tests turn warnings into errors, and so do some users.
+    tracker.log_export(tmp_path)
+    assert logged == [("model.onnx", "detector")]
+    tracker, logged = build_with("the model has no signature")
+    with pytest.raises(UserWarning, match="no signature"):
+        tracker.log_export(tmp_path)
+    assert logged == []
