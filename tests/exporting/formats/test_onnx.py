@@ -134,8 +134,12 @@ def test_a_disk_that_refuses_openvino_is_no_fault_of_the_format(
     numbers = opset13.constant(np.zeros(50_000, np.float32))
     large = openvino.Model([opset13.relu(numbers)], [], "large")
     with ExitStack() as stack:
-        # The file that it converts is as large as what it writes.
-        read = lambda path: (large, stack.enter_context(small_files(20_000)))[0]  # noqa: E731
+
+        def read(path):
+            # The file that it converts is as large as what it writes.
+            stack.enter_context(small_files(20_000))
+            return large
+
         monkeypatch.setattr(openvino, "Core", lambda: SimpleNamespace(read_model=read))
         with pytest.raises(EnvironmentFault, match="the disk refuses") as caught:
             openvino_export.write_openvino(
