@@ -81,7 +81,9 @@ def measure_quality(trained: TrainedModel, records: Path | None) -> dict[str, An
     if chosen is None:
         return {"role": "none", "why_not": NOTHING_HELD_OUT}
     split, role = chosen
-    detector = Detector(load_eager(trained), trained.label_map, trained.checkpoint_path)
+    # As every evaluation sees them: far larger images are made smaller first.
+    sizes = trained.serving.model.canvas_sizes
+    detector = Detector(load_eager(trained), trained.label_map, trained.checkpoint_path, sizes)
     samples = itertools.islice(read_samples(records, manifest, split), MAX_IMAGES)
     _, images = detect_samples(detector, samples, trained.label_map)
     resolve = functools.partial(resolve_split, manifest)
