@@ -70,9 +70,12 @@ def pytest_collection_modifyitems(items):
     files = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-    slow = [tests for tests in files.values() if any(map(_is_slow, tests))]
-    first, second = list(chain(*slow[::2])), list(chain(*slow[1::2]))
-    fast = list(chain(*(tests for tests in files.values() if not any(map(_is_slow, tests)))))
+    # Of one process, so that only one has to be there that others are forked from.
+    forking = [tests for tests in files.values() if hasattr(tests[0].module, "forks")]
+    others = [tests for tests in files.values() if tests not in forking]
+    slow = [tests for tests in others if any(map(_is_slow, tests))]
+    first, second = list(chain(*forking, *slow[::2])), list(chain(*slow[1::2]))
+    fast = list(chain(*(tests for tests in others if tests not in slow)))
     room = max(0, len(items) // 2 - len(first))
     items[:] = [*first, *fast[:room], *second, *fast[room:]]
 

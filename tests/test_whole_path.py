@@ -1,7 +1,7 @@
 """The whole path as a person walks it: README's and the tutorial's commands, a process each.
 
 The two pages tell one path, of `pets` and of `raccoon`. What both of them say runs once, as it
-stands there, but for options behind it that make the training small and the formats more.
+stands there, but for options behind it that make the training small and choose the formats.
 """
 
 import importlib
@@ -38,7 +38,7 @@ LESS = {
             "checkpoint.every_steps=2",
         )
     ],
-    "export": ["--formats", "frozen,onnx,tflite"],
+    "export": ["--formats", "onnx,tflite"],
     "predict": ["--score-threshold", "0.01"],
     "serve": ["--port", "0"],
 }
@@ -162,7 +162,7 @@ def test_whoever_types_the_commands_gets_boxes(draw_dataset, walk, tmp_path):
     assert evaluation["num_images"] == usable["test"]["images"]
     card = json.loads((tmp_path / "exports" / "pets" / "model.json").read_text())
     assert (card["failed"], card["parity"]["images"]) == ({}, "records")
-    assert set(card["formats"]) == {"frozen", "onnx", "tflite"}
+    assert set(card["formats"]) == {"onnx", "tflite"}
     # README's photos were the last ones; one of them is damaged on purpose.
     predictions = json.loads((tmp_path / "found" / "predictions.json").read_text())
     assert (len(predictions["images"]), len(predictions["failed"])) == (2, 1)

@@ -1,19 +1,22 @@
-"""Several processes train as one: real workers, started by the command."""
+"""Several processes train as one: real workers."""
 
 import csv
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+import forks
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from detflow.config.reading import format_config
+from detflow.distributed.topology import TF_CONFIG, format_topology
 from detflow.errors import ConfigError
 from detflow.runs.record import with_steps
 from detflow.runs.run_dir import RunDir
@@ -81,11 +84,25 @@ def alone(config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(start):
-    """Two workers that nothing disturbed."""
-    process, model_dir, log = start(2, "two")
-    assert wait(process, log) == 0, log.read_text()
-    assert "2 workers ended with equal weights" in log.read_text()
-    return model_dir
+    """Two workers that nothing disturbed, each started as on a machine of its own."""
+    with socket.socket() as one, socket.socket() as two:
+        for bound in (one, two):
+            bound.bind(("127.0.0.1", 0))
+        cluster = {"worker": [f"127.0.0.1:{bound.getsockname()[1]}" for bound in (one, two)]}
+    command = ["train", f"--config={start.folder / 'config.yaml'}"]
+    command.append(f"--model-dir={start.folder / 'two'}")
+    folders = [start.folder / f"worker{index}" for index in range(2)]
+    workers = []
+    for index, folder in enumerate(folders):
+        folder.mkdir()
+        topology = {TF_CONFIG: format_topology(cluster, "worker", index)}
+        workers.append(forks.start_command(command, folder, **topology))
+    for worker in workers:
+        worker.join()
+    logs = [(folder / "stderr").read_text() for folder in folders]
+    assert [worker.exitcode for worker in workers] == [0, 0], logs
+    assert "2 workers ended with equal weights" in logs[0]
+    return start.folder / "two"
 
 
 def losses(model_dir):

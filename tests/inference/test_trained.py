@@ -1,12 +1,12 @@
 import json
+import random
 import shutil
-import subprocess
-import sys
 
+import forks
 import pytest
 
-from detflow.digests import seal
-from detflow.errors import ArtifactError
+from detflow.digests import digest_file, seal
+from detflow.errors import ArtifactError, DetflowError
 from detflow.inference.trained import load_trained_model
 from detflow.label_map import LabelMap, read_label_map
 from detflow.runs.checkpoints import Checkpoints, WeightAverage
@@ -116,49 +116,40 @@ def test_an_edited_configuration_has_no_effect_and_is_named(run_copy, tmp_path, 
     assert not (tmp_path / "made").exists()
 
 
-HOSTILE = """
-import contextlib, json, pathlib, random, sys
-from detflow.inference.trained import load_trained_model
-from detflow.errors import DetflowError
-from detflow.digests import digest_file, seal
-
-checkpoint, trials = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-names = ("ckpt.index", "ckpt.data-00000-of-00001")
-good = {name: (checkpoint / name).read_bytes() for name in names}
-state = json.loads((checkpoint / "state.json").read_text())
-numbers = random.Random(3)
-refused = 0
-for trial in range(trials):
-    for name, content in good.items():
-        content = bytearray(content)
-        if name.endswith("index"):
-            if trial % 3 == 0:
-                del content[numbers.randrange(len(content)) :]
-            else:
-                for _ in range(1 + trial):
-                    content[numbers.randrange(len(content))] = numbers.randrange(256)
-        (checkpoint / name).write_bytes(content)
-    # Whoever forges the files forges their digests too.
-    files = {name: digest_file(checkpoint / name) for name in good}
-    (checkpoint / "state.json").write_text(json.dumps(seal(state | {"files": files})))
-    try:
-        load_trained_model(checkpoint)
-    except DetflowError:
-        refused += 1
-assert refused > trials / 2, refused
-"""
+def load_forged(checkpoint, trials):
+    """Asserts that most of so many forged checkpoints are refused."""
+    names = ("ckpt.index", "ckpt.data-00000-of-00001")
+    good = {name: (checkpoint / name).read_bytes() for name in names}
+    state = json.loads((checkpoint / "state.json").read_text())
+    numbers = random.Random(3)
+    refused = 0
+    for trial in range(trials):
+        for name, content in good.items():
+            forged = bytearray(content)
+            if name.endswith("index"):
+                if trial % 3 == 0:
+                    del forged[numbers.randrange(len(forged)) :]
+                else:
+                    for _ in range(1 + trial):
+                        forged[numbers.randrange(len(forged))] = numbers.randrange(256)
+            (checkpoint / name).write_bytes(forged)
+        # Whoever forges the files forges their digests too.
+        files = {name: digest_file(checkpoint / name) for name in good}
+        (checkpoint / "state.json").write_text(json.dumps(seal(state | {"files": files})))
+        try:
+            load_trained_model(checkpoint)
+        except DetflowError:
+            refused += 1
+    assert refused > trials / 2
 
 
 def require_harmless(run, trials, tmp_path):
     """In a process of its own: a crash would be TensorFlow's, and the end of this one."""
     (tmp_path / "bystander").write_text("unharmed")
     before = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    done = subprocess.run(
-        [sys.executable, "-c", HOSTILE, str(run / "ckpt-20"), str(trials)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    process = forks.start_process(load_forged, run / "ckpt-20", trials)
+    process.join()
+    assert process.exitcode == 0
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == before
 
 

@@ -8,6 +8,7 @@ import random
 import shutil
 import time
 
+import forks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -247,17 +248,13 @@ def save_for_ever(model_dir, pipe):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [12, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.soak)])
 def test_kills_while_saving_never_cost_an_acknowledged_checkpoint(kills, tmp_path):
-    # The server has imported TensorFlow; each victim is a fork of it, which saves the import.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["detflow.runs.checkpoints"])
     chance = random.Random(0)
     acknowledged, longest = 0, 0.0
     for kill in range(kills):
-        reader, writer = context.Pipe(duplex=False)
-        victim = context.Process(target=save_for_ever, args=(tmp_path / "run", writer))
-        victim.start()
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        victim = forks.start_process(save_for_ever, tmp_path / "run", writer)
         writer.close()
         restored = reader.recv()
         assert restored >= acknowledged

@@ -68,12 +68,3 @@ def test_a_package_that_is_not_installed_stays_missing():
     make_lazy({"no_such_package_at_all": {}})
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("no_such_package_at_all")
-
-
-@pytest.mark.tf
-def test_the_networks_need_nothing_of_other_tasks():
-    for name in ("build", "faster_rcnn", "yolo"):
-        importlib.import_module(f"detflow.models.{name}")
-    assert "official.vision.configs.retinanet" in sys.modules
-    others = ("official.vision.tasks", "official.vision.dataloaders", "official.core.base_trainer")
-    assert not set(others) & sys.modules.keys()
