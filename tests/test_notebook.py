@@ -1,12 +1,12 @@
 """docs/notebook.ipynb: its cells run in order, and its stored outputs are of a whole run."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
+
+pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
@@ -36,8 +36,6 @@ def test_the_outputs_are_stored_in_order_and_none_is_an_error():
         assert f"{folder}/" not in json.dumps([output.get("text") for output in outputs])
 
 
-@pytest.mark.tf
-@pytest.mark.slow
 def test_the_cells_run(tmp_path):
     # As in IPython, a last line that is an expression has a value; here it is only computed.
     program = "\n\n".join("".join(cell["source"]) for cell in read_cells())
@@ -48,18 +46,9 @@ def test_the_cells_run(tmp_path):
     program += "\n\nprint('backend:', plt.get_backend())\n"
     program += "assert 'official.vision' in sys.modules\n"
     (tmp_path / "notebook.py").write_text(program, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "notebook.py"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "MPLBACKEND": "module://matplotlib.backends.backend_svg",
-            "TMPDIR": str(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-    )
+    backend = "module://matplotlib.backends.backend_svg"
+    done = forks.run_script("notebook.py", tmp_path, MPLBACKEND=backend, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "annotations   " in done.stdout
     assert "<annotation>" in done.stdout
-    assert "backend: module://matplotlib.backends.backend_svg" in done.stdout
+    assert f"backend: {backend}" in done.stdout

@@ -6,7 +6,9 @@ that the test does.
 
 import multiprocessing
 import os
+import runpy
 import sys
+import tempfile
 from multiprocessing import forkserver
 from types import SimpleNamespace
 
@@ -37,17 +39,25 @@ def start_command(arguments, folder, **environment):
     return start_process(_run_command, arguments, folder, {**os.environ, **environment})
 
 
+def run_script(path, folder, **environment):
+    """Runs a Python script to its end in a working directory; returns what `run_command` does."""
+    return _finish(start_process(_run_script, path, folder, {**os.environ, **environment}), folder)
+
+
 def run_command(arguments, folder):
     """Runs `detflow ARGUMENTS` to its end; returns its exit code and what it printed."""
-    process = start_command(arguments, folder)
-    process.join()
-    printed = {name: (folder / name).read_text() for name in ("stdout", "stderr")}
-    return SimpleNamespace(returncode=process.exitcode, **printed)
+    return _finish(start_command(arguments, folder), folder)
 
 
 def end_server():
     """Ends the process that has imported TensorFlow, and waits for it."""
     forkserver._forkserver._stop()
+
+
+def _finish(process, folder):
+    process.join()
+    printed = {name: (folder / name).read_text() for name in ("stdout", "stderr")}
+    return SimpleNamespace(returncode=process.exitcode, **printed)
 
 
 def _run(is_small, target, arguments):
@@ -56,13 +66,24 @@ def _run(is_small, target, arguments):
 
 
 def _run_command(arguments, folder, environment):
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        with open(name, "wb") as file:
-            os.dup2(file.fileno(), descriptor)
+    _settle(folder, environment)
     sys.argv = ["detflow", *map(str, arguments)]
     from detflow.cli.main import main
 
     main()
+
+
+def _run_script(path, folder, environment):
+    _settle(folder, environment)
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def _settle(folder, environment):
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    # It is chosen once in a process.
+    tempfile.tempdir = None
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        with open(name, "wb") as file:
+            os.dup2(file.fileno(), descriptor)
