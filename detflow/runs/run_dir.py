@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from detflow.config.reading import format_config
+from detflow.config.reading import format_config, parse_config
 from detflow.digests import read_sealed_object, seal
 from detflow.errors import ArtifactError, ConfigError, DataError, Locked, environment_faults
 from detflow.label_map import LabelMap, read_label_map
@@ -154,8 +154,16 @@ class RunDir:
         record = self.read_record()
         if record is None or not self.config_path.is_file():
             return None
-        if self.config_path.read_bytes() == format_config(record.config).encode():
+        expected = format_config(record.config).encode()
+        with open(self.config_path, "rb") as file:
+            content = file.read(2 * len(expected))
+        if content == expected:
             return None
+        # What is no configuration at all is an edit, too.
+        with contextlib.suppress(ConfigError, UnicodeDecodeError):
+            # An earlier version had fewer settings to write down.
+            if len(content) < len(expected) and parse_config(content.decode()) == record.config:
+                return None
         return (
             f"{self.config_path} is not the run's configuration and has no effect: checkpoints "
             "hold their own; other settings are options of the commands"

@@ -107,3 +107,24 @@ def test_a_label_map_in_the_place_of_the_run_s_own_is_refused(recorded, text):
     assert caught.value.exit_code == 4
     recorded.label_map_path.unlink()
     recorded.require_classes(recorded.read_record().label_map)
+
+
+@pytest.mark.parametrize(
+    ("written", "has", "is_edit"),
+    [
+        ("", "", False),
+        # As an earlier version wrote it, which did not know this setting.
+        ("  init_licence: null\n", "", False),
+        ("  steps: ", "  steps: 1", True),
+        ("train:", "train: [", True),
+        ("train:", "  no: mapping", True),
+    ],
+)
+def test_an_edit_of_the_configuration_is_told(recorded, written, has, is_edit):
+    text = recorded.config_path.read_text()
+    assert written in text
+    recorded.config_path.write_text(text.replace(written, has, 1))
+    found = recorded.find_edit()
+    assert (found is not None) is is_edit
+    if is_edit:
+        assert "config.yaml is not the run's configuration and has no effect" in found
