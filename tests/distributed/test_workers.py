@@ -98,6 +98,9 @@ def pair(start):
         topology = {TF_CONFIG: format_topology(cluster, "worker", index)}
         workers.append(forks.start_command(command, folder, **topology))
     for worker in workers:
+        worker.join(600)
+        # One that waits in vain for the other.
+        worker.kill()
         worker.join()
     logs = [(folder / "stderr").read_text() for folder in folders]
     assert [worker.exitcode for worker in workers] == [0, 0], logs
