@@ -127,7 +127,7 @@ def faulty_dir(tmp_path_factory):
     return root / "run"
 
 
-def test_fine_tuning_mends_what_rounding_breaks(faulty_dir, tmp_path, monkeypatch):
+def test_fine_tuning_mends_what_rounding_breaks(faulty_dir, parse_page, tmp_path, monkeypatch):
     # A detector of so few steps has scores around the threshold, which every further step moves:
     # only AP is asked for.
     gate = Gate(
@@ -157,7 +157,10 @@ def test_fine_tuning_mends_what_rounding_breaks(faulty_dir, tmp_path, monkeypatc
         "images": 96,
         "seconds": ANY,
     }
-    page = (tmp_path / "export" / "card.html").read_text(encoding="utf-8")
-    for rung in found["rungs"]:
-        assert f"<td>{rung['metrics']['AP']:.3f}</td><td>{rung['change']['AP']:+.4f}</td>" in page
-    assert "<td>quantisation-aware fine-tuning, 300 steps at 0.0002, " in page
+    page = parse_page((tmp_path / "export" / "card.html").read_text(encoding="utf-8"))
+    *_, ladder = page.find('div[@class="panel"][h3="What was tried for tflite_int8"]')
+    rows = [[cell.text_content() for cell in row] for row in ladder.findall(".//tr")[1:]]
+    assert [row[1:3] for row in rows] == [
+        [f"{rung['metrics']['AP']:.3f}", f"{rung['change']['AP']:+.4f}"] for rung in found["rungs"]
+    ]
+    assert rows[-1][0].startswith("quantisation-aware fine-tuning, 300 steps at 0.0002, ")
