@@ -26,7 +26,8 @@ _DENSE_BATCH_SIZE, _DENSE_LEARNING_RATE = 4, 0.002
 _IMPORT_SECONDS = 8.0
 # Where a clock allows fewer images than this, a smaller canvas is better.
 _LEAST_IMAGES = 1_500
-# Where it allows more than this on a larger canvas, a larger one is better.
+# Where it allows more than this on a larger canvas, that one is better for few and large objects:
+# raccoon in 10 minutes of a slow core had AP .60 on 256x352 and RA on 192x256, two seeds each.
 _AMPLE_IMAGES = 3_500
 # So many times as many images a second from scratch are worth more than weights where images hold
 # many small objects: chess was better with weights at 2.2 times, and worse at 4.5 and more.
