@@ -27,8 +27,6 @@ _SMALLEST_SIDE_PX = 20.0
 # Where a clock allows few images, it may be so much less. In 5 minutes of a slow core chess had AP
 # .60 and AP50 .86 on 288x288, .61 and .90 on 224x224; BCCD .55 on 256x352, .53 on 192x256.
 _LEAST_SIDE_PX = 16.0
-# The largest canvas that was tried where a clock allows many images.
-_AMPLE_AREA = 114_688
 # Further canvases have about the area of one, a fair share of the images each, and each of them
 # raises the mean share of its canvas that an image covers by so much.
 _MAX_CANVASES = 3
@@ -119,7 +117,7 @@ def choose_canvases(
         if larger == canvases:
             continue
         if smallest >= _SMALLEST_SIDE_PX:
-            if area > min(ample, _AMPLE_AREA):
+            if math.prod(larger[0]) > ample:
                 break
             note = "; the clock allows many images, so that a larger canvas is worth its time"
         elif area > affordable and smallest >= _LEAST_SIDE_PX:

@@ -253,7 +253,7 @@ def test_a_clock_that_allows_many_images_gets_a_larger_canvas_for_few_and_large_
     assert larger.model.input_size == (256, 352)
     # The same pixels a second are fewer images, and evaluating them takes longer.
     assert larger.train.steps == pytest.approx(282 * 25.0 * 192 * 256 / (256 * 352) / 8, rel=0.01)
-    assert fit_at(500.0).model.input_size == (288, 384)
+    assert fit_at(500.0).model.input_size == (320, 448)
     # No image is blown up, however fast a machine is.
     small = [sample(ImageSize(256, 192), 90.0)] * 10
     assert fit_at(500.0, small).model.input_size == (192, 256)
