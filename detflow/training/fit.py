@@ -83,7 +83,6 @@ class Shape:
         boxes: Boxes,
         settings: Mapping[str, Any] = MappingProxyType({}),
         affordable: float = math.inf,
-        ample: float = 0.0,
     ) -> Shape:
         """Chooses them.
 
@@ -91,10 +90,9 @@ class Shape:
             boxes: Of the training split.
             settings: What the weights want of the section `model`.
             affordable: As of `choose_canvases`.
-            ample: As of `choose_canvases`.
         """
         model = ModelConfig.model_validate(dict(settings))
-        canvases, chosen = choose_canvases(boxes, model, affordable, ample)
+        canvases, chosen = choose_canvases(boxes, model, affordable)
         chosen += choose_anchor(boxes, canvases, model)
         mosaic = choose_mosaic(boxes, canvases)
         return cls(
@@ -191,13 +189,11 @@ def fit_config(
             if prefers_scratch(speed, fresh):
                 beginning, speed = compare_with_scratch(speed, fresh), fresh
         clock = Clock.of(time_budget, speed, num_evaluated)
-        affordable, ample = (shape.area * share for share in clock.shares_of_images())
-        if shape.is_dense or beginning.source is None:
-            # Nothing was measured there.
-            ample = 0.0
-        other = Shape.choose(boxes, beginning.model, affordable, ample)
-        clock = clock.on_area(other.area / shape.area)
-        shape = other
+        affordable = shape.area * clock.share_of_least_images()
+        if affordable < shape.area:
+            smaller = Shape.choose(boxes, beginning.model, affordable)
+            clock = clock.on_area(smaller.area / shape.area)
+            shape = smaller
     parts = choose_parts(beginning)
     length = choose_length(beginning, info.images, clock, is_dense=shape.is_dense)
     steps = next(choice.value for choice in length if choice.name == "train.steps")

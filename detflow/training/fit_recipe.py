@@ -26,9 +26,6 @@ _DENSE_BATCH_SIZE, _DENSE_LEARNING_RATE = 4, 0.002
 _IMPORT_SECONDS = 8.0
 # Where a clock allows fewer images than this, a smaller canvas is better.
 _LEAST_IMAGES = 1_500
-# Where it allows more than this on a larger canvas, that one is better for few and large objects:
-# raccoon in 10 minutes of a slow core had AP .60 on 256x352 and RA on 192x256, two seeds each.
-_AMPLE_IMAGES = 3_500
 # So many times as many images a second from scratch are worth more than weights where images hold
 # many small objects: chess was better with weights at 2.2 times, and worse at 4.5 and more.
 _SCRATCH_RATIO = 2.5
@@ -106,17 +103,14 @@ class Clock:
         aside = self.start_seconds + 2 * self.evaluation_seconds
         return max(1.0, (self.budget or 0.0) - aside)
 
-    def shares_of_images(self) -> tuple[float, float]:
-        """Returns the images that a budget allows, as shares of what canvases are chosen by.
+    def share_of_least_images(self) -> float:
+        """Returns how many images a budget allows, as a share of the least for a large canvas.
 
-        The first is that of the least images for the canvas that the objects ask for, infinite
-        where nothing is measured, or there is no budget. The second is that of the images which a
-        larger canvas is worth, and 0 there.
+        It is infinite where nothing is measured, or there is no budget.
         """
         if self.budget is None or self.images_per_second is None:
-            return math.inf, 0.0
-        images = self.stepping_seconds * self.images_per_second
-        return images / _LEAST_IMAGES, images / _AMPLE_IMAGES
+            return math.inf
+        return self.stepping_seconds * self.images_per_second / _LEAST_IMAGES
 
     def on_area(self, ratio: float) -> Clock:
         """Returns what holds on canvases of so many times the area; speed follows the pixels."""

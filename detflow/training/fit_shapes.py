@@ -91,7 +91,7 @@ class Boxes:
 
 
 def choose_canvases(
-    boxes: Boxes, model: ModelConfig, affordable: float = math.inf, ample: float = 0.0
+    boxes: Boxes, model: ModelConfig, affordable: float = math.inf
 ) -> tuple[Canvases, list[Choice]]:
     """Chooses the smallest canvas on which small objects are large enough.
 
@@ -103,35 +103,33 @@ def choose_canvases(
             networks take one canvas alone.
         affordable: Area in pixels beyond which the clock allows too few images; objects may be
             smaller then.
-        ample: Area in pixels up to which the clock allows so many images that a canvas may be
-            larger than the objects ask for.
     """
     native_height, native_width = np.median(boxes.all_sizes, 0)
     stride = 2**model.max_level
     canvases: Canvases = ()
-    smallest, name, note = 0.0, "", ""
+    smallest, name = 0.0, ""
+    is_held = False
     for area in _CANVAS_AREAS:
         larger = _lay_out(boxes.all_sizes, area, stride)
         if model.takes_one_canvas:
             larger = larger[:1]
         if larger == canvases:
             continue
-        if smallest >= _SMALLEST_SIDE_PX:
-            if math.prod(larger[0]) > ample:
-                break
-            note = "; the clock allows many images, so that a larger canvas is worth its time"
-        elif area > affordable and smallest >= _LEAST_SIDE_PX:
-            note = "; the clock allows too few images on a larger canvas"
+        if area > affordable and smallest >= _LEAST_SIDE_PX:
+            is_held = True
             break
         canvases = larger
         name, smallest = _smallest_class(boxes, canvases)
+        if smallest >= _SMALLEST_SIDE_PX:
+            break
     first, *more = canvases
     size = Choice(
         "model.input_size",
         list(first),
         "[height, width] of the network; images are typically "
         f"{native_width:.0f}x{native_height:.0f}, and the median {name}, the smallest class, has "
-        f"{smallest:.0f} pixels a side here{note}",
+        f"{smallest:.0f} pixels a side here"
+        + ("; the clock allows too few images on a larger canvas" if is_held else ""),
     )
     if not more:
         return canvases, [size]

@@ -233,37 +233,6 @@ def test_a_clock_that_allows_few_images_gets_a_smaller_canvas():
     assert fit_at(0.5).model.input_size == (224, 224)
 
 
-def test_a_clock_that_allows_many_images_gets_a_larger_canvas_for_few_and_large_objects():
-    weights = Beginning("efficientnet-lite0-imagenet", {"preset": "retinanet_lite0"}, "", True)
-    few, many = [sample(ImageSize(640, 480), 200.0)] * 10, [sample(ImageSize(416, 416), 40.0)] * 10
-
-    def fit_at(rate, samples=few, beginning=weights, budget=300.0):
-        choices = fit_config(
-            manifest({"train": 100, "val": 10}),
-            "out",
-            samples,
-            lambda: beginning,
-            budget,
-            lambda config, objects: Speed(rate, 10.0, 50.0),
-        )
-        return parse_config(format_choices(choices, []))
-
-    assert fit_at(15.0).model.input_size == (192, 256)
-    larger = fit_at(25.0)
-    assert larger.model.input_size == (256, 352)
-    # The same pixels a second are fewer images, and evaluating them takes longer.
-    assert larger.train.steps == pytest.approx(282 * 25.0 * 192 * 256 / (256 * 352) / 8, rel=0.01)
-    assert fit_at(500.0).model.input_size == (320, 448)
-    # No image is blown up, however fast a machine is.
-    small = [sample(ImageSize(256, 192), 90.0)] * 10
-    assert fit_at(500.0, small).model.input_size == (192, 256)
-    # Only what was measured: weights, few objects, a clock.
-    scratch = Beginning(None, {"preset": "retinanet_resnet10"})
-    assert fit_at(500.0, beginning=scratch).model.input_size == (192, 256)
-    assert fit_at(500.0, budget=None).model.input_size == (192, 256)
-    assert fit_at(20.0, many).model.input_size == fit_at(500.0, many).model.input_size
-
-
 def test_init_names_the_weights_that_it_can_have(monkeypatch):
     monkeypatch.setenv("DETFLOW_OFFLINE", "1")
     assert (
