@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.tf,
     pytest.mark.slow,
     pytest.mark.soak,
-    pytest.mark.whole_network,
 ]
 
 
