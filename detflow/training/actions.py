@@ -249,9 +249,7 @@ class ShowProgress(Action):
 
     @override
     def on_step(self, step: TakenStep, course: Course) -> None:
-        if course.total is not None and course.total != self._total:
-            self._total = course.total
-            self._display.set_steps(course.total)
+        self._tell_total(course)
         self._display.step(step.number, step.losses[0])
         if step.number == course.first + 1 and (peak_bytes := peak_memory()):
             self._display.note(
@@ -272,8 +270,18 @@ class ShowProgress(Action):
             self._display.evaluated(course.step, evaluation.metrics, best, evaluation.seconds, gain)
 
     @override
+    def on_end(self, course: Course) -> None:
+        # A budget may have been fitted at the very step that ended the run.
+        self._tell_total(course)
+
+    @override
     def close(self) -> None:
         self._display.stop()
+
+    def _tell_total(self, course: Course) -> None:
+        if course.total is not None and course.total != self._total:
+            self._total = course.total
+            self._display.set_steps(course.total)
 
 
 class Checkpointer(Action):

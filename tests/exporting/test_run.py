@@ -340,6 +340,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(model_dir, tmp_path, monkeypatch, c
     ("formats", "stage"),
     [
         ("onnx", "model.onnx"),
+        pytest.param("frozen", "frozen_inference_graph.pb", marks=pytest.mark.soak),
         pytest.param("frozen,saved_model", ".", marks=pytest.mark.soak),
         pytest.param("frozen,saved_model", "saved_model/saved_model.pb", marks=pytest.mark.soak),
     ],

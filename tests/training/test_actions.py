@@ -253,7 +253,8 @@ def test_finite_weights_are_looked_at_once_for_each_rest(tmp_path):
     assert weights.asked == 7
 
 
-def test_people_see_steps_evaluations_memory_and_what_a_time_budget_comes_to(capfd):
+@pytest.mark.parametrize("fitted", [2, 4])
+def test_people_see_steps_evaluations_memory_and_what_a_time_budget_comes_to(fitted, capfd):
     room, display = Room(), TrainingDisplay()
     shows = ShowProgress(display, 8, lambda evaluated: evaluated.step)
     room.actions.append(shows)
@@ -262,7 +263,7 @@ def test_people_see_steps_evaluations_memory_and_what_a_time_budget_comes_to(cap
     room.evaluator._evaluate = lambda samples: evaluation(metrics, list(samples))
     course = course_of(4)
     course.plan = type(course.plan)()
-    room.run(course, At(2, lambda course: course.refit(4)))
+    room.run(course, At(fitted, lambda course: course.refit(4)))
     shown = capfd.readouterr().err.splitlines()
     assert shown[0] == "compiling the first step"
     assert any(line.startswith("memory after the first step: ") for line in shown)
