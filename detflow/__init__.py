@@ -51,8 +51,9 @@ if TYPE_CHECKING:
     from detflow.api.comparison import compare
     from detflow.api.data import check, convert, init, make_records, read_samples
     from detflow.api.difference import diff
-    from detflow.api.model import evaluate, export, load_detector, predict, train
+    from detflow.api.model import evaluate, export, load_detector, predict
     from detflow.api.publishing import push
+    from detflow.api.training import train
     from detflow.api.weights import fetch_weights, list_weights
     from detflow.config.schema import ExperimentConfig
     from detflow.errors import (
@@ -73,7 +74,8 @@ _HOMES = {
     "detflow.api.comparison": ("compare",),
     "detflow.api.difference": ("diff",),
     "detflow.api.data": ("check", "convert", "init", "make_records", "read_samples"),
-    "detflow.api.model": ("evaluate", "export", "load_detector", "predict", "train"),
+    "detflow.api.model": ("evaluate", "export", "load_detector", "predict"),
+    "detflow.api.training": ("train",),
     "detflow.api.publishing": ("push",),
     "detflow.api.weights": ("fetch_weights", "list_weights"),
     "detflow.config.schema": ("ExperimentConfig",),

@@ -20,7 +20,8 @@ from typing import Any
 import click
 
 import detflow
-from detflow.api.model import Export, Training
+from detflow.api.model import Export
+from detflow.api.training import Training
 from detflow.cli.main import cli
 from detflow.data.check import CheckResult
 from detflow.data.findings import Finding

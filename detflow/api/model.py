@@ -1,67 +1,22 @@
-"""The front door's functions for models: train, judge, export, detect."""
+"""The front door's functions for trained models: judge, export, detect."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from detflow.api.common import Place, progress_shown, to_location, to_path
 from detflow.data.images.cost import DEFAULT_MAX_BYTES
-from detflow.errors import ConfigError
 from detflow.inference.results import DEFAULT_SCORE_THRESHOLD
 from detflow.prediction.limits import DEFAULT_MAX_FRAMES
-from detflow.process.libraries import require_library
-from detflow.storage.kinds import describe_mistake
-from detflow.storage.location import Location, is_url
+from detflow.storage.location import Location
 
 if TYPE_CHECKING:
-    from detflow.config.schema import ExperimentConfig
-    from detflow.distributed.topology import Topology
     from detflow.evaluation.analysis import Analysis
     from detflow.inference.detector import Detector
     from detflow.prediction.run import Predictions
-    from detflow.training.loop import Action
-
-Config: TypeAlias = "ExperimentConfig | Mapping[str, Any] | str | os.PathLike[str]"
-"""A configuration: the object, its sections as dicts, or the path of a YAML file."""
-
-
-FLAGS: Mapping[str, str] = MappingProxyType(
-    {
-        "data.records": "--records",
-        "train.time_budget": "--time-budget",
-        "data.overfit": "--overfit",
-    }
-)
-"""The options that stand for a setting."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a training ended.
-
-    Attributes:
-        model_dir: The model directory.
-        step: The step of the last checkpoint; 0 where the training was stopped before its first.
-        best_checkpoint: The checkpoint whose metric was best; None where nothing was evaluated.
-        metrics: The metrics of that checkpoint on the evaluation split, by name, such as "AP50".
-            None stands for what cannot be measured.
-        stopped_by: The number of the signal that ended the training early; None where it ran to its
-            end. Another call with the same arguments goes on.
-    """
-
-    model_dir: Location
-    step: int
-    best_checkpoint: Location | None
-    metrics: Mapping[str, float | None]
-    stopped_by: int | None
 
 
 @dataclass(frozen=True)
@@ -88,66 +43,6 @@ class Export:
     def failed(self) -> dict[str, str]:
         """Why a format was not published, by its name; empty where all formats passed."""
         return {name: found["reason"] for name, found in self.card["failed"].items()}
-
-
-def train(
-    config: Config,
-    *,
-    records: Place | None = None,
-    model_dir: Place | None = None,
-    overrides: Mapping[str, Any] | Sequence[str] = (),
-    time_budget: str | float | None = None,
-    overfit: int | None = None,
-    accept_changes: bool = False,
-    actions: Sequence[Action] = (),
-    progress: bool = False,
-) -> Training:
-    """Trains a detector in this process; called again, it resumes.
-
-    The newest good checkpoint of the model directory is continued, to the same weights as if
-    nothing had happened. In the main thread the first SIGINT or SIGTERM saves and stops, and a
-    second one stops at once.
-
-    Args:
-        config: The configuration: the object that `init` returns, a dict of its sections, or the
-            path of a YAML file.
-        records: The records directory, instead of the configuration's `data.records`.
-        model_dir: The folder for checkpoints and logs; a path or a URL. Where the configuration is
-            a file, the default is runs/ and the file's name.
-        overrides: Settings that replace the configuration's: {"train.steps": 600}, or
-            ["train.steps=600"].
-        time_budget: Train for this long instead of `train.steps`: seconds, or a text such as "12m".
-            Evaluations count.
-        overfit: Train on this many images only, to see whether the path can learn.
-        accept_changes: Whether to resume although data, configuration or machine differ; the
-            changes are recorded.
-        actions: What else is to happen after each step; see `Action`.
-        progress: Whether to show the training's progress on stderr.
-
-    Returns:
-        The best checkpoint, its metrics, and how the training ended.
-
-    Raises:
-        ConfigError: The configuration is wrong, or the run was started differently.
-        DataError: There is nothing to train on, or an image cannot be decoded.
-        ArtifactError: Records or checkpoints are damaged, or the loss is no longer finite.
-        EnvironmentFault: The machine refuses: disk, permission or memory.
-        Locked: Another process trains in the same model directory.
-    """
-    began = time.monotonic()
-    require_library("tensorflow", "training")
-    settings = read_settings(
-        config, records=records, overrides=overrides, time_budget=time_budget, overfit=overfit
-    )
-    location = choose_model_dir(config, model_dir)
-    return train_here(
-        settings,
-        location,
-        accept_changes=accept_changes,
-        actions=actions,
-        silent=not progress,
-        began=began,
-    )
 
 
 def evaluate(
@@ -344,126 +239,3 @@ def load_detector(model: Place, *, threads: int = 0) -> Detector:
     # Once a model is loaded, its files are no longer needed.
     with local_model(to_location(model)) as path:
         return load_local_detector(path, threads=threads)
-
-
-def read_settings(
-    config: Config,
-    *,
-    records: Place | None = None,
-    overrides: Mapping[str, Any] | Sequence[str] = (),
-    time_budget: str | float | None = None,
-    overfit: int | None = None,
-) -> ExperimentConfig:
-    """Reads a configuration and the settings that replace some of its own; arguments as in `train`.
-
-    Raises:
-        ConfigError: Anything is not as the schema says.
-    """
-    from detflow.config.reading import format_config, parse_config, read_config
-    from detflow.config.schema import ExperimentConfig
-
-    if isinstance(config, str | os.PathLike):
-        settings = list_overrides(records, overrides, time_budget, overfit)
-        return read_config(require_file(Path(config)), settings, FLAGS)
-    text = (
-        format_config(config)
-        if isinstance(config, ExperimentConfig)
-        else json.dumps(config, default=str)
-    )
-    return parse_config(text, list_overrides(records, overrides, time_budget, overfit))
-
-
-def require_file(path: Path) -> Path:
-    """Returns the path of a configuration; says what a folder is, and what to do.
-
-    Raises:
-        ConfigError: It is a folder.
-    """
-    if path.is_dir():
-        cause, remedy = describe_mistake(path, "configuration")
-        raise ConfigError(cause, path=path, remedy=remedy)
-    return path
-
-
-def list_overrides(
-    records: Place | None,
-    overrides: Mapping[str, Any] | Sequence[str],
-    time_budget: str | float | None,
-    overfit: int | None,
-) -> tuple[str, ...]:
-    """Returns `key=value` of each setting that replaces one of the configuration's."""
-    named = {
-        "data.records": None if records is None else str(to_location(records)),
-        "train.time_budget": time_budget,
-        "data.overfit": overfit,
-    }
-    listed = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
-    if isinstance(overrides, Mapping):
-        listed += [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
-    else:
-        listed += overrides
-    return tuple(listed)
-
-
-def choose_model_dir(config: Config, model_dir: Place | None) -> Location:
-    """Returns the model directory: the one that was named, or runs/ and the configuration's name.
-
-    Raises:
-        ConfigError: None was named, and the configuration is no file.
-    """
-    if model_dir is not None:
-        return to_location(model_dir)
-    if isinstance(config, str | os.PathLike) and not is_url(os.fspath(config)):
-        return Path("runs") / Path(config).stem
-    raise ConfigError(
-        "there is no model directory", remedy="pass model_dir, or the path of a configuration file"
-    )
-
-
-def train_here(
-    config: ExperimentConfig,
-    model_dir: Location,
-    *,
-    accept_changes: bool = False,
-    actions: Sequence[Action] = (),
-    silent: bool = False,
-    topology: Topology | None = None,
-    began: float | None = None,
-) -> Training:
-    """Trains in this process, alone or as a part of a cluster.
-
-    Args:
-        config: The resolved configuration.
-        model_dir: The model directory. The chief of a cluster alone holds its lock.
-        accept_changes: As in `train`.
-        actions: As in `train`.
-        silent: Whether to show nothing on stderr.
-        topology: The processes that train together; None for one.
-        began: When a time budget began, in seconds of `time.monotonic`; None for now.
-
-    Raises:
-        DetflowError: As in `train`.
-    """
-    from detflow.runs.run_dir import RunDir
-    from detflow.runs.states import is_checkpoint, read_state
-    from detflow.training.preflight import prepare_start
-
-    run = RunDir(model_dir)
-    with run.locked() if topology is None or topology.is_chief else contextlib.nullcontext():
-        start = prepare_start(
-            config, run, accept_changes=accept_changes, topology=topology, began=began
-        )
-
-        from detflow.training.recipe import train as run_recipe
-
-        result = run_recipe(run, start, actions, silent=silent)
-        best = result.state.best_step if result.state else None
-        # A best checkpoint that somebody has removed since is still named.
-        path = None if best is None else run.checkpoint_path(best)
-        return Training(
-            model_dir=model_dir,
-            step=result.state.step if result.state else 0,
-            best_checkpoint=None if best is None else model_dir / f"ckpt-{best}",
-            metrics=read_state(path).metrics if path and is_checkpoint(path) else {},
-            stopped_by=result.stopped_by,
-        )

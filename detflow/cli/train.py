@@ -103,8 +103,7 @@ def train(
     nothing had happened. The first Ctrl-C or SIGTERM saves and stops, a second one stops at once.
     Where TF_CONFIG describes a cluster, this process is one of it.
     """
-    from detflow.api.model import FLAGS, choose_model_dir, list_overrides, require_file
-    from detflow.config.reading import read_config
+    from detflow.api.settings import choose_model_dir, list_overrides, read_settings
     from detflow.distributed.start import Processes, TrainCommand, from_anywhere, start_training
     from detflow.process.libraries import require_library
     from detflow.process.platform import process_start
@@ -113,7 +112,7 @@ def train(
     if runner == "local":
         require_library("tensorflow", "training")
     settings = list_overrides(records, overrides, time_budget, overfit)
-    config = read_config(require_file(config_path), settings, FLAGS)
+    config = read_settings(config_path, overrides=settings)
     target = choose_model_dir(config_path, model_dir)
     command = TrainCommand(
         (f"--config={config_path}", *(f"--set={setting}" for setting in settings)),
@@ -154,7 +153,7 @@ def _train_here(
     began: float,
 ) -> int:
     """Trains in this process, says how that ended, and returns the exit code."""
-    from detflow.api.model import train_here
+    from detflow.api.training import train_here
     from detflow.process.ending import require_immediate_exit
     from detflow.process.platform import keep_freed_memory
 

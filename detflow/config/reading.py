@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from detflow.config.schema import ExperimentConfig, OneOf
+from detflow.config.schema import ExperimentConfig
+from detflow.config.section import OneOf
 from detflow.errors import ConfigError
 from detflow.text import find_nearest, first_line
 
@@ -119,7 +120,9 @@ def explain_config() -> Iterator[tuple[str, str, str]]:
             default = (
                 "required"
                 if field.is_required()
-                else yaml.safe_dump(_plain(field.default), default_flow_style=True)
+                else yaml.safe_dump(
+                    _plain(field.get_default(call_default_factory=True)), default_flow_style=True
+                )
             )
             values = _known_values(field)
             meaning = (

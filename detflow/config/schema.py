@@ -6,128 +6,24 @@ prints.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ByteSize,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import ByteSize, Field, model_validator
 
 from detflow.config.backbones import BACKBONES
 from detflow.config.presets import PRESETS, TRAINING
-from detflow.text import hide_credentials
-
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
-_PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?")
-
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-
-
-def _parse_seconds(value: object) -> object:
-    """Reads `12m`, `1h30m` or `90s`; numbers are seconds."""
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.fullmatch(value.strip())
-    if match is None or not any(match.groups()):
-        raise ValueError("expected a duration such as 12m, 1h30m or 90s")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600.0 * hours + 60.0 * minutes + seconds
+from detflow.config.section import (
+    OneOf,
+    PlaceText,
+    Positive,
+    PositiveFloat,
+    Seconds,
+    Section,
+    Share,
+)
 
 
-Seconds = Annotated[float, BeforeValidator(_parse_seconds), Field(gt=0.0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """Marks a setting whose values are the names of a table."""
-
-    table: Mapping[str, object]
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """Returns pydantic's schema of the type with the check behind it."""
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def _check(self, name: str) -> str:
-        if name in self.table:
-            return name
-        raise ValueError(f"expected one of {', '.join(self.table)}")
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _require_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuses what pydantic would make a number of although it is none.
-
-        That is true for 1, and text such as 010, which is 8 to some programs.
-        """
-        field = cls.model_fields[str(info.field_name)]
-        kinds = _list_kinds(field.annotation)
-        if kinds <= {int, float, ByteSize, type(None)}:
-            noun = "a number" if float in kinds else "a whole number"
-            reads_text = ByteSize in kinds or _reads_text(field.annotation, field.metadata)
-            _refuse_others(value, noun, reads_text)
-        return value
-
-
-def _list_kinds(annotation: Any) -> set[Any]:
-    """Returns the types that a setting's value consists of."""
-    if get_origin(annotation) is Annotated:
-        return _list_kinds(get_args(annotation)[0])
-    if get_origin(annotation) is Literal or not get_args(annotation):
-        return {annotation}
-    return {kind for part in get_args(annotation) for kind in _list_kinds(part)} - {Ellipsis}
-
-
-def _reads_text(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
-    """Tells whether a setting has a reader of text of its own."""
-    return any(isinstance(entry, BeforeValidator) for entry in metadata) or any(
-        isinstance(part, BeforeValidator) or _reads_text(part) for part in get_args(annotation)
-    )
-
-
-def _refuse_others(value: object, noun: str, reads_text: bool) -> None:
-    if isinstance(value, list | tuple):
-        for part in value:
-            _refuse_others(part, noun, reads_text)
-    elif isinstance(value, bool) or (
-        isinstance(value, str) and not reads_text and not _PLAIN_NUMBER.fullmatch(value)
-    ):
-        raise ValueError(f"expected {noun}")
-
-
-def _refuse_credentials(place: str) -> str:
-    """Keeps passwords out of what is printed and of run.json, which hold the configuration."""
-    if hide_credentials(place) != place:
-        raise ValueError(
-            "the URL carries credentials; leave them to the environment, or download it and name "
-            "the file"
-        )
-    return place
-
-
-PlaceText = Annotated[str, AfterValidator(_refuse_credentials)]
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which records are trained on and which choose the best checkpoint."""
 
     records: PlaceText
@@ -152,7 +48,7 @@ class DataConfig(_Section):
     model directory."""
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network, made of Model Garden's parts."""
 
     preset: Annotated[str, OneOf(PRESETS)] = "retinanet_resnet10"
@@ -190,7 +86,7 @@ class ModelConfig(_Section):
     """Number of anchor sizes of one level, from its scale up to twice its scale."""
     aspect_ratios: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
     """Width divided by height, of each anchor shape."""
-    garden: dict[str, dict[str, Any]] = {}
+    garden: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Model Garden's own parameters by part, as in {head: {use_separable_conv: true}}. They
     override the settings above."""
 
@@ -297,7 +193,7 @@ class ModelConfig(_Section):
         )
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Length, batch and optimiser of the training."""
 
     steps: Positive = 2400
@@ -363,7 +259,7 @@ class TrainConfig(_Section):
     the statistics of its batch norms."""
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """Random changes to training images, each drawn from the seed, the step and its own name."""
 
     enabled: bool = True
@@ -405,7 +301,7 @@ class AugmentConfig(_Section):
         return self
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(Section):
     """When the model is evaluated and what counts as a detection."""
 
     every_steps: Positive = 300
@@ -424,7 +320,7 @@ class EvaluateConfig(_Section):
     """Largest number of detections in one image."""
 
 
-class CheckpointConfig(_Section):
+class CheckpointConfig(Section):
     """When checkpoints are saved, and which of them stay."""
 
     every_steps: Positive = 300
@@ -447,7 +343,7 @@ class CheckpointConfig(_Section):
         return self
 
 
-class RuntimeConfig(_Section):
+class RuntimeConfig(Section):
     """How the run uses the machine."""
 
     threads: Annotated[int, Field(ge=0)] = 0
@@ -462,7 +358,7 @@ class RuntimeConfig(_Section):
     keeping them: this takes less memory and slower steps, with the same gradients."""
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Who else is told about the run."""
 
     trackers: tuple[Literal["mlflow", "wandb"], ...] = ()
@@ -474,7 +370,7 @@ class TrackingConfig(_Section):
     """Name of the run there; null takes the model directory's."""
 
 
-class ExperimentConfig(_Section):
+class ExperimentConfig(Section):
     """Everything that decides a training run."""
 
     data: DataConfig
