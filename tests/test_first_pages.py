@@ -54,3 +54,16 @@ def test_the_pictures_are_small_and_there():
         assert place.stat().st_size < 250_000, place
         with Image.open(place) as picture:
             assert picture.width <= 1600
+
+
+def test_no_line_of_prose_is_longer_than_100_characters():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("datasets/*.md")]
+    long = [
+        f"{page.relative_to(ROOT)}:{number}"
+        for page in pages
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        # Rows of tables and addresses cannot be wrapped.
+        if len(line) > 100 and not line.startswith("|") and "](http" not in line
+    ]
+    assert len(pages) > 20
+    assert long == []

@@ -46,6 +46,7 @@ def test_the_cells_run(tmp_path):
     program += "\n\nprint('backend:', plt.get_backend())\n"
     program += "assert 'official.vision' in sys.modules\n"
     (tmp_path / "notebook.py").write_text(program, encoding="utf-8")
+    (tmp_path / "tools").symlink_to(ROOT / "tools")
     backend = "module://matplotlib.backends.backend_svg"
     done = forks.run_script("notebook.py", tmp_path, MPLBACKEND=backend, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr

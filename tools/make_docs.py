@@ -1,10 +1,10 @@
-"""Writes docs/api.md and docs/cli.md from the code.
+"""Writes docs/api.md, docs/cli.md and docs/settings.md from the code.
 
     python tools/make_docs.py            # after a docstring or a help text has changed
-    python tools/make_docs.py --check    # tells whether the two files are up to date
+    python tools/make_docs.py --check    # tells whether the files are up to date
 
 docs/api.md has the signatures and docstrings of the public names, docs/cli.md the help of every
-command at 80 columns.
+command at 80 columns, docs/settings.md what `detflow config --explain` prints.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import detflow
 from detflow.api.model import Export
 from detflow.api.training import Training
 from detflow.cli.main import cli
+from detflow.config.reading import explain_config
+from detflow.config.schema import ExperimentConfig
 from detflow.data.check import CheckResult
 from detflow.data.findings import Finding
 from detflow.distributed.steps import TakenStep
@@ -34,6 +36,12 @@ from detflow.types import ImageSize, ObjectAnnotation
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 _NOTE = "<!-- Written by tools/make_docs.py. Change the code, then run it. -->\n"
+_SETTINGS_HEAD = """# Settings
+
+A configuration is a YAML file of these sections: `train: {steps: 600}` sets `train.steps`. `detflow
+init` writes one with a reason beside each value, `--set train.steps=600` replaces a value for one
+run, and a key that is not on this page is an error that names the nearest one.
+"""
 _API_HEAD = """# The Python interface
 
 `import detflow` is the whole public interface: the names on this page and no others. Every other
@@ -56,7 +64,8 @@ detections.to_pandas()
 
 Three kinds of arguments have names of their own in the signatures:
 
-- `Place`: a path, as text or `Path`; or the URL of a prefix in an object store, `s3://bucket/prefix`.
+- `Place`: a path, as text or `Path`; or the URL of a prefix in an object store,
+  `s3://bucket/prefix`.
 - `Config`: the object that `init` returns, a dict of its sections, or the path of a YAML file.
 - `Picture`: a path, a file's bytes, a Pillow image, or an array [height, width, 3] of uint8, RGB.
 """
@@ -86,7 +95,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     (
         "Errors",
-        "An error has `cause`, `path`, `place` and `remedy`, and as text is one line of them. Its "
+        "An error has `cause`, `path`, `place` and `remedy`, and as text is one line of them. Its\n"
         "`exit_code` is that of the command line.",
         (
             "DetflowError",
@@ -153,6 +162,22 @@ def render_cli() -> str:
     group = click.Context(cli, info_name="detflow", terminal_width=80, **cli.context_settings)
     parts.append(f"## detflow\n\n```text\n{cli.get_help(group)}\n```\n")
     parts += _list_commands(cli, group)
+    return "\n".join(parts)
+
+
+def render_settings() -> str:
+    """Returns docs/settings.md: a table for each section of the configuration."""
+    parts = [_NOTE, _SETTINGS_HEAD]
+    rows = list(explain_config())
+    for section, field in ExperimentConfig.model_fields.items():
+        parts.append(f"## {section}\n\n{field.annotation.__doc__}\n")
+        parts.append("| setting | default | meaning |\n|---|---|---|")
+        parts += [
+            f"| `{name}` | `{default}` | {meaning.replace('|', chr(92) + '|')} |"
+            for name, default, meaning in rows
+            if name.startswith(f"{section}.")
+        ]
+        parts.append("")
     return "\n".join(parts)
 
 
@@ -242,7 +267,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if old")
     check = parser.parse_args().check
-    for name, text in (("api.md", render_api()), ("cli.md", render_cli())):
+    pages = (
+        ("api.md", render_api()),
+        ("cli.md", render_cli()),
+        ("settings.md", render_settings()),
+    )
+    for name, text in pages:
         path = DOCS / name
         if not check:
             path.write_text(text, encoding="utf-8")

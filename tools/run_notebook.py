@@ -21,7 +21,9 @@ def main() -> None:
     """Runs the notebook in the environment of this process."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     language = dict(notebook.metadata["language_info"])
-    NotebookClient(notebook, timeout=1800, kernel_name="python3").execute()
+    # As Jupyter does, it starts in the notebook's own folder.
+    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=resources).execute()
     # The version of Python would be in it, and differ from machine to machine.
     notebook.metadata["language_info"] = language
     for cell in notebook.cells:

@@ -221,9 +221,10 @@ def load_detector(model: Place, *, threads: int = 0) -> Detector:
     """Loads a model that detects objects in images.
 
     Args:
-        model: An exported folder, of which the fastest format runs; one of its files (model.onnx,
-            …); a SavedModel; a model directory (its best checkpoint) or a checkpoint. The URL of a
-            folder works too. Of exports only frozen graphs and SavedModels need TensorFlow.
+        model: An exported folder, of which the first of ONNX, TFLite and OpenVINO runs that is
+            there and whose runtime is installed; one of its files (model.onnx, …); a SavedModel; a
+            model directory (its best checkpoint) or a checkpoint. The URL of a folder works too. Of
+            exports only frozen graphs, SavedModels and Keras weights need TensorFlow.
         threads: Threads of one operation; 0 takes one for each core.
 
     Returns:

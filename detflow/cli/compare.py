@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-if-worse",
     is_flag=True,
-    help="Exit with code 4 where A's AP is below another's by more than the images leave open.",
+    help="Exit with code 4 where A's AP is below another's by more than the images leave open, and "
+    "with 3 where fewer than five images have objects.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
 def compare(

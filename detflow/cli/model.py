@@ -142,8 +142,8 @@ def evaluate(
     cls=FieldOption,
     field="detflow.exporting.choice:DEFAULT_FORMATS",
     metavar="NAMES",
-    help="Formats with commas between, or all: frozen, saved_model, onnx, tflite, tflite_float16, "
-    "tflite_int8, tflite_dynamic, openvino.",
+    help="Formats with commas between, or all: frozen, frozen_text, saved_model, onnx, tflite, "
+    "tflite_float16, tflite_int8, tflite_dynamic, openvino, keras_h5.",
 )
 @click.option(
     "--images",
@@ -166,7 +166,8 @@ def evaluate(
 @click.option(
     "--max-ap-drop",
     type=_SHARE,
-    help="How much AP a format may lose.  [default: 0.005, int8: 0.02]",
+    help="How much AP a format may lose.  [default: 0.005, and 0.02 of "
+    "tflite_int8 and tflite_dynamic]",
 )
 @click.option(
     "--layout",

@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,8 @@ from detflow.data.sources.splits import SplitBy
 from detflow.digests import digest_files
 from detflow.errors import ConfigError, DataError, EnvironmentFault, Locked
 from detflow.publish import publish_directory
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_bccd(shared_data, tmp_path):
@@ -50,6 +53,8 @@ assert not {"tensorflow", "tf_keras"} & set(sys.modules)
     }
     assert totals == {"Platelets": 361, "RBC": 4153, "WBC": 372}
     assert manifest["repairs"] == {"box_zero_area": 2}
+    assert manifest["fingerprint"] in (ROOT / "datasets/bccd.md").read_text()
+
     assert manifest["quarantined"] == {}
     ledger = [
         json.loads(line) for line in (tmp_path / "bccd" / "ledger.jsonl").read_text().splitlines()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from detflow.cli.model import export
 from detflow.errors import ConfigError, EnvironmentFault
 from detflow.exporting.choice import DEFAULT_FORMATS, WRITTEN, choose_formats, parse_formats
 from detflow.inference.formats import FORMATS, openvino
@@ -19,6 +20,11 @@ def has_openvino(request, monkeypatch):
 
 def test_the_default_is_what_tensorflow_runs():
     assert DEFAULT_FORMATS == "frozen,saved_model"
+
+
+def test_the_help_names_every_format():
+    [option] = [one for one in export.params if one.name == "formats"]
+    assert set(names(WRITTEN)) == set(option.help.rpartition(": ")[2].rstrip(".").split(", "))
 
 
 def test_no_two_formats_share_a_name_or_a_file():

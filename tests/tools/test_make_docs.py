@@ -16,7 +16,7 @@ def make_docs():
     return module
 
 
-@pytest.mark.parametrize("name", ["api", "cli"])
+@pytest.mark.parametrize("name", ["api", "cli", "settings"])
 def test_the_generated_page_is_up_to_date(make_docs, name):
     text = getattr(make_docs, f"render_{name}")()
     # Compared line by line, so that a difference is short.
