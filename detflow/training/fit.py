@@ -177,7 +177,7 @@ def fit_config(
     beginning, clock = begin(), Clock(time_budget)
     shape = Shape.choose(boxes, beginning.model)
     if measure is not None:
-        objects = math.ceil(boxes.num_objects / max(1, info.images))
+        objects = math.ceil(len(boxes.names) / max(1, info.images))
 
         def measure_from(some: Beginning) -> Speed:
             choices = [*first, *shape.choices, *choose_weights(some), *choose_parts(some)]
@@ -196,7 +196,8 @@ def fit_config(
             shape = smaller
     parts = choose_parts(beginning)
     length = choose_length(beginning, info.images, clock, is_dense=shape.is_dense)
-    steps = next(choice.value for choice in length if choice.name == "train.steps")
+    chosen = {choice.name: choice.value for choice in length}
+    steps, batch_size = chosen["train.steps"], chosen["train.batch_size"]
     return _in_order(
         [
             *first,
@@ -204,7 +205,7 @@ def fit_config(
             *choose_weights(beginning),
             *parts,
             *length,
-            *choose_intervals(steps, num_evaluated, clock),
+            *choose_intervals(steps, num_evaluated, clock, batch_size),
             Choice(
                 "augment.vertical_flip",
                 False,
@@ -311,11 +312,21 @@ def _choose_eval_split(manifest: RecordsManifest) -> Choice:
         None,
     )
     if name is None:
+        empty = next((name for name in VALIDATION_NAMES if name in manifest.splits), None)
+        why = (
+            "there is no validation split"
+            if empty is None
+            else f"the validation split {empty} has no objects"
+        )
+        remedy = (
+            "make-records --val-from train=0.1 takes one from the training"
+            if empty is None
+            else f"give {empty} images with objects, and make the records again"
+        )
         return Choice(
             "data.eval_split",
             None,
-            "there is no validation split: no checkpoint is the best, and the last is exported; "
-            "make-records --val-from train=0.1 takes one from the training",
+            f"{why}: no checkpoint is the best, and the last is exported; {remedy}",
         )
     return Choice(
         "data.eval_split",

@@ -36,6 +36,8 @@ _MIN_STEPS, _MAX_STEPS = 1_500, 20_000
 _FINE_TUNING_EPOCHS = 60
 _FINE_TUNING_MIN_STEPS = 600
 _EVALUATIONS = 8
+# Between two checkpoints: a crash costs at most so much, and saving takes a third of a second.
+_SAVE_SECONDS = (120.0, 600.0)
 # Share of a time budget that evaluations may take.
 _EVALUATION_SHARE = 0.01
 _WARMUP_SHARE = 0.12
@@ -100,8 +102,16 @@ class Clock:
         The last step is evaluated, and for the clock's own plan some images are, which takes as
         long in a short run.
         """
-        aside = self.start_seconds + 2 * self.evaluation_seconds
-        return max(1.0, (self.budget or 0.0) - aside)
+        return max(1.0, (self.budget or 0.0) - self._aside_seconds)
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether nothing of the budget is left for steps."""
+        return self.budget is not None and self.budget <= self._aside_seconds
+
+    @property
+    def _aside_seconds(self) -> float:
+        return self.start_seconds + 2 * self.evaluation_seconds
 
     def share_of_least_images(self) -> float:
         """Returns how many images a budget allows, as a share of the least for a large canvas.
@@ -154,7 +164,7 @@ def choose_parts(beginning: Beginning) -> list[Choice]:
 
 def choose_mosaic(boxes: Boxes, canvases: Canvases) -> Choice:
     """Chooses the share of mosaics, from the number and the size of the objects."""
-    objects = boxes.num_objects / max(1, len(boxes.all_sizes))
+    objects = len(boxes.names) / max(1, len(boxes.all_sizes))
     side = float(np.median(np.sqrt(boxes.sides_px(canvases).prod(1))))
     helps = objects <= _MOSAIC_OBJECTS and side >= _MOSAIC_SIDE_PX
     return Choice(
@@ -217,6 +227,11 @@ def choose_length(
     if clock.budget is not None and rate is not None:
         steps = max(1, round(clock.stepping_seconds * rate / size))
         why = f"about what fits into the budget at {rate:.1f} images/s, measured on this machine"
+        if clock.is_too_short:
+            why = (
+                f"the budget is too short: until the first step {clock.start_seconds:.0f} s pass "
+                f"on this machine, and an evaluation takes {clock.evaluation_seconds:.0f}"
+            )
     else:
         epochs, least = (
             (_EPOCHS, _MIN_STEPS) if is_fresh else (_FINE_TUNING_EPOCHS, _FINE_TUNING_MIN_STEPS)
@@ -224,7 +239,8 @@ def choose_length(
         steps = int(np.clip(round(epochs * num_images / size, -2), least, _MAX_STEPS))
         why = "a time budget fits them to the clock" if clock.budget else "the default length"
         if rate is not None:
-            seconds = clock.start_seconds + steps * size / rate
+            evaluating = _EVALUATIONS * clock.evaluation_seconds
+            seconds = clock.start_seconds + steps * size / rate + evaluating
             why += (
                 f"; on this machine that takes about {max(1, round(seconds / 60))} min "
                 f"({rate:.1f} images/s, measured); `--time-budget 12m` fits them to a clock instead"
@@ -257,21 +273,34 @@ def choose_length(
     ]
 
 
-def choose_intervals(steps: int, num_evaluated: int, clock: Clock) -> list[Choice]:
+def choose_intervals(
+    steps: int, num_evaluated: int, clock: Clock, batch_size: int = _BATCH_SIZE
+) -> list[Choice]:
     """Chooses how often the model is evaluated and saved."""
     count = _EVALUATIONS
     if clock.budget is not None:
         seconds = max(0.1, clock.evaluation_seconds)
         count = int(np.clip(_EVALUATION_SHARE * clock.budget / seconds, 1, _EVALUATIONS))
     # A clock may come to more steps than were foreseen: the only evaluation is the last step's.
-    every = -(-steps // count) if count > 1 else 2 * steps
-    if every > 100:
-        every = -(-every // 50) * 50
-    why = (
-        f"about {count} evaluations; the best checkpoint is exported"
-        if count > 1
-        else "the last step alone is evaluated"
+    every = _round_up(-(-steps // count) if count > 1 else 2 * steps)
+    saved = every
+    saved_why = (
+        "a checkpoint with each evaluation" if num_evaluated else "a crash costs no more than that"
     )
+    if clock.images_per_second is not None:
+        seconds = steps * batch_size / clock.images_per_second
+        between = float(np.clip(seconds / _EVALUATIONS, *_SAVE_SECONDS))
+        if seconds > between and steps * between / seconds < every:
+            saved = _round_up(math.ceil(steps * between / seconds))
+            saved_why = (
+                f"about every {between / 60:.0f} min, so that a crash costs no more than that"
+            )
+    if not num_evaluated:
+        why = "nothing is evaluated: there is no validation split with objects"
+    elif count > 1:
+        why = f"about {count} evaluations; the best checkpoint is exported"
+    else:
+        why = "the last step alone is evaluated"
     if clock.budget is not None and clock.evaluation_seconds:
         why += (
             f"; one of {count_noun(num_evaluated, 'image')} takes about "
@@ -279,5 +308,9 @@ def choose_intervals(steps: int, num_evaluated: int, clock: Clock) -> list[Choic
         )
     return [
         Choice("evaluate.every_steps", every, why),
-        Choice("checkpoint.every_steps", every, "a checkpoint with each evaluation"),
+        Choice("checkpoint.every_steps", saved, saved_why),
     ]
+
+
+def _round_up(steps: int) -> int:
+    return steps if steps <= 100 else -(-steps // 50) * 50

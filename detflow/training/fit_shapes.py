@@ -39,8 +39,9 @@ _CANDIDATE_QUANTILES = np.linspace(0.05, 0.95, 13)
 _ANCHOR_SCALES = tuple(float(scale) for scale in np.arange(2.0, 8.01, 0.5))
 # The anchor takes the shape of the typical box when that is further from a square than this.
 _ELONGATED = 1.5
-# Anchors and their recall are judged on this many boxes, and canvases on this many images, evenly
-# spaced among all.
+# The scale of the anchors is judged on this many boxes, and canvases on this many images. They are
+# drawn: every tenth box may be of one class, since tools write the objects of all images in one
+# order.
 _MAX_BOXES = 20_000
 _MAX_IMAGES = 2_000
 
@@ -57,7 +58,6 @@ class Boxes:
         names: Class of each box.
         all_sizes: [images, 2] float64, (height, width).
         most: Number of objects in the fullest image.
-        num_objects: Number of all objects; the arrays may hold a part of them.
         image_shares: Share of the images that have each class, by its name.
     """
 
@@ -72,12 +72,9 @@ class Boxes:
                 corners.append((item.box.ymin, item.box.xmin, item.box.ymax, item.box.xmax))
                 image_sizes.append((size.height, size.width))
                 self.names.append(item.name)
-        self.num_objects = len(corners)
         self.image_shares = {name: count / len(all_sizes) for name, count in images_of.items()}
-        every = max(1, math.ceil(len(corners) / _MAX_BOXES))
-        self.corners = np.array(corners[::every], np.float64).reshape(-1, 4)
-        self.image_sizes = np.array(image_sizes[::every], np.float64).reshape(-1, 2)
-        self.names = self.names[::every]
+        self.corners = np.array(corners, np.float64).reshape(-1, 4)
+        self.image_sizes = np.array(image_sizes, np.float64).reshape(-1, 2)
         self.all_sizes = np.array(all_sizes, np.float64).reshape(-1, 2)
 
     def sides_px(self, canvases: Canvases) -> npt.NDArray[np.float64]:
@@ -160,7 +157,7 @@ def _lay_out(sizes: npt.NDArray[np.float64], area: int, stride: int) -> Canvases
         area: Of each canvas in pixels, about.
         stride: Divides each side.
     """
-    sizes = sizes[:: max(1, math.ceil(len(sizes) / _MAX_IMAGES))]
+    sizes = _draw(sizes, _MAX_IMAGES)
     canvases: Canvases = (_typical_canvas(sizes, area, stride),)
     cover = _mean_cover(sizes, canvases)
     fewest = max(_LEAST_IMAGES, _LEAST_BUCKET * len(sizes))
@@ -233,10 +230,11 @@ def _smallest_class(boxes: Boxes, canvases: Canvases) -> tuple[str, float]:
     With it comes that box's side in pixels, which is the root of its area.
     """
     sides = np.sqrt(boxes.sides_px(canvases).prod(1))
-    names = np.array(boxes.names)
-    medians = {
-        str(name): float(np.median(sides[names == name])) for name in dict.fromkeys(boxes.names)
-    }
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(boxes.names))}
+    classes = np.fromiter((numbers[name] for name in boxes.names), np.intp, len(sides))
+    ends = np.cumsum(np.bincount(classes))[:-1]
+    of_classes = np.split(sides[np.argsort(classes, kind="stable")], ends)
+    medians = dict(zip(numbers, (float(np.median(some)) for some in of_classes), strict=True))
     name = min(medians, key=lambda key: medians[key])
     return name, medians[name]
 
@@ -260,7 +258,8 @@ def choose_anchor(boxes: Boxes, canvases: Canvases, model: ModelConfig) -> list[
         scale: model.model_copy(update={"anchor_scale": scale, "aspect_ratios": (anchor_aspect,)})
         for scale in _ANCHOR_SCALES
     }
-    overlaps = {scale: _mean_shape_iou(sides, model) for scale, model in candidates.items()}
+    drawn = _draw(sides, _MAX_BOXES)
+    overlaps = {scale: _mean_shape_iou(drawn, model) for scale, model in candidates.items()}
     scale = max(overlaps, key=lambda key: overlaps[key])
     model = candidates[scale]
     anchor_sides = [
@@ -288,6 +287,13 @@ def _mean_shape_iou(sides: npt.NDArray[np.float64], model: ModelConfig) -> float
     levels = np.arange(model.min_level, model.max_level + 1)
     anchors = model.anchor_scale * 2.0 ** levels[:, np.newaxis] * np.array([1 / root, root])
     return float(pairwise_iou(_centred(sides), _centred(anchors)).max(1).mean())
+
+
+def _draw(rows: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.float64]:
+    """Returns at most so many rows, the same ones each time."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.random.default_rng(0).permutation(len(rows))[:most]]
 
 
 def _centred(sides: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

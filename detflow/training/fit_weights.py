@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from detflow.config.schema import ModelConfig, TrainConfig
-from detflow.errors import ConfigError, EnvironmentFault
+from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
 from detflow.models.weights.library import is_here
 from detflow.models.weights.published import PUBLISHED
 from detflow.models.weights.sources import InitialWeights, find_initial_weights
@@ -127,7 +127,8 @@ def _fetch(name: str) -> bool:
     entry = PUBLISHED[name]
     try:
         fetch_files(entry.urls, entry.sha256, _LIMITS)
-    except EnvironmentFault as fault:
+    except (ArtifactError, ConfigError, EnvironmentFault) as fault:
+        # Nobody named this address: one that refuses, or a gate's own page, is as good as none.
         _log.warning("%s could not be fetched: %s", name, fault.cause)
         return False
     return True
@@ -160,6 +161,8 @@ def _describe(weights: InitialWeights | None, source: str) -> Beginning:
         )
     name = source if source in PUBLISHED else weights.terms.get("name")
     if name is None and weights.kind in ("lite0", "tflite"):
+        # The end of a name says nothing; what is inside must be that network.
+        weights.read_convolutions()
         alike = next(entry for entry in PUBLISHED.values() if entry.kind == weights.kind)
         return Beginning(
             source,

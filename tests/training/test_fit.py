@@ -57,6 +57,18 @@ def test_the_smallest_class_decides():
     assert fit(both)[1].model.input_size[0] > fit(both[:5])[1].model.input_size[0]
 
 
+@pytest.mark.parametrize("first", ["screw", "plate"])
+def test_no_box_is_passed_over_in_a_large_set(first):
+    """Each image has a class of large and one of small objects, always in the same order."""
+    size, side_px = ImageSize(640, 480), {"plate": 120.0, "screw": 8.0}
+    names = sorted(side_px, key=lambda name: name != first) * 15
+    objects = [sample(size, side_px[name], name=name)[1][0] for name in names]
+    choices = fit_config(manifest({"train": 700}), "out", [(size, objects)] * 700)
+    why = {choice.name: choice.why for choice in choices}
+    assert "the median screw, the smallest class" in why["model.input_size"]
+    assert "50.0% of the boxes; most of screw 100%" in why["model.anchor_scale"]
+
+
 @pytest.mark.parametrize(
     ("size", "taller"), [(ImageSize(480, 640), True), (ImageSize(640, 480), False)]
 )

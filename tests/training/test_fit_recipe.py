@@ -69,10 +69,43 @@ def test_a_measured_clock_decides_the_steps_and_what_depends_on_them():
     assert values(fast)["evaluate.every_steps"] == 300
 
 
+def test_a_crash_costs_minutes_whatever_the_budget():
+    slow = Speed(15.0, 12.0, 12.5)
+
+    def intervals(budget, num_evaluated):
+        clock = Clock.of(budget, slow, num_evaluated)
+        steps = values(choose_length(WEIGHTS, 100, clock))["train.steps"]
+        chosen = values(choose_intervals(steps, num_evaluated, clock))
+        return steps, chosen["evaluate.every_steps"], chosen["checkpoint.every_steps"] * 8 / 15
+
+    # An evaluation of 5,000 images takes 400 s, of which 1 % of a day has room for one.
+    steps, evaluated, between_s = intervals(72_000.0, 5_000)
+    assert evaluated > steps
+    assert between_s == pytest.approx(600, abs=30)
+    assert intervals(300.0, 50)[2] == pytest.approx(120, abs=30)
+    # A short one is saved at its end alone.
+    steps, _, between_s = intervals(60.0, 50)
+    assert between_s * 15 / 8 > steps
+
+
+def test_a_budget_without_room_for_a_step_says_so():
+    (_, steps, *_) = choose_length(WEIGHTS, 100, Clock(10.0, 8.0, 20.0, 9.0))
+    assert steps.value == 1
+    assert "the budget is too short: until the first step 20 s pass on this machine" in steps.why
+
+
+def test_nothing_is_said_to_be_evaluated_where_nothing_is():
+    every, saved = choose_intervals(800, 0, Clock(None, 20.0, 20.0))
+    assert "nothing is evaluated" in every.why
+    assert "evaluation" not in saved.why
+
+
 def test_without_a_budget_the_reason_says_how_long_it_takes_here():
     (steps, *_), short = choose_length(SCRATCH, 800, Clock(None, 20.0, 20.0)), Clock(60.0)
     assert steps.value == 12_000
     assert "on this machine that takes about 80 min (20.0 images/s, measured)" in steps.why
+    slow = Clock(None, 20.0, 20.0, evaluation_seconds=75.0)
+    assert "takes about 90 min" in choose_length(SCRATCH, 800, slow)[0].why
     # Nothing measured: a warm-up that is short for whatever the clock comes to.
     unknown = values(choose_length(WEIGHTS, 800, short))
     assert (unknown["train.steps"], unknown["train.warmup_steps"]) == (6_000, 30)

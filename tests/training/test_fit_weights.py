@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from detflow.config.reading import parse_config
-from detflow.errors import ConfigError, EnvironmentFault
+from detflow.errors import ArtifactError, ConfigError, EnvironmentFault
+from detflow.models.weights.sources import InitialWeights
 from detflow.runs.run_dir import RunDir
 from detflow.training import fit_weights
 from detflow.training.fit_weights import choose_beginning
@@ -87,11 +88,41 @@ def test_the_choice_is_among_what_can_be_had(num_classes, offline, had, taken, m
 def test_nothing_is_claimed_of_a_file_that_is_of_a_known_network_alone(tmp_path, monkeypatch):
     monkeypatch.undo()
     (tmp_path / "mine.pth").write_bytes(b"tuned")
+    monkeypatch.setattr(InitialWeights, "read_convolutions", lambda self: [])
     begun = choose_beginning(str(tmp_path / "mine.pth"), offline=True, num_classes=3)
     assert (begun.model, begun.is_mobile) == ({"preset": "retinanet_lite0"}, True)
     assert begun.why.endswith(
         "nobody knows its data and its licence: state it as train.init_licence"
     )
+
+
+@pytest.mark.parametrize("name", ["mine.pth", "mine.tflite"])
+@pytest.mark.parametrize("content", [b"", b"TFL3 cut"])
+def test_a_file_that_is_no_such_network_is_refused(name, content, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=name):
+        choose_beginning(str(tmp_path / name), offline=True, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        EnvironmentFault("there is no network"),
+        ConfigError("the address gives 404"),
+        ArtifactError("the SHA-256 is not that of the file"),
+    ],
+)
+def test_whatever_the_address_answers_init_takes_what_is_here(fault, monkeypatch):
+    def fetch(*arguments):
+        raise fault
+
+    monkeypatch.setattr(fit_weights, "find_initial_weights", lambda config: None)
+    monkeypatch.setattr(fit_weights, "fetch_files", fetch)
+    monkeypatch.setattr(fit_weights, "is_here", lambda name: False)
+    begun = choose_beginning(None, offline=False, num_classes=3)
+    assert begun.source == LITE0
+    assert begun.why.endswith("a detector's weights could not be fetched")
 
 
 def begin_from(settings, tmp_path, monkeypatch, run_record, save_state):

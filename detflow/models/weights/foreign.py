@@ -16,11 +16,8 @@ from detflow.errors import ArtifactError
 from detflow.models import preprocess
 from detflow.models.garden.convolutions import ConvolutionLayers, list_convolutions
 from detflow.models.weights.convolutions import NormedConvolution
-from detflow.models.weights.lite0 import read_lite0
 from detflow.models.weights.sources import InitialWeights
-from detflow.models.weights.tflite_file import read_mobilenet_v2
 
-_READERS = {"lite0": read_lite0, "tflite": read_mobilenet_v2}
 # Images that are run at once while statistics are measured.
 _BATCH = 8
 
@@ -53,7 +50,7 @@ class ForeignGraph:
 
     def __init__(self, weights: InitialWeights, parts: Mapping[str, Any]) -> None:
         self._parts = {name: part for name, part in parts.items() if name == "backbone"}
-        self._convolutions = _READERS[weights.kind](weights.path)
+        self._convolutions = weights.read_convolutions()
         self._layers = list_convolutions(parts["backbone"])
         if len(self._layers) != len(self._convolutions):
             raise ArtifactError(
