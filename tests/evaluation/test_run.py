@@ -99,6 +99,9 @@ def test_what_can_be_refused_is_refused_before_tensorflow_is_imported(records_of
 def test_the_refusals_have_their_kinds(records_of_little, tmp_path):
     with pytest.raises(DataError, match="no images"):
         evaluate_model(tmp_path, records_of_little, "void")
+    for wrong in (float("nan"), 1.5):
+        with pytest.raises(ConfigError, match=f"score threshold {wrong}: expected 0 to 1"):
+            evaluate_model(tmp_path, records_of_little, "bare", score_threshold=wrong)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="not a folder"):
         evaluate_model(tmp_path, records_of_little, "bare", output=tmp_path / "file")
