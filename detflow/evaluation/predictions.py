@@ -144,7 +144,7 @@ def _read_results(
     found = _Found(defaultdict(list), len(entries), "image_id")
     for number, entry in enumerate(entries):
         try:
-            image_id, class_id = (int(entry[name]) for name in ("image_id", "category_id"))
+            image_id, class_id = (_read_id(entry, name) for name in ("image_id", "category_id"))
             corners = _read_corners(entry["bbox"])
             score = _read_score(entry["score"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -243,9 +243,20 @@ def _other_classes(path: Path, what: str, label_map: LabelMap) -> DataError:
     )
 
 
+def _read_id(entry: Any, name: str) -> int:
+    value = entry[name]
+    number = int(value)
+    # int() takes 17 from 17.7, and 1 from true.
+    if isinstance(value, bool) or (isinstance(value, float) and value != number):
+        raise ValueError(f"{name} {value}")
+    return number
+
+
 def _read_corners(values: Any) -> tuple[float, float, float, float]:
     """Returns left, top, right and bottom of COCO's left, top, width and height."""
     left, top, width, height = (float(value) for value in values)
+    if not all(map(math.isfinite, (left, top, width, height))) or width < 0 or height < 0:
+        raise ValueError(f"bbox {values}")
     return left, top, left + width, top + height
 
 

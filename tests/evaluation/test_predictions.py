@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import pytest
@@ -101,6 +102,18 @@ def test_names_that_fit_several_images_are_refused(read):
         ([{**RESULT, "bbox": [1, 2, 3]}], "entry 0: not one of COCO's results"),
         ([RESULT, 7], "entry 1: not one of COCO's results"),
         (
+            [RESULT, {**RESULT, "category_id": 1.9}],
+            "entry 1: not one of COCO's results: ValueError",
+        ),
+        ([{**RESULT, "category_id": True}], "ValueError category_id True"),
+        ([{**RESULT, "image_id": 11.7}], "ValueError image_id 11.7"),
+        ([{**RESULT, "image_id": math.inf}], "entry 0: not one of COCO's results: OverflowError"),
+        ([{**RESULT, "bbox": [20, 10, -60, 40]}], "ValueError bbox [20, 10, -60, 40]"),
+        ([RESULT, {**RESULT, "bbox": [20, 10, 60, -1]}], "entry 1: not one of COCO's results"),
+        ([{**RESULT, "bbox": [20, math.nan, 60, 40]}], "ValueError bbox [20, nan, 60, 40]"),
+        ([{**RESULT, "bbox": [20, 10, math.inf, 40]}], "ValueError bbox [20, 10, inf, 40]"),
+        ([{**RESULT, "image_id": 99, "bbox": [-math.inf, 0, 1, 1]}], "ValueError bbox [-inf"),
+        (
             [{**RESULT, "category_id": 3}],
             "has category_id 3, and the records have",
         ),
@@ -125,6 +138,11 @@ def test_what_is_no_such_file_is_refused_in_one_line(read, content, why):
         read(content)
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_whole_number_may_be_written_as_a_float(read):
+    whole = {**RESULT, "image_id": 11.0, "category_id": 2.0}
+    assert read([whole]) == read([RESULT])
 
 
 def test_an_evaluation_of_other_records_is_refused(read, evaluate):
