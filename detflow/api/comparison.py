@@ -45,7 +45,7 @@ def compare(
 
     Raises:
         ConfigError: There are fewer than two models, there is no such split, a model has other
-            classes, or detections are of other records.
+            classes, or detections are of other records or splits.
         DataError: The split has no images, or detections cannot be read.
         ArtifactError: A model or the records are damaged.
         EnvironmentFault: The disk refuses.

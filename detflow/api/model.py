@@ -74,8 +74,8 @@ def evaluate(
         curves, confusion and errors.
 
     Raises:
-        ConfigError: There is no such split, the model has other classes, or `output` holds other
-            things.
+        ConfigError: There is no such split, `score_threshold` is not between 0 and 1, the model has
+            other classes, or `output` holds other things.
         DataError: The split has no images.
         ArtifactError: Model or records are damaged.
         EnvironmentFault: The disk refuses.

@@ -56,7 +56,7 @@ def compare(
 
     found = run_compare(models, records, split or DEFAULT_SPLIT, page, shows_progress=True)
     if as_json:
-        print_data(json.dumps(describe_comparison(found), indent=2))
+        print_data(json.dumps(describe_comparison(found), indent=2, allow_nan=False))
     else:
         print_comparison(found)
     if page is not None:

@@ -14,7 +14,9 @@ from detflow.cli.options import (
     FOLDER,
     LOCATION,
     PATH,
+    SHARE,
     FieldOption,
+    FiniteRange,
     announce,
     given,
 )
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 _PREDICT = "detflow.api.model:predict"
 _BENCHMARK = "detflow.benchmarking.run:BenchmarkOptions"
-_SHARE = click.FloatRange(0, 1)
 
 
 @click.command(short_help="List model directories and their checkpoints.")
@@ -85,7 +86,7 @@ def runs(folder: Path) -> None:
 )
 @click.option(
     "--score-threshold",
-    type=_SHARE,
+    type=SHARE,
     help="Threshold for precision, confusion and errors.  [default: the best F1's]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout instead of a table.")
@@ -114,7 +115,7 @@ def evaluate(
         **given({"split": split}),
     )
     if as_json:
-        print_data(json.dumps(describe_analysis(analysis), indent=2))
+        print_data(json.dumps(describe_analysis(analysis), indent=2, allow_nan=False))
     else:
         print_analysis(analysis)
     if output is not None:
@@ -155,7 +156,7 @@ def evaluate(
 )
 @click.option(
     "--score-threshold",
-    type=_SHARE,
+    type=SHARE,
     help="Drop detections with a lower score.  [default: the run's]",
 )
 @click.option(
@@ -165,7 +166,7 @@ def evaluate(
 )
 @click.option(
     "--max-ap-drop",
-    type=_SHARE,
+    type=SHARE,
     help="How much AP a format may lose.  [default: 0.005, and 0.02 of "
     "tflite_int8 and tflite_dynamic]",
 )
@@ -234,7 +235,7 @@ def export(
     "--score-threshold",
     cls=FieldOption,
     field=f"{_PREDICT}.score_threshold",
-    type=_SHARE,
+    type=SHARE,
     help="Leave out detections with a lower score.",
 )
 @click.option(
@@ -364,7 +365,7 @@ def predict(
     "--seconds",
     cls=FieldOption,
     field=f"{_BENCHMARK}.seconds",
-    type=click.FloatRange(0.1),
+    type=FiniteRange(0.1),
     help="Length of each measurement.",
 )
 @click.option(

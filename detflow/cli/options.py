@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,11 +62,25 @@ class LocalType(click.Path):
         return super().convert(value, param, ctx)
 
 
+class FiniteRange(click.FloatRange):
+    """A number in a range. Click lets nan through, which no comparison puts outside of a range."""
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number", param, ctx)
+        return number
+
+
 PATH = LocalType(path_type=Path)
 EXISTING = LocalType(exists=True, path_type=Path)
 FOLDER = LocalType(exists=True, file_okay=False, path_type=Path)
 LOCATION = LocationType(PATH)
 EXISTING_LOCATION = LocationType(EXISTING)
+SHARE = FiniteRange(0, 1)
 
 
 def show_value(value: Any) -> str:

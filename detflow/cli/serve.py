@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from detflow.cli.options import EXISTING, FieldOption, given
+from detflow.cli.options import EXISTING, FieldOption, FiniteRange, given
 from detflow.cli.output import print_text
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -16,7 +16,7 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 _SERVER = "detflow.serving.server:ServerOptions"
 _LIMITS = "detflow.serving.limits:Limits"
 _COUNT = click.IntRange(1)
-_SECONDS = click.FloatRange(0.1)
+_SECONDS = FiniteRange(0.1)
 
 
 def _server(option: str, **settings: Any) -> Callable[[_Command], _Command]:
@@ -65,7 +65,7 @@ def _limit(option: str, field: str, **settings: Any) -> Callable[[_Command], _Co
     "--max-delay-ms",
     "max_delay_s",
     unit=0.001,
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     help="Longest wait, in milliseconds, for other pictures of the same batch.",
 )
 @_limit(
@@ -97,9 +97,7 @@ def _limit(option: str, field: str, **settings: Any) -> Callable[[_Command], _Co
 )
 @_limit("--body-s", "body_s", type=_SECONDS, help="Seconds to send a body; then 408.")
 @_limit("--deadline-s", "deadline_s", type=_SECONDS, help="Seconds to detect; then 504.")
-@_limit(
-    "--drain-s", "drain_s", type=click.FloatRange(1), help="Seconds that a shutdown waits at most."
-)
+@_limit("--drain-s", "drain_s", type=FiniteRange(1), help="Seconds that a shutdown waits at most.")
 def serve(
     artifact: Path,
     name: str | None,

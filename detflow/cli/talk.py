@@ -14,6 +14,7 @@ from typing import Any
 import click
 from typing_extensions import override
 
+from detflow.cli.options import FiniteRange
 from detflow.cli.output import print_text
 from detflow.progress import choose_talk, show_status, tell_status
 
@@ -31,7 +32,7 @@ _SLOW_IMPORTS = {"tensorflow": "TensorFlow", "official": "Model Garden", "openvi
 
 
 # Click calls them INTEGER RANGE and FLOAT RANGE; the range itself stands behind the text.
-_NUMBERS = {click.IntRange: "N", click.FloatRange: "X"}
+_NUMBERS = {click.IntRange: "N", FiniteRange: "X"}
 
 
 class Workflow(click.Group):

@@ -39,7 +39,7 @@ class Subject:
         records: The folder of the records.
         split: The name of the split.
         fingerprint: The fingerprint of the records.
-        warnings: Why the numbers look better than the model is, as sentences.
+        warnings: Why the numbers look better or worse than the model is, as sentences.
     """
 
     model: str

@@ -173,8 +173,8 @@ def compare_models(
         The comparison, and what reads the files of the images.
 
     Raises:
-        ConfigError: There are fewer than two models or too many, there is no such split, or a model
-            has other classes.
+        ConfigError: There are fewer than two models or too many, there is no such split, a model
+            has other classes, or detections are of other records or splits.
         DataError: The split has no images, or detections cannot be read.
         ArtifactError: A model or the records are damaged.
     """

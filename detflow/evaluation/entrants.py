@@ -51,7 +51,7 @@ class Entrant:
         source: What was run inside of it, or the file that was read.
         images: Truth and detections, in the order of the samples' ids.
         export: What it costs; None for what is no export.
-        warnings: Why its numbers look better than it is, as sentences.
+        warnings: Why its numbers look better or worse than it is, as sentences.
     """
 
     model: str
@@ -74,25 +74,26 @@ def read_entrant(
         progress: Told how many images have been dealt with.
 
     Raises:
-        ConfigError: The model has other classes, or the detections are of other records.
+        ConfigError: The model has other classes, or the detections are of other records or splits.
         DataError: An image cannot be decoded, or a file of detections cannot be read.
         ArtifactError: The model is damaged.
     """
-    label_map = reader.manifest.label_map
     file = find_predictions(place) if isinstance(place, Path) else None
     if file is not None:
-        found = read_predictions(file, samples, label_map, reader.manifest.fingerprint)
+        found = read_predictions(file, samples, reader.manifest, reader.split)
         images = [
             EvaluatedImage(sample.size, sample.objects, detections)
-            for sample, detections in zip(samples, found, strict=True)
+            for sample, detections in zip(samples, found.detections, strict=True)
         ]
-        return Entrant(str(place), str(file), images, None)
+        return Entrant(str(place), str(file), images, None, found.warnings)
     from detflow.inference.evaluate import detect_samples
     from detflow.inference.load import load_detector, local_model
 
     with local_model(place) as path:
         detector = load_detector(path)
-        _, images = detect_samples(detector, reader.read_counted(progress), label_map)
+        _, images = detect_samples(
+            detector, reader.read_counted(progress), reader.manifest.label_map
+        )
         facts = _measure_export(detector, reader.read())
         source = name_source(place, path, detector.source)
         warnings = find_warnings(detector.source, reader)

@@ -53,7 +53,7 @@ def write_evaluation(
         places: Where they come from, by their ids, as far as that is known.
         read_pictures: Returns the JPEG files of images by their indices.
     """
-    document = json.dumps(describe_analysis(analysis), indent=2)
+    document = json.dumps(describe_analysis(analysis), indent=2, allow_nan=False)
     (folder / "metrics.json").write_text(document + "\n", encoding="utf-8")
     _write_csv(folder / "results.csv", _class_rows(analysis))
     _write_csv(folder / "curves.csv", _curve_rows(analysis))

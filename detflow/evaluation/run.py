@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from detflow.errors import ConfigError
 from detflow.evaluation.analysis import Analysis, Subject, analyse
 from detflow.evaluation.seen import find_warnings
 from detflow.evaluation.splits import SplitReader, open_split
@@ -41,12 +42,15 @@ def evaluate_model(
         progress: Told how far it is.
 
     Raises:
-        ConfigError: There is no such split, the model has other classes, or the output folder holds
-            other things.
+        ConfigError: There is no such split, the score threshold is not between 0 and 1, the model
+            has other classes, or the output folder holds other things.
         DataError: The split has no images.
         ArtifactError: Model or records are damaged.
         EnvironmentFault: The disk refuses.
     """
+    # NaN fails every comparison.
+    if score_threshold is not None and not 0.0 <= score_threshold <= 1.0:
+        raise ConfigError(f"score threshold {score_threshold}: expected 0 to 1")
     if output is not None:
         require_library("matplotlib", "an evaluation's page")
     reader = open_split(records, split)

@@ -48,6 +48,24 @@ def test_a_worse_first_model_ends_with_code_4_where_that_is_asked_for(run, scene
     assert run("compare", *reversed(models), *options, "--fail-if-worse").code == 0
 
 
+def test_an_evaluation_of_a_part_of_the_images_turns_no_gate(run, scene, tmp_path):
+    from detflow.data.records.manifest import read_manifest
+
+    fingerprint = read_manifest(scene / "records").fingerprint
+    (tmp_path / "predictions.json").write_text((scene / "all.json").read_text())
+    metrics = {"fingerprint": fingerprint, "split": "test", "warnings": ["It knows these images."]}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    models = (scene / "none.json", tmp_path)
+    options = ("--records", scene / "records", "--fail-if-worse")
+    done = run("compare", *models, *options, "--split", "train+test")
+    assert (done.code, done.out) == (2, "")
+    assert "the evaluation is of test, not of train+test; compare on test" in done.err
+    assert done.err.count("\n") == 1
+    done = run("compare", *models, *options, "--split", "test")
+    assert done.code == 4
+    assert "   Mind: It knows these images.\n" in done.out
+
+
 def test_one_model_is_a_usage_error(run, scene):
     done = run("compare", scene / "all.json", "--records", scene / "records")
     assert done.code == 2

@@ -68,6 +68,20 @@ def test_an_option_that_is_given_is_turned_into_the_field_s_unit():
     assert found == [3 << 20, None]
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_no_number_of_any_command_may_be_nan_or_infinite(value):
+    ranges = {
+        f"{name} {parameter.name}": parameter.type
+        for name, command in cli.commands.items()
+        for parameter in command.params
+        if isinstance(parameter.type, click.types.FloatParamType)
+    }
+    assert len(ranges) > 5
+    for kind in ranges.values():
+        with pytest.raises(click.BadParameter, match=r"not a finite number$|not in the range"):
+            kind.convert(value, None, None)
+
+
 def test_every_limit_of_the_server_has_an_option_or_none_on_purpose():
     fields = {parameter.name for parameter in options("serve").values()}
     without = {"max_aspect", "max_connections", "max_header_bytes", "header_s"}

@@ -15,6 +15,10 @@ import pytest
         (("check", ".", "--jobs", "x"), "--jobs: 'x' is not a whole number"),
         (("check", ".", "--jobs", "0"), "--jobs: 0 is not in the range x>=1"),
         (("check", ".", "--jobs"), "--jobs needs a value"),
+        (("evaluate", "--score-threshold", "nan"), "--score-threshold: nan is not a finite number"),
+        (("evaluate", "--score-threshold", "2"), "--score-threshold: 2.0 is not in the range 0<=x"),
+        (("benchmark", ".", "--seconds", "inf"), "--seconds: inf is not a finite number"),
+        (("serve", ".", "--max-delay-ms", "x"), "--max-delay-ms: 'x' is not a number"),
         (("config",), "name a configuration file, or pass --explain"),
     ],
 )

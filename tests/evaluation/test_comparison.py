@@ -114,6 +114,32 @@ def test_the_terminal_has_the_numbers_at_eighty_columns(several, records, capsys
     assert any(line.startswith("A makes fewer errors than B on 0 images") for line in lines)
 
 
+def test_what_a_file_leaves_out_is_told_wherever_the_comparison_is_shown(
+    several, records, tmp_path, capsys, monkeypatch, parse_page
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    manifest = read_manifest(records)
+    names = [sample.filename for sample in read_samples(records, manifest, "val")]
+    listed = [{"file": name, "detections": []} for name in [*names[:3], "<b>.jpg"]]
+    (tmp_path / "predictions.json").write_text(json.dumps({"images": listed}))
+    found = run_compare(
+        [several["all"], tmp_path], records, "val", tmp_path / "page.html", shows_progress=False
+    )
+    warnings = [
+        "Entries of images that are not in val are left out: 1 of 4.",
+        f"The file does not list {len(names) - 3} of the {len(names)} images of val: objects there "
+        "count as not found.",
+    ]
+    told = [one["warnings"] for one in describe_comparison(found)["models"]]
+    assert told == [[], warnings]
+    print_comparison(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "Mind" in line] == [f"   Mind: {one}" for one in warnings]
+    page = parse_page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    page.require_inert()
+    assert all(f"mind {warning}" in page.text for warning in warnings)
+
+
 def test_a_worse_model_is_refused_and_an_unclear_one_is_not(several, records):
     worse = run_compare([several["half"], several["all"]], records, "val", None, False)
     with pytest.raises(ArtifactError, match=r"half.json: AP .* is below the 1.000 of .*all.json"):

@@ -41,6 +41,14 @@ def test_what_is_written(written):
         Image.open(folder / f"{name}.png").verify()
 
 
+def test_a_number_that_json_has_no_word_for_is_not_written(case, tmp_path, without_plots):
+    drawn = case(["cat"])
+    analysis = replace(drawn.analyse(), score_threshold=float("nan"))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_evaluation(tmp_path, "a.html", analysis, drawn.samples(), {}, drawn.pictures)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_others_who_judge_the_files_get_the_same_numbers(written):
     folder, analysis = written
     with contextlib.redirect_stdout(io.StringIO()):

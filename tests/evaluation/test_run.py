@@ -7,6 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
+import detflow
 from detflow.data.judging.audit import AuditOptions
 from detflow.data.making import RecordOptions, publish_records
 from detflow.digests import seal
@@ -99,6 +100,9 @@ def test_what_can_be_refused_is_refused_before_tensorflow_is_imported(records_of
 def test_the_refusals_have_their_kinds(records_of_little, tmp_path):
     with pytest.raises(DataError, match="no images"):
         evaluate_model(tmp_path, records_of_little, "void")
+    for wrong in (float("nan"), 1.5):
+        with pytest.raises(ConfigError, match=f"score threshold {wrong}: expected 0 to 1"):
+            evaluate_model(tmp_path, records_of_little, "bare", score_threshold=wrong)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="not a folder"):
         evaluate_model(tmp_path, records_of_little, "bare", output=tmp_path / "file")
@@ -136,6 +140,17 @@ def test_one_image_with_and_without_objects(
     page = parse_page((tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8"))
     page.require_inert()
     assert page.text_of("h1") == f"{tmp_path.name} on {split}"
+
+
+def test_what_is_published_is_compared_on_its_own_images(records_of_run, perfect_model, tmp_path):
+    evaluate_model(tmp_path, records_of_run, "val", output=tmp_path / "out")
+    models = [tmp_path / "out", tmp_path / "out" / "predictions.json"]
+    found = detflow.compare(models, records_of_run, split="val")
+    assert [one["warnings"] for one in found["models"]] == [["a warning"]] * 2
+    assert [one["metrics"]["AP"] for one in found["models"]] == pytest.approx([1.0, 1.0])
+    for other in ("train", "train+val"):
+        with pytest.raises(ConfigError, match="the evaluation is of val, not of train"):
+            detflow.compare(models, records_of_run, split=other)
 
 
 @pytest.mark.tf
