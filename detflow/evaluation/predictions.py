@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from detflow.data.records.manifest import RecordsManifest
-from detflow.errors import DataError
+from detflow.errors import ConfigError, DataError
 from detflow.evaluation.provenance import read_json, read_provenance
 from detflow.label_map import LabelMap
+from detflow.prediction.files import COCO_RESULTS_NAME
 from detflow.text import count_noun
 from detflow.types import Box, Detection, ImageSize, Sample
 
@@ -79,9 +80,17 @@ def read_predictions(
         split: The split, as `resolve_split` takes it.
 
     Raises:
-        ConfigError: The file is an evaluation's of other records or of other splits.
+        ConfigError: The file is an evaluation's of other records or of other splits, or its images
+            are numbered by `detflow predict`.
         DataError: It is no such file, or its images or classes are not those of the split.
     """
+    ours = path.with_name(PREDICTIONS_NAME)
+    if path.name == COCO_RESULTS_NAME and ours.is_file():
+        raise ConfigError(
+            "its images have predict's own numbers, which are not those of the records",
+            path=path,
+            remedy=f"name {ours}",
+        )
     content = read_json(path)
     provenance = read_provenance(path, manifest, split)
     label_map = manifest.label_map

@@ -264,6 +264,16 @@ def test_boxes_outside_of_their_images_are_told(read_all):
     assert len(read_all([*outside, *detect_on(99)]).warnings) == 3
 
 
+def test_predicts_own_numbers_are_not_taken_for_those_of_the_records(tmp_path):
+    results = tmp_path / "coco_results.json"
+    results.write_text(json.dumps(detect_on(11)))
+    assert len(read_predictions(results, SAMPLES, MANIFEST, "val").detections[1]) == 1
+    (tmp_path / "predictions.json").write_text(json.dumps(list_images("images/1.jpg")))
+    with pytest.raises(ConfigError, match="predict's own numbers") as caught:
+        read_predictions(results, SAMPLES, MANIFEST, "val")
+    assert str(tmp_path / "predictions.json") in caught.value.remedy
+
+
 def test_a_folder_or_a_file_is_found_and_a_model_is_not(tmp_path):
     (tmp_path / "model").mkdir()
     assert find_predictions(tmp_path / "model") is None
