@@ -13,11 +13,12 @@ from detflow.data.records.manifest import RecordsManifest
 from detflow.errors import ConfigError, DataError
 from detflow.evaluation.provenance import read_json, read_provenance
 from detflow.label_map import LabelMap
-from detflow.prediction.files import COCO_RESULTS_NAME
 from detflow.text import count_noun
 from detflow.types import Box, Detection, ImageSize, Sample
 
 PREDICTIONS_NAME: Final = "predictions.json"
+# What `detflow predict` writes beside it.
+_PREDICTS_RESULTS_NAME = "coco_results.json"
 
 
 def find_predictions(path: Path) -> Path | None:
@@ -85,7 +86,7 @@ def read_predictions(
         DataError: It is no such file, or its images or classes are not those of the split.
     """
     ours = path.with_name(PREDICTIONS_NAME)
-    if path.name == COCO_RESULTS_NAME and ours.is_file():
+    if path.name == _PREDICTS_RESULTS_NAME and ours.is_file():
         raise ConfigError(
             "its images have predict's own numbers, which are not those of the records",
             path=path,

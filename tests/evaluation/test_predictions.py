@@ -8,6 +8,7 @@ from detflow.data.records.manifest import RecordsManifest, SplitInfo
 from detflow.errors import ConfigError, DataError
 from detflow.evaluation.predictions import find_predictions, read_predictions
 from detflow.label_map import LabelMap
+from detflow.prediction.files import COCO_RESULTS_NAME
 from detflow.types import Box, Detection, ImageSize, Sample
 
 LABELS = LabelMap(("cat", "dog"))
@@ -265,7 +266,7 @@ def test_boxes_outside_of_their_images_are_told(read_all):
 
 
 def test_predicts_own_numbers_are_not_taken_for_those_of_the_records(tmp_path):
-    results = tmp_path / "coco_results.json"
+    results = tmp_path / COCO_RESULTS_NAME
     results.write_text(json.dumps(detect_on(11)))
     assert len(read_predictions(results, SAMPLES, MANIFEST, "val").detections[1]) == 1
     (tmp_path / "predictions.json").write_text(json.dumps(list_images("images/1.jpg")))
