@@ -288,13 +288,13 @@ def init(
     from detflow.api.choices import build_options
     from detflow.config.reading import parse_config
     from detflow.process.platform import keep_freed_memory
-    from detflow.publish import publish_file
+    from detflow.publish import publish_new_file, require_new_file
     from detflow.training.fit import FitOptions, fit_source, read_time_budget
 
     folder = None if output is None else output.parent
     fit = FitOptions(read_time_budget(time_budget), start_from, offline, probe, folder)
-    if output is not None and output.exists():
-        raise click.UsageError(f"{output} exists; name another file")
+    if output is not None:
+        require_new_file(output)
     if probe:
         # The probe measures how fast a training is, and a training does this too.
         keep_freed_memory()
@@ -307,7 +307,7 @@ def init(
     if output is None:
         print_data(text, end="")
     else:
-        publish_file(output, text)
+        publish_new_file(output, text)
         announce(f"wrote {output}; next: detflow train --config {output}")
 
 
