@@ -32,6 +32,8 @@ _MAX_ATTEMPTS = 100
 # long as it takes to look whether it is alive.
 _MAX_WAITS = 12
 _WAIT_S = (0.005, 0.04)
+# What a file system says that has no hard links: FAT, exFAT, some of networks and in user space.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK)
 
 
 def require_replaceable(final: Path, marker: str) -> None:
@@ -153,12 +155,81 @@ def publish_file(final: Path, content: bytes | str) -> None:
     Raises:
         EnvironmentFault: The disk refuses.
     """
+    with _staged_file(final, content) as staging:
+        os.replace(staging, final)
+
+
+def publish_new_file(final: Path, content: bytes | str) -> None:
+    """Writes a file whole under a name that nothing has, and replaces nothing.
+
+    Raises:
+        ConfigError: Something has the name by now.
+        EnvironmentFault: The disk refuses.
+    """
+    with _staged_file(final, content) as staging:
+        try:
+            # Renaming would replace what has appeared since somebody looked.
+            os.link(staging, final)
+        except FileExistsError:
+            raise _name_is_taken(final) from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _require_free_name(final)
+            os.rename(staging, final)
+
+
+def require_new_file(final: Path) -> None:
+    """Refuses, before any work, a file that `publish_new_file` could not write.
+
+    Raises:
+        ConfigError: Something has the name.
+        EnvironmentFault: The disk refuses.
+    """
+    _require_free_name(final)
+    require_writable(final)
+
+
+def require_writable(final: Path) -> None:
+    """Refuses, before any work, a file that `publish_file` could not write.
+
+    What it makes in order to know, it removes.
+
+    Raises:
+        EnvironmentFault: The disk refuses.
+    """
+    with environment_faults(final):
+        if final.is_dir() and not final.is_symlink():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
+        missing = [folder for folder in final.parents if not os.path.lexists(folder)]
+        try:
+            staging, lock = _write_hidden(final, b"")
+            staging.unlink(missing_ok=True)
+            lock.close()
+        finally:
+            for folder in missing:
+                # Another process may have put something there meanwhile, or there is none.
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def _require_free_name(final: Path) -> None:
+    if os.path.lexists(final):
+        raise _name_is_taken(final)
+
+
+def _name_is_taken(final: Path) -> ConfigError:
+    return ConfigError("the file exists", path=final, remedy="name another file")
+
+
+@contextlib.contextmanager
+def _staged_file(final: Path, content: bytes | str) -> Iterator[Path]:
+    """Yields a hidden file with the content beside `final`, to which the block gives its name."""
     data = content.encode() if isinstance(content, str) else content
     with environment_faults(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
         staging, lock = _write_hidden(final, data)
         try:
-            os.replace(staging, final)
+            yield staging
             flush_to_disk(final.parent)
         finally:
             staging.unlink(missing_ok=True)
@@ -166,12 +237,13 @@ def publish_file(final: Path, content: bytes | str) -> None:
 
 
 def _write_hidden(final: Path, data: bytes) -> tuple[Path, EntryLock]:
-    """Writes a hidden file beside `final`; returns it and its lock.
+    """Writes a hidden file beside `final`, whose parents are made; returns it and its lock.
 
     The lock is held until the file is published, because sweep() takes a file whose lock is free
     for the leftover of a dead process.
     """
-    for _ in range(_MAX_ATTEMPTS):
+    for attempt in range(_MAX_ATTEMPTS):
+        final.parent.mkdir(parents=True, exist_ok=True)
         staging = _name_hidden(final)
         lock = None
         try:
@@ -183,10 +255,13 @@ def _write_hidden(final: Path, data: bytes) -> tuple[Path, EntryLock]:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except BaseException:
+        except BaseException as error:
             staging.unlink(missing_ok=True)
             if lock is not None:
                 lock.close()
+            # Another process that only asked for the same folder may just have removed it again.
+            if isinstance(error, FileNotFoundError) and attempt + 1 < _MAX_ATTEMPTS:
+                continue
             raise
         return staging, lock
     raise Locked("other processes keep writing it", path=final, remedy="wait for them")

@@ -16,8 +16,11 @@ from detflow.errors import ConfigError, EnvironmentFault, Locked
 from detflow.publish import (
     publish_directory,
     publish_file,
+    publish_new_file,
+    require_new_file,
     require_replaceable,
     require_space,
+    require_writable,
     sweep,
 )
 
@@ -319,6 +322,82 @@ def test_publish_file_replaces(tmp_path):
     publish_file(tmp_path / "a.json", b"2")
     assert (tmp_path / "a.json").read_text() == "2"
     assert leftovers(tmp_path) == []
+
+
+def refuse_links(monkeypatch, number):
+    def refuse(source, target):
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.parametrize("number", [None, errno.EPERM, errno.EOPNOTSUPP])
+def test_a_new_file_replaces_nothing(tmp_path, monkeypatch, number):
+    if number is not None:
+        refuse_links(monkeypatch, number)
+    final = tmp_path / "deep" / "a.yaml"
+    require_new_file(final)
+    publish_new_file(final, "first")
+    assert final.stat().st_nlink == 1
+    for refused in (lambda: publish_new_file(final, "second"), lambda: require_new_file(final)):
+        with pytest.raises(ConfigError, match="the file exists; name another file"):
+            refused()
+    assert final.read_text() == "first"
+    (tmp_path / "link.yaml").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="the file exists"):
+        publish_new_file(tmp_path / "link.yaml", "second")
+    assert os.listdir(final.parent) == ["a.yaml"]
+    assert sorted(os.listdir(tmp_path)) == ["deep", "link.yaml"]
+
+
+def test_a_new_file_that_the_disk_refuses_is_no_file_that_exists(tmp_path, monkeypatch):
+    refuse_links(monkeypatch, errno.EIO)
+    with pytest.raises(EnvironmentFault, match="input/output error"):
+        publish_new_file(tmp_path / "a.yaml", "x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_asks_whether_a_file_can_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "old.html").write_text("old")
+    for place in ("new.html", "old.html", "deep/er/new.html"):
+        require_writable(tmp_path / place)
+    assert os.listdir(tmp_path) == ["old.html"]
+    assert (tmp_path / "old.html").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("place", "cause"),
+    [
+        ("file/x.html", "a file of that name is in the way"),
+        ("file/deep/x.html", "a part of the path is a file"),
+        ("folder", "it is a folder, not a file"),
+        (f"folder/new/{'n' * 300}", "the name is too long"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_as_writing_it_would_be(tmp_path, place, cause):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for refused in (require_writable, lambda path: publish_file(path, "x")):
+        with pytest.raises(EnvironmentFault, match=cause):
+            refused(tmp_path / place)
+        with contextlib.suppress(FileNotFoundError):
+            (tmp_path / "folder" / "new").rmdir()
+    require_writable(tmp_path / "folder" / "new" / "x")
+    assert os.listdir(tmp_path / "folder") == []
+
+
+def test_a_folder_that_another_process_removes_again_is_made_again(tmp_path, monkeypatch):
+    """Another one asks for the same folder at the same time, and removes what it has made."""
+    final, open_file = tmp_path / "new" / "a.html", open
+
+    def open_late(path, mode):
+        monkeypatch.setattr(publish, "open", open_file, raising=False)
+        final.parent.rmdir()
+        return open_file(path, mode)
+
+    monkeypatch.setattr(publish, "open", open_late, raising=False)
+    publish_file(final, "x")
+    assert final.read_text() == "x"
 
 
 def test_only_a_folder_of_the_same_kind_may_be_replaced(tmp_path):

@@ -64,15 +64,17 @@ def run_compare(
 ) -> ModelComparison:
     """Does what `compare` describes, and returns all that was found."""
     from detflow.evaluation.comparison import compare_models
+    from detflow.publish import publish_file, require_writable
 
     page_path = None if page is None else to_path(page)
+    if page_path is not None:
+        require_writable(page_path)
     with progress_shown(shows_progress) as shown:
         found, reader = compare_models(
             [to_location(model) for model in models], to_location(records), split, progress=shown
         )
     if page_path is not None:
         from detflow.evaluation.comparison_page import render_comparison
-        from detflow.publish import publish_file
 
         read = lambda wanted: reader.read_pictures(found.samples, wanted)  # noqa: E731
         publish_file(page_path, render_comparison(found, read))

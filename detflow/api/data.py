@@ -26,8 +26,7 @@ from detflow.data.records.mirror import mirror_records
 from detflow.data.records.reading import read_samples as read_local_samples
 from detflow.data.sinks.dialects import find_sink
 from detflow.data.workers.processes import open_workers
-from detflow.errors import ConfigError
-from detflow.publish import publish_file
+from detflow.publish import publish_new_file, require_new_file
 from detflow.storage.location import Location
 from detflow.types import Sample
 
@@ -409,17 +408,18 @@ def init(
             from the weights.
         DataError: The dataset cannot be used, or there is nothing to train on.
         ArtifactError: The records or the weights are damaged.
-        EnvironmentFault: The weights that were asked for cannot be fetched.
+        EnvironmentFault: The file cannot be written, or the weights that were asked for cannot be
+            fetched.
     """
     from detflow.training.fit import FitOptions, fit_source, read_time_budget
 
-    if output is not None and to_path(output).exists():
-        raise ConfigError("the file exists", path=output, remedy="name another file")
     weights = None if start_from is None else os.fspath(start_from)
     path = None if output is None else to_path(output)
     folder = None if path is None else path.parent
     fit = FitOptions(read_time_budget(time_budget), weights, offline, probe, folder)
+    if path is not None:
+        require_new_file(path)
     text = fit_source(to_path(source), build_options(val_from=val_from, report=False), fit)
     if path is not None:
-        publish_file(path, text)
+        publish_new_file(path, text)
     return parse_config(text, path=path)

@@ -16,6 +16,7 @@ from detflow.data.records.manifest import MANIFEST_NAME, read_manifest
 from detflow.data.records.mirror import mirror_records
 from detflow.errors import ArtifactError, ConfigError, DetflowError
 from detflow.label_map import LabelMap
+from detflow.publish import require_writable
 from detflow.runs.run_dir import RunDir
 from detflow.runs.states import find_newest, find_record
 from detflow.storage.location import Location, parse_location
@@ -88,6 +89,9 @@ def run_diff(
     """Does what `diff` describes, and returns it with lines for a terminal."""
     if old is not None and model is not None:
         raise ConfigError("name the old set or a model, and not both")
+    page_path = None if page is None else to_path(page)
+    if page_path is not None:
+        require_writable(page_path)
     if model is not None:
         found = _find_trained_records(to_path(model), new)
         if isinstance(found, Difference):
@@ -96,7 +100,6 @@ def run_diff(
     if old is None:
         raise ConfigError("name the old set, or a model")
     with notes_of_problems() as announce, progress_shown(shows_progress) as shown:
-        page_path = None if page is None else to_path(page)
         return compare_folders(old, new, options, page_path, shown, announce)
 
 

@@ -288,26 +288,26 @@ def init(
     from detflow.api.choices import build_options
     from detflow.config.reading import parse_config
     from detflow.process.platform import keep_freed_memory
-    from detflow.publish import publish_file
+    from detflow.publish import publish_new_file, require_new_file
     from detflow.training.fit import FitOptions, fit_source, read_time_budget
 
     folder = None if output is None else output.parent
     fit = FitOptions(read_time_budget(time_budget), start_from, offline, probe, folder)
-    if output is not None and output.exists():
-        raise click.UsageError(f"{output} exists; name another file")
+    if output is not None:
+        require_new_file(output)
     if probe:
         # The probe measures how fast a training is, and a training does this too.
         keep_freed_memory()
     text = fit_source(source, build_options(val_from=val_from, report=False), fit)
     if parse_config(text).data.eval_split is None:
         announce(
-            "there is no validation split, so that no checkpoint can be the best: "
+            "there is no validation split with objects, so that no checkpoint can be the best: "
             f"{_propose_validation(source)}"
         )
     if output is None:
         print_data(text, end="")
     else:
-        publish_file(output, text)
+        publish_new_file(output, text)
         announce(f"wrote {output}; next: detflow train --config {output}")
 
 
@@ -316,8 +316,8 @@ def _propose_validation(source: Path) -> str:
     from detflow.data.records.manifest import MANIFEST_NAME
 
     if (source / MANIFEST_NAME).is_file():
-        return "make the records again with --val-from train=0.15"
-    return f"detflow init {source} --val-from train=0.15, and make-records with the same option"
+        return "make the records again with --val-from train=0.1"
+    return f"detflow init {source} --val-from train=0.1, and make-records with the same option"
 
 
 @click.command(short_help="Print a configuration with every default filled in.")

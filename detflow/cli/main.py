@@ -10,7 +10,8 @@ from types import FrameType
 import click
 
 from detflow.cli import compare, data, model, push, serve, train, weights
-from detflow.cli.output import prepare_streams, print_error, print_text
+from detflow.cli.closed_pipe import CLOSED_PIPE_CODE, is_output_closed, run_group
+from detflow.cli.output import drop_unwritten, prepare_streams, print_error, print_text
 from detflow.cli.stranger import find_stranger
 from detflow.cli.talk import Workflow, is_debug, talk_options, talking
 from detflow.cli.usage import describe_usage_error
@@ -33,7 +34,7 @@ def cli() -> None:
 
     Exit codes: 0 ok, 1 sets differ (diff), 2 configuration or usage, 3 bad input, 4 corrupt
     artifact or failed gate, 5 environment (disk, permission, memory, a library), 6 locked, 130
-    interrupted, 143 terminated.
+    interrupted, 141 nobody reads the output any more, 143 terminated.
     """
 
 
@@ -65,7 +66,11 @@ def main() -> None:
     if (stranger := find_stranger()) is not None:
         print_text(f"detflow: warning: {stranger}", err=True)
     with immediate_exit():
-        sys.exit(run(sys.argv[1:]))
+        try:
+            code = run(sys.argv[1:])
+        finally:
+            drop_unwritten()
+        sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -81,8 +86,17 @@ def run(arguments: Sequence[str]) -> int:
         DetflowError: The command failed, and the traceback was asked for.
     """
     try:
+        return _run(arguments)
+    except (BrokenPipeError, SystemExit) as error:
+        if is_output_closed(error):
+            return CLOSED_PIPE_CODE
+        raise
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
         with talking():
-            return cli.main(list(arguments), prog_name="detflow", standalone_mode=False) or 0
+            return run_group(cli, arguments)
     except click.ClickException as error:
         print_error(describe_usage_error(error))
         return 2
@@ -108,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
         return missing.exit_code
     except (OSError, RuntimeError, MemoryError) as error:
         # What no place further down has said better; any other exception is a defect of detflow.
-        fault = translate_fault(error)
+        fault = None if is_output_closed(error) else translate_fault(error)
         if fault is None or is_debug(arguments):
             raise
         print_error(str(fault))

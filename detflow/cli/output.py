@@ -6,7 +6,9 @@ shown with its escapes; for programs JSON and YAML have their own, and are writt
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import shutil
 import sys
 import textwrap
@@ -64,3 +66,27 @@ def print_error(text: str) -> None:
         )
     erase_status()
     print(line, file=sys.stderr, flush=True)
+
+
+def flush_output() -> None:
+    """Writes what `print_data` has left for later.
+
+    Raises:
+        OSError: Whatever stdout leads to refuses.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def drop_unwritten() -> None:
+    """Has stdout and stderr lead nowhere where they refuse what is still to be written.
+
+    Python writes it while it ends; it would complain, and end with 120.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())

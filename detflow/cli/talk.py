@@ -14,6 +14,7 @@ from typing import Any
 import click
 from typing_extensions import override
 
+from detflow.cli.closed_pipe import hide_broken_pipe
 from detflow.cli.options import FiniteRange
 from detflow.cli.output import print_text
 from detflow.progress import choose_talk, show_status, tell_status
@@ -36,10 +37,20 @@ _NUMBERS = {click.IntRange: "N", FiniteRange: "X"}
 
 
 class Workflow(click.Group):
-    """A group of commands that help lists by what they are for.
+    """A group of commands that help lists by what they are for; `run_group` runs it.
 
     A command that is added gets the options that are the same for all.
     """
+
+    @override
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with hide_broken_pipe():
+            return super().make_context(*arguments, **options)
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        with hide_broken_pipe():
+            return super().invoke(ctx)
 
     @override
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:

@@ -10,6 +10,8 @@ _MISSING_PATH = re.compile(r"(?:File|Directory|Path) ['\"](.*)['\"] does not exi
 _WRONG_PATH = re.compile(
     r"(?:File|Directory|Path) ['\"](.*)['\"] is (a directory|a file)\.", re.DOTALL
 )
+# An argument that may be left out is [WORD], one that may come several times WORD...
+_WORD = re.compile(r"\[?([^][\s]+?)(?:\.\.\.)?\]?")
 # Whole words first: the shorter ones are parts of them.
 _KINDS = {
     "integer range": "whole number",
@@ -41,12 +43,15 @@ def _describe(error: click.ClickException) -> str:
     if isinstance(error, click.MissingParameter):
         return f"{_name_parameter(error)} is missing"
     if isinstance(error, click.BadParameter):
-        name, message = _name_parameter(error), error.message
+        # Of several values the wrong one says by itself which it is.
+        is_one = error.param is None or error.param.nargs == 1
+        name, message = _name_parameter(error) if is_one else "", error.message
+        before = f"{name} " if name else ""
         if found := _MISSING_PATH.fullmatch(message):
-            return f"{name} {found[1]}: no such file or folder"
+            return f"{before}{found[1]}: no such file or folder"
         if found := _WRONG_PATH.fullmatch(message):
             kinds = {"a directory": "a folder, not a file", "a file": "a file, not a folder"}
-            return f"{name} {found[1]}: it is {kinds[found[2]]}"
+            return f"{before}{found[1]}: it is {kinds[found[2]]}"
         return f"{name}: {_soften(message)}" if name else _soften(message)
     if found := re.match(r"No such command '(.*?)'\.", error.message):
         possibilities = getattr(error, "possibilities", None)
@@ -64,7 +69,10 @@ def _metavar(error: click.BadParameter) -> str:
     parameter = error.param
     if not isinstance(parameter, click.Argument):
         return ""
-    return (parameter.metavar or str(parameter.name).upper()).strip("[].")
+    shown = parameter.metavar or str(parameter.name).upper()
+    # What has several parts is shown as the help shows it: a bracket of it belongs to one part.
+    word = _WORD.fullmatch(shown)
+    return word[1] if word else shown
 
 
 def _suggest(possibilities: object) -> str:

@@ -31,7 +31,7 @@ from detflow.data.verdict import Verdict
 from detflow.data.workers.processes import choose_jobs, open_workers
 from detflow.errors import ArtifactError, ConfigError, DataError, DetflowError, environment_faults
 from detflow.progress import Progress
-from detflow.publish import publish_file
+from detflow.publish import publish_file, require_writable
 from detflow.storage.archives import find_archive_kind
 from detflow.storage.folders import open_folder
 from detflow.storage.location import Location, Url
@@ -262,6 +262,9 @@ def _judge_dataset(
     questions_path: Path | None,
     progress: Progress,
 ) -> Iterator[Verdict]:
+    for path in (report_path, questions_path):
+        if path is not None:
+            require_writable(path)
     with ExitStack() as stack:
         source = stack.enter_context(open_dataset(dataset, options.max_unpacked))
         work_dir = stack.enter_context(tempfile.TemporaryDirectory())

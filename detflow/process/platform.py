@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import platform
+import select
 import signal
 import socket
 import sys
@@ -244,6 +245,18 @@ def open_to_read(path: str) -> int:
     """
     flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     return os.open(path, flags)
+
+
+def is_reader_gone(descriptor: int) -> bool:
+    """Tells whether nobody can read any more what is written to a pipe or a socket.
+
+    Windows does not tell; there it is False.
+    """
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def reserve_space(descriptor: int, num_bytes: int) -> None:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import detflow
+from detflow.training import fit
 
 
 @pytest.fixture
@@ -86,6 +87,21 @@ def test_init_returns_the_configuration_that_it_writes(records_dir, tmp_path):
     assert "# " in (tmp_path / "fitted.yaml").read_text()
     with pytest.raises(detflow.ConfigError, match="the file exists; name another"):
         detflow.init(records_dir, tmp_path / "fitted.yaml")
+
+
+def test_init_does_not_replace_a_file_that_appears_while_it_works(
+    records_dir, tmp_path, monkeypatch
+):
+    target, fit_source = tmp_path / "fitted.yaml", fit.fit_source
+
+    def fit_slowly(*arguments):
+        target.write_text("mine")
+        return fit_source(*arguments)
+
+    monkeypatch.setattr(fit, "fit_source", fit_slowly)
+    with pytest.raises(detflow.ConfigError, match="the file exists; name another"):
+        detflow.init(records_dir, target, offline=True, probe=False)
+    assert target.read_text() == "mine"
 
 
 def test_paths_may_be_text_or_path_like(tiny_set):

@@ -70,3 +70,12 @@ def test_one_model_is_a_usage_error(run, scene):
     done = run("compare", scene / "all.json", "--records", scene / "records")
     assert done.code == 2
     assert "name between 2 and 10" in done.err
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_any_work(run, scene, monkeypatch):
+    work = "detflow.evaluation.comparison.compare_models"
+    monkeypatch.setattr(work, lambda *arguments, **options: pytest.fail("this is work"))
+    models, options = (scene / "all.json", scene / "none.json"), ("--records", scene / "records")
+    done = run("compare", *models, *options, "--page", scene / "all.json" / "page.html")
+    assert (done.code, done.out) == (5, "")
+    assert "all.json: a file of that name is in the way" in done.err

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from detflow.training import fit
+
 
 @pytest.fixture
 def tiny_set(tmp_path):
@@ -77,6 +79,44 @@ def test_init_writes_a_configuration_once(run, records_dir, tmp_path):
     again = run("init", records_dir, "--output", target, *FAST)
     assert again.code == 2
     assert "exists; name another file" in again.err
+
+
+def test_init_does_not_replace_a_file_that_appears_while_it_works(
+    run, records_dir, tmp_path, monkeypatch
+):
+    target, fit_source = tmp_path / "fitted.yaml", fit.fit_source
+
+    def fit_slowly(*arguments):
+        target.write_text("mine")
+        return fit_source(*arguments)
+
+    monkeypatch.setattr(fit, "fit_source", fit_slowly)
+    done = run("init", records_dir, "--output", target, *FAST)
+    assert (done.code, done.out) == (2, "")
+    again = run("init", records_dir, "--output", target, *FAST)
+    assert (again.code, again.err) == (2, done.err.splitlines(keepends=True)[-1])
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "work"),
+    [
+        ("init", "--output", "detflow.training.fit.fit_source"),
+        ("diff", "--page", "detflow.api.difference.compare_folders"),
+        ("check", "--report", "detflow.data.check.audit_dataset"),
+        ("check", "--questions", "detflow.data.check.audit_dataset"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    run, tiny_set, monkeypatch, command, option, work
+):
+    monkeypatch.setattr(work, lambda *arguments: pytest.fail("this is work"))
+    sets = [tiny_set] * (2 if command == "diff" else 1)
+    probe = ["--no-probe"] if command == "init" else []
+    done = run(command, *sets, *probe, option, tiny_set / "a.xml" / "out")
+    assert (done.code, done.out) == (5, "")
+    cause = "a file of that name is in the way"
+    assert done.err == f"detflow: error: {tiny_set / 'a.xml'}: {cause}\n"
 
 
 def test_config_prints_what_it_can_read_back(run, tmp_path):

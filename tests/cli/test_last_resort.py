@@ -21,6 +21,8 @@ from detflow.cli import data
                 errno.ENOENT,
                 errno.EUCLEAN,
                 errno.EREMOTEIO,
+                # Of a connection; stdout has a reader.
+                errno.EPIPE,
             )
         ),
         OSError("a library's own words"),
