@@ -58,10 +58,10 @@ def round_kernels(network: tf_keras.Model) -> None:
     In floats that noise would count: a converter that measures its ranges in floats would find
     ranges that int8 never has. Rounding once more changes nothing.
     """
-    for layer in network.submodules:
+    for layer in _list_convolutions(network):
         if isinstance(layer, tf_keras.layers.Conv2D):
             layer.kernel.assign(_round_kernel(layer.kernel))
-        elif isinstance(layer, _CONVOLUTIONS):
+        else:
             layer.depthwise_kernel.assign(_round_depthwise(layer.depthwise_kernel, _round_kernel))
             if isinstance(layer, tf_keras.layers.SeparableConv2D):
                 layer.pointwise_kernel.assign(_round_kernel(layer.pointwise_kernel))
@@ -134,7 +134,7 @@ def _convolutions(
         round_inputs: Makes the new inputs; it is called for one convolution after the other.
         round_kernel: Makes the new kernels.
     """
-    layers = [layer for layer in network.submodules if isinstance(layer, _CONVOLUTIONS)]
+    layers = _list_convolutions(network)
     for layer in layers:
         layer.call = _rounded_call(layer, round_inputs, round_kernel)
     try:
@@ -150,6 +150,17 @@ _CONVOLUTIONS = (
     tf_keras.layers.DepthwiseConv2D,
     tf_keras.layers.SeparableConv2D,
 )
+
+
+def _list_convolutions(network: tf_keras.Model) -> list[tf_keras.layers.Layer]:
+    """Returns the convolutions that a network computes.
+
+    Model Garden's blocks that expand nothing hold a convolution that they never run, and which has
+    no kernel.
+    """
+    return [
+        layer for layer in network.submodules if isinstance(layer, _CONVOLUTIONS) and layer.built
+    ]
 
 
 def _rounded_call(
