@@ -12,7 +12,8 @@ import pytest
 from detflow.cli.main import cli
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
-CALLS = re.findall(r"^curl .*$", DOCS, re.MULTILINE)
+# A call goes on behind a backslash at the end of its line.
+CALLS = re.findall(r"^curl (?:.*\\\n)*.*$", DOCS, re.MULTILINE)
 CASES = list(zip(CALLS, ("images", "model_version_status", "predictions"), strict=True))
 
 
