@@ -61,7 +61,7 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Orders the files so that each of two processes starts with slow ones; gives campaigns time.
+    """Orders the files so that each of two processes starts with slow ones.
 
     `--dist worksteal` gives the first half of the tests to one process and the second half to the
     other. The one that is done first takes over tests from the end of what the other has left, and
@@ -70,9 +70,6 @@ def pytest_collection_modifyitems(items):
     files = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
-        # A campaign may take three times as long where others use the machine.
-        if item.get_closest_marker("soak") and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(3600))
     # Of one process, so that only one has to be there that others are forked from.
     forking = [tests for tests in files.values() if hasattr(tests[0].module, "forks")]
     others = [tests for tests in files.values() if tests not in forking]

@@ -43,7 +43,7 @@ def _describe(error: click.ClickException) -> str:
     if isinstance(error, click.MissingParameter):
         return f"{_name_parameter(error)} is missing"
     if isinstance(error, click.BadParameter):
-        # Of several values the wrong one says by itself which it is.
+        # Where an argument takes several values, the message names the wrong one itself.
         is_one = error.param is None or error.param.nargs == 1
         name, message = _name_parameter(error) if is_one else "", error.message
         before = f"{name} " if name else ""

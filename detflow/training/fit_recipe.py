@@ -285,7 +285,7 @@ def choose_intervals(
     every = _round_up(-(-steps // count) if count > 1 else 2 * steps)
     saved = every
     saved_why = (
-        "a checkpoint with each evaluation" if num_evaluated else "a crash costs no more than that"
+        "a checkpoint with each evaluation" if num_evaluated else "so that a crash costs little"
     )
     if clock.images_per_second is not None:
         seconds = steps * batch_size / clock.images_per_second
